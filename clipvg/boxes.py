@@ -1,0 +1,89 @@
+"""Box formats, area and IoU on NumPy arrays; torch code uses ``torchvision.ops``.
+
+Formats: ``xyxy`` (left, top, right, bottom), ``xywh`` (left, top, width, height) and ``cxcywh``
+(centre, width, height), in any unit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from clipvg.errors import InputError, near_matches
+
+FORMATS = ("xyxy", "xywh", "cxcywh")
+
+
+def convert(boxes: Any, source: str, target: str) -> np.ndarray:
+    """Boxes in another format.
+
+    Args:
+        boxes: (..., 4) array; floating dtypes are kept, integers stay integers unless a centre
+            is involved (then float64).
+        source: format of ``boxes``: "xyxy", "xywh" or "cxcywh".
+        target: format to return.
+
+    Returns:
+        Array of the same shape.
+
+    Raises:
+        InputError: an unknown format or a last axis that is not 4.
+    """
+    boxes = _as_boxes(boxes)
+    for name in (source, target):
+        if name not in FORMATS:
+            raise InputError(f"unknown box format {name!r}: {near_matches(name, FORMATS)}")
+    if source == target:
+        return boxes.copy()
+    if "cxcywh" in (source, target) and not np.issubdtype(boxes.dtype, np.floating):
+        boxes = boxes.astype(np.float64)
+    return _from_corners(_to_corners(boxes, source), target)
+
+
+def area(boxes: Any) -> np.ndarray:
+    """Area of xyxy boxes, (..., 4) -> (...); a reversed box has area 0."""
+    boxes = _as_boxes(boxes)
+    return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
+
+
+def iou(a: Any, b: Any, *, eps: float = 1e-16) -> np.ndarray:
+    """Elementwise IoU of xyxy boxes.
+
+    Args:
+        a: (N, 4) boxes.
+        b: (N, 4) boxes in the same unit (or broadcastable).
+        eps: added to the union, so that two empty boxes give 0.
+
+    Returns:
+        (N,) floating array in [0, 1].
+    """
+    a, b = _as_boxes(a), _as_boxes(b)
+    overlap = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    intersection = np.prod(np.maximum(overlap, 0), axis=-1)
+    return intersection / (area(a) + area(b) - intersection + eps)
+
+
+def _as_boxes(boxes: Any) -> np.ndarray:
+    boxes = np.asarray(boxes)
+    if boxes.ndim == 0 or boxes.shape[-1] != 4:
+        raise InputError(f"boxes must have shape (..., 4), but got {boxes.shape}")
+    return boxes
+
+
+def _to_corners(boxes: np.ndarray, source: str) -> np.ndarray:
+    first, second = boxes[..., :2], boxes[..., 2:]
+    if source == "xywh":
+        return np.concatenate([first, first + second], axis=-1)
+    if source == "cxcywh":
+        return np.concatenate([first - second / 2, first + second / 2], axis=-1)
+    return boxes
+
+
+def _from_corners(corners: np.ndarray, target: str) -> np.ndarray:
+    low, high = corners[..., :2], corners[..., 2:]
+    if target == "xywh":
+        return np.concatenate([low, high - low], axis=-1)
+    if target == "cxcywh":
+        return np.concatenate([(low + high) / 2, high - low], axis=-1)
+    return corners

@@ -1,0 +1,45 @@
+"""Images, letterboxing, augmentation and batches of labels (names are loaded on first use)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipvg.data.augment import TrainTransform as TrainTransform
+    from clipvg.data.dataset import Batch as Batch
+    from clipvg.data.dataset import LabelDataset as LabelDataset
+    from clipvg.data.dataset import collate as collate
+    from clipvg.data.image import read_image as read_image
+    from clipvg.data.letterbox import Letterbox as Letterbox
+    from clipvg.data.letterbox import load_square as load_square
+    from clipvg.data.letterbox import patch_mask as patch_mask
+    from clipvg.data.letterbox import square_boxes as square_boxes
+    from clipvg.data.preset import PRESETS as PRESETS
+    from clipvg.data.preset import Preset as Preset
+    from clipvg.data.preset import get_preset as get_preset
+    from clipvg.data.sampler import EpochOrder as EpochOrder
+
+_HOME = {
+    "TrainTransform": "augment",
+    "Batch": "dataset",
+    "LabelDataset": "dataset",
+    "collate": "dataset",
+    "read_image": "image",
+    "Letterbox": "letterbox",
+    "load_square": "letterbox",
+    "patch_mask": "letterbox",
+    "square_boxes": "letterbox",
+    "PRESETS": "preset",
+    "Preset": "preset",
+    "get_preset": "preset",
+    "EpochOrder": "sampler",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,182 @@
+"""Labels as batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from clipvg.data.image import read_image
+from clipvg.data.letterbox import load_square
+
+if TYPE_CHECKING:
+    from clipvg.data.augment import TrainTransform
+    from clipvg.labels import LabelTable
+
+Tokenize = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass
+class Batch:
+    """B labels on U distinct images.
+
+    Attributes:
+        images: (U, 3, S, S) float32, standardised, zero where padded.
+        pixel_mask: (U, S, S) bool, True where padded.
+        image_index: (B,) int64, row of ``images`` that a label belongs to.
+        tokens: (B, T) int64 token ids.
+        text_mask: (B, T) bool, True for real tokens.
+        target: (B, 4) float32 cxcywh, normalised to the letterboxed square.
+        weight: (B,) float32 training weights.
+        row: (B,) int64, row of the label in its table.
+    """
+
+    images: torch.Tensor
+    pixel_mask: torch.Tensor
+    image_index: torch.Tensor
+    tokens: torch.Tensor
+    text_mask: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+    row: torch.Tensor
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The batch on another device."""
+        return Batch(
+            **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        )
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory (a DataLoader calls this)."""
+        return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass
+class Sample:
+    """One label; samples with the same ``image_key`` share their pixels."""
+
+    pixels: torch.Tensor
+    mask: torch.Tensor
+    image_key: int
+    tokens: torch.Tensor
+    text_mask: torch.Tensor
+    target: torch.Tensor
+    weight: float
+    row: int
+
+
+class LabelDataset(Dataset[Sample]):
+    """Labels, images and tokens together, for a DataLoader with ``collate``.
+
+    Without ``transform`` each picture is letterboxed, and decoded once a batch however many of the
+    batch's labels lie on it. With it each label gets its own augmented picture, which depends only
+    on (seed, epoch, row): not on workers, batches or processes.
+
+    Args:
+        labels: the labels, with an image root.
+        tokenize: list of B expressions -> ids (B, T) int64 and mask (B, T) bool, True = real token.
+        size: side of the square in pixels.
+        mean: channel means.
+        std: channel deviations.
+        integer_boxes: cut boxes to integers before converting them (published preset).
+        exif: apply the EXIF orientation.
+        transform: training augmentation.
+        seed: seed of the augmentation.
+    """
+
+    def __init__(
+        self,
+        labels: LabelTable,
+        tokenize: Tokenize,
+        *,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        integer_boxes: bool = False,
+        exif: bool = True,
+        transform: TrainTransform | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.labels, self.tokenize, self.transform = labels, tokenize, transform
+        self.size, self.mean, self.std, self.exif = size, tuple(mean), tuple(std), exif
+        self.seed = seed
+        self._boxes = labels.boxes(integer=integer_boxes)
+        self._weights = labels.weights()
+        self._names, self._image_of = labels.distinct_images()
+        self._expressions = labels.table.column("expression")
+        # In shared memory, so that persistent workers see a new epoch too.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose augmentation is drawn; call it between epochs."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    def __getitem__(self, row: int) -> Sample:
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Sample]:
+        """The samples of a batch; a DataLoader prefers this to one call a row."""
+        expressions = [self._expressions[int(row)].as_py() for row in rows]
+        tokens, text_mask = self.tokenize(expressions)
+        make = self._plain if self.transform is None else self._augmented
+        pictures = make(rows, expressions)
+        return [
+            Sample(*picture[:3], tokens[i], text_mask[i], picture[3], float(self._weights[row]), int(row))
+            for i, (row, picture) in enumerate(zip(rows, pictures, strict=True))
+        ]
+
+    def _plain(self, rows: Sequence[int], expressions: list[str]) -> list[tuple]:
+        loaded: dict[int, tuple] = {}
+        pictures = []
+        for row in rows:
+            key = int(self._image_of[row])
+            if key not in loaded:
+                path = self.labels.image_path(self._names[key])
+                loaded[key] = load_square(path, self.size, mean=self.mean, std=self.std, exif=self.exif)
+            pixels, mask, letterbox = loaded[key]
+            pictures.append((pixels, mask, key, torch.from_numpy(letterbox.to_square(self._boxes[row]))))
+        return pictures
+
+    def _augmented(self, rows: Sequence[int], expressions: list[str]) -> list[tuple]:
+        assert self.transform is not None
+        loaded: dict[int, object] = {}
+        pictures = []
+        for row, expression in zip(rows, expressions, strict=True):
+            key = int(self._image_of[row])
+            if key not in loaded:
+                loaded[key] = read_image(self.labels.image_path(self._names[key]), exif=self.exif)
+            draw = np.random.SeedSequence([self.seed, int(self._epoch), int(row)])
+            seed = int(draw.generate_state(1, np.uint64)[0] >> np.uint64(1))
+            pixels, mask, box = self.transform(loaded[key], self._boxes[row], expression, seed=seed)
+            pictures.append((pixels, mask, -1 - int(row), box))
+        return pictures
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples -> a batch that holds each distinct picture once."""
+    place: dict[int, int] = {}
+    first: list[Sample] = []
+    for sample in samples:
+        if sample.image_key not in place:
+            place[sample.image_key] = len(first)
+            first.append(sample)
+    return Batch(
+        images=torch.stack([sample.pixels for sample in first]),
+        pixel_mask=torch.stack([sample.mask for sample in first]),
+        image_index=torch.tensor([place[sample.image_key] for sample in samples]),
+        tokens=torch.stack([sample.tokens for sample in samples]),
+        text_mask=torch.stack([sample.text_mask for sample in samples]),
+        target=torch.stack([sample.target for sample in samples]),
+        weight=torch.tensor([sample.weight for sample in samples], dtype=torch.float32),
+        row=torch.tensor([sample.row for sample in samples]),
+    )

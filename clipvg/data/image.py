@@ -1,0 +1,87 @@
+"""Pictures from files, as RGB with eight bits a channel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from clipvg.errors import InputError
+
+
+def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Image:
+    """Read a picture as RGB.
+
+    Sixteen-bit and floating grey values are scaled to eight bits; palettes and CMYK are converted;
+    alpha is dropped, not composited (as the reference code does); the first frame of an animation
+    is taken.
+
+    Args:
+        path: a file, or an opened picture.
+        exif: apply the EXIF orientation.
+
+    Returns:
+        A fully decoded picture in mode RGB.
+
+    Raises:
+        InputError: the file is missing, empty, not a picture, truncated or too large.
+    """
+    if isinstance(path, Image.Image):
+        return _to_rgb(path, exif, "the picture")
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            return _to_rgb(image, exif, str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the image root and the name") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: {_why_not_an_image(path)}") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {error}; shrink the picture first") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({_one_line(error)})") from None
+
+
+def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{name}: damaged or truncated picture ({_one_line(error)}); replace the file"
+        ) from None
+    if exif:
+        image = _upright(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+        return image  # a damaged EXIF block says nothing about the orientation
+
+
+def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
+    """Grey values of more than eight bits, scaled so that white stays white."""
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    highest = values.max(initial=0.0)
+    if mode.startswith("I;16"):
+        white = 65535.0
+    else:
+        # 32-bit and floating files do not say what white is: take the smallest usual range.
+        white = next((w for w in (1.0, 255.0, 65535.0) if highest <= w), highest)
+        white = 255.0 if mode == "I" and white == 1.0 else white
+    return np.rint(np.clip(values, 0, white) * (255.0 / white)).astype(np.uint8)
+
+
+def _why_not_an_image(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty; replace it"
+    return "not a picture, or of a kind that Pillow cannot read; replace it"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

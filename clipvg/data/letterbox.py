@@ -1,0 +1,147 @@
+"""Square model inputs: long side to the input size, centred, padded, with a mask.
+
+One ratio scales both sides and the boxes; each side is then rounded on its own (Python's rounding,
+halves to even) and is at least one pixel, so a picture one pixel high stays a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from clipvg.boxes import convert
+from clipvg.data.image import read_image
+from clipvg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a picture of ``width`` x ``height`` pixels lies in a square of ``size`` pixels."""
+
+    width: int
+    height: int
+    size: int
+
+    @property
+    def scale(self) -> float:
+        """Square pixels per picture pixel, before the sides are rounded."""
+        return self.size / max(self.width, self.height)
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(width, height) of the resized picture."""
+        return max(1, round(self.width * self.scale)), max(1, round(self.height * self.scale))
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """(x, y) of the resized picture's corner in the square."""
+        width, height = self.resized
+        return round((self.size - width) / 2 - 0.1), round((self.size - height) / 2 - 0.1)
+
+    def to_square(self, boxes: Any) -> np.ndarray:
+        """xyxy picture pixels (..., 4) -> cxcywh float32 normalised to the square; never clipped."""
+        corners = np.asarray(boxes, dtype=np.float64) * self.scale + np.tile(self.offset, 2)
+        return (convert(corners, "xyxy", "cxcywh") / self.size).astype(np.float32)
+
+    def to_image(self, boxes: Any) -> np.ndarray:
+        """cxcywh normalised to the square (..., 4) -> xyxy float32 picture pixels, clipped."""
+        corners = convert(np.asarray(boxes, dtype=np.float64), "cxcywh", "xyxy") * self.size
+        corners = (corners - np.tile(self.offset, 2)) / self.scale
+        return np.clip(corners, 0, np.tile([self.width, self.height], 2)).astype(np.float32)
+
+    def pixel_mask(self) -> torch.Tensor:
+        """(size, size) bool, True where there is padding."""
+        mask = torch.ones(self.size, self.size, dtype=torch.bool)
+        (x, y), (width, height) = self.offset, self.resized
+        mask[y : y + height, x : x + width] = False
+        return mask
+
+
+def square_boxes(boxes: Any, sizes: Any, size: int) -> np.ndarray:
+    """``Letterbox.to_square`` for many pictures at once.
+
+    Args:
+        boxes: (N, 4) xyxy picture pixels.
+        sizes: (N, 2) picture sizes as (width, height).
+        size: side of the square.
+
+    Returns:
+        (N, 4) float32 cxcywh normalised to the square.
+    """
+    sizes = np.asarray(sizes, dtype=np.float64)
+    scale = size / sizes.max(axis=1, keepdims=True)
+    # np.rint and Python's round both take halves to even
+    resized = np.maximum(1, np.rint(sizes * scale))
+    offset = np.rint((size - resized) / 2 - 0.1)
+    corners = np.asarray(boxes, dtype=np.float64) * scale + np.tile(offset, (1, 2))
+    return (convert(corners, "xyxy", "cxcywh") / size).astype(np.float32)
+
+
+def patch_mask(
+    pixel_mask: torch.Tensor, patch: int, rule: Literal["picture", "centre"] = "picture"
+) -> torch.Tensor:
+    """Which patches are ignored.
+
+    Args:
+        pixel_mask: (..., S, S) bool, True where there is padding; S a multiple of ``patch``.
+        patch: side of a patch in pixels.
+        rule: "picture": ignored when it holds no picture pixel; "centre": when the mean of its
+            four centre pixels (one, for an odd side) exceeds 0.5, which is the pixel mask resized
+            bilinearly without antialias and rounded.
+
+    Returns:
+        (..., P) bool, row by row, True where the patch is ignored.
+    """
+    if rule == "centre":
+        low, high = (patch - 1) // 2, patch // 2
+        rows = pixel_mask[..., low::patch, :].int() + pixel_mask[..., high::patch, :].int()
+        return (rows[..., low::patch] + rows[..., high::patch] > 2).flatten(-2)
+    if rule != "picture":
+        raise InputError(f"unknown patch mask rule {rule!r}: choose from picture, centre")
+    grid = pixel_mask.unflatten(-1, (-1, patch)).unflatten(-3, (-1, patch))
+    return grid.all(-1).all(-2).flatten(-2)
+
+
+def normalise(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """An RGB picture as (3, height, width) float32, channels standardised."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def load_square(
+    image: str | Path | Image.Image,
+    size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    exif: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor, Letterbox]:
+    """The evaluation transform of one picture.
+
+    Args:
+        image: a file, or a picture in any mode.
+        size: side of the square in pixels.
+        mean: channel means in [0, 1].
+        std: channel deviations.
+        exif: apply the EXIF orientation.
+
+    Returns:
+        Pixels (3, size, size) float32, zero where padded; mask (size, size) bool, True where
+        padded; the letterbox.
+
+    Raises:
+        InputError: the file cannot be read as a picture.
+    """
+    picture = read_image(image, exif=exif)
+    box = Letterbox(picture.width, picture.height, size)
+    resized = picture.resize(box.resized, Image.Resampling.BILINEAR)
+    pixels = torch.zeros(3, size, size)
+    (x, y), (width, height) = box.offset, box.resized
+    pixels[:, y : y + height, x : x + width] = normalise(resized, mean, std)
+    return pixels, box.pixel_mask(), box

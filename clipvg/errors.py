@@ -1,0 +1,42 @@
+"""Errors that a user can act on, and the wording they share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Input that cannot be used. One line: what is wrong, where, and what to do about it."""
+
+    def __str__(self) -> str:
+        # A DataLoader worker re-raises with its whole traceback as the message; the last line is ours.
+        text = super().__str__()
+        return text.rstrip().rsplit("\n", 1)[-1].removeprefix("clipvg.errors.InputError: ")
+
+
+class MissingExtraError(ImportError):
+    """An optional dependency is not installed; the message holds the command that installs it."""
+
+    @classmethod
+    def for_extra(cls, purpose: str, extra: str) -> MissingExtraError:
+        """The error for a feature that needs an extra.
+
+        Args:
+            purpose: what was asked for, as the start of a sentence ("figures").
+            extra: name of the extra in pyproject.toml.
+        """
+        return cls(f"{purpose} needs packages that are not installed: pip install 'clipvg[{extra}]'")
+
+
+def near_matches(name: str, choices: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: near matches, else all choices.
+
+    Returns:
+        "did you mean 'a' or 'b'?" or "choose from a, b, c".
+    """
+    options = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(match) for match in near)}?"
+    return f"choose from {', '.join(options)}" if options else "there are none"
