@@ -1,0 +1,21 @@
+"""Grounding models: CLIP towers, fusion encoder, checkpoints."""
+
+from clipvg.model.backbone import Backbone
+from clipvg.model.config import GroundingConfig
+from clipvg.model.grounder import GroundingModel
+from clipvg.model.published import export_published, load_published
+from clipvg.model.tokenizer import Tokenizer
+from clipvg.model.towers import list_backbones
+from clipvg.model.zoo import create_model, load
+
+__all__ = [
+    "Backbone",
+    "GroundingConfig",
+    "GroundingModel",
+    "Tokenizer",
+    "create_model",
+    "export_published",
+    "list_backbones",
+    "load",
+    "load_published",
+]

@@ -1,0 +1,241 @@
+"""Frozen CLIP towers that yield tapped visual tokens and per-token text features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipvg.errors import InputError
+from clipvg.model.towers import Towers, is_tag, open_towers
+
+
+def default_levels(num_blocks: int) -> tuple[int, ...]:
+    """Blocks i * (L - 1) // 3 for i = 0 … 3: 12 gives (0, 3, 7, 11), 24 gives (0, 7, 15, 23)."""
+    return tuple(sorted({i * (num_blocks - 1) // 3 for i in range(4)}))
+
+
+class Backbone(nn.Module):
+    """CLIP towers, frozen and always in evaluation mode.
+
+    Args:
+        towers: the CLIP model and its configuration.
+        name: name it was opened by.
+        pretrained: weight tag it was opened with.
+        levels: zero-based blocks to tap, ascending; None for `default_levels`.
+        visual: "levels" (tapped blocks) or "last" (after the last layer norm and projection).
+        train_visual_positions: let the position table of the image tower learn.
+
+    Attributes:
+        image_size: side of the input square in pixels.
+        patch_size: side of a patch in pixels.
+        grid: patches per side.
+        width: channels of one level.
+        feature_width: channels of the image features (levels x width, or embed_dim for "last").
+        embed_dim: channels of the text features.
+        levels: the tapped blocks.
+        mean, std: normalisation of the input pixels.
+        context_length: number of token positions.
+    """
+
+    def __init__(
+        self,
+        towers: Towers,
+        *,
+        name: str = "custom",
+        pretrained: str | None = None,
+        levels: Sequence[int] | None = None,
+        visual: str = "levels",
+        train_visual_positions: bool = False,
+    ) -> None:
+        super().__init__()
+        self.clip = towers.clip
+        self.config = towers.config
+        self.mean, self.std = towers.mean, towers.std
+        self.name, self.pretrained = name, pretrained
+        self.visual = visual
+        self.train_visual_positions = train_visual_positions
+        image, text = self.clip.visual, self._text
+        blocks = len(image.transformer.resblocks)
+        self.levels = _check_levels(levels, blocks) if levels else default_levels(blocks)
+        self.image_size, self.patch_size = image.image_size[0], image.patch_size[0]
+        self.grid = image.grid_size[0]
+        self.width = image.transformer.width
+        self.context_length = text.positional_embedding.shape[0]
+        self.embed_dim = _projection_width(text, text.transformer.width)
+        self.feature_width = self.width * len(self.levels)
+        if visual == "last":
+            if image.attn_pool is not None or image.proj is None:
+                raise InputError(
+                    f"backbone {name!r} pools its last layer by attention, so visual='last' has "
+                    f"no projected tokens. Use visual='levels'."
+                )
+            self.feature_width = image.proj.shape[1]
+        #: SHA-256 of the weights as the tag gave them; None when they came from elsewhere.
+        self.tag_sha256: str | None = None
+        self._keys: dict[str, str] = {}
+        self.requires_grad_(False)
+        image.positional_embedding.requires_grad_(train_visual_positions)
+        self.train(False)
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        pretrained: str | None = None,
+        levels: Sequence[int] | None = None,
+        *,
+        visual: str = "levels",
+        train_visual_positions: bool = False,
+    ) -> Backbone:
+        """Open a backbone by name.
+
+        Args:
+            name: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo``, ``local-dir:folder``.
+            pretrained: weight tag, weight file, or None for random weights.
+            levels: blocks to tap; None for `default_levels`.
+            visual: "levels" or "last".
+            train_visual_positions: let the visual position table learn.
+
+        Raises:
+            InputError: unknown name, unsupported architecture, weights out of reach.
+        """
+        backbone = cls(
+            open_towers(name, pretrained),
+            name=name,
+            pretrained=pretrained,
+            levels=levels,
+            visual=visual,
+            train_visual_positions=train_visual_positions,
+        )
+        if is_tag(name, pretrained):
+            backbone.tag_sha256 = backbone.weights_sha256()
+        return backbone
+
+    @property
+    def _text(self) -> Any:
+        return getattr(self.clip, "text", self.clip)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode whatever `mode` says."""
+        return super().train(False)
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Visual tokens.
+
+        Args:
+            images (Tensor[U, 3, S, S]): normalised pixels, S = image_size.
+
+        Returns:
+            Tensor[U, 1 + P, feature_width]: [CLS] and patches. Levels are outputs of the tapped
+            blocks, before the last layer norm, side by side on the channels.
+        """
+        tower = self.clip.visual
+        indices = list(self.levels)
+        if self.visual == "last":
+            indices = [len(tower.transformer.resblocks) - 1]
+        taps = tower.forward_intermediates(
+            images,
+            indices=indices,
+            stop_early=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        first = torch.cat(taps["image_intermediates_prefix"], dim=-1)
+        patches = torch.cat(taps["image_intermediates"], dim=-1)
+        tokens = torch.cat([first, patches], dim=1)
+        if self.visual == "last":
+            return tower.ln_post(tokens) @ tower.proj
+        return tokens
+
+    def text_features(self, tokens: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """Text tokens after the last layer norm and the projection.
+
+        Args:
+            tokens (Tensor[B, T]): int64 ids; T at most context_length. Fewer positions give the
+                same features for those kept: attention is causal.
+            prefix (Tensor[n, text width], optional): embeddings in place of the first n tokens'.
+
+        Returns:
+            Tensor[B, T, embed_dim].
+        """
+        tower = self._text
+        length = tokens.shape[1]
+        x = tower.token_embedding(tokens)
+        if prefix is not None:
+            n = min(len(prefix), length)
+            x = torch.cat([prefix[:n].to(x).expand(len(x), -1, -1), x[:, n:]], dim=1)
+        x = x + tower.positional_embedding[:length]
+        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
+        x = tower.ln_final(x)
+        projection = tower.text_projection
+        if projection is None:
+            return x
+        return projection(x) if isinstance(projection, nn.Module) else x @ projection
+
+    def token_embeddings(self, ids: Sequence[int]) -> Tensor:
+        """Rows of the token table (Tensor[n, text width]), detached."""
+        return self._text.token_embedding.weight[list(ids)].detach().clone()
+
+    @property
+    def image_key(self) -> str:
+        """SHA-256 over the image tower's weights and what is read from it, hexadecimal.
+
+        Equal keys mean equal image features for equal pixels.
+        """
+        if self.train_visual_positions:
+            self._keys.pop("image", None)
+        if "image" not in self._keys:
+            tower = self.clip.visual
+            facts = [list(self.levels), self.visual, *_tower_facts(tower.transformer)]
+            self._keys["image"] = _digest(tower.state_dict().items(), facts)
+        return self._keys["image"]
+
+    @property
+    def text_key(self) -> str:
+        """SHA-256 over the text tower's weights, hexadecimal."""
+        if "text" not in self._keys:
+            state = self.clip.state_dict().items()
+            weights = ((k, v) for k, v in state if not k.startswith(("visual.", "logit_")))
+            self._keys["text"] = _digest(weights, _tower_facts(self._text.transformer))
+        return self._keys["text"]
+
+    def weights_sha256(self) -> str:
+        """SHA-256 over all CLIP weights as they are now, hexadecimal."""
+        return _digest(self.clip.state_dict().items(), [])
+
+
+def _check_levels(levels: Sequence[int], blocks: int) -> tuple[int, ...]:
+    picked = tuple(int(i) for i in levels)
+    if list(picked) != sorted(set(picked)) or picked[0] < 0 or picked[-1] >= blocks:
+        raise InputError(
+            f"levels={list(levels)} are not ascending blocks of this tower, which has blocks "
+            f"0 … {blocks - 1}. Use for example {list(default_levels(blocks))}."
+        )
+    return picked
+
+
+def _projection_width(text: Any, width: int) -> int:
+    projection = text.text_projection
+    if projection is None:
+        return width
+    return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+
+
+def _tower_facts(transformer: Any) -> list[Any]:
+    block = transformer.resblocks[0]
+    return [getattr(block.attn, "num_heads", 0), type(block.mlp.gelu).__name__]
+
+
+def _digest(weights: Iterable[tuple[str, Tensor]], facts: list[Any]) -> str:
+    sha = hashlib.sha256(json.dumps(facts).encode())
+    for name, tensor in sorted(weights):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        data = tensor.detach().cpu().contiguous().reshape(-1)
+        sha.update(memoryview(data.view(torch.uint8).numpy()))
+    return sha.hexdigest()

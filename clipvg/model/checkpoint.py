@@ -1,0 +1,196 @@
+"""Checkpoints as folders: config.json and model.safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clipvg.errors import InputError
+from clipvg.model.backbone import Backbone
+from clipvg.model.config import GroundingConfig
+from clipvg.model.towers import build_towers
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_CLIP = "backbone.clip."
+_UNUSED = "unused."
+_FORMAT = 1
+
+_CARD = """---
+library_name: clipvg
+pipeline_tag: zero-shot-object-detection
+tags: [visual-grounding, clip]
+---
+A CLIP-VG grounding model: `clipvg.load("hf-hub:<this repository>")`.
+"""
+
+
+class CheckpointMixin(ModelHubMixin):
+    """`save_pretrained`, `from_pretrained` and `push_to_hub` of huggingface_hub for our files."""
+
+    def _save_pretrained(self: Any, save_directory: Path) -> None:
+        """Write both files; config.json last, so that a torn save has none."""
+        model: GroundingModel = self
+        backbone = model.backbone
+        sha256 = backbone.weights_sha256()
+        stored = sha256 != backbone.tag_sha256
+        state = {
+            k: v.detach().contiguous()
+            for k, v in model.state_dict().items()
+            if stored or not k.startswith(_CLIP)
+        }
+        partial = save_directory / f".{WEIGHTS_FILE}.tmp"
+        save_file(state, partial, metadata={"format": "pt"})
+        os.replace(partial, save_directory / WEIGHTS_FILE)
+        header = {
+            "format": _FORMAT,
+            "model": model.config.to_dict(),
+            "clip": backbone.config,
+            "clip_mean": backbone.mean,
+            "clip_std": backbone.std,
+            "clip_sha256": sha256,
+            "clip_stored": stored,
+        }
+        text = json.dumps(header, indent=2, ensure_ascii=False) + "\n"
+        partial = save_directory / f".{CONFIG_FILE}.tmp"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, save_directory / CONFIG_FILE)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """A short card; huggingface_hub writes it beside the checkpoint."""
+        return ModelCard(_CARD)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+    ) -> Self:
+        """Load a checkpoint folder or a repository of the Hugging Face hub.
+
+        Args:
+            pretrained_model_name_or_path: folder, or repository id ``org/name``.
+            force_download: fetch again what is already cached.
+            token: access token.
+            cache_dir: where downloads are kept.
+            local_files_only: never use the network.
+            revision: branch, tag or commit.
+
+        Raises:
+            InputError: nothing there, damaged files, or a backbone that is not the recorded one.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            folder = _download(
+                str(pretrained_model_name_or_path),
+                revision=revision,
+                cache_dir=cache_dir,
+                token=token,
+                force_download=force_download,
+                local_files_only=local_files_only,
+            )
+        header = _read_header(folder / CONFIG_FILE)
+        state = _read_weights(folder / WEIGHTS_FILE)
+        return _restore(cls, folder, header, state)
+
+
+def _restore(cls: Any, folder: Path, header: dict[str, Any], state: dict[str, Tensor]) -> Any:
+    config = GroundingConfig.from_dict(header["model"])
+    options: dict[str, Any] = {
+        "levels": config.levels,
+        "visual": config.visual,
+        "train_visual_positions": config.train_visual_positions,
+    }
+    if header["clip_stored"]:
+        towers = build_towers(header["clip"], mean=header["clip_mean"], std=header["clip_std"])
+        backbone = Backbone(towers, name=config.backbone, pretrained=config.pretrained, **options)
+    else:
+        backbone = Backbone.create(config.backbone, config.pretrained, **options)
+        if backbone.tag_sha256 != header["clip_sha256"]:
+            raise InputError(
+                f"{folder}: it was trained on {config.backbone} {config.pretrained!r} weights with "
+                f"SHA-256 {header['clip_sha256'][:12]}…, but this installation has "
+                f"{str(backbone.tag_sha256)[:12]}…. Install the version that saved it."
+            )
+    model = cls(config, backbone)
+    for name, tensor in state.items():
+        if name.startswith(_UNUSED):
+            model.unused.register_buffer(name.removeprefix(_UNUSED), tensor)
+    expected = {
+        name
+        for name in model.state_dict()
+        if header["clip_stored"] or not name.startswith(_CLIP)
+    }
+    if odd := sorted(expected.symmetric_difference(state)):
+        raise InputError(
+            f"{folder / WEIGHTS_FILE}: {len(odd)} tensors are missing or unknown, the first is "
+            f"{odd[0]!r}. The file does not belong to its config.json; save the model again."
+        )
+    try:
+        model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())[:300]
+        raise InputError(f"{folder / WEIGHTS_FILE} does not fit its config.json: {text}") from error
+    return model.eval()
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        inner = path.parent / "model" / CONFIG_FILE
+        hint = (
+            f"Use {inner.parent}."
+            if inner.is_file()
+            else "Expected a folder written by save_pretrained or `clipvg train`."
+        )
+        raise InputError(f"{path.parent} has no {CONFIG_FILE}. {hint}")
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}. Save the model again.") from error
+    if not isinstance(header, dict) or "clip_stored" not in header:
+        raise InputError(
+            f"{path} is not the configuration of a clipvg model. Expected a folder written by "
+            f"save_pretrained or `clipvg train`."
+        )
+    if header.get("format") != _FORMAT:
+        raise InputError(
+            f"{path} has format {header.get('format')!r}, this version reads {_FORMAT}. "
+            f"Update clipvg."
+        )
+    return header
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path} is missing. A checkpoint is {CONFIG_FILE} and {WEIGHTS_FILE}.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged: {error}. Copy or save it again.") from error
+
+
+def _download(repository: str, **options: Any) -> Path:
+    try:
+        files = [CONFIG_FILE, WEIGHTS_FILE]
+        return Path(snapshot_download(repository, allow_patterns=files, **options))
+    except Exception as error:  # the hub client has many error types
+        text = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{repository!r} is no folder here, and not reachable on the Hugging Face hub: {text}. "
+            f"Check the path, or the network for hub repositories."
+        ) from error

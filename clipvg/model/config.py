@@ -1,0 +1,102 @@
+"""What a grounding model is made of, as plain values that fit in a JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipvg.errors import InputError
+
+
+@dataclass
+class GroundingConfig:
+    """All choices that define a `GroundingModel`; saved as ``config.json``.
+
+    Args:
+        backbone: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo`` or ``local-dir:folder``.
+        pretrained: open_clip weight tag or a weight file; None for random towers.
+        levels: zero-based blocks whose tokens are tapped, ascending; None for i * (L - 1) // 3.
+        width: width d of the fusion encoder.
+        layers: number of fusion layers.
+        heads: attention heads of the fusion encoder; divides width.
+        feedforward: hidden width of its feed-forward blocks.
+        dropout: probability in attention weights, after attention, inside and after the
+            feed-forward, as published.
+        preset: name of the input rules, ``default`` or ``published``.
+        visual: ``levels`` (tapped blocks, ML_CLIP_VG) or ``last`` (tokens after the last layer
+            norm and projection, CLIP_VG).
+        prefix: None, ``published`` (fixed token ids), ``learned`` (trained embeddings in their
+            place), or a list of token ids to prepend.
+        prompt: template with ``{}`` where the expression goes; None for the bare expression.
+        train_visual_positions: train the image tower's position table, as the reference code
+            does; back-propagates through the whole tower.
+        position_std: standard deviation of the initial position and [REG] tables.
+        trained_on: names of the sources the model was trained on.
+        published: facts of an authors' checkpoint that the model itself does not use, kept for
+            the way back.
+    """
+
+    backbone: str = "ViT-B-16"
+    pretrained: str | None = "openai"
+    levels: list[int] | None = None
+    width: int = 512
+    layers: int = 6
+    heads: int = 8
+    feedforward: int = 2048
+    dropout: float = 0.1
+    preset: str = "default"
+    visual: str = "levels"
+    prefix: str | list[int] | None = None
+    prompt: str | None = None
+    train_visual_positions: bool = False
+    position_std: float = 1.0
+    trained_on: list[str] = field(default_factory=list)
+    published: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values that need no backbone to be judged."""
+        for name in ("width", "layers", "heads", "feedforward"):
+            if int(getattr(self, name)) < 1:
+                raise InputError(
+                    f"{name}={getattr(self, name)} is not a positive number. Use at least 1."
+                )
+        if self.width % self.heads:
+            raise InputError(
+                f"width={self.width} is not divisible by heads={self.heads}. "
+                f"Use a width that is a multiple of the heads."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise InputError(f"dropout={self.dropout} is outside [0, 1). Use 0.1 as published.")
+        if self.visual not in ("levels", "last"):
+            raise InputError(f"visual={self.visual!r} is unknown. Use 'levels' or 'last'.")
+        if isinstance(self.prefix, str) and self.prefix not in ("published", "learned"):
+            raise InputError(
+                f"prefix={self.prefix!r} is unknown. Use 'published', 'learned', token ids or None."
+            )
+        if self.prompt is not None and "{}" not in self.prompt:
+            raise InputError(
+                f"prompt={self.prompt!r} has no '{{}}'. Put '{{}}' where the expression goes."
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> GroundingConfig:
+        """Build a configuration from a dictionary.
+
+        Raises:
+            InputError: an unknown field, with the nearest known ones.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=3) or known
+                raise InputError(
+                    f"{name!r} is not an option of a grounding model. Did you mean: "
+                    f"{', '.join(near)}?"
+                )
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain values."""
+        return dataclasses.asdict(self)

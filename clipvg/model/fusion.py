@@ -1,0 +1,126 @@
+"""Post-norm transformer over `[REG] | text | [CLS] | patches`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FusionLayer(nn.Module):
+    """One post-norm layer: positions are added to queries and keys only, the feed-forward is ReLU.
+
+    Parameters are named as in `torch.nn.TransformerEncoderLayer`. The attention module only holds
+    and initialises the parameters: calling it would project queries, keys and values apart.
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.linear1 = nn.Linear(width, feedforward)
+        self.linear2 = nn.Linear(feedforward, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.heads = heads
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, position: Tensor, keep: Tensor, queries: int | None) -> Tensor:
+        """Attend from the first `queries` tokens (all when None) to the kept ones.
+
+        Args:
+            x (Tensor[B, S, D]): tokens.
+            position (Tensor[S, D]): learned positions.
+            keep (Tensor[B, 1, 1, S]): bool, False for tokens that nothing may attend to.
+            queries: how many leading tokens to compute.
+
+        Returns:
+            Tensor[B, queries, D].
+        """
+        rate = self.dropout if self.training else 0.0
+        x = self.norm1(x[:, :queries] + self._attention(x, position, keep, queries, rate))
+        inner = F.dropout(F.relu(self.linear1(x)), rate, self.training)
+        return self.norm2(x + F.dropout(self.linear2(inner), rate, self.training))
+
+    def _attention(
+        self, x: Tensor, position: Tensor, keep: Tensor, queries: int | None, rate: float
+    ) -> Tensor:
+        attention = self.self_attn
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        width = x.shape[-1]
+        placed = x + position  # q = k = x + position, v = x
+        if queries is None:
+            qk = F.linear(placed, weight[: 2 * width], bias[: 2 * width])
+            q, k = qk.split(width, dim=-1)
+        else:
+            q = F.linear(placed[:, :queries], weight[:width], bias[:width])
+            k = F.linear(placed, weight[width : 2 * width], bias[width : 2 * width])
+        v = F.linear(x, weight[2 * width :], bias[2 * width :])
+        q, k, v = (
+            t.unflatten(-1, (self.heads, width // self.heads)).transpose(1, 2) for t in (q, k, v)
+        )  # (B, H, S, D / H)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=rate)
+        mixed = attention.out_proj(mixed.transpose(1, 2).flatten(-2))
+        return F.dropout(mixed, rate, self.training)
+
+
+class FusionEncoder(nn.Module):
+    """Six (by default) post-norm layers; yields the [REG] token. CLIP-VG (arXiv 2305.08685), 3.2.
+
+    Args:
+        width: token width D.
+        layers: number of layers.
+        heads: attention heads; divides width.
+        feedforward: hidden width of the feed-forward.
+        dropout: probability in attention weights, after attention, inside and after feed-forward.
+    """
+
+    def __init__(
+        self, width: int, layers: int, heads: int, feedforward: int, *, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            FusionLayer(width, heads, feedforward, dropout) for _ in range(layers)
+        )
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, tokens: Tensor, position: Tensor, keep: Tensor) -> Tensor:
+        """State of the first token after the last layer.
+
+        Args:
+            tokens (Tensor[B, S, D]): the sequence, [REG] first.
+            position (Tensor[S, D]): learned positions.
+            keep (Tensor[B, S]): bool, False for padding.
+
+        Returns:
+            Tensor[B, D]. The last layer computes no other query, which changes nothing: no later
+            layer reads them.
+        """
+        mask = keep[:, None, None]
+        for layer in self.layers[:-1]:
+            tokens = layer(tokens, position, mask, None)
+        return self.layers[-1](tokens, position, mask, 1)[:, 0]
+
+    def states(self, tokens: Tensor, position: Tensor, keep: Tensor) -> Iterator[Tensor]:
+        """All tokens (Tensor[B, S, D]) after each layer, for looking inside."""
+        mask = keep[:, None, None]
+        for layer in self.layers:
+            tokens = layer(tokens, position, mask, None)
+            yield tokens
+
+
+def keep_mask(text_mask: Tensor, patch_ignored: Tensor) -> Tensor:
+    """Which tokens of `[REG] | text | [CLS] | patches` may be attended to.
+
+    Args:
+        text_mask (Tensor[B, T]): bool, True for a real token.
+        patch_ignored (Tensor[B, P]): bool, True for a patch of padding.
+
+    Returns:
+        Tensor[B, 2 + T + P] bool; [REG] and [CLS] are always True.
+    """
+    always = torch.ones_like(text_mask[:, :1])
+    return torch.cat([always, text_mask, always, ~patch_ignored], dim=1)

@@ -1,0 +1,266 @@
+"""The grounding model: frozen CLIP towers, a fusion encoder, a box."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from clipvg.boxes import convert
+from clipvg.data.dataset import Batch
+from clipvg.data.letterbox import load_square, patch_mask
+from clipvg.data.preset import Preset, get_preset
+from clipvg.errors import InputError, near_matches
+from clipvg.model.backbone import Backbone
+from clipvg.model.checkpoint import CheckpointMixin
+from clipvg.model.config import GroundingConfig
+from clipvg.model.fusion import FusionEncoder, keep_mask
+from clipvg.model.head import BoxHead
+from clipvg.model.tokenizer import Tokenizer, prefix_ids
+
+
+class GroundingModel(nn.Module, CheckpointMixin):
+    """CLIP-VG (arXiv 2305.08685): find the box that an expression describes.
+
+    Made by `create_model`, `load` or `from_pretrained`.
+
+    Args:
+        config: all choices; its `backbone`, `pretrained` and `levels` describe `backbone`.
+        backbone: the towers.
+
+    Attributes:
+        config: the configuration.
+        preset: input rules with mean and deviation filled in.
+        backbone: the frozen towers.
+    """
+
+    def __init__(self, config: GroundingConfig, backbone: Backbone) -> None:
+        super().__init__()
+        self.config = dataclasses.replace(config, levels=list(backbone.levels))
+        preset = get_preset(config.preset)
+        self.preset: Preset = dataclasses.replace(
+            preset, mean=preset.mean or backbone.mean, std=preset.std or backbone.std
+        )
+        width, context = config.width, backbone.context_length
+        self.backbone = backbone
+        self.visual_projection = nn.Linear(backbone.feature_width, width)
+        self.text_projection = nn.Linear(backbone.embed_dim, width)
+        self.reg_token = nn.Embedding(1, width)
+        # One table: [REG], the text positions, [CLS], the patches.
+        self.position = nn.Embedding(2 + context + backbone.grid**2, width)
+        for table in (self.reg_token, self.position):
+            nn.init.normal_(table.weight, std=config.position_std)
+        self.fusion = FusionEncoder(
+            width, config.layers, config.heads, config.feedforward, dropout=config.dropout
+        )
+        self.head = BoxHead(width)
+        self._tokenizer = Tokenizer(
+            self.preset, context, prefix=config.prefix, prompt=config.prompt
+        )
+        self.prefix: nn.Parameter | None = None
+        if config.prefix == "learned":
+            self.prefix = nn.Parameter(backbone.token_embeddings(prefix_ids(config.prefix)))
+        #: Tensors of an authors' checkpoint that the model never uses, kept for the way back.
+        self.unused = nn.Module()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.reg_token.weight.device
+
+    @property
+    def frozen_images(self) -> bool:
+        """Whether image features stay the same while the model trains."""
+        return not self.config.train_visual_positions
+
+    @property
+    def frozen_text(self) -> bool:
+        """Whether text features stay the same while the model trains."""
+        return self.prefix is None
+
+    @property
+    def image_key(self) -> str:
+        """Equal for models whose image features are equal for equal picture files."""
+        rules = (self.backbone.image_size, self.preset.mean, self.preset.std, self.preset.exif)
+        return f"{self.backbone.image_key}:{rules}"
+
+    def tokenize(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids (Tensor[B, 77] int64) and mask (bool, True for a real token)."""
+        return self._tokenizer(expressions)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Image features (Tensor[U, 1 + P, LW]) of normalised squares (Tensor[U, 3, S, S])."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_images):
+            return self.backbone.image_features(images)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Text features (Tensor[B, T, E]) of token ids (Tensor[B, T] int64, T at most 77)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_text):
+            return self.backbone.text_features(tokens, self.prefix)
+
+    def patch_mask(self, pixel_mask: Tensor) -> Tensor:
+        """Patches to ignore (Tensor[U, P] bool) from pixels of padding (Tensor[U, S, S] bool)."""
+        return patch_mask(pixel_mask, self.backbone.patch_size, self.preset.patch_mask)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Boxes of a batch.
+
+        Args:
+            batch: images are encoded once each, however many expressions they have.
+
+        Returns:
+            Tensor[B, 4] float32, cxcywh in [0, 1] of the letterboxed square.
+        """
+        length = _real_length(batch.text_mask)
+        text = self.encode_text(batch.tokens[:, :length])
+        return self.fuse(
+            self.encode_images(batch.images),
+            self.patch_mask(batch.pixel_mask),
+            text,
+            batch.text_mask[:, :length],
+            image_index=batch.image_index,
+        )
+
+    def fuse(
+        self,
+        image_features: Tensor,
+        patch_ignored: Tensor,
+        text_features: Tensor,
+        text_mask: Tensor,
+        *,
+        image_index: Tensor | None = None,
+    ) -> Tensor:
+        """Boxes from features.
+
+        Args:
+            image_features (Tensor[B, 1 + P, LW]): from `encode_images`.
+            patch_ignored (Tensor[B, P]): bool, from `patch_mask`.
+            text_features (Tensor[B, T, E]): from `encode_text`.
+            text_mask (Tensor[B, T]): bool, True for a real token.
+            image_index (Tensor[B], optional): int64 row of the image of each expression, when
+                images come once each (U rows instead of B).
+
+        Returns:
+            Tensor[B, 4] float32, cxcywh in [0, 1].
+        """
+        tokens, position, keep = self.sequence(
+            image_features, patch_ignored, text_features, text_mask, image_index=image_index
+        )
+        return self.head(self.fusion(tokens, position, keep))
+
+    def sequence(
+        self,
+        image_features: Tensor,
+        patch_ignored: Tensor,
+        text_features: Tensor,
+        text_mask: Tensor,
+        *,
+        image_index: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the fusion encoder reads: `[REG] | text | [CLS] | patches`.
+
+        Text that no row of the batch has is left out: nothing attends to it. Arguments as in
+        `fuse`.
+
+        Returns:
+            (tokens Tensor[B, S, D], positions Tensor[S, D], keep Tensor[B, S] bool).
+        """
+        length = _real_length(text_mask)
+        text = self.text_projection(text_features[:, :length])
+        visual = self.visual_projection(image_features)
+        if image_index is not None:
+            visual, patch_ignored = visual[image_index], patch_ignored[image_index]
+        reg = self.reg_token.weight.to(text.dtype).expand(len(text), 1, -1)
+        table = self.position.weight
+        position = torch.cat([table[: 1 + length], table[1 + self.backbone.context_length :]])
+        keep = keep_mask(text_mask[:, :length], patch_ignored)
+        return torch.cat([reg, text, visual], dim=1), position.to(text.dtype), keep
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that training changes."""
+        return (p for p in self.parameters() if p.requires_grad)
+
+    def num_parameters(self) -> dict[str, Any]:
+        """How many parameters: `total`, `trainable`, `clip`, and `share` trainable / total."""
+        total = sum(p.numel() for p in self.parameters())
+        trainable = sum(p.numel() for p in self.trainable_parameters())
+        clip = sum(p.numel() for p in self.backbone.parameters())
+        return {"total": total, "trainable": trainable, "clip": clip, "share": trainable / total}
+
+    def predict(
+        self,
+        image: str | Path | Image.Image,
+        expressions: str | Sequence[str],
+        *,
+        box_format: str = "xyxy",
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """Boxes in a picture.
+
+        Args:
+            image: a file, or a picture.
+            expressions: one text or several.
+            box_format: "xyxy", "xywh" or "cxcywh".
+            batch_size: expressions fused at once; the picture is encoded once.
+
+        Returns:
+            float32 (E, 4), pixels of the picture (upright when the preset applies EXIF), clipped
+            to it. No expressions give shape (0, 4).
+
+        Raises:
+            InputError: the picture cannot be read, or an argument is wrong.
+
+        Example:
+            >>> model.predict("street.jpg", ["left car", "the tall lamp"]).shape
+            (2, 4)
+        """
+        if box_format not in ("xyxy", "xywh", "cxcywh"):
+            raise InputError(
+                f"box_format={box_format!r} is unknown: "
+                f"{near_matches(box_format, ('xyxy', 'xywh', 'cxcywh'))}"
+            )
+        texts = [expressions] if isinstance(expressions, str) else list(expressions)
+        preset = self.preset
+        assert preset.mean is not None and preset.std is not None
+        pixels, mask, letterbox = load_square(
+            image, self.backbone.image_size, mean=preset.mean, std=preset.std, exif=preset.exif
+        )
+        boxes = [np.zeros((0, 4), np.float32)]
+        with torch.no_grad(), _evaluating(self):
+            features = self.encode_images(pixels[None].to(self.device))
+            ignored = self.patch_mask(mask[None].to(self.device))
+            for start in range(0, len(texts), max(1, batch_size)):
+                chunk = texts[start : start + max(1, batch_size)]
+                ids, text_mask = (t.to(self.device) for t in self.tokenize(chunk))
+                length = _real_length(text_mask)
+                text, text_mask = self.encode_text(ids[:, :length]), text_mask[:, :length]
+                index = torch.zeros(len(chunk), dtype=torch.int64, device=self.device)
+                found = self.fuse(features, ignored, text, text_mask, image_index=index)
+                boxes.append(letterbox.to_image(found.cpu().numpy()))
+        return convert(np.concatenate(boxes), "xyxy", box_format)
+
+
+def _real_length(text_mask: Tensor) -> int:
+    """Positions up to the last real token of any row; all of them inside a traced graph."""
+    length = text_mask.shape[1]
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not len(text_mask):
+        return length
+    real = text_mask.any(dim=0).nonzero()
+    return int(real[-1]) + 1 if len(real) else 1
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,238 @@
+"""Find, check and build the CLIP towers a grounding model stands on."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP, CustomTextCLIP
+from open_clip.transformer import TextTransformer, VisionTransformer
+from safetensors.torch import load_file
+from torch import nn
+
+from clipvg.errors import InputError
+
+TINY = "clipvg-tiny"
+TINY_TAG = "scenes-v1"
+_BPE_VOCABULARY = 49408
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A CLIP model with what is needed to build it again.
+
+    Attributes:
+        clip: the open_clip module.
+        config: its open_clip model configuration (embed_dim, quick_gelu, vision_cfg, text_cfg).
+        mean: mean of the input pixels, RGB in [0, 1].
+        std: standard deviation of the input pixels.
+    """
+
+    clip: nn.Module
+    config: dict[str, Any]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def list_backbones() -> list[str]:
+    """Names of the built-in backbones that a grounding model accepts, alphabetically."""
+    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    return sorted([TINY, *(n for n, c in configs.items() if c and refusal(c) is None)])
+
+
+def refusal(config: dict[str, Any]) -> str | None:
+    """Why an open_clip model configuration cannot be used, or None when it can."""
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    if vision.get("timm_model_name"):
+        return "its image tower is a timm model, without tapped blocks"
+    if isinstance(vision.get("layers"), list | tuple):
+        return "its image tower is a ResNet, without patch tokens"
+    if "multimodal_cfg" in config:
+        return "it is a CoCa model, whose text tower appends a token"
+    if text.get("hf_model_name"):
+        return "its text tower is a Hugging Face model"
+    if text.get("no_causal_mask"):
+        return "its text tower is not causal"
+    if text.get("embed_cls"):
+        return "its text tower appends a class token"
+    if text.get("hf_tokenizer_name") or text.get("vocab_size", _BPE_VOCABULARY) != _BPE_VOCABULARY:
+        return "it does not use CLIP's byte-pair tokenizer"
+    if text.get("tokenizer_kwargs"):
+        return "it cleans expressions in its own way"
+    return None
+
+
+def open_towers(name: str, pretrained: str | None = None) -> Towers:
+    """Build the towers of a named backbone.
+
+    Args:
+        name: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo`` or ``local-dir:folder``.
+        pretrained: weight tag, weight file, or None for random weights.
+
+    Raises:
+        InputError: unknown name or tag, an unsupported architecture, or weights out of reach.
+    """
+    if name == TINY:
+        return _open_tiny(pretrained)
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return _open_clip(name, None, _schema_config(name))
+    name = name.replace("/", "-")
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise _unknown_name(name)
+    if (reason := refusal(config)) is not None:
+        raise InputError(
+            f"backbone {name!r} cannot be used: {reason}. Use a CLIP ViT such as 'ViT-B-16'."
+        )
+    if pretrained is None:
+        return build_towers(config)
+    return _open_clip(name, pretrained, config)
+
+
+def is_tag(name: str, pretrained: str | None) -> bool:
+    """Whether weights can be found again by name: a tag, not a file and not random."""
+    if pretrained is None:
+        return False
+    if name == TINY:
+        return pretrained == TINY_TAG
+    return bool(open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained))
+
+
+def build_towers(
+    config: dict[str, Any],
+    *,
+    mean: tuple[float, float, float] = OPENAI_DATASET_MEAN,
+    std: tuple[float, float, float] = OPENAI_DATASET_STD,
+) -> Towers:
+    """Towers with random weights from an open_clip model configuration."""
+    values = deepcopy(config)
+    kind = CustomTextCLIP if values.pop("custom_text", False) else CLIP
+    try:
+        clip = kind(**values)
+    except (TypeError, KeyError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"this CLIP configuration cannot be built: {error}. Expected embed_dim, vision_cfg "
+            f"and text_cfg of open_clip."
+        ) from error
+    return Towers(check_towers(clip), deepcopy(config), _triple(mean), _triple(std))
+
+
+def check_towers(clip: nn.Module) -> nn.Module:
+    """Return the module when its towers can be tapped, else raise with the reason."""
+    visual = getattr(clip, "visual", None)
+    text = getattr(clip, "text", clip)
+    if not isinstance(visual, VisionTransformer):
+        reason = f"its image tower is a {type(visual).__name__}"
+    elif visual.image_size[0] != visual.image_size[1]:
+        reason = f"its images are not square but {visual.image_size}"
+    elif visual.patch_size[0] != visual.patch_size[1]:
+        reason = f"its patches are not square but {visual.patch_size}"
+    elif text is not clip and not isinstance(text, TextTransformer):
+        reason = f"its text tower is a {type(text).__name__}"
+    elif getattr(text, "attn_mask", None) is None:
+        reason = "its text tower is not causal"
+    elif getattr(text, "cls_emb", None) is not None:
+        reason = "its text tower appends a class token"
+    else:
+        return clip
+    raise InputError(f"this CLIP model cannot be used: {reason}. Use a CLIP ViT like 'ViT-B-16'.")
+
+
+def tiny_files() -> tuple[Path, Path]:
+    """Configuration and weight file of the CLIP that comes with the package."""
+    folder = Path(str(files("clipvg.model"))) / "tiny"
+    return folder / f"{TINY}.json", folder / f"{TINY_TAG}.safetensors"
+
+
+def _open_tiny(pretrained: str | None) -> Towers:
+    config_file, weights = tiny_files()
+    if not config_file.is_file():
+        raise InputError(f"{config_file} is missing from this installation. Reinstall clipvg.")
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config = config.get("model_cfg", config)
+    mean = config.pop("mean", OPENAI_DATASET_MEAN)
+    std = config.pop("std", OPENAI_DATASET_STD)
+    towers = build_towers(config, mean=mean, std=std)
+    if pretrained is None:
+        return towers
+    source = weights if pretrained == TINY_TAG else Path(pretrained)
+    if not source.is_file():
+        raise InputError(
+            f"{TINY} has no weights {pretrained!r}. Use pretrained={TINY_TAG!r}, a safetensors "
+            f"file, or None for random weights."
+        )
+    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(source).items()}
+    copy_weights(towers.clip, state, str(source))
+    return towers
+
+
+def _open_clip(name: str, pretrained: str | None, config: dict[str, Any]) -> Towers:
+    """Let open_clip resolve weights; its configuration decides QuickGELU unless the tag does."""
+    if (reason := refusal(config)) is not None:
+        raise InputError(f"backbone {name!r} cannot be used: {reason}.")
+    tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else None
+    if pretrained and not tag and not Path(pretrained).is_file():
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        near = difflib.get_close_matches(pretrained, tags, n=3) or tags
+        raise InputError(
+            f"pretrained={pretrained!r} is neither a weight tag of {name!r} nor a file. "
+            f"Known tags: {', '.join(near) or 'none'}; pretrained=None gives random weights."
+        )
+    quick = bool(tag and tag.get("quick_gelu", False))
+    try:
+        clip = open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick)
+    except Exception as error:  # open_clip, the hub client and torch each raise their own
+        raise InputError(
+            f"weights {pretrained or name!r} of {name!r} could not be read: {_one_line(error)}. "
+            f"Without a network use pretrained=None for random weights or the path of a weight "
+            f"file."
+        ) from error
+    config = deepcopy(config)
+    config["quick_gelu"] = quick or bool(config.get("quick_gelu", False))
+    mean = getattr(clip.visual, "image_mean", None) or OPENAI_DATASET_MEAN
+    std = getattr(clip.visual, "image_std", None) or OPENAI_DATASET_STD
+    return Towers(check_towers(clip).float(), config, _triple(mean), _triple(std))
+
+
+def _schema_config(name: str) -> dict[str, Any]:
+    try:
+        return open_clip.get_model_config(name)
+    except Exception as error:  # the hub client raises its own, a folder gives OSError
+        raise InputError(
+            f"backbone {name!r} could not be read: {_one_line(error)}. Expected a folder or "
+            f"repository with open_clip_config.json."
+        ) from error
+
+
+def _unknown_name(name: str) -> InputError:
+    folded = {n.lower(): n for n in list_backbones()}
+    near = [folded[n] for n in difflib.get_close_matches(name.lower(), list(folded), n=3)]
+    hint = f"Did you mean {', '.join(near)}? " if near else ""
+    return InputError(
+        f"backbone {name!r} is unknown. {hint}clipvg.model.list_backbones() names all."
+    )
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    first, second, third = (float(v) for v in values)
+    return first, second, third
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def copy_weights(clip: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """Load a complete state dict into the towers; missing, odd or misshapen tensors are errors."""
+    try:
+        clip.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{source} does not fit the towers: {_one_line(error)}.") from error

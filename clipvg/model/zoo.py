@@ -1,0 +1,91 @@
+"""Make a grounding model by name, or load one from where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clipvg.errors import InputError, near_matches
+from clipvg.model.backbone import Backbone
+from clipvg.model.config import GroundingConfig
+from clipvg.model.grounder import GroundingModel
+
+
+def create_model(
+    backbone: str = "ViT-B-16",
+    pretrained: str | None = "openai",
+    *,
+    levels: Sequence[int] | None = None,
+    preset: str = "default",
+    **options: Any,
+) -> GroundingModel:
+    """Make an untrained grounding model.
+
+    Args:
+        backbone: any open_clip ViT with CLIP's own text tower (`list_backbones`),
+            ``clipvg-tiny``, ``hf-hub:org/repo`` or ``local-dir:folder``.
+        pretrained: open_clip weight tag, weight file, or None for random towers.
+        levels: zero-based blocks to tap; None for four evenly spread ones.
+        preset: "default" or "published".
+        **options: any other field of `GroundingConfig`.
+
+    Returns:
+        The model, on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: unknown names or options, unsupported towers, weights out of reach.
+
+    Example:
+        >>> model = create_model("clipvg-tiny", "scenes-v1", width=64, layers=2)
+    """
+    config = GroundingConfig.from_dict(
+        {
+            "backbone": backbone,
+            "pretrained": pretrained,
+            "levels": list(levels) if levels else None,
+            "preset": preset,
+            **options,
+        }
+    )
+    towers = Backbone.create(
+        backbone,
+        pretrained,
+        levels,
+        visual=config.visual,
+        train_visual_positions=config.train_visual_positions,
+    )
+    return GroundingModel(config, towers).eval()
+
+
+def load(path: str | Path) -> GroundingModel:
+    """Load a grounding model.
+
+    Args:
+        path: a folder with config.json and model.safetensors, an authors' ``.pth`` checkpoint,
+            ``hf-hub:org/repo`` or ``local-dir:folder``.
+
+    Returns:
+        The model, on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: nothing there, or nothing that can be loaded.
+    """
+    from clipvg.model.published import load_published
+
+    text = str(path)
+    if text.startswith("hf-hub:"):
+        return GroundingModel.from_pretrained(text.removeprefix("hf-hub:"))
+    place = Path(text.removeprefix("local-dir:")).expanduser()
+    if place.is_dir():
+        return GroundingModel.from_pretrained(place)
+    if not place.exists():
+        names = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+        hint = near_matches(place.name, names) if names else f"{place.parent} does not exist"
+        raise InputError(
+            f"checkpoint {text!r} does not exist: {hint}. A repository of the Hugging Face hub is "
+            f"written hf-hub:org/name."
+        )
+    if place.suffix in (".safetensors", ".json"):
+        raise InputError(f"{place} is one file of a checkpoint. Use its folder {place.parent}.")
+    return load_published(place)
