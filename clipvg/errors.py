@@ -26,7 +26,9 @@ class MissingExtraError(ImportError):
             purpose: what was asked for, as the start of a sentence ("figures").
             extra: name of the extra in pyproject.toml.
         """
-        return cls(f"{purpose} needs packages that are not installed: pip install 'clipvg[{extra}]'")
+        return cls(
+            f"{purpose} needs packages that are not installed: pip install 'clipvg[{extra}]'"
+        )
 
 
 def near_matches(name: str, choices: Iterable[str]) -> str:

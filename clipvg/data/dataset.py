@@ -47,7 +47,10 @@ class Batch:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch on another device."""
         return Batch(
-            **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+            **{
+                f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
+                for f in fields(self)
+            }
         )
 
     def pin_memory(self) -> Batch:
@@ -131,7 +134,14 @@ class LabelDataset(Dataset[Sample]):
         make = self._plain if self.transform is None else self._augmented
         pictures = make(rows, expressions)
         return [
-            Sample(*picture[:3], tokens[i], text_mask[i], picture[3], float(self._weights[row]), int(row))
+            Sample(
+                *picture[:3],
+                tokens[i],
+                text_mask[i],
+                picture[3],
+                float(self._weights[row]),
+                int(row),
+            )
             for i, (row, picture) in enumerate(zip(rows, pictures, strict=True))
         ]
 
@@ -142,9 +152,13 @@ class LabelDataset(Dataset[Sample]):
             key = int(self._image_of[row])
             if key not in loaded:
                 path = self.labels.image_path(self._names[key])
-                loaded[key] = load_square(path, self.size, mean=self.mean, std=self.std, exif=self.exif)
+                loaded[key] = load_square(
+                    path, self.size, mean=self.mean, std=self.std, exif=self.exif
+                )
             pixels, mask, letterbox = loaded[key]
-            pictures.append((pixels, mask, key, torch.from_numpy(letterbox.to_square(self._boxes[row]))))
+            pictures.append(
+                (pixels, mask, key, torch.from_numpy(letterbox.to_square(self._boxes[row])))
+            )
         return pictures
 
     def _augmented(self, rows: Sequence[int], expressions: list[str]) -> list[tuple]:

@@ -1,0 +1,199 @@
+"""The published ``.pth`` label files: six layouts, read without executing what they hold.
+
+A file is a list with one record a label. RefCOCO family: (image, segment, box xywh, expression,
+attributes); ReferIt: the same with box xyxy; Flickr30k Entities: (image, box xyxy, expression).
+Refined files hold lists in place of tuples, and some hold further fields, the reliability first.
+Segment, attributes and further fields travel as JSON in ``pth.segment``, ``pth.attributes`` and
+``pth.extra``. Boxes are kept as written; numbers come back equal, whole ones as integers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from clipvg.errors import InputError
+from clipvg.labels.schema import WORD, box_array, box_values
+from clipvg.labels.unpickle import load_plain
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a record keeps what."""
+
+    box_format: str
+    fields: tuple[str, ...]
+
+
+_FIVE = ("image", "segment", "box", "expression", "attributes")
+LAYOUTS = {
+    "unc": Layout("xywh", _FIVE),
+    "unc+": Layout("xywh", _FIVE),
+    "gref": Layout("xywh", _FIVE),
+    "gref_umd": Layout("xywh", _FIVE),
+    "referit": Layout("xyxy", _FIVE),
+    "flickr": Layout("xyxy", ("image", "box", "expression")),
+}
+PLACEHOLDER = "useless placeholder"
+_PREFIX = re.compile(r"(?:\d+_)?(unc\+|unc|gref_umd|gref|referit|flickr)(?=[_.\-]|$)")
+
+
+def find_layout(path: str | Path, layout: str | None = None) -> Layout:
+    """The layout of a name, else of a file's prefix (``unc+_train_pseudo.pth``).
+
+    Raises:
+        InputError: an unknown name, or a file whose name does not begin with one.
+    """
+    if layout is None:
+        match = _PREFIX.match(Path(path).name)
+        layout = match.group(1) if match else None
+    if layout in LAYOUTS:
+        return LAYOUTS[layout]
+    fault = f"unknown layout {layout!r}" if layout else "its name does not say which layout it has"
+    raise InputError(f"{path}: {fault}; choose --layout from {', '.join(LAYOUTS)}")
+
+
+def read_pth(path: str | Path, layout: str | None = None) -> pa.Table:
+    """A published label file as an Arrow table.
+
+    Args:
+        path: the file, in torch's zip or legacy format.
+        layout: one of ``LAYOUTS``; None takes the prefix of the file's name.
+
+    Raises:
+        InputError: not such a file, records of another shape, or anything that is not plain data.
+    """
+    shape = find_layout(path, layout)
+    records = load_plain(path)
+    if not isinstance(records, list | tuple):
+        raise InputError(
+            f"{path}: holds a {type(records).__name__}, not a list of labels; is it a checkpoint?"
+        )
+    columns: dict[str, list] = {name: [] for name in (*shape.fields, "extra")}
+    for row, record in enumerate(records):
+        _append(columns, shape, record, f"{path} row {row}")
+    return _to_table(columns, shape, path)
+
+
+def write_pth(table: pa.Table, path: str | Path, shape: Layout) -> None:
+    """Write a table as a published label file (torch's zip format).
+
+    Columns without a place in the layout are left out; absent segments and attributes become the
+    placeholder of the published pseudo-label files.
+
+    Args:
+        table: a normalised label table.
+        path: where to write; use it inside ``atomic_path``.
+        shape: the layout to write.
+    """
+    import torch
+
+    columns = {
+        "image": table.column("image").to_pylist(),
+        "expression": table.column("expression").to_pylist(),
+        "box": _boxes_as(table, shape.box_format),
+        "segment": _from_json(table, "pth.segment", PLACEHOLDER),
+        "attributes": _from_json(table, "pth.attributes", PLACEHOLDER),
+        "extra": _from_json(table, "pth.extra", []),
+    }
+    rows = zip(*(columns[name] for name in shape.fields), strict=True)
+    torch.save([(*row, *extra) for row, extra in zip(rows, columns["extra"], strict=True)], path)
+
+
+def _append(columns: dict[str, list], shape: Layout, record: Any, where: str) -> None:
+    known = len(shape.fields)
+    if not isinstance(record, list | tuple) or len(record) < known:
+        size = f"{len(record)} fields" if isinstance(record, list | tuple) else "no fields"
+        raise InputError(
+            f"{where}: a record of {size}, expected ({', '.join(shape.fields)}); "
+            "is the layout right?"
+        )
+    for name, value in zip(shape.fields, record, strict=False):
+        columns[name].append(_checked(name, value, where))
+    columns["extra"].append(
+        json.dumps(record[known:], ensure_ascii=False) if record[known:] else None
+    )
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    if name == "box":
+        try:
+            return [float(number) for number in (value[0] if _is_nested(value) else value)]
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{where}: box {str(value)[:60]!r} is not four numbers; is the layout right?"
+            ) from None
+    if name in ("image", "expression"):
+        if not isinstance(value, str):
+            raise InputError(
+                f"{where}: {name} {str(value)[:60]!r} is not text; is the layout right?"
+            )
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_nested(value: Any) -> bool:
+    """A box inside a list of one, as arrays of shape (1, 4) give."""
+    return (
+        isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple)
+    )
+
+
+def _to_table(columns: dict[str, list], shape: Layout, path: str | Path) -> pa.Table:
+    count = len(columns["image"])
+    for row, box in enumerate(columns["box"]):
+        if len(box) != 4:
+            raise InputError(f"{path} row {row}: box {box} has {len(box)} numbers, expected 4")
+    try:
+        arrays = {
+            "image": pa.array(columns["image"], pa.string()),
+            "expression": pa.array(columns["expression"], pa.string()),
+            "box": box_array(columns["box"]),
+            "box_format": pa.array([shape.box_format] * count, pa.string()).cast(WORD),
+        }
+        for name in ("segment", "attributes", "extra"):
+            values = columns.get(name, [])
+            if any(value is not None for value in values):
+                arrays[f"pth.{name}"] = pa.array(values, pa.string())
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: text that is not valid Unicode ({error.reason})") from None
+    return pa.table(arrays)
+
+
+def _boxes_as(table: pa.Table, box_format: str) -> list[list[float]]:
+    boxes = box_values(table.column("box"))
+    words = ["xyxy"] * len(table)
+    if "box_format" in table.column_names:
+        words = [word or "xyxy" for word in table.column("box_format").to_pylist()]
+    for row, word in enumerate(words):
+        if word == box_format:
+            continue
+        sign = -1 if box_format == "xywh" else 1
+        boxes[row, 2:] += sign * boxes[row, :2]
+    return [[_number(value) for value in box] for box in boxes.tolist()]
+
+
+def _number(value: float) -> float:
+    """Whole numbers as integers, as the published pseudo-label files mostly have them."""
+    return int(value) if value.is_integer() else value
+
+
+def _from_json(table: pa.Table, name: str, absent: Any) -> list[Any]:
+    if name not in table.column_names:
+        return [absent] * len(table)
+    texts = table.column(name).to_pylist()
+    return [absent if text is None else _pairs(json.loads(text)) for text in texts]
+
+
+def _pairs(value: Any) -> Any:
+    """Attribute parses are pairs (role, words): tuples in the published files, lists in JSON."""
+    if isinstance(value, list):
+        is_pair = len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], list)
+        return tuple(value) if is_pair else [_pairs(item) for item in value]
+    return value

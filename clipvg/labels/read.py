@@ -1,0 +1,132 @@
+"""Label files of every kind into one LabelTable."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipvg.errors import InputError
+from clipvg.labels.pth import read_pth
+from clipvg.labels.schema import WORD, normalise
+from clipvg.labels.table import LabelTable
+from clipvg.labels.text import read_csv, read_jsonl
+from clipvg.labels.validate import Problem, row_problems
+
+OnError = Literal["raise", "drop"]
+
+
+def read_labels(
+    path: str | Path | Sequence[str | Path],
+    *,
+    images: str | Path | None = None,
+    layout: str | None = None,
+    source: str | None = None,
+    on_error: OnError = "raise",
+) -> LabelTable:
+    """Read labels from one file, or several one after the other.
+
+    Args:
+        path: .parquet, .jsonl, .csv, .tsv, the published .pth, REFER's refs(*).p (beside its
+            instances.json), or COCO-style .json.
+        images: folder that image names are relative to.
+        layout: layout of .pth files: unc, unc+, gref, gref_umd, referit or flickr; None takes the
+            prefix of each file's name.
+        source: name of the label source, written to every row.
+        on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
+            finite, a reversed box, an empty expression); "drop" leaves these rows out with a
+            warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
+            outside the picture is kept either way.
+
+    Returns:
+        The labels, in file order.
+
+    Raises:
+        InputError: what is wrong, where, and what to do about it.
+    """
+    if on_error not in ("raise", "drop"):
+        raise InputError(f"on_error={on_error!r}: choose from 'raise', 'drop'")
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    if not paths:
+        raise InputError("no label files were named")
+    parts = [_read_one(Path(p), images, layout, on_error) for p in paths]
+    labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
+    if source is not None:
+        labels = labels.with_column(
+            "source", pa.array([source] * len(labels), pa.string()).cast(WORD)
+        )
+    labels.dropped = tuple(problem for part in parts for problem in part.dropped)
+    return labels
+
+
+def _read_one(
+    path: Path, images: str | Path | None, layout: str | None, on_error: OnError
+) -> LabelTable:
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; name the label file in it")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"{path}: unknown kind of label file {path.suffix!r}; choose from {', '.join(_READERS)}"
+        )
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    labels = LabelTable(normalise(reader(path, layout), where=str(path)), images)
+    return _refuse(labels, path, on_error)
+
+
+def _refuse(labels: LabelTable, path: Path, on_error: OnError) -> LabelTable:
+    """Raise on rows that cannot be labels, or leave them out."""
+    problems = sorted(row_problems(labels), key=lambda problem: problem.row)
+    if not problems:
+        return labels
+    rows = sorted({problem.row for problem in problems})
+    if on_error == "raise":
+        raise InputError(_refusal(problems, path))
+    warnings.warn(
+        f"{path}: dropped {len(rows)} of {len(labels)} rows ({_counts(problems)})", stacklevel=3
+    )
+    keep = np.ones(len(labels), dtype=bool)
+    keep[rows] = False
+    kept = labels.select(keep)
+    kept.dropped = tuple(problems)
+    return kept
+
+
+def _refusal(problems: list[Problem], path: Path) -> str:
+    first = problems[0]
+    others = f" {len(problems)} such findings: {_counts(problems)}." if len(problems) > 1 else ""
+    return (
+        f"{path} row {first.row}: {first.message}.{others} "
+        f"Fix the row{'s' if others else ''} or read with on_error='drop'."
+    )
+
+
+def _counts(problems: list[Problem]) -> str:
+    counts = Counter(problem.kind for problem in problems)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+
+
+def _parquet(path: Path, layout: str | None) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        detail = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: damaged, or not a Parquet file ({detail})") from None
+
+
+_READERS: dict[str, Callable[[Path, str | None], pa.Table]] = {
+    ".parquet": _parquet,
+    ".jsonl": lambda path, layout: read_jsonl(path),
+    ".csv": lambda path, layout: read_csv(path),
+    ".tsv": lambda path, layout: read_csv(path, delimiter="\t"),
+    ".pth": read_pth,
+}

@@ -1,0 +1,211 @@
+"""The columns of a label table and the conversion of Arrow tables to them (DESIGN, section 3)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipvg.errors import InputError, near_matches
+
+BOX = pa.list_(pa.float64(), 4)
+WORD = pa.dictionary(pa.int32(), pa.string())
+FIELDS = {
+    "image": pa.string(),
+    "expression": pa.string(),
+    "box": BOX,
+    "box_format": WORD,
+    "source": WORD,
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "weight": pa.float32(),
+    "truth": BOX,
+}
+REQUIRED = ("image", "expression", "box")
+BOX_FORMATS = ("xyxy", "xywh")
+RELIABILITY = "reliability."
+CORNERS = ("x1", "y1", "x2", "y2")
+SIDES = ("x", "y", "w", "h")
+
+
+def column_type(name: str) -> pa.DataType | None:
+    """The Arrow type of a column; None for columns the schema does not know."""
+    return pa.float32() if name.startswith(RELIABILITY) else FIELDS.get(name)
+
+
+def normalise(table: pa.Table, *, where: str = "labels") -> pa.Table:
+    """The table with the schema's columns in the schema's types; others are left as they are.
+
+    A missing ``box`` is made from x1, y1, x2, y2 or x, y, w, h; boxes may be lists or text such as
+    "[1, 2, 3, 4]".
+
+    Args:
+        table: any Arrow table.
+        where: what the table was read from, for messages.
+
+    Raises:
+        InputError: a missing column or values of the wrong kind.
+    """
+    table = _with_box(table)
+    missing = [name for name in REQUIRED if name not in table.column_names]
+    if missing:
+        hints = [f"{name!r} ({near_matches(name, table.column_names)})" for name in missing]
+        raise InputError(
+            f"{where}: no column {' and no column '.join(hints)}; labels need image, expression "
+            "and box (or x1, y1, x2, y2, or x, y, w, h)"
+        )
+    columns: dict[str, Any] = {}
+    for name in [*FIELDS, *(n for n in table.column_names if n not in FIELDS)]:
+        if name in table.column_names:
+            kind = column_type(name)
+            column = table.column(name)
+            columns[name] = column if kind is None else convert_column(column, kind, name, where)
+    result = pa.table(columns)
+    return result.replace_schema_metadata(table.schema.metadata)
+
+
+def convert_column(
+    column: pa.ChunkedArray | pa.Array, kind: pa.DataType, name: str, where: str
+) -> pa.ChunkedArray:
+    """One column in the schema's type, or an InputError that names the first bad row."""
+    if isinstance(column, pa.Array):
+        column = pa.chunked_array([column])
+    if column.type == kind:
+        return column
+    try:
+        if kind == BOX:
+            return _boxes(column, name, where)
+        if pa.types.is_string(column.type) and (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        ):
+            column = _blank_to_null(column)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if kind == WORD:
+            return column.cast(pa.string()).dictionary_encode().cast(WORD)
+        if kind == pa.float32() and pa.types.is_floating(column.type):
+            return column.cast(kind, safe=False)
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        row = _first_bad(column, kind)
+        raise InputError(
+            f"{where}{row}: column {name!r} holds {column.type} that cannot be {kind} "
+            f"({_one_line(error)}); fix the value"
+        ) from None
+
+
+def _with_box(table: pa.Table) -> pa.Table:
+    names = set(table.column_names)
+    if "box" in names:
+        return table
+    for parts, written in ((CORNERS, "xyxy"), (SIDES, "xywh")):
+        if names.issuperset(parts):
+            rows = pa.StructArray.from_arrays(
+                [_numbers(table.column(part)) for part in parts], names=list(parts)
+            )
+            values = np.stack(
+                [rows.field(part).to_numpy(zero_copy_only=False) for part in parts], axis=1
+            )
+            table = table.drop_columns(list(parts)).append_column("box", box_array(values))
+            if "box_format" not in names:
+                written_as = pa.array([written] * len(table), pa.string())
+                table = table.append_column("box_format", written_as.dictionary_encode())
+            return table
+    return table
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.Array:
+    if pa.types.is_string(column.type):
+        column = _blank_to_null(column)
+    column = convert_column(column, pa.float64(), "box", "labels")
+    return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+
+
+def _blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    text = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _boxes(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pa.types.is_fixed_size_list(kind) and kind.list_size == 4:
+        return column.cast(BOX)
+    if pa.types.is_null(kind):
+        return pa.chunked_array([pa.nulls(len(column), BOX)])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_string(kind):
+        return pa.chunked_array([parse_boxes(column.to_pylist(), name=name, where=where)])
+    raise InputError(f"{where}: column {name!r} holds {kind}, not lists of four numbers")
+
+
+def parse_boxes(values: list[Any], *, name: str = "box", where: str = "labels") -> pa.Array:
+    """Lists of four numbers, their text, or None -> an Arrow array of boxes.
+
+    Raises:
+        InputError: the first row that is neither.
+    """
+    rows: list[list[float] | None] = []
+    for row, value in enumerate(values):
+        if isinstance(value, str):
+            value = _box_from_text(value)
+        if value is None:
+            rows.append(None)
+            continue
+        try:
+            numbers = [float("nan") if number is None else float(number) for number in value]
+        except (TypeError, ValueError, OverflowError):
+            numbers = []
+        if len(numbers) != 4:
+            raise InputError(
+                f"{where} row {row}: {name} {str(values[row])[:80]!r} is not four numbers; "
+                "write it as [x1, y1, x2, y2]"
+            )
+        rows.append(numbers)
+    return pa.array(rows, BOX)
+
+
+def _box_from_text(text: str) -> Any:
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        return json.loads(text.replace("(", "[").replace(")", "]"))
+    except json.JSONDecodeError:
+        return text.strip("[]() ").replace(",", " ").split()
+
+
+def box_array(values: Any) -> pa.Array:
+    """(N, 4) numbers -> an Arrow array of boxes, null where a whole row is NaN."""
+    values = np.ascontiguousarray(values, dtype=np.float64).reshape(-1, 4)
+    absent = np.isnan(values).all(axis=1)
+    flat = pa.array(values.reshape(-1), pa.float64())
+    return pa.FixedSizeListArray.from_arrays(flat, type=BOX, mask=pa.array(absent))
+
+
+def box_values(column: pa.ChunkedArray) -> np.ndarray:
+    """An Arrow column of boxes -> (N, 4) float64, NaN rows where null."""
+    values = np.full((len(column), 4), np.nan)
+    valid = column.is_valid().to_numpy().astype(bool)
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    if flat:
+        values[valid] = np.concatenate(flat).reshape(-1, 4)
+    return values
+
+
+def _first_bad(column: pa.ChunkedArray, kind: pa.DataType) -> str:
+    for row, value in enumerate(column):
+        try:
+            pa.chunked_array([pa.array([value.as_py()], column.type)]).cast(
+                kind.value_type if kind == WORD else kind
+            )
+        except pa.ArrowException:
+            return f" row {row}"
+    return ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,305 @@
+"""LabelTable: labels of visual grounding as one Arrow table (DESIGN, section 3)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipvg.boxes import convert
+from clipvg.errors import InputError, near_matches
+from clipvg.labels.schema import (
+    BOX,
+    RELIABILITY,
+    box_array,
+    box_values,
+    column_type,
+    convert_column,
+    normalise,
+)
+
+if TYPE_CHECKING:
+    from clipvg.labels.validate import Problem, Validation
+
+
+class LabelTable:
+    """Labels: one row is one (image, expression, box). Immutable; methods return new tables.
+
+    Args:
+        table: Arrow table with the columns of DESIGN, section 3 (image, expression, box and any
+            of box_format, source, width, height, weight, truth, reliability.NAME); others travel
+            along.
+        images: folder that image names are relative to; None when they are paths.
+
+    Raises:
+        InputError: a required column is missing or holds values of the wrong kind.
+
+    Example:
+        >>> labels = LabelTable.from_columns(
+        ...     image=["a.jpg"], expression=["red dog"], box=[[10, 20, 110, 220]])
+        >>> labels.boxes()
+        array([[ 10.,  20., 110., 220.]], dtype=float32)
+    """
+
+    def __init__(self, table: pa.Table, images: str | Path | None = None) -> None:
+        self._table = normalise(table)
+        self._images = None if images is None else Path(images)
+        self.dropped: tuple[Problem, ...] = ()
+
+    @classmethod
+    def from_columns(
+        cls,
+        *,
+        image: Sequence[str],
+        expression: Sequence[str],
+        box: Any,
+        images: str | Path | None = None,
+        **columns: Any,
+    ) -> LabelTable:
+        """Labels from Python or NumPy columns.
+
+        Args:
+            image: N paths below ``images``.
+            expression: N expressions.
+            box: (N, 4) pixels, xyxy unless ``box_format`` says xywh.
+            images: image root.
+            **columns: any other column; a single string is repeated. NaN (a NaN row, for truth)
+                is null.
+        """
+        data = {"image": image, "expression": expression, "box": box, **columns}
+        arrays = {
+            name: _array(name, [values] * len(image) if isinstance(values, str) else values)
+            for name, values in data.items()
+        }
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"columns of different lengths: {lengths}")
+        return cls(pa.table(arrays), images)
+
+    @classmethod
+    def concat(cls, tables: Iterable[LabelTable]) -> LabelTable:
+        """Rows of several tables; columns that some lack are null there.
+
+        With different image roots, image names become whole paths and the root None.
+        """
+        tables = list(tables)
+        if not tables:
+            raise InputError("no label tables to put together")
+        roots = {labels.images for labels in tables}
+        if len(roots) > 1:
+            tables = [labels._with_whole_paths() for labels in tables]
+        joined = pa.concat_tables([labels.table for labels in tables], promote_options="permissive")
+        return cls(joined.unify_dictionaries(), tables[0].images)
+
+    @property
+    def table(self) -> pa.Table:
+        """The Arrow table."""
+        return self._table
+
+    @property
+    def images(self) -> Path | None:
+        """The image root."""
+        return self._images
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __repr__(self) -> str:
+        return (
+            f"LabelTable({len(self)} labels, {self.num_images} images, "
+            f"columns: {', '.join(self._table.column_names)})"
+        )
+
+    # Columns
+
+    @property
+    def image_names(self) -> list[str]:
+        """N paths below the image root."""
+        return self._table.column("image").to_pylist()
+
+    @property
+    def expressions(self) -> list[str]:
+        """N expressions as written."""
+        return self._table.column("expression").to_pylist()
+
+    @property
+    def num_images(self) -> int:
+        """Number of distinct images."""
+        return len(self.distinct_images()[0])
+
+    def distinct_images(self) -> tuple[list[str], np.ndarray]:
+        """Names of the U distinct images in order of appearance, and each row's (N,) index."""
+        return self._distinct
+
+    @cached_property
+    def _distinct(self) -> tuple[list[str], np.ndarray]:
+        encoded = self._table.column("image").combine_chunks().dictionary_encode()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.unify_dictionaries().combine_chunks()
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+
+    def image_path(self, name: str) -> Path:
+        """Where an image is."""
+        return Path(name) if self._images is None else self._images / name
+
+    def boxes(self, *, integer: bool = False) -> np.ndarray:
+        """(N, 4) float32 xyxy pixels.
+
+        Args:
+            integer: cut the numbers as written towards zero before any conversion, as the
+                reference code does (published preset).
+        """
+        written = box_values(self._table.column("box"))
+        written = np.trunc(written) if integer else written
+        as_sides = self.is_xywh()
+        corners = np.where(as_sides[:, None], convert(written, "xywh", "xyxy"), written)
+        return corners.astype(np.float32)
+
+    def is_xywh(self) -> np.ndarray:
+        """(N,) bool: rows whose box is written as xywh."""
+        if "box_format" not in self._table.column_names:
+            return np.zeros(len(self), dtype=bool)
+        words = self._table.column("box_format").cast(pa.string())
+        return pc.fill_null(pc.equal(words, "xywh"), False).to_numpy().astype(bool)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether any row has a true box."""
+        names = self._table.column_names
+        return "truth" in names and self._table.column("truth").null_count < len(self)
+
+    def truth(self) -> np.ndarray:
+        """(N, 4) float32 xyxy pixels of the true box, NaN where there is none. Evaluation only."""
+        if "truth" not in self._table.column_names:
+            return np.full((len(self), 4), np.nan, dtype=np.float32)
+        return box_values(self._table.column("truth")).astype(np.float32)
+
+    def weights(self) -> np.ndarray:
+        """(N,) float32 training weights, 1 where none is given."""
+        return self._floats("weight", 1.0)
+
+    def sources(self) -> list[str]:
+        """N names of label sources, "" where unknown."""
+        if "source" not in self._table.column_names:
+            return [""] * len(self)
+        return pc.fill_null(self._table.column("source").cast(pa.string()), "").to_pylist()
+
+    def sizes(self) -> np.ndarray:
+        """(N, 2) int32 image sizes (width, height), -1 where unknown."""
+        sizes = np.full((len(self), 2), -1, dtype=np.int32)
+        for axis, name in enumerate(("width", "height")):
+            if name in self._table.column_names:
+                sizes[:, axis] = pc.fill_null(self._table.column(name), -1).to_numpy()
+        return sizes
+
+    @property
+    def reliability_names(self) -> list[str]:
+        """Names of the measurers that have scored these labels."""
+        names = self._table.column_names
+        return [name.removeprefix(RELIABILITY) for name in names if name.startswith(RELIABILITY)]
+
+    def reliability(self, name: str) -> np.ndarray:
+        """(N,) float32 in [0, 1], higher is better; NaN where not scored."""
+        if name not in self.reliability_names:
+            raise InputError(
+                f"no reliability by {name!r}: {near_matches(name, self.reliability_names)}"
+            )
+        return self._floats(RELIABILITY + name, float("nan"))
+
+    def _floats(self, name: str, absent: float) -> np.ndarray:
+        if name not in self._table.column_names:
+            return np.full(len(self), absent, dtype=np.float32)
+        column = pc.fill_null(self._table.column(name), pa.scalar(absent, pa.float32()))
+        return column.to_numpy().astype(np.float32)
+
+    # New tables
+
+    def select(self, rows: Any) -> LabelTable:
+        """The rows of a boolean mask (N,), or of indices, in the order given."""
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            if rows.shape != (len(self),):
+                raise InputError(f"mask of shape {rows.shape} for {len(self)} labels")
+            rows = np.flatnonzero(rows)
+        taken = self._table.take(pa.array(rows.astype(np.int64)))
+        return LabelTable(taken, self._images)
+
+    def with_column(self, name: str, values: Any) -> LabelTable:
+        """The labels with a column added or replaced; NaN (a NaN row, for boxes) is null."""
+        array = _array(name, values)
+        if len(array) != len(self):
+            raise InputError(f"column {name!r} has {len(array)} values for {len(self)} labels")
+        if name in self._table.column_names:
+            place = self._table.column_names.index(name)
+            return LabelTable(self._table.set_column(place, name, array), self._images)
+        return LabelTable(self._table.append_column(name, array), self._images)
+
+    def drop_columns(self, names: str | Sequence[str]) -> LabelTable:
+        """The labels without some columns; names that are not there are ignored."""
+        names = [names] if isinstance(names, str) else names
+        there = [name for name in names if name in self._table.column_names]
+        return LabelTable(self._table.drop_columns(there), self._images)
+
+    def with_images(self, root: str | Path | None) -> LabelTable:
+        """The labels with another image root."""
+        return LabelTable(self._table, root)
+
+    def _with_whole_paths(self) -> LabelTable:
+        paths = [str(self.image_path(name)) for name in self.image_names]
+        return self.with_column("image", paths).with_images(None)
+
+    # Identity, checks, files
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what training and scoring read.
+
+        That is image, expression, box, box format, weight and source; never truth or reliability,
+        nor other columns, nor how the table is cut into chunks.
+        """
+        digest = hashlib.sha256(f"clipvg labels 1 {len(self)}".encode())
+        digest.update(box_values(self._table.column("box")).tobytes())
+        digest.update(self.is_xywh().tobytes())
+        digest.update(self.weights().tobytes())
+        for texts in (self.image_names, self.expressions, self.sources()):
+            encoded = [text.encode() for text in texts]
+            digest.update(np.array([len(text) for text in encoded], dtype=np.int64).tobytes())
+            digest.update(b"".join(encoded))
+        return digest.hexdigest()
+
+    def validate(self, check_images: bool = True) -> Validation:
+        """Everything that is wrong or odd, row by row; see ``clipvg.labels.validate``."""
+        from clipvg.labels.validate import validate
+
+        return validate(self, check_images=check_images)
+
+    def write(self, path: str | Path, *, layout: str | None = None) -> None:
+        """Write by suffix: .parquet, .jsonl, .csv, or .pth (which needs a layout)."""
+        from clipvg.labels.write import write_labels
+
+        write_labels(self, path, layout=layout)
+
+
+def _array(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
+    """Python or NumPy values as a column of the schema's type; NaN is null in nullable floats."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    kind = column_type(name)
+    if kind == BOX:
+        try:
+            return box_array(np.array(values, dtype=np.float64).reshape(len(values), 4))
+        except (ValueError, TypeError):
+            from clipvg.labels.schema import parse_boxes
+
+            return parse_boxes(list(values), name=name)
+    if kind is None:
+        return pa.array(values)
+    if kind == pa.float32():
+        numbers = np.asarray(values, dtype=np.float32)
+        return pa.array(numbers, kind, mask=np.isnan(numbers))
+    return convert_column(pa.array(list(values)), kind, name, "labels")

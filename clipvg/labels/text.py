@@ -1,0 +1,85 @@
+"""Labels from CSV and JSON Lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from clipvg.errors import InputError
+from clipvg.labels.schema import BOX, column_type, parse_boxes
+
+_LONGEST_CELL = 10_000_000
+
+
+def read_csv(path: str | Path, *, delimiter: str = ",") -> pa.Table:
+    """A CSV file with a header; every cell as text, an empty one null.
+
+    Columns that the schema does not know stay text, so that "007" comes back as written.
+    """
+    csv.field_size_limit(_LONGEST_CELL)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            columns = _cells(reader, header, path)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        except csv.Error as error:
+            raise InputError(f"{path} line {reader.line_num}: {error}; check the quotes") from None
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
+def _cells(reader: Any, header: list[str], path: str | Path) -> dict[str, list[str | None]]:
+    if len(set(header)) < len(header):
+        twice = sorted({name for name in header if header.count(name) > 1})
+        raise InputError(f"{path}: column {twice[0]!r} appears twice in the header; rename one")
+    columns: dict[str, list[str | None]] = {name: [] for name in header}
+    for cells in reader:
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise InputError(
+                f"{path} line {reader.line_num}: {len(cells)} cells, but the header has "
+                f"{len(header)}; quote cells that hold the delimiter"
+            )
+        for name, cell in zip(header, cells, strict=True):
+            columns[name].append(cell or None)
+    return columns
+
+
+def read_jsonl(path: str | Path) -> pa.Table:
+    """A file with one JSON object a line; keys that a line lacks are null."""
+    rows: list[dict[str, Any]] = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                rows.append(_object(line, f"{path} line {number}"))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({n: _column(n, [row.get(n) for row in rows], str(path)) for n in names})
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: a {type(value).__name__}, expected an object with image, "
+                         "expression and box")  # fmt: skip
+    return value
+
+
+def _column(name: str, values: list[Any], where: str) -> pa.Array:
+    if column_type(name) == BOX:
+        return parse_boxes(values, name=name, where=where)
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+        if column_type(name) is not None:
+            raise InputError(f"{where}: column {name!r} mixes kinds of values ({error})") from None
+        # An unknown column of mixed kinds is kept as JSON.
+        return pa.array([None if v is None else json.dumps(v, ensure_ascii=True) for v in values])
