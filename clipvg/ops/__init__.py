@@ -1,0 +1,12 @@
+"""Operators: public face, checks, dispatch, and the pure-PyTorch reference of each.
+
+Importing this package costs no torch: a face fetches it when it is given tensors.
+
+Shapes, here and in every operator: N labels, B batch, T text tokens, P patches, D width, n measurers, H heads,
+L levels.
+"""
+
+from clipvg.ops._dispatch import backend, backends, load_operators
+from clipvg.ops.box_reliability import box_reliability, box_reliability_numpy
+
+__all__ = ["backend", "backends", "box_reliability", "box_reliability_numpy", "load_operators"]

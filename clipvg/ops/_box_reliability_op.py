@@ -1,0 +1,108 @@
+"""`torch.ops.clipvg.box_reliability`: schema, fake and the reference, which is its definition.
+
+Native kernels are added to the same operator by clipvg/_ops; where there are none, the reference runs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clipvg.ops.box_reliability import check_arguments
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def check_tensors(
+    pred: Tensor, target: Tensor, group: Tensor | None, num_groups: int, bins: int, fmt: str
+) -> None:
+    """Rejects arguments of the wrong shape, dtype or device."""
+    check_arguments(
+        tuple(pred.shape), tuple(target.shape), None if group is None else tuple(group.shape),
+        num_groups=num_groups, bins=bins, fmt=fmt,
+    )  # fmt: skip
+    if pred.dtype not in DTYPES:
+        raise ValueError(f"box_reliability: boxes are {pred.dtype}; expected a floating dtype")
+    if target.dtype != pred.dtype or target.device != pred.device:
+        raise ValueError(
+            f"box_reliability: pred is {pred.dtype} on {pred.device} and target {target.dtype} on "
+            f"{target.device}; expected one dtype and device"
+        )
+    if group is not None and (group.dtype != torch.int64 or group.device != pred.device):
+        raise ValueError(
+            f"box_reliability: group is {group.dtype} on {group.device}; expected int64 on {pred.device}"
+        )
+
+
+def _to_xyxy(boxes: Tensor, fmt: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a, b, c, d = boxes.unbind(-1)
+    if fmt == "xyxy":
+        return a, b, c, d
+    return a - 0.5 * c, b - 0.5 * d, a + 0.5 * c, b + 0.5 * d
+
+
+def _iou(pred: Tensor, target: Tensor, fmt: str, eps: float) -> Tensor:
+    """IoU (n, N) of float32 boxes, in the order of operations that every kernel keeps."""
+    px1, py1, px2, py2 = (side.clamp(0, 1) for side in _to_xyxy(pred, fmt))
+    tx1, ty1, tx2, ty2 = _to_xyxy(target, fmt)
+    width = (torch.minimum(px2, tx2) - torch.maximum(px1, tx1)).clamp(min=0)
+    height = (torch.minimum(py2, ty2) - torch.maximum(py1, ty1)).clamp(min=0)
+    intersection = width * height
+    pred_area = (px2 - px1) * (py2 - py1)
+    target_area = (tx2 - tx1) * (ty2 - ty1)
+    return intersection / (pred_area + target_area - intersection + eps)
+
+
+def reference(
+    pred: Tensor,
+    target: Tensor,
+    group: Tensor | None,
+    num_groups: int,
+    bins: int,
+    fmt: str,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The definition. IoU (n, N) float32, histogram (n, num_groups, bins) int64, invalid rows (n,) int64."""
+    check_tensors(pred, target, group, num_groups, bins, fmt)
+    pred, target = pred.float(), target.float()
+    iou = _iou(pred, target, fmt, eps)  # (n, N)
+    valid = pred.isfinite().all(-1) & target.isfinite().all(-1) & iou.isfinite()
+    iou = iou.where(valid, torch.nan)
+    num_measurers, cells = pred.shape[0], num_groups * bins
+    counted = valid
+    cell = (iou.nan_to_num() * bins).floor().long().clamp(max=bins - 1)
+    if group is not None:
+        counted = valid & (group >= 0) & (group < num_groups)
+        cell = cell + group * bins
+    cell = cell + cells * torch.arange(num_measurers, device=pred.device)[:, None]
+    hist = torch.bincount(cell[counted], minlength=num_measurers * cells)
+    return iou, hist.view(num_measurers, num_groups, bins), (~valid).sum(1)
+
+
+def _fake(
+    pred: Tensor,
+    target: Tensor,
+    group: Tensor | None,
+    num_groups: int,
+    bins: int,
+    fmt: str,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    check_tensors(pred, target, group, num_groups, bins, fmt)
+    num_measurers, num_labels, _ = pred.shape
+    return (
+        pred.new_empty((num_measurers, num_labels), dtype=torch.float32),
+        pred.new_empty((num_measurers, num_groups, bins), dtype=torch.int64),
+        pred.new_empty((num_measurers,), dtype=torch.int64),
+    )
+
+
+box_reliability_op = torch.library.custom_op("clipvg::box_reliability", reference, mutates_args=())
+box_reliability_op.register_fake(_fake)
+
+# The reference under a name to which no kernel is ever added: what backend("reference") calls. An operator rather
+# than the bare function because a compiler that traced into it could contract its arithmetic.
+box_reliability_reference_op = torch.library.custom_op(
+    "clipvg::box_reliability_reference", reference, mutates_args=()
+)
+box_reliability_reference_op.register_fake(_fake)

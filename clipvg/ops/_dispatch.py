@@ -1,0 +1,152 @@
+"""The only chooser: which implementation of an operator runs, and why."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any
+
+from clipvg.errors import InputError, near_matches
+from clipvg.ops import _native
+
+BACKENDS = ("auto", "reference", "native", "triton")
+
+# Devices of each operator. "numpy" is its face on NumPy arrays, which needs no torch.
+_DEVICES = {"box_reliability": ("numpy", "cpu", "cuda")}
+
+_forced: ContextVar[str | None] = ContextVar("clipvg_backend", default=None)
+
+
+def _known(name: str, where: str) -> str:
+    if name not in BACKENDS:
+        raise InputError(f"{where}: unknown backend {name!r}; {near_matches(name, BACKENDS)}")
+    return name
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Runs the operators called inside on one implementation.
+
+    The environment variable CLIPVG_BACKEND does the same for a whole process; this wins over it. Under torch.compile
+    the choice is the one in force when the graph is traced.
+
+    Args:
+        name: "auto" (the fastest that supports the device), "reference" (plain PyTorch or NumPy), "native" (C++ or
+            CUDA) or "triton".
+
+    Raises:
+        InputError: the name is unknown; or, at the call of an operator, that implementation cannot run (with the
+            reason).
+
+    Example:
+        >>> with backend("reference"):
+        ...     iou, hist = box_reliability(pred, target)
+    """
+    token = _forced.set(_known(name, "backend"))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def requested() -> str:
+    """The backend asked for: by `backend`, else by CLIPVG_BACKEND, else "auto"."""
+    return _forced.get() or _known(os.environ.get("CLIPVG_BACKEND") or "auto", "CLIPVG_BACKEND")
+
+
+def why_unavailable(operator: str, device: str, name: str) -> str | None:
+    """Why an implementation cannot run on a device type; None when it can."""
+    if name == "triton":
+        return f"{operator} has no Triton kernel"
+    if name == "native":
+        return _native_reason(operator, device)
+    return None
+
+
+@functools.cache
+def _native_reason(operator: str, device: str) -> str | None:
+    if device not in _DEVICES[operator]:
+        return f"{operator} has no native kernel for {device}"
+    if device != "numpy":
+        load_operators()
+    return _native.why_no_kernel(operator, device)
+
+
+def choose(operator: str, device: str) -> str:
+    """The implementation to run: "reference", "native" or "triton".
+
+    Args:
+        operator: name of the operator.
+        device: type of the tensors' device ("cpu", "cuda", ...), or "numpy".
+
+    Raises:
+        InputError: the backend asked for cannot run.
+    """
+    name = requested()
+    if name == "auto":
+        return "reference" if _native_reason(operator, device) else "native"
+    reason = why_unavailable(operator, device, name)
+    if reason:
+        able = [other for other in BACKENDS[1:] if not why_unavailable(operator, device, other)]
+        raise InputError(
+            f"{operator} on {device}: backend {name!r} cannot run: {reason}; "
+            f"use {' or '.join(repr(other) for other in able)}, or 'auto'"
+        )
+    return name
+
+
+@functools.cache
+def load_operators() -> None:
+    """Defines every operator in `torch.ops.clipvg` and adds the native kernels to them.
+
+    The faces do this themselves; call it before loading an exported program that contains the operators.
+    """
+    for operator in _DEVICES:
+        import_module(f"clipvg.ops._{operator}_op")
+    _native.load_torch_library()
+
+
+def _why_no_device(device: str) -> str | None:
+    if device != "cuda":
+        return None
+    import torch
+
+    return None if torch.cuda.is_available() else "no CUDA device"
+
+
+def backends() -> list[dict[str, Any]]:
+    """Every implementation of every operator, for `clipvg info`.
+
+    Returns:
+        One dict per (operator, device, backend): `operator`, `device` ("numpy", "cpu", "cuda"), `backend`
+        ("reference", "native", "triton"), `available`, `chosen` (what a call on that device would run now) and
+        `reason` (why it is not available, why it is chosen, or None).
+    """
+    rows = []
+    for operator, devices in _DEVICES.items():
+        for device in devices:
+            reasons = {
+                name: why_unavailable(operator, device, name) or _why_no_device(device)
+                for name in BACKENDS[1:]
+            }
+            wanted = requested()
+            best = "native" if reasons["native"] is None else "reference"
+            chosen = best if wanted == "auto" else wanted
+            for name, reason in reasons.items():
+                is_chosen = name == chosen and reason is None
+                why = "fastest available" if wanted == "auto" else f"{wanted!r} was asked for"
+                rows.append(
+                    {
+                        "operator": operator,
+                        "device": device,
+                        "backend": name,
+                        "available": reason is None,
+                        "chosen": is_chosen,
+                        "reason": why if is_chosen else reason,
+                    }
+                )
+    return rows

@@ -1,0 +1,228 @@
+"""Reliability of boxes: IoU of every measurer's box with the pseudo-box, and its histogram by group, in one pass."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipvg.errors import InputError, near_matches
+from clipvg.ops import _native
+from clipvg.ops._dispatch import choose, load_operators
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = ("cxcywh", "xyxy")
+MAX_BINS = 2**24  # float32 counts exactly up to here
+EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
+_NAMED_ROWS = 5  # bad rows that an error message lists
+
+
+def check_arguments(
+    pred: tuple[int, ...],
+    target: tuple[int, ...],
+    group: tuple[int, ...] | None,
+    *,
+    num_groups: int,
+    bins: int,
+    fmt: str,
+) -> None:
+    """Rejects shapes and options that no implementation accepts.
+
+    Args:
+        pred: shape of the predictions.
+        target: shape of the pseudo-boxes.
+        group: shape of the groups, or None.
+        num_groups: number of groups.
+        bins: number of bins.
+        fmt: box format.
+
+    Raises:
+        InputError: naming the argument, its value and what was expected.
+    """
+    if len(pred) != 3 or pred[-1] != 4:
+        raise InputError(f"box_reliability: pred has shape {pred}; expected (n, N, 4) or (N, 4)")
+    if tuple(target) != (pred[1], 4):
+        raise InputError(f"box_reliability: target has shape {target}; expected ({pred[1]}, 4)")
+    if group is not None and tuple(group) != (pred[1],):
+        raise InputError(f"box_reliability: group has shape {group}; expected ({pred[1]},)")
+    if num_groups < 1:
+        raise InputError(f"box_reliability: num_groups is {num_groups}; expected at least 1")
+    if not 1 <= bins <= MAX_BINS:
+        raise InputError(f"box_reliability: bins is {bins}; expected 1 to {MAX_BINS}")
+    if fmt not in FORMATS:
+        raise InputError(f"box_reliability: unknown fmt {fmt!r}; {near_matches(fmt, FORMATS)}")
+
+
+def box_reliability(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    group: Tensor | None = None,
+    num_groups: int | None = None,
+    bins: int = 1000,
+    fmt: str = "cxcywh",
+    eps: float = EPS,
+) -> tuple[Tensor, Tensor]:
+    """IoU of every measurer's box with the pseudo-box, and its histogram by group.
+
+    Implements r = IoU(M(image, expression), pseudo-box), the reliability of CLIP-VG (arXiv 2305.08685), section III-C.
+    Predictions are clamped to [0, 1] after conversion to xyxy, pseudo-boxes are not. Arithmetic is float32 whatever
+    the dtype, and every implementation rounds alike: histograms are equal on every device. There is no gradient.
+
+    Args:
+        pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; float32, float64, float16 or bfloat16; normalised to
+            the picture.
+        target: pseudo-boxes (N, 4) in the same format, dtype and device.
+        group: group (source) of each label, (N,), any integer dtype; all labels are in group 0 when None.
+        num_groups: number of groups; when None, 1 without `group`, else the largest group + 1 (which needs the
+            values: give it under torch.compile).
+        bins: number of equal bins over [0, 1]; the bin of r is min(floor(r * bins), bins - 1).
+        fmt: "cxcywh" or "xyxy".
+        eps: added to the union, so that two empty boxes give 0.
+
+    Returns:
+        IoU (n, N) float32 in [0, 1], higher is more reliable, and histogram (n, num_groups, bins) int64. N = 0 gives
+        an empty IoU and zero counts.
+
+    Raises:
+        InputError: shapes, formats or groups are wrong, or a coordinate is not finite (the first rows are named).
+            Under torch.compile values are not checked: such a row has IoU NaN and is in no bin.
+        ValueError: dtypes or devices differ.
+
+    Example:
+        >>> pred = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.5, 0.5, 0.5, 1.0]])
+        >>> iou, hist = box_reliability(pred, torch.tensor([[0.5, 0.5, 1.0, 1.0]] * 2), bins=4)
+        >>> iou.tolist(), hist.tolist()
+        ([[1.0, 0.5]], [[[0, 0, 1, 1]]])
+    """
+    import torch
+
+    pred, target = pred.detach(), target.detach()
+    pred = pred.unsqueeze(0) if pred.dim() == 2 else pred
+    if group is not None:
+        group = group.to(torch.int64)
+    if num_groups is None:
+        num_groups = 1 if group is None or group.numel() == 0 else max(int(group.max()) + 1, 1)
+    load_operators()
+    operators = torch.ops.clipvg
+    forced = choose("box_reliability", pred.device.type) == "reference"
+    operator = operators.box_reliability_reference if forced else operators.box_reliability
+    iou, hist, invalid = operator(pred, target, group, num_groups, bins, fmt, eps)
+    if not torch.compiler.is_compiling() and int(hist.sum()) != iou.numel():
+        _raise_bad_rows(
+            iou.cpu().numpy(), None if group is None else group.cpu().numpy(), num_groups
+        )
+    return iou, hist
+
+
+def box_reliability_numpy(
+    pred: np.ndarray,
+    target: np.ndarray,
+    *,
+    group: np.ndarray | None = None,
+    num_groups: int | None = None,
+    bins: int = 1000,
+    fmt: str = "cxcywh",
+    eps: float = EPS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`box_reliability` of NumPy arrays, without torch: the compiled kernel where there is one, else NumPy.
+
+    Args:
+        pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; any floating dtype, computed in float32.
+        target: pseudo-boxes (N, 4) in the same format.
+        group: group of each label, (N,), any integer dtype; all labels are in group 0 when None.
+        num_groups: number of groups; when None, 1 without `group`, else the largest group + 1.
+        bins: number of equal bins over [0, 1].
+        fmt: "cxcywh" or "xyxy".
+        eps: added to the union.
+
+    Returns:
+        IoU (n, N) float32 and histogram (n, num_groups, bins) int64, equal to those of `box_reliability`.
+
+    Raises:
+        InputError: as `box_reliability`.
+    """
+    with np.errstate(over="ignore"):  # float64 past float32's range is inf, hence rejected by row
+        pred, target = np.asarray(pred, np.float32), np.asarray(target, np.float32)
+    pred = pred[None] if pred.ndim == 2 else pred
+    if group is not None:
+        group = np.asarray(group).astype(np.int64)
+    if num_groups is None:
+        num_groups = 1 if group is None or group.size == 0 else max(int(group.max()) + 1, 1)
+    shape = None if group is None else group.shape
+    check_arguments(pred.shape, target.shape, shape, num_groups=num_groups, bins=bins, fmt=fmt)
+    if choose("box_reliability", "numpy") == "native":
+        module, _ = _native.numpy_module()
+        iou, hist, _ = module.box_reliability(  # type: ignore[union-attr]
+            pred, target, group,
+            num_groups=num_groups, bins=bins, cxcywh=fmt == "cxcywh", eps=eps, threads=_num_threads(),
+        )  # fmt: skip
+    else:
+        iou, hist = _numpy_reference(pred, target, group, num_groups, bins, fmt, eps)
+    if hist.sum() != iou.size:
+        _raise_bad_rows(iou, group, num_groups)
+    return iou, hist
+
+
+def _num_threads() -> int:
+    """OMP_NUM_THREADS as for torch, else the processors that this process may use."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return int(setting) if setting.isdigit() and int(setting) else len(os.sched_getaffinity(0))
+
+
+def _numpy_xyxy(boxes: np.ndarray, fmt: str) -> list[np.ndarray]:
+    a, b, c, d = np.moveaxis(boxes, -1, 0)
+    if fmt == "xyxy":
+        return [a, b, c, d]
+    half = np.float32(0.5)
+    return [a - half * c, b - half * d, a + half * c, b + half * d]
+
+
+def _numpy_reference(
+    pred: np.ndarray,
+    target: np.ndarray,
+    group: np.ndarray | None,
+    num_groups: int,
+    bins: int,
+    fmt: str,
+    eps: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    with np.errstate(all="ignore"):
+        px1, py1, px2, py2 = (np.clip(side, 0, 1) for side in _numpy_xyxy(pred, fmt))
+        tx1, ty1, tx2, ty2 = _numpy_xyxy(target, fmt)
+        width = np.maximum(np.minimum(px2, tx2) - np.maximum(px1, tx1), 0)
+        height = np.maximum(np.minimum(py2, ty2) - np.maximum(py1, ty1), 0)
+        intersection = width * height
+        union = (px2 - px1) * (py2 - py1) + (tx2 - tx1) * (ty2 - ty1) - intersection
+        iou = intersection / (union + np.float32(eps))
+    valid = np.isfinite(pred).all(-1) & np.isfinite(target).all(-1) & np.isfinite(iou)
+    iou[~valid] = np.nan
+    counted = valid if group is None else valid & (group >= 0) & (group < num_groups)
+    cell = np.minimum((np.where(valid, iou, 0) * np.float32(bins)).astype(np.int64), bins - 1)
+    cell += 0 if group is None else group * bins
+    cell += np.arange(len(pred))[:, None] * num_groups * bins
+    hist = np.bincount(cell[counted], minlength=len(pred) * num_groups * bins)
+    return iou, hist.reshape(len(pred), num_groups, bins).astype(np.int64, copy=False)
+
+
+def _raise_bad_rows(iou: np.ndarray, group: np.ndarray | None, num_groups: int) -> None:
+    measurers, rows = np.isnan(iou).nonzero()
+    if len(rows):
+        named = [f"row {row} of measurer {m}" for m, row in zip(measurers, rows, strict=True)]
+        raise InputError(
+            f"box_reliability: {len(rows)} of {iou.size} rows hold a coordinate that is not finite "
+            f"({_first(named)}); expected finite boxes. Remove those rows, or check the model's weights and precision"
+        )
+    assert group is not None
+    bad = ((group < 0) | (group >= num_groups)).nonzero()[0]
+    raise InputError(
+        f"box_reliability: {len(bad)} of {len(group)} groups are outside 0..{num_groups - 1} "
+        f"({_first([f'row {row}: {group[row]}' for row in bad])}); raise num_groups or fix the groups"
+    )
+
+
+def _first(items: list[str]) -> str:
+    return ", ".join(items[:_NAMED_ROWS]) + (", ..." if len(items) > _NAMED_ROWS else "")

@@ -1,0 +1,186 @@
+"""What pyproject.toml cannot say: the native extensions and the package clipvg.kernels.
+
+CLIPVG_BUILD=auto  build what the tools at hand allow; otherwise pure Python with one warning (the default)
+             none  pure Python
+             cpu   clipvg._C and the CPU half of clipvg/_ops; a missing tool is an error
+             cuda  all of it; a missing tool is an error
+
+Torch is not a build requirement: with `pip install --no-build-isolation` the installed one is used, and an isolated
+build makes clipvg._C alone.
+"""
+
+import json
+import os
+import shutil
+import sysconfig
+import warnings
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+from setuptools.errors import SetupError
+
+MODES = ("auto", "none", "cpu", "cuda")
+MODE = os.environ.get("CLIPVG_BUILD", "auto")
+CXX_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-Wall"]
+NVCC_FLAGS = ["-O3", "--fmad=false", "-std=c++20", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
+ARCHITECTURES = [
+    "-gencode=arch=compute_80,code=sm_80",
+    "-gencode=arch=compute_90,code=sm_90",
+    "-gencode=arch=compute_90,code=compute_90",  # PTX, for devices newer than these
+]
+TORCH_TARGET_VERSION = "0x020a000000000000"  # 2.10
+CUDA_HOME = Path(os.environ.setdefault("CUDA_HOME", "/usr/local/cuda"))
+
+
+def why_no_compiler():
+    compiler = (os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "g++").split()[0]
+    if shutil.which(compiler):
+        return None
+    return f"no C++ compiler ({compiler} is not on PATH; install g++ or set CXX)"
+
+
+def why_no_pybind11():
+    try:
+        import pybind11  # noqa: F401
+    except ImportError:
+        return "pybind11 is not installed (pip install pybind11)"
+    return None
+
+
+def why_no_torch():
+    try:
+        import torch
+    except ImportError:
+        return "torch is not visible to the build (install torch, then pip install --no-build-isolation)"
+    if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 10):
+        return f"torch {torch.__version__} is older than 2.10 (pip install -U torch)"
+    return None
+
+
+def why_no_cuda():
+    import torch
+
+    if torch.version.cuda is None:
+        return "torch is a CPU build"
+    nvcc = CUDA_HOME / "bin" / "nvcc"
+    if not nvcc.exists():
+        return f"no nvcc in {CUDA_HOME} (install the CUDA toolkit or set CUDA_HOME)"
+    release = os.popen(f"'{nvcc}' --version").read().partition("release ")[2].split(",")[0]
+    if release.split(".")[0] != torch.version.cuda.split(".")[0]:
+        return f"nvcc {release} and torch's CUDA {torch.version.cuda} differ in the major version"
+    return None
+
+
+def plan():
+    """Each part that can be built, with the reason why it is not (None: it is)."""
+    if MODE not in MODES:
+        raise SetupError(f"CLIPVG_BUILD={MODE!r}: expected one of {', '.join(MODES)}")
+    if MODE == "none":
+        return dict.fromkeys(("numpy", "torch_cpu", "torch_cuda"), "CLIPVG_BUILD=none")
+    compiler, torch = why_no_compiler(), why_no_torch()
+    reasons = {"numpy": compiler or why_no_pybind11(), "torch_cpu": compiler or torch}
+    reasons["torch_cuda"] = (
+        "CLIPVG_BUILD=cpu" if MODE == "cpu" else reasons["torch_cpu"] or why_no_cuda()
+    )
+    required = {"auto": (), "cpu": ("numpy", "torch_cpu"), "cuda": tuple(reasons)}[MODE]
+    missing = [reasons[part] for part in required if reasons[part]]
+    if missing:
+        raise SetupError(f"CLIPVG_BUILD={MODE}: {'; '.join(dict.fromkeys(missing))}")
+    if reasons["numpy"] and reasons["torch_cpu"]:
+        warnings.warn(f"clipvg is built as pure Python: {reasons['numpy']}", stacklevel=2)
+    return reasons
+
+
+def numpy_extension():
+    import pybind11
+
+    return Extension(
+        "clipvg._C",
+        ["csrc/numpy_module.cpp", "csrc/box_reliability_cpu.cpp"],
+        include_dirs=["csrc", pybind11.get_include()],
+        depends=["csrc/box_reliability.h"],
+        language="c++",
+        extra_compile_args={"cxx": [*CXX_FLAGS, "-std=c++17"]},
+        extra_link_args=["-pthread"],
+    )
+
+
+def torch_extension(cuda):
+    from torch.utils import cpp_extension
+
+    sources = ["csrc/torch_ops.cpp", "csrc/box_reliability_cpu.cpp"]
+    libraries, library_dirs, link = (
+        ["torch_cpu", "torch"],
+        cpp_extension.library_paths(),
+        ["-pthread"],
+    )
+    macros = [("TORCH_TARGET_VERSION", TORCH_TARGET_VERSION)]
+    nvcc = [*NVCC_FLAGS, *([] if os.environ.get("TORCH_CUDA_ARCH_LIST") else ARCHITECTURES)]
+    if cuda:
+        sources.append("csrc/box_reliability_cuda.cu")
+        macros += [("CLIPVG_CUDA", None), ("USE_CUDA", None)]
+        # The runtime is linked statically, so the library loads where there is a driver of any age, or none.
+        libraries += ["torch_cuda", "cudart_static", "rt", "dl"]
+        library_dirs.append(str(CUDA_HOME / "lib64"))
+    return Extension(
+        "clipvg._ops",
+        sources,
+        include_dirs=["csrc", *cpp_extension.include_paths("cuda" if cuda else "cpu")],
+        depends=["csrc/box_reliability.h"],
+        define_macros=macros,
+        language="c++",
+        library_dirs=library_dirs,
+        libraries=libraries,
+        extra_compile_args={"cxx": [*CXX_FLAGS, "-std=c++20"], "nvcc": nvcc},
+        extra_link_args=link,
+        py_limited_api=True,  # no Python API at all: only so that the file's name claims no CPython version
+    )
+
+
+def with_remedy(base):
+    """`base`, whose failure to compile says what to do."""
+
+    class BuildExtensions(base):
+        def build_extensions(self):
+            for extension in self.extensions:
+                if base is build_ext:
+                    extension.extra_compile_args = extension.extra_compile_args["cxx"]
+            try:
+                super().build_extensions()
+            except Exception as error:
+                raise SetupError(
+                    f"compiling clipvg's native code failed ({error}). The compiler's own message is above. "
+                    "Install without native code: CLIPVG_BUILD=none pip install ..."
+                ) from error
+
+    return BuildExtensions
+
+
+class BuildPython(build_py):
+    """Also writes clipvg/_build.json, from which `clipvg info` says what was built and why the rest was not."""
+
+    def run(self):
+        super().run()
+        root = Path(__file__).parent if self.editable_mode else Path(self.build_lib)
+        path = root / "clipvg" / "_build.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"mode": MODE, "missing": REASONS}, indent=1) + "\n")
+
+
+REASONS = plan()
+extensions, command = [], build_ext
+if REASONS["torch_cpu"] is None:
+    from torch.utils.cpp_extension import BuildExtension as command
+
+    extensions.append(torch_extension(cuda=REASONS["torch_cuda"] is None))
+if REASONS["numpy"] is None:
+    extensions.append(numpy_extension())
+
+setup(
+    packages=[*find_packages(include=["clipvg", "clipvg.*"]), "clipvg.kernels"],
+    package_dir={"clipvg.kernels": "kernels"},
+    ext_modules=extensions,
+    cmdclass={"build_ext": with_remedy(command), "build_py": BuildPython},
+)
