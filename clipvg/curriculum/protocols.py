@@ -1,0 +1,69 @@
+"""What the curriculum knows of models: how one is trained, evaluated, kept and turned to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from clipvg.labels import LabelTable
+
+
+class Fit(Protocol):
+    """Result of one training."""
+
+    @property
+    def model(self) -> Any:
+        """The trained model."""
+        ...
+
+
+class Learner(Protocol):
+    """Trains a model on labels. Trainings with equal arguments give equal models."""
+
+    def fit(
+        self,
+        labels: LabelTable,
+        *,
+        weights: np.ndarray | None = None,
+        init: Any = None,
+        seed: int = 0,
+    ) -> Fit:
+        """Train one model.
+
+        Args:
+            labels: N labels; their truth is never read.
+            weights: (N,) float, batch loss = sum(w * l) / sum(w); all 1 when None.
+            init: model whose weights training starts from; fresh when None.
+            seed: of the initial weights, the order of the data and dropout.
+        """
+        ...
+
+    def fit_many(
+        self,
+        labels: LabelTable,
+        keep: np.ndarray | Sequence[np.ndarray],
+        *,
+        init: Any = None,
+        seed: int = 0,
+    ) -> Sequence[Fit]:
+        """Train K models; equals ``[fit(labels, weights=k) for k in keep]``, keep (K, N) bool."""
+        ...
+
+    def evaluate(self, model: Any, labels: LabelTable) -> float:
+        """Return the performance of a model on labels, higher is better."""
+        ...
+
+
+class ModelStore(Protocol):
+    """Keeps models in folders of a run."""
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write a model into an existing, empty folder."""
+        ...
+
+    def load(self, folder: Path) -> Any:
+        """Read what `save` wrote; the model predicts exactly as it did."""
+        ...

@@ -1,0 +1,282 @@
+"""Run directory: finished stages are kept under their key, so that a run can be killed and resumed.
+
+There is no state file. A restart makes the same pure decisions again and reads each finished
+stage; a stage is finished when its ``stage.json`` exists, which is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+
+try:
+    import fcntl
+except ImportError:  # no flock there: a run directory is then not protected
+    fcntl = None  # type: ignore[assignment]
+
+_DIFFERENCES_SHOWN = 5
+
+
+class Run:
+    """A run directory, opened and locked.
+
+    It holds ``config.yaml``, ``labels.parquet``, ``scores/``, ``stages/<key>/``, ``model/``,
+    ``metrics.jsonl`` and ``summary.json``.
+
+    Args:
+        folder: made when missing.
+        config: resolved options that decide the result, plain values.
+        labels: training labels.
+        validation: labels that decisions are made on, where given.
+
+    Raises:
+        InputError: the folder holds a run with another configuration or other labels, or another
+            process is using it.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        config: Mapping[str, Any],
+        labels: LabelTable,
+        validation: LabelTable | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder} is a file; choose another --out for the run.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config: dict[str, Any] = {
+            "config": to_json(config),
+            "labels": _describe(labels),
+            "validation": None if validation is None else _describe(validation),
+        }
+        self._metrics: list[dict[str, Any]] = []
+        self._lock = _lock(self.folder)
+        try:
+            self._check_or_write(labels)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Run:
+        """Return the run; it stays locked until the block ends."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Release the run."""
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes use the directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the resulting model is."""
+        return self.folder / "model"
+
+    def stage(self, **facts: Any) -> Stage:
+        """Return the stage of these facts: everything, beside the configuration, that decides it."""
+        text = json.dumps({"run": self.config, "stage": to_json(facts)}, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return Stage(self.folder / "stages" / key)
+
+    def scores_path(self, key: str) -> Path:
+        """Return where the scores given by a stage's model are kept."""
+        return self.folder / "scores" / f"{key}.parquet"
+
+    def record(self, **metrics: Any) -> None:
+        """Add a line to ``metrics.jsonl``.
+
+        The file is written anew from the lines recorded in this process: a resumed run records
+        its finished stages again, so no line is lost or doubled.
+        """
+        self._metrics.append(to_json(metrics))
+        with atomic_path(self.folder / "metrics.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in self._metrics))
+
+    def finish(self, summary: Mapping[str, Any], model: Path) -> None:
+        """Copy a stage's model to ``model/`` and write ``summary.json``, last."""
+        replace_folder(
+            self.model_folder, lambda new: shutil.copytree(model, new, dirs_exist_ok=True)
+        )
+        write_json(self.folder / "summary.json", summary)
+
+    def _check_or_write(self, labels: LabelTable) -> None:
+        path = self.folder / "config.yaml"
+        if path.exists():
+            there = yaml.safe_load(path.read_text()) or {}
+            differences = _differences(there, self.config)
+            if differences:
+                more = len(differences) - _DIFFERENCES_SHOWN
+                shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
+                raise InputError(
+                    f"{self.folder} holds a run made otherwise: {shown}"
+                    f"{f'; and {more} more' if more > 0 else ''}. Choose another --out, or the "
+                    "same options and labels to resume it."
+                )
+        labels.write(self.folder / "labels.parquet")
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                temporary.write_text(yaml.safe_dump(self.config, sort_keys=False))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training, or anything else worth keeping, under its key.
+
+    Attributes:
+        folder: ``stages/<key>`` of the run.
+    """
+
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """Hash of what decides the stage."""
+        return self.folder.name
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the stage's model is."""
+        return self.folder / "model"
+
+    @property
+    def training_folder(self) -> Path:
+        """Where a training that is going on may keep its checkpoints."""
+        return self.folder / "training"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the stage needs not be done again."""
+        return (self.folder / "stage.json").exists()
+
+    def read(self) -> dict[str, Any]:
+        """Return the record of a finished stage."""
+        record: dict[str, Any] = json.loads((self.folder / "stage.json").read_text())
+        return record
+
+    def finish(self, record: Mapping[str, Any], save: Callable[[Path], Any]) -> dict[str, Any]:
+        """Keep a stage: its model first, its record last.
+
+        Args:
+            record: plain values.
+            save: writes the model into the folder it is given.
+
+        Returns:
+            The record as `read` gives it.
+        """
+        replace_folder(self.model_folder, save)
+        write_json(self.folder / "stage.json", record)
+        shutil.rmtree(self.training_folder, ignore_errors=True)
+        return self.read()
+
+
+def replace_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
+    """Write a folder under a temporary name, flush every file, then put it in place.
+
+    Args:
+        folder: replaced when it exists.
+        fill: writes the content into the folder it is given.
+    """
+    new = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    fill(new)
+    for path in new.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON atomically; numbers that are not finite become null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(to_json(value), indent=1) + "\n")
+
+
+def to_json(value: Any) -> Any:
+    """Return plain JSON values: tuples become lists, NaN and infinities null, paths text."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
+
+
+def _describe(labels: LabelTable) -> dict[str, Any]:
+    return {
+        "count": len(labels),
+        "images": labels.num_images,
+        "sources": sorted(set(labels.sources())),
+        "fingerprint": labels.fingerprint(),
+    }
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat.update(_flat(item, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    old, new = _flat(there), _flat(now)
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [
+        f"{key.removeprefix('config.')} is {_short(old.get(key))} there, {_short(new.get(key))} now"
+        for key in keys
+    ]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 24 else text[:12] + "…'"
+
+
+def _lock(folder: Path) -> int | None:
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise InputError(
+            f"{folder} is in use by process {owner or 'unknown'}; wait until it ends or choose "
+            "another --out."
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor

@@ -1,0 +1,237 @@
+"""Greedy search of the reliability threshold, as a pure function of a performance curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from clipvg.errors import InputError
+
+ScoreMany = Callable[[Sequence[float]], Sequence[float | None]]
+_UNUSABLE = -math.inf
+
+
+@dataclass(frozen=True)
+class ThresholdSearch:
+    """Result of `find_threshold`.
+
+    Attributes:
+        best: the chosen threshold h*.
+        score: performance at h*, higher is better.
+        curve: (threshold, score) of every evaluated threshold, by threshold: the
+            performance-reliability curve. An unusable threshold has score None.
+        batches: thresholds in the order in which they were asked for, one list a batch.
+        skipped: threshold -> why it was not evaluated (same labels as another, too few labels).
+        reason: why the search stopped.
+    """
+
+    best: float
+    score: float
+    curve: list[tuple[float, float | None]]
+    batches: list[list[float]]
+    reason: str
+    skipped: dict[float, str] = field(default_factory=dict)
+
+    @property
+    def num_evaluations(self) -> int:
+        """Number of thresholds evaluated."""
+        return len(self.curve)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the search as JSON values."""
+        return {
+            "best": self.best,
+            "score": self.score,
+            "curve": [list(point) for point in self.curve],
+            "batches": self.batches,
+            "skipped": {str(h): why for h, why in self.skipped.items()},
+            "reason": self.reason,
+            "num_evaluations": self.num_evaluations,
+        }
+
+
+def find_threshold(
+    score_many: ScoreMany,
+    start: float = 0.5,
+    step: float = 0.1,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    count: Callable[[float], int] | None = None,
+    min_kept: int = 1,
+) -> ThresholdSearch:
+    """Find the threshold whose subset performs best, by the paper's greedy walk.
+
+    The start is evaluated together with both neighbours at distance ``step``; the search moves
+    to the better neighbour while that is strictly better than where it stands, and stops when
+    neither is. On a curve with one peak that is the best threshold of the grid
+    (CLIP-VG, arXiv 2305.08685: modified binary search of SSA).
+
+    Ties: a neighbour must be strictly better to be moved to (an equal one costs trainings and
+    decides nothing); of two equally good neighbours the lower is taken, which keeps more labels.
+
+    Args:
+        score_many: performance at each of several thresholds, asked for as one batch so that
+            they can be trained together; never asked for one threshold twice. None, NaN or -inf
+            means that the threshold cannot be used.
+        start: first threshold.
+        step: distance of neighbours. Thresholds are ``start + k * step`` in decimal arithmetic:
+            0.3, never 0.30000000000000004.
+        low: lowest threshold allowed.
+        high: highest threshold allowed.
+        count: number of labels a threshold keeps, falling as the threshold rises. When given,
+            thresholds that keep the same labels are evaluated once (the walk passes over them)
+            and those that keep fewer than ``min_kept`` never.
+        min_kept: least number of labels a subset may have.
+
+    Returns:
+        The search with its curve and the reason why it stopped.
+
+    Raises:
+        InputError: the start is outside [low, high], the step is not positive, or no threshold
+            can be used.
+
+    Example:
+        >>> find_threshold(lambda hs: [-(h - 0.7) ** 2 for h in hs]).best
+        0.7
+    """
+    return _Walk(score_many, start, step, (low, high), count, min_kept).run()
+
+
+class _Walk:
+    """State of one search; thresholds are integers k of ``start + k * step``."""
+
+    def __init__(
+        self,
+        score_many: ScoreMany,
+        start: float,
+        step: float,
+        bounds: tuple[float, float],
+        count: Callable[[float], int] | None,
+        min_kept: int,
+    ) -> None:
+        if not step > 0:
+            raise InputError(f"threshold step is {step}; expected above 0, e.g. 0.1.")
+        if not bounds[0] <= start <= bounds[1]:
+            raise InputError(
+                f"start threshold {start} is outside [{bounds[0]}, {bounds[1]}]; "
+                "choose a start between the bounds."
+            )
+        self._score_many = score_many
+        self._start, self._step = Decimal(str(start)), Decimal(str(step))
+        self._bounds = bounds
+        self._count = count
+        self._min_kept = min_kept
+        self._counts: dict[int, int] = {}
+        self._scores: dict[int, float] = {}
+        self._evaluated: dict[int, int] = {}  # number of labels kept -> k that was evaluated
+        self._batches: list[list[float]] = []
+        self._skipped: dict[float, str] = {}
+
+    def run(self) -> ThresholdSearch:
+        """Walk to the best threshold."""
+        here = self._first()
+        while True:
+            down, up = self._neighbour(here, -1), self._neighbour(here, +1)
+            self._evaluate([k for k in (down, here, up) if k is not None])
+            score = self._scores[here]
+            usable = [k for k in (down, up) if k is not None and self._scores[k] > score]
+            if usable:
+                # max() keeps the first of equals: the lower neighbour.
+                here = max(usable, key=lambda k: self._scores[k])
+            elif score == _UNUSABLE and down is not None:
+                here = down  # a lower threshold keeps more labels
+            else:
+                break
+        if self._scores[here] == _UNUSABLE:
+            raise InputError(
+                f"no threshold at or below {self._value(here)} gave a usable subset; "
+                "lower the start or add labels."
+            )
+        return self._result(here, down, up)
+
+    def _value(self, k: int) -> float:
+        return float(self._start + k * self._step)
+
+    def _inside(self, k: int) -> bool:
+        return self._bounds[0] <= self._value(k) <= self._bounds[1]
+
+    def _num_kept(self, k: int) -> int | None:
+        if self._count is None:
+            return None
+        if k not in self._counts:
+            self._counts[k] = int(self._count(self._value(k)))
+        return self._counts[k]
+
+    def _too_few(self, k: int) -> bool:
+        num = self._num_kept(k)
+        if num is None or num >= self._min_kept:
+            return False
+        self._skipped[self._value(k)] = f"keeps {num} label(s), fewer than {self._min_kept}"
+        return True
+
+    def _first(self) -> int:
+        k = 0
+        while self._too_few(k):
+            k -= 1
+            if not self._inside(k):
+                raise InputError(
+                    f"no threshold from {self._bounds[0]} to {self._value(0)} keeps at least "
+                    f"{self._min_kept} label(s); add labels or lower min_kept."
+                )
+        return k
+
+    def _neighbour(self, k: int, direction: int) -> int | None:
+        """Return the nearest usable grid point with another subset, None where there is none."""
+        here, k = k, k + direction
+        while self._inside(k):
+            if self._too_few(k):
+                return None
+            num = self._num_kept(k)
+            if num is None:
+                return k
+            if num != self._num_kept(here):
+                return self._evaluated.get(num, k)
+            if k not in self._scores:
+                same = f"keeps the same {num} labels as {self._value(here)}"
+                self._skipped.setdefault(self._value(k), same)
+            k += direction
+        return None
+
+    def _evaluate(self, wanted: list[int]) -> None:
+        missing = [k for k in wanted if k not in self._scores]
+        if not missing:
+            return
+        thresholds = [self._value(k) for k in missing]
+        scores = list(self._score_many(thresholds))
+        if len(scores) != len(missing):
+            raise ValueError(f"score_many gave {len(scores)} scores for {len(missing)} thresholds")
+        self._batches.append(thresholds)
+        for k, score in zip(missing, scores, strict=True):
+            bad = score is None or math.isnan(score)
+            self._scores[k] = _UNUSABLE if bad or score is None else float(score)
+            num = self._num_kept(k)
+            if num is not None:
+                self._evaluated[num] = k
+
+    def _result(self, here: int, down: int | None, up: int | None) -> ThresholdSearch:
+        curve = [
+            (self._value(k), None if score == _UNUSABLE else score)
+            for k, score in sorted(self._scores.items())
+        ]
+        sides = [
+            f"{name} {self._value(k)} is not better" if k is not None else f"there is no {name}"
+            for name, k in (("lower threshold", down), ("higher threshold", up))
+        ]
+        skipped = dict(sorted(self._skipped.items()))
+        return ThresholdSearch(
+            best=self._value(here),
+            score=self._scores[here],
+            curve=curve,
+            batches=self._batches,
+            skipped=skipped,
+            reason=" and ".join(sides),
+        )

@@ -1,0 +1,22 @@
+"""Reliability of pseudo-labels: measurers, score matrix, histogram, rescoring."""
+
+from clipvg.reliability.histogram import Distribution, histogram, kept
+from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.reliability.measurer import Context, GroundingMeasurer, Measurer
+from clipvg.reliability.names import MeasurerSpec, default_name, parse_measurer
+from clipvg.reliability.score import measure, score_labels
+
+__all__ = [
+    "Context",
+    "Distribution",
+    "GroundingMeasurer",
+    "Measurer",
+    "MeasurerSpec",
+    "ScoreMatrix",
+    "default_name",
+    "histogram",
+    "kept",
+    "measure",
+    "parse_measurer",
+    "score_labels",
+]

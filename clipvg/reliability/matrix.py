@@ -1,0 +1,274 @@
+"""ScoreMatrix: the reliability of every label by every measurer, R_ij in the paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.reliability.histogram import QUANTILES, Distribution, kept
+from clipvg.reliability.names import check_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMN = "reliability."
+REASON = "unscored"
+_METADATA = b"clipvg.measurers"
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreMatrix:
+    """Scores of n measurers on N labels.
+
+    R_ij (CLIP-VG, arXiv 2305.08685) is measurer i on the labels of source j: source-specific
+    where the measurer was trained on that source, cross-source elsewhere.
+
+    Attributes:
+        names: names of the n measurers, one score column ``reliability.NAME`` each.
+        scores: (n, N) float32 in [0, 1], NaN where not scored, labels in input order.
+        label_sources: source name of each label, "" where unknown; one group when empty.
+        trained_on: source names each measurer was trained on; () is unknown, cross-source
+            everywhere.
+        reasons: row of a label that is not scored -> why.
+    """
+
+    names: tuple[str, ...]
+    scores: np.ndarray
+    label_sources: Sequence[str] = ()
+    trained_on: tuple[tuple[str, ...], ...] = ()
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_names(self.names)
+        scores = np.ascontiguousarray(self.scores, dtype=np.float32)
+        if scores.ndim != 2 or scores.shape[0] != len(self.names):
+            raise InputError(
+                f"scores have shape {scores.shape}; expected ({len(self.names)}, N), one row a "
+                "measurer."
+            )
+        sources = list(self.label_sources) or [""] * scores.shape[1]
+        if len(sources) != scores.shape[1]:
+            raise InputError(f"{len(sources)} label sources for {scores.shape[1]} labels.")
+        trained_on = tuple(map(tuple, self.trained_on)) or ((),) * len(self.names)
+        if len(trained_on) != len(self.names):
+            raise InputError(f"{len(trained_on)} trained_on entries for {len(self.names)} names.")
+        scores.flags.writeable = False
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "label_sources", sources)
+        object.__setattr__(self, "trained_on", trained_on)
+
+    def __len__(self) -> int:
+        """Return the number of labels."""
+        return int(self.scores.shape[1])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return one measurer's scores, (N,) float32."""
+        return self.scores[self._row(name)]
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Distinct label sources in order of first appearance."""
+        return tuple(dict.fromkeys(self.label_sources))
+
+    @cached_property
+    def is_specific(self) -> np.ndarray:
+        """(n, sources) bool: measurer i was trained on source j."""
+        cells = [[source in trained for source in self.sources] for trained in self.trained_on]
+        return np.array(cells, dtype=bool).reshape(len(self.names), len(self.sources))
+
+    @cached_property
+    def _source_index(self) -> np.ndarray:
+        position = {source: j for j, source in enumerate(self.sources)}
+        return np.array([position[source] for source in self.label_sources], dtype=np.int32)
+
+    @cached_property
+    def _distributions(self) -> list[list[Distribution]]:
+        columns = [self._source_index == j for j in range(len(self.sources))]
+        return [[Distribution(row[column]) for column in columns] for row in self.scores]
+
+    def cell(self, measurer: str, source: str) -> np.ndarray:
+        """Return R_ij: one measurer's scores of one source's labels, (N_j,) float32."""
+        if source not in self.sources:
+            raise InputError(f"no labels of source {source!r}; there are {list(self.sources)}.")
+        return self[measurer][self._source_index == self.sources.index(source)]
+
+    def specific(self, measurer: str) -> np.ndarray:
+        """Return a measurer's source-specific scores: (N,) float32, NaN elsewhere."""
+        row = self._row(measurer)
+        return np.where(self.is_specific[row][self._source_index], self.scores[row], np.nan)
+
+    def cross(self, measurer: str) -> np.ndarray:
+        """Return a measurer's cross-source scores: (N,) float32, NaN elsewhere."""
+        row = self._row(measurer)
+        return np.where(self.is_specific[row][self._source_index], np.nan, self.scores[row])
+
+    def keep(self, threshold: float, measurer: str | None = None, *, strict: bool = False) -> Any:
+        """Say which labels one measurer's threshold keeps, (N,) bool; see `kept`.
+
+        Args:
+            threshold: h; r >= h is kept, r > h when ``strict``.
+            measurer: name; may be left out where there is one.
+            strict: the published filter's ``>``.
+        """
+        if measurer is None and len(self.names) != 1:
+            raise InputError(f"which of the measurers {list(self.names)} selects? Name one.")
+        return kept(self[measurer or self.names[0]], threshold, strict=strict)
+
+    def histogram(self, bins: int = 1000) -> np.ndarray:
+        """Count the scores in equal bins over [0, 1], (n, sources, bins) int64."""
+        return self._by_cell(lambda cell: cell.histogram(bins))
+
+    def count_above(self, threshold: float, *, strict: bool = False) -> np.ndarray:
+        """Count the labels each cell keeps, exactly, (n, sources) int64; O(log N) after a sort."""
+        return self._by_cell(lambda cell: cell.count_above(threshold, strict=strict))
+
+    def quantiles(self, q: Sequence[float] = QUANTILES) -> np.ndarray:
+        """Return quantiles of each cell, (n, sources, len(q)) float64; NaN where none is scored."""
+        return self._by_cell(lambda cell: cell.quantiles(q))
+
+    def to_dict(self, bins: int = 100) -> dict[str, Any]:
+        """Return every cell's distribution as JSON values."""
+        return {
+            "measurers": list(self.names),
+            "trained_on": [list(sources) for sources in self.trained_on],
+            "sources": list(self.sources),
+            "specific": self.is_specific.tolist(),
+            "cells": [[cell.to_dict(bins) for cell in row] for row in self._distributions],
+            "unscored_labels": len(self.reasons),
+        }
+
+    def plot(self, path: str | Path | None = None, *, bins: int = 40) -> Figure:
+        """Draw the grid of histograms, one row a measurer and one column a source.
+
+        Args:
+            path: written there when given (.png, .svg, .pdf).
+            bins: number of equal bins over [0, 1].
+        """
+        from clipvg.report import figures
+
+        rows = [[self.cell(name, source) for source in self.sources] for name in self.names]
+        titles = [source or "all labels" for source in self.sources]
+        figure = figures.score_matrix_figure(rows, list(self.names), titles, bins=bins)
+        if path is not None:
+            figures.save_figure(figure, path)
+        return figure
+
+    def attach(self, labels: LabelTable) -> LabelTable:
+        """Return the labels with a column ``reliability.NAME`` a measurer, null where not scored.
+
+        Where labels could not be scored a string column ``unscored`` holds the reason. The table
+        remembers what the measurers were trained on.
+
+        Raises:
+            InputError: the labels are not as many as the scores.
+        """
+        if len(labels) != len(self):
+            raise InputError(f"{len(self)} scores for {len(labels)} labels; score these labels.")
+        for name, values in self._columns().items():
+            labels = labels.with_column(name, values)
+        labels = _with_reasons(labels, {**_read_reasons(labels.table), **self.reasons})
+        known = _read_metadata(labels.table.schema.metadata)
+        known.update(self._trained_on())
+        metadata = {**(labels.table.schema.metadata or {}), _METADATA: json.dumps(known).encode()}
+        return LabelTable(labels.table.replace_schema_metadata(metadata), labels.images)
+
+    @classmethod
+    def from_labels(cls, labels: LabelTable) -> ScoreMatrix:
+        """Read the score columns of a label table.
+
+        Raises:
+            InputError: there is none.
+        """
+        names = labels.reliability_names
+        if not names:
+            raise InputError(
+                "the labels have no column reliability.NAME; score them first: clipvg score."
+            )
+        trained_on = _read_metadata(labels.table.schema.metadata)
+        return cls(
+            tuple(names),
+            np.stack([labels.reliability(name) for name in names]),
+            labels.sources(),
+            tuple(tuple(trained_on.get(name, ())) for name in names),
+            _read_reasons(labels.table),
+        )
+
+    def write(self, path: str | Path) -> None:
+        """Write the scores alone as Parquet: ``reliability.NAME`` columns and the sources."""
+        columns = {"source": pa.array(self.label_sources, pa.string()), **self._columns()}
+        if self.reasons:
+            columns[REASON] = _reason_column(self.reasons, len(self))
+        metadata = {_METADATA: json.dumps(self._trained_on()).encode()}
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        with atomic_path(path) as temporary:
+            pq.write_table(table, temporary)
+
+    @classmethod
+    def read(cls, path: str | Path) -> ScoreMatrix:
+        """Read what `write` wrote."""
+        table = pq.read_table(path)
+        trained_on = _read_metadata(table.schema.metadata)
+        names = tuple(n.removeprefix(COLUMN) for n in table.column_names if n.startswith(COLUMN))
+        columns = [table[COLUMN + name].to_numpy().astype(np.float32) for name in names]
+        return cls(
+            names,
+            np.stack(columns),
+            table["source"].to_pylist(),
+            tuple(tuple(trained_on.get(name, ())) for name in names),
+            _read_reasons(table),
+        )
+
+    def _row(self, name: str) -> int:
+        if name not in self.names:
+            raise InputError(f"no measurer {name!r}; there are {list(self.names)}.")
+        return self.names.index(name)
+
+    def _by_cell(self, count: Any) -> np.ndarray:
+        return np.array([[count(cell) for cell in row] for row in self._distributions])
+
+    def _trained_on(self) -> dict[str, list[str]]:
+        return {n: list(s) for n, s in zip(self.names, self.trained_on, strict=True)}
+
+    def _columns(self) -> dict[str, pa.Array]:
+        return {
+            COLUMN + name: pa.array(row, pa.float32(), mask=np.isnan(row))
+            for name, row in zip(self.names, self.scores, strict=True)
+        }
+
+
+def _read_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    return dict(json.loads((metadata or {}).get(_METADATA, b"{}")))
+
+
+def _reason_column(reasons: Mapping[int, str], count: int) -> pa.Array:
+    return pa.array([reasons.get(row) for row in range(count)], pa.string())
+
+
+def _with_reasons(labels: LabelTable, reasons: dict[int, str]) -> LabelTable:
+    """Keep a reason only where some measurer's score is still missing."""
+    if not reasons:
+        return labels
+    missing = np.any([np.isnan(labels.reliability(n)) for n in labels.reliability_names], axis=0)
+    left = {row: reason for row, reason in reasons.items() if missing[row]}
+    if left:
+        return labels.with_column(REASON, _reason_column(left, len(labels)))
+    return labels.drop_columns([REASON]) if REASON in labels.table.column_names else labels
+
+
+def _read_reasons(table: pa.Table) -> dict[int, str]:
+    if REASON not in table.column_names:
+        return {}
+    column = table[REASON].to_pylist()
+    return {row: reason for row, reason in enumerate(column) if reason is not None}

@@ -1,0 +1,86 @@
+"""What gives reliability: the Measurer protocol, and a grounding model as a measurer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from clipvg.labels import LabelTable
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.matrix import ScoreMatrix
+
+OnError = Literal["null", "raise"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a measurer may use beside the labels, and how it should run.
+
+    Attributes:
+        batch_size: labels a batch.
+        on_error: "null" leaves a label whose image cannot be read unscored, with the reason;
+            "raise" stops.
+        progress: show a progress bar.
+        scores: scores of the grounding measurers, for measures that require "scores".
+        history: per-row losses by epoch (epochs, N), for measures that require "history".
+        reference: what measures that require "reference" compare with.
+        reasons: filled in by the measurer: row -> why the label is not scored.
+    """
+
+    batch_size: int = 64
+    on_error: OnError = "null"
+    progress: bool = False
+    scores: ScoreMatrix | None = None
+    history: np.ndarray | None = None
+    reference: Any = None
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Measurer(Protocol):
+    """Anything that gives every label a reliability.
+
+    Attributes:
+        name: name of its score column, ``reliability.NAME``.
+        requires: which of "images", "history", "scores", "reference" it needs.
+    """
+
+    name: str
+    requires: frozenset[str]
+
+    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return float32 (N,) in [0, 1], higher is better, NaN where not scored."""
+        ...
+
+
+class GroundingMeasurer:
+    """Reliability = IoU of a grounding model's box with the pseudo-box.
+
+    r = IoU(M(image, expression), box), CLIP-VG (arXiv 2305.08685), both boxes in the letterboxed
+    square. `score_labels` runs several of these in one pass over the images.
+
+    Args:
+        model: the grounding model M.
+        name: name of the score column.
+        trained_on: sources it was trained on; ``model.config.trained_on`` when None.
+    """
+
+    requires = frozenset({"images"})
+
+    def __init__(
+        self, model: GroundingModel, name: str = "iou", *, trained_on: Iterable[str] | None = None
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.trained_on = tuple(model.config.trained_on if trained_on is None else trained_on)
+
+    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return the IoU of each label, float32 (N,); NaN where its image cannot be read."""
+        from clipvg.reliability.engine import score_models
+
+        return score_models(labels, {self.name: self.model}, context)[0]

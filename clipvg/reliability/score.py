@@ -1,0 +1,153 @@
+"""score_labels: the reliability of every label by every measurer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.reliability.measurer import Context, GroundingMeasurer, Measurer, OnError
+from clipvg.reliability.names import MeasurerSpec, check_names, parse_measurer
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+
+    AnyMeasurer = GroundingModel | Measurer | MeasurerSpec | str | Path
+
+_NEVER_READ = "truth"
+
+
+def score_labels(
+    labels: LabelTable,
+    measurers: Mapping[str, AnyMeasurer] | Iterable[str],
+    *,
+    on_error: OnError = "null",
+    batch_size: int = 64,
+    progress: bool = False,
+) -> ScoreMatrix:
+    """Score every label with every measurer.
+
+    Grounding models are scored together in one pass that encodes each distinct image once per
+    image tower and each distinct expression once per text tower; other measurers follow.
+
+    Args:
+        labels: N labels with an image root. ``truth`` is never read.
+        measurers: name -> a grounding model, anything with the `Measurer` protocol, or the path of
+            a checkpoint; or texts ``[NAME[@SOURCE]=]PATH``.
+        on_error: "null" leaves labels whose image cannot be read unscored, with the reason;
+            "raise" stops at the first.
+        batch_size: labels a batch.
+        progress: show a progress bar.
+
+    Returns:
+        The score matrix, one row a measurer in the given order, labels in input order.
+
+    Raises:
+        InputError: two measurers of one name, a checkpoint that cannot be read, a prediction that
+            is not finite, or an unreadable image with ``on_error="raise"``.
+    """
+    if on_error not in get_args(OnError):
+        raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+    named = _resolve(measurers)
+    labels = labels.drop_columns(_NEVER_READ)
+    context = Context(batch_size=batch_size, on_error=on_error, progress=progress)
+    rows = _grounding_scores(labels, named, context)
+    origin = {n: tuple(getattr(m, "trained_on", ())) for n, m in named.items()}
+    if rows:
+        context = replace(context, scores=_matrix(labels, rows, origin, context))
+    for name, measurer in named.items():
+        if name not in rows:
+            rows[name] = measure(measurer, labels, context)
+    return _matrix(labels, {name: rows[name] for name in named}, origin, context)
+
+
+def measure(measurer: Measurer, labels: LabelTable, context: Context) -> np.ndarray:
+    """Run one measurer and check what it returns.
+
+    Returns:
+        (N,) float32 in [0, 1], NaN where not scored.
+
+    Raises:
+        InputError: the context lacks what the measurer requires, or its values are not (N,)
+            numbers in [0, 1].
+    """
+    offered = {"history": context.history, "scores": context.scores, "reference": context.reference}
+    lacking = sorted(need for need in measurer.requires if offered.get(need, True) is None)
+    if lacking:
+        raise InputError(
+            f"measurer {measurer.name!r} requires {', '.join(lacking)}, which this call has not; "
+            "pass it in the Context."
+        )
+    values = np.asarray(measurer.measure(labels, context), dtype=np.float32)
+    wrong = ~np.isnan(values) & ~((values >= 0) & (values <= 1))
+    if values.shape != (len(labels),) or wrong.any():
+        what = f"{int(wrong.sum())} value(s) outside [0, 1]" if wrong.any() else f"{values.shape}"
+        raise InputError(
+            f"measurer {measurer.name!r} returned {what}; expected ({len(labels)},) numbers in "
+            "[0, 1], NaN where not scored."
+        )
+    return values
+
+
+def _resolve(measurers: Mapping[str, AnyMeasurer] | Iterable[str]) -> dict[str, Measurer]:
+    if isinstance(measurers, str | Path):
+        measurers = [str(measurers)]
+    if not isinstance(measurers, Mapping):
+        specs = [parse_measurer(str(text)) for text in measurers]
+        check_names(spec.name for spec in specs)
+        measurers = {spec.name: spec for spec in specs}
+    if not measurers:
+        raise InputError("no measurer given; pass a checkpoint or a model, {'name': model}.")
+    return {name: _measurer(name, value) for name, value in measurers.items()}
+
+
+def _measurer(name: str, value: Any) -> Measurer:
+    from clipvg.model import GroundingModel, load
+
+    trained_on = None
+    if isinstance(value, MeasurerSpec):
+        value, trained_on = value.path, value.trained_on
+    if isinstance(value, str | Path):
+        value = load(value)
+    if isinstance(value, GroundingModel):
+        return GroundingMeasurer(value, name, trained_on=trained_on)
+    if not isinstance(value, Measurer):
+        raise InputError(
+            f"measurer {name!r} is a {type(value).__name__}; expected a grounding model, a "
+            "checkpoint path or an object with name, requires and measure()."
+        )
+    return value
+
+
+def _grounding_scores(
+    labels: LabelTable, named: Mapping[str, Measurer], context: Context
+) -> dict[str, np.ndarray]:
+    models = {n: m.model for n, m in named.items() if isinstance(m, GroundingMeasurer)}
+    if not models:
+        return {}
+    from clipvg.reliability.engine import score_models
+
+    return dict(zip(models, score_models(labels, models, context), strict=True))
+
+
+def _matrix(
+    labels: LabelTable,
+    rows: Mapping[str, np.ndarray],
+    trained_on: Mapping[str, tuple[str, ...]],
+    context: Context,
+) -> ScoreMatrix:
+    return ScoreMatrix(
+        tuple(rows),
+        np.stack(list(rows.values())),
+        labels.sources(),
+        tuple(trained_on[name] for name in rows),
+        dict(sorted(context.reasons.items())),
+    )
