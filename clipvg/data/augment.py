@@ -1,0 +1,206 @@
+"""The training augmentation of the published recipes (CLIP-VG, arXiv 2305.08685, reference code).
+
+One branch of two: resize the long side to a random scale, or crop first; then colour jitter, and
+the picture is pasted at a random place of a square. Never a flip: it would swap left and right.
+Every draw comes from the seed of the call, so a label's augmentation depends on nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from clipvg.data.letterbox import normalise
+
+DIRECTIONS = ("left", "right", "top", "bottom", "middle")
+NUM_SCALES = 7
+CROP_PROBABILITY = 0.5
+SHORT_SIDES = (400, 500, 600)
+CROP_SIDES = (384, 600)
+CROP_TRIES = 20
+JITTER_PROBABILITY = 0.8
+JITTER_FACTORS = (0.6, 1.4)
+BLUR_PROBABILITY = 0.5
+BLUR_RADII = (0.1, 2.0)
+
+_DIRECTION_WORD = re.compile(rf"\b(?:{'|'.join(DIRECTIONS)})\b", re.IGNORECASE)
+
+
+def names_direction(expression: str, rule: Literal["word", "substring"] = "word") -> bool:
+    """Whether an expression depends on where in the picture its referent is.
+
+    Args:
+        expression: the expression.
+        rule: "word" looks for whole words; "substring" anywhere, as the reference code does
+            ("laptop" holds "top").
+    """
+    if rule == "substring":
+        return any(word in expression.lower() for word in DIRECTIONS)
+    return _DIRECTION_WORD.search(expression) is not None
+
+
+class TrainTransform:
+    """Random scale, crop, colour and place of one picture and its box.
+
+    The crop is found in the published coordinates (short side 400, 500 or 600) but taken from the
+    original pixels, so that the picture is resampled once. A crop is accepted when it holds the
+    box's centre; the box is clipped to it and keeps an area. Expressions that name a direction are
+    never cropped.
+
+    Args:
+        size: side of the square in pixels; the scales are its sevenths (224 to 32 at 224).
+        mean: channel means.
+        std: channel deviations.
+        crop: allow the crop branch.
+        scale: draw the scale; otherwise the long side becomes ``size``.
+        translate: draw the place in the square; otherwise the picture is centred.
+        jitter: brightness, contrast and saturation in random order.
+        blur: Gaussian blur.
+        direction: rule that ``names_direction`` uses.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        crop: bool = True,
+        scale: bool = True,
+        translate: bool = True,
+        jitter: bool = True,
+        blur: bool = False,
+        direction: Literal["word", "substring"] = "word",
+    ) -> None:
+        self.size, self.mean, self.std = size, tuple(mean), tuple(std)
+        self.crop, self.translate = crop, translate
+        self.jitter, self.blur, self.direction = jitter, blur, direction
+        steps = range(NUM_SCALES) if scale else range(1)
+        self.scales = tuple(max(1, round(size * (NUM_SCALES - i) / NUM_SCALES)) for i in steps)
+
+    def __call__(
+        self, image: Image.Image, box: Any, expression: str, *, seed: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Transform one label.
+
+        Args:
+            image: picture in mode RGB.
+            box: four numbers, xyxy pixels of the picture.
+            expression: the expression; only its direction words are looked at.
+            seed: decides every draw.
+
+        Returns:
+            Pixels (3, size, size) float32, zero where padded; mask (size, size) bool, True where
+            padded; box (4,) float32, cxcywh normalised to the square.
+        """
+        draw = torch.Generator().manual_seed(seed)
+        boxes = tv_tensors.BoundingBoxes(
+            torch.as_tensor(box, dtype=torch.float32).reshape(1, 4),
+            format="XYXY",  # type: ignore[arg-type]
+            canvas_size=(image.height, image.width),
+            clamping_mode=None,  # boxes may reach outside the picture
+        )
+        if self._crops(expression, draw):
+            image, boxes = _random_crop(image, boxes, draw)
+        image, boxes = self._resize(image, boxes, draw)
+        image = self._recolour(image, draw)
+        return self._paste(normalise(image, self.mean, self.std), boxes, draw)
+
+    def _crops(self, expression: str, draw: torch.Generator) -> bool:
+        if not self.crop or names_direction(expression, self.direction):
+            return False
+        return _uniform(0, 1, draw) < CROP_PROBABILITY
+
+    def _resize(
+        self, image: Image.Image, boxes: tv_tensors.BoundingBoxes, draw: torch.Generator
+    ) -> tuple[Image.Image, tv_tensors.BoundingBoxes]:
+        ratio = _choose(self.scales, draw) / max(image.size)
+        sides = [max(1, round(image.height * ratio)), max(1, round(image.width * ratio))]
+        image = F.resize(image, sides, interpolation=InterpolationMode.BILINEAR, antialias=True)
+        return image, F.resize(boxes, sides)
+
+    def _recolour(self, image: Image.Image, draw: torch.Generator) -> Image.Image:
+        if self.jitter and _uniform(0, 1, draw) < JITTER_PROBABILITY:
+            adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+            for i in torch.randperm(len(adjust), generator=draw).tolist():
+                image = adjust[i](image, _uniform(*JITTER_FACTORS, draw))
+        if self.blur and _uniform(0, 1, draw) < BLUR_PROBABILITY:
+            radius = _uniform(*BLUR_RADII, draw)
+            kernel = 2 * max(1, round(3 * radius)) + 1
+            image = F.gaussian_blur(image, [kernel, kernel], [radius, radius])
+        return image
+
+    def _paste(
+        self, pixels: torch.Tensor, boxes: tv_tensors.BoundingBoxes, draw: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        spare_x, spare_y = self.size - pixels.shape[2], self.size - pixels.shape[1]
+        if self.translate:
+            left, top = _integer(0, spare_x, draw), _integer(0, spare_y, draw)
+        else:
+            left, top = round(spare_x / 2 - 0.1), round(spare_y / 2 - 0.1)
+        around = [left, top, spare_x - left, spare_y - top]
+        picture = torch.zeros(pixels.shape[1:], dtype=torch.bool)
+        boxes = F.convert_bounding_box_format(F.pad(boxes, around), new_format="CXCYWH")
+        return (
+            F.pad(pixels, around, fill=0.0),
+            F.pad(picture[None], around, fill=1.0)[0],
+            boxes.as_subclass(torch.Tensor)[0] / self.size,
+        )
+
+
+def _random_crop(
+    image: Image.Image, boxes: tv_tensors.BoundingBoxes, draw: torch.Generator
+) -> tuple[Image.Image, tv_tensors.BoundingBoxes]:
+    """A crop that holds the box's centre and some of its area, or the picture as it is."""
+    ratio = min(image.size) / _choose(SHORT_SIDES, draw)
+    width, height = (round(side / ratio) for side in image.size)
+    for _ in range(CROP_TRIES):
+        crop_width = _integer(CROP_SIDES[0], min(width, CROP_SIDES[1]), draw)
+        crop_height = _integer(CROP_SIDES[0], min(height, CROP_SIDES[1]), draw)
+        left = _integer(0, width - crop_width, draw)
+        top = _integer(0, height - crop_height, draw)
+        window = (
+            min(round(top * ratio), image.height - 1),
+            min(round(left * ratio), image.width - 1),
+            max(1, min(round(crop_height * ratio), image.height - round(top * ratio))),
+            max(1, min(round(crop_width * ratio), image.width - round(left * ratio))),
+        )
+        cropped = _crop_box(boxes, *window)
+        if cropped is not None:
+            return F.crop(image, *window), cropped
+    return image, boxes
+
+
+def _crop_box(
+    boxes: tv_tensors.BoundingBoxes, top: int, left: int, height: int, width: int
+) -> tv_tensors.BoundingBoxes | None:
+    """The box clipped to the crop, or None when its centre or all of its area is outside."""
+    x1, y1, x2, y2 = boxes[0].tolist()
+    inside_x = left <= (x1 + x2) / 2 < left + width
+    inside_y = top <= (y1 + y2) / 2 < top + height
+    if not (inside_x and inside_y):
+        return None
+    moved = F.crop(boxes, top, left, height, width)
+    clipped = F.clamp_bounding_boxes(moved, clamping_mode="hard")
+    x1, y1, x2, y2 = clipped[0].tolist()
+    return clipped if x2 > x1 and y2 > y1 else None
+
+
+def _uniform(low: float, high: float, draw: torch.Generator) -> float:
+    return low + (high - low) * torch.rand((), generator=draw).item()
+
+
+def _integer(low: int, high: int, draw: torch.Generator) -> int:
+    """A whole number between the bounds, both included."""
+    return int(torch.randint(low, high + 1, (), generator=draw)) if high > low else high
+
+
+def _choose(values: Sequence[int], draw: torch.Generator) -> int:
+    return values[_integer(0, len(values) - 1, draw)]
