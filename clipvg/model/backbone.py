@@ -42,6 +42,15 @@ class Backbone(nn.Module):
         context_length: number of token positions.
     """
 
+    clip: Any
+    image_size: int
+    patch_size: int
+    grid: int
+    width: int
+    feature_width: int
+    embed_dim: int
+    context_length: int
+
     def __init__(
         self,
         towers: Towers,
@@ -237,5 +246,5 @@ def _digest(weights: Iterable[tuple[str, Tensor]], facts: list[Any]) -> str:
     for name, tensor in sorted(weights):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         data = tensor.detach().cpu().contiguous().reshape(-1)
-        sha.update(memoryview(data.view(torch.uint8).numpy()))
+        sha.update(data.view(torch.uint8).numpy().data)
     return sha.hexdigest()

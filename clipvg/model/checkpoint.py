@@ -132,9 +132,7 @@ def _restore(cls: Any, folder: Path, header: dict[str, Any], state: dict[str, Te
         if name.startswith(_UNUSED):
             model.unused.register_buffer(name.removeprefix(_UNUSED), tensor)
     expected = {
-        name
-        for name in model.state_dict()
-        if header["clip_stored"] or not name.startswith(_CLIP)
+        name for name in model.state_dict() if header["clip_stored"] or not name.startswith(_CLIP)
     }
     if odd := sorted(expected.symmetric_difference(state)):
         raise InputError(

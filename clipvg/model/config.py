@@ -15,7 +15,7 @@ class GroundingConfig:
     """All choices that define a `GroundingModel`; saved as ``config.json``.
 
     Args:
-        backbone: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo`` or ``local-dir:folder``.
+        backbone: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo``, ``local-dir:folder``.
         pretrained: open_clip weight tag or a weight file; None for random towers.
         levels: zero-based blocks whose tokens are tapped, ascending; None for i * (L - 1) // 3.
         width: width d of the fusion encoder.

@@ -228,7 +228,8 @@ class GroundingModel(nn.Module, CheckpointMixin):
             )
         texts = [expressions] if isinstance(expressions, str) else list(expressions)
         preset = self.preset
-        assert preset.mean is not None and preset.std is not None
+        assert preset.mean is not None
+        assert preset.std is not None
         pixels, mask, letterbox = load_square(
             image, self.backbone.image_size, mean=preset.mean, std=preset.std, exif=preset.exif
         )

@@ -119,6 +119,13 @@ def export_published(model: GroundingModel, path: str | Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} is no file. Expected a checkpoint of the reference code.")
+    with path.open("rb") as file:
+        magic = file.read(2)
+    if magic != b"PK" and magic[:1] != b"\x80":  # a zip, or the pickle of torch before 1.6
+        raise InputError(
+            f"{path} is {'empty' if not magic else 'not a torch file'}. Expected a checkpoint of "
+            f"the reference code."
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -141,9 +148,7 @@ def _state(path: Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     inner = checkpoint.get("model", checkpoint)
     if not isinstance(inner, dict):
         raise InputError(f"{path}: 'model' is a {type(inner).__name__}. Expected a state dict.")
-    state = {
-        str(k).removeprefix("module."): v for k, v in inner.items() if isinstance(v, Tensor)
-    }
+    state = {str(k).removeprefix("module."): v for k, v in inner.items() if isinstance(v, Tensor)}
     if "vl_pos_embed.weight" not in state or "reg_token.weight" not in state:
         raise InputError(
             f"{path} has no CLIP-VG model: 'vl_pos_embed.weight' is missing among {len(state)} "

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clipvg.errors import InputError
+from clipvg.model.hub import quiet, unreachable
 
 TINY = "clipvg-tiny"
 TINY_TAG = "scenes-v1"
@@ -165,9 +166,10 @@ def _open_tiny(pretrained: str | None) -> Towers:
         return towers
     source = weights if pretrained == TINY_TAG else Path(pretrained)
     if not source.is_file():
+        what = f"file {source}" if pretrained == TINY_TAG else f"weights {pretrained!r}"
         raise InputError(
-            f"{TINY} has no weights {pretrained!r}. Use pretrained={TINY_TAG!r}, a safetensors "
-            f"file, or None for random weights."
+            f"{TINY} has no {what}. Use pretrained={TINY_TAG!r} of a complete installation, a "
+            f"safetensors file, or None for random weights."
         )
     state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(source).items()}
     copy_weights(towers.clip, state, str(source))
@@ -187,13 +189,15 @@ def _open_clip(name: str, pretrained: str | None, config: dict[str, Any]) -> Tow
             f"Known tags: {', '.join(near) or 'none'}; pretrained=None gives random weights."
         )
     quick = bool(tag and tag.get("quick_gelu", False))
+    remedy = "Without a network use pretrained=None (random weights) or the path of a weight file."
+    if tag and tag.get("hf_hub") and (why := unreachable(tag["hf_hub"].rpartition("/")[0])):
+        raise InputError(f"no weights {pretrained!r} for {name!r}: {why}. {remedy}")
     try:
-        clip = open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick)
+        with quiet():
+            clip = open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick)
     except Exception as error:  # open_clip, the hub client and torch each raise their own
         raise InputError(
-            f"weights {pretrained or name!r} of {name!r} could not be read: {_one_line(error)}. "
-            f"Without a network use pretrained=None for random weights or the path of a weight "
-            f"file."
+            f"no weights {pretrained!r} for {name!r}: {_one_line(error)}. {remedy}"
         ) from error
     config = deepcopy(config)
     config["quick_gelu"] = quick or bool(config.get("quick_gelu", False))
@@ -203,8 +207,12 @@ def _open_clip(name: str, pretrained: str | None, config: dict[str, Any]) -> Tow
 
 
 def _schema_config(name: str) -> dict[str, Any]:
+    scheme, _, place = name.partition(":")
+    if scheme == "hf-hub" and (why := unreachable(place)):
+        raise InputError(f"backbone {name!r}: {why}. Use local-dir:FOLDER without a network.")
     try:
-        return open_clip.get_model_config(name)
+        with quiet():
+            return open_clip.get_model_config(name)
     except Exception as error:  # the hub client raises its own, a folder gives OSError
         raise InputError(
             f"backbone {name!r} could not be read: {_one_line(error)}. Expected a folder or "

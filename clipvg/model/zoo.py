@@ -10,6 +10,8 @@ from clipvg.errors import InputError, near_matches
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig
 from clipvg.model.grounder import GroundingModel
+from clipvg.model.published import load_published
+from clipvg.model.towers import TINY, TINY_TAG
 
 
 def create_model(
@@ -25,7 +27,9 @@ def create_model(
     Args:
         backbone: any open_clip ViT with CLIP's own text tower (`list_backbones`),
             ``clipvg-tiny``, ``hf-hub:org/repo`` or ``local-dir:folder``.
-        pretrained: open_clip weight tag, weight file, or None for random towers.
+        pretrained: open_clip weight tag, weight file, or None for random towers. "openai" stands
+            for the weights in the package with ``clipvg-tiny``; a hub repository or a folder
+            brings its own.
         levels: zero-based blocks to tap; None for four evenly spread ones.
         preset: "default" or "published".
         **options: any other field of `GroundingConfig`.
@@ -37,8 +41,12 @@ def create_model(
         InputError: unknown names or options, unsupported towers, weights out of reach.
 
     Example:
-        >>> model = create_model("clipvg-tiny", "scenes-v1", width=64, layers=2)
+        >>> model = create_model("clipvg-tiny", width=64, layers=2)
     """
+    if backbone == TINY and pretrained == "openai":
+        pretrained = TINY_TAG
+    elif backbone.startswith(("hf-hub:", "local-dir:")):
+        pretrained = None
     config = GroundingConfig.from_dict(
         {
             "backbone": backbone,
@@ -71,8 +79,6 @@ def load(path: str | Path) -> GroundingModel:
     Raises:
         InputError: nothing there, or nothing that can be loaded.
     """
-    from clipvg.model.published import load_published
-
     text = str(path)
     if text.startswith("hf-hub:"):
         return GroundingModel.from_pretrained(text.removeprefix("hf-hub:"))
@@ -81,9 +87,9 @@ def load(path: str | Path) -> GroundingModel:
         return GroundingModel.from_pretrained(place)
     if not place.exists():
         names = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        hint = near_matches(place.name, names) if names else f"{place.parent} does not exist"
+        hint = near_matches(place.name, names) if names else f"nor does {place.parent}."
         raise InputError(
-            f"checkpoint {text!r} does not exist: {hint}. A repository of the Hugging Face hub is "
+            f"checkpoint {text!r} does not exist; {hint} A repository of the Hugging Face hub is "
             f"written hf-hub:org/name."
         )
     if place.suffix in (".safetensors", ".json"):

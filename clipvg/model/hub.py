@@ -1,0 +1,44 @@
+"""Fail fast and in one line when the Hugging Face hub cannot be reached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import get_session
+
+
+def unreachable(repository: str) -> str | None:
+    """Why a repository can be had neither from the cache nor from the hub; None when it may be.
+
+    The client itself tries five times with growing pauses, for three quarters of a minute.
+
+    Args:
+        repository: repository id ``org/name``.
+    """
+    folder = repo_folder_name(repo_id=repository, repo_type="model")
+    if (Path(constants.HF_HUB_CACHE) / folder / "snapshots").is_dir():
+        return None
+    if constants.HF_HUB_OFFLINE:
+        return f"{repository} is not in the cache and HF_HUB_OFFLINE is set"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception as error:  # the client's transport errors have no public common base
+        text = " ".join(str(error).split())[:100] or type(error).__name__
+        return f"{repository} is not in the cache and {constants.ENDPOINT} is unreachable ({text})"
+    return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence loggers below CRITICAL: what goes wrong inside is raised as one line instead."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(level)
