@@ -10,7 +10,7 @@ class InputError(ValueError):
     """Input that cannot be used. One line: what is wrong, where, and what to do about it."""
 
     def __str__(self) -> str:
-        # A DataLoader worker re-raises with its whole traceback as the message; the last line is ours.
+        # A DataLoader worker re-raises with its traceback as the message; the last line is ours.
         text = super().__str__()
         return text.rstrip().rsplit("\n", 1)[-1].removeprefix("clipvg.errors.InputError: ")
 

@@ -103,7 +103,7 @@ class TrainTransform:
         draw = torch.Generator().manual_seed(seed)
         boxes = tv_tensors.BoundingBoxes(
             torch.as_tensor(box, dtype=torch.float32).reshape(1, 4),
-            format="XYXY",  # type: ignore[arg-type]
+            format="XYXY",
             canvas_size=(image.height, image.width),
             clamping_mode=None,  # boxes may reach outside the picture
         )

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from clipvg.data.image import read_image
-from clipvg.data.letterbox import load_square
+from clipvg.data.letterbox import Letterbox, load_square
 
 if TYPE_CHECKING:
     from clipvg.data.augment import TrainTransform
     from clipvg.labels import LabelTable
 
 Tokenize = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
+Picture = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]  # pixels, mask, target, key
 
 
 @dataclass
@@ -67,10 +70,10 @@ class Sample:
 
     pixels: torch.Tensor
     mask: torch.Tensor
+    target: torch.Tensor
     image_key: int
     tokens: torch.Tensor
     text_mask: torch.Tensor
-    target: torch.Tensor
     weight: float
     row: int
 
@@ -133,47 +136,47 @@ class LabelDataset(Dataset[Sample]):
         tokens, text_mask = self.tokenize(expressions)
         make = self._plain if self.transform is None else self._augmented
         pictures = make(rows, expressions)
+        weights = [float(self._weights[row]) for row in rows]
         return [
-            Sample(
-                *picture[:3],
-                tokens[i],
-                text_mask[i],
-                picture[3],
-                float(self._weights[row]),
-                int(row),
-            )
-            for i, (row, picture) in enumerate(zip(rows, pictures, strict=True))
+            Sample(*picture, tokens[i], text_mask[i], weights[i], int(rows[i]))
+            for i, picture in enumerate(pictures)
         ]
 
-    def _plain(self, rows: Sequence[int], expressions: list[str]) -> list[tuple]:
-        loaded: dict[int, tuple] = {}
+    def _plain(self, rows: Sequence[int], expressions: list[str]) -> list[Picture]:
+        loaded: dict[int, tuple[torch.Tensor, torch.Tensor, Letterbox]] = {}
+        how: dict[str, Any] = {"mean": self.mean, "std": self.std, "exif": self.exif}
         pictures = []
         for row in rows:
             key = int(self._image_of[row])
             if key not in loaded:
-                path = self.labels.image_path(self._names[key])
-                loaded[key] = load_square(
-                    path, self.size, mean=self.mean, std=self.std, exif=self.exif
-                )
+                loaded[key] = load_square(self._path(key), self.size, **how)
             pixels, mask, letterbox = loaded[key]
-            pictures.append(
-                (pixels, mask, key, torch.from_numpy(letterbox.to_square(self._boxes[row])))
-            )
+            target = torch.from_numpy(letterbox.to_square(self._boxes[row]))
+            pictures.append((pixels, mask, target, key))
         return pictures
 
-    def _augmented(self, rows: Sequence[int], expressions: list[str]) -> list[tuple]:
+    def _augmented(self, rows: Sequence[int], expressions: list[str]) -> list[Picture]:
         assert self.transform is not None
-        loaded: dict[int, object] = {}
+        loaded: dict[int, Image.Image] = {}
         pictures = []
         for row, expression in zip(rows, expressions, strict=True):
             key = int(self._image_of[row])
             if key not in loaded:
-                loaded[key] = read_image(self.labels.image_path(self._names[key]), exif=self.exif)
-            draw = np.random.SeedSequence([self.seed, int(self._epoch), int(row)])
-            seed = int(draw.generate_state(1, np.uint64)[0] >> np.uint64(1))
+                loaded[key] = read_image(self._path(key), exif=self.exif)
+            seed = draw_seed(self.seed, int(self._epoch), int(row))
             pixels, mask, box = self.transform(loaded[key], self._boxes[row], expression, seed=seed)
-            pictures.append((pixels, mask, -1 - int(row), box))
+            # Each label has its own picture: keys below zero are rows.
+            pictures.append((pixels, mask, box, -1 - int(row)))
         return pictures
+
+    def _path(self, key: int) -> Path:
+        return self.labels.image_path(self._names[key])
+
+
+def draw_seed(*numbers: int) -> int:
+    """One seed in [0, 2^63) from several numbers; neighbours give unrelated seeds."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
+from clipvg.labels.annotations import read_json, read_refer
 from clipvg.labels.pth import read_pth
 from clipvg.labels.schema import WORD, normalise
 from clipvg.labels.table import LabelTable
@@ -129,4 +130,6 @@ _READERS: dict[str, Callable[[Path, str | None], pa.Table]] = {
     ".csv": lambda path, layout: read_csv(path),
     ".tsv": lambda path, layout: read_csv(path, delimiter="\t"),
     ".pth": read_pth,
+    ".json": lambda path, layout: read_json(path),
+    ".p": lambda path, layout: read_refer(path),
 }

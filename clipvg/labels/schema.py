@@ -49,7 +49,7 @@ def normalise(table: pa.Table, *, where: str = "labels") -> pa.Table:
     Raises:
         InputError: a missing column or values of the wrong kind.
     """
-    table = _with_box(table)
+    table = _with_box(table, where)
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         hints = [f"{name!r} ({near_matches(name, table.column_names)})" for name in missing]
@@ -97,14 +97,14 @@ def convert_column(
         ) from None
 
 
-def _with_box(table: pa.Table) -> pa.Table:
+def _with_box(table: pa.Table, where: str) -> pa.Table:
     names = set(table.column_names)
     if "box" in names:
         return table
     for parts, written in ((CORNERS, "xyxy"), (SIDES, "xywh")):
         if names.issuperset(parts):
             rows = pa.StructArray.from_arrays(
-                [_numbers(table.column(part)) for part in parts], names=list(parts)
+                [_numbers(table.column(part), part, where) for part in parts], names=list(parts)
             )
             values = np.stack(
                 [rows.field(part).to_numpy(zero_copy_only=False) for part in parts], axis=1
@@ -117,10 +117,10 @@ def _with_box(table: pa.Table) -> pa.Table:
     return table
 
 
-def _numbers(column: pa.ChunkedArray) -> pa.Array:
+def _numbers(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
     if pa.types.is_string(column.type):
         column = _blank_to_null(column)
-    column = convert_column(column, pa.float64(), "box", "labels")
+    column = convert_column(column, pa.float64(), name, where)
     return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
 
 
@@ -137,9 +137,17 @@ def _boxes(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
         return column.cast(BOX)
     if pa.types.is_null(kind):
         return pa.chunked_array([pa.nulls(len(column), BOX)])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        lengths = pc.fill_null(pc.list_value_length(column), 4)
+        if pc.all(pc.equal(lengths, 4), min_count=0).as_py() and _is_number(kind.value_type):
+            return column.cast(BOX)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_string(kind):
         return pa.chunked_array([parse_boxes(column.to_pylist(), name=name, where=where)])
     raise InputError(f"{where}: column {name!r} holds {kind}, not lists of four numbers")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def parse_boxes(values: list[Any], *, name: str = "box", where: str = "labels") -> pa.Array:

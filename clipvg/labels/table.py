@@ -139,7 +139,8 @@ class LabelTable:
 
     @cached_property
     def _distinct(self) -> tuple[list[str], np.ndarray]:
-        encoded = self._table.column("image").combine_chunks().dictionary_encode()
+        names = pc.fill_null(self._table.column("image"), "")
+        encoded = names.combine_chunks().dictionary_encode()
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.unify_dictionaries().combine_chunks()
         return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

@@ -58,8 +58,13 @@ def read_jsonl(path: str | Path) -> pa.Table:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 rows.append(_object(line, f"{path} line {number}"))
+    return records_table(rows, str(path))
+
+
+def records_table(rows: list[dict[str, Any]], where: str) -> pa.Table:
+    """Objects as a table; keys that one lacks are null."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.table({n: _column(n, [row.get(n) for row in rows], str(path)) for n in names})
+    return pa.table({name: _column(name, [row.get(name) for row in rows], where) for name in names})
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

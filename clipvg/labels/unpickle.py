@@ -106,7 +106,8 @@ class _DType:
     def resolve(self) -> np.dtype:
         if self.code[:1] not in "fiubUS?" or len(self.code) > 8:
             raise _Refused(f"a NumPy array of type {self.code!r}")
-        return np.dtype(self.code).newbyteorder(self.order)
+        dtype = np.dtype(self.code)
+        return dtype.newbyteorder(">") if self.order == ">" else dtype.newbyteorder("<")
 
 
 class _Array:

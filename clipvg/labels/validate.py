@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -198,5 +198,5 @@ def show_box(box: np.ndarray) -> str:
     return f"({', '.join(f'{number:g}' for number in box.tolist())})"
 
 
-def _rows(mask: np.ndarray) -> list[int]:
+def _rows(mask: Any) -> list[int]:
     return np.flatnonzero(np.asarray(mask, dtype=bool)).tolist()
