@@ -1,0 +1,29 @@
+"""Training and evaluation of grounding models."""
+
+from clipvg.training.config import FitConfig
+from clipvg.training.evaluate import (
+    Evaluation,
+    Predictions,
+    evaluate,
+    predict_boxes,
+    predict_labels,
+)
+from clipvg.training.features import FeatureCache
+from clipvg.training.fit import Fit, fit
+from clipvg.training.learner import GroundingLearner
+from clipvg.training.losses import box_losses, grounding_loss
+
+__all__ = [
+    "Evaluation",
+    "FeatureCache",
+    "Fit",
+    "FitConfig",
+    "GroundingLearner",
+    "Predictions",
+    "box_losses",
+    "evaluate",
+    "fit",
+    "grounding_loss",
+    "predict_boxes",
+    "predict_labels",
+]

@@ -1,0 +1,100 @@
+"""State of a training on disk: written whole or not at all, and read without executing pickles."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError
+
+CHECKPOINT = "checkpoint.pt"
+_FORMAT = 1
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the trainable parameters by name, on the CPU."""
+    return {
+        name: parameter.detach().to("cpu", copy=True)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Set the trainable parameters, in place.
+
+    Raises:
+        InputError: names or shapes are not those of the model.
+    """
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    wrong = sorted(own.keys() ^ state.keys())
+    wrong += [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
+    if wrong:
+        raise InputError(
+            f"the trained weights are those of another architecture: {len(wrong)} tensors differ "
+            f"in name or shape, the first is {wrong[0]}. Build the model with the same options."
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(state[name])
+
+
+def rng_state() -> dict[str, Any]:
+    """States of the generators of Python, NumPy and torch."""
+    version, numbers, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    numbers_of_numpy = torch.from_numpy(np.asarray(keys, dtype=np.int64))
+    return {
+        "python": (version, list(numbers), gauss),
+        "numpy": (name, numbers_of_numpy, position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what `rng_state` took."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count() and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write the state of a training to a folder, atomically."""
+    with atomic_path(folder / CHECKPOINT) as temporary:
+        torch.save({"format": _FORMAT, **state}, temporary)
+
+
+def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """State of the training in a folder, or None where there is none.
+
+    Args:
+        folder: of the training.
+        identity: what decides the result (options, labels); it must be that of the checkpoint.
+
+    Raises:
+        InputError: the file cannot be read, or is of a training with other options or labels.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(f"{path} cannot be read ({error}). Delete it to train anew.") from error
+    saved = state["identity"]
+    other = [k for k in {**saved, **identity} if saved.get(k) != identity.get(k)]
+    if other or state["format"] != _FORMAT:
+        listed = "; ".join(f"{k} was {saved.get(k)!r}, is {identity.get(k)!r}" for k in other)
+        raise InputError(
+            f"{path} belongs to another training ({listed}). Train in another folder or delete it."
+        )
+    return state

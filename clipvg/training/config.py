@@ -1,0 +1,124 @@
+"""Options of a training."""
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from clipvg.errors import InputError
+from clipvg.training.schedule import Schedule
+
+Amp = Literal["none", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Options of `fit`; the defaults are the published recipe on one process.
+
+    The *effective batch* is `batch_size` x `accumulate` x number of processes: one optimizer step
+    sees that many labels, and its loss is their weighted mean however they are split. So the
+    published 6 GPUs x 64 at 2.5e-4 is, on one GPU, `batch_size=64, accumulate=6` with the same
+    learning rate (the same training, up to dropout); or, cheaper in steps per label but another
+    training, `batch_size=64, base_batch=384`, which scales the learning rate linearly by
+    effective batch / base_batch.
+
+    Attributes:
+        epochs: passes over the labels.
+        steps: optimizer steps; overrides `epochs` when given.
+        batch_size: labels in one forward pass of one process.
+        accumulate: forward passes per optimizer step.
+        base_batch: effective batch that `lr` is meant for; None takes `lr` as it is.
+        lr: AdamW's learning rate.
+        weight_decay: AdamW's weight decay, on every trainable tensor as published.
+        schedule: curve of the learning rate, see `learning_rate_factor`.
+        schedule_by: "epoch" changes it after each epoch (published), "step" at each step.
+        warmup_steps: optimizer steps of linear warm-up (published: none).
+        drop_every: epochs between drops of `schedule="step"`.
+        clip_norm: largest gradient norm; 0 does not clip (published).
+        amp: mixed precision of the forward pass; "fp16" scales the loss.
+        augment: training augmentation; without it images are encoded once (`cache_features`).
+        crop: random crop, where the expression has no direction word.
+        scale: random one of seven sizes.
+        translate: paste at a random place of the square.
+        jitter: colour jitter.
+        blur: Gaussian blur (published: off).
+        cache_features: keep image and text features of the frozen towers; needs `augment=False`.
+            "auto" does where it can and says so where it cannot; True insists.
+        feature_dtype: type of the cached image features; float16 halves the space.
+        cache_bytes: largest size of the cached image features; None takes half of the free memory,
+            or nine tenths of the free disk.
+        num_workers: processes that decode and augment images.
+        drop_last: leave out the last, incomplete batch of an epoch (published).
+        evaluate_every: epochs between two evaluations on the validation labels.
+        checkpoint_steps: optimizer steps between checkpoints inside an epoch; 0: epochs only.
+        history: record every label's loss in every epoch.
+        seed: of the data order, augmentation and dropout.
+    """
+
+    epochs: int = 90
+    steps: int | None = None
+    batch_size: int = 64
+    accumulate: int = 1
+    base_batch: int | None = None
+    lr: float = 2.5e-4
+    weight_decay: float = 1e-4
+    schedule: Schedule = "cosine"
+    schedule_by: Literal["epoch", "step"] = "epoch"
+    warmup_steps: int = 0
+    drop_every: int = 60
+    clip_norm: float = 0.0
+    amp: Amp = "none"
+    augment: bool = True
+    crop: bool = True
+    scale: bool = True
+    translate: bool = True
+    jitter: bool = True
+    blur: bool = False
+    cache_features: bool | Literal["auto"] = "auto"
+    feature_dtype: Literal["float32", "float16"] = "float32"
+    cache_bytes: int | None = None
+    num_workers: int = 0
+    drop_last: bool = True
+    evaluate_every: int = 1
+    checkpoint_steps: int = 0
+    history: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train, all of them in one message."""
+        problems = [*self._too_small(), *self._unknown_choices()]
+        if self.augment and self.cache_features is True:
+            problems.append("cache_features=True needs augment=False")
+        if problems:
+            raise InputError("training options: " + "; ".join(problems))
+
+    def scaled_lr(self, world: int = 1) -> float:
+        """Learning rate of the effective batch on `world` processes."""
+        if self.base_batch is None:
+            return self.lr
+        return self.lr * self.batch_size * self.accumulate * world / self.base_batch
+
+    def _too_small(self) -> list[str]:
+        least = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "base_batch": 1,
+                 "evaluate_every": 1, "drop_every": 1, "cache_bytes": 0, "num_workers": 0,
+                 "warmup_steps": 0, "checkpoint_steps": 0, "clip_norm": 0, "weight_decay": 0}
+        given = {name: getattr(self, name) for name in least}
+        problems = [
+            f"{name} is {value}, expected at least {least[name]}"
+            for name, value in given.items()
+            if value is not None and not value >= least[name]
+        ]
+        return problems if self.lr > 0 else [*problems, f"lr is {self.lr}, expected above 0"]
+
+    def _unknown_choices(self) -> list[str]:
+        choices = {"schedule": get_args(Schedule), "schedule_by": ("epoch", "step"),
+                   "amp": get_args(Amp), "cache_features": (True, False, "auto"),
+                   "feature_dtype": ("float32", "float16")}
+        return [
+            f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, allowed))}"
+            for name, allowed in choices.items()
+            if getattr(self, name) not in allowed
+        ]
+
+    def identity(self) -> dict[str, object]:
+        """Options that decide the resulting weights: what a resume must find unchanged."""
+        free = {"num_workers", "cache_features", "cache_bytes", "checkpoint_steps", "history"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in free}

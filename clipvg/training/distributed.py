@@ -1,0 +1,88 @@
+"""One process or several under `torchrun`: who does what, and the few sums they share."""
+
+import atexit
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class World:
+    """Place of this process among all: `rank` of `size`, `local_rank` on this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+
+def join(device: torch.device | None = None) -> World:
+    """Join the processes that `torchrun` started, once; a single process is a world of one.
+
+    Args:
+        device: where the model is; CUDA tensors travel by NCCL, others by Gloo.
+
+    Returns:
+        This process's place.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        cuda = device is not None and device.type == "cuda"
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        atexit.register(_leave)
+    if not dist.is_initialized():
+        return World()
+    return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def default_device() -> torch.device:
+    """This process's device: the GPU of its local rank where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+def broadcast(tensors: Iterable[Tensor], world: World) -> None:
+    """Give every process the first one's values, in place."""
+    if world.size > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def all_reduce(tensor: Tensor, world: World, op: str = "sum") -> Tensor:
+    """Sum or maximum over all processes, in place."""
+    if world.size > 1:
+        dist.all_reduce(tensor, dist.ReduceOp.MAX if op == "max" else dist.ReduceOp.SUM)
+    return tensor
+
+
+def gather_objects(item: Item, world: World) -> list[Item]:
+    """Every process's item, in rank order."""
+    if world.size == 1:
+        return [item]
+    items = [item] * world.size
+    dist.all_gather_object(items, item)
+    return items
+
+
+def barrier(world: World) -> None:
+    """Wait for every process."""
+    if world.size > 1:
+        dist.barrier()
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,307 @@
+"""Predictions for whole label tables, and their accuracy."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from clipvg.errors import InputError
+from clipvg.ops import box_reliability
+from clipvg.training import distributed
+from clipvg.training.distributed import World
+from clipvg.training.features import Against, CachedLabels, FeatureCache
+from clipvg.training.pictures import CacheTooLargeError
+
+if TYPE_CHECKING:
+    from clipvg.labels import LabelTable
+    from clipvg.model.grounder import GroundingModel
+
+THRESHOLDS = (0.25, 0.5, 0.75)
+
+# COCO calls an object small below 32^2 and large from 96^2 pixels, on pictures of about 640 x 480.
+# As shares of the picture's area these hold for pictures of any size.
+SMALL_BELOW = 32**2 / (640 * 480)
+LARGE_FROM = 96**2 / (640 * 480)
+
+_PICTURES_AT_ONCE = 256  # features held while a table is predicted: 0.6 GB for ViT-B-16
+
+
+@dataclass
+class Predictions:
+    """Boxes for the labels of a table, in its order.
+
+    Attributes:
+        boxes: (N, 4) float32 cxcywh, normalised to the letterboxed square; NaN where the picture
+            cannot be read.
+        target: (N, 4) float32, the labels' boxes in the same frame; NaN where there is none.
+        sizes: (N, 2) int64 picture sizes (width, height) in pixels; (1, 1) where not readable.
+        reasons: for each label why there is no box; None where there is one.
+    """
+
+    boxes: np.ndarray
+    target: np.ndarray
+    sizes: np.ndarray
+    reasons: list[str | None]
+
+
+@dataclass
+class Group:
+    """Accuracy of some labels: their number, share with IoU >= t by threshold t, and mean IoU.
+
+    Shares and mean are in [0, 1], higher is better; NaN when there are no labels.
+    """
+
+    count: int
+    accuracy: dict[float, float]
+    mean_iou: float
+
+    @classmethod
+    def of(cls, iou: np.ndarray) -> "Group":
+        """The group of labels with these IoUs."""
+        if not len(iou):
+            return cls(0, dict.fromkeys(THRESHOLDS, float("nan")), float("nan"))
+        values = iou.astype(np.float64)
+        accuracy = {t: float((values >= t).mean()) for t in THRESHOLDS}
+        return cls(len(iou), accuracy, float(values.mean()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """`count`, `acc_0.25`, `acc_0.5`, `acc_0.75`, `mean_iou`; None for NaN."""
+        values = {f"acc_{t}": share for t, share in self.accuracy.items()}
+        values["mean_iou"] = self.mean_iou
+        return {"count": self.count, **{k: None if v != v else v for k, v in values.items()}}
+
+
+@dataclass
+class Evaluation(Group):
+    """Accuracy over a table of labels.
+
+    Attributes:
+        by_size: groups "small" (box below 1/300 of the picture's area), "medium" and "large"
+            (from 3/100): COCO's 32^2 and 96^2 pixels as shares of 640 x 480.
+        by_length: groups of expressions of "1-3", "4-6" and "7+" words.
+        against: "box" or "truth".
+        skipped: labels left out because they have no true box.
+        fingerprint: SHA-256 (hex) of the labels and the boxes compared with; equal fingerprints
+            mean the same split.
+        iou: (N,) float32 IoU of each label, NaN where left out.
+    """
+
+    against: Against = "box"
+    skipped: int = 0
+    fingerprint: str = ""
+    by_size: dict[str, Group] = field(default_factory=dict)
+    by_length: dict[str, Group] = field(default_factory=dict)
+    iou: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but `iou`, as plain values for JSON."""
+        return {
+            **super().to_dict(),
+            "against": self.against,
+            "skipped": self.skipped,
+            "fingerprint": self.fingerprint,
+            "by_size": {name: group.to_dict() for name, group in self.by_size.items()},
+            "by_length": {name: group.to_dict() for name, group in self.by_length.items()},
+        }
+
+
+def predict_labels(
+    model: "GroundingModel",
+    labels: "LabelTable",
+    *,
+    batch_size: int = 64,
+    features: FeatureCache | None = None,
+    num_workers: int = 0,
+    against: Against = "box",
+    on_error: Literal["raise", "null"] = "raise",
+) -> Predictions:
+    """Boxes for every label, each distinct picture decoded and encoded once.
+
+    Under `torchrun` the pictures are shared out and every process gets all boxes; all must call.
+
+    Args:
+        model: on the device to use; it is left in the mode it was in.
+        labels: the table, with an image root.
+        batch_size: labels in one forward pass.
+        features: a cache over the model's towers to use and extend.
+        num_workers: processes that decode pictures.
+        against: which boxes become `target`.
+        on_error: "raise" names the first picture that cannot be read; "null" gives its labels NaN
+            and the reason.
+
+    Returns:
+        The boxes in the table's order.
+
+    Raises:
+        InputError: a picture cannot be read.
+    """
+    world = distributed.join(model.device)
+    count = len(labels)
+    boxes = np.zeros((count, 4), np.float32)
+    target, sizes = np.zeros((count, 4), np.float32), np.zeros((count, 2), np.int64)
+    reasons: dict[int, str] = {}
+    training = model.training
+    model.eval()
+    try:
+        for rows, view in _views(model, labels, features, world, num_workers, against, on_error):
+            boxes[rows] = _boxes(model, view, batch_size)
+            target[rows], sizes[rows] = view.target.numpy(), view.sizes
+            why = view.reasons()
+            reasons |= {int(r): w for r, w in zip(rows, why, strict=True) if w is not None}
+    finally:
+        model.train(training)
+    for part in distributed.gather_objects(reasons, world):
+        reasons |= part
+    if reasons and on_error == "raise":
+        raise InputError(reasons[min(reasons)])
+    for array in (boxes, target, sizes):
+        distributed.all_reduce(torch.from_numpy(array), world)  # in place; 0 where not ours
+    boxes[list(reasons)] = np.nan
+    return Predictions(boxes, target, sizes, [reasons.get(row) for row in range(count)])
+
+
+def predict_boxes(
+    model: "GroundingModel", labels: "LabelTable", **options: Any
+) -> np.ndarray:
+    """Boxes for every label, as in `predict_labels`.
+
+    Returns:
+        (N, 4) float32 cxcywh, normalised to the letterboxed square, in the table's order.
+    """
+    return predict_labels(model, labels, **options).boxes
+
+
+def evaluate(
+    model: "GroundingModel",
+    labels: "LabelTable",
+    *,
+    against: Against = "box",
+    batch_size: int = 64,
+    features: FeatureCache | None = None,
+    num_workers: int = 0,
+) -> Evaluation:
+    """Acc@0.25/0.5/0.75 and mean IoU over a table, also by box size and expression length.
+
+    IoU is measured in the letterboxed square with the prediction clamped to it, and a label is
+    right when IoU >= the threshold, as in the published code; the model's preset decides whether
+    boxes are cut to integers. Each label counts once, under `torchrun` too.
+
+    Args:
+        model: on the device to use.
+        labels: the table, with an image root.
+        against: compare with the labels' own boxes, or with the true ones; labels without a true
+            box are then left out and counted in `skipped`.
+        batch_size: labels in one forward pass.
+        features: a cache over the model's towers to use and extend.
+        num_workers: processes that decode pictures.
+
+    Returns:
+        The result; its `to_dict()` has `acc_0.5`, `mean_iou`, `count` and the rest.
+
+    Raises:
+        InputError: there is nothing to compare with, or a picture cannot be read.
+    """
+    if against not in ("box", "truth"):
+        raise InputError(f"against is {against!r}; expected 'box' or 'truth'.")
+    if against == "truth" and not labels.has_truth:
+        raise InputError("the labels have no column 'truth' with boxes. Use against='box'.")
+    found = predict_labels(
+        model,
+        labels,
+        batch_size=batch_size,
+        features=features,
+        num_workers=num_workers,
+        against=against,
+    )
+    known = np.isfinite(found.target).all(1)
+    pred, target = (torch.from_numpy(boxes[known]) for boxes in (found.boxes, found.target))
+    iou = np.full(len(labels), np.nan, np.float32)
+    iou[known] = box_reliability(pred, target, bins=1)[0][0].numpy()
+    total = Group.of(iou[known])
+    names = [_size_group(share) for share in _area_shares(found)]
+    words = [_length_group(expression) for expression in labels.expressions]
+    return Evaluation(
+        **vars(total),
+        against=against,
+        skipped=int((~known).sum()),
+        fingerprint=_fingerprint(labels, against),
+        by_size=_grouped(iou, known, names, ("small", "medium", "large")),
+        by_length=_grouped(iou, known, words, ("1-3", "4-6", "7+")),
+        iou=iou,
+    )
+
+
+def _views(
+    model: "GroundingModel",
+    labels: "LabelTable",
+    features: FeatureCache | None,
+    world: World,
+    num_workers: int,
+    against: Against,
+    on_error: Literal["raise", "null"],
+) -> Iterator[tuple[np.ndarray, CachedLabels]]:
+    """This process's rows with their features, a bounded number of pictures at a time."""
+    _, image_of = labels.distinct_images()
+    if features is not None and features.fits(model):
+        rows = np.flatnonzero(image_of % world.size == world.rank)
+        mine = labels if world.size == 1 else labels.select(rows)
+        try:
+            yield rows, features.view(mine, against=against)
+            return
+        except CacheTooLargeError:
+            pass  # a table beside the one the cache was made for: read it in chunks
+    order = np.argsort(image_of, kind="stable")
+    order = order[image_of[order] % world.size == world.rank]
+    chunk_of = image_of[order] // world.size // _PICTURES_AT_ONCE
+    for rows in np.split(order, np.flatnonzero(np.diff(chunk_of)) + 1):
+        if len(rows):
+            # "null" here: under torchrun all processes must reach the exchange of reasons
+            delayed: Literal["raise", "null"] = "null" if world.size > 1 else on_error
+            chunk = FeatureCache(model, num_workers=num_workers, on_error=delayed)
+            yield rows, chunk.view(labels.select(rows), against=against)
+
+
+@torch.no_grad()
+def _boxes(model: "GroundingModel", view: CachedLabels, batch_size: int) -> np.ndarray:
+    """Boxes of all rows of a view, (N, 4)."""
+    rows = np.arange(len(view))
+    found = []
+    for start in range(0, len(view), batch_size):
+        batch = view.batch(rows[start : start + batch_size]).to(model.device)
+        found.append(batch.predict(model).float())
+    return torch.cat(found).cpu().numpy() if found else np.zeros((0, 4), np.float32)
+
+
+def _area_shares(found: Predictions) -> np.ndarray:
+    """Share of the picture's area that each target covers, (N,)."""
+    width, height = found.sizes.astype(np.float64).T
+    # In the square the long side is 1, so the picture's area there is short side / long side.
+    picture = np.minimum(width, height) / np.maximum(width, height).clip(min=1)
+    return found.target[:, 2].astype(np.float64) * found.target[:, 3] / picture.clip(min=1e-9)
+
+
+def _size_group(share: float) -> str:
+    if share < SMALL_BELOW:
+        return "small"
+    return "large" if share >= LARGE_FROM else "medium"
+
+
+def _length_group(expression: str) -> str:
+    words = len(expression.split())
+    return "1-3" if words <= 3 else "4-6" if words <= 6 else "7+"
+
+
+def _grouped(
+    iou: np.ndarray, known: np.ndarray, names: Sequence[str], wanted: Sequence[str]
+) -> dict[str, Group]:
+    name_of = np.array(names, dtype=object)
+    return {name: Group.of(iou[known & (name_of == name)]) for name in wanted}
+
+
+def _fingerprint(labels: "LabelTable", against: Against) -> str:
+    if against == "box":
+        return labels.fingerprint()
+    return hashlib.sha256(labels.fingerprint().encode() + labels.truth().tobytes()).hexdigest()

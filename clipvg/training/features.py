@@ -1,0 +1,223 @@
+"""Features of the frozen towers, computed once per distinct picture and expression."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipvg.data.letterbox import square_boxes
+from clipvg.errors import InputError
+from clipvg.training.pictures import CacheTooLargeError, PictureStore
+from clipvg.training.texts import TextStore
+
+if TYPE_CHECKING:
+    from clipvg.labels import LabelTable
+    from clipvg.model.grounder import GroundingModel
+
+Against = Literal["box", "truth"]
+
+
+@dataclass
+class FeatureBatch:
+    """B labels on U distinct pictures, as features of the frozen towers.
+
+    Attributes:
+        image_features: (U, 1 + P, F) float32.
+        patch_ignored: (U, P) bool, True for a patch of padding.
+        image_index: (B,) int64, row of `image_features` that a label belongs to.
+        text: (B, T, E) float32 text features, or (B, T) int64 token ids.
+        text_mask: (B, T) bool, True for a real token.
+        target: (B, 4) float32 cxcywh, normalised to the square.
+        row: (B,) int64, row of the label in its table.
+    """
+
+    image_features: Tensor
+    patch_ignored: Tensor
+    image_index: Tensor
+    text: Tensor
+    text_mask: Tensor
+    target: Tensor
+    row: Tensor
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "FeatureBatch":
+        """The batch on another device; the same object where it is there already."""
+        device = torch.device(device)
+        if device.type == "cpu" and all(t.device == device for t in vars(self).values()):
+            return self
+        moved = {k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()}
+        return FeatureBatch(**moved)
+
+    def predict(self, model: "GroundingModel") -> Tensor:
+        """The model's boxes for this batch: (B, 4) cxcywh in [0, 1]."""
+        text = self.text if self.text.is_floating_point() else model.encode_text(self.text)
+        return model.fuse(
+            self.image_features,
+            self.patch_ignored,
+            text,
+            self.text_mask,
+            image_index=self.image_index,
+        )
+
+
+class FeatureCache:
+    """Image features of distinct pictures and text features of distinct expressions.
+
+    Serves any number of label tables over the same frozen towers: `cover` computes what is missing,
+    `view` gives a table's batches. Image features lie in memory or, with a folder, in a
+    memory-mapped file whose name is a hash of the image tower, preset, input size, type, and the
+    name, size and time of every picture; a later run finds it there. Files appear whole or not at
+    all.
+
+    Args:
+        model: whose towers and preset are used.
+        labels: table to cover at once.
+        folder: where to keep the image features; None keeps them in memory (on the GPU when the
+            model is there).
+        max_bytes: largest size of the image features (text features: likewise); None takes half
+            of the free memory, or nine tenths of the free disk.
+        dtype: "float32", or "float16" for half the space at about 3 digits.
+        num_workers: processes that decode pictures.
+        on_error: "raise" names the first picture that cannot be read; "null" keeps its labels,
+            with the reason, see `CachedLabels.reasons`.
+
+    Raises:
+        CacheTooLargeError: above `max_bytes`, with both sizes.
+        InputError: a picture cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: "GroundingModel",
+        labels: "LabelTable | None" = None,
+        *,
+        folder: str | Path | None = None,
+        max_bytes: int | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
+        num_workers: int = 0,
+        on_error: Literal["raise", "null"] = "raise",
+    ) -> None:
+        self._model, self._key = model, _towers_key(model)
+        self._pictures = PictureStore(
+            model,
+            folder=None if folder is None else Path(folder),
+            max_bytes=max_bytes,
+            dtype=torch.float32 if dtype == "float32" else torch.float16,
+            num_workers=num_workers,
+            on_error=on_error,
+        )
+        self._texts = TextStore(model, self._pictures.device, max_bytes)
+        if labels is not None:
+            self.cover(labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the image features in bytes."""
+        return self._pictures.nbytes
+
+    def cover(self, labels: "LabelTable") -> None:
+        """Compute the features of the table's pictures and expressions that are not there yet."""
+        self._pictures.cover(_paths(labels))
+        self._texts.cover(labels.expressions)
+
+    def view(self, labels: "LabelTable", *, against: Against = "box") -> "CachedLabels":
+        """Batches of a table's labels; covers it first.
+
+        Args:
+            labels: the table.
+            against: which boxes are the targets: the labels' own, or the true ones (NaN where
+                there is none).
+        """
+        self.cover(labels)
+        _, image_of = labels.distinct_images()
+        images = self._pictures.indices(_paths(labels))[image_of]
+        texts = self._texts.indices(labels.expressions)
+        integer = self._model.preset.integer_boxes
+        boxes = labels.boxes(integer=integer) if against == "box" else labels.truth()
+        sizes = self._pictures.sizes[images]
+        target = square_boxes(boxes, sizes, self._model.backbone.image_size)
+        numbers, boxes_norm = map(torch.from_numpy, (np.stack([images, texts]), target))
+        return CachedLabels(self, numbers[0], numbers[1], boxes_norm, sizes)
+
+    def fits(self, model: "GroundingModel") -> bool:
+        """Whether these are the features that the model's own towers and rules would give."""
+        return model.frozen_images and self._key == _towers_key(model)
+
+    def batch(self, images: Tensor, texts: Tensor, target: Tensor, row: Tensor) -> FeatureBatch:
+        """Features of some labels, given by the numbers of their pictures and expressions."""
+        distinct, index = images.unique(return_inverse=True)
+        features, ignored = self._pictures.take(distinct)
+        text, mask = self._texts.take(texts)
+        return FeatureBatch(features, ignored, index, text, mask, target, row)
+
+    def reason(self, image: int) -> str | None:
+        """Why a picture could not be read; None where it could."""
+        return self._pictures.errors.get(image)
+
+
+class CachedLabels:
+    """A table's labels over a `FeatureCache`, by row.
+
+    Attributes:
+        target: (N, 4) float32 cxcywh, normalised to the square.
+        sizes: (N, 2) int64 picture sizes (width, height) in pixels.
+    """
+
+    def __init__(
+        self, cache: FeatureCache, images: Tensor, texts: Tensor, target: Tensor, sizes: np.ndarray
+    ) -> None:
+        self._cache, self._images, self._texts = cache, images, texts
+        self.target, self.sizes = target, sizes
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def batch(self, rows: np.ndarray | Sequence[int]) -> FeatureBatch:
+        """Features and targets of some rows."""
+        row = torch.as_tensor(rows)
+        return self._cache.batch(self._images[row], self._texts[row], self.target[row], row)
+
+    def reasons(self) -> list[str | None]:
+        """For each label why its picture could not be read; None where it could."""
+        return [self._cache.reason(image) for image in self._images.tolist()]
+
+
+def open_cache(
+    model: "GroundingModel", labels: "LabelTable", *, insist: bool, **options: Any
+) -> FeatureCache | None:
+    """A cache over a table, or None, with a warning, where it would be too large.
+
+    Args:
+        model: whose towers are used; None, too, when its image tower learns.
+        labels: the table to cover.
+        insist: raise instead.
+        **options: of `FeatureCache`.
+    """
+    if not model.frozen_images:
+        if insist:
+            raise InputError(
+                "cache_features=True needs a frozen image tower, and train_visual_positions trains "
+                "it. Use cache_features='auto' or train_visual_positions=False."
+            )
+        return None
+    try:
+        return FeatureCache(model, labels, **options)
+    except CacheTooLargeError as error:
+        if insist:
+            raise
+        warnings.warn(f"{error} Pictures are encoded anew in every epoch.", stacklevel=3)
+        return None
+
+
+def _paths(labels: "LabelTable") -> list[Path]:
+    return [labels.image_path(name) for name in labels.distinct_images()[0]]
+
+
+def _towers_key(model: "GroundingModel") -> tuple[object, ...]:
+    config, preset = model.config, model.preset
+    prefix = tuple(config.prefix) if isinstance(config.prefix, list) else config.prefix
+    return model.image_key, model.backbone.text_key, preset, config.prompt, prefix

@@ -1,0 +1,107 @@
+"""Where training batches come from: cached features, or pictures decoded and augmented anew."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch.utils.data import DataLoader
+
+from clipvg.data.augment import TrainTransform
+from clipvg.data.dataset import Batch, LabelDataset, collate
+from clipvg.training.config import FitConfig
+from clipvg.training.features import CachedLabels, FeatureBatch
+from clipvg.training.order import Order
+
+if TYPE_CHECKING:
+    from clipvg.labels import LabelTable
+    from clipvg.model.grounder import GroundingModel
+
+AnyBatch = Batch | FeatureBatch
+
+
+class Feed(Protocol):
+    """Source of the batches of a training."""
+
+    def stream(self, start: int, stop: int) -> Iterator[AnyBatch]:
+        """This process's batches of the optimizer steps `start` to `stop`, in `Order`'s parts."""
+
+
+class CachedFeed:
+    """Batches gathered from cached features: no decoding, no worker processes."""
+
+    def __init__(self, labels: CachedLabels, order: Order) -> None:
+        self._labels, self._order = labels, order
+
+    def stream(self, start: int, stop: int) -> Iterator[FeatureBatch]:
+        """See `Feed`."""
+        for step in range(start, stop):
+            for part in self._order.parts(step):
+                yield self._labels.batch(part.rows)
+
+
+class PictureFeed:
+    """Batches of pictures from a DataLoader, augmented when the options say so.
+
+    What a label looks like depends on seed, epoch and row, not on the number of workers.
+    """
+
+    def __init__(
+        self, model: "GroundingModel", labels: "LabelTable", config: FitConfig, order: Order
+    ) -> None:
+        preset = model.preset
+        assert preset.mean is not None
+        assert preset.std is not None
+        size, mean, std = model.backbone.image_size, preset.mean, preset.std
+        names = ("crop", "scale", "translate", "jitter", "blur")
+        flags: dict[str, Any] = {name: getattr(config, name) for name in names}
+        flags["direction"] = preset.direction
+        self._dataset = LabelDataset(
+            labels,
+            model.tokenizer,
+            size=size,
+            mean=mean,
+            std=std,
+            integer_boxes=preset.integer_boxes,
+            exif=preset.exif,
+            transform=TrainTransform(size, mean, std, **flags) if config.augment else None,
+            seed=config.seed,
+        )
+        self._order = order
+        self._batches = _Parts(order)
+        self._loader = DataLoader(
+            self._dataset,
+            batch_sampler=self._batches,
+            num_workers=config.num_workers,
+            collate_fn=collate,
+            persistent_workers=config.num_workers > 0,
+            worker_init_fn=_ignore_interrupts,
+            pin_memory=model.device.type == "cuda",
+        )
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        """See `Feed`."""
+        per_epoch = self._order.steps_per_epoch
+        while start < stop:
+            epoch = start // per_epoch
+            self._dataset.set_epoch(epoch)
+            self._batches.start, self._batches.stop = start, min((epoch + 1) * per_epoch, stop)
+            yield from self._loader
+            start = self._batches.stop
+
+
+class _Parts:
+    """Batch sampler over the parts of a range of steps."""
+
+    def __init__(self, order: Order) -> None:
+        self._order, self.start, self.stop = order, 0, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.stop):
+            for part in self._order.parts(step):
+                yield part.rows.tolist()
+
+
+def _ignore_interrupts(worker: int) -> None:
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop

@@ -1,0 +1,129 @@
+"""A grounding model as the learner that a curriculum trains again and again."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipvg.training.checkpoint import load_trainable, trainable_state
+from clipvg.training.config import FitConfig
+from clipvg.training.evaluate import evaluate
+from clipvg.training.features import FeatureCache, open_cache
+from clipvg.training.fit import Fit, fit
+
+if TYPE_CHECKING:
+    from clipvg.labels import LabelTable
+    from clipvg.model.grounder import GroundingModel
+
+
+class GroundingLearner:
+    """Trains fresh grounding models with one set of options.
+
+    Without augmentation all its trainings and evaluations share one feature cache: each distinct
+    picture and expression is encoded once in the learner's life. Call `prepare` with the union of
+    the labels first, so that they lie in one block.
+
+    Args:
+        make_model: seed -> a fresh model on the device to train on.
+        config: training options; `seed` is replaced by each call's.
+        validation: labels that choose each training's best epoch.
+        features: folder of the feature cache; None keeps it in memory.
+        progress: show a bar for each training.
+    """
+
+    def __init__(
+        self,
+        make_model: "Callable[[int], GroundingModel]",
+        config: FitConfig | None = None,
+        validation: "LabelTable | None" = None,
+        *,
+        features: str | Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.make_model, self.validation = make_model, validation
+        self.config = config or FitConfig()
+        self._folder, self._progress = features, progress
+        self._cache: FeatureCache | None = None
+        self._tried = False
+
+    def prepare(self, labels: "LabelTable", model: "GroundingModel | None" = None) -> None:
+        """Encode the pictures and expressions of these labels now, where features are cached.
+
+        Args:
+            labels: the union of the labels that trainings will use.
+            model: any model over the same towers; made when None.
+        """
+        if self.config.augment or self.config.cache_features is False:
+            return
+        if self._cache is not None:
+            self._cache.cover(labels)
+        elif not self._tried:
+            self._tried = True
+            self._cache = open_cache(
+                model or self.make_model(self.config.seed),
+                labels,
+                insist=self.config.cache_features is True,
+                folder=self._folder,
+                max_bytes=self.config.cache_bytes,
+                dtype=self.config.feature_dtype,
+                num_workers=self.config.num_workers,
+            )
+
+    def fit(
+        self,
+        labels: "LabelTable",
+        *,
+        weights: np.ndarray | None = None,
+        init: "GroundingModel | None" = None,
+        seed: int = 0,
+        out: str | Path | None = None,
+    ) -> Fit:
+        """Train a fresh model.
+
+        Args:
+            labels: the labels.
+            weights: (N,) factors on their weights; a bool array keeps those that are True. The
+                batches of all labels are walked whatever the weights.
+            init: model whose trainable parameters the training starts from; it is not changed.
+            seed: of the initial weights, data order, augmentation and dropout.
+            out: folder of the training, which then resumes.
+
+        Returns:
+            The result, see `clipvg.training.fit`.
+        """
+        model = self.make_model(seed)
+        if init is not None:
+            load_trainable(model, trainable_state(init))
+        self.prepare(labels, model)
+        return fit(
+            model,
+            labels,
+            config=dataclasses.replace(self.config, seed=seed),
+            validation=self.validation,
+            out=out,
+            weights=weights,
+            features=self._usable(model),
+            progress=self._progress,
+        )
+
+    def fit_many(
+        self,
+        labels: "LabelTable",
+        keep: np.ndarray,
+        *,
+        init: "GroundingModel | None" = None,
+        seed: int = 0,
+    ) -> list[Fit]:
+        """One training for each row of `keep`, bool (K, N): `fit` with it as weights."""
+        return [self.fit(labels, weights=kept, init=init, seed=seed) for kept in keep]
+
+    def evaluate(self, model: "GroundingModel", labels: "LabelTable", **options: Any) -> float:
+        """Acc@0.5 in [0, 1] on the labels' boxes; higher is better. Options as of `evaluate`."""
+        result = evaluate(model, labels, features=self._usable(model), **options)
+        return result.accuracy[0.5]
+
+    def _usable(self, model: "GroundingModel") -> FeatureCache | None:
+        cache = self._cache
+        return cache if cache is not None and cache.fits(model) else None
