@@ -1,4 +1,4 @@
-"""What the curriculum knows of models: how one is trained, evaluated, kept and turned to measure."""
+"""What the curriculum knows of models: how one is trained, evaluated and kept."""
 
 from __future__ import annotations
 

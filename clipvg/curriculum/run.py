@@ -92,7 +92,7 @@ class Run:
         return self.folder / "model"
 
     def stage(self, **facts: Any) -> Stage:
-        """Return the stage of these facts: everything, beside the configuration, that decides it."""
+        """Return the stage that these facts and the configuration decide."""
         text = json.dumps({"run": self.config, "stage": to_json(facts)}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         return Stage(self.folder / "stages" / key)

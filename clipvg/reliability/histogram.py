@@ -91,7 +91,7 @@ class Distribution:
         return len(self) - int(np.searchsorted(self._sorted, bound, side="left"))
 
     def quantiles(self, q: Sequence[float] = QUANTILES) -> np.ndarray:
-        """Return the quantiles of the scored labels, (len(q),) float64; NaN where none is scored."""
+        """Return quantiles of the scored labels, (len(q),) float64; NaN where none is scored."""
         if not len(self):
             return np.full(len(q), np.nan)
         return np.quantile(self._sorted.astype(np.float64), q)

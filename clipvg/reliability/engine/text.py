@@ -44,7 +44,7 @@ class TextFeatures:
         self.misses = 0
 
     def batch(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return features (B, T, E) and mask (B, T), True = real token; T the longest real length."""
+        """Return features (B, T, E) and mask (B, T), True = real token; T the longest length."""
         found = self._find(expressions)
         length = max(len(mask) for _, mask in found.values())
         first, first_mask = next(iter(found.values()))

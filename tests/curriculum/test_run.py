@@ -1,0 +1,105 @@
+"""Run directory: identity, lock, stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from curriculum.toy import make_labels
+
+from clipvg.curriculum import Run
+from clipvg.curriculum.run import replace_folder
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable, read_labels
+
+
+@pytest.fixture(scope="module")
+def labels() -> LabelTable:
+    return make_labels(20)
+
+
+def test_holds_config_and_labels(tmp_path: Path, labels: LabelTable) -> None:
+    with Run(tmp_path / "run", config={"lr": 0.1}, labels=labels) as run:
+        pass
+    assert read_labels(run.folder / "labels.parquet").fingerprint() == labels.fingerprint()
+    assert "lr: 0.1" in (run.folder / "config.yaml").read_text()
+
+
+def test_another_config_or_other_labels_are_refused(tmp_path: Path, labels: LabelTable) -> None:
+    Run(tmp_path, config={"training": {"lr": 0.1}}, labels=labels).close()
+    with pytest.raises(InputError, match=r"training\.lr is 0\.1 there, 0\.2 now.*another --out"):
+        Run(tmp_path, config={"training": {"lr": 0.2}}, labels=labels)
+    with pytest.raises(InputError, match=r"labels\.count is 20 there, 10 now"):
+        Run(tmp_path, config={"training": {"lr": 0.1}}, labels=labels.select(range(10)))
+    with pytest.raises(InputError, match="validation"):
+        Run(tmp_path, config={"training": {"lr": 0.1}}, labels=labels, validation=labels)
+    Run(tmp_path, config={"training": {"lr": 0.1}}, labels=labels).close()
+
+
+def test_truth_is_no_part_of_the_identity(tmp_path: Path, labels: LabelTable) -> None:
+    Run(tmp_path, config={}, labels=labels).close()
+    Run(tmp_path, config={}, labels=labels.drop_columns("truth")).close()
+
+
+def test_a_file_is_no_run(tmp_path: Path, labels: LabelTable) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        Run(tmp_path / "file", config={}, labels=labels)
+
+
+def test_two_processes_do_not_share_a_run(tmp_path: Path, labels: LabelTable) -> None:
+    code = (
+        "import sys; from clipvg.curriculum import Run; from curriculum.toy import *\n"
+        "try: Run(sys.argv[1], config={}, labels=make_labels(20))\n"
+        "except ValueError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    root = Path(__file__).parents[1]
+    with Run(tmp_path, config={}, labels=labels):
+        busy = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    free = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert f"in use by process {os.getpid()}" in busy.stdout
+    assert free.stdout == ""
+
+
+def test_stages_have_a_key_each(tmp_path: Path, labels: LabelTable) -> None:
+    with Run(tmp_path, config={}, labels=labels) as run:
+        first, second = run.stage(subset="a", seed=0), run.stage(subset="a", seed=1)
+        assert first.key != second.key
+        assert first == run.stage(seed=0, subset="a")
+        first.finish({"score": float("nan")}, lambda folder: (folder / "w").write_text("1"))
+        assert first.is_finished
+        assert not second.is_finished
+        assert first.read() == {"score": None}
+        assert (first.model_folder / "w").read_text() == "1"
+
+
+def test_metrics_are_written_whole(tmp_path: Path, labels: LabelTable) -> None:
+    for _ in range(2):  # a resumed run records again and doubles nothing
+        with Run(tmp_path, config={}, labels=labels) as run:
+            run.record(event="a", score=0.5)
+            run.record(event="b", score=float("inf"))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"event": "a", "score": 0.5},
+        {"event": "b", "score": None},
+    ]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    replace_folder(folder, lambda new: (new / "old").write_text("1"))
+    replace_folder(folder, lambda new: (new / "new").write_text("2"))
+    assert [path.name for path in folder.iterdir()] == ["new"]
+
+    def fail(new: Path) -> None:
+        (new / "half").write_text("3")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        replace_folder(folder, fail)
+    assert [path.name for path in folder.iterdir()] == ["new"]

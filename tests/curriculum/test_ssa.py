@@ -1,0 +1,134 @@
+"""SSA on protocols alone: decisions, records, resumption."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from curriculum.toy import ToyLearner, adapt, make_labels
+
+from clipvg.curriculum import hold_out
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.reliability import ScoreMatrix
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def validation() -> LabelTable:
+    return make_labels(40, seed=1, wrong=0.0)
+
+
+def outcome(folder: Path) -> tuple[Any, bytes]:
+    """Everything a run decided, without times, and its weights."""
+    summary = json.loads((folder / "summary.json").read_text())
+    for stage in summary["stages"]:
+        stage.pop("seconds")
+    return summary, (folder / "model" / "model.json").read_bytes()
+
+
+def test_selection_beats_no_selection(tmp_path: Path, validation: LabelTable) -> None:
+    result = adapt(tmp_path, validation=validation)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["gain"] == pytest.approx(summary["score"] - summary["no_curriculum"]["score"])
+    assert summary["gain"] > 0
+    assert summary["threshold"] == result.threshold
+    assert summary["kept"] == int(result.scores.keep(result.threshold, "measurer").sum())
+    assert summary["validation"]["kind"] == "given"
+    best = max((s for s in summary["stages"][1:]), key=lambda s: s["score"])
+    assert best["threshold"] == result.threshold
+
+
+def test_every_stage_records_its_distribution(tmp_path: Path, validation: LabelTable) -> None:
+    adapt(tmp_path, validation=validation)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for stage in summary["stages"]:
+        assert sum(stage["reliability"]["histogram"]) == stage["kept"]
+    assert set(summary["reliability"]) == {"measurer", "adapted"}
+    assert [point[0] for point in summary["search"]["curve"]] == [
+        stage["threshold"] for stage in summary["stages"][1:]
+    ]
+    files = sorted((tmp_path / "scores").iterdir())
+    assert len(files) == 2
+    assert all(len(ScoreMatrix.read(path)) == 120 for path in files)
+
+
+def test_a_finished_run_trains_nothing_again(tmp_path: Path, validation: LabelTable) -> None:
+    adapt(tmp_path, validation=validation)
+    before = outcome(tmp_path), (tmp_path / "metrics.jsonl").read_text()
+    learner = ToyLearner()
+    adapt(tmp_path, validation=validation, learner=learner)
+    assert learner.trained == []
+    assert (outcome(tmp_path), (tmp_path / "metrics.jsonl").read_text()) == before
+
+
+def test_equal_subsets_are_trained_once(tmp_path: Path, validation: LabelTable) -> None:
+    learner = ToyLearner()
+    adapt(tmp_path, validation=validation, learner=learner, start=0.1)
+    assert len(learner.trained) == len(set(learner.trained))
+
+
+@pytest.mark.parametrize("options", [{"search": "together"}, {"warm_start": True}])
+def test_together_and_warm_start(
+    tmp_path: Path, validation: LabelTable, options: dict[str, Any]
+) -> None:
+    learner = ToyLearner()
+    adapt(tmp_path, validation=validation, learner=learner, **options)
+    adapt(tmp_path, validation=validation, learner=learner, **options)
+    assert len(learner.trained) == len(list((tmp_path / "stages").iterdir()))
+
+
+def test_truth_decides_nothing(tmp_path: Path, validation: LabelTable) -> None:
+    labels = make_labels()
+    noise = np.random.default_rng(7).uniform(0, 50, (len(labels), 4))
+    adapt(tmp_path / "a", labels=labels, validation=validation)
+    adapt(tmp_path / "b", labels=labels.with_column("truth", noise), validation=validation)
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+    for path in (tmp_path / "a" / "scores").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / "scores" / path.name).read_bytes()
+
+
+def test_without_validation_images_are_held_out_and_it_says_so(tmp_path: Path) -> None:
+    adapt(tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["validation"]["kind"] == "held out"
+    assert "not accuracy" in summary["validation"]["statement"]
+    assert summary["labels"]["count"] + summary["validation"]["count"] == 120
+
+
+def test_held_out_images_are_on_one_side_in_any_order() -> None:
+    labels = make_labels()
+    train, held = hold_out(labels, 0.1, seed=3)
+    assert held.num_images == 3
+    assert not set(train.image_names) & set(held.image_names)
+    shuffled = labels.select(np.random.default_rng(0).permutation(len(labels)))
+    assert set(hold_out(shuffled, 0.1, seed=3)[1].image_names) == set(held.image_names)
+    with pytest.raises(InputError, match="too few"):
+        hold_out(labels.select(range(3)))
+    with pytest.raises(InputError, match="between 0 and 1"):
+        hold_out(labels, 1.0)
+
+
+def test_no_threshold_keeps_enough(tmp_path: Path, validation: LabelTable) -> None:
+    with pytest.raises(InputError, match="at least 1000 label"):
+        adapt(tmp_path, validation=validation, min_kept=1000)
+
+
+def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "curriculum.toy"]
+    subprocess.run([*program, str(tmp_path / "whole")], cwd=ROOT, check=True)
+    killed = tmp_path / "killed"
+    deaths = 0
+    for write in (1, 3, 6, 7, 9, 12, 14, 17):
+        ended = subprocess.run([*program, str(killed), str(write)], cwd=ROOT)
+        deaths += ended.returncode == -9
+    assert deaths >= 6
+    subprocess.run([*program, str(killed)], cwd=ROOT, check=True)
+    assert outcome(killed) == outcome(tmp_path / "whole")
+    assert not list(killed.rglob("*.partial"))

@@ -1,0 +1,149 @@
+"""A learner without torch: the model is a mean box per expression.
+
+Run as a program it makes one SSA run and, when told to, kills itself at a chosen write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipvg.boxes import iou
+from clipvg.curriculum import Run, SSAConfig, SSAResult, ssa
+from clipvg.labels import LabelTable
+from clipvg.reliability import Context
+
+Model = dict[str, list[float]]
+
+
+def make_labels(count: int = 120, seed: int = 0, wrong: float = 0.3) -> LabelTable:
+    """Labels of eight expressions with one true box each; a share has another box."""
+    rng = np.random.default_rng(seed)
+    words = rng.integers(0, 8, count)
+    corner = np.stack([words * 10.0, words * 5.0], axis=1)
+    truth = np.concatenate([corner, corner + 20], axis=1)
+    box = truth + rng.normal(0, 1, (count, 4)).clip(-2, 2)
+    bad = rng.random(count) < wrong
+    box[bad] += rng.uniform(8, 30, (int(bad.sum()), 1))
+    return LabelTable.from_columns(
+        image=[f"{i // 4:03}.jpg" for i in range(count)],
+        expression=[f"thing {w}" for w in words],
+        box=box,
+        truth=truth,
+        source="template",
+    )
+
+
+@dataclass
+class ToyFit:
+    model: Model
+
+
+class ToyLearner:
+    """Fits the weighted mean box of each expression; counts its trainings."""
+
+    def __init__(self) -> None:
+        self.trained: list[int] = []
+
+    def fit(
+        self, labels: LabelTable, *, weights: Any = None, init: Any = None, seed: int = 0
+    ) -> ToyFit:
+        weights = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
+        self.trained.append(int(weights.sum()))
+        rng = np.random.default_rng(seed)
+        boxes, words = labels.boxes().astype(np.float64), np.array(labels.expressions)
+        model = {} if init is None else dict(init)
+        for word in sorted(set(words)):
+            mine = (words == word) * weights
+            if mine.sum():
+                model[word] = (mine @ boxes / mine.sum() + rng.normal(0, 0.01, 4)).tolist()
+        return ToyFit(model)
+
+    def fit_many(
+        self, labels: LabelTable, keep: Any, *, init: Any = None, seed: int = 0
+    ) -> list[ToyFit]:
+        return [self.fit(labels, weights=k, init=init, seed=seed) for k in keep]
+
+    def evaluate(self, model: Model, labels: LabelTable) -> float:
+        return float(overlaps(model, labels).mean())
+
+
+class ToyStore:
+    """Keeps a model as JSON."""
+
+    def save(self, model: Model, folder: Path) -> None:
+        (folder / "model.json").write_text(json.dumps(model))
+
+    def load(self, folder: Path) -> Model:
+        model: Model = json.loads((folder / "model.json").read_text())
+        return model
+
+
+class ToyMeasurer:
+    """IoU of the model's box with the label's."""
+
+    requires: frozenset[str] = frozenset()
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.name = model, "toy"
+
+    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+        return overlaps(self.model, labels)
+
+
+def overlaps(model: Model, labels: LabelTable) -> np.ndarray:
+    boxes = np.array([model.get(e, [0, 0, 0, 0]) for e in labels.expressions])
+    return iou(boxes.reshape(-1, 4), labels.boxes()).astype(np.float32)
+
+
+def adapt(
+    out: Path,
+    *,
+    labels: LabelTable | None = None,
+    validation: LabelTable | None = None,
+    learner: ToyLearner | None = None,
+    **options: Any,
+) -> SSAResult:
+    """SSA of the toy learner in a run directory."""
+    labels = make_labels() if labels is None else labels
+    config = SSAConfig(**options)
+    with Run(out, config={"ssa": options}, labels=labels, validation=validation) as run:
+        return ssa(
+            learner or ToyLearner(),
+            labels,
+            validation,
+            run=run,
+            store=ToyStore(),
+            as_measurer=ToyMeasurer,
+            config=config,
+        )
+
+
+def die_at(write: int) -> None:
+    """Kill this process, without any clean-up, at its n-th rename or flush of a file."""
+    left = [write]
+
+    def counted(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    os.replace, os.fsync = counted(os.replace), counted(os.fsync)
+    os.rename = counted(os.rename)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        die_at(int(sys.argv[2]))
+    adapt(Path(sys.argv[1]), validation=make_labels(40, seed=1, wrong=0.0), start=0.5)

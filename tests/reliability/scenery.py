@@ -1,0 +1,46 @@
+"""Small pictures, labels on them, and untrained models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel, create_model
+
+WORDS = ["red dog", "the man on the left", "a very small blue car behind the tree", "sky"]
+
+
+def make_model(seed: int = 0, **options: Any) -> GroundingModel:
+    """An untrained tiny model; equal seeds give equal weights, all share one image tower."""
+    torch.manual_seed(0)
+    small = {"width": 32, "layers": 2, "heads": 4, "feedforward": 32, **options}
+    model = create_model("clipvg-tiny", None, **small)
+    torch.manual_seed(seed)
+    for parameter in model.trainable_parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def make_labels(folder: Path, num_images: int = 5, per_image: int = 4) -> LabelTable:
+    """Labels on noise pictures of several shapes, in an order that mixes the images."""
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[Any]] = {"image": [], "expression": [], "box": [], "truth": []}
+    for i in range(num_images):
+        width, height = [(64, 40), (40, 64), (97, 33), (50, 50), (128, 96)][i % 5]
+        pixels = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        for j in range(per_image):
+            corner = rng.uniform(0, [width / 2, height / 2])
+            box = [*corner, *(corner + rng.uniform(5, [width / 2, height / 2]))]
+            rows["image"].append(f"{i}.png")
+            rows["expression"].append(WORDS[(i + j) % len(WORDS)])
+            rows["box"].append(box)
+            rows["truth"].append(box)
+    sources = ["template" if k % 2 else "relation" for k in range(len(rows["image"]))]
+    labels = LabelTable.from_columns(**rows, source=sources, images=folder)
+    return labels.select(rng.permutation(len(labels)))

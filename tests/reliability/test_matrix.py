@@ -1,0 +1,114 @@
+"""ScoreMatrix: cells, counts, columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable, read_labels
+from clipvg.reliability import ScoreMatrix
+
+SOURCES = ["template", "relation", "template", "relation"]
+SCORES = np.array([[0.9, 0.1, np.nan, 0.5], [0.2, 0.8, 0.4, 1.0]], dtype=np.float32)
+
+
+@pytest.fixture
+def matrix() -> ScoreMatrix:
+    return ScoreMatrix(
+        ("t", "r"), SCORES, SOURCES, (("template",), ("relation",)), {2: "a.jpg: no such file"}
+    )
+
+
+@pytest.fixture
+def labels() -> LabelTable:
+    return LabelTable.from_columns(
+        image=["a.jpg"] * 4, expression=list("wxyz"), box=[[0, 0, 2, 2]] * 4, source=SOURCES
+    )
+
+
+def test_cells(matrix: ScoreMatrix) -> None:
+    assert matrix.sources == ("template", "relation")
+    assert matrix.is_specific.tolist() == [[True, False], [False, True]]
+    np.testing.assert_array_equal(matrix.cell("r", "relation"), np.float32([0.8, 1.0]))
+    np.testing.assert_array_equal(matrix.specific("t"), np.float32([0.9, np.nan, np.nan, np.nan]))
+    np.testing.assert_array_equal(matrix.cross("t"), np.float32([np.nan, 0.1, np.nan, 0.5]))
+
+
+def test_counts_by_cell(matrix: ScoreMatrix) -> None:
+    assert matrix.count_above(0.5).tolist() == [[1, 1], [0, 2]]
+    assert matrix.count_above(0.5, strict=True).tolist() == [[1, 0], [0, 2]]
+    assert matrix.histogram(2).tolist() == [[[0, 1], [1, 1]], [[2, 0], [0, 2]]]
+    assert matrix.quantiles([0.5]).shape == (2, 2, 1)
+    assert matrix.keep(0.5, "t").tolist() == [True, False, False, True]
+
+
+def test_keep_wants_one_measurer(matrix: ScoreMatrix) -> None:
+    with pytest.raises(InputError, match="Name one"):
+        matrix.keep(0.5)
+
+
+def test_unknown_sources_are_cross_everywhere() -> None:
+    matrix = ScoreMatrix(("m",), SCORES[:1])
+    assert matrix.sources == ("",)
+    assert not matrix.is_specific.any()
+
+
+def test_columns_there_and_back(matrix: ScoreMatrix, labels: LabelTable, tmp_path: Path) -> None:
+    path = tmp_path / "scored.parquet"
+    matrix.attach(labels).write(path)
+    again = ScoreMatrix.from_labels(read_labels(path))
+    np.testing.assert_array_equal(again.scores, matrix.scores)
+    assert again.names == matrix.names
+    assert again.trained_on == matrix.trained_on
+    assert again.reasons == matrix.reasons
+    assert list(again.label_sources) == SOURCES
+
+
+def test_adding_a_measurer_keeps_the_others(matrix: ScoreMatrix, labels: LabelTable) -> None:
+    scored = matrix.attach(labels)
+    more = ScoreMatrix(("c",), SCORES[1:], SOURCES, (("caption",),)).attach(scored)
+    again = ScoreMatrix.from_labels(more)
+    assert again.names == ("t", "r", "c")
+    assert again.trained_on == (("template",), ("relation",), ("caption",))
+    assert again.reasons == matrix.reasons  # "t" still lacks that label
+
+
+def test_a_reason_goes_when_the_score_comes(matrix: ScoreMatrix, labels: LabelTable) -> None:
+    scored = matrix.attach(labels)
+    complete = ScoreMatrix(("t",), SCORES[1:], SOURCES).attach(scored)
+    assert "unscored" not in complete.table.column_names
+
+
+def test_file_of_scores_alone(matrix: ScoreMatrix, tmp_path: Path) -> None:
+    matrix.write(tmp_path / "s.parquet")
+    again = ScoreMatrix.read(tmp_path / "s.parquet")
+    np.testing.assert_array_equal(again.scores, matrix.scores)
+    assert (again.names, again.trained_on, again.reasons) == (
+        matrix.names,
+        matrix.trained_on,
+        matrix.reasons,
+    )
+
+
+def test_wrong_sizes_are_refused(matrix: ScoreMatrix, labels: LabelTable) -> None:
+    with pytest.raises(InputError, match="one row a measurer"):
+        ScoreMatrix(("a", "b"), SCORES[:1])
+    with pytest.raises(InputError, match="4 scores for 2 labels"):
+        matrix.attach(labels.select([0, 1]))
+    with pytest.raises(InputError, match="two measurers"):
+        ScoreMatrix(("a", "a"), SCORES)
+
+
+def test_no_labels() -> None:
+    matrix = ScoreMatrix(("m",), np.zeros((1, 0), np.float32))
+    assert len(matrix) == 0
+    assert matrix.count_above(0.5).size == 0
+
+
+def test_plot_writes_a_picture(matrix: ScoreMatrix, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the report extra is not installed")
+    matrix.plot(tmp_path / "r.png")
+    assert (tmp_path / "r.png").stat().st_size > 1000
