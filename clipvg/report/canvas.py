@@ -1,0 +1,66 @@
+"""Empty figures, and figures as files and bytes."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, without pyplot and its global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def legend_below(figure: Figure) -> None:
+    """Puts the legend under the axes."""
+    # Outside the axes, where no bar or curve can lie under it.
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+
+
+def check_figure_path(path: str | Path) -> Path:
+    """The path of a figure to write, refused early when its ending names no format.
+
+    Raises:
+        InputError: the ending is not .png, .svg or .pdf.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
+        raise InputError(f"{path}: a figure is written as .png, .svg or .pdf; change the ending")
+    return path
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
+    """Writes a figure as PNG, SVG or PDF, by the ending of its name, and returns the path.
+
+    Raises:
+        InputError: the ending is another one.
+    """
+    path = check_figure_path(path)
+    suffix = path.suffix.lower()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=_undated(suffix))
+    return path
+
+
+def encode_figure(figure: Figure) -> tuple[bytes, str]:
+    """Bytes and media type of a figure for the HTML page, as PNG at twice the screen's density."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=144)
+    return buffer.getvalue(), "image/png"
+
+
+def _undated(suffix: str) -> dict[str, None]:
+    # Without a date the same figure gives the same bytes.
+    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})

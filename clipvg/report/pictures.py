@@ -1,0 +1,194 @@
+"""Boxes drawn on pictures, with Pillow alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError
+from clipvg.report.style import CYCLE, DASHES, ROLES
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+Line = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One box to draw.
+
+    Args:
+        box: xyxy in pixels of the picture; a box with a NaN is not drawn.
+        label: text beside the box, cut to the picture's width; none when empty.
+        role: "predicted", "true" or "pseudo", which fixes colour and line; any other role is solid.
+        color: overrides the role's colour, "#RRGGBB".
+    """
+
+    box: Sequence[float] | np.ndarray
+    label: str = ""
+    role: str = "predicted"
+    color: str | None = None
+
+
+def label_marks(boxes: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[str]) -> list[Mark]:
+    """Marks for several expressions of one picture, each in a colour of its own.
+
+    Args:
+        boxes (E, 4): xyxy pixels.
+        labels: E expressions.
+    """
+    return [
+        Mark(box, label, color=CYCLE[number % len(CYCLE)])
+        for number, (box, label) in enumerate(zip(boxes, labels, strict=True))
+    ]
+
+
+def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320) -> Image.Image:
+    """A copy of a picture with boxes and their labels on it.
+
+    Args:
+        image: any Pillow image.
+        marks: what to draw, in pixels of `image`.
+        min_size: a picture whose long side is shorter is enlarged by a whole factor to at least
+            this, so that lines and labels are readable; larger ones keep their pixels.
+
+    Returns:
+        An RGB image; a picture lower than its labels is extended downwards by a plain strip.
+    """
+    factor = max(1, math.ceil(min_size / max(image.size)))
+    picture = image.convert("RGB")
+    if factor > 1:
+        picture = picture.resize(
+            (picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC
+        )
+    font = ImageFont.load_default(max(13, round(max(picture.size) / 45)))
+    canvas = _canvas(picture, font)
+    draw = ImageDraw.Draw(canvas)
+    stroke = max(3, round(max(picture.size) / 200))
+    visible = [mark for mark in marks if np.isfinite(np.asarray(mark.box, dtype=float)).all()]
+    for mark in visible:
+        _outline(draw, mark, factor, stroke)
+    for mark in visible:
+        if mark.label:
+            _tag(draw, mark, factor, font, canvas.size)
+    return canvas
+
+
+def check_picture_path(path: str | Path) -> Path:
+    """The path of a picture to write, refused early when its ending names no format.
+
+    Raises:
+        InputError: the ending is not .png, .jpg, .jpeg or .webp.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(
+            f"{path}: a picture is written as {', '.join(_FORMATS)}; change the ending"
+        )
+    return path
+
+
+def save_picture(image: Image.Image, path: str | Path) -> Path:
+    """Writes a picture in the format of its ending, whole or not at all, and returns the path."""
+    path = check_picture_path(path)
+    with atomic_path(path) as temporary:
+        image.convert("RGB").save(temporary, _FORMATS[path.suffix.lower()], quality=92)
+    return path
+
+
+def encode_picture(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, str]:
+    """Bytes and media type of a picture for the HTML page: JPEG, at most `max_size` pixels long."""
+    small = image.convert("RGB")
+    small.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    small.save(buffer, "JPEG", quality=88, subsampling=0)
+    return buffer.getvalue(), "image/jpeg"
+
+
+def _canvas(
+    picture: Image.Image, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> Image.Image:
+    line = round(font.getbbox("Ág")[3]) + 8
+    if picture.height >= 2 * line:
+        return picture.copy()
+    canvas = Image.new("RGB", (picture.width, picture.height + line), "white")
+    canvas.paste(picture, (0, 0))
+    return canvas
+
+
+def _color(mark: Mark) -> str:
+    return mark.color or ROLES.get(mark.role, CYCLE[0])
+
+
+def _outline(draw: ImageDraw.ImageDraw, mark: Mark, factor: int, stroke: int) -> None:
+    box = [float(value) * factor for value in mark.box]
+    # A white line below the coloured one keeps the box visible on any background.
+    for line in _stretches(box, (), stroke):
+        draw.line(line, fill="white", width=stroke + 2)
+    for line in _stretches(box, DASHES.get(mark.role, ()), stroke):
+        draw.line(line, fill=_color(mark), width=stroke)
+
+
+def _stretches(box: Sequence[float], dashes: Sequence[float], stroke: int) -> Iterator[Line]:
+    x1, y1, x2, y2 = box
+    sides = ((x1, y1, x2, y1), (x2, y1, x2, y2), (x2, y2, x1, y2), (x1, y2, x1, y1))
+    for ax, ay, bx, by in sides:
+        length = math.hypot(bx - ax, by - ay)
+        if not dashes or length == 0:
+            yield ax, ay, bx, by
+            continue
+        drawn, empty = (part * stroke for part in dashes)
+        position = 0.0
+        while position < length:
+            end = min(position + drawn, length)
+            start_share, end_share = position / length, end / length
+            yield (
+                ax + (bx - ax) * start_share,
+                ay + (by - ay) * start_share,
+                ax + (bx - ax) * end_share,
+                ay + (by - ay) * end_share,
+            )
+            position = end + empty
+
+
+def _tag(
+    draw: ImageDraw.ImageDraw,
+    mark: Mark,
+    factor: int,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    size: tuple[int, int],
+) -> None:
+    text = _shorten(draw, " ".join(mark.label.split()), font, size[0] - 8)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 8, bottom - top + 6
+    x1, y1, _, y2 = (float(value) * factor for value in mark.box)
+    above, below = y1 - height, y2
+    y = above if above >= 0 else min(below, size[1] - height)
+    x = min(max(x1, 0), size[0] - width)
+    draw.rectangle((x, y, x + width, y + height), fill=_color(mark))
+    draw.text((x + 4 - left, y + 3 - top), text, font=font, fill=_ink(_color(mark)))
+
+
+def _shorten(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    width: float,
+) -> str:
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(text + "…", font=font) > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _ink(color: str) -> str:
+    red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+    # Rec. 601 luma: dark text on light tags, white text on dark ones.
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"

@@ -1,0 +1,180 @@
+"""Ready-made parts of a report page: figures, tables and pictures from plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from clipvg.boxes import iou
+from clipvg.data.image import read_image
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.report.figures import (
+    encode_figure,
+    performance_curve,
+    reliability_histogram,
+    training_curves,
+)
+from clipvg.report.html import Picture, Table
+from clipvg.report.numbers import percent, points
+from clipvg.report.pictures import Mark, draw_boxes, encode_picture
+
+CORRECT_IOU = 0.5
+
+
+def gain_table(
+    accuracy: Mapping[str, Sequence[float]],
+    names: Mapping[str, str],
+    *,
+    title: str = "Acc@0.5 on labels that nothing was selected on",
+    note: str = "",
+) -> Table:
+    """Accuracy by what was trained on, with the gain over the first row and its sign.
+
+    Args:
+        accuracy: shares in [0, 1] by key, one value a seed.
+        names: what to call each key; its order is the order of the rows, the first the baseline.
+        title: heading.
+        note: a sentence below the table.
+    """
+    shown = [key for key in names if key in accuracy]
+    if not shown:
+        raise InputError(f"none of {', '.join(names)} has an accuracy to put into the table")
+    seeds = max(len(accuracy[key]) for key in shown)
+    base = np.asarray(accuracy[shown[0]], dtype=float)
+    rows = []
+    for key in shown:
+        values = np.asarray(accuracy[key], dtype=float)
+        gains = values - base
+        row = [names[key], percent(float(values.mean()))]
+        row.append("" if key == shown[0] else points(float(gains.mean())))
+        if seeds > 1:
+            row += ["" if key == shown[0] else f"{int((gains > 0).sum())} of {seeds}"]
+            row.append(", ".join(f"{100 * value:.1f}" for value in values))
+        rows.append(row)
+    header = ["trained on", "Acc@0.5", "gain (points)"]
+    if seeds > 1:
+        header += ["seeds with a gain", "each seed (%)"]
+    return Table(title, header, rows, note)
+
+
+def correct_labels(labels: LabelTable) -> np.ndarray | None:
+    """Whether each label's box is right, IoU(box, truth) >= 0.5, as bool (N,); None without truth.
+
+    A label whose expression has no referent (its truth is null) is wrong.
+    """
+    if not labels.has_truth:
+        return None
+    truth = labels.truth()
+    known = np.isfinite(truth).all(axis=1)
+    correct = np.zeros(len(labels), dtype=bool)
+    correct[known] = iou(labels.boxes()[known], truth[known]) >= CORRECT_IOU
+    return correct
+
+
+def histogram_section(
+    reliability: np.ndarray,
+    *,
+    correct: np.ndarray | None = None,
+    threshold: float | None = None,
+) -> Picture:
+    """The histogram of reliability, split by correct and wrong labels where that is known."""
+    figure = reliability_histogram(reliability, correct=correct, threshold=threshold)
+    split = " split by correct and wrong labels" if correct is not None else ""
+    scored = reliability[np.isfinite(reliability)]
+    median = f", median {np.median(scored):.2f}" if len(scored) else ""
+    caption = "Reliability of each pseudo-label: IoU of the measurer's box with the label's box."
+    if correct is not None:
+        caption += f" A label is correct when its IoU with the true box is at least {CORRECT_IOU}."
+    return Picture(
+        *encode_figure(figure),
+        alt=f"Histogram of the reliability of {len(scored)} labels{split}{median}.",
+        caption=caption,
+    )
+
+
+def curve_section(
+    points_tried: Sequence[Mapping[str, Any]],
+    *,
+    chosen: float | None = None,
+    baseline: float | None = None,
+    metric: str = "Acc@0.5 on the validation labels",
+) -> Picture:
+    """The performance-reliability curve with the chosen threshold.
+
+    Args:
+        points_tried: one mapping a threshold with "threshold", "score" (None where nothing could
+            be trained) and, optionally, "kept".
+        chosen: the winning threshold.
+        baseline: performance without selection.
+        metric: what the vertical axis shows.
+    """
+    tried = [point for point in points_tried if point.get("threshold") is not None]
+    thresholds = [float(point["threshold"]) for point in tried]
+    scores = [_number(point.get("score")) for point in tried]
+    kept = [point.get("kept") for point in tried]
+    figure = performance_curve(
+        thresholds,
+        scores,
+        chosen=chosen,
+        kept=[count for count in kept if count is not None] if None not in kept else None,
+        baseline=baseline,
+        metric=metric,
+    )
+    listed = ", ".join(
+        f"{score:.3f} at h = {h:g}" for h, score in zip(thresholds, scores, strict=True)
+    )
+    choice = f" Chosen: h = {chosen:g}." if chosen is not None else ""
+    return Picture(
+        *encode_figure(figure),
+        alt=f"Performance by reliability threshold: {listed}.{choice}",
+        caption="Each point is a model trained on the labels whose reliability is at least h.",
+    )
+
+
+def training_section(metrics: Sequence[Mapping[str, Any]]) -> Picture:
+    """Loss and validation curves of one training."""
+    return Picture(
+        *encode_figure(training_curves(metrics)),
+        alt=f"Curves of training loss and validation accuracy over {len(metrics)} records.",
+        caption="Loss per label (L1 + GIoU) and performance on the validation labels.",
+    )
+
+
+def label_picture(
+    labels: LabelTable, row: int, *, predicted: np.ndarray | None = None, remark: str = ""
+) -> Picture | None:
+    """One label's picture with its pseudo-box, true box and prediction; None if unreadable.
+
+    Args:
+        labels: with an image root.
+        row: index of the label.
+        predicted (4,): xyxy pixels, where there is a prediction.
+        remark: said before the overlap in the line below the expression.
+    """
+    one = labels.select([row])
+    name, expression = one.image_names[0], one.expressions[0]
+    box, truth = one.boxes()[0], one.truth()[0]
+    try:
+        image = read_image(one.image_path(name))
+    except (InputError, OSError):
+        return None
+    marks = [Mark(box, role="pseudo"), Mark(truth, role="true")]
+    remarks = [remark] if remark else []
+    if predicted is not None:
+        marks.append(Mark(predicted, role="predicted"))
+        has_truth = bool(np.isfinite(truth).all())
+        overlap = float(iou(np.asarray(predicted)[None], (truth if has_truth else box)[None])[0])
+        remarks.append(f"IoU with the {'true box' if has_truth else 'pseudo-label'} {overlap:.2f}")
+    return Picture(
+        *encode_picture(draw_boxes(image, marks)),
+        alt=f"{name} with the boxes of the expression “{expression}”.",
+        caption=expression,
+        detail=", ".join(remarks),
+    )
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

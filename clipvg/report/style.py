@@ -1,0 +1,26 @@
+"""Colours and sizes shared by the figures, the pictures and the HTML page.
+
+The hues are those of Okabe and Ito, which stay apart under the common forms of colour blindness;
+where two of them meet, line style or hatching differs as well.
+"""
+
+from __future__ import annotations
+
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+GREEN = "#009E73"
+ORANGE = "#E69F00"
+PINK = "#CC79A7"
+SKY = "#56B4E9"
+GRAY = "#5F6B76"
+
+CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PINK, SKY)
+
+CORRECT = BLUE
+WRONG = VERMILION
+
+ROLES = {"predicted": BLUE, "true": ORANGE, "pseudo": PINK}
+"""Colour of a box by what it is: the model's answer, the referent, the pseudo-label."""
+
+DASHES = {"predicted": (), "true": (4, 2), "pseudo": (1.5, 1.5)}
+"""Drawn and empty stretches by role, in widths of the line; nothing means a solid line."""
