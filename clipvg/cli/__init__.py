@@ -1,0 +1,125 @@
+"""The command line: parse, call, print. No logic of the method lives here.
+
+`clipvg --help` reads only this file and the table of commands; the module of a command, and with
+it torch, is imported when that command is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+import clipvg
+from clipvg.cli.commands import COMMANDS, load_command
+from clipvg.cli.failure import explain, find_near
+
+USAGE_ERROR = 2
+INTERNAL_ERROR = 1
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code of the process.
+
+    Args:
+        argv: words after the program's name; those of the process when None.
+
+    Returns:
+        0 when the command succeeded, 2 on bad input and 1 on an internal failure (each with one
+        line on standard error), 130 after Ctrl-C. Standard output holds nothing but the result.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not words or words[0] in {"-h", "--help"}:
+            print(_overview())
+            return 0
+        if words[0] in {"-V", "--version"}:
+            print(f"clipvg {clipvg.__version__}")
+            return 0
+        if words[0] not in COMMANDS:
+            return _fail("clipvg", _unknown(words[0]), USAGE_ERROR)
+        return _run(words[0], words[1:])
+    except BrokenPipeError:
+        # The reader of our output has left, as in `clipvg info | head -1`; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    prog = f"clipvg {name}"
+    command = None
+    try:
+        with _stdout_for_results() as stdout:
+            command = load_command(name)
+            with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
+                args = command.parse(words)
+            result = command.run(args)
+        command.show(result, as_json=args.json)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
+    except KeyboardInterrupt:
+        return _fail(prog, f"interrupted; {command.kept if command else 'nothing ran.'}", 130)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if os.environ.get("CLIPVG_DEBUG", "0") not in {"", "0"}:
+            raise
+        message, is_input = explain(error)
+        return _fail(prog, message, USAGE_ERROR if is_input else INTERNAL_ERROR)
+    return 0
+
+
+@contextlib.contextmanager
+def _stdout_for_results() -> Iterator[TextIO]:
+    """Sends what anything below prints to standard error, and warnings there as single lines."""
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.showwarning = _warn
+        yield stdout
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"clipvg: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _fail(prog: str, message: str, code: int) -> int:
+    print(f"{prog}: {'' if code == INTERRUPTED else 'error: '}{message}", file=sys.stderr)
+    return code
+
+
+def _unknown(word: str) -> str:
+    if word.startswith("-"):
+        return f"unknown option {word} before the command; write clipvg COMMAND {word} …"
+    near = find_near(word, COMMANDS) or f"expected one of {', '.join(COMMANDS)}"
+    return f"unknown command {word!r}; {near}"
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: clipvg COMMAND [options]",
+            "",
+            "Unsupervised visual grounding with CLIP: train on pseudo-labels, measure how reliable",
+            "each one is, and adapt on the reliable ones.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options:",
+            "  -h, --help     this text; clipvg COMMAND --help shows an example",
+            "  -V, --version  the version",
+            "",
+            "environment:",
+            "  CLIPVG_DEBUG=1    show the traceback of an error",
+            "  CLIPVG_BACKEND=B  force the operators' backend (clipvg info lists them)",
+            "",
+            "example:",
+            "  clipvg demo --out runs/demo",
+        ]
+    )

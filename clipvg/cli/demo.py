@@ -1,0 +1,63 @@
+"""`clipvg demo`: the whole method, offline."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from clipvg.cli.commands import Command, Result
+from clipvg.cli.options import add_quiet
+from clipvg.cli.output import table
+from clipvg.cli.parser import CommandParser
+from clipvg.errors import InputError
+from clipvg.report.numbers import listed, percent, points
+
+
+def _configure(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--out", type=str, default="runs/demo", metavar="DIR", help="folder of the run"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="repeat everything with so many seeds")
+    add_quiet(parser)
+
+
+def _run(args: Namespace) -> Result:
+    from clipvg.demo import run_demo
+
+    if args.seeds < 1:
+        raise InputError(f"--seeds is {args.seeds}; expected at least 1")
+    out = Path(args.out)
+    summary = run_demo(out, seeds=args.seeds, progress=not args.quiet)
+    return {**summary, "report": str(out / "report.html")}
+
+
+def _describe(result: Mapping[str, Any]) -> str:
+    accuracy: Mapping[str, Sequence[float]] = result["acc_0.5"]
+    base = mean(accuracy["all_labels"])
+    names = {"all_labels": "all labels (no SSA)", "ssa": "SSA", "clean_labels": "clean labels"}
+    rows = [
+        (name, percent(mean(accuracy[key])), points(mean(accuracy[key]) - base) if number else "")
+        for number, (key, name) in enumerate(names.items())
+    ]
+    return "\n".join(
+        [
+            table(("trained on", "Acc@0.5", "gain"), rows),
+            f"AUROC of reliability against truth: {mean(result['auroc']):.3f}",
+            f"threshold h: {listed(result['threshold'])}; labels kept: {listed(result['kept'])}",
+            f"time: {result['seconds']:.0f} s",
+            f"report: {result['report']}",
+        ]
+    )
+
+
+COMMAND = Command(
+    name="demo",
+    example="clipvg demo --out runs/demo --seeds 1",
+    configure=_configure,
+    run=_run,
+    describe=_describe,
+    kept="finished stages are kept in --out; run the same command again to go on.",
+)

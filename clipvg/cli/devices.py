@@ -1,0 +1,61 @@
+"""Where a command's model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from clipvg.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from clipvg.model import GroundingModel
+    from clipvg.reliability import GroundingMeasurer
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of a name; without one this process's GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: no such device here.
+    """
+    import torch
+
+    from clipvg.training.distributed import default_device
+
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = "cpu" + "".join(f", cuda:{i}" for i in range(torch.cuda.device_count()))
+        raise InputError(f"--device {name!r} is not available here; choose from {here}") from error
+    return device
+
+
+def move(model: GroundingModel, name: str | None) -> GroundingModel:
+    """The model on the device of a name, as `choose_device` understands it."""
+    return model.to(choose_device(name))
+
+
+def load_measurers(texts: Sequence[str], device: str | None) -> dict[str, GroundingMeasurer]:
+    """Measurers of texts ``[NAME[@SOURCE]=]CKPT``, by name, on the device of a name.
+
+    Raises:
+        InputError: a text or a checkpoint that cannot be read, or two of one name; names are
+            compared before anything is loaded.
+    """
+    from clipvg.model import load
+    from clipvg.reliability import GroundingMeasurer, parse_measurer
+    from clipvg.reliability.names import check_names
+
+    specs = [parse_measurer(text) for text in texts]
+    check_names(spec.name for spec in specs)
+    return {
+        spec.name: GroundingMeasurer(
+            move(load(spec.path), device), spec.name, trained_on=spec.trained_on
+        )
+        for spec in specs
+    }

@@ -1,0 +1,53 @@
+"""`clipvg evaluate`: accuracy of a model on labels."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from clipvg.cli.commands import Command, Result
+from clipvg.cli.options import add_checkpoint, add_device, add_labels, add_quiet, read_table
+from clipvg.cli.output import pairs
+from clipvg.cli.parser import CommandParser
+from clipvg.report.numbers import percent
+
+
+def _configure(parser: CommandParser) -> None:
+    add_labels(parser)
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--against", type=Literal["box", "truth"], default="box",
+        help="compare with the labels' boxes, or with their recorded truth",
+    )  # fmt: skip
+    add_device(parser, batch_size=64)
+    add_quiet(parser)
+
+
+def _run(args: Namespace) -> Result:
+    from clipvg.api import evaluate, load
+    from clipvg.cli.devices import move
+
+    labels = read_table(args)
+    model = move(load(args.checkpoint), args.device)
+    evaluation = evaluate(
+        model, labels, against=args.against, batch_size=args.batch_size, progress=not args.quiet
+    )
+    return {"checkpoint": args.checkpoint, **evaluation.to_dict()}
+
+
+def _describe(result: Mapping[str, Any]) -> str:
+    names = {"acc_0.25": "Acc@0.25", "acc_0.5": "Acc@0.5", "acc_0.75": "Acc@0.75"}
+    lines = {name: percent(result[key]) for key, name in names.items() if key in result}
+    lines["mean IoU"] = f"{result['mean_iou']:.4f}"
+    lines["labels"] = f"{result['count']:,}"
+    return pairs(lines)
+
+
+COMMAND = Command(
+    name="evaluate",
+    example="clipvg evaluate unc_testA.pth --images images/ --checkpoint runs/refcoco/model --json",
+    configure=_configure,
+    run=_run,
+    describe=_describe,
+)

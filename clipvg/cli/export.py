@@ -1,0 +1,47 @@
+"""`clipvg export`: a checkpoint in another format."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from clipvg.cli.commands import Command, Result
+from clipvg.cli.parser import CommandParser
+
+
+def _configure(parser: CommandParser) -> None:
+    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the model to write")
+    parser.add_argument(
+        "--format", type=Literal["published", "safetensors"], default="published",
+        help="published: the .pth of CLIP-VG's authors; safetensors: a folder of ours",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=str, required=True, metavar="PATH", help="file.pth, or the folder"
+    )
+
+
+def _run(args: Namespace) -> Result:
+    from clipvg.export import export_checkpoint
+
+    path = export_checkpoint(args.checkpoint, args.out, format=args.format)
+    size = sum(item.stat().st_size for item in path.rglob("*")) if path.is_dir() else None
+    return {
+        "checkpoint": args.checkpoint,
+        "format": args.format,
+        "out": str(path),
+        "bytes": path.stat().st_size if size is None else size,
+    }
+
+
+def _describe(result: Mapping[str, Any]) -> str:
+    return f"{result['out']}  {result['bytes'] / 1e6:.1f} MB  ({result['format']})"
+
+
+COMMAND = Command(
+    name="export",
+    example="clipvg export runs/refcoco/model --format published --out best_checkpoint.pth",
+    configure=_configure,
+    run=_run,
+    describe=_describe,
+)

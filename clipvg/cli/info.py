@@ -1,0 +1,162 @@
+"""`clipvg info`: this installation, or a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from argparse import Namespace
+from collections.abc import Mapping
+from importlib import metadata
+from importlib.resources import files
+from typing import Any
+
+import clipvg
+from clipvg.cli.commands import Command, Result
+from clipvg.cli.output import pairs, table
+from clipvg.cli.parser import CommandParser
+from clipvg.report.numbers import percent
+
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pyarrow", "triton")
+
+
+def _configure(parser: CommandParser) -> None:
+    parser.add_argument(
+        "checkpoint", nargs="?", type=str, metavar="CKPT",
+        help="a model; without it the installation is described",
+    )  # fmt: skip
+
+
+def _run(args: Namespace) -> Result:
+    return _checkpoint(args.checkpoint) if args.checkpoint else _installation()
+
+
+def _checkpoint(path: str) -> Result:
+    from clipvg.model import load
+
+    model = load(path)
+    config = model.config.to_dict()
+    return {
+        "checkpoint": path,
+        "trained_on": config.pop("trained_on"),
+        "parameters": model.num_parameters(),
+        "image_size": model.backbone.image_size,
+        "patch_size": model.backbone.patch_size,
+        "backbone_sha256": model.backbone.image_key,
+        "config": config,
+    }
+
+
+def _installation() -> Result:
+    from clipvg.ops import backends
+
+    return {
+        "clipvg": clipvg.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "devices": _devices(),
+        "build": _build(),
+        "backends": backends(),
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[dict[str, Any]]:
+    import torch
+
+    cpu = {
+        "device": "cpu",
+        "name": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    gpus = [
+        {
+            "device": f"cuda:{index}",
+            "name": torch.cuda.get_device_name(index),
+            "memory_gib": round(torch.cuda.get_device_properties(index).total_memory / 2**30, 1),
+        }
+        for index in range(torch.cuda.device_count())
+    ]
+    return [cpu, *gpus]
+
+
+def _build() -> dict[str, Any] | None:
+    record = files("clipvg").joinpath("_build.json")
+    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+
+
+def _describe(result: Mapping[str, Any]) -> str:
+    return _describe_checkpoint(result) if "config" in result else _describe_installation(result)
+
+
+def _describe_checkpoint(result: Mapping[str, Any]) -> str:
+    counts = result["parameters"]
+    facts = {
+        "checkpoint": result["checkpoint"],
+        "trained on": ", ".join(result["trained_on"]) or "unknown",
+        "parameters": f"{counts['total']:,}",
+        "trainable": f"{counts['trainable']:,} ({percent(counts['share'])})",
+        "image size": f"{result['image_size']} (patches of {result['patch_size']})",
+    }
+    return f"{pairs(facts)}\n\nconfiguration:\n{_indent(pairs(result['config']))}"
+
+
+def _describe_installation(result: Mapping[str, Any]) -> str:
+    libraries = {name: version or "not installed" for name, version in result["libraries"].items()}
+    facts = {"clipvg": result["clipvg"], "python": result["python"], **libraries}
+    devices = {device["device"]: _device_text(device) for device in result["devices"]}
+    rows = [
+        (
+            row["operator"],
+            row["device"],
+            row["backend"],
+            "used" if row["chosen"] else "available" if row["available"] else "no",
+            row["reason"] or "",
+        )
+        for row in result["backends"]
+    ]
+    return "\n".join(
+        [
+            pairs(facts),
+            "\ndevices:",
+            _indent(pairs(devices)),
+            "\nnative build:",
+            _indent(_build_text(result["build"])),
+            "\nbackends:",
+            _indent(table(("operator", "device", "backend", "state", "why"), rows, left=5)),
+        ]
+    )
+
+
+def _device_text(device: Mapping[str, Any]) -> str:
+    if "memory_gib" in device:
+        return f"{device['name']}, {device['memory_gib']} GiB"
+    return f"{device['name']}, {device['cores']} cores, torch uses {device['threads']} threads"
+
+
+def _build_text(build: Mapping[str, Any] | None) -> str:
+    if build is None:
+        return "no record: the package runs from an uninstalled source tree"
+    parts = {part: reason or "built" for part, reason in build.get("missing", {}).items()}
+    return pairs({"CLIPVG_BUILD": build.get("mode"), **parts})
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+COMMAND = Command(
+    name="info",
+    example="clipvg info runs/demo/model",
+    configure=_configure,
+    run=_run,
+    describe=_describe,
+)

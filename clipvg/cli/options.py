@@ -1,0 +1,92 @@
+"""Arguments that several commands share, and what they become."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from clipvg.cli.parser import CommandParser
+
+if TYPE_CHECKING:
+    from clipvg.labels import LabelTable
+
+OnError = Literal["raise", "drop"]
+
+
+def add_labels(parser: CommandParser) -> None:
+    """LABELS, --images, --layout, --source and --on_error."""
+    parser.add_argument(
+        "labels", nargs="+", type=str, metavar="LABELS",
+        help="label files: .parquet, .jsonl, .csv or .pth; several are joined in order",
+    )  # fmt: skip
+    parser.add_argument(
+        "--images", type=str, required=True, metavar="DIR", help="folder that image names are below"
+    )
+    add_layout(parser)
+    parser.add_argument(
+        "--source", type=str, help="name of the label source, written to every row, e.g. template"
+    )
+    parser.add_argument(
+        "--on_error", type=OnError, default="raise",
+        help="rows that cannot be labels: stop at them, or drop and count them",
+    )  # fmt: skip
+
+
+def add_layout(parser: CommandParser) -> None:
+    """--layout of .pth files."""
+    parser.add_argument(
+        "--layout", type=str, metavar="NAME",
+        help="data set of a .pth file: unc, unc+, gref, gref_umd, referit or flickr; by default "
+        "the start of its name",
+    )  # fmt: skip
+
+
+def add_device(parser: CommandParser, batch_size: int | None = None) -> None:
+    """--device and, unless the training options bring it, --batch_size."""
+    parser.add_argument(
+        "--device", type=str, help="cpu, cuda, cuda:1, …; by default a GPU where there is one"
+    )
+    if batch_size is not None:
+        parser.add_argument(
+            "--batch_size", type=int, default=batch_size, help="labels in one forward pass"
+        )
+
+
+def add_quiet(parser: CommandParser) -> None:
+    """--quiet."""
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def add_checkpoint(parser: CommandParser) -> None:
+    """--checkpoint."""
+    parser.add_argument(
+        "--checkpoint", type=str, required=True, metavar="CKPT",
+        help="model folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
+    )  # fmt: skip
+
+
+def add_fields(parser: CommandParser, config: type, skip: Sequence[str] = ()) -> None:
+    """One option a field of a configuration dataclass, with its default and its description."""
+    parser.add_class_arguments(config, None, skip=set(skip))
+
+
+def take_fields(args: Namespace, config: type) -> dict[str, Any]:
+    """The values of `add_fields`, by field."""
+    names = [field.name for field in dataclasses.fields(config)]
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+
+
+def read_table(args: Namespace, paths: Sequence[str] | None = None) -> LabelTable:
+    """The label files of a command, or others with the same options."""
+    from clipvg.labels import read_labels
+
+    paths = args.labels if paths is None else paths
+    return read_labels(
+        list(paths) if len(paths) > 1 else paths[0],
+        images=args.images,
+        layout=args.layout,
+        source=args.source,
+        on_error=args.on_error,
+    )
