@@ -1,12 +1,12 @@
 """What pyproject.toml cannot say: the native extensions and the package clipvg.kernels.
 
-CLIPVG_BUILD=auto  build what the tools at hand allow; otherwise pure Python with one warning (the default)
+CLIPVG_BUILD=auto  (default) what the tools at hand allow; with none, pure Python and one warning
              none  pure Python
              cpu   clipvg._C and the CPU half of clipvg/_ops; a missing tool is an error
              cuda  all of it; a missing tool is an error
 
-Torch is not a build requirement: with `pip install --no-build-isolation` the installed one is used, and an isolated
-build makes clipvg._C alone.
+Torch is not a build requirement: with `pip install --no-build-isolation` the installed one is
+used, and an isolated build makes clipvg._C alone.
 """
 
 import json
@@ -53,7 +53,7 @@ def why_no_torch():
     try:
         import torch
     except ImportError:
-        return "torch is not visible to the build (install torch, then pip install --no-build-isolation)"
+        return "no torch in the build (install torch, then pip install --no-build-isolation)"
     if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 10):
         return f"torch {torch.__version__} is older than 2.10 (pip install -U torch)"
     return None
@@ -121,7 +121,8 @@ def torch_extension(cuda):
     if cuda:
         sources.append("csrc/box_reliability_cuda.cu")
         macros += [("CLIPVG_CUDA", None), ("USE_CUDA", None)]
-        # The runtime is linked statically, so the library loads where there is a driver of any age, or none.
+        # The runtime is linked statically, so the library loads where there is a driver of any
+        # age, or none.
         libraries += ["torch_cuda", "cudart_static", "rt", "dl"]
         library_dirs.append(str(CUDA_HOME / "lib64"))
     return Extension(
@@ -135,7 +136,7 @@ def torch_extension(cuda):
         libraries=libraries,
         extra_compile_args={"cxx": [*CXX_FLAGS, "-std=c++20"], "nvcc": nvcc},
         extra_link_args=link,
-        py_limited_api=True,  # no Python API at all: only so that the file's name claims no CPython version
+        py_limited_api=True,  # there is no Python API in it: its name shall claim no CPython
     )
 
 
@@ -151,15 +152,15 @@ def with_remedy(base):
                 super().build_extensions()
             except Exception as error:
                 raise SetupError(
-                    f"compiling clipvg's native code failed ({error}). The compiler's own message is above. "
-                    "Install without native code: CLIPVG_BUILD=none pip install ..."
+                    f"compiling clipvg's native code failed ({error}); the compiler's message is "
+                    "above. Install without native code: CLIPVG_BUILD=none pip install ..."
                 ) from error
 
     return BuildExtensions
 
 
 class BuildPython(build_py):
-    """Also writes clipvg/_build.json, from which `clipvg info` says what was built and why the rest was not."""
+    """Also writes clipvg/_build.json, from which `clipvg info` says what was built and why."""
 
     def run(self):
         super().run()

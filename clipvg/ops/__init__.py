@@ -2,8 +2,8 @@
 
 Importing this package costs no torch: a face fetches it when it is given tensors.
 
-Shapes, here and in every operator: N labels, B batch, T text tokens, P patches, D width, n measurers, H heads,
-L levels.
+Shapes, here and in every operator: N labels, B batch, T text tokens, P patches, D width, n
+measurers, H heads, L levels.
 """
 
 from clipvg.ops._dispatch import backend, backends, load_operators

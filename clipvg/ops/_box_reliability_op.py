@@ -1,6 +1,7 @@
 """`torch.ops.clipvg.box_reliability`: schema, fake and the reference, which is its definition.
 
-Native kernels are added to the same operator by clipvg/_ops; where there are none, the reference runs.
+Native kernels are added to the same operator by clipvg/_ops; where there are none, the reference
+runs.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipvg.ops.box_reliability import check_arguments
+from clipvg.ops._dispatch import choose, load_operators
+from clipvg.ops.box_reliability import check_arguments, check_integer, raise_bad_rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -30,7 +32,8 @@ def check_tensors(
         )
     if group is not None and (group.dtype != torch.int64 or group.device != pred.device):
         raise ValueError(
-            f"box_reliability: group is {group.dtype} on {group.device}; expected int64 on {pred.device}"
+            f"box_reliability: group is {group.dtype} on {group.device}; "
+            f"expected int64 on {pred.device}"
         )
 
 
@@ -62,7 +65,7 @@ def reference(
     fmt: str,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The definition. IoU (n, N) float32, histogram (n, num_groups, bins) int64, invalid rows (n,) int64."""
+    """The definition: IoU (n, N), histogram (n, num_groups, bins) and count of bad rows (n,)."""
     check_tensors(pred, target, group, num_groups, bins, fmt)
     pred, target = pred.float(), target.float()
     iou = _iou(pred, target, fmt, eps)  # (n, N)
@@ -100,9 +103,44 @@ def _fake(
 box_reliability_op = torch.library.custom_op("clipvg::box_reliability", reference, mutates_args=())
 box_reliability_op.register_fake(_fake)
 
-# The reference under a name to which no kernel is ever added: what backend("reference") calls. An operator rather
-# than the bare function because a compiler that traced into it could contract its arithmetic.
+# The reference under a name to which no kernel is ever added: what backend("reference") calls. An
+# operator rather than the bare function because a compiler that traced into it could contract its
+# arithmetic.
 box_reliability_reference_op = torch.library.custom_op(
     "clipvg::box_reliability_reference", reference, mutates_args=()
 )
 box_reliability_reference_op.register_fake(_fake)
+
+
+@torch.compiler.assume_constant_result
+def _operator_name(device: str) -> str:
+    load_operators()
+    forced = choose("box_reliability", device) == "reference"
+    return "box_reliability_reference" if forced else "box_reliability"
+
+
+def score_tensors(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    group: Tensor | None,
+    num_groups: int | None,
+    bins: int,
+    fmt: str,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """The body of `clipvg.ops.box_reliability`."""
+    pred, target = pred.detach(), target.detach()
+    pred = pred.unsqueeze(0) if pred.dim() == 2 else pred
+    if group is not None:
+        check_integer(not group.is_floating_point() and not group.is_complex(), group.dtype)
+        group = group.to(torch.int64)
+    if num_groups is None:
+        num_groups = 1 if group is None or group.numel() == 0 else max(int(group.max()) + 1, 1)
+    check_tensors(pred, target, group, num_groups, bins, fmt)
+    operator = getattr(torch.ops.clipvg, _operator_name(pred.device.type))
+    iou, hist, _ = operator(pred, target, group, num_groups, bins, fmt, eps)
+    if not torch.compiler.is_compiling() and int(hist.sum()) != iou.numel():
+        groups = None if group is None else group.cpu().numpy()
+        raise_bad_rows(iou.cpu().numpy(), groups, num_groups)
+    return iou, hist

@@ -31,16 +31,16 @@ def _known(name: str, where: str) -> str:
 def backend(name: str) -> Iterator[None]:
     """Runs the operators called inside on one implementation.
 
-    The environment variable CLIPVG_BACKEND does the same for a whole process; this wins over it. Under torch.compile
-    the choice is the one in force when the graph is traced.
+    The environment variable CLIPVG_BACKEND does the same for a whole process; this wins over it.
+    Under torch.compile the choice is the one in force when the graph is traced.
 
     Args:
-        name: "auto" (the fastest that supports the device), "reference" (plain PyTorch or NumPy), "native" (C++ or
-            CUDA) or "triton".
+        name: "auto" (the fastest that supports the device), "reference" (plain PyTorch or NumPy),
+            "native" (C++ or CUDA) or "triton".
 
     Raises:
-        InputError: the name is unknown; or, at the call of an operator, that implementation cannot run (with the
-            reason).
+        InputError: the name is unknown; or, at the call of an operator, that implementation
+            cannot run (with the reason).
 
     Example:
         >>> with backend("reference"):
@@ -103,7 +103,8 @@ def choose(operator: str, device: str) -> str:
 def load_operators() -> None:
     """Defines every operator in `torch.ops.clipvg` and adds the native kernels to them.
 
-    The faces do this themselves; call it before loading an exported program that contains the operators.
+    The faces do this themselves; call it before loading an exported program that contains the
+    operators.
     """
     for operator in _DEVICES:
         import_module(f"clipvg.ops._{operator}_op")
@@ -122,9 +123,9 @@ def backends() -> list[dict[str, Any]]:
     """Every implementation of every operator, for `clipvg info`.
 
     Returns:
-        One dict per (operator, device, backend): `operator`, `device` ("numpy", "cpu", "cuda"), `backend`
-        ("reference", "native", "triton"), `available`, `chosen` (what a call on that device would run now) and
-        `reason` (why it is not available, why it is chosen, or None).
+        One dict per (operator, device, backend): `operator`, `device` ("numpy", "cpu", "cuda"),
+        `backend` ("reference", "native", "triton"), `available`, `chosen` (what a call on that
+        device would run now) and `reason` (why it is not available, why it is chosen, or None).
     """
     rows = []
     for operator, devices in _DEVICES.items():

@@ -1,4 +1,4 @@
-"""The compiled libraries beside this package, loaded at most once, and why they are absent where they are."""
+"""The compiled libraries beside this package, and why they are absent where they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def build_record() -> dict:
-    """What setup.py wrote: `mode`, and for each part in `missing` None (built) or why it was not."""
+    """What setup.py wrote: `mode`, and in `missing` why each part was not built (None: it was)."""
     try:
         return json.loads((_PACKAGE / "_build.json").read_text())
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def load_torch_library() -> str | None:
 
 
 def why_no_kernel(operator: str, device: str) -> str | None:
-    """Why `operator` has no native kernel for `device` ("numpy", "cpu" or "cuda"); None when it has."""
+    """Why `operator` has no native kernel for "numpy", "cpu" or "cuda"; None when it has."""
     if device == "numpy":
         return numpy_module()[1]
     import torch

@@ -1,15 +1,15 @@
-"""Reliability of boxes: IoU of every measurer's box with the pseudo-box, and its histogram by group, in one pass."""
+"""Reliability of boxes: IoU with the pseudo-boxes, and its histogram by group, in one pass."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipvg.errors import InputError, near_matches
 from clipvg.ops import _native
-from clipvg.ops._dispatch import choose, load_operators
+from clipvg.ops._dispatch import choose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,28 +68,31 @@ def box_reliability(
 ) -> tuple[Tensor, Tensor]:
     """IoU of every measurer's box with the pseudo-box, and its histogram by group.
 
-    Implements r = IoU(M(image, expression), pseudo-box), the reliability of CLIP-VG (arXiv 2305.08685), section III-C.
-    Predictions are clamped to [0, 1] after conversion to xyxy, pseudo-boxes are not. Arithmetic is float32 whatever
-    the dtype, and every implementation rounds alike: histograms are equal on every device. There is no gradient.
+    Implements r = IoU(M(image, expression), pseudo-box), the reliability of CLIP-VG
+    (arXiv 2305.08685). Predictions are clamped to [0, 1] after conversion to xyxy,
+    pseudo-boxes are not. Arithmetic is float32 whatever the dtype, and every implementation
+    rounds alike: histograms are equal on every device. There is no gradient.
 
     Args:
-        pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; float32, float64, float16 or bfloat16; normalised to
-            the picture.
+        pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; float32, float64, float16 or
+            bfloat16; normalised to the picture.
         target: pseudo-boxes (N, 4) in the same format, dtype and device.
-        group: group (source) of each label, (N,), any integer dtype; all labels are in group 0 when None.
-        num_groups: number of groups; when None, 1 without `group`, else the largest group + 1 (which needs the
-            values: give it under torch.compile).
+        group: group (source) of each label, (N,), any integer dtype; all labels are in group 0
+            when None.
+        num_groups: number of groups; when None, 1 without `group`, else the largest group + 1
+            (which needs the values: give it under torch.compile).
         bins: number of equal bins over [0, 1]; the bin of r is min(floor(r * bins), bins - 1).
         fmt: "cxcywh" or "xyxy".
         eps: added to the union, so that two empty boxes give 0.
 
     Returns:
-        IoU (n, N) float32 in [0, 1], higher is more reliable, and histogram (n, num_groups, bins) int64. N = 0 gives
-        an empty IoU and zero counts.
+        IoU (n, N) float32 in [0, 1], higher is more reliable, and histogram
+        (n, num_groups, bins) int64. N = 0 gives an empty IoU and zero counts.
 
     Raises:
-        InputError: shapes, formats or groups are wrong, or a coordinate is not finite (the first rows are named).
-            Under torch.compile values are not checked: such a row has IoU NaN and is in no bin.
+        InputError: shapes, formats or groups are wrong, or a coordinate is not finite (the first
+            rows are named). Under torch.compile values are not checked: such a row has IoU NaN
+            and is in no bin.
         ValueError: dtypes or devices differ.
 
     Example:
@@ -98,24 +101,11 @@ def box_reliability(
         >>> iou.tolist(), hist.tolist()
         ([[1.0, 0.5]], [[[0, 0, 1, 1]]])
     """
-    import torch
+    from clipvg.ops._box_reliability_op import score_tensors
 
-    pred, target = pred.detach(), target.detach()
-    pred = pred.unsqueeze(0) if pred.dim() == 2 else pred
-    if group is not None:
-        group = group.to(torch.int64)
-    if num_groups is None:
-        num_groups = 1 if group is None or group.numel() == 0 else max(int(group.max()) + 1, 1)
-    load_operators()
-    operators = torch.ops.clipvg
-    forced = choose("box_reliability", pred.device.type) == "reference"
-    operator = operators.box_reliability_reference if forced else operators.box_reliability
-    iou, hist, invalid = operator(pred, target, group, num_groups, bins, fmt, eps)
-    if not torch.compiler.is_compiling() and int(hist.sum()) != iou.numel():
-        _raise_bad_rows(
-            iou.cpu().numpy(), None if group is None else group.cpu().numpy(), num_groups
-        )
-    return iou, hist
+    return score_tensors(
+        pred, target, group=group, num_groups=num_groups, bins=bins, fmt=fmt, eps=eps
+    )
 
 
 def box_reliability_numpy(
@@ -128,10 +118,11 @@ def box_reliability_numpy(
     fmt: str = "cxcywh",
     eps: float = EPS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`box_reliability` of NumPy arrays, without torch: the compiled kernel where there is one, else NumPy.
+    """`box_reliability` of NumPy arrays, without torch: compiled where possible, else NumPy.
 
     Args:
-        pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; any floating dtype, computed in float32.
+        pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; any floating dtype, computed in
+            float32.
         target: pseudo-boxes (N, 4) in the same format.
         group: group of each label, (N,), any integer dtype; all labels are in group 0 when None.
         num_groups: number of groups; when None, 1 without `group`, else the largest group + 1.
@@ -140,7 +131,8 @@ def box_reliability_numpy(
         eps: added to the union.
 
     Returns:
-        IoU (n, N) float32 and histogram (n, num_groups, bins) int64, equal to those of `box_reliability`.
+        IoU (n, N) float32 and histogram (n, num_groups, bins) int64, equal to those of
+        `box_reliability`.
 
     Raises:
         InputError: as `box_reliability`.
@@ -149,28 +141,44 @@ def box_reliability_numpy(
         pred, target = np.asarray(pred, np.float32), np.asarray(target, np.float32)
     pred = pred[None] if pred.ndim == 2 else pred
     if group is not None:
-        group = np.asarray(group).astype(np.int64)
+        group = np.asarray(group)
+        check_integer(group.dtype.kind in "iub", group.dtype)
+        group = group.astype(np.int64)
     if num_groups is None:
         num_groups = 1 if group is None or group.size == 0 else max(int(group.max()) + 1, 1)
     shape = None if group is None else group.shape
     check_arguments(pred.shape, target.shape, shape, num_groups=num_groups, bins=bins, fmt=fmt)
     if choose("box_reliability", "numpy") == "native":
-        module, _ = _native.numpy_module()
-        iou, hist, _ = module.box_reliability(  # type: ignore[union-attr]
-            pred, target, group,
-            num_groups=num_groups, bins=bins, cxcywh=fmt == "cxcywh", eps=eps, threads=_num_threads(),
-        )  # fmt: skip
+        module: Any = _native.numpy_module()[0]
+        iou, hist, _ = module.box_reliability(
+            pred,
+            target,
+            group,
+            num_groups=num_groups,
+            bins=bins,
+            cxcywh=fmt == "cxcywh",
+            eps=eps,
+            threads=_num_threads(),
+        )
     else:
         iou, hist = _numpy_reference(pred, target, group, num_groups, bins, fmt, eps)
     if hist.sum() != iou.size:
-        _raise_bad_rows(iou, group, num_groups)
+        raise_bad_rows(iou, group, num_groups)
     return iou, hist
+
+
+def check_integer(is_integer: bool, dtype: object) -> None:
+    """Rejects groups that are not of an integer dtype."""
+    if not is_integer:
+        raise InputError(f"box_reliability: group is {dtype}; expected an integer dtype")
 
 
 def _num_threads() -> int:
     """OMP_NUM_THREADS as for torch, else the processors that this process may use."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
-    return int(setting) if setting.isdigit() and int(setting) else len(os.sched_getaffinity(0))
+    if setting.isdigit() and int(setting):
+        return int(setting)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _numpy_xyxy(boxes: np.ndarray, fmt: str) -> list[np.ndarray]:
@@ -208,19 +216,22 @@ def _numpy_reference(
     return iou, hist.reshape(len(pred), num_groups, bins).astype(np.int64, copy=False)
 
 
-def _raise_bad_rows(iou: np.ndarray, group: np.ndarray | None, num_groups: int) -> None:
+def raise_bad_rows(iou: np.ndarray, group: np.ndarray | None, num_groups: int) -> None:
+    """Raises the error for rows that are in no bin: not finite, or of no group."""
     measurers, rows = np.isnan(iou).nonzero()
     if len(rows):
         named = [f"row {row} of measurer {m}" for m, row in zip(measurers, rows, strict=True)]
         raise InputError(
             f"box_reliability: {len(rows)} of {iou.size} rows hold a coordinate that is not finite "
-            f"({_first(named)}); expected finite boxes. Remove those rows, or check the model's weights and precision"
+            f"({_first(named)}); expected finite boxes. "
+            "Remove those rows, or check the model's weights and precision"
         )
     assert group is not None
     bad = ((group < 0) | (group >= num_groups)).nonzero()[0]
     raise InputError(
         f"box_reliability: {len(bad)} of {len(group)} groups are outside 0..{num_groups - 1} "
-        f"({_first([f'row {row}: {group[row]}' for row in bad])}); raise num_groups or fix the groups"
+        f"({_first([f'row {row}: {group[row]}' for row in bad])}); "
+        "raise num_groups or fix the groups"
     )
 
 

@@ -1,0 +1,78 @@
+"""What importing costs, and what works without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import clipvg
+from clipvg.ops import backends
+
+NO_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision"):
+            raise ImportError("torch is not there")
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *flags, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+
+
+def test_import_is_quick_and_touches_no_torch() -> None:
+    # Processor time of the child: the wall clock of a busy machine says little.
+    code = """
+        import sys, time
+        start = time.process_time()
+        import clipvg
+        seconds = time.process_time() - start
+        heavy = {"torch", "numpy", "pyarrow", "matplotlib"} & set(sys.modules)
+        print(seconds, *heavy)
+    """
+    seconds, *heavy = run(code).stdout.split()
+    assert heavy == []
+    assert float(seconds) < 0.3
+
+
+@pytest.mark.parametrize("name", clipvg.__all__)
+def test_every_public_name_resolves(name: str) -> None:
+    assert getattr(clipvg, name) is not None
+    assert name in dir(clipvg)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        clipvg.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["clipvg.errors", "clipvg.boxes", "clipvg.labels", "clipvg.ops"])
+def test_speaks_numpy_without_torch(module: str) -> None:
+    result = run(f"{NO_TORCH}\nimport {module}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_native_numpy_module_works_where_torch_does_not_import() -> None:
+    row = next(row for row in backends() if (row["device"], row["backend"]) == ("numpy", "native"))
+    if not row["available"]:
+        pytest.skip(f"clipvg._C: {row['reason']}")
+    code = f"""{NO_TORCH}
+import clipvg._C
+import numpy as np
+from clipvg.ops import backend, box_reliability_numpy
+box = np.array([[0.5, 0.5, 1, 1], [0.5, 0.5, 0.5, 1]])
+with backend("native"):
+    iou, hist = box_reliability_numpy(box, box[[0, 0]], bins=4)
+print(iou.tolist(), hist.tolist(), "torch" in sys.modules)
+"""
+    result = run(code)
+    assert result.stdout.strip() == "[[1.0, 0.5]] [[[0, 0, 1, 1]]] False", result.stderr
