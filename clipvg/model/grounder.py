@@ -61,9 +61,7 @@ class GroundingModel(nn.Module, CheckpointMixin):
             width, config.layers, config.heads, config.feedforward, dropout=config.dropout
         )
         self.head = BoxHead(width)
-        self._tokenizer = Tokenizer(
-            self.preset, context, prefix=config.prefix, prompt=config.prompt
-        )
+        self.tokenizer = Tokenizer(self.preset, context, prefix=config.prefix, prompt=config.prompt)
         self.prefix: nn.Parameter | None = None
         if config.prefix == "learned":
             self.prefix = nn.Parameter(backbone.token_embeddings(prefix_ids(config.prefix)))
@@ -93,7 +91,7 @@ class GroundingModel(nn.Module, CheckpointMixin):
 
     def tokenize(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids (Tensor[B, 77] int64) and mask (bool, True for a real token)."""
-        return self._tokenizer(expressions)
+        return self.tokenizer(expressions)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Image features (Tensor[U, 1 + P, LW]) of normalised squares (Tensor[U, 3, S, S])."""
