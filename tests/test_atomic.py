@@ -1,0 +1,62 @@
+import subprocess
+import sys
+
+import pytest
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError, MissingExtraError, near_matches
+
+
+def test_writes_and_makes_the_folder(tmp_path):
+    target = tmp_path / "a" / "b.txt"
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+        assert temporary.suffix == ".txt"
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert [p.name for p in target.parent.iterdir()] == ["b.txt"]
+
+
+def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    target = tmp_path / "b.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), atomic_path(target) as temporary:
+        temporary.write_text("new")
+        raise RuntimeError("stop")
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_killed_writer_leaves_the_old_file(tmp_path):
+    target = tmp_path / "b.txt"
+    target.write_text("old")
+    script = (
+        "import os, sys\nfrom clipvg.atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as t:\n    t.write_text('half')\n    os._exit(9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(target)]).returncode == 9
+    assert target.read_text() == "old"
+
+
+def test_error_from_a_worker_is_one_line():
+    text = "Caught InputError in DataLoader worker process 0.\nOriginal Traceback ...\n  File x\n"
+    assert str(InputError(text + "clipvg.errors.InputError: a.jpg: no such file\n")) == (
+        "a.jpg: no such file"
+    )
+
+
+def test_missing_extra_names_the_command():
+    error = MissingExtraError.for_extra("ONNX export", "onnx")
+    assert isinstance(error, ImportError)
+    assert "pip install 'clipvg[onnx]'" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "expected"),
+    [
+        ("expresion", ["image", "expression"], "did you mean 'expression'?"),
+        ("zzz", ["image", "box"], "choose from image, box"),
+        ("zzz", [], "there are none"),
+    ],
+)
+def test_near_matches(name, choices, expected):
+    assert near_matches(name, choices) == expected

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from clipvg.boxes import FORMATS, area, convert, iou
+from clipvg.errors import InputError
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+
+@pytest.mark.parametrize(
+    ("box", "source", "target", "expected"),
+    [
+        ([10, 20, 30, 60], "xyxy", "xywh", [10, 20, 20, 40]),
+        ([10, 20, 20, 40], "xywh", "xyxy", [10, 20, 30, 60]),
+        ([10, 20, 30, 60], "xyxy", "cxcywh", [20, 40, 20, 40]),
+        ([20, 40, 20, 40], "cxcywh", "xywh", [10, 20, 20, 40]),
+        ([0, 0, 5, 5], "xyxy", "cxcywh", [2.5, 2.5, 5, 5]),  # halves of integers are kept
+    ],
+)
+def test_convert_literal(box, source, target, expected):
+    assert_array_equal(convert(np.array([box]), source, target), [expected])
+
+
+coordinate = st.integers(-1000, 1000)
+
+
+@given(st.tuples(coordinate, coordinate, st.integers(0, 1000), st.integers(0, 1000)))
+def test_convert_round_trips_between_all_formats(box):
+    for source in FORMATS:
+        for target in FORMATS:
+            assert_array_equal(convert(convert(box, source, target), target, source), box)
+
+
+def test_convert_keeps_dtype_and_leaves_its_input():
+    boxes = np.array([[1, 2, 3, 4]], dtype=np.float32)
+    for target in FORMATS:
+        result = convert(boxes, "xyxy", target)
+        assert result.dtype == np.float32
+        assert not np.shares_memory(result, boxes)
+    assert convert([[1, 2, 3, 4]], "xyxy", "xywh").dtype.kind == "i"
+
+
+def test_convert_refuses_what_is_no_box():
+    with pytest.raises(InputError, match=r"unknown box format 'xywy': did you mean '"):
+        convert([0, 0, 1, 1], "xywy", "xyxy")
+    with pytest.raises(InputError, match=r"must have shape \(\.\.\., 4\), but got \(3,\)"):
+        convert([0, 0, 1], "xyxy", "xywh")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([0, 0, 4, 4], [0, 0, 4, 4], 1),  # identical
+        ([0, 0, 4, 4], [0, 0, 2, 2], 0.25),  # nested quarter
+        ([0, 0, 4, 4], [4, 0, 8, 4], 0),  # side by side
+        ([0, 0, 4, 4], [2, 2, 6, 6], 4 / 28),  # diagonal
+        ([0, 0, 4, 4], [9, 9, 10, 10], 0),  # disjoint
+        ([1, 1, 1, 1], [1, 1, 1, 1], 0),  # two empty boxes
+        ([0, 0, 4, 4], [5, 5, 3, 3], 0),  # reversed
+    ],
+)
+def test_iou_literal(a, b, expected):
+    assert_allclose(iou([a], [b]), [expected], atol=1e-15)
+    assert_allclose(iou([b], [a]), [expected], atol=1e-15)
+
+
+def test_area_of_reversed_boxes_is_zero():
+    assert_array_equal(area([[0, 0, 3, 2], [3, 0, 0, 2], [0, 2, 3, 0], [3, 2, 0, 0]]), [6, 0, 0, 0])
