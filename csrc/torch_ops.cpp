@@ -52,8 +52,8 @@ void check(const Tensor& pred, const Tensor& target, const std::optional<Tensor>
   STD_TORCH_CHECK(num_groups >= 1 && bins >= 1, "box_reliability: num_groups and bins must be at least 1");
   STD_TORCH_CHECK(fmt == "cxcywh" || fmt == "xyxy", "box_reliability: fmt must be 'cxcywh' or 'xyxy'");
   if (group) {
-    STD_TORCH_CHECK(group->dim() == 1 && group->size(0) == pred.size(1) &&
-                        group->scalar_type() == ScalarType::Long && group->device() == pred.device(),
+    STD_TORCH_CHECK(group->dim() == 1 && group->size(0) == pred.size(1) && group->scalar_type() == ScalarType::Long &&
+                        group->device() == pred.device(),
                     "box_reliability: group must be int64 of shape (N,) on the device of pred");
   }
 }
