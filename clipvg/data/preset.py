@@ -26,6 +26,7 @@ class Preset:
         patch_mask: a patch is ignored when it holds no picture pixel ("picture") or when more
             than half of its four centre pixels are padding ("centre").
         overlength: what happens to expressions longer than the context.
+        special_names: "<|endoftext|>" written in an expression is the end token, not text.
         direction: expressions that are never cropped in training hold a direction as a word
             ("word") or anywhere ("substring": "laptop" counts for "top").
     """
@@ -38,6 +39,7 @@ class Preset:
     text_mask: Literal["eot", "nonzero"] = "eot"
     patch_mask: Literal["picture", "centre"] = "picture"
     overlength: Literal["truncate", "error"] = "truncate"
+    special_names: bool = False
     direction: Literal["word", "substring"] = "word"
 
 
@@ -52,6 +54,7 @@ PRESETS = {
         text_mask="nonzero",
         patch_mask="centre",
         overlength="error",
+        special_names=True,
         direction="substring",
     ),
 }

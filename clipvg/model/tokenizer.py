@@ -6,6 +6,7 @@ import functools
 import warnings
 from collections.abc import Sequence
 
+import regex
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
@@ -15,17 +16,28 @@ from clipvg.errors import InputError
 
 #: The reference's prompt variant: start of text, then "fine region cor·responds to".
 PUBLISHED_PREFIX = (49406, 3797, 4341, 851, 17436, 531)
+_START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-@functools.lru_cache(maxsize=1)
-def _bpe() -> SimpleTokenizer:
-    return SimpleTokenizer()
+@functools.cache
+def _bpe(special_names: bool) -> SimpleTokenizer:
+    """The tokenizer, with CLIP's own names for the start and end token or none.
+
+    open_clip names them otherwise, and finds its names in expressions too.
+    """
+    bpe = SimpleTokenizer()
+    rest = bpe.pat.pattern.removeprefix("<start_of_text>|<end_of_text>|")
+    names = {_START: bpe.sot_token_id, _END: bpe.eot_token_id} if special_names else {}
+    bpe.pat = regex.compile("|".join([*map(regex.escape, names), rest]), regex.IGNORECASE)
+    bpe.encoder.update(names)
+    bpe.cache = {name: name for name in names}
+    return bpe
 
 
 @functools.lru_cache(maxsize=65536)
-def _encode(expression: str) -> tuple[int, ...]:
-    bpe = _bpe()
-    return (bpe.sot_token_id, *bpe.encode(expression), bpe.eot_token_id)
+def _encode(text: str, special_names: bool) -> tuple[int, ...]:
+    bpe = _bpe(special_names)
+    return (bpe.sot_token_id, *bpe.encode(text), bpe.eot_token_id)
 
 
 def prefix_ids(prefix: str | Sequence[int] | None) -> tuple[int, ...]:
@@ -74,7 +86,7 @@ class Tokenizer:
         """
         if isinstance(expressions, str):
             expressions = [expressions]
-        rows = [_encode(self._text(e)) for e in expressions]
+        rows = [_encode(self._text(e), self.preset.special_names) for e in expressions]
         limit = self.context_length
         if self.preset.overlength != "error":
             limit -= len(self.prefix)
