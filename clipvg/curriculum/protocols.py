@@ -21,7 +21,11 @@ class Fit(Protocol):
 
 
 class Learner(Protocol):
-    """Trains a model on labels. Trainings with equal arguments give equal models."""
+    """Trains a model on labels. Trainings with equal arguments give equal models.
+
+    A learner whose ``fit`` also takes ``out``, a folder, gets one in the run for each training and
+    may keep checkpoints there, from which the same call goes on.
+    """
 
     def fit(
         self,
@@ -44,7 +48,7 @@ class Learner(Protocol):
     def fit_many(
         self,
         labels: LabelTable,
-        keep: np.ndarray | Sequence[np.ndarray],
+        keep: np.ndarray,
         *,
         init: Any = None,
         seed: int = 0,

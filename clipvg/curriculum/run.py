@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import yaml
 
 from clipvg.atomic import atomic_path
+from clipvg.curriculum.files import replace_folder, to_json, write_json, write_lines
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 
@@ -28,6 +28,27 @@ except ImportError:  # no flock there: a run directory is then not protected
     fcntl = None  # type: ignore[assignment]
 
 _DIFFERENCES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among those that make one run together; alone by default.
+
+    All of them make the same decisions and read the same stages; the main one writes.
+
+    Attributes:
+        is_main: whether this process writes.
+        wait: returns when every process has called it.
+    """
+
+    is_main: bool = True
+    wait: Callable[[], Any] = lambda: None
+
+    def write(self, action: Callable[[], Any]) -> None:
+        """Act on the main process, then wait for all: nobody reads what is not written yet."""
+        if self.is_main:
+            action()
+        self.wait()
 
 
 class Run:
@@ -41,6 +62,7 @@ class Run:
         config: resolved options that decide the result, plain values.
         labels: training labels.
         validation: labels that decisions are made on, where given.
+        workers: this process among several that make the same run together, as under ``torchrun``.
 
     Raises:
         InputError: the folder holds a run with another configuration or other labels, or another
@@ -54,8 +76,9 @@ class Run:
         config: Mapping[str, Any],
         labels: LabelTable,
         validation: LabelTable | None = None,
+        workers: Workers | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder, self.workers = Path(folder), workers or Workers()
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; choose another --out for the run.")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,9 +88,9 @@ class Run:
             "validation": None if validation is None else _describe(validation),
         }
         self._metrics: list[dict[str, Any]] = []
-        self._lock = _lock(self.folder)
+        self._lock = _lock(self.folder) if self.workers.is_main else None
         try:
-            self._check_or_write(labels)
+            self.write(lambda: self._check_or_write(labels))
         except BaseException:
             self.close()
             raise
@@ -95,7 +118,11 @@ class Run:
         """Return the stage that these facts and the configuration decide."""
         text = json.dumps({"run": self.config, "stage": to_json(facts)}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return Stage(self.folder / "stages" / key)
+        return Stage(self.folder / "stages" / key, self.workers)
+
+    def write(self, action: Callable[[], Any]) -> None:
+        """Let the main process write, and every process wait until it has."""
+        self.workers.write(action)
 
     def scores_path(self, key: str) -> Path:
         """Return where the scores given by a stage's model are kept."""
@@ -108,15 +135,16 @@ class Run:
         its finished stages again, so no line is lost or doubled.
         """
         self._metrics.append(to_json(metrics))
-        with atomic_path(self.folder / "metrics.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in self._metrics))
+        self.write(lambda: write_lines(self.folder / "metrics.jsonl", self._metrics))
 
     def finish(self, summary: Mapping[str, Any], model: Path) -> None:
         """Copy a stage's model to ``model/`` and write ``summary.json``, last."""
-        replace_folder(
-            self.model_folder, lambda new: shutil.copytree(model, new, dirs_exist_ok=True)
-        )
-        write_json(self.folder / "summary.json", summary)
+
+        def copy(new: Path) -> None:
+            shutil.copytree(model, new, dirs_exist_ok=True)
+
+        self.write(lambda: replace_folder(self.model_folder, copy))
+        self.write(lambda: write_json(self.folder / "summary.json", summary))
 
     def _check_or_write(self, labels: LabelTable) -> None:
         path = self.folder / "config.yaml"
@@ -143,9 +171,11 @@ class Stage:
 
     Attributes:
         folder: ``stages/<key>`` of the run.
+        workers: see `Run`.
     """
 
     folder: Path
+    workers: Workers
 
     @property
     def key(self) -> str:
@@ -172,64 +202,32 @@ class Stage:
         record: dict[str, Any] = json.loads((self.folder / "stage.json").read_text())
         return record
 
-    def finish(self, record: Mapping[str, Any], save: Callable[[Path], Any]) -> dict[str, Any]:
+    def finish(
+        self,
+        record: Mapping[str, Any],
+        save: Callable[[Path], Any],
+        *,
+        metrics: Iterable[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
         """Keep a stage: its model first, its record last.
 
         Args:
             record: plain values.
             save: writes the model into the folder it is given.
+            metrics: of the training, kept as the stage's own ``metrics.jsonl``.
 
         Returns:
             The record as `read` gives it.
         """
-        replace_folder(self.model_folder, save)
-        write_json(self.folder / "stage.json", record)
-        shutil.rmtree(self.training_folder, ignore_errors=True)
+
+        def write() -> None:
+            replace_folder(self.model_folder, save)
+            write_lines(self.folder / "metrics.jsonl", metrics)
+            write_json(self.folder / "stage.json", record)
+            shutil.rmtree(self.training_folder, ignore_errors=True)
+
+        self.workers.write(write)
         return self.read()
-
-
-def replace_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
-    """Write a folder under a temporary name, flush every file, then put it in place.
-
-    Args:
-        folder: replaced when it exists.
-        fill: writes the content into the folder it is given.
-    """
-    new = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    fill(new)
-    for path in new.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON atomically; numbers that are not finite become null."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(to_json(value), indent=1) + "\n")
-
-
-def to_json(value: Any) -> Any:
-    """Return plain JSON values: tuples become lists, NaN and infinities null, paths text."""
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [to_json(item) for item in value]
-    if hasattr(value, "tolist"):
-        return to_json(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
 
 
 def _describe(labels: LabelTable) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from inspect import signature
+from typing import Any
 
 import numpy as np
 
+from clipvg.curriculum.config import Search, SSAConfig
 from clipvg.curriculum.holdout import hold_out
-from clipvg.curriculum.protocols import Learner, ModelStore
+from clipvg.curriculum.protocols import Fit, Learner, ModelStore
 from clipvg.curriculum.run import Run, Stage
 from clipvg.curriculum.threshold import ThresholdSearch, find_threshold
 from clipvg.errors import InputError
@@ -20,43 +22,7 @@ from clipvg.reliability.matrix import COLUMN, ScoreMatrix
 from clipvg.reliability.measurer import Context, Measurer
 from clipvg.reliability.score import measure
 
-Search = Literal["separate", "together"]
 _ALL = "measurer"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SSAConfig:
-    """Options of SSA.
-
-    Args:
-        start: first threshold of the search.
-        step: distance of neighbouring thresholds.
-        low: lowest threshold allowed.
-        high: highest threshold allowed.
-        min_kept: least number of labels a subset may have.
-        strict: keep r > h, as the published filter does, instead of the paper's r >= h.
-        search: "separate" trains each candidate on its subset, as published; "together" trains
-            the candidates of a step over the union's batches with weights (`Learner.fit_many`).
-        warm_start: candidates start from the measurer's weights instead of fresh ones.
-        holdout: share of the images held out where no validation labels are given.
-        seed: of every training and of the held-out images.
-    """
-
-    start: float = 0.5
-    step: float = 0.1
-    low: float = 0.0
-    high: float = 1.0
-    min_kept: int = 1
-    strict: bool = False
-    search: Search = "separate"
-    warm_start: bool = False
-    holdout: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown search."""
-        if self.search not in get_args(Search):
-            raise InputError(f"search is {self.search!r}; choose 'separate' or 'together'.")
 
 
 @dataclass(frozen=True)
@@ -89,6 +55,8 @@ def ssa(
     store: ModelStore,
     as_measurer: Callable[[Any], Measurer],
     config: SSAConfig | None = None,
+    progress: bool = False,
+    notes: Mapping[str, Any] | None = None,
 ) -> SSAResult:
     """Train on all labels, measure reliability, find the threshold, keep the best model.
 
@@ -110,6 +78,8 @@ def ssa(
         store: keeps models in the run.
         as_measurer: makes a trained model a measurer.
         config: options.
+        progress: show a bar while labels are measured.
+        notes: plain values to add to the summary.
 
     Returns:
         The search, the scores and the summary; the winner's weights are in ``run.model_folder``.
@@ -117,7 +87,9 @@ def ssa(
     Raises:
         InputError: no threshold keeps enough labels, or there are no labels.
     """
-    return _SSA(learner, labels, validation, run, store, as_measurer, config or SSAConfig()).run()
+    job = _SSA(learner, labels, validation, run, store, as_measurer, config or SSAConfig())
+    job.progress, job.notes = progress, dict(notes or {})
+    return job.run()
 
 
 class _SSA:
@@ -144,6 +116,8 @@ class _SSA:
             raise InputError("there are no labels to train or to validate on; pass some.")
         self.labels, self.validation = labels, _blind(validation)
         self.stages: dict[float | None, dict[str, Any]] = {}
+        self.progress, self.notes = False, dict[str, Any]()
+        self.resumes = "out" in signature(learner.fit).parameters
 
     def run(self) -> SSAResult:
         everything = np.ones(len(self.labels), dtype=bool)
@@ -205,6 +179,7 @@ class _SSA:
         """Train what is not finished yet and return the stages of all subsets."""
         stages = [self._stage_of(keep, base, search) for keep in subsets]
         missing = [i for i, stage in enumerate(stages) if not stage.is_finished]
+        self.dir.workers.wait()  # all have looked before one writes
         if not missing:
             return stages
         init = None
@@ -217,33 +192,41 @@ class _SSA:
             fits = self.learner.fit_many(self.labels, keep, init=init, seed=seed)
             seconds = (time.monotonic() - started) / len(missing)
             for i, fit in zip(missing, fits, strict=True):
-                self._keep(stages[i], fit.model, subsets[i], seconds)
+                self._keep(stages[i], fit, subsets[i], seconds)
             return stages
         for i in missing:
             started = time.monotonic()
-            fit = self.learner.fit(self.labels.select(subsets[i]), init=init, seed=seed)
-            self._keep(stages[i], fit.model, subsets[i], time.monotonic() - started)
+            place: dict[str, Any] = {"out": stages[i].training_folder} if self.resumes else {}
+            fit = self.learner.fit(self.labels.select(subsets[i]), init=init, seed=seed, **place)
+            self._keep(stages[i], fit, subsets[i], time.monotonic() - started)
         return stages
 
-    def _keep(self, stage: Stage, model: Any, keep: np.ndarray, seconds: float) -> None:
+    def _keep(self, stage: Stage, fit: Fit, keep: np.ndarray, seconds: float) -> None:
         record = {
-            "score": self.learner.evaluate(model, self.validation),
+            "score": self.learner.evaluate(fit.model, self.validation),
             "kept": int(keep.sum()),
             "seconds": round(seconds, 3),
         }
-        stage.finish(record, lambda folder: self.store.save(model, folder))
+        stage.finish(
+            record,
+            lambda folder: self.store.save(fit.model, folder),
+            metrics=getattr(fit, "metrics", ()),
+        )
 
     def _measure(self, stage: Stage, name: str) -> ScoreMatrix:
         """Return the reliability of all training labels by a stage's model."""
         path = self.dir.scores_path(f"{stage.key}-{name}")
-        if not path.exists():
+        is_there = path.exists()
+        self.dir.workers.wait()  # all have looked before one writes
+        if not is_there:
             measurer = self.as_measurer(self.store.load(stage.model_folder))
-            context = Context()
+            context = Context(progress=self.progress)
             row = measure(measurer, self.labels, context)
             sources = tuple(dict.fromkeys(filter(None, self.labels.sources())))
-            ScoreMatrix(
+            scores = ScoreMatrix(
                 (name,), row[None], self.labels.sources(), (sources,), context.reasons
-            ).write(path)
+            )
+            self.dir.write(lambda: scores.write(path))
         return ScoreMatrix.read(path)
 
     def _note(
@@ -263,6 +246,7 @@ class _SSA:
         candidates = [self.stages[h] for h, _ in search.curve]
         return {
             "method": "ssa",
+            **self.notes,
             "labels": _facts(self.labels),
             "validation": {**_facts(self.validation), **self._validation_statement()},
             "options": asdict(self.config),

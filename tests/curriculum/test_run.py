@@ -12,7 +12,7 @@ import pytest
 from curriculum.toy import make_labels
 
 from clipvg.curriculum import Run
-from clipvg.curriculum.run import replace_folder
+from clipvg.curriculum.files import replace_folder
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 

@@ -138,7 +138,7 @@ def test_unreadable_images_are_unscored_with_the_reason(
 def test_a_prediction_that_is_not_finite_names_the_measurer(labels: LabelTable) -> None:
     broken = make_model()
     torch.nn.init.constant_(broken.reg_token.weight, float("nan"))
-    with pytest.raises(InputError, match="'bad' predicts boxes that are not finite .* row"):
+    with pytest.raises(InputError, match=r"'bad' predicts boxes that are not finite .* row"):
         score_labels(labels, {"good": make_model(), "bad": broken})
 
 

@@ -1,0 +1,45 @@
+"""Options of self-paced adapting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from clipvg.errors import InputError
+
+Search = Literal["separate", "together"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSAConfig:
+    """Options of SSA.
+
+    Args:
+        start: first threshold of the search.
+        step: distance of neighbouring thresholds.
+        low: lowest threshold allowed.
+        high: highest threshold allowed.
+        min_kept: least number of labels a subset may have.
+        strict: keep r > h, as the published filter does, instead of the paper's r >= h.
+        search: "separate" trains each candidate on its subset, as published; "together" trains
+            the candidates of a step over the union's batches with weights (`Learner.fit_many`).
+        warm_start: candidates start from the measurer's weights instead of fresh ones.
+        holdout: share of the images held out where no validation labels are given.
+        seed: of every training and of the held-out images.
+    """
+
+    start: float = 0.5
+    step: float = 0.1
+    low: float = 0.0
+    high: float = 1.0
+    min_kept: int = 1
+    strict: bool = False
+    search: Search = "separate"
+    warm_start: bool = False
+    holdout: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown search."""
+        if self.search not in get_args(Search):
+            raise InputError(f"search is {self.search!r}; choose 'separate' or 'together'.")
