@@ -24,7 +24,9 @@ class Learner(Protocol):
     """Trains a model on labels. Trainings with equal arguments give equal models.
 
     A learner whose ``fit`` also takes ``out``, a folder, gets one in the run for each training and
-    may keep checkpoints there, from which the same call goes on.
+    may keep checkpoints there, from which the same call goes on. One with a method
+    ``prepare(labels)`` is given all training labels before its first training in a process, so
+    that what it computes ahead does not depend on where a run was interrupted.
     """
 
     def fit(

@@ -116,6 +116,7 @@ class _SSA:
             raise InputError("there are no labels to train or to validate on; pass some.")
         self.labels, self.validation = labels, _blind(validation)
         self.stages: dict[float | None, dict[str, Any]] = {}
+        self.is_prepared = False
         self.progress, self.notes = False, dict[str, Any]()
         self.resumes = "out" in signature(learner.fit).parameters
 
@@ -182,6 +183,9 @@ class _SSA:
         self.dir.workers.wait()  # all have looked before one writes
         if not missing:
             return stages
+        if not self.is_prepared:
+            getattr(self.learner, "prepare", lambda labels: None)(self.labels)
+            self.is_prepared = True
         init = None
         if base is not None and self.config.warm_start:
             init = self.store.load(base.model_folder)
