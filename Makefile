@@ -23,9 +23,9 @@ bench: .venv/.installed
 	@set -e; for script in benchmarks/ops/*.py; do echo "$$script"; $(BIN)/python "$$script" $(ARGS); done
 
 lint: .venv/.installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 install: .venv/.installed
 
