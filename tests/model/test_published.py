@@ -1,0 +1,211 @@
+"""The authors' checkpoints: both ways, exactly, and never trusted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clipvg.errors import InputError
+from clipvg.model import GroundingModel, export_published, load
+
+Make = Callable[..., GroundingModel]
+State = dict[str, torch.Tensor]
+
+
+def read(path: Path) -> dict[str, Any]:
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, weights_only=True)
+
+
+def write(path: Path, change: Callable[[State], object], source: Path) -> Path:
+    checkpoint = read(source)
+    change(checkpoint["model"])
+    torch.save(checkpoint, path)
+    return path
+
+
+def equal(first: State, second: State) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+        assert first[name].dtype == second[name].dtype
+
+
+def aliases(state: State) -> dict[str, str]:
+    """Name -> first name with the same storage."""
+    seen: dict[int, str] = {}
+    return {name: seen.setdefault(t.data_ptr(), name) for name, t in sorted(state.items())}
+
+
+def test_architecture_comes_from_shapes(mini_file: Path) -> None:
+    """`args` names a ViT-B/16 and a width of 512, which this is not."""
+    model = load(mini_file)
+    backbone, config = model.backbone, model.config
+    assert (backbone.image_size, backbone.patch_size, backbone.width) == (96, 16, 64)
+    assert (config.width, config.layers, config.heads, config.feedforward) == (64, 6, 8, 128)
+    assert (config.preset, config.visual, config.prefix) == ("published", "levels", None)
+    assert model.preset.mean == (0.485, 0.456, 0.406)
+    assert config.published is not None
+    assert config.published["args"]["model"] == "ViT-B/16"
+
+
+def test_round_trip_is_exact(mini_file: Path, tmp_path: Path) -> None:
+    model = load(mini_file)
+    export_published(model, tmp_path / "again.pth")
+    first, second = read(mini_file), read(tmp_path / "again.pth")
+    assert len(second["model"]) == 473
+    equal(first["model"], second["model"])
+    assert aliases(first["model"]) == aliases(second["model"])
+    assert first["args"] == second["args"]
+    assert (first["epoch"], first["val_accu"]) == (second["epoch"], second["val_accu"])
+    equal(model.state_dict(), load(tmp_path / "again.pth").state_dict())
+
+
+def test_round_trip_through_our_folder_is_exact(mini_file: Path, tmp_path: Path) -> None:
+    load(mini_file).save_pretrained(tmp_path / "model")
+    export_published(load(tmp_path / "model"), tmp_path / "again.pth")
+    equal(read(mini_file)["model"], read(tmp_path / "again.pth")["model"])
+
+
+@pytest.mark.parametrize("with_aliases", [True, False])
+def test_half_precision_becomes_float32(
+    mini_file: Path, tmp_path: Path, with_aliases: bool
+) -> None:
+    """As a CUDA run writes it: layers of `clip` in float16, the rest in float32."""
+    checkpoint = read(mini_file)
+    state = checkpoint["model"]
+    kept = (".ln_", "token_embedding", "positional", "class_embedding", "logit_scale")
+    for name in [n for n in state if n.startswith("clip.") and not any(k in n for k in kept)]:
+        state[name] = state[name].half()
+        short = name.removeprefix("clip.")
+        image, text = "image_encoder_clip_vg." + short[7:], "text_encoder_clip_vg." + short
+        if with_aliases:
+            state[image if short.startswith("visual.") else text] = state[name]
+    assert sum(t.dtype == torch.float16 for t in state.values()) >= 123
+    torch.save(checkpoint, tmp_path / "half.pth")
+    equal(load(tmp_path / "half.pth").state_dict(), load(mini_file).state_dict())
+
+
+def test_a_bare_state_dict_and_a_data_parallel_one_load(mini_file: Path, tmp_path: Path) -> None:
+    state = read(mini_file)["model"]
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "bare.pth")
+    equal(load(tmp_path / "bare.pth").state_dict(), load(mini_file).state_dict())
+
+
+def test_prompt_variant_keeps_its_ids(mini_file: Path, tmp_path: Path) -> None:
+    ids = [49406.0, 3797.0, 4341.0, 851.0, 17436.0, 531.0]
+    path = tmp_path / "prompt.pth"
+    write(path, lambda s: s.update(language_prompt=torch.tensor(ids)), mini_file)
+    model = load(path)
+    assert model.config.prefix == "published"
+    export_published(model, tmp_path / "again.pth")
+    assert read(tmp_path / "again.pth")["model"]["language_prompt"].tolist() == ids
+    write(path, lambda s: s.update(language_prompt=torch.tensor([49406.9, 320.2])), mini_file)
+    assert load(path).config.prefix == [49406, 320]
+    assert load(path).tokenize(["dog"])[0][0, :4].tolist() == [49406, 320, 49406, 1929]
+
+
+def test_last_layer_variant(mini_file: Path, tmp_path: Path) -> None:
+    def change(state: State) -> None:
+        del state["ml_visu_proj.weight"], state["ml_visu_proj.bias"]
+        state["visu_proj.weight"] = torch.randn(64, 64)
+
+    model = load(write(tmp_path / "last.pth", change, mini_file))
+    assert model.config.visual == "last"
+    export_published(model, tmp_path / "again.pth")
+    equal(read(tmp_path / "last.pth")["model"], read(tmp_path / "again.pth")["model"])
+
+
+def test_an_own_model_goes_the_published_way(make_model: Make, tmp_path: Path) -> None:
+    model = make_model(preset="published")
+    export_published(model, tmp_path / "own.pth")
+    again = load(tmp_path / "own.pth")
+    state = again.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_default_preset_is_warned_about(make_model: Make, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="normalise pictures"):
+        export_published(make_model(), tmp_path / "own.pth")
+
+
+def test_what_the_reference_cannot_build_is_refused(
+    make_model: Make, clip_config: dict[str, Any], tmp_path: Path
+) -> None:
+    gelu = make_model(clip=clip_config | {"quick_gelu": False})
+    heads = make_model(
+        clip=clip_config | {"vision_cfg": clip_config["vision_cfg"] | {"head_width": 32}}
+    )
+    cases = {
+        "GELU": gelu,
+        "64 channels a head": heads,
+        "taps blocks": make_model(levels=[1, 2, 3]),
+        "prefix is learned": make_model(prefix="learned"),
+    }
+    for reason, model in cases.items():
+        with pytest.raises(InputError, match=reason):
+            export_published(model, tmp_path / "own.pth")
+    assert not list(tmp_path.iterdir())
+
+
+class Trap:
+    """Runs code when unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("trap",)
+
+
+def test_code_in_a_file_is_not_run(
+    mini_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": read(mini_file)["model"], "args": Trap()}, "trap.pth")
+    with pytest.raises(InputError, match="would run code"):
+        load("trap.pth")
+    assert not Path("trap").exists()
+
+
+def test_damaged_files_are_named_in_one_line(mini_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+
+    def broken(match: str) -> None:
+        with pytest.raises(InputError, match=match) as error:
+            load(path)
+        assert "x.pth" in str(error.value)
+        assert "\n" not in str(error.value)
+
+    path.write_bytes(b"")
+    broken("is empty")
+    path.write_bytes(b"not a checkpoint")
+    broken("not a torch file")
+    path.write_bytes(mini_file.read_bytes()[:200_000])
+    broken("is damaged")
+    path.write_bytes(b"\x80\x02garbage")
+    broken("damaged|run code")
+    torch.save([1, 2], path)
+    broken("holds a list")
+    torch.save({"model": 3}, path)
+    broken("'model' is a int")
+    torch.save({"model": {"weight": torch.zeros(1)}}, path)
+    broken("has no CLIP-VG model")
+    write(path, lambda s: s.pop("bbox_embed.layers.2.bias"), mini_file)
+    broken("1 tensors are missing, the first is 'bbox_embed.layers.2.bias'")
+    write(path, lambda s: s.pop("vl_transformer.encoder.layers.0.linear1.weight"), mini_file)
+    broken("linear1.weight' is missing")
+    write(path, lambda s: s.update({"text_proj.bias": torch.zeros(3)}), mini_file)
+    broken("size mismatch")
+    name = "image_encoder_clip_vg.proj"
+    write(path, lambda s: s.update({name: s[name] + 1}), mini_file)
+    broken("was altered")
+
+
+def test_unknown_tensors_are_warned_about(mini_file: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "more.pth", lambda s: s.update(extra=torch.zeros(1)), mini_file)
+    with pytest.warns(UserWarning, match="1 tensors are not part of the model"):
+        load(path)
