@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError, MissingExtraError, near_matches
 
@@ -19,9 +20,14 @@ def test_writes_and_makes_the_folder(tmp_path):
 def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
     target = tmp_path / "b.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="stop"), atomic_path(target) as temporary:
-        temporary.write_text("new")
-        raise RuntimeError("stop")
+
+    def write_half():
+        with atomic_path(target) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_half()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from clipvg.boxes import FORMATS, area, convert, iou
-from clipvg.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+
+from clipvg.boxes import FORMATS, area, convert, iou
+from clipvg.errors import InputError
 
 
 @pytest.mark.parametrize(

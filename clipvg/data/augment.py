@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -132,9 +132,8 @@ class TrainTransform:
             for i in torch.randperm(len(adjust), generator=draw).tolist():
                 image = adjust[i](image, _uniform(*JITTER_FACTORS, draw))
         if self.blur and _uniform(0, 1, draw) < BLUR_PROBABILITY:
-            radius = _uniform(*BLUR_RADII, draw)
-            kernel = 2 * max(1, round(3 * radius)) + 1
-            image = F.gaussian_blur(image, [kernel, kernel], [radius, radius])
+            # PIL's filter, as published; torchvision's cannot blur pictures of a few pixels.
+            image = image.filter(ImageFilter.GaussianBlur(_uniform(*BLUR_RADII, draw)))
         return image
 
     def _paste(

@@ -12,6 +12,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -193,7 +194,8 @@ class _PlainUnpickler(pickle.Unpickler):
         full = f"{module}.{name}"
         if full not in _NAMES:
             raise _Refused(f"the name {full!r}")
-        return _NAMES[full]
+        # A wrapper of its own, so that a file that sets attributes of it changes nothing here.
+        return partial(_NAMES[full])
 
     def persistent_load(self, pid: Any) -> Any:
         if (

@@ -2,9 +2,10 @@ import os
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
-from numpy.testing import assert_array_equal
 
 
 @pytest.fixture
@@ -19,7 +20,10 @@ def labels() -> LabelTable:
         weight=[0.1, np.nan, 2],
         truth=[[1, 2, 3, 4], [np.nan] * 4, [5, 6, 7, 8]],
         code=["007", "", "x"],
-        **{"reliability.m1": [0.1, np.nan, 1.0], "pth.attributes": ['[["r1", ["none"]]]', None, "1"]},
+        **{
+            "reliability.m1": [0.1, np.nan, 1.0],
+            "pth.attributes": ['[["r1", ["none"]]]', None, "1"],
+        },
     )
 
 
@@ -134,7 +138,7 @@ def test_missing_file_and_folder(tmp_path):
         read_labels(tmp_path)
     with pytest.raises(InputError, match="no label files"):
         read_labels([])
-    with pytest.raises(InputError, match="cannot write .txt; choose from .parquet"):
+    with pytest.raises(InputError, match=r"cannot write \.txt; choose from \.parquet"):
         LabelTable.from_columns(image=[], expression=[], box=[]).write(tmp_path / "a.txt")
 
 

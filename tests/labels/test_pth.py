@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 
@@ -121,7 +122,9 @@ def test_layout_from_the_name(tmp_path, name, layout):
     from clipvg.labels.pth import find_layout
 
     if layout is None:
-        with pytest.raises(InputError, match=r"choose --layout from unc, unc\+, gref, gref_umd, re"):
+        with pytest.raises(
+            InputError, match=r"choose --layout from unc, unc\+, gref, gref_umd, re"
+        ):
             find_layout(tmp_path / name)
     else:
         assert find_layout(tmp_path / name) is KNOWN[layout]

@@ -1,9 +1,10 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.testing import assert_array_equal
+
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from numpy.testing import assert_array_equal
 
 
 @pytest.fixture
@@ -152,7 +153,12 @@ def test_boxes_of_three_numbers_name_the_row():
 
 def test_values_of_the_wrong_kind_name_the_row():
     table = pa.table(
-        {"image": ["a"] * 2, "expression": ["x"] * 2, "box": [[0, 0, 1, 1]] * 2, "weight": ["1", "b"]}
+        {
+            "image": ["a"] * 2,
+            "expression": ["x"] * 2,
+            "box": [[0, 0, 1, 1]] * 2,
+            "weight": ["1", "b"],
+        }
     )
     with pytest.raises(InputError, match="row 1: column 'weight'"):
         LabelTable(table)

@@ -4,8 +4,10 @@ import os
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 import torch
+
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
 from clipvg.labels.unpickle import load_plain
@@ -46,6 +48,17 @@ def test_nothing_is_run(tmp_path, kind, form):
     assert not marker.exists()
 
 
+def test_files_cannot_change_the_reader(tmp_path):
+    """A BUILD instruction that sets an attribute of what a name stands for."""
+    path = tmp_path / "x.p"
+    path.write_bytes(b"cnumpy\nndarray\n(N(S'tolist'\nS'gone'\ndtb.")
+    with pytest.raises(InputError):
+        load_plain(path)
+    rows = [("a.jpg", "s", np.array([1, 2, 3, 4.0]), "dog", "t")]
+    torch.save(rows, tmp_path / "unc_val.pth")
+    assert read_labels(tmp_path / "unc_val.pth").boxes().tolist() == [[1, 2, 4, 6]]
+
+
 def test_checkpoint_with_a_namespace_is_refused(tmp_path):
     import argparse
 
@@ -70,7 +83,9 @@ def test_damaged_files_give_one_line(tmp_path, form):
 
 def test_noise_never_escapes_as_another_error(tmp_path, rng):
     path = tmp_path / "unc_val.pth"
-    torch.save([("a.jpg", "s", [1, 2, 3, 4], "dog", "t")], path, _use_new_zipfile_serialization=False)
+    torch.save(
+        [("a.jpg", "s", [1, 2, 3, 4], "dog", "t")], path, _use_new_zipfile_serialization=False
+    )
     whole = bytearray(path.read_bytes())
     for _ in range(200):
         noisy = bytearray(whole)
