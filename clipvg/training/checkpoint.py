@@ -89,7 +89,8 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path} cannot be read ({error}). Delete it to train anew.") from error
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{path} cannot be read ({why}). Delete it to train anew.") from error
     saved = state["identity"]
     other = [k for k in {**saved, **identity} if saved.get(k) != identity.get(k)]
     if other or state["format"] != _FORMAT:

@@ -1,5 +1,6 @@
 """The training loop and its state."""
 
+import inspect
 import math
 import shutil
 import time
@@ -262,10 +263,11 @@ class Trainer:
         inner = _Boxes(self.model)
         if self.world.size == 1:
             return inner
+        known = inspect.signature(DistributedDataParallel).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         # init_sync would send the frozen towers too; the trainable tensors are sent by __init__
-        return DistributedDataParallel(
-            inner, broadcast_buffers=False, init_sync=False, gradient_as_bucket_view=True
-        )
+        options: dict[str, Any] = {buffers: False, "init_sync": False}
+        return DistributedDataParallel(inner, gradient_as_bucket_view=True, **options)
 
     def _checkpoint(self) -> None:
         """Write the state, if there is a folder; on several processes all take part."""

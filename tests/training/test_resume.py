@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training import toy
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.model.zoo import load
+from clipvg.training import Fit, fit
+from clipvg.training import trainer as trainer_module
+
+
+def train(labels: LabelTable, out: Path | None, **options: Any) -> Fit:
+    validation, dropout = options.pop("validation", None), options.pop("dropout", 0.2)
+    config = dataclasses.replace(toy.QUICK, **options)
+    model = toy.make_model(dropout=dropout)
+    return fit(model, labels, config=config, validation=validation, out=out, progress=False)
+
+
+def assert_same(first: Fit, second: Fit) -> None:
+    assert toy.largest_difference(toy.state(first.model), toy.state(second.model)) == 0
+    assert first.metrics == second.metrics
+    assert first.best == second.best
+    np.testing.assert_array_equal(first.history, second.history)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Any) -> None:
+    """Call `how` before the given step, once."""
+    original = trainer_module.Trainer._update
+
+    def update(self: Any, loaded: Any) -> None:
+        if self.step == step:
+            monkeypatch.setattr(trainer_module.Trainer, "_update", original)
+            how()
+        original(self, loaded)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_update", update)
+
+
+@pytest.mark.parametrize("options", [{}, {"augment": True}, {"accumulate": 2, "batch_size": 4}])
+def test_interrupted_and_resumed_is_undisturbed(
+    labels: LabelTable,
+    validation: LabelTable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+) -> None:
+    options = {**options, "validation": validation}
+    undisturbed = train(labels, tmp_path / "whole", **options)
+    interrupt_at(monkeypatch, 4, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(labels, tmp_path / "cut", **options)
+    saved = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 5  # the step under way was finished
+    resumed = train(labels, tmp_path / "cut", **options)
+    assert_same(undisturbed, resumed)
+    texts = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
+    assert texts[0] == texts[1]
+
+
+def test_signals_are_handled_as_before_afterwards(labels: LabelTable) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(labels, None)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_crash_inside_an_epoch_repeats_from_the_last_checkpoint(
+    labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = train(labels, tmp_path / "whole", checkpoint_steps=2)
+
+    def crash() -> None:
+        raise MemoryError
+
+    interrupt_at(monkeypatch, 5, crash)
+    with pytest.raises(MemoryError):
+        train(labels, tmp_path / "cut", checkpoint_steps=2)
+    assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"] == 4
+    assert_same(undisturbed, train(labels, tmp_path / "cut", checkpoint_steps=2))
+
+
+def test_a_killed_process_resumes(
+    labels: LabelTable, validation: LabelTable, pictures: Path, tmp_path: Path
+) -> None:
+    """SIGKILL at two arbitrary instants, then to the end."""
+    options = {"epochs": 30, "checkpoint_steps": 2}
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    settings = {"images": str(pictures), "out": str(cut), "config": options}
+    for lines in (2, 9):
+        kill_after(settings, cut / "metrics.jsonl", lines=lines)
+    undisturbed = train(labels, whole, validation=validation, **options)
+    assert_same(undisturbed, train(labels, cut, validation=validation, **options))
+    written = [json.loads(line) for line in (cut / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in written] == list(range(1, 31))
+    assert written == undisturbed.metrics
+
+
+def kill_after(settings: dict[str, Any], metrics: Path, *, lines: int) -> None:
+    """Start a training and kill it once its metrics have that many lines."""
+    process = subprocess.Popen(
+        [sys.executable, toy.__file__, json.dumps(settings)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not metrics.exists() or len(metrics.read_text().splitlines()) < lines:
+            assert process.poll() is None, "the training ended before it was killed"
+            assert time.monotonic() < deadline, "no progress"
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_finished_training_is_read_not_repeated(
+    labels: LabelTable, validation: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(labels, tmp_path, validation=validation)
+    interrupt_at(monkeypatch, 0, lambda: pytest.fail("it trained again"))
+    assert_same(first, train(labels, tmp_path, validation=validation))
+
+
+def test_the_folder_holds_the_model(labels: LabelTable, tmp_path: Path) -> None:
+    result = train(labels, tmp_path)
+    loaded = load(tmp_path / "model")
+    assert toy.largest_difference(toy.state(result.model), toy.state(loaded)) == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint.pt", "features", "history.npy", "metrics.jsonl", "model"}
+
+
+def test_another_training_is_not_continued(labels: LabelTable, tmp_path: Path) -> None:
+    train(labels, tmp_path)
+    with pytest.raises(InputError, match=r"lr was 0\.001, is 0\.5"):
+        train(labels, tmp_path, lr=0.5)
+    with pytest.raises(InputError, match="labels was"):
+        train(labels.select(np.arange(20)), tmp_path)
+
+
+def test_how_the_batch_is_split_may_change(labels: LabelTable, tmp_path: Path) -> None:
+    train(labels, tmp_path, num_workers=0)
+    train(labels, tmp_path, batch_size=4, accumulate=2, num_workers=1)
+
+
+def test_a_damaged_checkpoint_is_one_line(labels: LabelTable, tmp_path: Path) -> None:
+    train(labels, tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        train(labels, tmp_path)
+    assert "\n" not in str(caught.value)

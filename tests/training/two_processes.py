@@ -1,0 +1,48 @@
+"""Run by torchrun from test_distributed.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import toy
+
+from clipvg.training import evaluate, fit
+
+
+def main(settings: dict[str, str]) -> None:
+    torch.set_num_threads(1)
+    images = Path(settings["images"])
+    labels = toy.make_labels(images)
+    validation = toy.make_labels(images, seed=1, prefix="v")
+    model = toy.make_model(seed=int(torch.distributed.is_initialized()))
+    half = dataclasses.replace(toy.QUICK, batch_size=toy.QUICK.batch_size // 2)
+    out = Path(settings["out"]) / "run"
+    result = fit(model, labels, config=half, validation=validation, out=out, progress=False)
+    measured = evaluate(toy.make_model(), validation.select(np.arange(23))).to_dict()
+    uneven = dataclasses.replace(half, batch_size=23, augment=True, drop_last=False, epochs=2)
+    augmented = fit(toy.make_model(), labels.select(np.arange(23)), config=uneven, progress=False)
+    flat = torch.cat([p.flatten() for p in toy.state(result.model).values()])
+    other = flat.clone()
+    dist.broadcast(other, 0)
+    equal = torch.tensor(float(torch.equal(flat, other)))
+    dist.all_reduce(equal, dist.ReduceOp.MIN)
+    if dist.get_rank() == 0:
+        content = {
+            "last": toy.state(result.model),
+            "metrics": result.metrics,
+            "history": torch.from_numpy(np.array(result.history, dtype=np.float32)),
+            "equal": bool(equal),
+            "evaluation": {k: measured[k] for k in ("count", "acc_0.5", "mean_iou")},
+            "augmented": augmented.metrics[-1]["loss"],
+        }
+        torch.save(content, Path(settings["out"]) / "result.pt")
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
