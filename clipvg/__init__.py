@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipvg.api import adapt, evaluate, load, read_labels, score, train
+    from clipvg.api import adapt, evaluate, load, score, train
     from clipvg.curriculum import find_threshold
-    from clipvg.labels import LabelTable
+    from clipvg.labels import LabelTable, read_labels
     from clipvg.model import GroundingModel, create_model
     from clipvg.reliability import ScoreMatrix
 
@@ -26,7 +26,7 @@ _MODULE_OF = {
     "evaluate": "clipvg.api",
     "find_threshold": "clipvg.curriculum",
     "load": "clipvg.api",
-    "read_labels": "clipvg.api",
+    "read_labels": "clipvg.labels",
     "score": "clipvg.api",
     "train": "clipvg.api",
 }
