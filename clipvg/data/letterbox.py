@@ -45,12 +45,12 @@ class Letterbox:
         return round((self.size - width) / 2 - 0.1), round((self.size - height) / 2 - 0.1)
 
     def to_square(self, boxes: Any) -> np.ndarray:
-        """Xyxy picture pixels (..., 4) -> cxcywh float32 normalised to the square; never clipped."""
+        """Picture pixels, xyxy (..., 4) -> cxcywh float32 in sides of the square; not clipped."""
         corners = np.asarray(boxes, dtype=np.float64) * self.scale + np.tile(self.offset, 2)
         return (convert(corners, "xyxy", "cxcywh") / self.size).astype(np.float32)
 
     def to_image(self, boxes: Any) -> np.ndarray:
-        """Cxcywh normalised to the square (..., 4) -> xyxy float32 picture pixels, clipped."""
+        """Sides of the square, cxcywh (..., 4) -> xyxy float32 picture pixels, clipped."""
         corners = convert(np.asarray(boxes, dtype=np.float64), "cxcywh", "xyxy") * self.size
         corners = (corners - np.tile(self.offset, 2)) / self.scale
         return np.clip(corners, 0, np.tile([self.width, self.height], 2)).astype(np.float32)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
 from clipvg.labels.annotations import read_json, read_refer
+from clipvg.labels.flickr import is_flickr, read_flickr
 from clipvg.labels.pth import read_pth
 from clipvg.labels.schema import WORD, normalise
 from clipvg.labels.table import LabelTable
@@ -35,7 +36,8 @@ def read_labels(
 
     Args:
         path: .parquet, .jsonl, .csv, .tsv, the published .pth, REFER's refs(*).p (beside its
-            instances.json), or COCO-style .json.
+            instances.json), COCO-style .json, or the folder of Flickr30k Entities (or a .txt
+            list of picture ids in it).
         images: folder that image names are relative to.
         layout: layout of .pth files: unc, unc+, gref, gref_umd, referit or flickr; None takes the
             prefix of each file's name.
@@ -69,16 +71,17 @@ def read_labels(
 def _read_one(
     path: Path, images: str | Path | None, layout: str | None, on_error: OnError
 ) -> LabelTable:
-    if path.is_dir():
-        raise InputError(f"{path}: a folder; name the label file in it")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file")
-    reader = _READERS.get(path.suffix.lower())
+    if path.is_dir() and not is_flickr(path):
+        raise InputError(f"{path}: a folder; name the label file in it")
+    reader = _READERS.get("" if path.is_dir() else path.suffix.lower())
     if reader is None:
         raise InputError(
-            f"{path}: unknown kind of label file {path.suffix!r}; choose from {', '.join(_READERS)}"
+            f"{path}: unknown kind of label file {path.suffix!r}; "
+            f"choose from {', '.join(filter(None, _READERS))}"
         )
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     labels = LabelTable(normalise(reader(path, layout), where=str(path)), images)
     return _refuse(labels, path, on_error)
@@ -132,4 +135,6 @@ _READERS: dict[str, Callable[[Path, str | None], pa.Table]] = {
     ".pth": read_pth,
     ".json": lambda path, layout: read_json(path),
     ".p": lambda path, layout: read_refer(path),
+    ".txt": lambda path, layout: read_flickr(path),
+    "": lambda path, layout: read_flickr(path),  # its folder
 }

@@ -101,3 +101,52 @@ def test_other_json_is_refused(tmp_path, content, expected):
         read_labels(write(tmp_path / "a.json", content))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+SENTENCES = (
+    "[/EN#1/people A girl] with [/EN#2/bodyparts/other brown hair] by [/EN#3/scene a lake] .\n"
+    "[/EN#1/people The child] smiles at [/EN#0/notvisual it] .\n"
+)
+ANNOTATION = """<annotation><filename>12.jpg</filename>
+<size><width>500</width><height>375</height><depth>3</depth></size>
+<object><name>1</name><bndbox><xmin>10</xmin><ymin>20</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>
+<object><name>1</name><name>2</name>
+<bndbox><xmin>25</xmin><ymin>5</ymin><xmax>60</xmax><ymax>30</ymax></bndbox></object>
+<object><name>3</name><scene>1</scene><nobndbox>1</nobndbox></object>
+</annotation>"""
+
+
+@pytest.fixture
+def flickr(tmp_path):
+    for folder, name, text in (
+        ("Sentences", "12.txt", SENTENCES),
+        ("Annotations", "12.xml", ANNOTATION),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(text)
+    (tmp_path / "test.txt").write_text("12\n")
+    return tmp_path
+
+
+def test_flickr30k_entities(flickr):
+    for path in (flickr, flickr / "test.txt"):
+        labels = read_labels(path)
+        assert labels.expressions == ["A girl", "brown hair", "The child"]
+        assert labels.image_names == ["12.jpg"] * 3
+        # the girl's two boxes become the box around them
+        assert labels.boxes().tolist() == [[10, 5, 60, 40], [25, 5, 60, 30], [10, 5, 60, 40]]
+        assert labels.sizes()[0].tolist() == [500, 375]
+        assert labels.table.column("flickr.type").to_pylist()[1] == "bodyparts/other"
+
+
+def test_flickr30k_faults(flickr):
+    (flickr / "test.txt").write_text("12\n13\n")
+    with pytest.raises(InputError, match=r"13\.txt: no such file"):
+        read_labels(flickr / "test.txt")
+    (flickr / "Annotations" / "12.xml").write_text("<annotation>")
+    with pytest.raises(InputError, match=r"12\.xml: not an annotation of Flickr30k"):
+        read_labels(flickr)
+    (flickr / "other").mkdir()
+    (flickr / "other" / "a.txt").write_text("12")
+    with pytest.raises(InputError, match="no folders Sentences and Annotations"):
+        read_labels(flickr / "other" / "a.txt")

@@ -1,0 +1,102 @@
+"""Flickr30k Entities: phrases of sentences and the boxes of their chains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pyarrow as pa
+
+from clipvg.errors import InputError
+from clipvg.labels.schema import parse_boxes
+
+FOLDERS = ("Sentences", "Annotations")
+_PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s/\]]+)*) ([^\]]*)\]")
+
+
+def is_flickr(folder: str | Path) -> bool:
+    """Whether a folder holds Sentences and Annotations."""
+    return all((Path(folder) / name).is_dir() for name in FOLDERS)
+
+
+def read_flickr(path: str | Path) -> pa.Table:
+    """Flickr30k Entities as labels: one row a phrase that has a box.
+
+    A phrase with several boxes gets the box around them, as usual for this data set; phrases
+    without a box (scenes, things not visible) are left out. The chain's id, its types and the
+    number of the sentence travel as ``flickr.entity``, ``flickr.type`` and ``flickr.sentence``.
+
+    Args:
+        path: the folder that holds Sentences and Annotations, or a list of picture ids (a .txt
+            file, one an id) in that folder.
+
+    Raises:
+        InputError: a file is missing or is not of this kind.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    if not is_flickr(folder):
+        raise InputError(f"{folder}: no folders Sentences and Annotations of Flickr30k Entities")
+    if path.is_dir():
+        ids = sorted(file.stem for file in (folder / "Sentences").glob("*.txt"))
+    else:
+        ids = path.read_text(encoding="utf-8").split()
+    rows = [row for name in ids for row in _picture(folder, name)]
+    if not rows:
+        raise InputError(f"{path}: no phrase with a box in {len(ids)} pictures")
+    columns: dict[str, Any] = {
+        name: pa.array([row[name] for row in rows]) for name in rows[0] if name != "box"
+    }
+    columns["box"] = parse_boxes([row["box"] for row in rows], where=str(path))
+    columns["source"] = pa.array(["human"] * len(rows))
+    return pa.table(columns)
+
+
+def _picture(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+    sentences, annotation = (
+        folder / "Sentences" / f"{name}.txt",
+        folder / "Annotations" / f"{name}.xml",
+    )
+    for file in (sentences, annotation):
+        if not file.is_file():
+            raise InputError(f"{file}: no such file")
+    boxes, width, height = _boxes(annotation)
+    for number, sentence in enumerate(sentences.read_text(encoding="utf-8").splitlines()):
+        for entity, types, phrase in _PHRASE.findall(sentence):
+            if entity in boxes and phrase.strip():
+                yield {
+                    "image": f"{name}.jpg",
+                    "expression": phrase.strip(),
+                    "box": boxes[entity],
+                    "width": width,
+                    "height": height,
+                    "flickr.entity": entity,
+                    "flickr.type": types.lstrip("/"),
+                    "flickr.sentence": number,
+                }
+
+
+def _boxes(file: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
+    """The box around all boxes of each chain, and the picture's size."""
+    try:
+        root = ElementTree.parse(file).getroot()
+        boxes: dict[str, list[float]] = {}
+        for thing in root.iter("object"):
+            corners = thing.find("bndbox")
+            if corners is None:
+                continue
+            box = [float(corners.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")]
+            for name in thing.findall("name"):
+                entity = (name.text or "").strip()
+                boxes[entity] = _around(boxes.get(entity, box), box)
+        width, height = root.findtext("size/width"), root.findtext("size/height")
+        return boxes, int(width) if width else None, int(height) if height else None
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InputError(f"{file}: not an annotation of Flickr30k Entities ({error})") from None
+
+
+def _around(a: list[float], b: list[float]) -> list[float]:
+    return [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
