@@ -58,7 +58,8 @@ def _run(name: str, words: Sequence[str]) -> int:
             with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
                 args = command.parse(words)
             result = command.run(args)
-        command.show(result, as_json=args.json)
+        if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+            command.show(result, as_json=args.json)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
     except KeyboardInterrupt:

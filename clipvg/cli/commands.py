@@ -56,6 +56,7 @@ class Command:
         )
         self.configure(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.shorten_usage()
         return parser.parse_words(words)
 
     def show(self, result: Mapping[str, Any], *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from clipvg.cli.commands import Command, Result
-from clipvg.cli.options import add_checkpoint, add_device, add_labels, add_quiet, read_table
+from clipvg.cli.options import add_checkpoint, add_device, add_labels, read_table
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
@@ -21,17 +21,22 @@ def _configure(parser: CommandParser) -> None:
         help="compare with the labels' boxes, or with their recorded truth",
     )  # fmt: skip
     add_device(parser, batch_size=64)
-    add_quiet(parser)
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures")
 
 
 def _run(args: Namespace) -> Result:
-    from clipvg.api import evaluate, load
     from clipvg.cli.devices import move
+    from clipvg.model import load
+    from clipvg.training import evaluate
 
     labels = read_table(args)
     model = move(load(args.checkpoint), args.device)
     evaluation = evaluate(
-        model, labels, against=args.against, batch_size=args.batch_size, progress=not args.quiet
+        model,
+        labels,
+        against=args.against,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
     )
     return {"checkpoint": args.checkpoint, **evaluation.to_dict()}
 

@@ -37,6 +37,17 @@ class CommandParser(ArgumentParser):
             kwargs["epilog"] = f"example:\n  {example}"
         super().__init__(*args, exit_on_error=False, allow_abbrev=False, **kwargs)
 
+    def shorten_usage(self) -> None:
+        """Lets the usage line show only what every call needs."""
+        words = []
+        for action in self._actions:
+            name = str(action.metavar)
+            if action.option_strings:
+                words += [f"{action.option_strings[0]} {name}"] if action.required else []
+            else:
+                words.append({"+": f"{name} …", "?": f"[{name}]"}.get(str(action.nargs), name))
+        self.usage = " ".join(["%(prog)s", *words, "[options]"])
+
     def parse_words(self, words: Sequence[str]) -> Namespace:
         """Parses the words of a command line; the result also holds them as `command_line`."""
         plain = [_with_underscores(word) for word in words]

@@ -28,10 +28,10 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Result:
-    from clipvg.api import load
     from clipvg.boxes import convert
     from clipvg.cli.devices import move
     from clipvg.data.image import read_image
+    from clipvg.model import load
 
     picture_path = _picture_path(args.out) if args.out else None
     model = move(load(args.checkpoint), args.device)
@@ -42,11 +42,10 @@ def _run(args: Namespace) -> Result:
         "width": image.width,
         "height": image.height,
         "box_format": args.box_format,
-        "predictions": [
-            {"expression": expression, "box": [round(float(value), 3) for value in box]}
-            for expression, box in zip(
-                args.expression, convert(boxes, "xyxy", args.box_format), strict=True
-            )
+        "expressions": args.expression,
+        "boxes": [
+            [round(float(value), 3) for value in box]
+            for box in convert(boxes, "xyxy", args.box_format)
         ],
     }
     if picture_path is not None:
@@ -66,8 +65,8 @@ def _picture_path(name: str) -> Path:
 def _describe(result: Mapping[str, Any]) -> str:
     columns = {"xyxy": "x1 y1 x2 y2", "xywh": "x y w h", "cxcywh": "cx cy w h"}
     rows = [
-        (found["expression"], *(f"{value:.1f}" for value in found["box"]))
-        for found in result["predictions"]
+        (expression, *(f"{value:.1f}" for value in box))
+        for expression, box in zip(result["expressions"], result["boxes"], strict=True)
     ]
     text = table(("expression", *columns[result["box_format"]].split()), rows)
     return text + (f"\npicture: {result['picture']}" if "picture" in result else "")

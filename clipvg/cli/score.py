@@ -36,15 +36,15 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Result:
-    from clipvg.api import score
     from clipvg.cli.devices import load_measurers
+    from clipvg.reliability import score_labels
     from clipvg.report.canvas import check_figure_path
 
     out = _table_path(args.out)
     plot = check_figure_path(args.plot) if args.plot else None
     measurers = load_measurers(args.measurer, args.device)
     labels = read_table(args)
-    scores = score(
+    scores = score_labels(
         labels,
         measurers,
         on_error=args.unreadable,

@@ -70,7 +70,7 @@ def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320
     font = ImageFont.load_default(max(13, round(max(picture.size) / 45)))
     canvas = _canvas(picture, font)
     draw = ImageDraw.Draw(canvas)
-    stroke = max(3, round(max(picture.size) / 200))
+    stroke = max(4, round(max(picture.size) / 200))
     visible = [mark for mark in marks if np.isfinite(np.asarray(mark.box, dtype=float)).all()]
     for mark in visible:
         _outline(draw, mark, factor, stroke)

@@ -125,7 +125,7 @@ def _demo(folder: Path, summary: Mapping[str, Any]) -> Report:
 def _curriculum(folder: Path, summary: Mapping[str, Any]) -> Report:
     threshold, before, after = summary["threshold"], summary["no_curriculum"], summary["score"]
     held_out = summary["validation"].get("kind") == "held out"
-    metric = "agreement with held-out pseudo-labels" if held_out else "Acc@0.5, validation labels"
+    metric = "agreement, held-out labels" if held_out else "Acc@0.5, validation labels"
     labels, reliability = _scored_labels(folder, summary)
     correct = None if labels is None else correct_labels(labels)
     figures = []

@@ -65,13 +65,9 @@ def correct_labels(labels: LabelTable) -> np.ndarray | None:
 
     A label whose expression has no referent (its truth is null) is wrong.
     """
-    if not labels.has_truth:
-        return None
-    truth = labels.truth()
-    known = np.isfinite(truth).all(axis=1)
-    correct = np.zeros(len(labels), dtype=bool)
-    correct[known] = iou(labels.boxes()[known], truth[known]) >= CORRECT_IOU
-    return correct
+    from clipvg.data.scenes import is_correct
+
+    return is_correct(labels) if labels.has_truth else None
 
 
 def histogram_section(

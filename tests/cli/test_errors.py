@@ -1,0 +1,126 @@
+"""Bad input gives exit code 2 and one clear line; nothing reaches standard output."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import clipvg.cli as cli
+from clipvg.cli.failure import explain
+from clipvg.errors import InputError, MissingExtraError
+
+
+def test_unknown_words(clipvg):
+    assert "did you mean predict?" in clipvg("predct").error
+    assert "expected one of demo, train" in clipvg("xyz").error
+    assert "before the command" in clipvg("--json", "info").error
+
+
+def test_unknown_option_names_the_near_one(clipvg):
+    line = clipvg("predict", "a.png", "dog", "--checkpont", "x").error
+    assert "unknown option --checkpont (did you mean --checkpoint?)" in line
+    line = clipvg("evaluate", "l", "--images", "d", "--checkpoint", "c", "--batch-sise=3").error
+    assert "did you mean --batch_size?" in line
+
+
+def test_missing_required(clipvg):
+    assert "missing EXPRESSION, --checkpoint" in clipvg("predict", "a.png").error
+    assert "missing --images, --checkpoint" in clipvg("evaluate", "labels.parquet").error
+
+
+def test_values_of_the_wrong_kind(clipvg):
+    words = ("evaluate", "l", "--images", "d", "--checkpoint", "c")
+    assert "--batch_size: expected int, got many" in clipvg(*words, "--batch-size", "many").error
+    line = clipvg(*words, "--against", "trth").error
+    assert "--against: expected one of 'box', 'truth', got trth" in line
+
+
+def test_wrong_paths(clipvg, checkpoint, pictures, labels):
+    assert "none.png" in clipvg("predict", "none.png", "x", "--checkpoint", checkpoint).error
+    picture = pictures / "0.png"
+    assert "nowhere" in clipvg("predict", picture, "x", "--checkpoint", "nowhere").error
+    words = ("evaluate", "--images", pictures, "--checkpoint", checkpoint)
+    assert "gone.parquet" in clipvg(*words, "gone.parquet").error
+    assert "0.png" in clipvg("evaluate", labels, "--images", "gone", *words[3:]).error
+    assert "empty" in clipvg("report", pictures / "empty").error
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_file_that_is_no_picture(clipvg, checkpoint, tmp_path, content):
+    path = tmp_path / "broken.png"
+    path.write_bytes(content)
+    assert str(path) in clipvg("predict", path, "x", "--checkpoint", checkpoint).error
+
+
+def test_files_that_are_no_checkpoint(clipvg, tmp_path, pictures):
+    (tmp_path / "a.pth").write_bytes(b"nothing of the kind")
+    assert "a.pth" in clipvg("info", tmp_path / "a.pth").error
+    assert str(pictures) in clipvg("info", pictures).error
+
+
+def test_endings_are_refused_before_any_work(clipvg):
+    line = clipvg("predict", "a.png", "x", "--checkpoint", "c", "--out", "boxes.doc").error
+    assert "boxes.doc" in line
+    words = ("score", "l", "--images", "d", "--measurer", "a=x")
+    assert "scores.xls" in clipvg(*words, "--out", "scores.xls").error
+    assert "h.doc" in clipvg(*words, "--out", "s.parquet", "--plot", "h.doc").error
+    assert ".pth" in clipvg("export", "c", "--out", "model.bin").error
+
+
+def test_two_measurers_of_one_name(clipvg, labels, pictures, tmp_path):
+    line = clipvg(
+        "score", labels, "--images", pictures, "--out", tmp_path / "s.parquet",
+        "--measurer", "a=x", "--measurer", "a=y",
+    ).error  # fmt: skip
+    assert "two measurers are called 'a'" in line
+
+
+def test_an_unknown_device_and_an_unknown_export_format(clipvg, checkpoint, pictures):
+    line = clipvg("predict", pictures / "0.png", "x", "--checkpoint", checkpoint, "--device", "cqu")
+    assert "choose from cpu" in line.error
+    assert "got onnx" in clipvg("export", checkpoint, "--format", "onnx", "--out", "x").error
+
+
+def test_internal_failures_are_told_apart(clipvg, monkeypatch, capfd):
+    def fail(*_):
+        raise RuntimeError("first line\n  second line")
+
+    monkeypatch.setattr(cli, "load_command", fail)
+    outcome = clipvg("info")
+    assert outcome.code == 1
+    assert outcome.err == (
+        "clipvg info: error: RuntimeError: first line second line "
+        "(set CLIPVG_DEBUG=1 for the traceback)\n"
+    )
+    monkeypatch.setenv("CLIPVG_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        cli.main(["info"])
+
+
+def test_ctrl_c_says_what_is_kept(clipvg, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "clipvg.demo", SimpleNamespace(run_demo=interrupt))
+    outcome = clipvg("demo", "--out", "somewhere")
+    assert outcome.code == 130
+    assert outcome.out == ""
+    assert len(outcome.err.splitlines()) == 1
+    assert "run the same command again" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("a  b"), "a b"),
+        (MissingExtraError("install it"), "install it"),
+        (FileNotFoundError(2, "No such file or directory", "x.png"), "x.png: No such file"),
+        (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied"),
+        (OSError("disk trouble"), "disk trouble"),
+    ],
+)
+def test_errors_of_the_input_are_explained_in_one_line(error, message):
+    text, is_input = explain(error)
+    assert is_input
+    assert text.startswith(message)
+    assert "\n" not in text

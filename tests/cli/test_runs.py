@@ -1,0 +1,145 @@
+"""Training and adapting from the shell, their YAML files, and the report of a run."""
+
+import json
+
+import pytest
+import yaml
+
+from clipvg.cli.parser import list_recipes
+
+MODEL = {"backbone": "clipvg-tiny", "pretrained": None, "width": 16, "layers": 1, "heads": 2}
+QUICK = MODEL | {"feedforward": 16, "epochs": 2, "batch_size": 4, "augment": False}
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "quick.yaml"
+    path.write_text(yaml.safe_dump(QUICK))
+    return path
+
+
+@pytest.fixture
+def words(labels, pictures, recipe, tmp_path):
+    """What train and adapt are called with."""
+    return [
+        labels, "--images", pictures, "--validation", labels, "--config", recipe,
+        "--out", tmp_path / "run", "--quiet",
+    ]  # fmt: skip
+
+
+def test_train_writes_a_model_that_every_checkpoint_option_takes(
+    clipvg, words, labels, pictures, tmp_path
+):
+    outcome = clipvg("train", *words, "--json")
+    assert outcome.code == 0, outcome.err
+    result = outcome.json
+    assert result["model"] == str(tmp_path / "run" / "model")
+    assert result["command"].startswith("clipvg train ")
+    assert result["parameters"]["trainable"] > 0
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
+    again = ("evaluate", labels, "--images", pictures, "--checkpoint", result["model"], "--json")
+    assert clipvg(*again).json["count"] == 16
+
+
+def test_the_command_line_wins_over_yaml_and_both_over_defaults(clipvg, words, tmp_path):
+    assert clipvg("train", *words, "--epochs", 1, "--weight-decay=0.5").code == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]
+    assert config["training"]["epochs"] == 1
+    assert config["training"]["weight_decay"] == 0.5
+    assert config["training"]["batch_size"] == QUICK["batch_size"]
+    assert config["training"]["schedule"] == "cosine"
+
+
+def test_a_run_is_not_continued_with_other_options(clipvg, words):
+    assert clipvg("train", *words).code == 0
+    assert "epochs is 2 there, 3 now" in clipvg("train", *words, "--epochs", 3).error
+
+
+def test_adapt_selects_and_draws_its_report(clipvg, words, tmp_path):
+    outcome = clipvg("adapt", *words, "--start", 0.1, "--json")
+    assert outcome.code == 0, outcome.err
+    result = outcome.json
+    assert result["method"] == "ssa"
+    assert result["options"]["start"] == 0.1
+    assert len(result["stages"]) >= 3
+    page = tmp_path / "run" / "report.html"
+    first = page.read_text()
+    assert "Models that were trained" in first
+    assert "red thing" in first
+    assert "&lt;b&gt;" in first
+    assert "<b>" not in first
+    assert first.count("<img") > 2 + 4  # two figures, and pictures with boxes
+    page.unlink()
+    assert clipvg("report", tmp_path / "run").code == 0
+    assert page.read_text() == first
+
+
+def test_adapt_prints_a_table_and_a_finished_run_is_read_again(clipvg, words):
+    first = clipvg("adapt", *words, "--start", 0.1)
+    assert "all labels" in first.out
+    assert "(chosen)" in first.out
+    assert clipvg("adapt", *words, "--start", 0.1).out == first.out
+
+
+def test_print_config_shows_the_resolved_values(clipvg, words):
+    outcome = clipvg("train", *words, "--print_config")
+    assert outcome.code == 0
+    assert yaml.safe_load(outcome.out)["width"] == 16
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epochz: 3\nbatch-size: 4", "unknown keys 'epochz' (did you mean epochs?), 'batch-size'"),
+        ("epochs: [3", "not YAML"),
+        ("- epochs", "expected lines of the form"),
+        ("epochs: many", "--epochs: expected int, got many"),
+        ("epochs: 0", "epochs is 0, expected at least 1"),
+        ("amp: int8", "--amp: expected one of 'none', 'bf16', 'fp16', got int8"),
+        ("heads: 3", "width=16 is not divisible by heads=3"),
+    ],
+)
+def test_bad_yaml(clipvg, words, recipe, content, message):
+    if "heads" in content:
+        content = yaml.safe_dump(QUICK | {"heads": 3})
+    recipe.write_text(content)
+    line = clipvg("train", *words).error
+    assert message in line
+    if message.startswith(("unknown", "not YAML")):
+        assert str(recipe) in line
+
+
+def test_a_missing_recipe_lists_those_of_the_package(clipvg, labels, pictures, tmp_path):
+    words = (labels, "--images", pictures, "--out", tmp_path / "run")
+    line = clipvg("train", *words, "--config", "unsuperwised").error
+    assert "supervised, unsupervised" in line
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_recipes_open_with_their_command_and_fit_a_screen(clipvg, name, repository):
+    from clipvg.cli.commands import load_command
+
+    text = (repository / "clipvg" / "configs" / f"{name}.yaml").read_text()
+    assert f"--config {name}" in text
+    assert "Acc@0.5" in text
+    assert len(text.splitlines()) <= 40
+    command = "train" if "clipvg train" in text else "adapt"
+    args = load_command(command).parse(["l", "--images", "d", "--out", "o", "--config", name])
+    for key, value in yaml.safe_load(text).items():
+        assert getattr(args, key) == value
+
+
+def test_published_recipes_match_the_published_flags(clipvg):
+    from clipvg.cli.commands import load_command
+
+    for command, name, batch in (("adapt", "unsupervised", 384), ("train", "supervised", 320)):
+        args = load_command(command).parse(["l", "--images", "d", "--out", "o", "--config", name])
+        assert args.batch_size * args.accumulate == batch
+        assert (args.epochs, args.lr, args.schedule, args.weight_decay) == (
+            110, 2.5e-4, "cosine", 1e-4,
+        )  # fmt: skip
+        assert (args.crop, args.scale, args.translate, args.jitter, args.blur) == (
+            True, True, True, True, False,
+        )  # fmt: skip
+        assert (args.preset, args.backbone, args.pretrained) == ("published", "ViT-B-16", "openai")

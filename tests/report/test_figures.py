@@ -1,0 +1,113 @@
+import sys
+
+import numpy as np
+import pytest
+
+from clipvg.errors import InputError
+from clipvg.report import (
+    performance_curve,
+    reliability_histogram,
+    save_figure,
+    score_matrix_figure,
+    training_curves,
+)
+
+
+def texts(figure):
+    """Everything that is written on a figure."""
+    found = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    for axes in figure.axes:
+        found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
+        found += [text.get_text() for text in axes.texts]
+        if axes.get_legend() is not None:
+            found += [text.get_text() for text in axes.get_legend().get_texts()]
+    return " | ".join(found)
+
+
+def test_histogram_counts_correct_and_wrong_labels():
+    reliability = np.array([0.9, 0.8, 0.1, 0.5, np.nan], np.float32)
+    correct = np.array([True, True, False, False, False])
+
+    figure = reliability_histogram(reliability, correct=correct, threshold=0.5, bins=10)
+
+    written = texts(figure)
+    assert "correct (2)" in written
+    assert "wrong (2)" in written
+    assert "not scored (1)" in written
+    assert "h = 0.5, keeps 75%" in written
+    heights = [patch.get_height() for patch in figure.axes[0].patches]
+    assert sum(heights) == 4
+
+
+def test_histogram_without_truth_is_one_set_of_bars():
+    figure = reliability_histogram(np.linspace(0, 1, 11), bins=10)
+    assert len(figure.axes[0].patches) == 10
+    assert "labels (11)" in texts(figure)
+
+
+def test_score_matrix_has_a_cell_for_each_pair_and_densities_of_mass_one():
+    draw = np.random.default_rng(0)
+    cells = [[draw.beta(5, 2, 400), draw.beta(2, 5, 300)], [np.array([]), np.array([0.5] * 50)]]
+
+    figure = score_matrix_figure(cells, ["a", "b$"], ["a", "c"])
+
+    assert len(figure.axes) == 4
+    written = texts(figure)
+    assert "N = 400" in written
+    assert "not scored" in written
+    for axes in (figure.axes[0], figure.axes[1], figure.axes[3]):
+        x, density = axes.lines[0].get_data()
+        assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
+
+
+def test_score_matrix_of_the_wrong_shape_is_refused():
+    with pytest.raises(InputError, match="expected 2 x 1 cells"):
+        score_matrix_figure([[np.zeros(3)]], ["a", "b"], ["s"])
+    with pytest.raises(InputError, match="at least one"):
+        score_matrix_figure([], [], [])
+
+
+def test_curve_is_ordered_by_threshold_and_marks_the_choice():
+    figure = performance_curve(
+        [0.5, 0.4, 0.6], [0.3, 0.2, float("nan")], chosen=0.5, kept=[20, 30, 10], baseline=0.1
+    )
+
+    line, *others = figure.axes[0].lines
+    assert list(line.get_xdata()) == [0.4, 0.5, 0.6]
+    star = next(other for other in others if other.get_marker() == "*")
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == (0.5, 0.3)
+    written = texts(figure)
+    assert "chosen h = 0.5" in written
+    assert "all labels" in written
+    assert "30" in written
+    assert "10" not in written.replace("h = ", "")  # nothing was trained there
+
+
+def test_training_curves_draw_what_was_recorded():
+    rows = [{"epoch": e, "loss": 1 / (e + 1), "val_acc_0.5": None, "lr": 1e-4} for e in range(3)]
+    rows[2]["val_acc_0.5"] = 0.4
+
+    loss, validation = training_curves(rows).axes
+
+    assert len(loss.lines) == 1
+    assert list(validation.lines[0].get_ydata()) == [0.4]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_saving_twice_gives_the_same_bytes(tmp_path, suffix):
+    figure = reliability_histogram(np.linspace(0, 1, 50))
+    first, second = (save_figure(figure, tmp_path / f"{name}{suffix}") for name in "ab")
+    content = first.read_bytes()
+    assert len(content) > 1000
+    if suffix != ".svg":  # ids in an SVG are drawn by chance
+        assert content == second.read_bytes()
+
+
+def test_an_unknown_ending_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):
+        save_figure(reliability_histogram(np.zeros(2)), tmp_path / "figure.gif")
+
+
+def test_drawing_leaves_pyplot_alone():
+    reliability_histogram(np.zeros(3))
+    assert "matplotlib.pyplot" not in sys.modules

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipvg.errors import InputError
+from clipvg.report.pictures import Mark, draw_boxes, label_marks, save_picture
+from clipvg.report.style import CYCLE, ROLES
+
+
+def colors_of(image):
+    return {"#{:02X}{:02X}{:02X}".format(*color) for _, color in image.getcolors(1 << 20)}
+
+
+def test_large_pictures_keep_their_pixels_and_the_box_is_where_it_should_be():
+    image = Image.new("RGB", (400, 300), "black")
+    drawn = draw_boxes(image, [Mark((100, 50, 300, 250))])
+    assert drawn.size == (400, 300)
+    row = np.asarray(drawn)[150].any(axis=1)
+    assert row[100]
+    assert row[300]
+    assert not row[110:290].any()
+    assert image.getcolors() == [(400 * 300, (0, 0, 0))]  # the given picture is left as it was
+
+
+def test_roles_and_expressions_have_their_colours():
+    image = Image.new("RGB", (400, 300), "black")
+    marks = [Mark((20 + 120 * i, 60, 100 + 120 * i, 200), role=r) for i, r in enumerate(ROLES)]
+    assert set(ROLES.values()) <= colors_of(draw_boxes(image, marks))
+    boxes = [(20, 60, 100, 200), (140, 60, 220, 200)]
+    assert set(CYCLE[:2]) <= colors_of(draw_boxes(image, label_marks(boxes, ["a", "b"])))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "CMYK", "P", "I;16"])
+def test_every_mode_is_drawn(mode):
+    drawn = draw_boxes(Image.new(mode, (50, 40)), [Mark((1, 1, 30, 30), "<a> & “b”")])
+    assert drawn.mode == "RGB"
+    assert drawn.size == (350, 280)  # enlarged by a whole factor
+
+
+def test_a_picture_one_pixel_high_gets_room_for_its_label():
+    drawn = draw_boxes(Image.new("RGB", (400, 1)), [Mark((0, 0, 100, 1), "thin")])
+    assert drawn.width == 400
+    assert drawn.height > 15
+
+
+def test_boxes_that_are_not_finite_are_left_out_and_outside_ones_do_no_harm():
+    image = Image.new("RGB", (400, 300), "black")
+    nothing = draw_boxes(image, [Mark((np.nan,) * 4, "x")])
+    assert nothing.getcolors() == [(400 * 300, (0, 0, 0))]
+    draw_boxes(image, [Mark((-50, -50, 900, 900), "x" * 500), Mark((10, 10, 10, 10), "empty")])
+
+
+def test_saving_by_ending(tmp_path):
+    image = Image.new("RGB", (20, 10))
+    for name in ("a.png", "b.jpg", "c.webp"):
+        with Image.open(save_picture(image, tmp_path / "new" / name)) as written:
+            assert written.size == (20, 10)
+    with pytest.raises(InputError, match="change the ending"):
+        save_picture(image, tmp_path / "a.txt")
