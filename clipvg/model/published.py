@@ -199,9 +199,10 @@ def _published_state(model: GroundingModel) -> dict[str, Tensor]:
         elif short != name and not short.startswith("logit_"):
             state[TEXT_ALIAS + short] = tensor
     if model.config.visual == "levels":
-        width, embed = model.config.width, model.backbone.embed_dim
+        width = model.config.width
         kept = dict(model.unused.named_buffers())
-        zeros = {"weight": torch.zeros(width, embed), "bias": torch.zeros(width)}
+        # 512 channels in the reference, whatever the towers are
+        zeros = {"weight": torch.zeros(width, 512), "bias": torch.zeros(width)}
         for part, blank in zeros.items():
             state[f"{UNUSED}.{part}"] = kept.get(f"{UNUSED}_{part}", blank).detach().cpu()
     if model.config.prefix is not None:

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from tolerances import TOLERANCES
 from torch.testing import assert_close
 
 from clipvg.data.dataset import Batch
 from clipvg.model import GroundingModel
 from clipvg.model.tokenizer import PUBLISHED_PREFIX
 
-FEATURES: dict[str, float] = {"rtol": 0.0, "atol": 1e-4}
-BOXES: dict[str, float] = {"rtol": 0.0, "atol": 1e-5}
+FEATURES = TOLERANCES["golden_features"]
+BOXES = TOLERANCES["golden_boxes"]
 Golden = dict[str, torch.Tensor]
 
 
