@@ -336,6 +336,7 @@ def _run(
 ) -> Run:
     world = distributed.join(_device(device))
     workers = Workers(world.is_main, lambda: distributed.barrier(world))
+    config = {**config, "processes": world.size}  # they share out each batch
     return Run(out, config=config, labels=labels, validation=validation, workers=workers)
 
 

@@ -19,13 +19,9 @@ import yaml
 
 from clipvg.atomic import atomic_path
 from clipvg.curriculum.files import replace_folder, to_json, write_json, write_lines
+from clipvg.curriculum.lock import lock
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-
-try:
-    import fcntl
-except ImportError:  # no flock there: a run directory is then not protected
-    fcntl = None  # type: ignore[assignment]
 
 _DIFFERENCES_SHOWN = 5
 
@@ -88,7 +84,7 @@ class Run:
             "validation": None if validation is None else _describe(validation),
         }
         self._metrics: list[dict[str, Any]] = []
-        self._lock = _lock(self.folder) if self.workers.is_main else None
+        self._lock = lock(self.folder) if self.workers.is_main else None
         try:
             self.write(lambda: self._check_or_write(labels))
         except BaseException:
@@ -260,21 +256,3 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 24 else text[:12] + "…'"
-
-
-def _lock(folder: Path) -> int | None:
-    if fcntl is None:
-        return None
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        owner = os.read(descriptor, 32).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise InputError(
-            f"{folder} is in use by process {owner or 'unknown'}; wait until it ends or choose "
-            "another --out."
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor

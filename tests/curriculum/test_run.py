@@ -103,3 +103,23 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         replace_folder(folder, fail)
     assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+def test_the_lock_of_a_killed_process_is_waited_for(tmp_path: Path, labels: LabelTable) -> None:
+    # A worker of the killed process still holds its lock for a moment.
+    code = (
+        "import os, sys, time\n"
+        "from clipvg.curriculum import Run\n"
+        "from curriculum.toy import make_labels\n"
+        "run = Run(sys.argv[1], config={}, labels=make_labels(20))\n"
+        "if os.fork() == 0: time.sleep(2); os._exit(0)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert killed.returncode == -9
+    Run(tmp_path, config={}, labels=labels).close()
