@@ -67,6 +67,15 @@ def set_rng_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
+    """Seed torch for one step of one process: a resumed run draws an undisturbed one's masks."""
+    word = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
+    number = int(word >> np.uint64(1))
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(number)
+
+
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write the state of a training to a folder, atomically."""
     with atomic_path(folder / CHECKPOINT) as temporary:

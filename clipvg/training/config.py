@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from clipvg.errors import InputError
-from clipvg.training.schedule import Schedule
+from clipvg.training.schedule import Schedule, learning_rate_factor
 
 Amp = Literal["none", "bf16", "fp16"]
 
@@ -96,10 +96,34 @@ class FitConfig:
             return self.lr
         return self.lr * self.batch_size * self.accumulate * world / self.base_batch
 
+    def factor(self, step: int, steps: int, steps_per_epoch: int) -> float:
+        """Factor on the learning rate at a step of a run; see `learning_rate_factor`."""
+        return learning_rate_factor(
+            step,
+            steps=steps,
+            steps_per_epoch=steps_per_epoch,
+            schedule=self.schedule,
+            by=self.schedule_by,
+            warmup_steps=self.warmup_steps,
+            drop_every=self.drop_every,
+        )
+
     def _too_small(self) -> list[str]:
-        least = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "base_batch": 1,
-                 "evaluate_every": 1, "drop_every": 1, "cache_bytes": 0, "num_workers": 0,
-                 "warmup_steps": 0, "checkpoint_steps": 0, "clip_norm": 0, "weight_decay": 0}
+        least = {
+            "epochs": 1,
+            "steps": 1,
+            "batch_size": 1,
+            "accumulate": 1,
+            "base_batch": 1,
+            "evaluate_every": 1,
+            "drop_every": 1,
+            "cache_bytes": 0,
+            "num_workers": 0,
+            "warmup_steps": 0,
+            "checkpoint_steps": 0,
+            "clip_norm": 0,
+            "weight_decay": 0,
+        }
         given = {name: getattr(self, name) for name in least}
         problems = [
             f"{name} is {value}, expected at least {least[name]}"
@@ -109,9 +133,13 @@ class FitConfig:
         return problems if self.lr > 0 else [*problems, f"lr is {self.lr}, expected above 0"]
 
     def _unknown_choices(self) -> list[str]:
-        choices = {"schedule": get_args(Schedule), "schedule_by": ("epoch", "step"),
-                   "amp": get_args(Amp), "cache_features": (True, False, "auto"),
-                   "feature_dtype": ("float32", "float16")}
+        choices = {
+            "schedule": get_args(Schedule),
+            "schedule_by": ("epoch", "step"),
+            "amp": get_args(Amp),
+            "cache_features": (True, False, "auto"),
+            "feature_dtype": ("float32", "float16"),
+        }
         return [
             f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, allowed))}"
             for name, allowed in choices.items()

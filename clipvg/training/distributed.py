@@ -1,14 +1,17 @@
 """One process or several under `torchrun`: who does what, and the few sums they share."""
 
 import atexit
+import inspect
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 Item = TypeVar("Item")
 
@@ -81,6 +84,26 @@ def barrier(world: World) -> None:
     """Wait for every process."""
     if world.size > 1:
         dist.barrier()
+
+
+def data_parallel(module: nn.Module, world: World) -> nn.Module:
+    """The module, averaging its gradients over all processes; itself in a world of one.
+
+    Nothing but gradients is sent: neither frozen parameters nor buffers.
+    """
+    if world.size == 1:
+        return module
+    known = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {buffers: False, "init_sync": False}
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, **options)
+
+
+def exchange(module: nn.Module, *, now: bool) -> AbstractContextManager[None]:
+    """Context of a backward pass: whether it exchanges gradients, or leaves that to a later one."""
+    if isinstance(module, DistributedDataParallel) and not now:
+        return module.no_sync()
+    return nullcontext()
 
 
 def _leave() -> None:

@@ -16,6 +16,7 @@ from clipvg.training.distributed import World
 from clipvg.training.features import FeatureCache, open_cache
 from clipvg.training.feed import CachedFeed, Feed, PictureFeed
 from clipvg.training.order import Order
+from clipvg.training.record import FEATURES
 from clipvg.training.trainer import Best, Trainer
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def fit(
     With a folder the training can be stopped at any instant, by Ctrl-C, SIGTERM or SIGKILL, and
     the same call continues it and ends with the weights of an undisturbed run (bit for bit on one
     CPU process). The folder gets `checkpoint.pt`, `metrics.jsonl`, `history.npy`,
-    `best.safetensors` (with validation), `features/` (without augmentation) and, at the end,
-    `model/`. Under `torchrun` every process calls it with the same arguments; gradients of the
-    trainable parameters alone are exchanged, and the result is that of one process with the same
-    effective batch, up to dropout.
+    `best.safetensors` (with validation), `features/` (without augmentation, until the end) and,
+    at the end, `model/`. Under `torchrun` every process calls it with the same arguments; only
+    gradients of the trainable parameters are exchanged, and the result is that of one process with
+    the same effective batch, up to dropout.
 
     Args:
         model: on the device to train on.
@@ -179,7 +180,7 @@ def _cache(
         return features
     if config.augment or config.cache_features is False:
         return None
-    place = None if folder is None else folder / "features"
+    place = None if folder is None else folder / FEATURES
     options = {
         "folder": place,
         "max_bytes": config.cache_bytes,

@@ -68,16 +68,16 @@ class PictureStore:
         new = [path for path in dict.fromkeys(paths) if str(path) not in self._index]
         if not new:
             return
-        size = len(new) * self._shape[0] * self._shape[1] * self._dtype.itemsize
-        self._check_size(size, len(new))
-        block = self._encode(new) if self._folder is None else self._stored(new, self._folder)
+        block = self._in_memory(new) if self._folder is None else self._stored(new, self._folder)
+        if block.errors and self._on_error == "raise":  # also where an earlier run went on
+            raise InputError(block.errors[min(block.errors)])
         start = len(self.sizes)
         self._blocks.append(block.features)
         self._ignored = torch.cat([self._ignored, block.ignored.to(self._ignored.device)])
         self.sizes = np.concatenate([self.sizes, block.sizes])
         self.errors.update({start + place: why for place, why in block.errors.items()})
         self._index.update((str(path), start + i) for i, path in enumerate(new))
-        self.nbytes += size
+        self.nbytes += block.features.nbytes
 
     def indices(self, paths: Iterable[Path]) -> np.ndarray:
         """Number of each picture, int64; all must be covered."""
@@ -101,15 +101,22 @@ class PictureStore:
         features = torch.empty(len(numbers), *self._shape, device=self.device)
         for block, start, stop in parts:
             here = ((numbers >= start) & (numbers < stop)).nonzero()[:, 0]
-            places = (numbers[here] - start).to(self.device)
-            features[here.to(self.device)] = block.index_select(0, places).float()
+            places = (numbers[here] - start).to(block.device)
+            features[here.to(self.device)] = block.index_select(0, places).to(features)
         return features
 
-    def _encode(self, paths: Sequence[Path], out: Tensor | None = None) -> _Block:
-        """Features of pictures, written to `out` where that is given."""
+    def _in_memory(self, paths: Sequence[Path]) -> _Block:
+        """Features on the model's device; on the CPU where that is a GPU without enough room."""
+        size, device = self._size(len(paths)), self.device
+        if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
+            device = torch.device("cpu")
+        self._check_size(size, len(paths), device)
+        out = torch.empty(len(paths), *self._shape, dtype=self._dtype, device=device)
+        return self._encode(paths, out)
+
+    def _encode(self, paths: Sequence[Path], out: Tensor) -> _Block:
+        """Features of pictures, written to `out`."""
         model = self._model
-        if out is None:
-            out = torch.empty(len(paths), *self._shape, dtype=self._dtype, device=self.device)
         ignored, sizes, errors = [], [], {}
         side = model.backbone.image_size
         for batch in read_squares(paths, side, model.preset, num_workers=self._num_workers):
@@ -142,6 +149,9 @@ class PictureStore:
     def _write(self, paths: Sequence[Path], file: Path, facts: Path) -> None:
         kind = np.float32 if self._dtype == torch.float32 else np.float16
         shape = (len(paths), *self._shape)
+        for left in file.parent.glob(f".{file.stem}.*.tmp.npy"):  # by a process that was killed
+            left.unlink(missing_ok=True)
+        self._check_size(self._size(len(paths)), len(paths), self.device)
         with atomic_path(file) as temporary:
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
             block = self._encode(paths, torch.from_numpy(array))
@@ -166,8 +176,11 @@ class PictureStore:
         rules = [model.image_key, model.preset.patch_mask, str(self._dtype), list(self._shape)]
         return hashlib.sha256(json.dumps([rules, files]).encode()).hexdigest()[:32]
 
-    def _check_size(self, size: int, num_pictures: int) -> None:
-        limit = self._free() + self.nbytes if self._max_bytes is None else self._max_bytes
+    def _size(self, num_pictures: int) -> int:
+        return num_pictures * self._shape[0] * self._shape[1] * self._dtype.itemsize
+
+    def _check_size(self, size: int, num_pictures: int, device: torch.device) -> None:
+        limit = self._free(device) + self.nbytes if self._max_bytes is None else self._max_bytes
         if self.nbytes + size > limit:
             where = "on disk" if self._folder else "in memory"
             raise CacheTooLargeError(
@@ -176,12 +189,12 @@ class PictureStore:
                 f"feature_dtype='float16', or train with cache_features=False."
             )
 
-    def _free(self) -> int:
+    def _free(self, device: torch.device) -> int:
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             return shutil.disk_usage(self._folder).free * 9 // 10
-        if self.device.type == "cuda":
-            return torch.cuda.mem_get_info(self.device)[0] // 2
+        if device.type == "cuda":
+            return torch.cuda.mem_get_info(device)[0] // 2
         try:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         except (AttributeError, ValueError, OSError):  # systems that do not tell

@@ -1,8 +1,9 @@
 """What a training leaves behind besides weights: metrics by epoch and losses by label."""
 
 import json
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +13,11 @@ from clipvg.atomic import atomic_path
 from clipvg.training import distributed
 from clipvg.training.distributed import World
 
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
+
 METRICS = "metrics.jsonl"
+FEATURES = "features"
 _HISTORY = "history.npy"
 
 
@@ -71,8 +76,7 @@ def open_history(folder: Path | None, epochs: int, num_labels: int, resume: bool
     if not (resume and path.exists()):
         with atomic_path(path) as temporary:
             np.save(temporary, np.full(shape, np.nan, dtype=np.float16))
-    history = np.load(path, mmap_mode="r+")
-    return history
+    return np.load(path, mmap_mode="r+")
 
 
 def write_metrics(folder: Path, lines: list[dict[str, Any]]) -> None:
@@ -85,6 +89,16 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
     """Add one epoch's line."""
     with (folder / METRICS).open("a") as file:
         file.write(_line(line))
+
+
+def write_model(model: "GroundingModel", folder: Path) -> None:
+    """Save the model as `folder/model`, which appears whole, and drop the features it needed."""
+    place, temporary = folder / "model", folder / ".model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    shutil.rmtree(place, ignore_errors=True)
+    temporary.rename(place)
+    shutil.rmtree(folder / FEATURES, ignore_errors=True)
 
 
 def _line(values: dict[str, Any]) -> str:

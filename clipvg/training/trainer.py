@@ -1,8 +1,6 @@
 """The training loop and its state."""
 
-import inspect
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -14,7 +12,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from clipvg.atomic import atomic_path
@@ -24,6 +21,7 @@ from clipvg.training.checkpoint import (
     load_trainable,
     rng_state,
     save_checkpoint,
+    seed_dropout,
     set_rng_state,
     trainable_state,
 )
@@ -34,8 +32,13 @@ from clipvg.training.feed import AnyBatch, Feed
 from clipvg.training.interrupt import Interrupt
 from clipvg.training.losses import box_losses
 from clipvg.training.order import Order
-from clipvg.training.record import EpochLosses, append_metrics, open_history, write_metrics
-from clipvg.training.schedule import learning_rate_factor
+from clipvg.training.record import (
+    EpochLosses,
+    append_metrics,
+    open_history,
+    write_metrics,
+    write_model,
+)
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -85,7 +88,7 @@ class Trainer:
         self._weight_here = torch.from_numpy(weight).to(self.device)
         self._params = [p for p in model.parameters() if p.requires_grad]
         distributed.broadcast((p.data for p in self._params), self.world)
-        self._forward = self._wrapped()
+        self._forward = distributed.data_parallel(_Boxes(model), self.world)
         self._lr = config.scaled_lr(self.world.size)
         self._optimizer = torch.optim.AdamW(
             self._params, lr=self._lr, weight_decay=config.weight_decay, fused=True
@@ -131,7 +134,7 @@ class Trainer:
             load_trainable(self.model, state)
         self.model.eval()
         if self.folder is not None and self.world.is_main:
-            self._write_model(self.folder / "model")
+            write_model(self.model, self.folder)
         distributed.barrier(self.world)
         return self.best
 
@@ -151,12 +154,12 @@ class Trainer:
         total = float(self._weight[self.order.rows(self.step)].sum(dtype=np.float64))
         # DDP averages gradients over processes; the loss is a mean over all of their labels.
         scale = self.world.size / total if total > 0 else 0.0
-        lr = self._lr * self._factor()
+        lr = self._lr * self.config.factor(self.step, self.steps, self.per_epoch)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        self._seed_dropout()
+        seed_dropout(self.config.seed, self.step, self.world.rank, self.device)
         for number, (part, batch) in enumerate(zip(parts, loaded, strict=True)):
-            with self._sync(last=number == len(parts) - 1):
+            with distributed.exchange(self._forward, now=number == len(parts) - 1):
                 self._backward(batch, scale, part.counts)
         if self.config.clip_norm > 0:
             self._scaler.unscale_(self._optimizer)
@@ -233,42 +236,6 @@ class Trainer:
                     save_file(self._best_state, temporary)
         return {"val_acc_0.5": accuracy, "val_mean_iou": result.mean_iou}
 
-    def _factor(self) -> float:
-        config = self.config
-        return learning_rate_factor(
-            self.step,
-            steps=self.steps,
-            steps_per_epoch=self.per_epoch,
-            schedule=config.schedule,
-            by=config.schedule_by,
-            warmup_steps=config.warmup_steps,
-            drop_every=config.drop_every,
-        )
-
-    def _seed_dropout(self) -> None:
-        """Seed by step and process: a resumed run draws the masks of an undisturbed one."""
-        words = [self.config.seed, self.step, self.world.rank]
-        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-
-    def _sync(self, *, last: bool) -> Any:
-        """Gradients are exchanged in the last of the parts only."""
-        if isinstance(self._forward, DistributedDataParallel) and not last:
-            return self._forward.no_sync()
-        return nullcontext()
-
-    def _wrapped(self) -> nn.Module:
-        inner = _Boxes(self.model)
-        if self.world.size == 1:
-            return inner
-        known = inspect.signature(DistributedDataParallel).parameters
-        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        # init_sync would send the frozen towers too; the trainable tensors are sent by __init__
-        options: dict[str, Any] = {buffers: False, "init_sync": False}
-        return DistributedDataParallel(inner, gradient_as_bucket_view=True, **options)
-
     def _checkpoint(self) -> None:
         """Write the state, if there is a folder; on several processes all take part."""
         if self.folder is None:
@@ -317,13 +284,6 @@ class Trainer:
         self.step, self.metrics = saved["step"], saved["metrics"]
         self.best = Best(**saved["best"]) if saved["best"] else None
         self.seconds = saved["seconds"]
-
-    def _write_model(self, place: Path) -> None:
-        temporary = place.with_name(".model.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        self.model.save_pretrained(temporary)
-        shutil.rmtree(place, ignore_errors=True)
-        temporary.rename(place)
 
 
 class _Boxes(nn.Module):

@@ -40,12 +40,8 @@ def together(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 def test_two_processes_train_as_one(
     labels: LabelTable, validation: LabelTable, together: dict
 ) -> None:
-    one = fit(
-        toy.make_model(), labels, config=toy.QUICK, validation=validation, progress=False
-    )
-    difference = toy.largest_difference(
-        toy.state(one.model), together["last"], key_biases=False
-    )
+    one = fit(toy.make_model(), labels, config=toy.QUICK, validation=validation, progress=False)
+    difference = toy.largest_difference(toy.state(one.model), together["last"], key_biases=False)
     assert difference < 1e-5
     for mine, theirs in zip(one.metrics, together["metrics"], strict=True):
         assert mine == pytest.approx(theirs, abs=1e-5)
@@ -66,3 +62,7 @@ def test_each_label_is_counted_once(validation: LabelTable, together: dict) -> N
 
 def test_augmented_training_runs_with_an_uneven_last_batch(together: dict) -> None:
     assert together["augmented"] < 3.0
+
+
+def test_several_processes_resume(together: dict) -> None:
+    assert together["resumed"] == 0

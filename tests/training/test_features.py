@@ -54,13 +54,18 @@ def test_each_picture_and_expression_is_encoded_once(
     model: GroundingModel, labels: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {"encode_images": 0, "encode_text": 0}
-    for name in counts:
 
-        def counted(rows: torch.Tensor, name: str = name, encode: Any = getattr(model, name)) -> Any:
+    def count(name: str) -> None:
+        encode = getattr(model, name)
+
+        def counted(rows: torch.Tensor) -> Any:
             counts[name] += len(rows)
             return encode(rows)
 
         monkeypatch.setattr(model, name, counted)
+
+    for name in counts:
+        count(name)
     cache = FeatureCache(model, labels.select(np.arange(10)))
     cache.view(labels)
     cache.view(labels.select([3, 1]))

@@ -17,9 +17,7 @@ def train(labels: LabelTable, *, model: Any = None, weights: Any = None, **optio
     validation = options.pop("validation", None)
     config = dataclasses.replace(toy.QUICK, **options)
     model = model or toy.make_model()
-    return fit(
-        model, labels, config=config, validation=validation, weights=weights, progress=False
-    )
+    return fit(model, labels, config=config, validation=validation, weights=weights, progress=False)
 
 
 def differs(a: Fit, b: Fit, **options: bool) -> float:
@@ -131,9 +129,7 @@ def test_cached_features_and_pictures_train_alike(labels: LabelTable) -> None:
 
 
 def test_augmentation_does_not_depend_on_the_workers(labels: LabelTable) -> None:
-    here, workers = (
-        train(labels, augment=True, epochs=2, num_workers=count) for count in (0, 2)
-    )
+    here, workers = (train(labels, augment=True, epochs=2, num_workers=count) for count in (0, 2))
     assert differs(here, workers) == 0
     plain = train(labels, augment=False, epochs=2)
     assert differs(here, plain) > 1e-5

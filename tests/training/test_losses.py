@@ -103,9 +103,7 @@ def test_published_gradients_of_the_parameters(data_dir: Path, published: dict) 
     model = load(folder / "best_checkpoint.pth").eval()
     batch = FeatureCache(model, labels).view(labels).batch(range(len(labels)))
     boxes = batch.predict(model)
-    torch.testing.assert_close(
-        boxes, torch.tensor(published["pred_cxcywh"]), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(boxes, torch.tensor(published["pred_cxcywh"]), atol=1e-5, rtol=0)
     grounding_loss(boxes, torch.tensor(published["random_targets_cxcywh"])).backward()
     norms = published["param_grad_norm"]
     pairs = {

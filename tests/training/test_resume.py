@@ -137,7 +137,7 @@ def test_the_folder_holds_the_model(labels: LabelTable, tmp_path: Path) -> None:
     loaded = load(tmp_path / "model")
     assert toy.largest_difference(toy.state(result.model), toy.state(loaded)) == 0
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"checkpoint.pt", "features", "history.npy", "metrics.jsonl", "model"}
+    assert names == {"checkpoint.pt", "history.npy", "metrics.jsonl", "model"}
 
 
 def test_another_training_is_not_continued(labels: LabelTable, tmp_path: Path) -> None:

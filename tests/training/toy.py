@@ -20,9 +20,7 @@ from clipvg.training import FitConfig, fit
 WORDS = "red green blue circle square ring bar on left right of".split()
 
 # Small steps and no dropout: splitting a batch must then change nothing but rounding.
-QUICK = FitConfig(
-    epochs=3, batch_size=8, lr=1e-3, augment=False, schedule_by="step", clip_norm=1.0
-)
+QUICK = FitConfig(epochs=3, batch_size=8, lr=1e-3, augment=False, schedule_by="step", clip_norm=1.0)
 
 
 def make_labels(
