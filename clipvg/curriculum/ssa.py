@@ -274,7 +274,7 @@ class _SSA:
             "kind": "held out",
             "statement": (
                 f"No validation labels were given: decided on {len(self.validation)} "
-                f"pseudo-labels of {self.validation.num_images} held-out images, which nothing "
+                f"pseudo-labels of {self.validation.num_images} held-out image(s), which nothing "
                 "was trained on. Their boxes are pseudo-labels too, wrong ones among them, so "
                 "scores are agreement with pseudo-labels, not accuracy."
             ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from curriculum.toy import ToyLearner, adapt, make_labels
 
-from clipvg.curriculum import hold_out
+from clipvg.curriculum import Workers, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import ScoreMatrix
@@ -82,6 +84,25 @@ def test_together_and_warm_start(
     adapt(tmp_path, validation=validation, learner=learner, **options)
     adapt(tmp_path, validation=validation, learner=learner, **options)
     assert len(learner.trained) == len(list((tmp_path / "stages").iterdir()))
+
+
+def test_several_workers_make_one_run(tmp_path: Path, validation: LabelTable) -> None:
+    """Two threads stand for two processes: one writes, both see the same stages."""
+    barrier = threading.Barrier(2, timeout=60)
+    learners = [ToyLearner(), ToyLearner()]
+
+    def work(rank: int) -> float:
+        workers = Workers(rank == 0, barrier.wait)
+        return adapt(
+            tmp_path / "two", validation=validation, learner=learners[rank], workers=workers
+        ).threshold
+
+    with ThreadPoolExecutor(2) as pool:
+        thresholds = list(pool.map(work, range(2)))
+    adapt(tmp_path / "one", validation=validation)
+    assert thresholds[0] == thresholds[1]
+    assert learners[0].trained == learners[1].trained
+    assert outcome(tmp_path / "two") == outcome(tmp_path / "one")
 
 
 def test_truth_decides_nothing(tmp_path: Path, validation: LabelTable) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from clipvg.boxes import iou
-from clipvg.curriculum import Run, SSAConfig, SSAResult, ssa
+from clipvg.curriculum import Run, SSAConfig, SSAResult, Workers, ssa
 from clipvg.labels import LabelTable
 from clipvg.reliability import Context
 
@@ -109,12 +109,14 @@ def adapt(
     labels: LabelTable | None = None,
     validation: LabelTable | None = None,
     learner: ToyLearner | None = None,
+    workers: Workers | None = None,
     **options: Any,
 ) -> SSAResult:
     """SSA of the toy learner in a run directory."""
     labels = make_labels() if labels is None else labels
     config = SSAConfig(**options)
-    with Run(out, config={"ssa": options}, labels=labels, validation=validation) as run:
+    identity = {"config": {"ssa": options}, "labels": labels, "validation": validation}
+    with Run(out, **identity, workers=workers) as run:
         return ssa(
             learner or ToyLearner(),
             labels,
