@@ -17,6 +17,7 @@ from clipvg.report.style import CYCLE, DASHES, ROLES
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 Line = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320
     visible = [mark for mark in marks if np.isfinite(np.asarray(mark.box, dtype=float)).all()]
     for mark in visible:
         _outline(draw, mark, factor, stroke)
+    taken: list[Line] = []
     for mark in visible:
         if mark.label:
-            _tag(draw, mark, factor, font, canvas.size)
+            _tag(draw, mark, factor, font, canvas.size, taken)
     return canvas
 
 
@@ -111,9 +113,7 @@ def encode_picture(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, s
     return buffer.getvalue(), "image/jpeg"
 
 
-def _canvas(
-    picture: Image.Image, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> Image.Image:
+def _canvas(picture: Image.Image, font: Font) -> Image.Image:
     line = round(font.getbbox("Ág")[3]) + 8
     if picture.height >= 2 * line:
         return picture.copy()
@@ -127,58 +127,79 @@ def _color(mark: Mark) -> str:
 
 
 def _outline(draw: ImageDraw.ImageDraw, mark: Mark, factor: int, stroke: int) -> None:
-    box = [float(value) * factor for value in mark.box]
-    # A white line below the coloured one keeps the box visible on any background.
-    for line in _stretches(box, (), stroke):
-        draw.line(line, fill="white", width=stroke + 2)
-    for line in _stretches(box, DASHES.get(mark.role, ()), stroke):
+    x1, y1, x2, y2 = _scaled(mark, factor)
+    # A white frame below the coloured one keeps the box visible on any background.
+    _frame(draw, (x1, y1, x2, y2), "white", stroke + 2)
+    dashes = DASHES.get(mark.role, ())
+    if not dashes:
+        _frame(draw, (x1, y1, x2, y2), _color(mark), stroke)
+    for line in _stretches((x1, y1, x2, y2), [part * stroke for part in dashes]):
         draw.line(line, fill=_color(mark), width=stroke)
 
 
-def _stretches(box: Sequence[float], dashes: Sequence[float], stroke: int) -> Iterator[Line]:
+def _scaled(mark: Mark, factor: int) -> Line:
+    x1, y1, x2, y2 = (float(value) * factor for value in mark.box)
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
+
+def _frame(draw: ImageDraw.ImageDraw, box: Line, color: str, width: int) -> None:
     x1, y1, x2, y2 = box
-    sides = ((x1, y1, x2, y1), (x2, y1, x2, y2), (x2, y2, x1, y2), (x1, y2, x1, y1))
-    for ax, ay, bx, by in sides:
+    half = width / 2
+    draw.rectangle((x1 - half, y1 - half, x2 + half, y2 + half), outline=color, width=width)
+
+
+def _stretches(box: Line, dashes: Sequence[float]) -> Iterator[Line]:
+    """The drawn parts of a dashed frame: lengths drawn and empty, in pixels, in turn."""
+    x1, y1, x2, y2 = box
+    if not dashes:
+        return
+    drawn, empty = dashes
+    for ax, ay, bx, by in ((x1, y1, x2, y1), (x2, y1, x2, y2), (x2, y2, x1, y2), (x1, y2, x1, y1)):
         length = math.hypot(bx - ax, by - ay)
-        if not dashes or length == 0:
-            yield ax, ay, bx, by
-            continue
-        drawn, empty = (part * stroke for part in dashes)
-        position = 0.0
-        while position < length:
-            end = min(position + drawn, length)
-            start_share, end_share = position / length, end / length
+        for start in np.arange(0, length, drawn + empty):
+            first, last = start / length, min(start + drawn, length) / length
             yield (
-                ax + (bx - ax) * start_share,
-                ay + (by - ay) * start_share,
-                ax + (bx - ax) * end_share,
-                ay + (by - ay) * end_share,
+                ax + (bx - ax) * first,
+                ay + (by - ay) * first,
+                ax + (bx - ax) * last,
+                ay + (by - ay) * last,
             )
-            position = end + empty
 
 
 def _tag(
     draw: ImageDraw.ImageDraw,
     mark: Mark,
     factor: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    size: tuple[int, int],
+    font: Font,
+    canvas: tuple[int, int],
+    taken: list[Line],
 ) -> None:
-    text = _shorten(draw, " ".join(mark.label.split()), font, size[0] - 8)
+    """Writes a label at its box, where no label of `taken` is, and adds its place to them."""
+    canvas_width, canvas_height = canvas
+    text = _shorten(draw, " ".join(mark.label.split()), font, canvas_width - 8)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 8, bottom - top + 6
-    x1, y1, _, y2 = (float(value) * factor for value in mark.box)
-    above, below = y1 - height, y2
-    y = above if above >= 0 else min(below, size[1] - height)
-    x = min(max(x1, 0), size[0] - width)
-    draw.rectangle((x, y, x + width, y + height), fill=_color(mark))
-    draw.text((x + 4 - left, y + 3 - top), text, font=font, fill=_ink(_color(mark)))
+    x1, y1, _, y2 = _scaled(mark, factor)
+    x = min(max(x1, 0), canvas_width - width)
+    lowest = canvas_height - height
+    # Above the box, below it, then anywhere from its upper edge down.
+    wanted = [y1 - height, y2, *np.arange(max(y1, 0), lowest, height)]
+    places = [(x, y, x + width, y + height) for y in wanted if 0 <= y <= lowest]
+    free = [place for place in places if not any(_overlap(place, other) for other in taken)]
+    place = (free or places or [(x, max(0, lowest), x + width, max(0, lowest) + height)])[0]
+    taken.append(place)
+    draw.rectangle(place, fill=_color(mark))
+    draw.text((place[0] + 4 - left, place[1] + 3 - top), text, font=font, fill=_ink(_color(mark)))
+
+
+def _overlap(a: Line, b: Line) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _shorten(
     draw: ImageDraw.ImageDraw,
     text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: Font,
     width: float,
 ) -> str:
     if draw.textlength(text, font=font) <= width:

@@ -98,7 +98,7 @@ def test_internal_failures_are_told_apart(clipvg, monkeypatch, capfd):
 
 
 def test_ctrl_c_says_what_is_kept(clipvg, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "clipvg.demo", SimpleNamespace(run_demo=interrupt))

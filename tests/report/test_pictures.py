@@ -43,6 +43,15 @@ def test_a_picture_one_pixel_high_gets_room_for_its_label():
     assert drawn.height > 15
 
 
+def test_labels_of_equal_boxes_do_not_cover_each_other():
+    image = Image.new("RGB", (400, 300), "black")
+    box = (50, 60, 300, 250)
+    drawn = np.asarray(draw_boxes(image, label_marks([box] * 4, ["first", "b", "c", "d"])))
+    for color in CYCLE[:3]:  # their frames are covered, so what is left are the labels
+        value = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
+        assert (drawn == value).all(axis=2).sum() > 100
+
+
 def test_boxes_that_are_not_finite_are_left_out_and_outside_ones_do_no_harm():
     image = Image.new("RGB", (400, 300), "black")
     nothing = draw_boxes(image, [Mark((np.nan,) * 4, "x")])

@@ -1,0 +1,147 @@
+"""The report of a run directory, from files as the runs write them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.reliability import ScoreMatrix
+from clipvg.report import draw_report, report_run
+from clipvg.report.sections import correct_labels, gain_table, label_picture
+
+BOX = [10.0, 10.0, 30.0, 30.0]
+
+
+def make_labels(folder, truth=True):
+    """Four labels on two pictures; the third is wrong, the fourth has no referent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(2):
+        Image.new("RGB", (64, 48), "gray").save(folder / f"{number}.png")
+    nowhere = [np.nan] * 4
+    columns = {"truth": [BOX, BOX, [40.0, 10.0, 60.0, 30.0], nowhere]} if truth else {}
+    return LabelTable.from_columns(
+        image=["0.png", "1.png", "0.png", "1.png"],
+        expression=["dog", "<i>cat</i>", "left", "right"],
+        box=[BOX] * 4,
+        images=folder,
+        **columns,
+    )
+
+
+def make_curriculum(folder, labels):
+    """The files of a finished SSA run."""
+    (folder / "scores").mkdir(parents=True)
+    labels.write(folder / "labels.parquet")
+    scores = np.array([[0.9, 0.6, 0.2, np.nan]], np.float32)
+    ScoreMatrix(("measurer",), scores).write(folder / "scores" / "abc-measurer.parquet")
+    stages = [
+        {"name": "measurer", "threshold": None, "score": 0.5, "kept": 4, "seconds": 2.0},
+        {"name": "candidate", "threshold": 0.5, "score": 0.75, "kept": 2, "seconds": 1.0},
+        {"name": "candidate", "threshold": 0.6, "score": 0.25, "kept": 1, "seconds": 1.0},
+    ]
+    summary = {
+        "method": "ssa",
+        "command": "clipvg adapt 'a b'",
+        "labels": {"root": str(labels.images)},
+        "validation": {"kind": "given", "statement": "Decided on the validation labels given."},
+        "options": {"holdout": 0.1, "seed": 0},
+        "no_curriculum": {"stage": "abc", "score": 0.5, "kept": 4},
+        "threshold": 0.5,
+        "kept": 2,
+        "score": 0.75,
+        "stages": stages,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "config.yaml").write_text("method: ssa\n")
+
+
+def test_curriculum(tmp_path):
+    make_curriculum(tmp_path / "run", make_labels(tmp_path / "pictures"))
+
+    report = report_run(tmp_path / "run")
+
+    assert "r ≥ 0.5 give 75.0 % instead of 50.0 % (+25.0 points)" in report.lead
+    assert dict(report.facts)["labels kept"] == "2 of 4"
+    assert report.tables[0].rows[1] == ("r ≥ 0.5 (chosen)", "2", "75.0 %", "+25.0")
+    assert report.tables[0].rows[2][-1] == "-25.0"
+    assert len(report.figures) == 2
+    assert "split by correct and wrong" in report.figures[0].alt
+    assert "0.750 at h = 0.5" in report.figures[1].alt
+    assert [picture.caption for picture in report.gallery] == ["dog", "<i>cat</i>", "left"]
+    assert report.gallery[0].detail.startswith("kept (r = 0.90)")
+    assert report.gallery[2].detail.startswith("left out (r = 0.20)")
+    assert report.timings["all labels"] == 2.0
+    assert report.config == {"method": "ssa"}
+    assert report.command == "clipvg adapt 'a b'"
+
+
+def test_pictures_and_labels_that_are_gone_are_left_out(tmp_path):
+    folder = tmp_path / "run"
+    make_curriculum(folder, make_labels(tmp_path / "pictures"))
+    for picture in (tmp_path / "pictures").glob("*.png"):
+        picture.unlink()
+    assert report_run(folder).gallery == []
+    (folder / "labels.parquet").unlink()
+    assert len(report_run(folder).figures) == 2
+    (folder / "scores" / "abc-measurer.parquet").unlink()
+    assert len(report_run(folder).figures) == 1
+
+
+def test_demo_shows_its_table_and_the_figures_of_its_first_run(tmp_path):
+    folder = tmp_path / "demo"
+    make_curriculum(folder / "seed0", make_labels(tmp_path / "pictures"))
+    summary = {
+        "acc_0.5": {"all_labels": [0.5, 0.6], "ssa": [0.7, 0.58], "clean_labels": [0.8, 0.9]},
+        "auroc": [0.9, 0.91],
+        "threshold": [0.5, 0.6],
+        "kept": [10, 20],
+        "seconds": 12.5,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+    page = draw_report(folder, command="clipvg demo").read_text()
+
+    assert "from 55.0 % to 64.0 % (+9.0 points)" in page
+    assert "1 of 2" in page
+    assert "<h2>Pictures</h2>" in page
+    assert "12.5 s" in page
+    assert "clipvg demo</code>" in page
+
+
+def test_training(tmp_path):
+    rows = [{"epoch": 1, "loss": 2.0, "val_acc_0.5": 0.25}, {"epoch": 2, "loss": 1.0}]
+    text = "\n".join(json.dumps(row) for row in rows) + '\n{"epoch": 3, "lo'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    facts = dict(report_run(tmp_path).facts)
+    assert facts == {"epochs": "2", "last loss": "1.0000", "best validation Acc@0.5": "25.0 %"}
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not the directory of a run"):
+        report_run(tmp_path)
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(InputError, match="not JSON"):
+        report_run(tmp_path)
+
+
+def test_gains_have_a_sign_and_the_first_row_is_the_baseline():
+    table = gain_table({"a": [0.5], "b": [0.4]}, {"a": "first", "b": "second"})
+    assert table.rows == [["first", "50.0 %", ""], ["second", "40.0 %", "-10.0"]]
+    with pytest.raises(InputError, match="none of"):
+        gain_table({}, {"a": "first"})
+
+
+def test_which_labels_are_correct(tmp_path):
+    assert correct_labels(make_labels(tmp_path)).tolist() == [True, True, False, False]
+    assert correct_labels(make_labels(tmp_path, truth=False)) is None
+
+
+def test_label_picture_says_how_well_the_prediction_fits(tmp_path):
+    labels = make_labels(tmp_path)
+    picture = label_picture(labels, 2, predicted=np.array([40.0, 10.0, 60.0, 30.0]))
+    assert picture.detail == "IoU with the true box 1.00"
+    picture = label_picture(labels, 3, predicted=np.array(BOX))
+    assert picture.detail == "IoU with the pseudo-label 1.00"
