@@ -1,0 +1,22 @@
+"""Synthetic scenes with known truth: pictures, expressions, noisy labels of three sources.
+
+A claim made on scenes names `SCENES_VERSION`.
+"""
+
+from clipvg.data.scenes.labels import CLEAN, STANDARD_MIX, NoiseConfig, is_correct, make_labels
+from clipvg.data.scenes.render import render_scene
+from clipvg.data.scenes.world import SCENES_VERSION, Scene, SceneConfig, SceneObject, sample_scene
+
+__all__ = [
+    "CLEAN",
+    "SCENES_VERSION",
+    "STANDARD_MIX",
+    "NoiseConfig",
+    "Scene",
+    "SceneConfig",
+    "SceneObject",
+    "is_correct",
+    "make_labels",
+    "render_scene",
+    "sample_scene",
+]

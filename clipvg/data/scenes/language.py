@@ -1,0 +1,185 @@
+"""Expressions about scenes, and the reader who resolves them.
+
+`referents` is the definition of truth: the objects that a reader of the expression could mean.
+An expression has a truth when exactly one object fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from clipvg.data.scenes.world import COLOURS, SHAPES, Scene, SceneObject
+
+POSITIONS = ("left", "right", "top", "bottom")
+RELATIONS = ("left of", "right of", "above", "below")
+KINDS = ("attribute", "position", "relation")
+
+_MARGIN = 0.1  # of the longer side: how clearly one object must lie beyond another
+_SIZE_RATIO = 1.4  # of areas: how clearly one object must be bigger than the next
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What is said of an object; fields that are None are not said.
+
+    `size` ("big", "small") and `position` ("left", ...) are superlatives among the objects that
+    fit the rest; `relation` places the object relative to the one that `anchor` names.
+    """
+
+    shape: str
+    colour: str | None = None
+    texture: str | None = None
+    size: str | None = None
+    position: str | None = None
+    relation: str | None = None
+    anchor: Expression | None = None
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`: how the expression tells its object from others."""
+        if self.relation:
+            return "relation"
+        return "position" if self.position else "attribute"
+
+
+def referents(expression: Expression, scene: Scene) -> tuple[int, ...]:
+    """Indices of the objects that a reader could mean; empty when none fits."""
+    found = [i for i, item in enumerate(scene.objects) if _looks_like(item, expression)]
+    if expression.relation and expression.anchor:
+        anchors = referents(expression.anchor, scene)
+        if len(anchors) != 1:
+            return ()
+        found = [i for i in found if is_related(scene, i, expression.relation, anchors[0])]
+    if expression.size:
+        found = _extreme(found, [scene.objects[i].area for i in found], expression.size == "big")
+    if expression.position:
+        found = _outermost(scene, found, expression.position)
+    return tuple(found)
+
+
+def describe(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> Expression | None:
+    """A random expression of `kind` that only object `index` fits, or None when there is none."""
+    item = scene.objects[index]
+    candidates = [
+        expression
+        for look in _looks(item)
+        for expression in _extend(look, kind, scene, index)
+        if referents(expression, scene) == (index,)
+    ]
+    if not candidates:
+        return None
+    # Short expressions are what people write: prefer few attributes, keep some variety.
+    weights = np.array([0.4 ** _num_attributes(c) for c in candidates])
+    return candidates[rng.choice(len(candidates), p=weights / weights.sum())]
+
+
+def ambiguous(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> Expression | None:
+    """An expression that object `index` and at least one other object fit, or None.
+
+    A superlative leaves no doubt, so a position expression is made ambiguous by dropping it.
+    """
+    looks = _looks(scene.objects[index])
+    if kind == "relation":
+        looks = [e for look in looks for e in _extend(look, kind, scene, index)]
+    candidates = [e for e in looks if len(f := referents(e, scene)) > 1 and index in f]
+    return candidates[rng.integers(len(candidates))] if candidates else None
+
+
+def with_wrong_attribute(expression: Expression, rng: np.random.Generator) -> Expression:
+    """`expression` with its colour, else its shape, replaced by another one."""
+    if expression.colour:
+        others = [c for c in COLOURS if c != expression.colour]
+        return replace(expression, colour=str(rng.choice(others)))
+    others = [s for s in SHAPES if s != expression.shape]
+    return replace(expression, shape=str(rng.choice(others)))
+
+
+def to_text(expression: Expression, rng: np.random.Generator) -> str:
+    """The expression in words, in one of a few phrasings."""
+    text = _words(expression, rng)
+    return f"the {text}" if rng.random() < 0.3 else text
+
+
+def _words(expression: Expression, rng: np.random.Generator) -> str:
+    words = (expression.size, expression.texture, expression.colour, expression.shape)
+    noun = " ".join(word for word in words if word)
+    position = expression.position
+    if position:
+        place = f"on the {position}" if position in ("left", "right") else f"at the {position}"
+        noun = str(rng.choice([f"{position} {noun}", f"{noun} {place}", f"{noun} {place}"]))
+    if expression.relation and expression.anchor:
+        relation = expression.relation
+        if relation.endswith(" of") and rng.random() < 0.5:
+            relation = f"to the {relation}"
+        noun = f"{noun} {relation} the {_words(expression.anchor, rng)}"
+    return noun
+
+
+def _looks_like(item: SceneObject, expression: Expression) -> bool:
+    return (
+        item.shape == expression.shape
+        and expression.colour in (None, item.colour)
+        and expression.texture in (None, item.texture)
+    )
+
+
+def _looks(item: SceneObject) -> list[Expression]:
+    """Every combination of said attributes that fits the object."""
+    textures = (None,) if item.texture == "plain" else (None, item.texture)
+    return [
+        Expression(item.shape, colour, texture)
+        for colour in (None, item.colour)
+        for texture in textures
+    ]
+
+
+def _extend(look: Expression, kind: str, scene: Scene, index: int) -> list[Expression]:
+    if kind == "attribute":
+        return [look, replace(look, size="big"), replace(look, size="small")]
+    if kind == "position":
+        return [replace(look, position=position) for position in POSITIONS]
+    anchors = [
+        anchor
+        for other, item in enumerate(scene.objects)
+        if other != index
+        for anchor in _looks(item)
+    ]
+    return [replace(look, relation=r, anchor=a) for r in RELATIONS for a in anchors]
+
+
+def _num_attributes(expression: Expression) -> int:
+    said = sum(v is not None for v in (expression.colour, expression.texture, expression.size))
+    return said + (_num_attributes(expression.anchor) if expression.anchor else 0)
+
+
+def _extreme(indices: list[int], values: list[float], largest: bool) -> list[int]:
+    """The index whose value is clearly extreme among at least two, else nothing."""
+    if len(indices) < 2:
+        return []
+    order = np.argsort(values)[:: -1 if largest else 1]
+    first, second = values[order[0]], values[order[1]]
+    clear = max(first, second) >= _SIZE_RATIO * min(first, second)
+    return [indices[order[0]]] if clear else []
+
+
+def _outermost(scene: Scene, indices: list[int], position: str) -> list[int]:
+    if len(indices) < 2:
+        return []
+    axis = 0 if position in ("left", "right") else 1
+    sign = 1 if position in ("left", "top") else -1
+    values = [sign * scene.objects[i].centre[axis] for i in indices]
+    order = np.argsort(values)
+    margin = _MARGIN * max(scene.width, scene.height)
+    return [indices[order[0]]] if values[order[1]] - values[order[0]] >= margin else []
+
+
+def is_related(scene: Scene, index: int, relation: str, anchor: int) -> bool:
+    """Whether object `index` lies clearly on that side of object `anchor`, centre to centre."""
+    if index == anchor:
+        return False
+    x, y = scene.objects[index].centre
+    ax, ay = scene.objects[anchor].centre
+    distance = {"left of": ax - x, "right of": x - ax, "above": ay - y, "below": y - ay}[relation]
+    return distance >= _MARGIN * max(scene.width, scene.height)
