@@ -14,7 +14,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Write a file under a temporary name; flush and rename it when the block succeeds.
 
     The temporary file is in the same folder and keeps the suffix, since writers choose formats by
-    it. When the block raises, it is removed and the old file stays as it was.
+    it. When the block raises, it is removed and the old file stays as it was. The file gets the
+    permissions of any new file: some writers (safetensors) make files for their owner alone.
 
     Args:
         path: the file to write; its folder is created.
@@ -26,7 +27,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.stem}.{secrets.token_hex(6)}.tmp{path.suffix}"
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
+        temporary.chmod(mode)
         _flush(temporary)
         os.replace(temporary, path)
         _flush(path.parent)

@@ -66,3 +66,10 @@ def test_missing_extra_names_the_command():
 )
 def test_near_matches(name, choices, expected):
     assert near_matches(name, choices) == expected
+
+
+def test_file_gets_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "usual").touch()
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.touch(mode=0o600)
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "usual").stat().st_mode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig
@@ -25,6 +25,7 @@ WEIGHTS_FILE = "model.safetensors"
 _CLIP = "backbone.clip."
 _UNUSED = "unused."
 _FORMAT = 1
+_NEEDED = {"format", "model", "clip", "clip_mean", "clip_std", "clip_sha256", "clip_stored"}
 
 _CARD = """---
 library_name: clipvg
@@ -49,9 +50,8 @@ class CheckpointMixin(ModelHubMixin):
             for k, v in model.state_dict().items()
             if stored or not k.startswith(_CLIP)
         }
-        partial = save_directory / f".{WEIGHTS_FILE}.tmp"
-        save_file(state, partial, metadata={"format": "pt"})
-        os.replace(partial, save_directory / WEIGHTS_FILE)
+        with atomic_path(save_directory / WEIGHTS_FILE) as partial:
+            save_file(state, partial, metadata={"format": "pt"})
         header = {
             "format": _FORMAT,
             "model": model.config.to_dict(),
@@ -62,9 +62,8 @@ class CheckpointMixin(ModelHubMixin):
             "clip_stored": stored,
         }
         text = json.dumps(header, indent=2, ensure_ascii=False) + "\n"
-        partial = save_directory / f".{CONFIG_FILE}.tmp"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, save_directory / CONFIG_FILE)
+        with atomic_path(save_directory / CONFIG_FILE) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """A short card; huggingface_hub writes it beside the checkpoint."""
@@ -160,7 +159,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         header = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is not readable JSON: {error}. Save the model again.") from error
-    if not isinstance(header, dict) or "clip_stored" not in header:
+    if not isinstance(header, dict) or not _NEEDED <= header.keys():
         raise InputError(
             f"{path} is not the configuration of a clipvg model. Expected a folder written by "
             f"save_pretrained or `clipvg train`."

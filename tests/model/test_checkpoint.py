@@ -109,6 +109,9 @@ def test_saving_again_replaces_the_old_model(make_model: Make, tmp_path: Path) -
     model.save_pretrained(tmp_path)
     assert torch.equal(load(tmp_path).position.weight, model.position.weight)
     assert not list(tmp_path.glob(".*"))
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode  # not for the owner alone, as safetensors has it
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {usual}
 
 
 def test_damage_is_named_in_one_line(make_model: Make, tmp_path: Path) -> None:
@@ -139,6 +142,9 @@ def test_damage_is_named_in_one_line(make_model: Make, tmp_path: Path) -> None:
     broken(lambda f: (f / "config.json").write_text("[]"), "not the configuration")
     broken(lambda f: edit(f, format=99), "format 99")
     broken(lambda f: edit(f, model={"widht": 3}), "Did you mean: width")
+    header = json.loads((good / "config.json").read_text(encoding="utf-8"))
+    partial = json.dumps({name: value for name, value in header.items() if name != "clip"})
+    broken(lambda f: (f / "config.json").write_text(partial), "not the configuration")
     broken(lambda f: (f / weights).unlink(), "is missing")
     broken(lambda f: (f / weights).write_bytes((f / weights).read_bytes()[:1000]), "is damaged")
     broken(drop, "'position.weight'")
