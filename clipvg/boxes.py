@@ -19,8 +19,8 @@ def convert(boxes: Any, source: str, target: str) -> np.ndarray:
     """Boxes in another format.
 
     Args:
-        boxes: (..., 4) array; floating dtypes are kept, integers stay integers unless a centre
-            is involved (then float64).
+        boxes: (..., 4) array; floating dtypes are kept, integers stay integers (unsigned ones
+            become int64) unless a centre is involved (then float64).
         source: format of ``boxes``: "xyxy", "xywh" or "cxcywh".
         target: format to return.
 
@@ -68,7 +68,8 @@ def _as_boxes(boxes: Any) -> np.ndarray:
     boxes = np.asarray(boxes)
     if boxes.ndim == 0 or boxes.shape[-1] != 4:
         raise InputError(f"boxes must have shape (..., 4), but got {boxes.shape}")
-    return boxes
+    # Differences of unsigned coordinates would wrap around.
+    return boxes.astype(np.int64) if boxes.dtype.kind == "u" else boxes
 
 
 def _to_corners(boxes: np.ndarray, source: str) -> np.ndarray:

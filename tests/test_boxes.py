@@ -67,3 +67,9 @@ def test_iou_literal(a, b, expected):
 
 def test_area_of_reversed_boxes_is_zero():
     assert_array_equal(area([[0, 0, 3, 2], [3, 0, 0, 2], [0, 2, 3, 0], [3, 2, 0, 0]]), [6, 0, 0, 0])
+
+
+def test_unsigned_coordinates_do_not_wrap_around():
+    boxes = np.array([[5, 5, 2, 9]], dtype=np.uint8)
+    assert convert(boxes, "xyxy", "xywh").tolist() == [[5, 5, -3, 4]]
+    assert area(boxes).tolist() == [0]

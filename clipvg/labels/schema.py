@@ -1,4 +1,4 @@
-"""The columns of a label table and the conversion of Arrow tables to them (DESIGN, section 3)."""
+"""The columns of a label table and the conversion of Arrow tables to them."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ def _numbers(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
     if pa.types.is_string(column.type):
         column = _blank_to_null(column)
     column = convert_column(column, pa.float64(), name, where)
-    return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+    array = column.combine_chunks()
+    return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
 
 
 def _blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:

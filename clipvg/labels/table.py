@@ -1,4 +1,4 @@
-"""LabelTable: labels of visual grounding as one Arrow table (DESIGN, section 3)."""
+"""LabelTable: labels of visual grounding as one Arrow table."""
 
 from __future__ import annotations
 
@@ -31,10 +31,20 @@ if TYPE_CHECKING:
 class LabelTable:
     """Labels: one row is one (image, expression, box). Immutable; methods return new tables.
 
+    Columns, of which the first three are needed; any others travel along:
+
+    - ``image``: path below the image root.
+    - ``expression``: text as written; lower-cased only when it becomes tokens.
+    - ``box``: four float64 as written, absolute pixels of the original picture.
+    - ``box_format``: "xyxy" (when absent) or "xywh".
+    - ``source``: name of the label source; "human" for annotations.
+    - ``width``, ``height``: int32 size of the original picture.
+    - ``weight``: float32 training weight, 1 when absent.
+    - ``truth``: four float64, xyxy; for evaluation only, training and scoring never read it.
+    - ``reliability.NAME``: float32 in [0, 1], the score by measurer NAME; null is not scored.
+
     Args:
-        table: Arrow table with the columns of DESIGN, section 3 (image, expression, box and any
-            of box_format, source, width, height, weight, truth, reliability.NAME); others travel
-            along.
+        table: Arrow table with these columns.
         images: folder that image names are relative to; None when they are paths.
 
     Raises:
@@ -87,6 +97,9 @@ class LabelTable:
         """Rows of several tables; columns that some lack are null there.
 
         With different image roots, image names become whole paths and the root None.
+
+        Raises:
+            InputError: no tables, or a column that holds text in one and numbers in another.
         """
         tables = list(tables)
         if not tables:
@@ -94,7 +107,14 @@ class LabelTable:
         roots = {labels.images for labels in tables}
         if len(roots) > 1:
             tables = [labels._with_whole_paths() for labels in tables]
-        joined = pa.concat_tables([labels.table for labels in tables], promote_options="permissive")
+        parts = [labels.table for labels in tables]
+        try:
+            joined = pa.concat_tables(parts, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise InputError(
+                f"these labels do not go together: {' '.join(str(error).split())[:200]}; "
+                "give the column one type, or leave it out with drop_columns"
+            ) from None
         return cls(joined.unify_dictionaries(), tables[0].images)
 
     @property
@@ -222,12 +242,19 @@ class LabelTable:
     # New tables
 
     def select(self, rows: Any) -> LabelTable:
-        """The rows of a boolean mask (N,), or of indices, in the order given."""
+        """The rows of a boolean mask (N,), or of indices from 0, in the order given.
+
+        Raises:
+            InputError: a mask of another length, or indices that are no rows.
+        """
         rows = np.asarray(rows)
         if rows.dtype == bool:
             if rows.shape != (len(self),):
                 raise InputError(f"mask of shape {rows.shape} for {len(self)} labels")
             rows = np.flatnonzero(rows)
+        if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self)):
+            raise InputError(f"indices {rows.min()} to {rows.max()} for {len(self)} labels: "
+                             "expected whole numbers from 0")  # fmt: skip
         taken = self._table.take(pa.array(rows.astype(np.int64)))
         return LabelTable(taken, self._images)
 
@@ -268,7 +295,7 @@ class LabelTable:
         digest.update(self.is_xywh().tobytes())
         digest.update(self.weights().tobytes())
         for texts in (self.image_names, self.expressions, self.sources()):
-            encoded = [text.encode() for text in texts]
+            encoded = [(text or "").encode() for text in texts]
             digest.update(np.array([len(text) for text in encoded], dtype=np.int64).tobytes())
             digest.update(b"".join(encoded))
         return digest.hexdigest()

@@ -70,7 +70,7 @@ def records_table(rows: list[dict[str, Any]], where: str) -> pa.Table:
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line.decode("utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error})") from None
     if not isinstance(value, dict):
         raise InputError(f"{where}: a {type(value).__name__}, expected an object with image, "
@@ -83,8 +83,10 @@ def _column(name: str, values: list[Any], where: str) -> pa.Array:
         return parse_boxes(values, name=name, where=where)
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
         if column_type(name) is not None:
-            raise InputError(f"{where}: column {name!r} mixes kinds of values ({error})") from None
+            raise InputError(
+                f"{where}: column {name!r} holds values that do not go together ({error})"
+            ) from None
         # An unknown column of mixed kinds is kept as JSON.
         return pa.array([None if v is None else json.dumps(v, ensure_ascii=True) for v in values])

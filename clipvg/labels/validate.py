@@ -149,7 +149,7 @@ def _image_problems(labels: LabelTable, sizes: np.ndarray) -> tuple[list[Problem
 
 
 def _look_at(labels: LabelTable, name: str | None) -> tuple[str | None, tuple[int, int]]:
-    """A fault or None, and the upright (width, height); only the header is read."""
+    """A fault or None, and the upright (width, height); a PNG without EXIF is decoded for it."""
     from PIL import ExifTags, Image
 
     if not name:

@@ -169,3 +169,31 @@ def test_single_bad_row_reads_as_in_the_manual(tmp_path):
     )
     with pytest.raises(InputError, match="choose from 'raise', 'drop'"):
         read_labels(path, on_error="ignore")
+
+
+@pytest.mark.parametrize("columns", ["box", "x1,y1,x2,y2", "x,y,w,h,weight"])
+def test_a_header_alone_is_a_table_without_rows(tmp_path, columns):
+    path = tmp_path / "a.csv"
+    path.write_text(f"image,expression,{columns}\n")
+    labels = read_labels(path)
+    assert len(labels) == 0
+    assert labels.boxes().shape == (0, 4)
+    assert labels.fingerprint() == labels.select([]).fingerprint()
+
+
+def test_numbers_beyond_64_bits(tmp_path):
+    path = tmp_path / "a.jsonl"
+    row = '{"image": "a", "expression": "b", "box": [1, 2, 3, 4], %s}'
+    path.write_text(row % f'"id": {2**80}')
+    assert read_labels(path).table.column("id").to_pylist() == [str(2**80)]
+    path.write_text(row % f'"width": {2**80}')
+    with pytest.raises(InputError, match=r"a\.jsonl: column 'width'"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_json_nested_too_deeply_is_not_json(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_text("[" * 200_000)
+    with pytest.raises(InputError, match="not JSON"):
+        read_labels(path)

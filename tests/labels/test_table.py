@@ -162,3 +162,24 @@ def test_values_of_the_wrong_kind_name_the_row():
     )
     with pytest.raises(InputError, match="row 1: column 'weight'"):
         LabelTable(table)
+
+
+def test_null_names_have_a_fingerprint():
+    rows = {"image": [None, "a"], "expression": ["x", None], "box": [[0.0, 0.0, 1.0, 1.0]] * 2}
+    labels = LabelTable(pa.table(rows))
+    assert labels.fingerprint() != labels.select([0]).fingerprint()
+    assert [problem.row for problem in labels.validate(check_images=False).problems] == [0, 1]
+
+
+def test_columns_that_do_not_go_together_are_named_in_one_line(labels):
+    numbers = labels.with_column("note", [1, 2, 3])
+    with pytest.raises(InputError, match=r"do not go together: .*note.*drop_columns") as error:
+        LabelTable.concat([labels, numbers])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rows", [[-1], [0, 3], [0.7]])
+def test_rows_that_are_not_there_are_refused(labels, rows):
+    with pytest.raises(InputError, match="for 3 labels"):
+        labels.select(rows)
+    assert len(labels.select([])) == 0
