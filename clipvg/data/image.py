@@ -39,14 +39,18 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
         raise InputError(f"{path}: {_why_not_an_image(path)}") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: {error}; shrink the picture first") from None
-    except OSError as error:
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that holds a null character
         raise InputError(f"{path}: cannot be read ({_one_line(error)})") from None
 
 
 def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (Image.DecompressionBombError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds, and each means damage
         raise InputError(
             f"{name}: damaged or truncated picture ({_one_line(error)}); replace the file"
         ) from None

@@ -149,3 +149,20 @@ def test_missing_folder_and_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(InputError, match=r"big\.png: .*decompression bomb.*shrink the picture"):
         read_image(path)
+
+
+def test_name_with_a_null_character():
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image("a\0b.jpg")
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, IndexError, RuntimeError])
+def test_whatever_a_decoder_raises_means_damage(rgb, tmp_path, monkeypatch, error):
+    path = save(tmp_path / "a.png", rgb)
+
+    def fail(image):
+        raise error("inside")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(InputError, match=r"a\.png: damaged or truncated picture \('?inside"):
+        read_image(path)
