@@ -214,6 +214,10 @@ class Backbone(nn.Module):
             self._keys["text"] = _digest(weights, _tower_facts(self._text.transformer))
         return self._keys["text"]
 
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        self._keys.clear()  # other weights have other keys
+        super()._load_from_state_dict(*args, **options)
+
     def weights_sha256(self) -> str:
         """SHA-256 over all CLIP weights as they are now, hexadecimal."""
         return _digest(self.clip.state_dict().items(), [])

@@ -154,3 +154,11 @@ def test_without_a_network_the_error_is_one_line(monkeypatch: pytest.MonkeyPatch
     ) as error:
         open_towers("ViT-B-16", "openai")
     assert "\n" not in str(error.value)
+
+
+def test_keys_follow_weights_that_are_loaded(make_backbone: MakeBackbone) -> None:
+    first, second = make_backbone(seed=0), make_backbone(seed=1)
+    keys = first.image_key, first.text_key
+    assert keys != (second.image_key, second.text_key)
+    first.load_state_dict(second.state_dict())
+    assert (first.image_key, first.text_key) == (second.image_key, second.text_key)
