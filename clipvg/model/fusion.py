@@ -66,7 +66,7 @@ class FusionLayer(nn.Module):
 
 
 class FusionEncoder(nn.Module):
-    """Six (by default) post-norm layers; yields the [REG] token. CLIP-VG (arXiv 2305.08685), 3.2.
+    """Six (by default) post-norm layers; yields the [REG] token, as in CLIP-VG (arXiv 2305.08685).
 
     Args:
         width: token width D.

@@ -209,3 +209,24 @@ def test_unknown_tensors_are_warned_about(mini_file: Path, tmp_path: Path) -> No
     path = write(tmp_path / "more.pth", lambda s: s.update(extra=torch.zeros(1)), mini_file)
     with pytest.warns(UserWarning, match="1 tensors are not part of the model"):
         load(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_a_cuda_run_loads_on_the_cpu(
+    mini_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    """Also in the format of torch before 1.6."""
+    checkpoint = read(mini_file)
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:3")
+    torch.save(checkpoint, tmp_path / "cuda.pth", _use_new_zipfile_serialization=zipped)
+    assert b"cuda:3" in (tmp_path / "cuda.pth").read_bytes()
+    equal(load(tmp_path / "cuda.pth").state_dict(), load(mini_file).state_dict())
+
+
+def test_missing_arguments_have_the_defaults_of_the_reference(
+    mini_file: Path, tmp_path: Path
+) -> None:
+    checkpoint = read(mini_file) | {"args": argparse.Namespace(model="ViT-B/16")}
+    torch.save(checkpoint, tmp_path / "few.pth")
+    config = load(tmp_path / "few.pth").config
+    assert (config.heads, config.dropout, config.prompt) == (8, 0.1, None)
