@@ -1,4 +1,4 @@
-"""Imports inside the package run one way (DESIGN, Layout)."""
+"""Imports inside the package run one way."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 SOURCES = ["clipvg", "csrc", "kernels", "pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE"]
+DATA = ["clipvg/configs/*.yaml", "clipvg/model/tiny/*", "clipvg/report/*.html", "clipvg/py.typed"]
 OPTIONAL = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"]
 
 
@@ -62,7 +63,7 @@ def test_wheel_holds_kernels_typing_marker_and_licence(wheel: zipfile.ZipFile) -
 
 def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile, source: Path) -> None:
     expected = {path.relative_to(source).as_posix() for path in source.glob("clipvg/**/*.py")}
-    for pattern in ("clipvg/configs/*.yaml", "clipvg/model/tiny/*"):
+    for pattern in DATA:
         expected |= {path.relative_to(source).as_posix() for path in source.glob(pattern)}
     assert expected <= set(wheel.namelist())
 
@@ -80,7 +81,8 @@ def test_sdist_holds_what_a_build_needs(source: Path, tmp_path: Path) -> None:
     with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     expected = {"setup.py", "pyproject.toml", "LICENSE", "kernels/__init__.py"}
-    expected |= {path.relative_to(source).as_posix() for path in source.glob("csrc/*")}
+    for pattern in ("csrc/*", *DATA):
+        expected |= {path.relative_to(source).as_posix() for path in source.glob(pattern)}
     assert expected <= names
     assert "clipvg/_build.json" not in names
 
