@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from clipvg.errors import InputError, near_matches
+from clipvg.errors import InputError
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig
 from clipvg.model.grounder import GroundingModel
@@ -88,11 +89,10 @@ def load(path: str | Path) -> GroundingModel:
         return GroundingModel.from_pretrained(place)
     if not place.exists():
         names = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        hint = near_matches(place.name, names) if names else f"nor does {place.parent}."
-        raise InputError(
-            f"checkpoint {text!r} does not exist; {hint} A repository of the Hugging Face hub is "
-            f"written hf-hub:org/name."
-        )
+        hint = "name a model folder, a .pth file, or hf-hub:org/name."
+        if near := get_close_matches(place.name, names, n=1):
+            hint = f"did you mean {place.parent / near[0]}?"
+        raise InputError(f"checkpoint {text!r} does not exist; {hint}")
     if place.suffix in (".safetensors", ".json"):
         raise InputError(f"{place} is one file of a checkpoint. Use its folder {place.parent}.")
     return load_published(place)
