@@ -152,6 +152,8 @@ class ScoreMatrix:
     def plot(self, path: str | Path | None = None, *, bins: int = 40) -> Figure:
         """Draw the grid of histograms, one row a measurer and one column a source.
 
+        Source-specific cells (`is_specific`) have a colour of their own.
+
         Args:
             path: written there when given (.png, .svg, .pdf).
             bins: number of equal bins over [0, 1].
@@ -160,7 +162,9 @@ class ScoreMatrix:
 
         rows = [[self.cell(name, source) for source in self.sources] for name in self.names]
         titles = [source or "all labels" for source in self.sources]
-        figure = figures.score_matrix_figure(rows, list(self.names), titles, bins=bins)
+        figure = figures.score_matrix_figure(
+            rows, list(self.names), titles, specific=self.is_specific, bins=bins
+        )
         if path is not None:
             figures.save_figure(figure, path)
         return figure

@@ -111,3 +111,13 @@ def test_no_labels() -> None:
 def test_plot_writes_a_picture(matrix: ScoreMatrix, tmp_path: Path) -> None:
     matrix.plot(tmp_path / "r.png")
     assert (tmp_path / "r.png").stat().st_size > 1000
+
+
+def test_plot_colours_the_cells_that_are_specific() -> None:
+    matrix = ScoreMatrix(
+        ("relation", "r"), SCORES, SOURCES, (("template",), ("template", "relation"))
+    )
+    figure = matrix.plot()
+    colours = [axes.patches[0].get_facecolor() for axes in figure.axes]
+    blue = colours[0]
+    assert [colour == blue for colour in colours] == matrix.is_specific.flatten().tolist()
