@@ -151,7 +151,7 @@ def _curriculum(folder: Path, summary: Mapping[str, Any]) -> Report:
         ],
         tables=[_stages(summary, metric)],
         figures=figures,
-        gallery=_gallery(folder, labels, reliability, threshold),
+        gallery=_gallery(folder, labels, reliability, threshold, _is_strict(summary)),
         timings=_stage_times(summary["stages"]),
     )
 
@@ -201,14 +201,24 @@ def _scored_labels(
     return (labels if len(labels) == len(reliability) else None), reliability
 
 
+def _is_strict(summary: Mapping[str, Any]) -> bool:
+    return bool(summary.get("options", {}).get("strict", False))
+
+
 def _gallery(
-    folder: Path, labels: LabelTable | None, reliability: np.ndarray | None, threshold: float
+    folder: Path,
+    labels: LabelTable | None,
+    reliability: np.ndarray | None,
+    threshold: float,
+    strict: bool,
 ) -> list[Picture]:
     """Labels that the threshold keeps and leaves out, half of each, drawn by chance."""
+    from clipvg.reliability import kept
+
     if labels is None or reliability is None:
         return []
     draw = np.random.default_rng(0)
-    is_kept = reliability.astype(np.float64) >= threshold
+    is_kept = kept(reliability, threshold, strict=strict)
     rows = [
         row
         for side in (np.flatnonzero(is_kept), np.flatnonzero(~is_kept & np.isfinite(reliability)))
