@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from clipvg.curriculum.threshold import check_grid
 from clipvg.errors import InputError
 
 Search = Literal["separate", "together"]
@@ -40,6 +41,11 @@ class SSAConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown search."""
+        """Refuse values that a search could not use, before anything is trained."""
         if self.search not in get_args(Search):
             raise InputError(f"search is {self.search!r}; choose 'separate' or 'together'.")
+        check_grid(self.start, self.step, self.low, self.high)
+        if not 0 < self.holdout < 1:
+            raise InputError(
+                f"held-out share is {self.holdout}; expected between 0 and 1, e.g. 0.1."
+            )

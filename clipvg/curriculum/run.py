@@ -24,6 +24,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 
 _DIFFERENCES_SHOWN = 5
+_RESULTS = ("checkpoint.pt", "stage.json")  # of a training that is going on, of a finished one
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Run:
             "validation": None if validation is None else _describe(validation),
         }
         self._metrics: list[dict[str, Any]] = []
+        self._is_new = False
         self._lock = lock(self.folder) if self.workers.is_main else None
         try:
             self.write(lambda: self._check_or_write(labels))
@@ -95,8 +97,11 @@ class Run:
         """Return the run; it stays locked until the block ends."""
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Release the run."""
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Release the run; input refused before anything was trained leaves no run behind."""
+        if self._is_new and kind is not None and issubclass(kind, InputError):
+            if not any(next(self.folder.rglob(name), None) for name in _RESULTS):
+                (self.folder / "config.yaml").unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -159,6 +164,7 @@ class Run:
         if not path.exists():
             with atomic_path(path) as temporary:
                 temporary.write_text(yaml.safe_dump(self.config, sort_keys=False))
+            self._is_new = True
 
 
 @dataclass(frozen=True)

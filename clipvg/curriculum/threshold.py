@@ -101,6 +101,17 @@ def find_threshold(
     return _Walk(score_many, start, step, (low, high), count, min_kept).run()
 
 
+def check_grid(start: float, step: float, low: float, high: float) -> None:
+    """Raise InputError when the start is outside [low, high] or the step is not positive."""
+    if not step > 0:
+        raise InputError(f"threshold step is {step}; expected above 0, e.g. 0.1.")
+    if not low <= start <= high:
+        raise InputError(
+            f"start threshold {start} is outside [{low}, {high}]; choose a start between the "
+            "bounds."
+        )
+
+
 class _Walk:
     """State of one search; thresholds are integers k of ``start + k * step``."""
 
@@ -113,13 +124,7 @@ class _Walk:
         count: Callable[[float], int] | None,
         min_kept: int,
     ) -> None:
-        if not step > 0:
-            raise InputError(f"threshold step is {step}; expected above 0, e.g. 0.1.")
-        if not bounds[0] <= start <= bounds[1]:
-            raise InputError(
-                f"start threshold {start} is outside [{bounds[0]}, {bounds[1]}]; "
-                "choose a start between the bounds."
-            )
+        check_grid(start, step, *bounds)
         self._score_many = score_many
         self._start, self._step = Decimal(str(start)), Decimal(str(step))
         self._bounds = bounds
