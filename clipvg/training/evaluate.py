@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from clipvg.errors import InputError
 from clipvg.ops import box_reliability
@@ -15,6 +16,7 @@ from clipvg.training.distributed import World
 from clipvg.training.evaluation import Evaluation, Group
 from clipvg.training.features import Against, CachedLabels, FeatureCache
 from clipvg.training.pictures import CacheTooLargeError
+from clipvg.training.progress import progress_bar
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -26,6 +28,14 @@ SMALL_BELOW = 32**2 / (640 * 480)
 LARGE_FROM = 96**2 / (640 * 480)
 
 _PICTURES_AT_ONCE = 256  # features held while a table is predicted: 0.6 GB for ViT-B-16
+
+
+class _CacheOptions(TypedDict):
+    """Options of the cache of one chunk, see `FeatureCache`."""
+
+    num_workers: int
+    on_error: Literal["raise", "null"]
+    progress: bool
 
 
 @dataclass
@@ -55,6 +65,7 @@ def predict_labels(
     num_workers: int = 0,
     against: Against = "box",
     on_error: Literal["raise", "null"] = "raise",
+    progress: bool = False,
 ) -> Predictions:
     """Boxes for every label, each distinct picture decoded and encoded once.
 
@@ -69,28 +80,34 @@ def predict_labels(
         against: which boxes become `target`.
         on_error: "raise" names the first picture that cannot be read; "null" gives its labels NaN
             and the reason.
+        progress: show a bar on standard error where it takes over two seconds.
 
     Returns:
         The boxes in the table's order.
 
     Raises:
-        InputError: a picture cannot be read.
+        InputError: a picture cannot be read, or an option is too small.
     """
-    world = distributed.join(model.device)
-    count = len(labels)
-    boxes = np.zeros((count, 4), np.float32)
-    target, sizes = np.zeros((count, 4), np.float32), np.zeros((count, 2), np.int64)
+    _check_sizes(batch_size, num_workers)
+    world, count = distributed.join(model.device), len(labels)
+    progress = progress and world.is_main
+    (boxes, target), sizes = np.zeros((2, count, 4), np.float32), np.zeros((count, 2), np.int64)
     reasons: dict[int, str] = {}
+    # "null" under torchrun, where all processes must reach the exchange of reasons
+    delayed: Literal["raise", "null"] = "null" if world.size > 1 else on_error
+    chunks = _CacheOptions(num_workers=num_workers, on_error=delayed, progress=progress)
     training = model.training
     model.eval()
+    bar = _bar(labels, world, show=progress)
     try:
-        for rows, view in _views(model, labels, features, world, num_workers, against, on_error):
-            boxes[rows] = _boxes(model, view, batch_size)
+        for rows, view in _views(model, labels, features, world, against, chunks):
+            boxes[rows] = _boxes(model, view, batch_size, bar)
             target[rows], sizes[rows] = view.target.numpy(), view.sizes
-            why = view.reasons()
-            reasons |= {int(r): w for r, w in zip(rows, why, strict=True) if w is not None}
+            found = zip(rows.tolist(), view.reasons(), strict=True)
+            reasons |= {row: why for row, why in found if why is not None}
     finally:
         model.train(training)
+        bar.close()
     for part in distributed.gather_objects(reasons, world):
         reasons |= part
     if reasons and on_error == "raise":
@@ -118,6 +135,7 @@ def evaluate(
     batch_size: int = 64,
     features: FeatureCache | None = None,
     num_workers: int = 0,
+    progress: bool = False,
 ) -> Evaluation:
     """Acc@0.25/0.5/0.75 and mean IoU over a table, also by box size and expression length.
 
@@ -133,12 +151,13 @@ def evaluate(
         batch_size: labels in one forward pass.
         features: a cache over the model's towers to use and extend.
         num_workers: processes that decode pictures.
+        progress: show a bar on standard error where it takes over two seconds.
 
     Returns:
         The result; its `to_dict()` has `acc_0.5`, `mean_iou`, `count` and the rest.
 
     Raises:
-        InputError: there is nothing to compare with, or a picture cannot be read.
+        InputError: nothing to compare with, an unreadable picture, or an option too small.
     """
     if against not in ("box", "truth"):
         raise InputError(f"against is {against!r}; expected 'box' or 'truth'.")
@@ -151,23 +170,37 @@ def evaluate(
         features=features,
         num_workers=num_workers,
         against=against,
+        progress=progress,
     )
     known = np.isfinite(found.target).all(1)
     pred, target = (torch.from_numpy(boxes[known]) for boxes in (found.boxes, found.target))
     iou = np.full(len(labels), np.nan, np.float32)
     iou[known] = box_reliability(pred, target, bins=1)[0][0].numpy()
-    total = Group.of(iou[known])
-    names = [_size_group(share) for share in _area_shares(found)]
-    words = [_length_group(expression) for expression in labels.expressions]
+    sizes = [_size_group(share) for share in _area_shares(found)]
+    lengths = [_length_group(expression) for expression in labels.expressions]
     return Evaluation(
-        **vars(total),
+        **vars(Group.of(iou[known])),
         against=against,
         skipped=int((~known).sum()),
         fingerprint=_fingerprint(labels, against),
-        by_size=_grouped(iou, known, names, ("small", "medium", "large")),
-        by_length=_grouped(iou, known, words, ("1-3", "4-6", "7+")),
+        by_size=_grouped(iou, known, sizes, ("small", "medium", "large")),
+        by_length=_grouped(iou, known, lengths, ("1-3", "4-6", "7+")),
         iou=iou,
     )
+
+
+def _check_sizes(batch_size: int, num_workers: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+    if num_workers < 0:
+        raise InputError(f"num_workers is {num_workers}; expected at least 0.")
+
+
+def _bar(labels: "LabelTable", world: World, *, show: bool) -> tqdm:
+    """A bar over the labels that this process predicts."""
+    _, image_of = labels.distinct_images()
+    mine = int((image_of % world.size == world.rank).sum())
+    return progress_bar(mine, desc="predict", unit="label", show=show)
 
 
 def _views(
@@ -175,9 +208,8 @@ def _views(
     labels: "LabelTable",
     features: FeatureCache | None,
     world: World,
-    num_workers: int,
     against: Against,
-    on_error: Literal["raise", "null"],
+    chunks: "_CacheOptions",
 ) -> Iterator[tuple[np.ndarray, CachedLabels]]:
     """This process's rows with their features, a bounded number of pictures at a time."""
     _, image_of = labels.distinct_images()
@@ -194,20 +226,19 @@ def _views(
     chunk_of = image_of[order] // world.size // _PICTURES_AT_ONCE
     for rows in np.split(order, np.flatnonzero(np.diff(chunk_of)) + 1):
         if len(rows):
-            # "null" here: under torchrun all processes must reach the exchange of reasons
-            delayed: Literal["raise", "null"] = "null" if world.size > 1 else on_error
-            chunk = FeatureCache(model, num_workers=num_workers, on_error=delayed)
+            chunk = FeatureCache(model, **chunks)
             yield rows, chunk.view(labels.select(rows), against=against)
 
 
 @torch.no_grad()
-def _boxes(model: "GroundingModel", view: CachedLabels, batch_size: int) -> np.ndarray:
+def _boxes(model: "GroundingModel", view: CachedLabels, batch_size: int, bar: tqdm) -> np.ndarray:
     """Boxes of all rows of a view, (N, 4)."""
     rows = np.arange(len(view))
     found = []
     for start in range(0, len(view), batch_size):
         batch = view.batch(rows[start : start + batch_size]).to(model.device)
         found.append(batch.predict(model).float())
+        bar.update(len(batch.row))
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 4), np.float32)
 
 

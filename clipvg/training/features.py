@@ -84,6 +84,7 @@ class FeatureCache:
         num_workers: processes that decode pictures.
         on_error: "raise" names the first picture that cannot be read; "null" keeps its labels,
             with the reason, see `CachedLabels.reasons`.
+        progress: show a bar while pictures are encoded for over two seconds.
 
     Raises:
         CacheTooLargeError: above `max_bytes`, with both sizes.
@@ -100,6 +101,7 @@ class FeatureCache:
         dtype: Literal["float32", "float16"] = "float32",
         num_workers: int = 0,
         on_error: Literal["raise", "null"] = "raise",
+        progress: bool = False,
     ) -> None:
         self._model, self._key = model, _towers_key(model)
         self._pictures = PictureStore(
@@ -109,6 +111,7 @@ class FeatureCache:
             dtype=torch.float32 if dtype == "float32" else torch.float16,
             num_workers=num_workers,
             on_error=on_error,
+            progress=progress,
         )
         self._texts = TextStore(model, self._pictures.device, max_bytes)
         if labels is not None:

@@ -65,9 +65,8 @@ def fit(
     the same call continues it and ends with the weights of an undisturbed run (bit for bit on one
     CPU process). The folder gets `checkpoint.pt`, `metrics.jsonl`, `history.npy`,
     `best.safetensors` (with validation), `features/` (without augmentation, until the end) and,
-    at the end, `model/`. Under `torchrun` every process calls it with the same arguments; only
-    gradients of the trainable parameters are exchanged, and the result is that of one process with
-    the same effective batch, up to dropout.
+    at the end, `model/`. Under `torchrun` every process calls it with the same arguments; the
+    result is that of one process with the same effective batch, up to dropout.
 
     Args:
         model: on the device to train on.
@@ -78,31 +77,24 @@ def fit(
         weights: (N,) factors on the labels' own weights, >= 0. The loss of a step is the sum of
             w * l over the sum of w; a batch of weight 0 gives a gradient of 0.
         features: a cache over the model's towers to use and extend; needs `augment=False`.
-        progress: show a bar where there is a terminal.
+        progress: show a bar on standard error for what takes over two seconds.
 
     Returns:
         The result.
 
     Raises:
-        InputError: no usable label, options that do not fit, a picture that cannot be read, a
-            folder of another training, or a loss that is not finite.
+        InputError: no usable label, an empty validation set, options that do not fit, a picture
+            that cannot be read, a folder of another training, or a loss that is not finite.
 
     Example:
-        >>> result = fit(model, labels, config=FitConfig(epochs=10), out="runs/first")
-        >>> result.metrics[-1]["loss"]
+        >>> fit(model, labels, config=FitConfig(epochs=10), out="runs/first").metrics[-1]["loss"]
     """
-    config = config or FitConfig()
-    folder = None if out is None else Path(out)
+    config, folder = config or FitConfig(), None if out is None else Path(out)
     world = distributed.join(model.device)
     weight = _combined_weights(labels, weights)
-    order = Order(
-        num_labels=len(labels),
-        effective_batch=config.batch_size * config.accumulate * world.size,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        drop_last=config.drop_last,
-        world=world,
-    )
+    if validation is not None and len(validation) == 0:
+        raise InputError("there are no validation labels. Check the file, or leave it out.")
+    order = _order(len(labels), config, world)
     identity = _identity(config, order, labels, validation, weight)
     saved = load_checkpoint(folder, identity) if folder else None
     trainer = Trainer(
@@ -110,13 +102,23 @@ def fit(
     )
     trainer.restore(saved)
     if trainer.step < trainer.steps:
-        cache = _cache(model, labels, config, folder, features, world)
+        cache = _cache(model, labels, config, folder, features, world, progress)
         feed: Feed = PictureFeed(model, labels, config, order)
         if cache is not None:
             feed = CachedFeed(cache.view(labels), order)
         trainer.run(feed, features=cache, progress=progress)
-    best = trainer.finish()
-    return Fit(model, trainer.history, trainer.metrics, best, trainer.seconds)
+    return Fit(model, trainer.history, trainer.metrics, trainer.finish(), trainer.seconds)
+
+
+def _order(num_labels: int, config: FitConfig, world: World) -> Order:
+    return Order(
+        num_labels=num_labels,
+        effective_batch=config.batch_size * config.accumulate * world.size,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        drop_last=config.drop_last,
+        world=world,
+    )
 
 
 def _identity(
@@ -169,6 +171,7 @@ def _cache(
     folder: Path | None,
     features: FeatureCache | None,
     world: World,
+    progress: bool,
 ) -> FeatureCache | None:
     """The feature cache to train from; None when pictures are read anew."""
     if features is not None and not config.augment:
@@ -186,6 +189,7 @@ def _cache(
         "max_bytes": config.cache_bytes,
         "dtype": config.feature_dtype,
         "num_workers": config.num_workers,
+        "progress": progress and world.is_main,
     }
     insist = config.cache_features is True
     if world.size > 1 and place is not None:

@@ -30,7 +30,7 @@ class GroundingLearner:
         config: training options; `seed` is replaced by each call's.
         validation: labels that choose each training's best epoch.
         features: folder of the feature cache; None keeps it in memory.
-        progress: show a bar for each training.
+        progress: show bars for what takes over two seconds.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class GroundingLearner:
                 max_bytes=self.config.cache_bytes,
                 dtype=self.config.feature_dtype,
                 num_workers=self.config.num_workers,
+                progress=self._progress,
             )
 
     def fit(
@@ -121,6 +122,7 @@ class GroundingLearner:
 
     def evaluate(self, model: "GroundingModel", labels: "LabelTable", **options: Any) -> float:
         """Acc@0.5 in [0, 1] on the labels' boxes; higher is better. Options as of `evaluate`."""
+        options = {"progress": self._progress, **options}
         result = evaluate(model, labels, features=self._usable(model), **options)
         return result.accuracy[0.5]
 

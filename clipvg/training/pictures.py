@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
-from clipvg.training.squares import read_squares
+from clipvg.training.progress import progress_bar
+from clipvg.training.squares import Squares, read_squares
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
@@ -51,9 +52,11 @@ class PictureStore:
         dtype: torch.dtype,
         num_workers: int,
         on_error: Literal["raise", "null"],
+        progress: bool,
     ) -> None:
         self._model, self._num_workers, self._on_error = model, num_workers, on_error
         self._folder, self._max_bytes, self._dtype = folder, max_bytes, dtype
+        self._progress = progress
         self.device = torch.device("cpu") if folder else model.device
         self._shape = (1 + model.backbone.grid**2, model.backbone.feature_width)
         self._index: dict[str, int] = {}
@@ -118,8 +121,7 @@ class PictureStore:
         """Features of pictures, written to `out`."""
         model = self._model
         ignored, sizes, errors = [], [], {}
-        side = model.backbone.image_size
-        for batch in read_squares(paths, side, model.preset, num_workers=self._num_workers):
+        for batch in self._squares(paths):
             if batch.errors and self._on_error == "raise":
                 raise InputError(next(iter(batch.errors.values())))
             with torch.no_grad():
@@ -129,6 +131,17 @@ class PictureStore:
             sizes.append(batch.sizes)
             errors.update({batch.start + place: why for place, why in batch.errors.items()})
         return _Block(out, torch.cat(ignored), np.concatenate(sizes), errors)
+
+    def _squares(self, paths: Sequence[Path]) -> Iterator[Squares]:
+        """Letterboxed pictures, counted by a bar."""
+        side, preset = self._model.backbone.image_size, self._model.preset
+        bar = progress_bar(
+            len(paths), desc="encode", unit="picture", show=self._progress, leave=False
+        )
+        with bar:
+            for batch in read_squares(paths, side, preset, num_workers=self._num_workers):
+                yield batch
+                bar.update(len(batch.sizes))
 
     def _stored(self, paths: Sequence[Path], folder: Path) -> _Block:
         """Features out of the folder's file, which is written first where it is missing."""

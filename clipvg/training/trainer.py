@@ -32,6 +32,7 @@ from clipvg.training.feed import AnyBatch, Feed
 from clipvg.training.interrupt import Interrupt
 from clipvg.training.losses import box_losses
 from clipvg.training.order import Order
+from clipvg.training.progress import progress_bar
 from clipvg.training.record import (
     EpochLosses,
     append_metrics,
@@ -82,6 +83,7 @@ class Trainer:
         self.world, self.device, self.folder = order.world, model.device, folder
         self.validation = validation
         self._features: FeatureCache | None = None
+        self._progress = False
         self.per_epoch = order.steps_per_epoch
         self.steps = config.steps or config.epochs * self.per_epoch
         self._weight = weight
@@ -106,12 +108,9 @@ class Trainer:
         """Train to the last step; `features` also serve the validation."""
         self._features = features
         began, before = time.perf_counter(), self.seconds
-        bar = tqdm(
-            total=self.steps,
-            initial=self.step,
-            unit="step",
-            desc="train",
-            disable=None if progress and self.world.is_main else True,  # None: terminals only
+        self._progress = progress and self.world.is_main
+        bar = progress_bar(
+            self.steps, initial=self.step, unit="step", desc="train", show=self._progress
         )
         batches = feed.stream(self.step, self.steps)
         self.model.train()
@@ -216,7 +215,8 @@ class Trainer:
         self.metrics.append(line)
         self._losses.reset()
         shown = {k: v for k, v in line.items() if k in ("epoch", "loss", "val_acc_0.5")}
-        bar.set_postfix({k: f"{v:.3f}" if k != "epoch" else v for k, v in shown.items()})
+        postfix = {k: f"{v:.3f}" if k != "epoch" else v for k, v in shown.items()}
+        bar.set_postfix(postfix, refresh=False)  # a refresh would show the bar before its time
 
     def _validate(self, epoch: int, validation: "LabelTable") -> dict[str, float]:
         result = evaluate(
@@ -225,6 +225,7 @@ class Trainer:
             batch_size=2 * self.config.batch_size,
             features=self._features,
             num_workers=self.config.num_workers,
+            progress=self._progress,
         )
         self.model.train()
         accuracy = result.accuracy[0.5]

@@ -146,3 +146,11 @@ def test_no_labels(model: GroundingModel, labels: LabelTable) -> None:
     result = evaluate(model, labels.select(np.zeros(0, dtype=np.int64)))
     assert result.count == 0
     assert result.to_dict()["acc_0.5"] is None
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": -3}, {"num_workers": -1}])
+def test_senseless_options_are_refused(
+    model: GroundingModel, labels: LabelTable, options: dict[str, int]
+) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(options))} is .*expected at least"):
+        evaluate(model, labels, **options)

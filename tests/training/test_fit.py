@@ -151,6 +151,12 @@ def test_evaluation_every_second_epoch_and_at_the_end(
     assert evaluated == [False, True, True]
 
 
+def test_no_validation_labels_are_refused(labels: LabelTable) -> None:
+    nothing = labels.select(np.zeros(0, dtype=int))
+    with pytest.raises(InputError, match="no validation labels"):
+        fit(toy.make_model(), labels, config=toy.QUICK, validation=nothing, progress=False)
+
+
 def test_divergence_is_an_error(labels: LabelTable) -> None:
     with pytest.raises(InputError, match="training diverged"):
         train(labels, lr=1e30, clip_norm=0.0)

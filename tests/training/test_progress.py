@@ -1,0 +1,35 @@
+"""Bars appear on standard error, for what takes over two seconds."""
+
+from __future__ import annotations
+
+import pytest
+from training import toy
+
+from clipvg.labels import LabelTable
+from clipvg.training import FeatureCache, evaluate, fit
+from clipvg.training import progress as module
+
+
+def test_what_ends_soon_shows_nothing(
+    labels: LabelTable, capfd: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(toy.make_model(), labels, progress=True)
+    fit(toy.make_model(), labels, config=toy.QUICK, validation=labels, progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_evaluation_and_encoding_show_how_far_they_are(
+    labels: LabelTable, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_DELAY", 0.0)
+    monkeypatch.setattr(module, "_IN_FILES", 0.0)
+    evaluate(toy.make_model(), labels, progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "predict: 100%" in err
+    assert f"{len(labels)}/{len(labels)}" in err
+    assert "encode:" in err
+    FeatureCache(toy.make_model(), labels, progress=True)
+    assert "encode:" in capfd.readouterr().err
+    evaluate(toy.make_model(), labels)
+    assert capfd.readouterr().err == ""
