@@ -1,9 +1,13 @@
-"""How results look in a terminal."""
+"""How results look in a terminal, and where files of results may go."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from clipvg.errors import InputError
 
 
 def pairs(values: Mapping[str, Any]) -> str:
@@ -23,3 +27,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1
         ).rstrip()
         for row in cells
     )
+
+
+def check_writable(path: Path) -> Path:
+    """The path of a file to write, refused before the work whose result goes there.
+
+    Raises:
+        InputError: it is a folder, or its folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"{path}: {there} is a file, not a folder; choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: the folder {there} is not writable; choose another place")
+    return path

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from clipvg.cli.commands import Command, Result
 from clipvg.cli.options import add_device, add_labels, add_quiet, read_table
-from clipvg.cli.output import table
+from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import percent
@@ -36,12 +36,13 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Result:
-    from clipvg.cli.devices import load_measurers
+    from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.reliability import score_labels
     from clipvg.report.canvas import check_figure_path
+    from clipvg.training import distributed
 
-    out = _table_path(args.out)
-    plot = check_figure_path(args.plot) if args.plot else None
+    out = check_writable(_table_path(args.out))
+    plot = check_writable(check_figure_path(args.plot)) if args.plot else None
     measurers = load_measurers(args.measurer, args.device)
     labels = read_table(args)
     scores = score_labels(
@@ -51,9 +52,10 @@ def _run(args: Namespace) -> Result:
         batch_size=args.batch_size,
         progress=not args.quiet,
     )
-    scores.attach(labels).write(out)
-    if plot is not None:
-        scores.plot(plot)
+    if distributed.join(choose_device(args.device)).is_main:
+        scores.attach(labels).write(out)
+        if plot is not None:
+            scores.plot(plot)
     return {
         "out": str(out),
         "plot": args.plot,

@@ -34,7 +34,8 @@ def score_labels(
     """Score every label with every measurer.
 
     Grounding models are scored together in one pass that encodes each distinct image once per
-    image tower and each distinct expression once per text tower; other measurers follow.
+    image tower and each distinct expression once per text tower; other measurers follow. Under
+    `torchrun` all processes must call: they share out the images, and each gets all scores.
 
     Args:
         labels: N labels with an image root. ``truth`` is never read.

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from clipvg.data.letterbox import Letterbox, load_square
 from clipvg.errors import InputError
@@ -24,6 +23,9 @@ from clipvg.labels import LabelTable
 from clipvg.ops import box_reliability
 from clipvg.reliability.engine.plan import Chunk, plan_chunks
 from clipvg.reliability.engine.text import TextFeatures, text_group
+from clipvg.training import distributed
+from clipvg.training.distributed import World
+from clipvg.training.progress import progress_bar
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -40,6 +42,8 @@ def score_models(
 ) -> np.ndarray:
     """Score all labels with all models.
 
+    Under `torchrun` the images are shared out and every process gets all scores; all must call.
+
     Args:
         labels: N labels; their ``truth`` is never read.
         models: n models by name.
@@ -52,8 +56,33 @@ def score_models(
         InputError: an image cannot be read and ``context.on_error`` is "raise"; a prediction is
             not finite (names the measurer and the rows).
     """
+    world = distributed.join(next((model.device for model in models.values()), None))
     with torch.inference_mode(), _evaluating(list(models.values())):
-        return _Pass(labels, models, context).run()
+        if world.size == 1:
+            return _Pass(labels, models, context).run()
+        return _share(labels, models, context, world)
+
+
+def _share(
+    labels: LabelTable, models: Mapping[str, GroundingModel], context: Context, world: World
+) -> np.ndarray:
+    """Score this process's images, exchange the scores and fill in everybody's reasons."""
+    _, image_of = labels.distinct_images()
+    rows = np.flatnonzero(image_of % world.size == world.rank)
+    scores = np.zeros((len(models), len(labels)), dtype=np.float32)  # 0 where not ours
+    part = replace(context, progress=context.progress and world.is_main, reasons={})
+    error = None
+    try:
+        scores[:, rows] = _Pass(labels.select(rows), models, part, rows).run()
+    except InputError as failure:
+        error = str(failure)  # the others wait for the exchange
+    reasons = {int(rows[row]): why for row, why in part.reasons.items()}
+    for failed, found in distributed.gather_objects((error, reasons), world):
+        if failed is not None:
+            raise InputError(failed)
+        context.reasons.update(found)
+    distributed.all_reduce(torch.from_numpy(scores), world)  # in place
+    return scores
 
 
 @dataclass(frozen=True)
@@ -94,9 +123,15 @@ class _Pass:
     """One rescoring pass."""
 
     def __init__(
-        self, labels: LabelTable, models: Mapping[str, GroundingModel], context: Context
+        self,
+        labels: LabelTable,
+        models: Mapping[str, GroundingModel],
+        context: Context,
+        row_names: np.ndarray | None = None,
     ) -> None:
         self.labels, self.context = labels, context
+        # What errors call the rows: their numbers in the table that these labels are a part of.
+        self.row_names = np.arange(len(labels)) if row_names is None else row_names
         self.names = list(models)
         self.models = list(models.values())
         self.expressions = labels.table.column("expression")
@@ -117,12 +152,7 @@ class _Pass:
         }
 
     def run(self) -> np.ndarray:
-        bar = tqdm(
-            total=len(self.labels),
-            desc="score",
-            unit="label",
-            disable=not self.context.progress,
-        )
+        bar = progress_bar(len(self.labels), desc="score", unit="label", show=self.context.progress)
         with bar, ThreadPoolExecutor(DECODE_THREADS) as pool:
             for chunk, loaded in self._decoded(pool):
                 rows = self._readable(chunk, loaded)
@@ -211,7 +241,7 @@ class _Pass:
             box = self.models[i].fuse(
                 visual.features, visual.ignored, *texts[key], image_index=visual.index
             )
-            bad = rows[(~torch.isfinite(box).all(dim=1)).cpu().numpy()]
+            bad = self.row_names[rows[(~torch.isfinite(box).all(dim=1)).cpu().numpy()]]
             if bad.size:
                 raise InputError(
                     f"measurer {self.names[i]!r} predicts boxes that are not finite for label "
