@@ -6,6 +6,7 @@ Training and adapting write a run directory; called again with the same argument
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -152,6 +153,7 @@ def evaluate(
     against: Literal["box", "truth"] = "box",
     batch_size: int = 64,
     num_workers: int = 0,
+    progress: bool = False,
 ) -> Evaluation:
     """Measure Acc@0.25/0.5/0.75 and mean IoU of a model; see `clipvg.training.evaluate`.
 
@@ -161,11 +163,17 @@ def evaluate(
         against: compare with the labels' boxes or with their true boxes.
         batch_size: labels a batch.
         num_workers: processes that decode images.
+        progress: show a progress bar.
     """
     if isinstance(model, str | Path):
         model = load(model)
     return evaluate_model(
-        model, labels, against=against, batch_size=batch_size, num_workers=num_workers
+        model,
+        labels,
+        against=against,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        progress=progress,
     )
 
 
@@ -194,7 +202,7 @@ def train(
         training: options of the training; the published recipe when None.
         device: where to train; a GPU where there is one when None.
         progress: show progress.
-        command: recorded in the summary.
+        command: recorded in the summary; a call that gives none keeps the recorded one.
 
     Raises:
         InputError: ``out`` holds another run, or labels or options cannot be used.
@@ -219,7 +227,7 @@ def train(
         last = fitted.metrics[-1] if fitted.metrics else {}
         summary = {
             "method": "train",
-            "command": command,
+            "command": command or _recorded_command(run),
             "labels": run.config["labels"],
             "validation": run.config["validation"],
             "parameters": fitted.model.num_parameters(),
@@ -264,7 +272,7 @@ def adapt(
         device: where to train; a GPU where there is one when None.
         progress: show progress.
         report: write ``report.html``.
-        command: recorded in the summary.
+        command: recorded in the summary; a call that gives none keeps the recorded one.
 
     Raises:
         InputError: ``out`` holds another run, or labels or options cannot be used.
@@ -301,7 +309,7 @@ def adapt(
             as_measurer=lambda trained: GroundingMeasurer(trained, "measurer"),
             config=curriculum,
             progress=progress,
-            notes={"command": command},
+            notes={"command": command or _recorded_command(run)},
         )
         if report:
             run.write(lambda: _draw_report(run.folder))
@@ -338,6 +346,12 @@ def _run(
     workers = Workers(world.is_main, lambda: distributed.barrier(world))
     config = {**config, "processes": world.size}  # they share out each batch
     return Run(out, config=config, labels=labels, validation=validation, workers=workers)
+
+
+def _recorded_command(run: Run) -> str:
+    """What was typed when the run was made; "" where that is not known."""
+    path = run.folder / "summary.json"
+    return str(json.loads(path.read_text()).get("command", "")) if path.exists() else ""
 
 
 def _model_config(

@@ -129,6 +129,13 @@ def test_several_sources_are_taken_as_one_with_a_warning(
     assert summary["no_curriculum"]["kept"] == len(labels)
 
 
+def test_the_recorded_command_stays(labels: LabelTable, tmp_path: Path) -> None:
+    run(labels, tmp_path / "run", command="clipvg adapt what was typed")
+    again = run(labels, tmp_path / "run", report=True)
+    assert again.summary["command"] == "clipvg adapt what was typed"
+    assert "what was typed" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_train_leaves_a_model(labels: LabelTable, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "out": tmp_path / "run",

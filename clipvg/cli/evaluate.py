@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from clipvg.cli.commands import Command, Result
-from clipvg.cli.options import add_checkpoint, add_device, add_labels, read_table
+from clipvg.cli.options import add_checkpoint, add_device, add_labels, add_quiet, read_table
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
@@ -22,6 +22,7 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     add_device(parser, batch_size=64)
     parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures")
+    add_quiet(parser)
 
 
 def _run(args: Namespace) -> Result:
@@ -37,6 +38,7 @@ def _run(args: Namespace) -> Result:
         against=args.against,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
+        progress=not args.quiet,
     )
     return {"checkpoint": args.checkpoint, **evaluation.to_dict()}
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipvg.cli.parser import CommandParser
+from clipvg.errors import InputError
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -79,14 +81,26 @@ def take_fields(args: Namespace, config: type) -> dict[str, Any]:
 
 
 def read_table(args: Namespace, paths: Sequence[str] | None = None) -> LabelTable:
-    """The label files of a command, or others with the same options."""
+    """The label files of a command, or others with the same options.
+
+    Raises:
+        InputError: they cannot be read, hold no label, or the folder of images is missing.
+    """
     from clipvg.labels import read_labels
 
     paths = args.labels if paths is None else paths
-    return read_labels(
+    labels = read_labels(
         list(paths) if len(paths) > 1 else paths[0],
         images=args.images,
         layout=args.layout,
         source=args.source,
         on_error=args.on_error,
     )
+    if not len(labels):
+        raise InputError(f"{', '.join(paths)}: no labels in it; check the file")
+    if not Path(args.images).is_dir():
+        raise InputError(
+            f"--images {args.images}: no such folder, so {labels.image_names[0]} and the others "
+            "cannot be found in it; name the folder that image names are below"
+        )
+    return labels

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from clipvg.cli.commands import Command, Result
 from clipvg.cli.options import add_checkpoint, add_device
-from clipvg.cli.output import table
+from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
+from clipvg.errors import InputError
 
 
 def _configure(parser: CommandParser) -> None:
@@ -33,6 +34,8 @@ def _run(args: Namespace) -> Result:
     from clipvg.data.image import read_image
     from clipvg.model import load
 
+    if not all(expression.strip() for expression in args.expression):
+        raise InputError("an expression is empty; write what to look for, e.g. 'dog on the left'")
     picture_path = _picture_path(args.out) if args.out else None
     model = move(load(args.checkpoint), args.device)
     image = read_image(args.image, exif=model.preset.exif)
@@ -59,7 +62,7 @@ def _run(args: Namespace) -> Result:
 def _picture_path(name: str) -> Path:
     from clipvg.report.pictures import check_picture_path
 
-    return check_picture_path(name)
+    return check_writable(check_picture_path(name))
 
 
 def _describe(result: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import pytest
 import clipvg.cli as cli
 from clipvg.cli.failure import explain
 from clipvg.errors import InputError, MissingExtraError
+from clipvg.labels import read_labels
 
 
 def test_unknown_words(clipvg):
@@ -124,3 +125,57 @@ def test_errors_of_the_input_are_explained_in_one_line(error, message):
     assert is_input
     assert text.startswith(message)
     assert "\n" not in text
+
+
+def test_no_labels_and_no_folder_of_images(clipvg, checkpoint, pictures, labels, tmp_path):
+    empty = tmp_path / "empty.parquet"
+    read_labels(labels).select([]).write(empty)
+    words = ("--images", pictures, "--checkpoint", checkpoint)
+    assert "empty.parquet: no labels" in clipvg("evaluate", empty, *words).error
+    score = ("--measurer", checkpoint, "--out", tmp_path / "s.parquet")
+    assert "no labels" in clipvg("score", empty, "--images", pictures, *score).error
+    line = clipvg("score", labels, "--images", "gone", *score).error
+    assert "--images gone: no such folder" in line
+    assert not (tmp_path / "s.parquet").exists()
+
+
+def test_an_empty_expression(clipvg):
+    line = clipvg("predict", "a.png", "dog", " ", "--checkpoint", "c").error
+    assert "an expression is empty" in line
+
+
+def test_sizes_that_make_no_sense(clipvg, checkpoint, pictures, labels):
+    words = ("evaluate", labels, "--images", pictures, "--checkpoint", checkpoint)
+    assert "batch_size is 0" in clipvg(*words, "--batch_size", 0).error
+    assert "num_workers is -1" in clipvg(*words, "--num_workers=-1").error
+
+
+@pytest.mark.parametrize("place", ["file/scores{}", "folder{}"])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(clipvg, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    for suffix in (".parquet", ".png"):
+        (tmp_path / f"folder{suffix}").mkdir()
+    out, picture = (tmp_path / place.format(suffix) for suffix in (".parquet", ".png"))
+    score = ("score", "l", "--images", "d", "--measurer", "a=x", "--out")
+    assert str(out) in clipvg(*score, out).error
+    assert str(picture) in clipvg(*score, "s.parquet", "--plot", picture).error
+    predict = ("predict", "a.png", "x", "--checkpoint", "c", "--out", picture)
+    assert str(picture) in clipvg(*predict).error
+
+
+def test_a_checkpoint_that_is_not_there_is_one_short_line(clipvg, tmp_path):
+    for number in range(30):
+        (tmp_path / f"something-{number}").write_text("")
+    line = clipvg("info", tmp_path / "elsewhere").error
+    assert "does not exist" in line
+    assert len(line) < 120 + len(str(tmp_path))
+    (tmp_path / "model").mkdir()
+    assert f"did you mean {tmp_path / 'model'}?" in clipvg("info", tmp_path / "modle").error
+
+
+def test_options_of_the_search_are_refused_before_any_training(clipvg, labels, pictures, tmp_path):
+    words = ("adapt", labels, "--images", pictures, "--out", tmp_path / "run")
+    assert "start threshold 2.0 is outside" in clipvg(*words, "--start", 2).error
+    assert "step is 0.0" in clipvg(*words, "--step", 0).error
+    assert "held-out share is 3.0" in clipvg(*words, "--holdout", 3).error
+    assert not (tmp_path / "run").exists()

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
 from clipvg.cli.parser import list_recipes
+from clipvg.labels import LabelTable, read_labels
 
 MODEL = {"backbone": "clipvg-tiny", "pretrained": None, "width": 16, "layers": 1, "heads": 2}
 QUICK = MODEL | {"feedforward": 16, "epochs": 2, "batch_size": 4, "augment": False}
@@ -54,6 +56,29 @@ def test_the_command_line_wins_over_yaml_and_both_over_defaults(clipvg, words, t
 def test_a_run_is_not_continued_with_other_options(clipvg, words):
     assert clipvg("train", *words).code == 0
     assert "epochs is 2 there, 3 now" in clipvg("train", *words, "--epochs", 3).error
+
+
+def test_what_was_refused_at_once_may_be_corrected(clipvg, words, tmp_path):
+    assert "is unknown" in clipvg("train", *words, "--backbone", "clipvg-tyni").error
+    assert clipvg("train", *words).code == 0
+
+
+def test_labels_of_weight_zero_teach_nothing(clipvg, words, labels, pictures, tmp_path):
+    table = read_labels(labels)
+    weights = np.arange(len(table)) % 2
+    table.with_column("weight", weights.astype(float)).write(tmp_path / "weighted.parquet")
+    boxes = np.where(weights[:, None] == 1, table.boxes(), [[0, 0, 5, 5]])
+    other = LabelTable.from_columns(
+        image=table.image_names, expression=table.expressions, box=boxes.astype(float),
+        weight=weights.astype(float),
+    )  # fmt: skip
+    other.write(tmp_path / "other.parquet")
+    losses = [
+        clipvg("train", path, *words[1:-2], tmp_path / path.stem, "--quiet", "--json").json["last"]
+        for path in (tmp_path / "weighted.parquet", tmp_path / "other.parquet", labels)
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0]["loss"] != losses[2]["loss"]
 
 
 def test_adapt_selects_and_draws_its_report(clipvg, words, tmp_path):
