@@ -1,0 +1,66 @@
+"""Training and adapting on as few labels as there can be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from adapt_program import SMALL
+from reliability.scenery import make_labels
+
+import clipvg
+from clipvg.curriculum import SSAConfig
+from clipvg.labels import LabelTable
+from clipvg.training import FitConfig
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
+    table = make_labels(tmp_path_factory.mktemp("images"))
+    return table.with_column("source", ["template"] * len(table))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 1}, {"drop_last": False}])
+@pytest.mark.parametrize("count", [1, 3])
+def test_fewer_labels_than_a_batch(
+    labels: LabelTable, tmp_path: Path, count: int, options: dict, augment: bool
+) -> None:
+    few = labels.select(np.arange(count))
+    training = FitConfig(**{"epochs": 2, "batch_size": 8, "augment": augment, **options})
+    result = clipvg.train(
+        few,
+        validation=few,
+        out=tmp_path,
+        backbone="clipvg-tiny",
+        pretrained=None,
+        model=SMALL,
+        training=training,
+        progress=False,
+    )
+    batches = -(-count // training.batch_size)
+    assert result.summary["last"]["step"] == 2 * batches
+    assert np.isfinite(result.summary["last"]["loss"])
+
+
+@pytest.mark.parametrize("search", ["separate", "together"])
+@pytest.mark.parametrize("start", [0.0, 0.5, 1.0])
+def test_subsets_that_are_empty_or_smaller_than_a_batch(
+    labels: LabelTable, tmp_path: Path, search: str, start: float
+) -> None:
+    few = labels.select(np.arange(5))
+    result = clipvg.adapt(
+        few,
+        validation=few.select([0]),
+        out=tmp_path,
+        backbone="clipvg-tiny",
+        pretrained=None,
+        model=SMALL,
+        training=FitConfig(epochs=1, batch_size=8, augment=False),
+        curriculum=SSAConfig(start=start, search=search),
+        progress=False,
+        report=False,
+    )
+    assert 1 <= result.summary["kept"] <= 5
+    assert all(stage["kept"] >= 1 for stage in result.summary["stages"])
