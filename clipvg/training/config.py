@@ -27,12 +27,16 @@ class FitConfig:
         accumulate: forward passes per optimizer step.
         base_batch: effective batch that `lr` is meant for; None takes `lr` as it is.
         lr: AdamW's learning rate.
+        beta2: AdamW's decay of the squared gradients; below 0.95 short trainings of small heads
+            leave their first plateau sooner.
         weight_decay: AdamW's weight decay, on every trainable tensor as published.
         schedule: curve of the learning rate, see `learning_rate_factor`.
         schedule_by: "epoch" changes it after each epoch (published), "step" at each step.
         warmup_steps: optimizer steps of linear warm-up (published: none).
         drop_every: epochs between drops of `schedule="step"`.
         clip_norm: largest gradient norm; 0 does not clip (published).
+        calibrate: fold mean and deviation of the first batch's features into the fresh projections
+            (published: no), see `clipvg.training.calibrate`.
         amp: mixed precision of the forward pass; "fp16" scales the loss.
         augment: training augmentation; without it images are encoded once (`cache_features`).
         crop: random crop, where the expression has no direction word.
@@ -59,12 +63,14 @@ class FitConfig:
     accumulate: int = 1
     base_batch: int | None = None
     lr: float = 2.5e-4
+    beta2: float = 0.999
     weight_decay: float = 1e-4
     schedule: Schedule = "cosine"
     schedule_by: Literal["epoch", "step"] = "epoch"
     warmup_steps: int = 0
     drop_every: int = 60
     clip_norm: float = 0.0
+    calibrate: bool = False
     amp: Amp = "none"
     augment: bool = True
     crop: bool = True
@@ -130,7 +136,11 @@ class FitConfig:
             for name, value in given.items()
             if value is not None and not value >= least[name]
         ]
-        return problems if self.lr > 0 else [*problems, f"lr is {self.lr}, expected above 0"]
+        if not self.lr > 0:
+            problems.append(f"lr is {self.lr}, expected above 0")
+        if not 0 <= self.beta2 < 1:
+            problems.append(f"beta2 is {self.beta2}, expected in [0, 1)")
+        return problems
 
     def _unknown_choices(self) -> list[str]:
         choices = {

@@ -101,7 +101,9 @@ class GroundingLearner:
         return fit(
             model,
             labels,
-            config=dataclasses.replace(self.config, seed=seed),
+            config=dataclasses.replace(
+                self.config, seed=seed, calibrate=self.config.calibrate and init is None
+            ),
             validation=self.validation,
             out=out,
             weights=weights,

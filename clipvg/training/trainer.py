@@ -17,6 +17,7 @@ from tqdm import tqdm
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.training import distributed
+from clipvg.training.calibrate import calibrate
 from clipvg.training.checkpoint import (
     load_trainable,
     rng_state,
@@ -93,7 +94,11 @@ class Trainer:
         self._forward = distributed.data_parallel(_Boxes(model), self.world)
         self._lr = config.scaled_lr(self.world.size)
         self._optimizer = torch.optim.AdamW(
-            self._params, lr=self._lr, weight_decay=config.weight_decay, fused=True
+            self._params,
+            lr=self._lr,
+            betas=(0.9, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self._losses = EpochLosses(len(weight), self.device)
@@ -112,6 +117,8 @@ class Trainer:
         bar = progress_bar(
             self.steps, initial=self.step, unit="step", desc="train", show=self._progress
         )
+        if self.config.calibrate and self.step == 0:
+            self._calibrate(feed)
         batches = feed.stream(self.step, self.steps)
         self.model.train()
         with bar, Interrupt(self.world) as interrupt:
@@ -122,6 +129,10 @@ class Trainer:
                 if interrupt.requested(self.step):
                     self._checkpoint()
                     interrupt.obey()
+
+    def _calibrate(self, feed: Feed) -> None:
+        calibrate(self.model, next(iter(feed.stream(0, 1))).to(self.device))
+        distributed.broadcast((p.data for p in self._params), self.world)
 
     def finish(self) -> Best | None:
         """Put the best weights into the model and write it to the folder."""

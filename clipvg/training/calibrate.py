@@ -1,0 +1,44 @@
+"""Initial projections that see the frozen towers' features as if they were standardised."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from clipvg.training.features import FeatureBatch
+from clipvg.training.feed import AnyBatch
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
+
+
+def calibrate(model: "GroundingModel", batch: AnyBatch) -> None:
+    """Fold the mean and deviation of a batch's features into the two fresh projections, in place.
+
+    Raw CLIP tokens have channels whose mean is many times their deviation; projected as they are,
+    all tokens look alike to the layer norms, and training starts with a long plateau. This is
+    data-dependent initialisation in the spirit of Salimans & Kingma (arXiv 1602.07868): the
+    model's form does not change.
+
+    Args:
+        model: with fresh projections, on the batch's device.
+        batch: the first batch of a training.
+    """
+    with torch.no_grad():
+        if isinstance(batch, FeatureBatch):
+            image = batch.image_features
+            text = batch.text if batch.text.is_floating_point() else model.encode_text(batch.text)
+        else:
+            image = model.encode_images(batch.images)
+            text = model.encode_text(batch.tokens)
+        _standardise(model.visual_projection, image.flatten(0, 1))
+        _standardise(model.text_projection, text[batch.text_mask])
+
+
+def _standardise(projection: nn.Linear, inputs: Tensor) -> None:
+    """W(x - mean) / deviation + b, written as weights and bias for x of shape (rows, channels)."""
+    inputs = inputs.float()
+    mean = inputs.mean(dim=0)
+    deviation = (inputs - mean).square().mean(dim=0).sqrt().clamp(min=1e-3)
+    projection.weight.div_(deviation)
+    projection.bias.sub_(projection.weight @ mean)
