@@ -10,15 +10,24 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import yaml
 
 from clipvg.api import adapt, load, train
 from clipvg.curriculum import SSAConfig
 from clipvg.curriculum.files import write_json
-from clipvg.data.scenes import CLEAN, SCENES_VERSION, NoiseConfig, is_correct, make_labels
+from clipvg.data.scenes import (
+    CLEAN,
+    SCENES_VERSION,
+    NoiseConfig,
+    SceneConfig,
+    is_correct,
+    make_labels,
+)
 from clipvg.labels import LabelTable, read_labels
 from clipvg.report import draw_report
 from clipvg.training import FeatureCache, FitConfig, evaluate
@@ -26,28 +35,8 @@ from clipvg.training import FeatureCache, FitConfig, evaluate
 T = TypeVar("T")
 
 NOISE = NoiseConfig()  # the standard mix at 40 %
+TRAINING_SCENES = SceneConfig(num_objects=(1, 4))  # some with one object: easier to start from
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 2000, 300, 500  # pictures, about four labels each
-
-MODEL = {
-    "width": 64,
-    "layers": 2,
-    "heads": 4,
-    "feedforward": 256,
-    "dropout": 0.0,
-    "position_std": 0.02,
-}
-TRAINING = FitConfig(
-    steps=1500,
-    batch_size=64,
-    lr=1e-3,
-    schedule="cosine",
-    schedule_by="step",
-    warmup_steps=100,
-    clip_norm=1.0,
-    augment=False,
-    evaluate_every=1000,  # after the last step only: no epoch is chosen on validation labels
-    history=False,
-)
 
 
 def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[str, Any]:
@@ -85,8 +74,16 @@ def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[
         "seconds": round(time.monotonic() - started, 1),
     }
     write_json(out / "summary.json", summary)
-    clock("drawing the report", lambda: draw_report(out))
+    draw_report(out)
     return summary
+
+
+def recipe() -> tuple[dict[str, Any], FitConfig]:
+    """Options of the model and of its training in the recipe `scenes`."""
+    values = yaml.safe_load(files("clipvg").joinpath("configs/scenes.yaml").read_text())
+    training = {f.name for f in dataclasses.fields(FitConfig)} & values.keys()
+    chosen = FitConfig(**{name: values.pop(name) for name in training})
+    return values, chosen
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -110,13 +107,15 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
             lambda: _scenes(folder / name, count, seed=3 * seed + number, **options),
         )
 
-    labels = scenes("training", NUM_TRAIN, 0, source="mixed", noise=NOISE)
+    labels = scenes("training", NUM_TRAIN, 0, source="mixed", noise=NOISE, config=TRAINING_SCENES)
     validation = scenes("validation", NUM_VALIDATION, 1, noise=CLEAN)
     test = scenes("test", NUM_TEST, 2, noise=CLEAN)
+    model, training = recipe()
     common: dict[str, Any] = {
-        "backbone": "clipvg-tiny",
-        "model": MODEL,
-        "training": dataclasses.replace(TRAINING, seed=seed),
+        "backbone": model.pop("backbone"),
+        "pretrained": model.pop("pretrained"),
+        "model": model,
+        "training": dataclasses.replace(training, seed=seed),
         "progress": progress,
     }
     run = clock(

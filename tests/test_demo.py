@@ -1,0 +1,58 @@
+"""The demo, cut down to seconds: every part runs, the numbers are where scripts look for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import clipvg.demo as demo
+from clipvg.training import FitConfig
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "NUM_TRAIN", 40)
+    monkeypatch.setattr(demo, "NUM_VALIDATION", 12)
+    monkeypatch.setattr(demo, "NUM_TEST", 12)
+    full = demo.recipe
+
+    def recipe() -> tuple[dict[str, Any], FitConfig]:
+        model, training = full()
+        return model, dataclasses.replace(training, steps=3, warmup_steps=1)
+
+    monkeypatch.setattr(demo, "recipe", recipe)
+
+
+@pytest.mark.usefixtures("short")
+def test_demo_writes_summary_and_report_and_resumes(tmp_path: Path) -> None:
+    summary = demo.run_demo(tmp_path, seeds=2, progress=False)
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written == json.loads(json.dumps(summary))
+    assert set(summary["acc_0.5"]) == {"all_labels", "ssa", "clean_labels"}
+    for values in (*summary["acc_0.5"].values(), summary["auroc"], summary["threshold"]):
+        assert len(values) == 2
+        assert all(0 <= value <= 1 for value in values)
+    assert all(
+        0 < kept <= total
+        for kept, total in zip(summary["kept"], summary["num_labels"], strict=True)
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert "<img" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    again = demo.run_demo(tmp_path, seeds=2, progress=False)
+    for name in ("acc_0.5", "auroc", "threshold", "kept"):
+        assert again[name] == summary[name]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [([0.9, 0.8, 0.2, 0.1], 1.0), ([0.1, 0.2, 0.8, 0.9], 0.0), ([0.5, 0.5, 0.5, 0.5], 0.5)],
+)
+def test_auroc(scores: list[float], expected: float) -> None:
+    positive = np.array([True, True, False, False])
+    assert demo.auroc(np.array(scores), positive) == expected
