@@ -18,7 +18,8 @@ class GroundingConfig:
         backbone: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo``, ``local-dir:folder``.
         pretrained: open_clip weight tag or a weight file; None for random towers.
         levels: zero-based blocks whose tokens are tapped, ascending; None for i * (L - 1) // 3.
-        width: width d of the fusion encoder.
+        width: width d of the fusion encoder; None for that of the text features, which is the
+            published choice: 512 for ViT-B, 768 for ViT-L/14.
         layers: number of fusion layers.
         heads: attention heads of the fusion encoder; divides width.
         feedforward: hidden width of its feed-forward blocks.
@@ -41,7 +42,7 @@ class GroundingConfig:
     backbone: str = "ViT-B-16"
     pretrained: str | None = "openai"
     levels: list[int] | None = None
-    width: int = 512
+    width: int | None = None
     layers: int = 6
     heads: int = 8
     feedforward: int = 2048
@@ -58,11 +59,12 @@ class GroundingConfig:
     def __post_init__(self) -> None:
         """Check the values that need no backbone to be judged."""
         for name in ("width", "layers", "heads", "feedforward"):
-            if int(getattr(self, name)) < 1:
+            value = getattr(self, name)
+            if value is not None and int(value) < 1:
                 raise InputError(
-                    f"{name}={getattr(self, name)} is not a positive number. Use at least 1."
+                    f"{name}={value} is not a positive number. Use at least 1."
                 )
-        if self.width % self.heads:
+        if self.width is not None and self.width % self.heads:
             raise InputError(
                 f"width={self.width} is not divisible by heads={self.heads}. "
                 f"Use a width that is a multiple of the heads."

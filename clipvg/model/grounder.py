@@ -43,12 +43,12 @@ class GroundingModel(nn.Module, CheckpointMixin):
 
     def __init__(self, config: GroundingConfig, backbone: Backbone) -> None:
         super().__init__()
-        self.config = dataclasses.replace(config, levels=list(backbone.levels))
+        width, context = config.width or backbone.embed_dim, backbone.context_length
+        self.config = dataclasses.replace(config, levels=list(backbone.levels), width=width)
         preset = get_preset(config.preset)
         self.preset: Preset = dataclasses.replace(
             preset, mean=preset.mean or backbone.mean, std=preset.std or backbone.std
         )
-        width, context = config.width, backbone.context_length
         self.backbone = backbone
         self.visual_projection = nn.Linear(backbone.feature_width, width)
         self.text_projection = nn.Linear(backbone.embed_dim, width)

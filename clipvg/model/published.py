@@ -199,7 +199,7 @@ def _published_state(model: GroundingModel) -> dict[str, Tensor]:
         elif short != name and not short.startswith("logit_"):
             state[TEXT_ALIAS + short] = tensor
     if model.config.visual == "levels":
-        width = model.config.width
+        width = model.position.embedding_dim
         kept = dict(model.unused.named_buffers())
         # 512 channels in the reference, whatever the towers are
         zeros = {"weight": torch.zeros(width, 512), "bias": torch.zeros(width)}

@@ -180,3 +180,10 @@ def test_full_size_model_needs_no_download(make_batch: MakeBatch, tmp_path: Path
         load(tmp_path / "model").predict(image, ["a dog", "a cup"]), boxes
     )
     shutil.rmtree(tmp_path / "model")  # 684 MB that pytest would keep
+
+
+def test_width_follows_the_text_features_unless_given() -> None:
+    """As published: 512 for ViT-B, 768 for ViT-L/14, which are the towers' joint widths."""
+    free = create_model("clipvg-tiny", None, layers=1, feedforward=8)
+    assert free.config.width == free.backbone.embed_dim == free.position.embedding_dim
+    assert create_model("clipvg-tiny", None, width=32, layers=1, feedforward=8).config.width == 32
