@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 NOISE = NoiseConfig()  # the standard mix at 40 %
 TRAINING_SCENES = SceneConfig(num_objects=(1, 4))  # some with one object: easier to start from
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 2000, 300, 500  # pictures, about four labels each
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 2500, 300, 500  # pictures, about four labels each
 
 
 def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[str, Any]:
