@@ -4,8 +4,8 @@
 
 Images are scenes, texts are captions of them with places, sizes and relations; no box is used.
 The loss is CLIP's contrastive loss plus FILIP's token-to-patch late interaction, on batches in
-which each picture also meets a corrupted copy of its caption. A run that is killed continues where its
-last checkpoint was. `--export FILE` writes the weights as float16 safetensors.
+which each picture also meets a corrupted copy of its caption. A run that is killed continues
+where its last checkpoint was. The weights are written as float16 safetensors (`--export FILE`).
 """
 
 from __future__ import annotations

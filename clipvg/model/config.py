@@ -61,9 +61,7 @@ class GroundingConfig:
         for name in ("width", "layers", "heads", "feedforward"):
             value = getattr(self, name)
             if value is not None and int(value) < 1:
-                raise InputError(
-                    f"{name}={value} is not a positive number. Use at least 1."
-                )
+                raise InputError(f"{name}={value} is not a positive number. Use at least 1.")
         if self.width is not None and self.width % self.heads:
             raise InputError(
                 f"width={self.width} is not divisible by heads={self.heads}. "
