@@ -16,6 +16,10 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from clipvg.cli.failure import UsageError, find_near, one_line
 
 _LITERAL = re.compile(r"typing\.Literal\[(.*?)\]")
+_UNION = re.compile(
+    r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: "
+    r".*Given value: (.*)"
+)
 _CLASS = re.compile(r"<class '([\w.]+)'>")
 
 
@@ -91,7 +95,9 @@ class CommandParser(ArgumentParser):
             )
 
     def _hint(self, name: str, prefix: str = "") -> str:
-        near = find_near(name.replace("-", "_"), self._names())
+        options = [text[2:] for action in self._actions for text in action.option_strings]
+        known = options if prefix else self._names()
+        near = find_near(name.replace("-", "_"), [word for word in known if word])
         return f"({near.replace('did you mean ', 'did you mean ' + prefix)})" if near else ""
 
     def _shorten(self, message: str) -> str:
@@ -151,5 +157,9 @@ def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:
 def _readable(message: str) -> str:
     text = _LITERAL.sub(lambda match: f"one of {match[1]}", message)
     text = _CLASS.sub(lambda match: match[1].rpartition(".")[2], text)
+    if match := _UNION.match(one_line(text)):
+        text = (
+            f"expected {match[1].replace('NoneType', 'null').replace(', ', ' or ')}, got {match[2]}"
+        )
     text = text.replace("Expected a ", "expected ").replace(". Got value: ", ", got ")
     return one_line(text)

@@ -75,12 +75,16 @@ def _table_path(name: str) -> Path:
 
 
 def _describe(result: Mapping[str, Any]) -> str:
+    from clipvg.reliability.matrix import REASON
+
     rows = [
         (measurer, source or "–", *_cell(result["cells"][i][j], result["kept_0.5"][i][j]))
         for i, measurer in enumerate(result["measurers"])
         for j, source in enumerate(result["sources"])
     ]
     text = table(("measurer", "labels of", "scored", "not scored", "mean r", "r ≥ 0.5"), rows)
+    if count := result["unscored_labels"]:
+        text += f"\nnot scored, with the reason in the column {REASON!r}: {count:,}"
     return f"{text}\nwritten: {result['out']}"
 
 

@@ -39,7 +39,10 @@ def read_flickr(path: str | Path) -> pa.Table:
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     if not is_flickr(folder):
-        raise InputError(f"{folder}: no folders Sentences and Annotations of Flickr30k Entities")
+        raise InputError(
+            f"{path}: not a file of labels: a .txt lists picture ids beside the folders "
+            "Sentences and Annotations of Flickr30k Entities, which are not there"
+        )
     if path.is_dir():
         ids = sorted(file.stem for file in (folder / "Sentences").glob("*.txt"))
     else:

@@ -75,11 +75,10 @@ def _read_one(
         raise InputError(f"{path}: no such file")
     if path.is_dir() and not is_flickr(path):
         raise InputError(f"{path}: a folder; name the label file in it")
-    reader = _READERS.get("" if path.is_dir() else path.suffix.lower())
+    reader = _flickr if path.is_dir() else _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
-            f"{path}: unknown kind of label file {path.suffix!r}; "
-            f"choose from {', '.join(filter(None, _READERS))}"
+            f"{path}: unknown kind of label file {path.suffix!r}; choose from {', '.join(_READERS)}"
         )
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
@@ -127,6 +126,10 @@ def _parquet(path: Path, layout: str | None) -> pa.Table:
         raise InputError(f"{path}: damaged, or not a Parquet file ({detail})") from None
 
 
+def _flickr(path: Path, layout: str | None) -> pa.Table:
+    return read_flickr(path)
+
+
 _READERS: dict[str, Callable[[Path, str | None], pa.Table]] = {
     ".parquet": _parquet,
     ".jsonl": lambda path, layout: read_jsonl(path),
@@ -135,6 +138,5 @@ _READERS: dict[str, Callable[[Path, str | None], pa.Table]] = {
     ".pth": read_pth,
     ".json": lambda path, layout: read_json(path),
     ".p": lambda path, layout: read_refer(path),
-    ".txt": lambda path, layout: read_flickr(path),
-    "": lambda path, layout: read_flickr(path),  # its folder
+    ".txt": _flickr,
 }

@@ -79,6 +79,8 @@ class Report:
     tables: Sequence[Table] = ()
     figures: Sequence[Picture] = ()
     gallery: Sequence[Picture] = ()
+    gallery_note: str = ""
+    gallery_roles: Sequence[str] = tuple(ROLES)
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
@@ -90,7 +92,7 @@ def render_html(report: Report) -> str:
         _facts(report.facts),
         *(_table(table) for table in report.tables),
         *(_figure(picture) for picture in report.figures),
-        _gallery(report.gallery),
+        _gallery(report),
         _timings(report.timings),
         _run(report),
     ]
@@ -153,13 +155,13 @@ def _figure(picture: Picture) -> str:
     return f'<section><figure class="plot">{_image(picture)}{caption}</figure></section>'
 
 
-def _gallery(pictures: Sequence[Picture]) -> str:
-    if not pictures:
+def _gallery(report: Report) -> str:
+    if not report.gallery:
         return ""
     items = "".join(
         f"<figure>{_image(picture)}<figcaption>{escape(picture.caption)}"
         f"<small>{escape(picture.detail)}</small></figcaption></figure>"
-        for picture in pictures
+        for picture in report.gallery
     )
     legend = "".join(
         f'<span class="key {role}"></span>{name} '
@@ -168,9 +170,11 @@ def _gallery(pictures: Sequence[Picture]) -> str:
             ("true", "true box"),
             ("pseudo", "pseudo-label"),
         )
+        if role in report.gallery_roles
     )
+    note = f"<p>{escape(report.gallery_note)}</p>" if report.gallery_note else ""
     return (
-        f'<section><h2>Pictures</h2><p class="legend">{legend}</p>'
+        f'<section><h2>Pictures</h2>{note}<p class="legend">{legend}</p>'
         f'<div class="gallery">{items}</div></section>'
     )
 

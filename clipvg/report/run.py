@@ -118,6 +118,11 @@ def _demo(folder: Path, summary: Mapping[str, Any]) -> Report:
     if inner is not None:
         part = _curriculum(inner, _read_json(inner / "summary.json"))
         report.figures, report.gallery = part.figures, part.gallery
+        report.gallery_note, report.gallery_roles = part.gallery_note, part.gallery_roles
+        if len(accuracy["ssa"]) > 1:
+            first = f" Of the run {inner.relative_to(folder)}."
+            report.gallery_note += first
+            report.figures = [replace(f, caption=f.caption + first) for f in part.figures]
         report.config = _read_config(inner / "config.yaml")
     return report
 
@@ -152,6 +157,11 @@ def _curriculum(folder: Path, summary: Mapping[str, Any]) -> Report:
         tables=[_stages(summary, metric)],
         figures=figures,
         gallery=_gallery(folder, labels, reliability, threshold, _is_strict(summary)),
+        gallery_note="Training labels drawn by chance, some that the threshold keeps and some that "
+        "it leaves out; the predicted box is the adapted model's.",
+        gallery_roles=("predicted", "pseudo")
+        if correct is None
+        else ("predicted", "true", "pseudo"),
         timings=_stage_times(summary["stages"]),
     )
 
@@ -219,6 +229,7 @@ def _gallery(
         return []
     draw = np.random.default_rng(0)
     is_kept = kept(reliability, threshold, strict=strict)
+    correct = correct_labels(labels)
     rows = [
         row
         for side in (np.flatnonzero(is_kept), np.flatnonzero(~is_kept & np.isfinite(reliability)))
@@ -230,11 +241,16 @@ def _gallery(
             labels,
             int(row),
             predicted=predicted.get(int(row)),
-            remark=f"{'kept' if is_kept[row] else 'left out'} (r = {reliability[row]:.2f})",
+            remark=_remark(bool(is_kept[row]), reliability[row], correct, int(row)),
         )
         for row in rows
     ]
     return [picture for picture in pictures if picture is not None]
+
+
+def _remark(is_kept: bool, r: float, correct: np.ndarray | None, row: int) -> str:
+    kind = "" if correct is None else "correct label " if correct[row] else "wrong label "
+    return f"{kind}{'kept' if is_kept else 'left out'} (r = {r:.2f})"
 
 
 def _predictions(model_folder: Path, labels: LabelTable, rows: Sequence[int]) -> dict[int, Any]:

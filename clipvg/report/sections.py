@@ -22,6 +22,7 @@ from clipvg.report.numbers import percent, points
 from clipvg.report.pictures import Mark, draw_boxes, encode_picture
 
 CORRECT_IOU = 0.5
+_SHOWN = 400  # pixels of a picture's long side in the gallery
 
 
 def gain_table(
@@ -155,13 +156,17 @@ def label_picture(
     box, truth = one.boxes()[0], one.truth()[0]
     try:
         image = read_image(one.image_path(name))
+        scale = min(1.0, _SHOWN / max(image.size))  # before drawing: lines keep their width
+        image = image.resize([max(1, round(scale * side)) for side in image.size])
     except (InputError, OSError):
         return None
-    marks = [Mark(box, role="pseudo"), Mark(truth, role="true")]
+    has_truth = bool(np.isfinite(truth).all())
+    marks = [Mark(scale * box, role="pseudo"), Mark(scale * truth, role="true")]
     remarks = [remark] if remark else []
+    if labels.has_truth and not has_truth:
+        remarks.append("nothing in the picture fits the expression")
     if predicted is not None:
-        marks.append(Mark(predicted, role="predicted"))
-        has_truth = bool(np.isfinite(truth).all())
+        marks.append(Mark(scale * np.asarray(predicted), role="predicted"))
         overlap = float(iou(np.asarray(predicted)[None], (truth if has_truth else box)[None])[0])
         remarks.append(f"IoU with the {'true box' if has_truth else 'pseudo-label'} {overlap:.2f}")
     return Picture(

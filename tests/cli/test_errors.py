@@ -22,6 +22,7 @@ def test_unknown_option_names_the_near_one(clipvg):
     assert "unknown option --checkpont (did you mean --checkpoint?)" in line
     line = clipvg("evaluate", "l", "--images", "d", "--checkpoint", "c", "--batch-sise=3").error
     assert "did you mean --batch_size?" in line
+    assert "did you mean --json?" in clipvg("info", "--jsn").error
 
 
 def test_missing_required(clipvg):
@@ -32,6 +33,8 @@ def test_missing_required(clipvg):
 def test_values_of_the_wrong_kind(clipvg):
     words = ("evaluate", "l", "--images", "d", "--checkpoint", "c")
     assert "--batch_size: expected int, got many" in clipvg(*words, "--batch-size", "many").error
+    train = ("train", "l", "--images", "d", "--out", "o", "--steps", "many")
+    assert "--steps: expected int or null, got many" in clipvg(*train).error
     line = clipvg(*words, "--against", "trth").error
     assert "--against: expected one of 'box', 'truth', got trth" in line
 

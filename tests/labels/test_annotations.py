@@ -148,5 +148,8 @@ def test_flickr30k_faults(flickr):
         read_labels(flickr)
     (flickr / "other").mkdir()
     (flickr / "other" / "a.txt").write_text("12")
-    with pytest.raises(InputError, match="no folders Sentences and Annotations"):
+    with pytest.raises(InputError, match=r"a\.txt: not a file of labels: a \.txt lists"):
         read_labels(flickr / "other" / "a.txt")
+    (flickr / "a").write_text("12")
+    with pytest.raises(InputError, match="unknown kind of label file ''"):
+        read_labels(flickr / "a")

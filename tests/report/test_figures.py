@@ -85,11 +85,12 @@ def test_curve_is_ordered_by_threshold_and_marks_the_choice():
 
 def test_training_curves_draw_what_was_recorded():
     rows = [{"epoch": e, "loss": 1 / (e + 1), "val_acc_0.5": None, "lr": 1e-4} for e in range(3)]
-    rows[2]["val_acc_0.5"] = 0.4
+    rows[2].update({"val_acc_0.5": 0.4, "loss_giou": 0.9})
 
     loss, validation = training_curves(rows).axes
 
-    assert len(loss.lines) == 1
+    assert [line.get_label() for line in loss.lines] == ["loss", "loss_giou"]
+    assert [line.get_label() for line in validation.lines] == ["val_acc_0.5"]
     assert list(validation.lines[0].get_ydata()) == [0.4]
 
 

@@ -71,11 +71,19 @@ def test_curriculum(tmp_path):
     assert "split by correct and wrong" in report.figures[0].alt
     assert "0.750 at h = 0.5" in report.figures[1].alt
     assert [picture.caption for picture in report.gallery] == ["dog", "<i>cat</i>", "left"]
-    assert report.gallery[0].detail.startswith("kept (r = 0.90)")
-    assert report.gallery[2].detail.startswith("left out (r = 0.20)")
+    assert report.gallery[0].detail.startswith("correct label kept (r = 0.90)")
+    assert report.gallery[2].detail.startswith("wrong label left out (r = 0.20)")
+    assert report.gallery_roles == ("predicted", "true", "pseudo")
     assert report.timings["all labels"] == 2.0
     assert report.config == {"method": "ssa"}
     assert report.command == "clipvg adapt 'a b'"
+
+
+def test_without_truth_nothing_is_called_true_or_correct(tmp_path):
+    make_curriculum(tmp_path / "run", make_labels(tmp_path / "pictures", truth=False))
+    page = draw_report(tmp_path / "run").read_text()
+    assert "true box" not in page
+    assert "correct label" not in page
 
 
 def test_pictures_and_labels_that_are_gone_are_left_out(tmp_path):
@@ -107,6 +115,7 @@ def test_demo_shows_its_table_and_the_figures_of_its_first_run(tmp_path):
     assert "from 55.0 % to 64.0 % (+9.0 points)" in page
     assert "1 of 2" in page
     assert "<h2>Pictures</h2>" in page
+    assert "the adapted model&#x27;s. Of the run seed0." in page
     assert "12.5 s" in page
     assert "clipvg demo</code>" in page
 
@@ -144,4 +153,6 @@ def test_label_picture_says_how_well_the_prediction_fits(tmp_path):
     picture = label_picture(labels, 2, predicted=np.array([40.0, 10.0, 60.0, 30.0]))
     assert picture.detail == "IoU with the true box 1.00"
     picture = label_picture(labels, 3, predicted=np.array(BOX))
-    assert picture.detail == "IoU with the pseudo-label 1.00"
+    assert picture.detail == (
+        "nothing in the picture fits the expression, IoU with the pseudo-label 1.00"
+    )
