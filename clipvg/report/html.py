@@ -68,6 +68,8 @@ class Report:
         tables: in order.
         figures: in order, at full width.
         gallery: pictures with boxes, in a grid.
+        gallery_note: a sentence above them.
+        gallery_roles: kinds of boxes that its legend names.
         config: resolved configuration, any nesting of plain values.
         command: what was typed, to be typed again.
         timings: seconds by step.
