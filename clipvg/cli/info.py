@@ -155,7 +155,7 @@ def _indent(text: str) -> str:
 
 COMMAND = Command(
     name="info",
-    example="clipvg info runs/demo/model",
+    example="clipvg info runs/demo/seed-0/ssa/model",
     configure=_configure,
     run=_run,
     describe=_describe,

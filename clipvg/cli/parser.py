@@ -138,7 +138,7 @@ def list_recipes() -> list[str]:
 def find_recipe(name: str) -> str:
     """Path of a YAML file; the bare name of a recipe in `clipvg/configs` is that recipe's."""
     recipe = Path(str(files("clipvg").joinpath("configs", f"{name}.yaml")))
-    if Path(name).exists() or not recipe.is_file():
+    if Path(name).is_file() or not recipe.is_file():
         return name
     return str(recipe)
 

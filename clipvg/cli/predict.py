@@ -78,7 +78,7 @@ def _describe(result: Mapping[str, Any]) -> str:
 COMMAND = Command(
     name="predict",
     example="clipvg predict street.jpg 'man in red' 'dog on the left' "
-    "--checkpoint runs/demo/model --out boxes.png",
+    "--checkpoint runs/demo/seed-0/ssa/model --out boxes.png",
     configure=_configure,
     run=_run,
     describe=_describe,
