@@ -10,7 +10,7 @@ from typing import Any
 
 from clipvg.cli.commands import Command, Result
 from clipvg.cli.options import add_quiet
-from clipvg.cli.output import table
+from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import listed, percent, points
@@ -30,6 +30,7 @@ def _run(args: Namespace) -> Result:
     if args.seeds < 1:
         raise InputError(f"--seeds is {args.seeds}; expected at least 1")
     out = Path(args.out)
+    check_writable(out / "report.html")
     summary = run_demo(out, seeds=args.seeds, progress=not args.quiet)
     return {**summary, "report": str(out / "report.html")}
 
