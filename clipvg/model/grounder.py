@@ -174,7 +174,9 @@ class GroundingModel(nn.Module, CheckpointMixin):
         text = self.text_projection(text_features[:, :length])
         visual = self.visual_projection(image_features)
         if image_index is not None:
-            visual, patch_ignored = visual[image_index], patch_ignored[image_index]
+            # The backward of visual[image_index] would add in any order on several threads.
+            visual = visual.index_select(0, image_index)
+            patch_ignored = patch_ignored[image_index]
         reg = self.reg_token.weight.to(text.dtype).expand(len(text), 1, -1)
         table = self.position.weight
         position = torch.cat([table[: 1 + length], table[1 + self.backbone.context_length :]])

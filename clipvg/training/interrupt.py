@@ -37,6 +37,10 @@ class Interrupt:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
+        # A signal that came after the last check must not be lost: the training is over, the
+        # program that wanted to stop is not.
+        if kind is None and self._received is not None:
+            signal.raise_signal(self._received)
 
     def requested(self, step: int) -> bool:
         """Whether to stop now: on several processes they agree, so that all stop at one step."""

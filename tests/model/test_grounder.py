@@ -187,3 +187,22 @@ def test_width_follows_the_text_features_unless_given() -> None:
     free = create_model("clipvg-tiny", None, layers=1, feedforward=8)
     assert free.config.width == free.backbone.embed_dim == free.position.embedding_dim
     assert create_model("clipvg-tiny", None, width=32, layers=1, feedforward=8).config.width == 32
+
+
+def test_gradients_repeat_bit_for_bit_on_several_threads() -> None:
+    model = create_model("clipvg-tiny", None, width=64, layers=1, feedforward=8, dropout=0.0)
+    torch.manual_seed(0)
+    images = torch.randn(16, 1 + model.backbone.grid**2, model.backbone.feature_width)
+    ignored = torch.zeros(16, model.backbone.grid**2, dtype=torch.bool)
+    text, mask = torch.randn(128, 6, model.backbone.embed_dim), torch.ones(128, 6).bool()
+    index, threads = torch.arange(128) % 16, torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(5):
+            model.zero_grad()
+            model.fuse(images, ignored, text, mask, image_index=index).sum().backward()
+            gradients.append(model.visual_projection.weight.grad.clone())
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradients[0], other) for other in gradients[1:])

@@ -20,6 +20,8 @@ from clipvg.labels import LabelTable
 from clipvg.model.zoo import load
 from clipvg.training import Fit, fit
 from clipvg.training import trainer as trainer_module
+from clipvg.training.distributed import World
+from clipvg.training.interrupt import Interrupt
 
 
 def train(labels: LabelTable, out: Path | None, **options: Any) -> Fit:
@@ -159,3 +161,14 @@ def test_a_damaged_checkpoint_is_one_line(labels: LabelTable, tmp_path: Path) ->
     with pytest.raises(InputError, match="cannot be read") as caught:
         train(labels, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_signal_after_the_last_check_is_not_lost() -> None:
+    def stop_late() -> None:
+        with Interrupt(World()) as interrupt:
+            assert not interrupt.requested(1)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_late()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
