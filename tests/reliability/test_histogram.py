@@ -33,7 +33,7 @@ def test_empty_and_unscored_labels_are_in_no_bin() -> None:
 
 
 def test_float32_scores_meet_double_thresholds() -> None:
-    # float32(0.8) is above the double 0.8, float32(0.7) below its double (published.md, traps).
+    # float32(0.8) is above the double 0.8, float32(0.7) below its double.
     above = [h / 10 for h in range(1, 10) if kept([h / 10], h / 10, strict=True)[0]]
     assert above == [0.1, 0.2, 0.3, 0.4, 0.6, 0.8]
     assert not kept([0.7], 0.7)[0]
