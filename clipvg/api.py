@@ -25,6 +25,7 @@ from clipvg.training import Evaluation, FitConfig, GroundingLearner, distributed
 from clipvg.training import evaluate as evaluate_model
 
 if TYPE_CHECKING:
+    from clipvg.reliability.engine import Precision
     from clipvg.reliability.measurer import OnError
     from clipvg.reliability.score import AnyMeasurer
 
@@ -122,7 +123,8 @@ def score(
     measurers: Mapping[str, AnyMeasurer] | Iterable[str],
     *,
     on_error: OnError = "null",
-    batch_size: int = 64,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
     progress: bool = False,
 ) -> ScoreMatrix:
     """Measure the reliability of labels; see `clipvg.reliability.score_labels`.
@@ -131,7 +133,8 @@ def score(
         labels: N labels with an image root.
         measurers: name -> model, measurer or checkpoint path; or texts ``[NAME[@SOURCE]=]PATH``.
         on_error: "null" leaves labels with an unreadable image unscored, "raise" stops.
-        batch_size: labels a batch.
+        batch_size: labels fused at a time; None is chosen by device and number of tokens.
+        precision: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU, bf16 on a GPU.
         progress: show a progress bar.
 
     Returns:
@@ -142,7 +145,12 @@ def score(
         >>> scores.count_above(0.5)
     """
     return score_labels(
-        labels, measurers, on_error=on_error, batch_size=batch_size, progress=progress
+        labels,
+        measurers,
+        on_error=on_error,
+        batch_size=batch_size,
+        precision=precision,
+        progress=progress,
     )
 
 

@@ -143,6 +143,18 @@ class Backbone(nn.Module):
             Tensor[U, 1 + P, feature_width]: [CLS] and patches. Levels are outputs of the tapped
             blocks, before the last layer norm, side by side on the channels.
         """
+        return torch.cat(self.image_levels(images), dim=-1)
+
+    def image_levels(self, images: Tensor) -> list[Tensor]:
+        """Visual tokens level by level: what `image_features` has side by side.
+
+        Args:
+            images (Tensor[U, 3, S, S]): normalised pixels.
+
+        Returns:
+            A list of Tensor[U, 1 + P, width], one a tapped block; for visual="last" one
+            Tensor[U, 1 + P, embed_dim].
+        """
         tower = self.clip.visual
         indices = list(self.levels)
         if self.visual == "last":
@@ -155,12 +167,11 @@ class Backbone(nn.Module):
             output_fmt="NLC",
             output_extra_tokens=True,
         )
-        first = torch.cat(taps["image_intermediates_prefix"], dim=-1)
-        patches = torch.cat(taps["image_intermediates"], dim=-1)
-        tokens = torch.cat([first, patches], dim=1)
+        parts = zip(taps["image_intermediates_prefix"], taps["image_intermediates"], strict=True)
+        levels = [torch.cat(part, dim=1) for part in parts]
         if self.visual == "last":
-            return tower.ln_post(tokens) @ tower.proj
-        return tokens
+            return [tower.ln_post(level) @ tower.proj for level in levels]
+        return levels
 
     def text_features(self, tokens: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Text tokens after the last layer norm and the projection.

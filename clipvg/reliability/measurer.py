@@ -12,6 +12,7 @@ from clipvg.labels import LabelTable
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
+    from clipvg.reliability.engine import EngineConfig
     from clipvg.reliability.matrix import ScoreMatrix
 
 OnError = Literal["null", "raise"]
@@ -22,7 +23,7 @@ class Context:
     """What a measurer may use beside the labels, and how it should run.
 
     Attributes:
-        batch_size: labels a batch.
+        engine: how grounding models run: batch, precision, threads.
         on_error: "null" leaves a label whose image cannot be read unscored, with the reason;
             "raise" stops.
         progress: show a progress bar.
@@ -32,13 +33,18 @@ class Context:
         reasons: filled in by the measurer: row -> why the label is not scored.
     """
 
-    batch_size: int = 64
+    engine: EngineConfig | None = None
     on_error: OnError = "null"
     progress: bool = False
     scores: ScoreMatrix | None = None
     history: np.ndarray | None = None
     reference: Any = None
     reasons: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def batch_size(self) -> int:
+        """Labels a batch of measurers that run models themselves."""
+        return (self.engine and self.engine.batch_size) or 64
 
 
 @runtime_checkable
@@ -81,6 +87,6 @@ class GroundingMeasurer:
 
     def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the IoU of each label, float32 (N,); NaN where its image cannot be read."""
-        from clipvg.reliability.engine import score_models
+        from clipvg.reliability.rescore import score_models
 
         return score_models(labels, {self.name: self.model}, context)[0]

@@ -17,6 +17,7 @@ from clipvg.reliability.names import MeasurerSpec, check_names, parse_measurer
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
+    from clipvg.reliability.engine import Precision
 
     AnyMeasurer = GroundingModel | Measurer | MeasurerSpec | str | Path
 
@@ -28,7 +29,8 @@ def score_labels(
     measurers: Mapping[str, AnyMeasurer] | Iterable[str],
     *,
     on_error: OnError = "null",
-    batch_size: int = 64,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
     progress: bool = False,
 ) -> ScoreMatrix:
     """Score every label with every measurer.
@@ -43,7 +45,9 @@ def score_labels(
             a checkpoint; or texts ``[NAME[@SOURCE]=]PATH``.
         on_error: "null" leaves labels whose image cannot be read unscored, with the reason;
             "raise" stops at the first.
-        batch_size: labels a batch.
+        batch_size: labels fused at a time; None is chosen by device and number of tokens.
+        precision: of grounding models: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU,
+            bf16 on a GPU.
         progress: show a progress bar.
 
     Returns:
@@ -55,11 +59,12 @@ def score_labels(
     """
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+    from clipvg.reliability.engine import EngineConfig
+
+    engine = EngineConfig(batch_size=batch_size, precision=precision)
     named = _resolve(measurers)
     labels = labels.drop_columns(_NEVER_READ)
-    context = Context(batch_size=batch_size, on_error=on_error, progress=progress)
+    context = Context(engine=engine, on_error=on_error, progress=progress)
     rows = _grounding_scores(labels, named, context)
     origin = {n: tuple(getattr(m, "trained_on", ())) for n, m in named.items()}
     if rows:
@@ -134,7 +139,7 @@ def _grounding_scores(
     models = {n: m.model for n, m in named.items() if isinstance(m, GroundingMeasurer)}
     if not models:
         return {}
-    from clipvg.reliability.engine import score_models
+    from clipvg.reliability.rescore import score_models
 
     return dict(zip(models, score_models(labels, models, context), strict=True))
 

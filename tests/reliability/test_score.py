@@ -14,6 +14,7 @@ from clipvg.data import load_square
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
+from clipvg.model.backbone import Backbone
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, score_labels
 
 
@@ -81,16 +82,18 @@ def test_each_image_and_each_expression_is_encoded_once(
     labels: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, texts = [], []
-    encode_images, encode_text = GroundingModel.encode_images, GroundingModel.encode_text
+    image_levels, text_features = Backbone.image_levels, Backbone.text_features
     monkeypatch.setattr(
-        GroundingModel,
-        "encode_images",
-        lambda self, pixels: images.append(len(pixels)) or encode_images(self, pixels),
+        Backbone,
+        "image_levels",
+        lambda self, pixels: images.append(len(pixels)) or image_levels(self, pixels),
     )
     monkeypatch.setattr(
-        GroundingModel,
-        "encode_text",
-        lambda self, tokens: texts.append(len(tokens)) or encode_text(self, tokens),
+        Backbone,
+        "text_features",
+        lambda self, tokens, prefix: (
+            texts.append(len(tokens)) or text_features(self, tokens, prefix)
+        ),
     )
     score_labels(labels, {"a": make_model(1), "b": make_model(2)}, batch_size=3)
     assert sum(images) == labels.num_images
@@ -142,7 +145,7 @@ def test_a_prediction_that_is_not_finite_names_the_measurer(labels: LabelTable) 
         score_labels(labels, {"good": make_model(), "bad": broken})
 
 
-def test_models_stay_in_the_mode_they_were_in(labels: LabelTable) -> None:
+def test_a_model_in_training_mode_scores_as_any(labels: LabelTable) -> None:
     model = make_model().train()
     first = score_labels(labels, {"m": model})
     assert model.training

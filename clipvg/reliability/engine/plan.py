@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,22 +25,43 @@ class Chunk:
     image_of_row: np.ndarray
 
 
-def plan_chunks(labels: LabelTable, images_per_chunk: int) -> list[Chunk]:
-    """Group labels by image, images in order of first appearance.
+class Plan:
+    """Labels grouped by image, images in order of first appearance.
 
     Args:
         labels: N labels.
-        images_per_chunk: most distinct images in a chunk: what is decoded and held at a time.
-
-    Returns:
-        Chunks in which every image and every row occurs exactly once.
     """
-    names, image_of = labels.distinct_images()
-    order = np.argsort(image_of, kind="stable")
-    ends = np.cumsum(np.bincount(image_of, minlength=len(names)))
-    chunks = []
-    for first in range(0, len(names), images_per_chunk):
-        images = list(names[first : first + images_per_chunk])
-        rows = order[ends[first - 1] if first else 0 : ends[first + len(images) - 1]]
-        chunks.append(Chunk(images, rows, image_of[rows] - first))
-    return chunks
+
+    def __init__(self, labels: LabelTable) -> None:
+        self._names, self._image_of = labels.distinct_images()
+        self._order = np.argsort(self._image_of, kind="stable")
+        counts = np.bincount(self._image_of, minlength=len(self._names))
+        self._ends = np.concatenate([[0], np.cumsum(counts)])
+
+    @property
+    def num_images(self) -> int:
+        """Number of distinct images."""
+        return len(self._names)
+
+    def chunk(self, first: int, last: int) -> Chunk:
+        """Return images [first, last) with their labels."""
+        rows = self._order[self._ends[first] : self._ends[last]]
+        return Chunk(list(self._names[first:last]), rows, self._image_of[rows] - first)
+
+    def chunks(self, size: int, first: int = 0, last: int | None = None) -> Iterator[Chunk]:
+        """Yield images [first, last) in chunks of at most ``size``."""
+        last = self.num_images if last is None else last
+        for start in range(first, last, size):
+            yield self.chunk(start, min(start + size, last))
+
+
+def one_image_a_label(chunk: Chunk) -> Chunk:
+    """Return the chunk with each label on an image of its own, as if no two shared one."""
+    names = [chunk.images[i] for i in chunk.image_of_row]
+    return Chunk(names, chunk.rows, np.arange(len(chunk.rows)))
+
+
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Join ``arange(start, start + count)`` of each pair, (sum of counts,) int64."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)

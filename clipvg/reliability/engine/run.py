@@ -1,266 +1,279 @@
-"""One pass over the images that scores every label with every model.
-
-Each distinct image is decoded once per input geometry and encoded once per image tower, each
-distinct expression once per text tower; then every model's fusion encoder and head run. Features
-of an image live only while its labels are scored.
-"""
+"""The engine: n grounding models over many labels in one pass over the images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.data.letterbox import Letterbox, load_square
-from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.ops import box_reliability
-from clipvg.reliability.engine.plan import Chunk, plan_chunks
+from clipvg.reliability.engine.bank import Bank
+from clipvg.reliability.engine.config import EngineConfig
+from clipvg.reliability.engine.images import Decoded, Geometry, decode, visual_tokens
+from clipvg.reliability.engine.iou import score_boxes
+from clipvg.reliability.engine.job import Job, Part
+from clipvg.reliability.engine.plan import Plan, one_image_a_label
+from clipvg.reliability.engine.stack import HeadStack, stack_key
+from clipvg.reliability.engine.stats import Stats
 from clipvg.reliability.engine.text import TextFeatures, text_group
-from clipvg.training import distributed
-from clipvg.training.distributed import World
-from clipvg.training.progress import progress_bar
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
-    from clipvg.reliability.measurer import Context
+    from clipvg.model.backbone import Backbone
 
-IMAGES_PER_CHUNK = 32
-DECODE_THREADS = 2
+HISTOGRAM_BINS = 1000  # as in the paper's figure of reliability distributions
+# Packed tokens of a batch over all its measurers, and images that a tower takes at a time. On a
+# CPU what is larger falls out of the last-level cache.
+_TOKENS = {"cpu": 7200, "cuda": 131_072}
+_IMAGES = {"cpu": 8, "cuda": 64}
 
-Loaded = tuple[Tensor, Tensor, Letterbox]
+Shard = tuple[int, int]  # images [first, last) of a `Plan`
 
 
-def score_models(
-    labels: LabelTable, models: Mapping[str, GroundingModel], context: Context
-) -> np.ndarray:
-    """Score all labels with all models.
+@dataclass(frozen=True)
+class ShardScores:
+    """Scores of all labels on the images of a shard.
 
-    Under `torchrun` the images are shared out and every process gets all scores; all must call.
+    Attributes:
+        shard: its images.
+        rows: (R,) int64 rows of the labels.
+        scores: (n, R) float32 reliability, NaN where the image cannot be read.
+        reasons: row -> why it is not scored.
+    """
+
+    shard: Shard
+    rows: np.ndarray
+    scores: np.ndarray
+    reasons: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Measurers that run as one stack: their numbers, and the image tower of each."""
+
+    members: list[int]
+    heads: HeadStack
+    model: GroundingModel
+    towers: list[Backbone]
+    tower_of: list[int]
+    text: TextFeatures
+
+
+class Engine:
+    """Scores labels with n grounding models; keeps their weights ready for many calls.
+
+    The models' weights are read when the engine is made.
 
     Args:
-        labels: N labels; their ``truth`` is never read.
-        models: n models by name.
-        context: batch size, what to do about unreadable images, progress; ``reasons`` is filled.
+        models: n models by name, all on one device.
+        config: batch, precision, what is left out or shared.
+        profile: wait for the device after every stage, so that ``stats.seconds`` are true there.
 
-    Returns:
-        (n, N) float32 IoU in label order, NaN where the image cannot be read.
-
-    Raises:
-        InputError: an image cannot be read and ``context.on_error`` is "raise"; a prediction is
-            not finite (names the measurer and the rows).
+    Attributes:
+        names: names of the models.
+        stats: what all passes so far have done.
+        histogram: (n, sources, 1000) int64 of the scores of the last pass so far, counted where
+            the boxes are; sources in order of first appearance.
     """
-    world = distributed.join(next((model.device for model in models.values()), None))
-    with torch.inference_mode(), _evaluating(list(models.values())):
-        if world.size == 1:
-            return _Pass(labels, models, context).run()
-        return _share(labels, models, context, world)
-
-
-def _share(
-    labels: LabelTable, models: Mapping[str, GroundingModel], context: Context, world: World
-) -> np.ndarray:
-    """Score this process's images, exchange the scores and fill in everybody's reasons."""
-    _, image_of = labels.distinct_images()
-    rows = np.flatnonzero(image_of % world.size == world.rank)
-    scores = np.zeros((len(models), len(labels)), dtype=np.float32)  # 0 where not ours
-    part = replace(context, progress=context.progress and world.is_main, reasons={})
-    error = None
-    try:
-        scores[:, rows] = _Pass(labels.select(rows), models, part, rows).run()
-    except InputError as failure:
-        error = str(failure)  # the others wait for the exchange
-    reasons = {int(rows[row]): why for row, why in part.reasons.items()}
-    for failed, found in distributed.gather_objects((error, reasons), world):
-        if failed is not None:
-            raise InputError(failed)
-        context.reasons.update(found)
-    distributed.all_reduce(torch.from_numpy(scores), world)  # in place
-    return scores
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What decides the pixels a model sees."""
-
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    exif: bool
-
-    @classmethod
-    def of(cls, model: GroundingModel) -> Geometry:
-        """Return the geometry of a model."""
-        preset = model.preset
-        assert preset.mean is not None
-        assert preset.std is not None
-        return cls(model.backbone.image_size, tuple(preset.mean), tuple(preset.std), preset.exif)
-
-    def load(self, path: Any) -> Loaded | InputError:
-        """Return pixels, padding mask and letterbox, or why the image cannot be read."""
-        try:
-            return load_square(path, self.size, mean=self.mean, std=self.std, exif=self.exif)
-        except InputError as error:
-            return error
-
-
-@dataclass(frozen=True)
-class _Visual:
-    """Features (U, 1 + P, LW) and ignored patches (U, P) of images; index (B,) of each row's."""
-
-    features: Tensor
-    ignored: Tensor
-    index: Tensor
-
-
-class _Pass:
-    """One rescoring pass."""
 
     def __init__(
         self,
-        labels: LabelTable,
         models: Mapping[str, GroundingModel],
-        context: Context,
-        row_names: np.ndarray | None = None,
+        config: EngineConfig | None = None,
+        *,
+        profile: bool = False,
     ) -> None:
-        self.labels, self.context = labels, context
-        # What errors call the rows: their numbers in the table that these labels are a part of.
-        self.row_names = np.arange(len(labels)) if row_names is None else row_names
         self.names = list(models)
-        self.models = list(models.values())
-        self.expressions = labels.table.column("expression")
-        self.scores = np.full((len(models), len(labels)), np.nan, dtype=np.float32)
-        self.groups: dict[tuple[Any, ...], list[int]] = {}
-        self.texts: dict[tuple[Any, ...], TextFeatures] = {}
-        self.text_of: list[tuple[Any, ...]] = []
-        for i, model in enumerate(self.models):
-            key = (model.image_key, model.preset, model.device)
-            self.groups.setdefault(key, []).append(i)
-            text = text_group(model)
-            self.texts.setdefault(text, TextFeatures(model))
-            self.text_of.append(text)
-        self.geometries = list(dict.fromkeys(Geometry.of(model) for model in self.models))
-        self.boxes = {
-            integer: labels.boxes(integer=integer)
-            for integer in {model.preset.integer_boxes for model in self.models}
-        }
+        self.config = config or EngineConfig()
+        self.does = self.config.optimisations
+        self._models = list(models.values())
+        self.device = self._models[0].device
+        self.stats = Stats(waits_for=self.device if profile else None)
+        self.histogram = torch.zeros(len(self.names), 1, HISTOGRAM_BINS, dtype=torch.int64)
+        self._texts: dict[Any, TextFeatures] = {}
+        self._stacks = self._make_stacks()
+        self._geometries = list(dict.fromkeys(Geometry.of(model) for model in self._models))
 
-    def run(self) -> np.ndarray:
-        bar = progress_bar(len(self.labels), desc="score", unit="label", show=self.context.progress)
-        with bar, ThreadPoolExecutor(DECODE_THREADS) as pool:
-            for chunk, loaded in self._decoded(pool):
-                rows = self._readable(chunk, loaded)
-                if rows.any():
-                    for members in self.groups.values():
-                        self._score_group(chunk, rows, members, loaded)
-                bar.update(len(chunk.rows))
-        return self.scores
+    def stream(
+        self,
+        labels: LabelTable,
+        shards: Iterable[Shard] | None = None,
+        *,
+        on_error: Literal["null", "raise"] = "null",
+        row_names: np.ndarray | None = None,
+        advance: Callable[[int], Any] = lambda count: None,
+    ) -> Iterator[ShardScores]:
+        """Score labels shard by shard.
+
+        What the scores of a shard are depends on nothing outside it: batches do not cross shards
+        and the text cache is emptied between them, so a shard scored again gives equal bytes.
+
+        Args:
+            labels: N labels; their ``truth`` is never read.
+            shards: which images; None is all of them, as one shard.
+            on_error: "null" leaves labels with an unreadable image unscored; "raise" stops.
+            row_names: (N,) what errors call the rows, where the labels are part of a table.
+            advance: called with the number of labels just passed.
+
+        Raises:
+            InputError: an unreadable image with "raise"; a prediction that is not finite.
+        """
+        plan = Plan(labels)
+        shards = [(0, plan.num_images)] if shards is None else list(shards)
+        job = Job(labels, on_error, row_names)
+        self.histogram = self.histogram.new_zeros(
+            len(self.names), job.num_groups, HISTOGRAM_BINS, device=self.device
+        )
+        size = self.config.images_per_chunk
+        with closing(self._decoded(labels, plan, shards)) as decoded:
+            for shard in shards:
+                for text in self._texts.values():
+                    text.clear()
+                rows, scores, reasons = [], [], {}
+                for _ in range(*shard, size):
+                    with self.stats.timed("decode"):
+                        ready = next(decoded)
+                    reasons.update(job.unreadable(ready))
+                    rows.append(ready.chunk.rows)
+                    scores.append(self._score_chunk(job, ready))
+                    self.stats.labels += len(ready.chunk.rows)
+                    advance(len(ready.chunk.rows))
+                yield ShardScores(shard, np.concatenate(rows), np.concatenate(scores, 1), reasons)
 
     def _decoded(
-        self, pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[Chunk, dict[Geometry, list[Loaded | InputError]]]]:
-        """Yield chunks with their images, the next chunk decoding meanwhile."""
-        waiting: tuple[Chunk, dict[Geometry, list[Future[Any]]]] | None = None
-        for chunk in [*plan_chunks(self.labels, IMAGES_PER_CHUNK), None]:
-            ready = waiting
-            if chunk is not None:
-                paths = [self.labels.image_path(name) for name in chunk.images]
-                waiting = (
-                    chunk,
-                    {
-                        geometry: [pool.submit(geometry.load, path) for path in paths]
-                        for geometry in self.geometries
-                    },
+        self, labels: LabelTable, plan: Plan, shards: list[Shard]
+    ) -> Generator[Decoded, None, None]:
+        size = self.config.images_per_chunk
+        chunks = (chunk for first, last in shards for chunk in plan.chunks(size, first, last))
+        return decode(
+            labels,
+            chunks if self.does.encode_once else map(one_image_a_label, chunks),
+            self._geometries,
+            workers=self.config.workers,
+            prefetch=self.does.prefetch,
+        )
+
+    @torch.inference_mode()
+    def _score_chunk(self, job: Job, ready: Decoded) -> np.ndarray:
+        """Return the scores (n, R) of a chunk's labels."""
+        chunk, good = ready.chunk, ready.readable()
+        scores = np.full((len(self.names), len(chunk.rows)), np.nan, dtype=np.float32)
+        place = np.full(len(chunk.images), -1)
+        place[good] = np.arange(len(good))
+        image = place[chunk.image_of_row]
+        usable = np.flatnonzero(image >= 0)
+        if len(usable):
+            with _full_precision(self.config.dtype(self.device)):
+                for stack in self._stacks:
+                    squares = ready.squares(Geometry.of(stack.model))
+                    part = Part(chunk.rows[usable], image[usable], squares)
+                    found = self._score_stack(job, stack, part)
+                    scores[np.array(stack.members)[:, None], usable] = found.cpu().numpy()
+        return scores
+
+    def _score_stack(self, job: Job, stack: _Stack, part: Part) -> Tensor:
+        """Return the scores (members, R) of one stack."""
+        texts, expression = job.expressions(part.rows, once=self.does.cache_text)
+        with self.stats.timed("image"):
+            visual = visual_tokens(
+                stack.towers,
+                stack.model,
+                part.squares,
+                dtype=stack.heads.dtype,
+                pack=self.does.pack,
+                batch=_IMAGES[self.device.type],
+            )
+        self.stats.images += len(part.squares) * len(stack.towers)
+        with self.stats.timed("text"):
+            text = stack.text.tokens(texts, self.stats)
+        with self.stats.timed("project"):
+            bank = Bank(stack.heads, text, visual, [visual.levels[i] for i in stack.tower_of])
+        target = job.targets(stack.model, part)
+        group = torch.from_numpy(job.group[part.rows]).to(self.device)
+        found = torch.empty(len(stack.members), len(part.rows), device=self.device)
+        for some in self._batches(bank.lengths(expression, part.image), len(stack.members)):
+            with self.stats.timed("fuse"):
+                boxes = bank.boxes(expression[some], part.image[some])
+            with self.stats.timed("score"):
+                job.check_finite(boxes, [self.names[i] for i in stack.members], part.rows[some])
+                at = torch.from_numpy(some).to(self.device)
+                iou, counts = score_boxes(
+                    boxes,
+                    target[at],
+                    group[at],
+                    job.num_groups,
+                    HISTOGRAM_BINS,
+                    fused=self.does.fused_score,
                 )
-            if ready is not None:
-                yield ready[0], {g: [job.result() for job in jobs] for g, jobs in ready[1].items()}
+                found[:, at] = iou
+                self.histogram[stack.members] += counts
+        return found
 
-    def _readable(
-        self, chunk: Chunk, loaded: dict[Geometry, list[Loaded | InputError]]
-    ) -> np.ndarray:
-        """Return which rows of the chunk have an image; note the reason for the others."""
-        good = np.ones(len(chunk.images), dtype=bool)
-        for images in loaded.values():
-            for i, image in enumerate(images):
-                if isinstance(image, InputError):
-                    if self.context.on_error == "raise":
-                        raise image
-                    good[i] = False
-                    for row in chunk.rows[chunk.image_of_row == i]:
-                        self.context.reasons.setdefault(int(row), str(image))
-        return good[chunk.image_of_row]
+    def _batches(self, lengths: np.ndarray, measurers: int) -> Iterator[np.ndarray]:
+        """Yield rows in batches, equal lengths side by side."""
+        order = np.argsort(lengths, kind="stable")
+        if self.config.batch_size is not None:
+            cuts = np.arange(self.config.batch_size, len(order), self.config.batch_size)
+        else:
+            tokens = np.cumsum(lengths[order]) * measurers // _TOKENS[self.device.type]
+            cuts = np.flatnonzero(np.diff(tokens)) + 1
+        yield from np.split(order, cuts)
 
-    def _score_group(
-        self,
-        chunk: Chunk,
-        readable: np.ndarray,
-        members: list[int],
-        loaded: dict[Geometry, list[Loaded | InputError]],
-    ) -> None:
-        """Score a chunk with the models that share image features."""
-        first = self.models[members[0]]
-        images = loaded[Geometry.of(first)]
-        good = [i for i, image in enumerate(images) if not isinstance(image, InputError)]
-        squares = [image for image in images if not isinstance(image, InputError)]
-        place = {i: at for at, i in enumerate(good)}
-        pixels = torch.stack([pixels for pixels, _, _ in squares]).to(first.device)
-        features = first.encode_images(pixels)
-        ignored = first.patch_mask(torch.stack([mask for _, mask, _ in squares])).to(first.device)
-        boxes = self.boxes[first.preset.integer_boxes]
-        rows, image_of_row = chunk.rows[readable], chunk.image_of_row[readable]
-        for start in range(0, len(rows), self.context.batch_size):
-            part = slice(start, start + self.context.batch_size)
-            at = np.array([place[int(i)] for i in image_of_row[part]])
-            target = np.stack(
-                [squares[i][2].to_square(boxes[row]) for i, row in zip(at, rows[part], strict=True)]
-            )
-            used, index = np.unique(at, return_inverse=True)
-            visual = _Visual(
-                features[used], ignored[used], torch.from_numpy(index).to(first.device)
-            )
-            predicted = self._predict(rows[part], members, visual)
-            goal = torch.from_numpy(target).to(predicted)
-            iou, _ = box_reliability(predicted, goal, bins=1)
-            self.scores[np.ix_(members, rows[part])] = iou.float().cpu().numpy()
+    def _make_stacks(self) -> list[_Stack]:
+        groups: dict[Any, list[int]] = {}
+        for i, model in enumerate(self._models):
+            key = stack_key(model) if self.does.stack_heads else i
+            groups.setdefault(key, []).append(i)
+        reduced: dict[Any, Backbone] = {}
+        return [self._make_stack(members, reduced) for members in groups.values()]
 
-    def _predict(self, rows: np.ndarray, members: list[int], visual: _Visual) -> Tensor:
-        """Return the members' boxes for some rows, (n, B, 4) cxcywh."""
-        expressions = self.expressions.take(rows).to_pylist()
-        texts: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
-        boxes = []
-        for i in members:
-            key = self.text_of[i]
-            if key not in texts:
-                texts[key] = self.texts[key].batch(expressions)
-            box = self.models[i].fuse(
-                visual.features, visual.ignored, *texts[key], image_index=visual.index
-            )
-            bad = self.row_names[rows[(~torch.isfinite(box).all(dim=1)).cpu().numpy()]]
-            if bad.size:
-                raise InputError(
-                    f"measurer {self.names[i]!r} predicts boxes that are not finite for label "
-                    f"row(s) {', '.join(map(str, bad[:5]))}{', …' if bad.size > 5 else ''}; its "
-                    "weights are damaged or its training diverged. Train it again with a lower "
-                    "learning rate or clip_norm."
-                )
-            boxes.append(box.float())
-        return torch.stack(boxes)
+    def _make_stack(self, members: list[int], reduced: dict[Any, Backbone]) -> _Stack:
+        models = [self._models[i] for i in members]
+        dtype = self.config.dtype(self.device)
+        first = models[0]
+        towers: dict[Any, Backbone] = {}
+        keys = [
+            model.image_key if self.does.encode_once else str(i) for i, model in enumerate(models)
+        ]
+        for key, model in zip(keys, models, strict=True):
+            if key not in towers:
+                towers[key] = _in_dtype(model.backbone, dtype, reduced)
+        group = text_group(first) if self.does.stack_heads else (*text_group(first), members[0])
+        if group not in self._texts:
+            tower = _in_dtype(first.backbone, dtype, reduced)
+            self._texts[group] = TextFeatures(first, tower, self.config)
+        heads = HeadStack(models, dtype, self.does)
+        tower_of = [list(towers).index(key) for key in keys]
+        return _Stack(members, heads, first, list(towers.values()), tower_of, self._texts[group])
+
+
+def _in_dtype(backbone: Backbone, dtype: torch.dtype, reduced: dict[Any, Backbone]) -> Backbone:
+    """Return the towers in a dtype; towers of equal weights are copied once."""
+    if all(parameter.dtype == dtype for parameter in backbone.parameters()):
+        return backbone
+    key = backbone.image_key, backbone.text_key
+    if key not in reduced:
+        reduced[key] = copy.deepcopy(backbone).to(dtype)
+    return reduced[key]
 
 
 @contextmanager
-def _evaluating(models: list[GroundingModel]) -> Iterator[None]:
-    """Put models into evaluation mode and back."""
-    before = [model.training for model in models]
+def _full_precision(dtype: torch.dtype) -> Iterator[None]:
+    """Keep a GPU from rounding float32 products to TF32, which is not exact."""
+    if dtype != torch.float32 or not torch.cuda.is_available():
+        yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
-        for model in models:
-            model.eval()
         yield
     finally:
-        for model, training in zip(models, before, strict=True):
-            model.train(training)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

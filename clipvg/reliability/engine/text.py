@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.reliability.engine.config import EngineConfig
+from clipvg.reliability.engine.stats import Stats
+
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
+    from clipvg.model.backbone import Backbone
 
-CACHE_BYTES = 256 << 20
+_BATCH = 64  # expressions the tower takes at a time, alike in length
+
+Entry = tuple[Tensor, Tensor]  # features (T, E), which of the T tokens are real (T,) bool
 
 
 def text_group(model: GroundingModel) -> tuple[Any, ...]:
@@ -27,64 +35,106 @@ def text_group(model: GroundingModel) -> tuple[Any, ...]:
     return (model.backbone.text_key, model.device, *rules)
 
 
+@dataclass(frozen=True)
+class TextTokens:
+    """Text tokens of U distinct expressions, one after the other.
+
+    Attributes:
+        features: (V, E) features.
+        starts: (U + 1,) int64, where each expression's tokens begin.
+        token: (V,) int64, number of each token in its text.
+        keep: (V,) bool, False for tokens that nothing may attend to; all True when packed.
+    """
+
+    features: Tensor
+    starts: np.ndarray
+    token: Tensor
+    keep: Tensor
+
+
 class TextFeatures:
-    """Least-recently-used cache of text features, trimmed to each expression's real tokens.
+    """Least-recently-used cache of text features.
 
     Args:
         model: any model of the text group.
-        max_bytes: features kept; the expressions of one batch always fit.
+        tower: its towers in the precision of the pass.
+        config: size of the cache, and what is trimmed and packed.
     """
 
-    def __init__(self, model: GroundingModel, max_bytes: int = CACHE_BYTES) -> None:
-        self._model = model
-        self._max_bytes = max_bytes
+    def __init__(self, model: GroundingModel, tower: Backbone, config: EngineConfig) -> None:
+        self._model, self._tower = model, tower
+        self._does = config.optimisations
+        self._max_bytes = config.text_cache_mib << 20
         self._bytes = 0
-        self._kept: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
-        self.hits = 0
-        self.misses = 0
+        self._kept: OrderedDict[str, Entry] = OrderedDict()
 
-    def batch(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return features (B, T, E) and mask (B, T), True = real token; T the longest length."""
-        found = self._find(expressions)
-        length = max(len(mask) for _, mask in found.values())
-        first, first_mask = next(iter(found.values()))
-        features = first.new_zeros(len(expressions), length, first.shape[1])
-        mask = first_mask.new_zeros(len(expressions), length)
-        for i, expression in enumerate(expressions):
-            tokens, real = found[expression]
-            features[i, : len(tokens)] = tokens
-            mask[i, : len(real)] = real
-        return features, mask
+    def clear(self) -> None:
+        """Forget all features."""
+        self._kept.clear()
+        self._bytes = 0
 
-    def _find(self, expressions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        distinct = list(dict.fromkeys(expressions))
-        missing = [expression for expression in distinct if expression not in self._kept]
-        self.misses += len(missing)
-        self.hits += len(expressions) - len(missing)
-        found = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
-        for expression in distinct:
-            if expression in self._kept:
-                self._kept.move_to_end(expression)
-                found[expression] = self._kept[expression]
-        for expression in missing:
-            self._keep(expression, found[expression])
-        return found
+    def tokens(self, expressions: Sequence[str], stats: Stats) -> TextTokens:
+        """Return the tokens of expressions, each given once unless nothing is cached."""
+        if self._does.cache_text:
+            found, encoded = self._find(expressions)
+        else:
+            found, encoded = self._encode(expressions), len(expressions)
+        stats.texts += encoded
+        stats.text_hits += len(expressions) - encoded
+        length = max(len(real) for _, real in found)
+        parts, tokens, keeps, counts = [], [], [], []
+        for features, real in found:
+            if self._does.pack:
+                token = real.nonzero()[:, 0]
+                features, real = features[token], real[token]
+            else:
+                token = torch.arange(length, device=real.device)
+                missing = length - len(real)
+                features = torch.nn.functional.pad(features, (0, 0, 0, missing))
+                real = torch.nn.functional.pad(real, (0, missing))
+            parts.append(features)
+            tokens.append(token)
+            keeps.append(real)
+            counts.append(len(token))
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        return TextTokens(torch.cat(parts), starts, torch.cat(tokens), torch.cat(keeps))
 
-    def _encode(self, expressions: list[str]) -> list[tuple[Tensor, Tensor]]:
+    def _find(self, expressions: Sequence[str]) -> tuple[list[Entry], int]:
+        """Return features, and how many had to be encoded."""
+        missing = [expression for expression in expressions if expression not in self._kept]
+        new = dict(zip(missing, self._encode(missing), strict=True))
+        found = [new[text] if text in new else self._kept[text] for text in expressions]
+        for text in expressions:
+            if text in self._kept:
+                self._kept.move_to_end(text)
+        for text, entry in new.items():
+            self._keep(text, entry)
+        return found, len(missing)
+
+    def _encode(self, expressions: Sequence[str]) -> list[Entry]:
+        if not expressions:
+            return []
         tokens, mask = self._model.tokenize(expressions)
         # Past the last real token nothing matters: attention is causal and padding is masked.
         # Inside it a token may be masked ("published" masks id 0), so lengths are not sums.
-        position = torch.arange(1, mask.shape[1] + 1)
-        lengths = (mask * position).amax(dim=1).tolist()
-        longest = max(lengths)
+        lengths = (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)
+        if not self._does.trim_text:
+            lengths = torch.full_like(lengths, mask.shape[1])
+        entries: list[Entry | None] = [None] * len(expressions)
         device = self._model.device
-        features = self._model.encode_text(tokens[:, :longest].to(device))
-        mask = mask[:, :longest].to(device)
-        return [(features[i, :n].clone(), mask[i, :n].clone()) for i, n in enumerate(lengths)]
+        order = torch.argsort(lengths, stable=True)
+        for some in order.split(_BATCH):
+            longest = int(lengths[some].max())
+            taken = tokens[some, :longest].to(device)
+            features = self._tower.text_features(taken, self._model.prefix)
+            for i, row in enumerate(some.tolist()):
+                length = int(lengths[row])
+                entries[row] = features[i, :length].clone(), mask[row, :length].to(device)
+        return [entry for entry in entries if entry is not None]
 
-    def _keep(self, expression: str, value: tuple[Tensor, Tensor]) -> None:
-        self._kept[expression] = value
-        self._bytes += value[0].nbytes
-        while self._bytes > self._max_bytes and len(self._kept) > 1:
+    def _keep(self, expression: str, entry: Entry) -> None:
+        self._kept[expression] = entry
+        self._bytes += entry[0].nbytes
+        while self._bytes > self._max_bytes and self._kept:
             _, (features, _) = self._kept.popitem(last=False)
             self._bytes -= features.nbytes

@@ -1,0 +1,108 @@
+"""How a rescoring pass runs: batch, precision, and what it leaves out."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+
+from clipvg.errors import InputError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Optimisations:
+    """What a pass leaves out or shares; every one is exact and can be switched off by itself.
+
+    Attributes:
+        encode_once: the image tower runs once an image for all measurers that share it, not once
+            a label and measurer.
+        cache_text: the text tower runs once a distinct expression, not once a label.
+        trim_text: tokens past the last real one are not computed: attention is causal there.
+        pack: masked tokens (padding of text and of the letterbox) are not in the sequences.
+        share_first_layer: projections and first-layer queries, keys and values are computed once
+            a token of an image or expression, not once a label.
+        reg_only: the last layer computes what reaches [REG], nothing for other queries.
+        fold_positions: (x + p) W = x W + p W: positions become a bias of one query-key-value
+            product.
+        split_projection: levels are projected one by one and added, not concatenated first.
+        stack_heads: measurers of one architecture are one stack of weights in one pass.
+        fused_score: IoU, validity and histogram of all measurers in one operator.
+        prefetch: images are decoded while earlier ones are scored.
+    """
+
+    encode_once: bool = True
+    cache_text: bool = True
+    trim_text: bool = True
+    pack: bool = True
+    share_first_layer: bool = True
+    reg_only: bool = True
+    fold_positions: bool = True
+    split_projection: bool = True
+    stack_heads: bool = True
+    fused_score: bool = True
+    prefetch: bool = True
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of all of them."""
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def none(cls) -> Optimisations:
+        """Return all of them switched off."""
+        return cls(**dict.fromkeys(cls.names(), False))
+
+    def without(self, name: str) -> Optimisations:
+        """Return these with one switched off."""
+        return dataclasses.replace(self, **{name: False})
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How a rescoring pass runs.
+
+    Attributes:
+        batch_size: labels fused at a time; None is chosen by device and number of tokens.
+        precision: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU, on a GPU bf16 (fp16
+            where it has no bf16).
+        workers: threads that decode images; None is one a core, at most 16.
+        images_per_chunk: distinct images decoded and held at a time.
+        text_cache_mib: size of the least-recently-used cache of text features, a text tower.
+        optimisations: what is left out or shared.
+    """
+
+    batch_size: int | None = None
+    precision: Precision = "auto"
+    workers: int | None = None
+    images_per_chunk: int = 32
+    text_cache_mib: int = 256
+    optimisations: Optimisations = field(default_factory=Optimisations)
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            choices = ", ".join(get_args(Precision))
+            raise InputError(f"precision is {self.precision!r}; choose one of {choices}.")
+        for name in ("batch_size", "workers", "images_per_chunk"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; expected at least 1.")
+        if self.text_cache_mib < 0:
+            raise InputError(f"text_cache_mib is {self.text_cache_mib}; expected 0 or more.")
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """Return the dtype of towers and fusion on a device."""
+        return _DTYPES[self.resolved_precision(device)]
+
+    def resolved_precision(self, device: torch.device) -> str:
+        """Return "fp32", "bf16" or "fp16": what "auto" means on a device."""
+        if self.precision != "auto":
+            return self.precision
+        if device.type != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
