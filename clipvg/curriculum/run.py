@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ import yaml
 
 from clipvg.atomic import atomic_path
 from clipvg.curriculum.files import replace_folder, to_json, write_json, write_lines
-from clipvg.curriculum.lock import lock
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.lock import Lock
 
 _DIFFERENCES_SHOWN = 5
 _RESULTS = ("checkpoint.pt", "stage.json")  # of a training that is going on, of a finished one
@@ -86,7 +85,7 @@ class Run:
         }
         self._metrics: list[dict[str, Any]] = []
         self._is_new = False
-        self._lock = lock(self.folder) if self.workers.is_main else None
+        self._lock = Lock(self.folder) if self.workers.is_main else None
         try:
             self.write(lambda: self._check_or_write(labels))
         except BaseException:
@@ -107,7 +106,7 @@ class Run:
     def close(self) -> None:
         """Let other processes use the directory."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     @property

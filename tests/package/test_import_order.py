@@ -11,7 +11,7 @@ import pytest
 # Each may import those on earlier lines, and itself; those on one line do not import each other.
 ORDER = [
     {"errors", "_version"},
-    {"atomic", "boxes"},
+    {"atomic", "boxes", "lock"},
     {"labels"},
     {"ops"},
     {"data"},
