@@ -125,6 +125,7 @@ def score(
     on_error: OnError = "null",
     batch_size: int | None = None,
     precision: Precision = "auto",
+    store: str | Path | None = None,
     progress: bool = False,
 ) -> ScoreMatrix:
     """Measure the reliability of labels; see `clipvg.reliability.score_labels`.
@@ -135,6 +136,8 @@ def score(
         on_error: "null" leaves labels with an unreadable image unscored, "raise" stops.
         batch_size: labels fused at a time; None is chosen by device and number of tokens.
         precision: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU, bf16 on a GPU.
+        store: folder that keeps the scores of finished shards of images; a call that was killed
+            goes on from there, and a later one scores only what is missing.
         progress: show a progress bar.
 
     Returns:
@@ -150,6 +153,7 @@ def score(
         on_error=on_error,
         batch_size=batch_size,
         precision=precision,
+        store=store,
         progress=progress,
     )
 

@@ -213,7 +213,7 @@ class Backbone(nn.Module):
         if "image" not in self._keys:
             tower = self.clip.visual
             facts = [list(self.levels), self.visual, *_tower_facts(tower.transformer)]
-            self._keys["image"] = _digest(tower.state_dict().items(), facts)
+            self._keys["image"] = digest_weights(tower.state_dict().items(), facts)
         return self._keys["image"]
 
     @property
@@ -222,7 +222,7 @@ class Backbone(nn.Module):
         if "text" not in self._keys:
             state = self.clip.state_dict().items()
             weights = ((k, v) for k, v in state if not k.startswith(("visual.", "logit_")))
-            self._keys["text"] = _digest(weights, _tower_facts(self._text.transformer))
+            self._keys["text"] = digest_weights(weights, _tower_facts(self._text.transformer))
         return self._keys["text"]
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
@@ -231,7 +231,7 @@ class Backbone(nn.Module):
 
     def weights_sha256(self) -> str:
         """SHA-256 over all CLIP weights as they are now, hexadecimal."""
-        return _digest(self.clip.state_dict().items(), [])
+        return digest_weights(self.clip.state_dict().items(), [])
 
 
 def _check_levels(levels: Sequence[int], blocks: int) -> tuple[int, ...]:
@@ -256,7 +256,8 @@ def _tower_facts(transformer: Any) -> list[Any]:
     return [getattr(block.attn, "num_heads", 0), type(block.mlp.gelu).__name__]
 
 
-def _digest(weights: Iterable[tuple[str, Tensor]], facts: list[Any]) -> str:
+def digest_weights(weights: Iterable[tuple[str, Tensor]], facts: list[Any]) -> str:
+    """SHA-256 over named weights and plain facts, hexadecimal."""
     sha = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(weights):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,17 +1,22 @@
-"""Scores of grounding models: shards of images, shared out among processes."""
+"""Scores of grounding models: shards of images, found in a store or shared out among processes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.engine import Engine, Plan, Shard
+from clipvg.lock import Lock
+from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard
 from clipvg.reliability.measurer import Context
+from clipvg.reliability.store import ScoreStore, ShardKeys, StoredShard, measurer_key
 from clipvg.training import distributed
 from clipvg.training.progress import progress_bar
 
@@ -19,20 +24,30 @@ if TYPE_CHECKING:
     from clipvg.model import GroundingModel
 
 IMAGES_PER_SHARD = 128
+# Seconds to wait for files of other machines: network file systems show new ones late.
+_WAITS = (0, 2, 10, 30)
+
+Lacking = dict[int, tuple[str, ...]]  # number of a shard -> keys of the measurers that it lacks
+T = TypeVar("T")
 
 
 def score_models(
-    labels: LabelTable, models: Mapping[str, GroundingModel], context: Context
+    labels: LabelTable,
+    models: Mapping[str, GroundingModel],
+    context: Context,
+    store: ScoreStore | None = None,
 ) -> np.ndarray:
     """Score all labels with all models.
 
     Under `torchrun` the shards are shared out and every process gets all scores; all must call.
+    Models of equal weights and rules are scored once.
 
     Args:
         labels: N labels; their ``truth`` is never read.
         models: n models by name, on one device.
         context: how the engine runs, what to do about unreadable images, progress; ``reasons`` is
             filled.
+        store: from `open_store`; what is there is not scored, what is scored is kept there.
 
     Returns:
         (n, N) float32 IoU in label order, NaN where the image cannot be read.
@@ -41,41 +56,242 @@ def score_models(
         InputError: an image cannot be read and ``context.on_error`` is "raise"; a prediction is
             not finite (names the measurer and the rows).
     """
-    engine = Engine(models, context.engine)
-    world = distributed.join(engine.device)
-    mine = plan_shards(labels)[world.rank :: world.size]
-    scores = np.full((len(models), len(labels)), np.nan, dtype=np.float32)
-    reasons: dict[int, str] = {}
-    error = None
-    show = context.progress and world.is_main
-    try:
-        total = len(labels) // world.size
-        with progress_bar(total, desc="score", unit="label", show=show) as bar:
-            parts = engine.stream(labels, mine, on_error=context.on_error, advance=bar.update)
-            for part in parts:
-                scores[:, part.rows] = part.scores
-                reasons.update(part.reasons)
-    except InputError as failure:
+    work = _Rescoring(labels, models, context, store)
+    lacking = work.find()
+    own = work.score(lacking)
+    work.gather(lacking, own)
+    return work.scores
+
+
+def plan_shards(plan: Plan) -> list[Shard]:
+    """Cut the distinct images of a plan into shards."""
+    count = plan.num_images
+    starts = range(0, count, IMAGES_PER_SHARD)
+    return [(first, min(first + IMAGES_PER_SHARD, count)) for first in starts]
+
+
+@contextmanager
+def open_store(
+    folder: str | Path, device: torch.device, *, output: Path | None = None
+) -> Iterator[ScoreStore]:
+    """Open a store for one job: one process, or those that `torchrun` started together.
+
+    Args:
+        folder: of the store; made when missing.
+        device: where the models are.
+        output: a file that this job writes and no other may meanwhile.
+
+    Raises:
+        InputError: another job uses the store or the output.
+    """
+    world = distributed.join(device)
+    store = ScoreStore(folder)
+    with ExitStack() as locks:
+
+        def lock() -> None:
+            if world.is_main and output is not None:
+                output.parent.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(Lock(output))
+            if world.is_main:
+                locks.enter_context(Lock(store.folder, "--store"))
+
+        _together(lock, world)
+        yield store
+
+
+class _Rescoring:
+    """A pass over labels: what is found, what is scored here, what other processes score."""
+
+    def __init__(
+        self,
+        labels: LabelTable,
+        models: Mapping[str, GroundingModel],
+        context: Context,
+        store: ScoreStore | None,
+    ) -> None:
+        self._labels, self._context, self._store = labels, context, store
+        self._config = context.engine or EngineConfig()
+        device = next(iter(models.values())).device
+        self._world = distributed.join(device)
+        self._models: dict[str, tuple[str, GroundingModel]] = {}
+        self._rows_of: dict[str, list[int]] = {}
+        for i, (name, model) in enumerate(models.items()):
+            key = measurer_key(model, self._config, device)
+            self._models.setdefault(key, (name, model))
+            self._rows_of.setdefault(key, []).append(i)
+        # In one order however the models come: the bytes of a pass may depend on it.
+        self._keys = tuple(sorted(self._models))
+        self._plan = Plan(labels)
+        self._shards = plan_shards(self._plan)
+        self._names: list[str] = []  # of the shards in the store
+        self.scores = np.full((len(models), len(labels)), np.nan, dtype=np.float32)
+
+    def find(self) -> Lacking:
+        """Read what the store has. The main process decides for all what is missing."""
+        if self._store is None:
+            return dict.fromkeys(range(len(self._shards)), self._keys)
+
+        def decide() -> tuple[list[str], Lacking]:
+            if self._world.is_main:
+                return self._find(), self._read(range(len(self._shards)))
+            return [], {}
+
+        self._names, lacking = _together(decide, self._world)[0]
+        missing = sum(len(keys) * self._num_labels([i]) for i, keys in lacking.items())
+        self._store.found += len(self._labels) * len(self._keys) - missing
+        return lacking
+
+    def score(self, lacking: Lacking) -> set[int]:
+        """Score this process's share of what is missing; return its shards."""
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for i, keys in lacking.items():
+            groups.setdefault(keys, []).append(i)
+        world = self._world
+        shares = {keys: shards[world.rank :: world.size] for keys, shards in groups.items()}
+        todo = self._num_labels(lacking)
+
+        def work() -> None:
+            with self._progress(todo) as advance:
+                for keys, shards in shares.items():
+                    self._score_shards(keys, shards, advance)
+
+        _together(work, world, failing=self._store.stop if self._store else None)
+        return {i for shards in shares.values() for i in shards}
+
+    def gather(self, lacking: Lacking, own: set[int]) -> None:
+        """Take over what the other processes have scored."""
+        world, store = self._world, self._store
         if world.size == 1:
-            raise
-        error = str(failure)  # the others wait for the exchange
-    for failed, found in distributed.gather_objects((error, reasons), world):
-        if failed is not None:
-            raise InputError(failed)
-        context.reasons.update(found)
-    return _exchange(scores, world)
+            return
+        if store is None:
+            for reasons in distributed.gather_objects(self._context.reasons, world):
+                self._context.reasons.update(reasons)
+            _exchange(self.scores, world)
+            return
+        if world.is_main:  # which has read what was there
+            unread = [i for i in lacking if i not in own]
+        else:
+            unread = [
+                i for i in range(len(self._shards)) if i not in own or lacking[i] != self._keys
+            ]
+
+        def read() -> None:
+            missing: Collection[int] = unread
+            for seconds in _WAITS:
+                time.sleep(seconds)
+                missing = self._read(missing)
+                if not missing:
+                    return
+            raise InputError(
+                f"{store.folder} lacks {len(missing)} shards that another process has scored; "
+                "put --store on a file system that all of them share."
+            )
+
+        _together(read, world)
+
+    def _find(self) -> list[str]:
+        assert self._store is not None
+        self._store.clean()
+        keys = ShardKeys(self._labels)
+        self._names = [keys.key(self._plan.chunk(*shard)) for shard in self._shards]
+        return self._names
+
+    def _read(self, shards: Iterable[int]) -> Lacking:
+        """Read shards from the store; return what it lacks."""
+        assert self._store is not None
+        sets = self._store.sets(self._keys)
+        lacking: Lacking = {}
+        for i in shards:
+            rows = self._plan.chunk(*self._shards[i]).rows
+            found = self._store.read(self._names[i], sets, len(rows))
+            if found.reasons and self._context.on_error == "raise":
+                raise InputError(found.reasons[min(found.reasons)])
+            self._place(rows, found)
+            missing = tuple(key for key in self._keys if key not in found.scores)
+            if missing:
+                lacking[i] = missing
+        return lacking
+
+    def _score_shards(
+        self, keys: tuple[str, ...], shards: list[int], advance: Callable[[int], None]
+    ) -> None:
+        if not shards:
+            return
+        store, called = self._store, [self._models[key][0] for key in keys]
+        engine = Engine(dict(self._models[key] for key in keys), self._config)
+        parts = engine.stream(
+            self._labels,
+            [self._shards[i] for i in shards],
+            on_error=self._context.on_error,
+            advance=advance,
+        )
+        for i, part in zip(shards, parts, strict=True):
+            rows = part.rows.tolist()
+            why = {at: part.reasons[row] for at, row in enumerate(rows) if row in part.reasons}
+            found = StoredShard(dict(zip(keys, part.scores, strict=True)), why)
+            if store is not None:
+                store.write(self._names[i], found, called)
+            self._place(part.rows, found)
+            if store is not None and self._world.size > 1 and store.is_stopped:
+                return
+
+    def _place(self, rows: np.ndarray, found: StoredShard) -> None:
+        for key, values in found.scores.items():
+            for row in self._rows_of[key]:
+                self.scores[row, rows] = values
+        self._context.reasons.update({int(rows[at]): why for at, why in found.reasons.items()})
+
+    def _num_labels(self, shards: Iterable[int]) -> int:
+        return sum(len(self._plan.chunk(*self._shards[i]).rows) for i in shards)
+
+    @contextmanager
+    def _progress(self, todo: int) -> Iterator[Callable[[int], None]]:
+        """Show the main process's pace as that of all; what was found is done at once."""
+        total, world = len(self._labels), self._world
+        show = self._context.progress and world.is_main
+        bar = progress_bar(total, desc="score", unit="label", show=show, initial=total - todo)
+        with bar:
+            yield lambda count: bar.update(min(count * world.size, total - bar.n))
 
 
-def plan_shards(labels: LabelTable, images: int = IMAGES_PER_SHARD) -> list[Shard]:
-    """Cut the distinct images of labels into shards of ``images``."""
-    count = Plan(labels).num_images
-    return [(first, min(first + images, count)) for first in range(0, count, images)]
+def _together(
+    action: Callable[[], T],
+    world: distributed.World,
+    *,
+    failing: Callable[[], object] | None = None,
+) -> list[T]:
+    """Act on every process and return what each got; a failure of one is raised on all.
+
+    Args:
+        action: what to do.
+        world: the processes.
+        failing: called where the action fails, when others may be waited for.
+    """
+    if world.size == 1:
+        return [action()]
+    result: T | None = None
+    failure: Exception | None = None
+    try:
+        result = action()
+    except Exception as error:  # the others wait for the exchange
+        failure = error
+        if failing is not None:
+            failing()
+    told = None if failure is None else (isinstance(failure, InputError), str(failure))
+    exchanged = distributed.gather_objects((result, told), world)
+    if failure is not None:
+        raise failure
+    for rank, (_, other) in enumerate(exchanged):
+        if other is not None:
+            is_input, message = other
+            if is_input:
+                raise InputError(message)
+            raise RuntimeError(f"process {rank} of {world.size} failed: {message}")
+    return [result for result, _ in exchanged]  # type: ignore[misc]
 
 
-def _exchange(scores: np.ndarray, world: distributed.World) -> np.ndarray:
-    """Fill in the scores of the other processes' shards: NaN is what nobody scored."""
-    if world.size > 1:
-        best = torch.from_numpy(np.nan_to_num(scores, nan=-1.0))
-        scores = distributed.all_reduce(best, world, "max").numpy()
-        scores[scores < 0] = np.nan
-    return scores
+def _exchange(scores: np.ndarray, world: distributed.World) -> None:
+    """Fill in, in place, the scores of the other processes' shards: NaN is what nobody scored."""
+    np.nan_to_num(scores, copy=False, nan=-1.0)
+    distributed.all_reduce(torch.from_numpy(scores), world, "max")
+    scores[scores < 0] = np.nan

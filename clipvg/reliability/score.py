@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -18,6 +19,7 @@ from clipvg.reliability.names import MeasurerSpec, check_names, parse_measurer
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.reliability.engine import Precision
+    from clipvg.reliability.store import ScoreStore
 
     AnyMeasurer = GroundingModel | Measurer | MeasurerSpec | str | Path
 
@@ -31,6 +33,7 @@ def score_labels(
     on_error: OnError = "null",
     batch_size: int | None = None,
     precision: Precision = "auto",
+    store: str | Path | ScoreStore | None = None,
     progress: bool = False,
 ) -> ScoreMatrix:
     """Score every label with every measurer.
@@ -48,6 +51,8 @@ def score_labels(
         batch_size: labels fused at a time; None is chosen by device and number of tokens.
         precision: of grounding models: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU,
             bf16 on a GPU.
+        store: folder that keeps the scores of grounding models shard by shard: what is there is
+            not scored again, what a killed call scored is not lost. None keeps nothing.
         progress: show a progress bar.
 
     Returns:
@@ -55,7 +60,8 @@ def score_labels(
 
     Raises:
         InputError: two measurers of one name, a checkpoint that cannot be read, a prediction that
-            is not finite, or an unreadable image with ``on_error="raise"``.
+            is not finite, an unreadable image with ``on_error="raise"``, or a store that another
+            process is using.
     """
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
@@ -65,7 +71,7 @@ def score_labels(
     named = _resolve(measurers)
     labels = labels.drop_columns(_NEVER_READ)
     context = Context(engine=engine, on_error=on_error, progress=progress)
-    rows = _grounding_scores(labels, named, context)
+    rows = _grounding_scores(labels, named, context, store)
     origin = {n: tuple(getattr(m, "trained_on", ())) for n, m in named.items()}
     if rows:
         context = replace(context, scores=_matrix(labels, rows, origin, context))
@@ -134,14 +140,21 @@ def _measurer(name: str, value: Any) -> Measurer:
 
 
 def _grounding_scores(
-    labels: LabelTable, named: Mapping[str, Measurer], context: Context
+    labels: LabelTable,
+    named: Mapping[str, Measurer],
+    context: Context,
+    store: str | Path | ScoreStore | None,
 ) -> dict[str, np.ndarray]:
     models = {n: m.model for n, m in named.items() if isinstance(m, GroundingMeasurer)}
     if not models:
         return {}
-    from clipvg.reliability.rescore import score_models
+    from clipvg.reliability.rescore import open_store, score_models
 
-    return dict(zip(models, score_models(labels, models, context), strict=True))
+    with ExitStack() as stack:
+        if isinstance(store, str | Path):
+            device = next(iter(models.values())).device
+            store = stack.enter_context(open_store(store, device))
+        return dict(zip(models, score_models(labels, models, context, store), strict=True))
 
 
 def _matrix(

@@ -1,0 +1,248 @@
+"""ScoreStore: scores of finished shards on disk, under keys of all that they depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.labels.schema import box_values
+from clipvg.reliability.engine.config import EngineConfig
+from clipvg.reliability.engine.plan import Chunk
+
+if TYPE_CHECKING:
+    import torch
+
+    from clipvg.model import GroundingModel
+
+# Part of every key: to be raised when equal models on equal labels get other scores.
+_VERSION = "clipvg scores 1"
+_MEASURERS = "measurers.json"
+_STOP = ".stop"
+_SCORE = "reliability."
+_REASON = "unscored"
+# What does not change a model's answer, or does so through its weights.
+_NO_FACTS = (
+    "backbone", "pretrained", "dropout", "train_visual_positions", "position_std", "trained_on",
+    "published",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredShard:
+    """What a store knows of a shard.
+
+    Attributes:
+        scores: measurer key -> (R,) float32 reliability, NaN where the image cannot be read.
+        reasons: place among the R labels -> why it is not scored.
+    """
+
+    scores: dict[str, np.ndarray]
+    reasons: dict[int, str]
+
+
+class ScoreStore:
+    """A folder with the scores of finished shards.
+
+    ``SET/SHARD.parquet`` holds the scores of one shard of images by the measurers that scored it
+    in one pass; ``SET/measurers.json`` says which these are. SHARD is `shard_key`, SET a hash of
+    the measurers' keys (`measurer_key`). Files appear whole or not at all. Files that cannot be
+    read are as if they were not there; other files are left alone.
+
+    Args:
+        folder: made when missing.
+
+    Attributes:
+        found: number of scores, label by measurer, that were here already.
+        added: number of scores written.
+        damaged: files that could not be read and were scored anew.
+
+    Raises:
+        InputError: the folder is a file.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder} is a file; choose another --store for the scores.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.found = 0
+        self.added = 0
+        self.damaged: list[Path] = []
+
+    def clean(self) -> None:
+        """Remove what a killed process left half written; only for who holds the folder's lock."""
+        for path in [*self.folder.glob("*/.*.tmp.parquet"), self.folder / _STOP]:
+            path.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Ask the other processes of the job to stop after their shard."""
+        (self.folder / _STOP).touch()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether another process of the job asked to stop."""
+        return (self.folder / _STOP).exists()
+
+    def sets(self, keys: Sequence[str]) -> dict[Path, list[str]]:
+        """Return folders with scores by any of some measurers, those with most of them first."""
+        found = {}
+        for path in sorted(self.folder.glob(f"*/{_MEASURERS}")):
+            try:
+                held = list(json.loads(path.read_text()))
+            except (ValueError, OSError, TypeError):
+                continue
+            if _set_name(held) == path.parent.name and not set(held).isdisjoint(keys):
+                found[path.parent] = [key for key in keys if key in held]
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+    def read(self, shard: str, sets: Mapping[Path, Sequence[str]], num_labels: int) -> StoredShard:
+        """Read the scores of a shard.
+
+        Args:
+            shard: its key.
+            sets: where to look, from `sets`; a measurer is taken from the first that has it.
+            num_labels: number of labels of the shard.
+        """
+        scores: dict[str, np.ndarray] = {}
+        reasons: dict[int, str] = {}
+        for folder, held in sets.items():
+            new = [key for key in held if key not in scores]
+            path = folder / f"{shard}.parquet"
+            if not new or not path.exists():
+                continue
+            table = _read(path, num_labels, held)
+            if table is None:
+                self.damaged.append(path)
+                continue
+            for key in new:
+                column = table.column(_SCORE + key).to_numpy()
+                scores[key] = column.astype(np.float32, copy=False)
+            reasons |= _read_reasons(table)
+        return StoredShard(scores, reasons)
+
+    def write(self, shard: str, found: StoredShard, names: Sequence[str] = ()) -> None:
+        """Keep the scores of a shard, whole or not at all.
+
+        Args:
+            shard: its key.
+            found: scores by all measurers of one pass.
+            names: what the measurers are called, for people who look into the folder.
+        """
+        keys = sorted(found.scores)
+        folder = self.folder / _set_name(keys)
+        if not (folder / _MEASURERS).exists():
+            with atomic_path(folder / _MEASURERS) as temporary:
+                called = dict(zip(found.scores, names or found.scores, strict=True))
+                temporary.write_text(json.dumps({key: called[key] for key in keys}, indent=1))
+        columns = {
+            _SCORE + key: pa.array(values, pa.float32(), mask=np.isnan(values))
+            for key, values in ((key, found.scores[key]) for key in keys)
+        }
+        if found.reasons:
+            count = len(found.scores[keys[0]])
+            reasons = [found.reasons.get(place) for place in range(count)]
+            columns[_REASON] = pa.array(reasons, pa.string())
+        with atomic_path(folder / f"{shard}.parquet") as temporary:
+            pq.write_table(
+                pa.table(columns), temporary, compression="zstd", write_page_checksum=True
+            )
+        self.added += sum(len(values) for values in found.scores.values())
+
+
+class ShardKeys:
+    """Keys of shards: hashes of the labels and image files that scores depend on.
+
+    Args:
+        labels: N labels; neither ``truth`` nor sources, weights and earlier scores matter.
+    """
+
+    def __init__(self, labels: LabelTable) -> None:
+        self._labels = labels
+        column = labels.table.column("expression")
+        if column.num_chunks != 1:  # taking rows of a column in pieces would copy it each time
+            column = column.cast(pa.large_string()).combine_chunks()
+        self._expressions = column
+        self._boxes = box_values(labels.table.column("box"))
+        self._is_xywh = labels.is_xywh()
+
+    def key(self, chunk: Chunk) -> str:
+        """Return the key of a shard.
+
+        It is made of names, sizes and times of change of the image files ("missing" where there is
+        none), and of the expressions and boxes as written, in the order in which they are scored.
+        """
+        files = [_identity(self._labels.image_path(name)) for name in chunk.images]
+        texts = self._expressions.take(pa.array(chunk.rows)).to_pylist()
+        digest = hashlib.sha256(json.dumps([_VERSION, chunk.images, files, texts]).encode())
+        digest.update(chunk.image_of_row.astype("<i8").tobytes())
+        digest.update(self._boxes[chunk.rows].astype("<f8").tobytes())
+        digest.update(self._is_xywh[chunk.rows].tobytes())
+        return digest.hexdigest()[:32]
+
+
+def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.device) -> str:
+    """Return a hash of everything of a measurer that its scores depend on.
+
+    That is all weights, the rules for pictures, boxes and text, and how the engine runs: kind of
+    device, precision, batches. Its name and the sources it was trained on are no part of it.
+    """
+    from clipvg.model.backbone import digest_weights
+
+    settings = model.config.to_dict()
+    run = dataclasses.asdict(config)
+    run["precision"] = config.resolved_precision(device)
+    del run["workers"]  # threads that decode
+    facts = [
+        _VERSION,
+        {name: value for name, value in settings.items() if name not in _NO_FACTS},
+        dataclasses.asdict(model.preset),
+        [model.image_key, model.backbone.text_key, device.type],
+        run,
+    ]
+    weights = model.state_dict().items()
+    own = [(k, v) for k, v in weights if not k.startswith(("backbone.", "unused."))]
+    return digest_weights(own, facts)[:32]
+
+
+def _set_name(keys: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(sorted(keys)).encode()).hexdigest()[:16]
+
+
+def _identity(path: Path) -> str:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a name with a null character
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _read(path: Path, num_labels: int, keys: Sequence[str]) -> pa.Table | None:
+    """Return the table of a file; None where it is damaged or something else."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError):
+        return None
+    types = {name: table.schema.field(name).type for name in table.column_names}
+    fits = all(types.get(_SCORE + key) == pa.float32() for key in keys)
+    fits = fits and types.get(_REASON, pa.string()) == pa.string()
+    return table if fits and table.num_rows == num_labels else None
+
+
+def _read_reasons(table: pa.Table) -> dict[int, str]:
+    if _REASON not in table.column_names:
+        return {}
+    reasons = enumerate(table.column(_REASON).to_pylist())
+    return {place: reason for place, reason in reasons if reason is not None}
