@@ -1,0 +1,1 @@
+"""Parts of the rescoring benchmark; `benchmarks/rescoring.py` is its command."""

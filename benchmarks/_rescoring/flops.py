@@ -1,0 +1,211 @@
+"""Floating-point operations of rescoring, by stage: of the reference's pass and of the engine's.
+
+Matrix products and attention only, 2 a multiply-add, as `torch.utils.flop_counter` counts (a test
+compares the two). Letters: S tokens of a sequence, D fusion width, F feed-forward width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
+from clipvg.reliability.engine import Optimisations, Plan
+
+STAGES = ("image", "text", "fuse")  # "fuse" includes the projections
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A transformer without causal savings: width, feed-forward width, blocks."""
+
+    width: int
+    inner: int
+    blocks: int
+
+    def flops(self, tokens: float) -> float:
+        """Of one sequence."""
+        linear = 2 * tokens * self.width * (4 * self.width + 2 * self.inner)
+        return self.blocks * (linear + 4 * tokens**2 * self.width)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a grounding model."""
+
+    image: Tower
+    text: Tower
+    patches: int
+    patch_values: int
+    feature_width: int
+    embed_dim: int
+    context: int
+    width: int
+    feedforward: int
+    layers: int
+
+    @classmethod
+    def of(cls, model: GroundingModel) -> Sizes:
+        """Read the sizes of a model with tapped levels."""
+        backbone, first = model.backbone, model.fusion.layers[0]
+        text = getattr(backbone.clip, "text", backbone.clip).transformer
+        return cls(
+            image=_tower(backbone.clip.visual.transformer, backbone.levels[-1] + 1),
+            text=_tower(text, len(text.resblocks)),
+            patches=backbone.grid**2,
+            patch_values=3 * backbone.patch_size**2,
+            feature_width=backbone.feature_width,
+            embed_dim=backbone.embed_dim,
+            context=backbone.context_length,
+            width=first.linear1.in_features,
+            feedforward=first.linear1.out_features,
+            layers=len(model.fusion.layers),
+        )
+
+    def image_flops(self) -> float:
+        """Of one picture."""
+        embed = 2 * self.patches * self.patch_values * self.image.width
+        return embed + self.image.flops(1 + self.patches)
+
+    def text_flops(self, tokens: float) -> float:
+        """Of one expression."""
+        return self.text.flops(tokens) + 2 * tokens * self.text.width * self.embed_dim
+
+    def project_flops(self, text: float, visual: float) -> float:
+        """Of projecting tokens to the fusion width for one measurer."""
+        return 2 * self.width * (text * self.embed_dim + visual * self.feature_width)
+
+    def qkv_flops(self, tokens: float) -> float:
+        """Of queries, keys and values of one layer."""
+        return 6 * tokens * self.width**2
+
+    def head_flops(self) -> float:
+        """Of the box head."""
+        return 2 * (2 * self.width**2 + 4 * self.width)
+
+    def layer_flops(self, tokens: float) -> float:
+        """Of a fusion layer without its queries, keys and values."""
+        linear = 2 * tokens * (self.width**2 + 2 * self.width * self.feedforward)
+        return linear + 4 * tokens**2 * self.width
+
+    def reg_layer_flops(self, tokens: float, heads: int) -> float:
+        """Of the last layer for [REG] alone, keys and values not formed."""
+        vectors = 2 * (4 * self.width**2 + 2 * self.width * self.feedforward)
+        return vectors + 4 * heads * tokens * self.width
+
+
+def _tower(transformer: Any, blocks: int) -> Tower:
+    inner = transformer.resblocks[0].mlp.c_fc
+    return Tower(inner.in_features, inner.out_features, blocks)
+
+
+def reference_flops(sizes: Sizes) -> dict[str, float]:
+    """Of one label and measurer in the reference's pass, by stage."""
+    tokens = 2 + sizes.context + sizes.patches
+    layers = sizes.layers * (sizes.qkv_flops(tokens) + sizes.layer_flops(tokens))
+    project = sizes.project_flops(sizes.context, 1 + sizes.patches)
+    return {
+        "image": sizes.image_flops(),
+        "text": sizes.text_flops(sizes.context),
+        "fuse": project + layers + sizes.head_flops(),
+    }
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the engine encoded, from its statistics."""
+
+    images: int
+    texts: int
+
+
+def engine_flops(
+    model: GroundingModel,
+    n: int,
+    labels: LabelTable,
+    does: Optimisations,
+    counted: Counted,
+    images_per_chunk: int,
+) -> dict[str, float]:
+    """Of the engine's pass over labels with n measurers like one model, by stage.
+
+    Args:
+        model: any of the measurers.
+        n: number of measurers.
+        labels: with width and height.
+        does: what the engine leaves out.
+        counted: images and expressions it encoded.
+        images_per_chunk: images whose tokens are projected together.
+    """
+    sizes = Sizes.of(model)
+    text, visual = _text_tokens(model, labels), _visual_tokens(model, labels)
+    encoded = text if does.trim_text else np.full(len(text), sizes.context)
+    fuse = sum(
+        _fuse_flops(sizes, model, does, labels.select(rows), text[rows], visual[rows])
+        for rows in _chunks(labels, images_per_chunk)
+    )
+    return {
+        "image": counted.images * sizes.image_flops(),
+        "text": counted.texts * float(np.mean([sizes.text_flops(t) for t in encoded])),
+        "fuse": n * fuse,
+    }
+
+
+def _fuse_flops(
+    sizes: Sizes,
+    model: GroundingModel,
+    does: Optimisations,
+    labels: LabelTable,
+    text: np.ndarray,
+    visual: np.ndarray,
+) -> float:
+    """Of one measurer on one chunk of labels with these numbers of tokens."""
+    if not does.pack:
+        text = np.full(len(text), text.max() if does.trim_text else sizes.context)
+        visual = np.full(len(visual), 1 + sizes.patches)
+    lengths = 1 + text + visual
+    if does.share_first_layer:
+        _, first_text = np.unique(labels.expressions, return_index=True)
+        _, first_image = np.unique(labels.image_names, return_index=True)
+        if not does.cache_text:
+            first_text = np.arange(len(text))
+        if not does.encode_once:
+            first_image = np.arange(len(visual))
+        texts, visuals, regs = text[first_text].sum(), visual[first_image].sum(), 1
+    else:
+        texts, visuals, regs = text.sum(), visual.sum(), len(text)
+    total = sizes.project_flops(texts, visuals) + len(lengths) * sizes.head_flops()
+    whole = sizes.layers - does.reg_only  # layers that compute every token
+    if whole:
+        total += sizes.qkv_flops(texts + visuals + regs)
+        total += (whole - 1) * sizes.qkv_flops(lengths.sum())
+        total += whole * sum(sizes.layer_flops(length) for length in lengths)
+    if does.reg_only:
+        heads = model.config.heads
+        total += sum(sizes.reg_layer_flops(length, heads) for length in lengths)
+    return float(total)
+
+
+def _text_tokens(model: GroundingModel, labels: LabelTable) -> np.ndarray:
+    """Real tokens of each label's expression, (N,) int64."""
+    return model.tokenize(labels.expressions)[1].sum(1).numpy()
+
+
+def _visual_tokens(model: GroundingModel, labels: LabelTable) -> np.ndarray:
+    """[CLS] and the patches of each label's picture that are not padding, (N,) int64."""
+    from clipvg.data.letterbox import Letterbox
+
+    distinct, which = np.unique(labels.sizes(), axis=0, return_inverse=True)
+    size = model.backbone.image_size
+    masks = [model.patch_mask(Letterbox(int(w), int(h), size).pixel_mask()) for w, h in distinct]
+    return np.array([1 + int((~mask).sum()) for mask in masks])[which.ravel()]
+
+
+def _chunks(labels: LabelTable, size: int) -> Iterator[np.ndarray]:
+    """Rows of each chunk of a pass over shards that are whole chunks."""
+    for chunk in Plan(labels).chunks(size):
+        yield chunk.rows
