@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -137,6 +138,12 @@ class _Rescoring:
             return [], {}
 
         self._names, lacking = _together(decide, self._world)[0]
+        if damaged := self._store.damaged:
+            warnings.warn(
+                f"{len(damaged)} file(s) of the score store cannot be read and are scored again, "
+                f"such as {damaged[0]}.",
+                stacklevel=2,
+            )
         missing = sum(len(keys) * self._num_labels([i]) for i, keys in lacking.items())
         self._store.found += len(self._labels) * len(self._keys) - missing
         return lacking

@@ -99,12 +99,9 @@ class ScoreStore:
         """Return folders with scores by any of some measurers, those with most of them first."""
         found = {}
         for path in sorted(self.folder.glob(f"*/{_MEASURERS}")):
-            try:
-                held = list(json.loads(path.read_text()))
-            except (ValueError, OSError, TypeError):
-                continue
-            if _set_name(held) == path.parent.name and not set(held).isdisjoint(keys):
-                found[path.parent] = [key for key in keys if key in held]
+            held = [key for key in keys if key in _held(path.parent)]
+            if held:
+                found[path.parent] = held
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
     def read(self, shard: str, sets: Mapping[Path, Sequence[str]], num_labels: int) -> StoredShard:
@@ -142,7 +139,7 @@ class ScoreStore:
         """
         keys = sorted(found.scores)
         folder = self.folder / _set_name(keys)
-        if not (folder / _MEASURERS).exists():
+        if not _held(folder):
             with atomic_path(folder / _MEASURERS) as temporary:
                 called = dict(zip(found.scores, names or found.scores, strict=True))
                 temporary.write_text(json.dumps({key: called[key] for key in keys}, indent=1))
@@ -214,6 +211,15 @@ def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.devi
     weights = model.state_dict().items()
     own = [(k, v) for k, v in weights if not k.startswith(("backbone.", "unused."))]
     return digest_weights(own, facts)[:32]
+
+
+def _held(folder: Path) -> list[str]:
+    """Return the keys of the measurers of a folder; none where it is not one of a store."""
+    try:
+        keys = list(json.loads((folder / _MEASURERS).read_text()))
+    except (ValueError, OSError, TypeError):
+        return []
+    return keys if all(isinstance(k, str) for k in keys) and _set_name(keys) == folder.name else []
 
 
 def _set_name(keys: Sequence[str]) -> str:
