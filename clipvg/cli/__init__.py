@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import clipvg
 from clipvg.cli.commands import COMMANDS, load_command
@@ -20,6 +22,7 @@ from clipvg.cli.failure import explain, find_near
 USAGE_ERROR = 2
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when the command succeeded, 2 on bad input and 1 on an internal failure (each with one
-        line on standard error), 130 after Ctrl-C. Standard output holds nothing but the result.
+        line on standard error), 130 after Ctrl-C and 143 after SIGTERM. Standard output holds
+        nothing but the result.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -53,7 +57,7 @@ def _run(name: str, words: Sequence[str]) -> int:
     prog = f"clipvg {name}"
     command = None
     try:
-        with _stdout_for_results() as stdout:
+        with _terminated_like_interrupted(), _stdout_for_results() as stdout:
             command = load_command(name)
             with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
                 args = command.parse(words)
@@ -62,8 +66,9 @@ def _run(name: str, words: Sequence[str]) -> int:
             command.show(result, as_json=args.json)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
-    except KeyboardInterrupt:
-        return _fail(prog, f"interrupted; {command.kept if command else 'nothing ran.'}", 130)
+    except KeyboardInterrupt as stop:
+        code = TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+        return _fail(prog, f"interrupted; {command.kept if command else 'nothing ran.'}", code)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -72,6 +77,27 @@ def _run(name: str, words: Sequence[str]) -> int:
         message, is_input = explain(error)
         return _fail(prog, message, USAGE_ERROR if is_input else INTERNAL_ERROR)
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Lets SIGTERM, with which clusters and `torchrun` end a process, say what was kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -88,7 +114,10 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _fail(prog: str, message: str, code: int) -> int:
-    print(f"{prog}: {'' if code == INTERRUPTED else 'error: '}{message}", file=sys.stderr)
+    print(
+        f"{prog}: {'' if code in (INTERRUPTED, TERMINATED) else 'error: '}{message}",
+        file=sys.stderr,
+    )
     return code
 
 

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from clipvg.cli.commands import Command, Result
-from clipvg.cli.options import add_checkpoint, add_device, add_labels, add_quiet, read_table
+from clipvg.cli.options import (
+    add_batch_size,
+    add_checkpoint,
+    add_device,
+    add_labels,
+    add_quiet,
+    read_table,
+)
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
@@ -20,7 +27,8 @@ def _configure(parser: CommandParser) -> None:
         "--against", type=Literal["box", "truth"], default="box",
         help="compare with the labels' boxes, or with their recorded truth",
     )  # fmt: skip
-    add_device(parser, batch_size=64)
+    add_device(parser)
+    add_batch_size(parser, 64)
     parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures")
     add_quiet(parser)
 

@@ -45,15 +45,20 @@ def add_layout(parser: CommandParser) -> None:
     )  # fmt: skip
 
 
-def add_device(parser: CommandParser, batch_size: int | None = None) -> None:
-    """--device and, unless the training options bring it, --batch_size."""
+def add_device(parser: CommandParser) -> None:
+    """--device."""
     parser.add_argument(
         "--device", type=str, help="cpu, cuda, cuda:1, …; by default a GPU where there is one"
     )
-    if batch_size is not None:
-        parser.add_argument(
-            "--batch_size", type=int, default=batch_size, help="labels in one forward pass"
-        )
+
+
+def add_batch_size(parser: CommandParser, default: int | None) -> None:
+    """--batch_size; with a default of None the device and the labels decide."""
+    parser.add_argument(
+        "--batch_size", type=int if default is not None else int | None, default=default,
+        help="labels in one forward pass"
+        + ("" if default is not None else "; by default what suits the device"),
+    )  # fmt: skip
 
 
 def add_quiet(parser: CommandParser) -> None:

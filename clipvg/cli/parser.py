@@ -71,7 +71,7 @@ class CommandParser(ArgumentParser):
         return [
             action.dest
             for action in self._actions
-            if action.dest not in {"help", "config", "print_config", "json"}
+            if action.dest not in {"help", "config", "print_config"}
         ]
 
     def _check_config(self, path: str) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from clipvg.cli.commands import Command, Result
-from clipvg.cli.options import add_device, add_labels, add_quiet, read_table
+from clipvg.cli.options import add_batch_size, add_device, add_labels, add_quiet, read_table
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import percent
+
+if TYPE_CHECKING:
+    from clipvg.reliability import ScoreMatrix
+
+_REASONS_SHOWN = 3
 
 
 def _configure(parser: CommandParser) -> None:
@@ -31,38 +37,70 @@ def _configure(parser: CommandParser) -> None:
         "--unreadable", type=Literal["null", "raise"], default="null",
         help="labels whose picture cannot be read: leave them unscored, or stop",
     )  # fmt: skip
-    add_device(parser, batch_size=64)
+    parser.add_argument(
+        "--store", type=str, metavar="DIR",
+        help="scores of finished shards of pictures, where an interrupted command goes on; by "
+        "default beside --out, FILE.scores",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", type=Literal["auto", "fp32", "bf16", "fp16"], default="auto",
+        help="of the models: fp32 is exact; auto is fp32 on a CPU and bf16 on a GPU",
+    )  # fmt: skip
+    add_device(parser)
+    add_batch_size(parser, None)
     add_quiet(parser)
 
 
 def _run(args: Namespace) -> Result:
     from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.reliability import score_labels
+    from clipvg.reliability.rescore import open_store
     from clipvg.report.canvas import check_figure_path
     from clipvg.training import distributed
 
     out = check_writable(_table_path(args.out))
     plot = check_writable(check_figure_path(args.plot)) if args.plot else None
+    folder = Path(args.store) if args.store else out.with_suffix(".scores")
+    check_writable(folder / "shard")
     measurers = load_measurers(args.measurer, args.device)
     labels = read_table(args)
-    scores = score_labels(
-        labels,
-        measurers,
-        on_error=args.unreadable,
-        batch_size=args.batch_size,
-        progress=not args.quiet,
-    )
-    if distributed.join(choose_device(args.device)).is_main:
-        scores.attach(labels).write(out)
-        if plot is not None:
-            scores.plot(plot)
+    device = choose_device(args.device)
+    with open_store(folder, device, output=out) as store:
+        scores = score_labels(
+            labels,
+            measurers,
+            on_error=args.unreadable,
+            batch_size=args.batch_size,
+            precision=args.precision,
+            store=store,
+            progress=not args.quiet,
+        )
+        if distributed.join(device).is_main:
+            scores.attach(labels).write(out)
+            if plot is not None:
+                scores.plot(plot)
+    if len(scores.reasons) == len(labels):
+        raise InputError(
+            f"not one of the {labels.num_images:,} images could be read: {scores.reasons[0]}. "
+            f"{out} is written all the same, with nulls and the reasons; check --images "
+            f"{args.images} and run the command again."
+        )
     return {
         "out": str(out),
+        "store": str(folder),
         "plot": args.plot,
         "count": len(labels),
+        "scores": {"asked": store.asked, "found": store.found},
         "kept_0.5": scores.count_above(0.5),
+        "reasons": _most_common(scores),
         **scores.to_dict(),
     }
+
+
+def _most_common(scores: ScoreMatrix) -> list[dict[str, Any]]:
+    """Why labels are not scored: the most frequent reasons and how many labels each has."""
+    reasons = Counter(scores.reasons.values()).most_common(_REASONS_SHOWN)
+    return [{"reason": reason, "labels": count} for reason, count in reasons]
 
 
 def _table_path(name: str) -> Path:
@@ -82,10 +120,16 @@ def _describe(result: Mapping[str, Any]) -> str:
         for i, measurer in enumerate(result["measurers"])
         for j, source in enumerate(result["sources"])
     ]
-    text = table(("measurer", "labels of", "scored", "not scored", "mean r", "r ≥ 0.5"), rows)
+    lines = [table(("measurer", "labels of", "scored", "not scored", "mean r", "r ≥ 0.5"), rows)]
     if count := result["unscored_labels"]:
-        text += f"\nnot scored, with the reason in the column {REASON!r}: {count:,}"
-    return f"{text}\nwritten: {result['out']}"
+        shown = result["reasons"]
+        more = count - sum(reason["labels"] for reason in shown)
+        lines.append(f"labels not scored, with the reason in the column {REASON!r}: {count:,}")
+        lines += [f"  {reason['labels']:,}: {reason['reason']}" for reason in shown]
+        lines += [f"  {more:,}: other reasons"] if more else []
+    if found := result["scores"]["found"]:
+        lines.append(f"scores from {result['store']}: {found:,} of {result['scores']['asked']:,}")
+    return "\n".join([*lines, f"written: {result['out']}"])
 
 
 def _cell(cell: Mapping[str, Any], kept: int) -> tuple[str, ...]:
@@ -102,5 +146,6 @@ COMMAND = Command(
     configure=_configure,
     run=_run,
     describe=_describe,
-    kept="what was scored is lost; --out is written at the end. Run the same command again.",
+    kept="finished shards of pictures are kept beside --out, or in --store; run the same command "
+    "again to go on.",
 )

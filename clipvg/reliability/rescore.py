@@ -145,7 +145,9 @@ class _Rescoring:
                 stacklevel=2,
             )
         missing = sum(len(keys) * self._num_labels([i]) for i, keys in lacking.items())
-        self._store.found += len(self._labels) * len(self._keys) - missing
+        asked = len(self._labels) * len(self._keys)
+        self._store.asked += asked
+        self._store.found += asked - missing
         return lacking
 
     def score(self, lacking: Lacking) -> set[int]:

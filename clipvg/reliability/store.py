@@ -64,8 +64,8 @@ class ScoreStore:
         folder: made when missing.
 
     Attributes:
-        found: number of scores, label by measurer, that were here already.
-        added: number of scores written.
+        asked: number of scores, labels by measurers, that were looked for.
+        found: how many of them were here already.
         damaged: files that could not be read and were scored anew.
 
     Raises:
@@ -77,8 +77,7 @@ class ScoreStore:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; choose another --store for the scores.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.found = 0
-        self.added = 0
+        self.asked = self.found = 0
         self.damaged: list[Path] = []
 
     def clean(self) -> None:
@@ -99,8 +98,8 @@ class ScoreStore:
         """Return folders with scores by any of some measurers, those with most of them first."""
         found = {}
         for path in sorted(self.folder.glob(f"*/{_MEASURERS}")):
-            held = [key for key in keys if key in _held(path.parent)]
-            if held:
+            there = _held(path.parent)
+            if held := [key for key in keys if key in there]:
                 found[path.parent] = held
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
@@ -155,7 +154,6 @@ class ScoreStore:
             pq.write_table(
                 pa.table(columns), temporary, compression="zstd", write_page_checksum=True
             )
-        self.added += sum(len(values) for values in found.scores.values())
 
 
 class ShardKeys:

@@ -48,7 +48,7 @@ class Counter:
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
+def encoded(monkeypatch: pytest.MonkeyPatch) -> Counter:
     counter, levels = Counter(), Backbone.image_levels
 
     def counting(self: Backbone, pixels: object) -> object:
@@ -56,7 +56,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
         return levels(self, pixels)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Backbone, "image_levels", counting)
-    yield counter
+    return counter
 
 
 def same(one: ScoreMatrix, other: ScoreMatrix) -> bool:
