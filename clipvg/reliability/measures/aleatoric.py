@@ -1,0 +1,163 @@
+"""Aleatoric variance: a head that says how far labels lie from the model's boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.reliability.measures.batch import Batch
+from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.scales import positive
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.measurer import Context
+
+_FLOOR = 0.01  # sides of the box: a residual of zero would let the likelihood grow without end
+_STEPS = 100
+
+
+class VarianceHead:
+    """Scale of a label's deviation from the model's box, read from the state of [REG].
+
+    log b = W (s − μ) / σ + c, one row a coordinate: the scale b of a Laplace distribution of
+    |box − prediction| in sides of the predicted box, whose negative log-likelihood is that of the
+    model's L1 loss with a learned, input-dependent variance (Kendall and Gal, NeurIPS 2017).
+
+    Args:
+        tensors: mean (D,), std (D,), weight (4, D) and bias (4,), float64.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = {name: tensor.double() for name, tensor in tensors.items()}
+
+    @classmethod
+    def fit(cls, states: Tensor, residuals: Tensor, *, decay: float = 1e-2) -> VarianceHead:
+        """Fit the head; the problem is convex, so there is one answer.
+
+        Minimises mean(|e| / b + log b) + decay / 2 ‖W‖² by L-BFGS.
+
+        Args:
+            states: (N, D) states of [REG], N >= 2.
+            residuals: (N, 4) deviations of labels from predictions, in sides of the prediction.
+            decay: strength of the penalty.
+        """
+        states, size = states.double(), residuals.double().abs() + _FLOOR
+        mean, std = states.mean(0), states.std(0).clamp(min=1e-6)
+        inputs = (states - mean) / std
+        weight = torch.zeros(4, states.shape[1], dtype=torch.float64, requires_grad=True)
+        bias = size.mean(0).log().requires_grad_()
+        solver = torch.optim.LBFGS(
+            [weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+        )
+
+        def loss() -> Tensor:
+            solver.zero_grad()
+            logs = inputs @ weight.T + bias
+            value = (size * torch.exp(-logs) + logs).mean() + decay / 2 * weight.square().sum()
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            solver.step(loss)
+        return cls({"mean": mean, "std": std, "weight": weight.detach(), "bias": bias.detach()})
+
+    def scale(self, states: Tensor) -> Tensor:
+        """Return b of each coordinate in sides of the predicted box, (N, 4) float64."""
+        t = self.tensors
+        logs = ((states.double() - t["mean"]) / t["std"]) @ t["weight"].T + t["bias"]
+        return logs.clamp(max=50).exp()
+
+    def save(self, path: str | Path) -> None:
+        """Write the head as a .safetensors file."""
+        with atomic_path(path) as temporary:
+            save_file(self.tensors, temporary)
+
+    @classmethod
+    def load(cls, path: str | Path) -> VarianceHead:
+        """Read what `save` wrote."""
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; expected a variance head as saved by `save`.")
+        try:
+            tensors = load_file(path)
+        except Exception as error:  # the reader has an exception of its own
+            raise InputError(f"{path}: not a safetensors file ({error}).") from None
+        if set(tensors) != {"mean", "std", "weight", "bias"}:
+            raise InputError(f"{path}: holds {sorted(tensors)}, not a variance head; fit one.")
+        return cls(tensors)
+
+
+class AleatoricVariance(PictureMeasure):
+    """How little a label of this kind is expected to deviate from the model's box.
+
+    r = exp(−mean_c b_c), b the scales of a `VarianceHead` in sides of the predicted box. It does
+    not see the label's own box: it finds pictures and expressions whose labels are noisy.
+
+    Without a head one is fitted on the labels at hand, crosswise: the images are cut into folds,
+    and each fold is judged by a head that was fitted on the others.
+
+    Cost: one pass of the model, a convex fit. Range (0, 1]. Requires images.
+
+    Args:
+        model: the grounding model.
+        head: a fitted head or its file; None fits one.
+        folds: parts of the crosswise fit, at least 2.
+        decay: penalty of the fit.
+        name: name of the score column.
+    """
+
+    def __init__(
+        self,
+        model: GroundingModel,
+        *,
+        head: VarianceHead | str | Path | None = None,
+        folds: int = 5,
+        decay: float = 1e-2,
+        name: str = "aleatoric",
+    ) -> None:
+        if folds < 2:
+            raise InputError(f"folds is {folds}; expected at least 2.")
+        positive("decay", decay)
+        super().__init__([model], name)
+        self.head = VarianceHead.load(head) if isinstance(head, str | Path) else head
+        self.folds, self.decay = folds, decay
+
+    def look(self, batch: Batch) -> Tensor:
+        """Return residuals and states, (B, 4 + D)."""
+        (model,) = self.models
+        predicted = batch.boxes(model)
+        sides = predicted[:, 2:].clamp(min=1e-6).repeat(1, 2)
+        residuals = (batch.target(model) - predicted) / sides
+        return torch.cat([residuals, batch.state(model)], dim=1)
+
+    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return exp(−mean scale), (N,)."""
+        values = torch.from_numpy(seen)
+        residuals, states = values[:, :4], values[:, 4:]
+        known = torch.isfinite(values).all(1)
+        scale = torch.full((len(values), 4), torch.nan, dtype=torch.float64)
+        if self.head is not None:
+            width = self.head.tensors["mean"].shape[0]
+            if known.any() and states.shape[1] != width:
+                raise InputError(
+                    f"the variance head reads states of width {width}, and this model's have "
+                    f"{states.shape[1]}; fit a head for this model."
+                )
+            scale[known] = self.head.scale(states[known])
+        else:
+            image_of = torch.from_numpy(labels.distinct_images()[1])
+            for fold in range(self.folds):
+                here = known & (image_of % self.folds == fold)
+                rest = known & ~here
+                if here.any() and int(rest.sum()) > 1:
+                    head = VarianceHead.fit(states[rest], residuals[rest], decay=self.decay)
+                    scale[here] = head.scale(states[here])
+        return torch.exp(-scale.mean(1)).numpy().astype(np.float32)

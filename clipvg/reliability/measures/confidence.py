@@ -1,0 +1,139 @@
+"""How sure one model is: of the label, and of its own answer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipvg.errors import InputError
+from clipvg.reliability.measures.batch import Batch, Chunk
+from clipvg.reliability.measures.ensemble import AGAINST, agreement
+from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.scales import one_of, positive
+from clipvg.training.losses import box_losses
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+
+# Corner that the smaller copy of the picture goes to: (x, y) in {0, 1}.
+_CORNERS = ((0, 0), (1, 1), (1, 0), (0, 1))
+
+
+class LabelConfidence(PictureMeasure):
+    """Likelihood of the label's box under the model.
+
+    r = exp(−(L1 + GIoU loss) / scale), the training loss as an energy: the self-confidence of
+    confident learning (Northcutt et al., JAIR 2021) for a model that gives a box. Unlike IoU it
+    tells boxes apart that do not overlap the answer.
+
+    Cost: one pass of the model. Range (0, 1]. Requires images.
+
+    Args:
+        model: the grounding model.
+        scale: loss at which r = 1/e.
+        name: name of the score column.
+    """
+
+    def __init__(
+        self, model: GroundingModel, *, scale: float = 1.0, name: str = "likelihood"
+    ) -> None:
+        positive("scale", scale)
+        super().__init__([model], name)
+        self.scale = scale
+
+    def look(self, batch: Batch) -> Tensor:
+        """Return exp(−loss / scale), (B,)."""
+        (model,) = self.models
+        l1, giou = box_losses(batch.boxes(model), batch.target(model))
+        return torch.exp(-(l1 + giou) / self.scale)
+
+
+class PredictionConfidence(PictureMeasure):
+    """How little the model's answer depends on where and how large the picture is shown.
+
+    The picture is shrunk to `zoom` of its size and put into each of K corners of the square; each
+    box b_k found there is carried back. against="members": r = mean IoU over all pairs of the K
+    boxes and the box of the picture as it is, the model's confidence in its own answer, whatever
+    the label says; against="label": r = mean IoU of these K + 1 boxes with the label's.
+
+    Cost: K + 1 image encodings and passes. Range [0, 1]. Requires images.
+
+    Args:
+        model: the grounding model.
+        zoom: size of the copies, below 1.
+        copies: K, 1 to 4.
+        against: "members" or "label".
+        name: name of the score column.
+    """
+
+    def __init__(
+        self,
+        model: GroundingModel,
+        *,
+        zoom: float = 0.875,
+        copies: int = 2,
+        against: str = "members",
+        name: str = "confidence",
+    ) -> None:
+        one_of("against", against, AGAINST)
+        if not 0.25 <= zoom < 1:
+            raise InputError(f"zoom is {zoom}; expected a number from 0.25 to below 1.")
+        if not 1 <= copies <= len(_CORNERS):
+            raise InputError(f"copies is {copies}; expected 1 to {len(_CORNERS)}.")
+        super().__init__([model], name)
+        self.zoom, self.corners, self.against = zoom, _CORNERS[:copies], against
+
+    def look(self, batch: Batch) -> Tensor:
+        """Return the mean IoU, (B,)."""
+        (model,) = self.models
+        boxes = [batch.boxes(model)]
+        for corner in self.corners:
+            key = ("copy", id(model), self.zoom, corner)
+            features, ignored = batch.chunk.memo.get(
+                key, partial(self._encode, batch.chunk, corner)
+            )
+            used, place = batch.index(model).unique(return_inverse=True)
+            found = model.fuse(
+                features[used], ignored[used], *batch.text(model), image_index=place
+            ).float()
+            moved = torch.tensor(corner, device=found.device) * (1 - self.zoom)
+            boxes.append(torch.cat([found[:, :2] - moved, found[:, 2:]], dim=1) / self.zoom)
+        return agreement(torch.stack(boxes), batch.target(model), self.against)
+
+    def _encode(self, chunk: Chunk, corner: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Features and ignored patches of the copies in one corner."""
+        (model,) = self.models
+        pixels, mask, _ = chunk.squares(model)
+        pixels, mask = move_into_corner(pixels, mask, self.zoom, corner)
+        features = model.encode_images(pixels.to(model.device))
+        return features, model.patch_mask(mask).to(model.device)
+
+
+def move_into_corner(
+    pixels: Tensor, mask: Tensor, zoom: float, corner: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Shrink squares and put them into a corner of the square.
+
+    Args:
+        pixels: (U, 3, S, S), zero where there is padding.
+        mask: (U, S, S) bool, True where there is padding.
+        zoom: size of the copy.
+        corner: (0, 0) top left, (1, 0) top right, (0, 1) bottom left, (1, 1) bottom right.
+
+    Returns:
+        Pixels and mask of the same shapes; around the copy there is padding.
+    """
+    # affine_grid maps output to input coordinates in [-1, 1]: in = out / zoom + shift
+    shift = [(1 - 2 * side) * (1 / zoom - 1) for side in corner]
+    matrix = torch.tensor([[1 / zoom, 0, shift[0]], [0, 1 / zoom, shift[1]]])
+    grid = F.affine_grid(
+        matrix.expand(len(pixels), -1, -1), list(pixels.shape), align_corners=False
+    )
+    picture = (~mask).float()[:, None]
+    picture = F.grid_sample(picture, grid, mode="nearest", align_corners=False)
+    smaller = F.grid_sample(pixels, grid, mode="bilinear", align_corners=False)
+    return smaller * picture, picture[:, 0] < 0.5

@@ -1,0 +1,35 @@
+"""Boxes against boxes and patches, on tensors; boxes are cxcywh in sides of the square."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+
+EPS = 1e-16  # of the published IoU: two empty boxes give 0
+
+
+def overlap(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of boxes (..., 4) clamped to the square, elementwise: (...)."""
+    a, b = (box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1) for boxes in (a, b))
+    sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
+    both = sides.clamp(min=0).prod(-1)
+    areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
+    return both / (areas - both + EPS)
+
+
+def patch_coverage(boxes: Tensor, grid: int) -> Tensor:
+    """Share of each patch that lies inside a box.
+
+    Args:
+        boxes (Tensor[B, 4]): cxcywh in sides of the square.
+        grid: patches per side.
+
+    Returns:
+        Tensor[B, P] in [0, 1], patches row by row.
+    """
+    corners = box_convert(boxes, "cxcywh", "xyxy") * grid  # (B, 4) in patches
+    first = torch.arange(grid, device=boxes.device, dtype=boxes.dtype)
+    low, high = corners[:, :2, None], corners[:, 2:, None]
+    share = (torch.minimum(high, first + 1) - torch.maximum(low, first)).clamp(0, 1)  # (B, 2, G)
+    return (share[:, 1, :, None] * share[:, 0, None, :]).flatten(1)

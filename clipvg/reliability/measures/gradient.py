@@ -1,0 +1,94 @@
+"""What a training step on one label would do: gradient norm, size of the update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipvg.labels import LabelTable
+from clipvg.reliability.measures.batch import Batch
+from clipvg.reliability.measures.geometry import overlap
+from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.scales import halving, positive
+from clipvg.training.losses import box_losses
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.measurer import Context
+
+
+def loss_gradient(logits: Tensor, target: Tensor) -> Tensor:
+    """Gradient of each label's L1 + GIoU loss with respect to its box logits, (B, 4)."""
+    with torch.enable_grad():
+        leaf = logits.detach().float().requires_grad_()
+        l1, giou = box_losses(leaf.sigmoid(), target)
+        (gradient,) = torch.autograd.grad((l1 + giou).sum(), leaf)
+    return gradient
+
+
+class GradientNorm(PictureMeasure):
+    """How small the loss gradient of a label is at the last layer of the box head.
+
+    g = ‖∂(L1 + GIoU) / ∂(W, c)‖ = ‖∂l/∂z‖ √(‖h‖² + 1) for z = W h + c, in closed form;
+    r = 2^(−g / scale). The score GraNd of Paul et al., NeurIPS 2021, at the last layer.
+
+    Cost: one pass of the model; no backward pass through it. Range [0, 1]. Requires images.
+
+    Args:
+        model: the grounding model; early checkpoints tell more than converged ones.
+        scale: norm at which r = 0.5; None takes the median of the labels.
+        name: name of the score column.
+    """
+
+    def __init__(
+        self, model: GroundingModel, *, scale: float | None = None, name: str = "gradient_norm"
+    ) -> None:
+        if scale is not None:
+            positive("scale", scale)
+        super().__init__([model], name)
+        self.scale = scale
+
+    def look(self, batch: Batch) -> Tensor:
+        """Return the norm of the gradient, (B,)."""
+        (model,) = self.models
+        first, second, last = model.head.layers
+        hidden = F.relu(second(F.relu(first(batch.state(model)))))
+        gradient = loss_gradient(last(hidden), batch.target(model))
+        return gradient.norm(dim=1) * (hidden.square().sum(1) + 1).sqrt()
+
+    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return 2^(−norm / scale), (N,)."""
+        return halving(seen[:, 0], self.scale)
+
+
+class UpdateSize(PictureMeasure):
+    """How little a step on this label alone would move the model's box.
+
+    The box logits z take one gradient step, z' = z − step ∂(L1 + GIoU)/∂z, which is to first order
+    what a step on the last layer does; r = IoU(σ(z), σ(z')): 1 where the label pulls at nothing.
+
+    Cost: as `GradientNorm`. Range [0, 1]. Requires images.
+
+    Args:
+        model: the grounding model.
+        step: length of the step in units of the gradient.
+        name: name of the score column.
+    """
+
+    def __init__(
+        self, model: GroundingModel, *, step: float = 1.0, name: str = "update_size"
+    ) -> None:
+        positive("step", step)
+        super().__init__([model], name)
+        self.step = step
+
+    def look(self, batch: Batch) -> Tensor:
+        """Return the IoU of the boxes before and after the step, (B,)."""
+        (model,) = self.models
+        logits = model.head.logits(batch.state(model)).float()
+        moved = logits - self.step * loss_gradient(logits, batch.target(model))
+        return overlap(logits.sigmoid(), moved.sigmoid())

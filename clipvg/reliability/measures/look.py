@@ -1,0 +1,240 @@
+"""One pass over the pictures for all measures that look at them.
+
+Each picture is decoded once and encoded once per image tower however many measures look, each
+expression once per text tower, and what a model makes of a batch of labels is computed once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipvg.data.image import read_image
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.reliability.measures.batch import Batch, Chunk, Memo
+from clipvg.training import distributed
+from clipvg.training.progress import progress_bar
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.measurer import Context
+
+IMAGES_PER_CHUNK = 32  # these two where the context has no settings of a pass
+MAX_WORKERS = 16
+_ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
+
+
+class PictureMeasure:
+    """A measure that looks at pictures; subclasses say what they see and how they judge it.
+
+    Args:
+        models: grounding models that are asked; all on their own device.
+        name: name of the score column.
+
+    Attributes:
+        trained_on: sources the models were trained on.
+    """
+
+    requires: frozenset[str] = frozenset({"images"})
+
+    def __init__(self, models: Sequence[GroundingModel], name: str) -> None:
+        self.models = tuple(models)
+        self.name = name
+        sources = (source for model in self.models for source in model.config.trained_on)
+        self.trained_on = tuple(dict.fromkeys(sources))
+
+    def look(self, batch: Batch) -> Tensor | np.ndarray:
+        """Return what is seen of each label of a batch, (B,) or (B, K) numbers."""
+        raise NotImplementedError
+
+    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return reliability float32 (N,) from what was seen of all labels, (N, K) float32.
+
+        Rows whose picture cannot be read are NaN in `seen`.
+        """
+        return seen[:, 0]
+
+    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return float32 (N,) in [0, 1], higher is better, NaN where not scored."""
+        return look_together([self], labels, context)[0]
+
+
+def look_together(
+    measures: Sequence[PictureMeasure], labels: LabelTable, context: Context
+) -> np.ndarray:
+    """Run several measures in one pass over the pictures.
+
+    Under `torchrun` the images are shared out and every process gets all scores; all must call.
+
+    Args:
+        measures: n measures.
+        labels: N labels.
+        context: settings of the pass, what to do about unreadable images; ``reasons`` is filled.
+
+    Returns:
+        (n, N) float32, NaN where a label is not scored.
+    """
+    seen = see(measures, labels, context)
+    judged = [m.judge(values, labels, context) for m, values in zip(measures, seen, strict=True)]
+    scores = np.stack(judged).astype(np.float32)
+    near = (scores > -_ROUNDING) & (scores < 1 + _ROUNDING)  # what is further out is an error
+    return np.where(near, np.clip(scores, 0, 1), scores)
+
+
+def see(
+    measures: Sequence[PictureMeasure], labels: LabelTable, context: Context
+) -> list[np.ndarray]:
+    """Return what each measure sees of all labels, (N, K) float32, NaN for unreadable pictures."""
+    models = [model for measure in measures for model in measure.models]
+    world = distributed.join(next((model.device for model in models), None))
+    with torch.no_grad(), _evaluating(models):
+        if world.size == 1:
+            return _Pass(measures, labels, context, np.arange(len(labels))).run()
+        _, image_of = labels.distinct_images()
+        rows = np.flatnonzero(image_of % world.size == world.rank)
+        part = replace(context, progress=context.progress and world.is_main, reasons={})
+        error, found = None, None
+        try:
+            found = _Pass(measures, labels.select(rows), part, rows).run()
+        except InputError as failure:
+            error = str(failure)  # the others wait for the exchange
+    reasons = {int(rows[row]): why for row, why in part.reasons.items()}
+    parts = distributed.gather_objects((error, reasons, rows, found), world)
+    if failed := [e for e, *_ in parts if e is not None]:
+        raise InputError(failed[0])
+    for _, why, _, _ in parts:
+        context.reasons.update(why)
+    return [
+        _joined([(rows, seen[i]) for _, _, rows, seen in parts if seen], len(labels))
+        for i in range(len(measures))
+    ]
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]], num_labels: int) -> np.ndarray:
+    width = max(seen.shape[1] for _, seen in parts)
+    whole = np.full((num_labels, width), np.nan, dtype=np.float32)
+    for rows, seen in parts:
+        whole[rows, : seen.shape[1]] = seen
+    return whole
+
+
+class _Pass:
+    """One pass; `row_names` are the rows' numbers in the table that the labels are a part of."""
+
+    def __init__(
+        self,
+        measures: Sequence[PictureMeasure],
+        labels: LabelTable,
+        context: Context,
+        row_names: np.ndarray,
+    ) -> None:
+        self.measures, self.labels, self.context = measures, labels, context
+        self.row_names = row_names
+        models = [model for measure in measures for model in measure.models]
+        self.batch_size = context.batch_size
+        settings = context.engine
+        self.per_chunk = IMAGES_PER_CHUNK if settings is None else settings.images_per_chunk
+        workers = None if settings is None else settings.workers
+        self.workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
+        self.upright = sorted({model.preset.exif for model in models}) or [True]
+        self.names, self.image_of = labels.distinct_images()
+        self.memo = Memo()
+        self.seen: list[np.ndarray | None] = [None] * len(measures)
+
+    def run(self) -> list[np.ndarray]:
+        bar = progress_bar(len(self.labels), desc="look", unit="label", show=self.context.progress)
+        with bar, ThreadPoolExecutor(self.workers) as pool:
+            for chunk, num_rows in self._chunks(pool):
+                for start in range(0, len(chunk.rows), self.batch_size):
+                    part = slice(start, start + self.batch_size)
+                    self._look(Batch(chunk, part))
+                bar.update(num_rows)
+        return [
+            np.full((len(self.labels), 1), np.nan, np.float32) if values is None else values
+            for values in self.seen
+        ]
+
+    def _look(self, batch: Batch) -> None:
+        for i, measure in enumerate(self.measures):
+            found = measure.look(batch)
+            if isinstance(found, Tensor):
+                found = found.float().cpu().numpy()
+            found = found.reshape(len(batch.rows), -1)
+            seen = self.seen[i]
+            if seen is None:
+                shape = (len(self.labels), found.shape[1])
+                seen = self.seen[i] = np.full(shape, np.nan, dtype=np.float32)
+            seen[batch.rows] = found
+
+    def _chunks(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Chunk, int]]:
+        """Yield chunks of decoded pictures, the next one decoding meanwhile."""
+        order = np.argsort(self.image_of, kind="stable")
+        ends = np.cumsum(np.bincount(self.image_of, minlength=len(self.names)))
+        starts = range(0, len(self.names), self.per_chunk)
+        waiting = None
+        for first in [*starts, -1]:
+            ready = waiting
+            if first >= 0:
+                names = self.names[first : first + self.per_chunk]
+                rows = order[ends[first - 1] if first else 0 : ends[first + len(names) - 1]]
+                jobs = [pool.submit(self._decode, name) for name in names]
+                waiting = (rows, self.image_of[rows] - first, jobs)
+            if ready is not None:
+                rows, image_of_row, jobs = ready
+                yield self._chunk(rows, image_of_row, [job.result() for job in jobs]), len(rows)
+
+    def _decode(self, name: str) -> dict[bool, Image.Image] | InputError:
+        path = self.labels.image_path(name)
+        try:
+            return {exif: read_image(path, exif=exif) for exif in self.upright}
+        except InputError as error:
+            return error
+
+    def _chunk(
+        self,
+        rows: np.ndarray,
+        image_of_row: np.ndarray,
+        decoded: list[dict[bool, Image.Image] | InputError],
+    ) -> Chunk:
+        good = np.array([not isinstance(picture, InputError) for picture in decoded])
+        for i, picture in enumerate(decoded):
+            if isinstance(picture, InputError):
+                if self.context.on_error == "raise":
+                    raise picture
+                for row in rows[image_of_row == i]:
+                    self.context.reasons.setdefault(int(row), str(picture))
+        readable = good[image_of_row]
+        place = np.cumsum(good) - 1
+        pictures = [picture for picture in decoded if not isinstance(picture, InputError)]
+        return Chunk(
+            self.labels,
+            rows[readable],
+            place[image_of_row[readable]],
+            pictures,
+            self.memo,
+            self.row_names,
+        )
+
+
+@contextmanager
+def _evaluating(models: list[GroundingModel]) -> Iterator[None]:
+    """Put models into evaluation mode and back."""
+    before = [model.training for model in models]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for model, training in zip(models, before, strict=True):
+            model.train(training)

@@ -1,0 +1,85 @@
+"""The boxes of each picture that a label's box competes with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipvg.labels import LabelTable
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Distinct boxes by picture.
+
+    Attributes:
+        boxes: (K, 4) float32 xyxy pixels as labelled, grouped by picture.
+        starts: (U,) first box of each picture.
+        counts: (U,) int64 proposals of each picture, those of the raster included.
+        image_of: (N,) picture of each label.
+        place_of: (N,) int64 place of each label's box among its picture's proposals.
+        raster: number of boxes that `pixels` adds to each picture.
+    """
+
+    boxes: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+    image_of: np.ndarray
+    place_of: np.ndarray
+    raster: int
+
+    @classmethod
+    def of(
+        cls, labels: LabelTable, others: LabelTable | None = None, *, grid: int = 0
+    ) -> Proposals:
+        """Collect the distinct boxes of labels.
+
+        Args:
+            labels: N labels; each one's box is a proposal.
+            others: more boxes; those of pictures that no label is on are left out.
+            grid: cells per side of a raster that is added to every picture with the whole picture.
+        """
+        names, image_of = labels.distinct_images()
+        images, boxes = image_of, labels.boxes()
+        if others is not None:
+            number = {name: i for i, name in enumerate(names)}
+            other_names, other_of = others.distinct_images()
+            known = np.array([number.get(name, -1) for name in other_names], dtype=np.int64)
+            there = known[other_of] >= 0
+            images = np.concatenate([images, known[other_of][there]])
+            boxes = np.concatenate([boxes, others.boxes()[there]])
+        keyed = np.column_stack([images, boxes.astype(np.float64)])
+        distinct, inverse = np.unique(keyed, axis=0, return_inverse=True)
+        of = distinct[:, 0].astype(np.int64)
+        own = np.bincount(of, minlength=len(names))
+        starts = np.concatenate([[0], np.cumsum(own)[:-1]]).astype(np.int64)
+        place = inverse.reshape(-1)[: len(labels)] - starts[image_of]
+        raster = grid * grid + (grid > 1) if grid else 0
+        return cls(
+            distinct[:, 1:].astype(np.float32), starts, own + raster, image_of, place, raster
+        )
+
+    def pixels(self, image: int, size: tuple[int, int], grid: int) -> np.ndarray:
+        """A picture's proposals in whole pixels inside it, at least one pixel wide and high.
+
+        Args:
+            image: number of the picture.
+            size: its width and height.
+            grid: cells per side of the raster, as given to `of`.
+
+        Returns:
+            (counts[image], 4) int64 xyxy.
+        """
+        start = self.starts[image]
+        boxes = self.boxes[start : start + self.counts[image] - self.raster].astype(np.float64)
+        if grid:
+            edges = np.arange(grid + 1) / grid
+            x, y = (axis.reshape(-1) for axis in np.meshgrid(edges[:-1], edges[:-1]))
+            cells = np.stack([x, y, x + 1 / grid, y + 1 / grid], axis=1)
+            whole = [[0.0, 0.0, 1.0, 1.0]] if grid > 1 else np.zeros((0, 4))
+            boxes = np.concatenate([boxes, np.concatenate([cells, whole]) * np.tile(size, 2)])
+        limit = np.array(size, dtype=np.float64)
+        low = np.clip(np.floor(boxes[:, :2]), 0, limit - 1)
+        high = np.clip(np.ceil(boxes[:, 2:]), low + 1, limit)
+        return np.concatenate([low, high], axis=1).astype(np.int64)

@@ -1,0 +1,256 @@
+"""CLIP on regions: does the text fit this box better than the other boxes of the picture?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from clipvg.data.letterbox import load_square
+from clipvg.data.preset import get_preset
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.model.tokenizer import Tokenizer
+from clipvg.reliability.measures.attention import entropy
+from clipvg.reliability.measures.batch import Batch, Chunk
+from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.proposals import Proposals
+from clipvg.reliability.measures.scales import note, one_of
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.measurer import Context
+
+MODES = ("crop", "blur", "both")
+_BLUR = 0.15  # deviation of the blur in long sides of the picture: 100 pixels of 640, as ReCLIP's
+_ENCODE_BATCH = 64  # regions encoded at once
+
+
+class _RegionMeasure(PictureMeasure):
+    """CLIP's softmax over the proposals of a picture.
+
+    Args:
+        model: grounding model whose CLIP towers are used.
+        mode: what stands for a proposal: its "crop", the picture with everything else "blur"-red,
+            or "both", the sum of the two logits.
+        prompt: template with ``{}`` for the expression.
+        proposals: more boxes of the pictures, a table of which image and box are read.
+        grid: also the whole picture and the cells of a grid x grid raster, so that a picture with
+            one label has proposals to compare.
+        name: name of the score column.
+    """
+
+    def __init__(
+        self,
+        model: GroundingModel,
+        *,
+        mode: str,
+        prompt: str,
+        proposals: LabelTable | None,
+        grid: int,
+        name: str,
+    ) -> None:
+        one_of("mode", mode, MODES)
+        if "{}" not in prompt:
+            raise InputError(f"prompt={prompt!r} has no '{{}}'; put it where the expression goes.")
+        if grid < 0:
+            raise InputError(f"grid is {grid}; expected 0 for none, or cells per side.")
+        super().__init__([model], name)
+        self.modes = ("crop", "blur") if mode == "both" else (mode,)
+        self.prompt, self.proposals, self.grid = prompt, proposals, grid
+        context = model.backbone.context_length
+        self._tokenizer = Tokenizer(get_preset("default"), context, prompt=prompt)
+
+    def shares(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Softmax over each label's proposals.
+
+        Returns:
+            (shares (B, K), 0 past the last proposal; number of proposals (B,); the place of the
+            label's own box among them (B,)).
+        """
+        (model,) = self.models
+        boxes = self._boxes(batch)
+        regions, starts = self._regions(batch.chunk, boxes)  # (modes, R, E)
+        texts = self._texts(batch)
+        image = batch.image
+        of = boxes.image_of[batch.rows]
+        count = boxes.counts[of]
+        longest = int(count.max())
+        place = np.minimum(starts[image][:, None] + np.arange(longest), regions.shape[1] - 1)
+        chosen = regions[:, torch.from_numpy(place).to(regions.device)]  # (modes, B, K, E)
+        logits = torch.einsum("mbke,be->bk", chosen, texts) * _logit_scale(model)
+        number = torch.from_numpy(count).to(logits.device)
+        absent = torch.arange(longest, device=logits.device) >= number[:, None]
+        shares = logits.masked_fill(absent, -torch.inf).softmax(-1)
+        own = torch.from_numpy(boxes.place_of[batch.rows]).to(logits.device)
+        return shares, number, own
+
+    def _boxes(self, batch: Batch) -> Proposals:
+        """The proposals of all pictures of the pass."""
+        key = ("proposals", id(self.proposals), self.grid)
+        return batch.chunk.shared.get(
+            key, lambda: Proposals.of(batch.labels, self.proposals, grid=self.grid)
+        )
+
+    def _texts(self, batch: Batch) -> Tensor:
+        """Embeddings of length 1 of the batch's expressions, (B, E)."""
+        (model,) = self.models
+        expressions = [batch.labels.table.column("expression")[int(r)].as_py() for r in batch.rows]
+        key = ("prompts", model.backbone.text_key, model.device, self.prompt)
+        kept: dict[str, Tensor] = batch.chunk.shared.get(key, dict)
+        new = [e for e in dict.fromkeys(expressions) if e not in kept]
+        if new:
+            tokens = self._tokenizer(new)[0].to(model.device)
+            found = model.backbone.clip.encode_text(tokens, normalize=True).float()
+            kept.update(zip(new, found, strict=True))
+        return torch.stack([kept[e] for e in expressions])
+
+    def _regions(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
+        """Embeddings (modes, R, E) of a chunk's proposals, and where each picture's start."""
+        (model,) = self.models
+        key = ("regions", model.image_key, model.device, self.modes, id(boxes), self.grid)
+        return chunk.memo.get(key, lambda: self._encode(chunk, boxes))
+
+    def _encode(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
+        (model,) = self.models
+        preset = model.preset
+        first_row = np.zeros(len(chunk.pictures), dtype=np.int64)
+        first_row[chunk.image] = chunk.rows  # any row of the picture names it
+        numbers = boxes.image_of[first_row]
+        starts = np.concatenate([[0], np.cumsum(boxes.counts[numbers])[:-1]])
+        squares: list[list[Tensor]] = [[] for _ in self.modes]
+        found: list[list[Tensor]] = [[] for _ in self.modes]
+
+        def flush(at_least: int) -> None:
+            for kept, encoded in zip(squares, found, strict=True):
+                if len(kept) > at_least:
+                    pixels = torch.stack(kept).to(model.device)
+                    encoded.append(model.backbone.clip.encode_image(pixels, normalize=True).float())
+                    kept.clear()
+
+        for picture, number in zip(chunk.pictures, numbers, strict=True):
+            image = picture[preset.exif]
+            cells = boxes.pixels(int(number), image.size, self.grid)
+            for kept, mode in zip(squares, self.modes, strict=True):
+                for region in region_pictures(image, cells, mode):
+                    kept.append(_square(region, model))
+            flush(_ENCODE_BATCH - 1)
+        flush(0)
+        return torch.stack([torch.cat(parts) for parts in found]), starts
+
+
+class RegionAlignment(_RegionMeasure):
+    """CLIP's share of the label's box among all boxes of its picture.
+
+    r = softmax_k(τ Σ_m cos(v_m(box_k), t)) at the label's own box: v_m the image embedding of the
+    crop and of the picture with all but the box blurred, t the embedding of the prompted
+    expression, τ CLIP's logit scale; proposals are the distinct boxes of the picture's labels.
+    ReCLIP, Subramanian et al., ACL 2022. CLIP knows little of positions and relations: use it for
+    wrong objects and attributes.
+
+    Cost: two image encodings a distinct box, one text encoding an expression. Range [0, 1].
+    Requires images. A label whose picture has one proposal is not scored; ``grid`` adds some.
+
+    Args:
+        model: grounding model whose CLIP towers are used.
+        mode: "both", "crop" or "blur".
+        prompt: template with ``{}`` for the expression.
+        proposals: more boxes of the pictures: a table of which image and box are read.
+        grid: also compare with the whole picture and the cells of a grid x grid raster; 0: not.
+        name: name of the score column.
+    """
+
+    def __init__(
+        self,
+        model: GroundingModel,
+        *,
+        mode: str = "both",
+        prompt: str = "a photo of {}",
+        proposals: LabelTable | None = None,
+        grid: int = 0,
+        name: str = "region",
+    ) -> None:
+        super().__init__(model, mode=mode, prompt=prompt, proposals=proposals, grid=grid, name=name)
+
+    def look(self, batch: Batch) -> Tensor:
+        """Return the share of the label's box, NaN where it is alone, (B,)."""
+        shares, number, own = self.shares(batch)
+        share = shares.gather(1, own[:, None])[:, 0]
+        return torch.where(number > 1, share, torch.nan)
+
+    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return the shares, (N,)."""
+        return _alone(self.name, seen, context)
+
+
+class ProposalEntropy(_RegionMeasure):
+    """How clearly CLIP prefers one box of the picture, whichever that is.
+
+    r = 1 − H(softmax over the K proposals) / log K with the softmax of `RegionAlignment`: 0 where
+    all boxes fit the text alike. It does not see which box the label names: it finds ambiguous
+    expressions.
+
+    Cost, requirements and arguments: as `RegionAlignment`, with which it shares the encodings.
+    Range [0, 1].
+    """
+
+    def __init__(
+        self,
+        model: GroundingModel,
+        *,
+        mode: str = "both",
+        prompt: str = "a photo of {}",
+        proposals: LabelTable | None = None,
+        grid: int = 0,
+        name: str = "proposal_entropy",
+    ) -> None:
+        super().__init__(model, mode=mode, prompt=prompt, proposals=proposals, grid=grid, name=name)
+
+    def look(self, batch: Batch) -> Tensor:
+        """Return one minus the normalised entropy, NaN where a box is alone, (B,)."""
+        shares, number, _ = self.shares(batch)
+        return torch.where(number > 1, 1 - entropy(shares, number), torch.nan)
+
+    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return one minus the normalised entropies, (N,)."""
+        return _alone(self.name, seen, context)
+
+
+def region_pictures(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[Image.Image]:
+    """Pictures that stand for regions.
+
+    Args:
+        image: the picture.
+        boxes: (K, 4) xyxy whole pixels inside the picture, at least one pixel wide and high.
+        mode: "crop", or "blur": the picture with everything but the box blurred.
+    """
+    corners = [(int(x), int(y), int(z), int(w)) for x, y, z, w in boxes]
+    if mode == "crop":
+        return [image.crop(box) for box in corners]
+    blurred = image.filter(ImageFilter.GaussianBlur(_BLUR * max(image.size)))
+    made = []
+    for box in corners:
+        copy = blurred.copy()
+        copy.paste(image.crop(box), box[:2])
+        made.append(copy)
+    return made
+
+
+def _square(image: Image.Image, model: GroundingModel) -> Tensor:
+    backbone = model.backbone
+    mean, std = backbone.mean, backbone.std
+    return load_square(image, backbone.image_size, mean=mean, std=std, exif=False)[0]
+
+
+def _logit_scale(model: GroundingModel) -> Tensor:
+    return model.backbone.clip.logit_scale.float().exp()
+
+
+def _alone(name: str, seen: np.ndarray, context: Context) -> np.ndarray:
+    rows = np.flatnonzero(np.isnan(seen[:, 0]))
+    note(context, rows, f"{name}: the picture has one proposal, nothing to compare with")
+    return seen[:, 0]

@@ -1,0 +1,72 @@
+"""Several measures of the same labels: those that look at pictures share one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipvg.labels import LabelTable
+
+if TYPE_CHECKING:
+    from clipvg.reliability.measurer import Context, Measurer
+
+
+def measure_together(
+    measurers: Mapping[str, Measurer], labels: LabelTable, context: Context
+) -> dict[str, np.ndarray]:
+    """Run measures, those that look at pictures first and in one pass, the others in their order.
+
+    What requires "scores" sees those of the context and of all that ran before it, so that fused
+    measures may name measures of the same call.
+
+    Args:
+        measurers: column name -> measure.
+        labels: N labels.
+        context: what they may use; ``reasons`` is filled.
+
+    Returns:
+        Column name -> float32 (N,) in [0, 1], NaN where not scored, in the order given.
+
+    Raises:
+        InputError: as `clipvg.reliability.measure`.
+    """
+    from clipvg.reliability.measures.look import PictureMeasure, look_together
+    from clipvg.reliability.score import measure
+
+    looking = {
+        name: m
+        for name, m in measurers.items()
+        if isinstance(m, PictureMeasure)
+        and type(m).measure is PictureMeasure.measure
+        and m.requires <= {"images"}
+    }
+    found: dict[str, np.ndarray] = {}
+    if looking:
+        rows = look_together(list(looking.values()), labels, context)
+        found = dict(zip(looking, rows, strict=True))
+    for name, measurer in measurers.items():
+        if name not in found:
+            found[name] = measure(measurer, labels, _with_scores(context, labels, found))
+    return {name: found[name] for name in measurers}
+
+
+def _with_scores(context: Context, labels: LabelTable, found: Mapping[str, np.ndarray]) -> Context:
+    """The context with the scores found so far beside its own."""
+    from clipvg.reliability.matrix import ScoreMatrix
+
+    if not found:
+        return context
+    before = context.scores
+    names = () if before is None else tuple(n for n in before.names if n not in found)
+    rows = [] if before is None else [before[name] for name in names]
+    origin = {} if before is None else dict(zip(before.names, before.trained_on, strict=True))
+    scores = ScoreMatrix(
+        (*names, *found),
+        np.stack([*rows, *found.values()]),
+        labels.sources(),
+        tuple(origin.get(name, ()) for name in (*names, *found)),
+    )
+    return replace(context, scores=scores)

@@ -1,0 +1,194 @@
+"""An external verifier's answers, read from a file: a VLM asked "does this box show ...?"."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clipvg.atomic import atomic_path
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.labels.text import read_csv, read_jsonl
+from clipvg.reliability.measures.scales import note
+
+if TYPE_CHECKING:
+    from clipvg.reliability.measurer import Context
+
+QUESTION = "Does the box {box} show {expression!r}? Answer yes or no."
+ANSWERS = ("score", "answer")
+_WORDS = {
+    "yes": 1.0, "true": 1.0, "y": 1.0, "1": 1.0,
+    "no": 0.0, "false": 0.0, "n": 0.0, "0": 0.0,
+}  # fmt: skip
+_READERS: dict[str, Any] = {".parquet": pq.read_table, ".jsonl": read_jsonl, ".csv": read_csv}
+
+
+class Verifier:
+    """Yes, no or a score for each label from a file.
+
+    The file is Parquet, JSON Lines or CSV. Column ``score`` holds numbers in [0, 1], or column
+    ``answer`` yes or no (also true/false, 1/0, or a sentence that starts with one; other words are
+    no answer). Labels are named by column ``row``, the label's number from 0, or by ``image``,
+    ``expression`` and ``box`` as in label files, boxes up to `precision` pixels apart. r = mean of
+    the answers that name a label; a label that none names is not scored.
+
+    Cost: a join; the verifier's own cost is paid elsewhere. Range [0, 1]. Requires nothing.
+
+    Args:
+        path: the file; `write_questions` writes what to ask.
+        precision: how far coordinates of one box may be apart, in pixels, e.g. by rounding.
+        name: name of the score column.
+
+    Raises:
+        InputError: the file cannot be read, has no column of answers or of names, or names rows
+            that are not there.
+    """
+
+    requires: frozenset[str] = frozenset()
+
+    def __init__(self, path: str | Path, *, precision: float = 1.0, name: str = "verifier") -> None:
+        if not precision >= 0:
+            raise InputError(f"precision is {precision} pixels; expected a number >= 0.")
+        self.path, self.precision, self.name = Path(path), precision, name
+        self._table = _read(self.path)
+        self._answers = _answers(self._table, self.path)
+
+    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return the mean answer, float32 (N,), NaN where no answer names the label."""
+        at, row = self._numbered(labels) if self._by_row else self._matched(labels)
+        answers = self._answers[at]
+        given = ~np.isnan(answers)
+        count = np.bincount(row[given], minlength=len(labels))
+        total = np.bincount(row[given], answers[given], len(labels))
+        scores = np.divide(total, count, out=np.full(len(labels), np.nan), where=count > 0)
+        unnamed = np.flatnonzero(count == 0)
+        if len(labels) and len(unnamed) == len(labels):
+            raise InputError(
+                f"{self.path}: none of its {len(self._answers)} answers is about one of these "
+                f"{len(labels)} labels; check the pictures' names, the expressions and the boxes "
+                "(xyxy unless box_format says xywh)."
+            )
+        note(context, unnamed, f"{self.name}: {self.path.name} has no answer for this label")
+        return scores.astype(np.float32)
+
+    @property
+    def _by_row(self) -> bool:
+        return "row" in self._table.column_names
+
+    def _numbered(self, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
+        """Answers and the rows they name."""
+        rows = _numbers(self._table.column("row"), "row", self.path)
+        bad = ~((rows >= 0) & (rows < len(labels)) & (rows == np.floor(rows)))
+        if bad.any():
+            raise InputError(
+                f"{self.path}: {int(bad.sum())} answer(s) name rows that are not there, first "
+                f"{rows[bad][0]:g}; expected whole numbers from 0 to {len(labels) - 1}. Was the "
+                "file made for other labels?"
+            )
+        return np.arange(len(rows)), rows.astype(np.int64)
+
+    def _matched(self, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
+        """Answers and the labels of the same picture, expression and box; equal labels share."""
+        names = [name for name in self._table.column_names if name not in ANSWERS]
+        asked = LabelTable(self._table.select(names))
+        joined = _names(asked, "at").join(
+            _names(labels, "label"), keys=["image", "expression"], join_type="inner"
+        )
+        at, row = joined.column("at").to_numpy(), joined.column("label").to_numpy()
+        apart = np.abs(asked.boxes()[at] - labels.boxes()[row]).max(axis=1, initial=0)
+        return at[apart <= self.precision], row[apart <= self.precision]
+
+
+def write_questions(labels: LabelTable, path: str | Path, *, question: str = QUESTION) -> None:
+    """Write what a verifier is to be asked, one JSON object a line, for `Verifier` to read back.
+
+    Args:
+        labels: N labels.
+        path: .jsonl file; each line has row, image (whole path), expression, box (xyxy pixels) and
+            question. Add ``answer`` or ``score`` to each.
+        question: template with ``{expression}`` and ``{box}``.
+    """
+    boxes = labels.boxes().tolist()
+    rows = zip(labels.image_names, labels.expressions, boxes, strict=True)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row, (image, expression, box) in enumerate(rows):
+            text = question.format(expression=expression, box=[round(x) for x in box])
+            line = {"row": row, "image": str(labels.image_path(image)), "expression": expression,
+                    "box": box, "question": text}  # fmt: skip
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _read(path: Path) -> pa.Table:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: answers are read from {', '.join(_READERS)}; change the kind.")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the verifier's answers.")
+    try:
+        table = reader(path)
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: damaged, or not a Parquet file ({error})") from None
+    names = table.column_names
+    has_box = "box" in names or {"x1", "y1", "x2", "y2"} <= set(names) or {*"xywh"} <= set(names)
+    if "row" not in names and not ({"image", "expression"} <= set(names) and has_box):
+        raise InputError(
+            f"{path}: columns {names} do not name labels; expected row, or image, expression and "
+            "box."
+        )
+    return table
+
+
+def _answers(table: pa.Table, path: Path) -> np.ndarray:
+    """(A,) float64 in [0, 1], NaN where there is no answer."""
+    names = table.column_names
+    if "score" in names:
+        found = _numbers(table.column("score"), "score", path)
+        bad = ~np.isnan(found) & ~((found >= 0) & (found <= 1))
+        if bad.any():
+            raise InputError(
+                f"{path}: {int(bad.sum())} score(s) are outside [0, 1], first {found[bad][0]:g} in "
+                f"row {int(np.flatnonzero(bad)[0])}; divide them by the verifier's largest score."
+            )
+        return found
+    if "answer" not in names:
+        raise InputError(f"{path}: columns {names} hold no answers; expected score, or answer.")
+    column = table.column("answer")
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    distinct = {value: _verdict(value) for value in pc.unique(column).to_pylist()}
+    if distinct and all(np.isnan(verdict) for verdict in distinct.values()):
+        raise InputError(
+            f"{path}: no answer starts with yes, no, true, false, 1 or 0; the first is "
+            f"{next(iter(distinct))!r}."
+        )
+    return np.array([distinct[value] for value in column.to_pylist()], dtype=np.float64)
+
+
+def _verdict(value: Any) -> float:
+    if isinstance(value, bool | int | float):
+        return float(value) if value in (0, 1) else float("nan")
+    words = re.findall(r"\w+", str(value or "").lower())
+    return _WORDS.get(words[0], float("nan")) if words else float("nan")
+
+
+def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    try:
+        wide = column.cast(pa.float64())
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: column {name!r} holds no numbers ({error})") from None
+    return pc.fill_null(wide, float("nan")).to_numpy()
+
+
+def _names(labels: LabelTable, number: str) -> pa.Table:
+    """Picture and expression of each label with its number, to join on."""
+    columns = [labels.table.column(name).cast(pa.string()) for name in ("image", "expression")]
+    return pa.table([*columns, np.arange(len(labels))], names=["image", "expression", number])

@@ -1,0 +1,72 @@
+"""One label through a model by itself, and labels without pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipvg.data import load_square
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
+
+
+def one_row(
+    model: GroundingModel, labels: LabelTable, row: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens (1, S, D), positions, kept tokens and the label's box (1, 4) cxcywh of one label."""
+    preset = model.preset
+    assert preset.mean is not None
+    assert preset.std is not None
+    pixels, mask, letterbox = load_square(
+        labels.image_path(labels.image_names[row]),
+        model.backbone.image_size,
+        mean=preset.mean,
+        std=preset.std,
+        exif=preset.exif,
+    )
+    ids, text_mask = model.tokenize([labels.expressions[row]])
+    with torch.no_grad():
+        parts = model.sequence(
+            model.encode_images(pixels[None]),
+            model.patch_mask(mask[None]),
+            model.encode_text(ids),
+            text_mask,
+        )
+    box = letterbox.to_square(labels.boxes(integer=preset.integer_boxes)[row])
+    return *parts, torch.from_numpy(box)[None]
+
+
+def predicted(model: GroundingModel, labels: LabelTable) -> Tensor:
+    """The model's boxes (N, 4), one label at a time."""
+    with torch.no_grad():
+        rows = [one_row(model, labels, row)[:3] for row in range(len(labels))]
+        return torch.cat([model.head(model.fusion(*row)) for row in rows])
+
+
+def targets(model: GroundingModel, labels: LabelTable) -> Tensor:
+    """The labels' boxes (N, 4) cxcywh of the square."""
+    return torch.cat([one_row(model, labels, row)[3] for row in range(len(labels))])
+
+
+def pair_iou(a: Any, b: Any) -> float:
+    """IoU of two cxcywh boxes clamped to the square, in plain Python."""
+    ax, ay, aw, ah = (float(v) for v in a)
+    bx, by, bw, bh = (float(v) for v in b)
+    a = np.clip([ax - aw / 2, ay - ah / 2, ax + aw / 2, ay + ah / 2], 0, 1)
+    b = np.clip([bx - bw / 2, by - bh / 2, bx + bw / 2, by + bh / 2], 0, 1)
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    either = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
+    return both / either if either > 0 else 0.0
+
+
+def written(
+    expressions: list[str], boxes: list[list[float]], images: list[str] | None = None, **more: Any
+) -> LabelTable:
+    """Labels on pictures that need not exist."""
+    names = images or ["a.jpg"] * len(expressions)
+    return LabelTable.from_columns(image=names, expression=expressions, box=boxes, **more)

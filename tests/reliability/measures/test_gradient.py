@@ -1,0 +1,69 @@
+"""Gradient norm and update size against autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from reliability.measures.scenes import one_row, pair_iou
+from reliability.scenery import make_labels, make_model
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
+from clipvg.reliability import Context, measure
+from clipvg.reliability.measures import GradientNorm, UpdateSize
+from clipvg.reliability.measures.scales import halving
+from clipvg.training.losses import grounding_loss
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
+    return make_labels(tmp_path_factory.mktemp("images"), num_images=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> GroundingModel:
+    return make_model(2)
+
+
+def test_the_norm_is_that_of_the_last_layer(model: GroundingModel, labels: LabelTable) -> None:
+    norms = []
+    for row in range(len(labels)):
+        *parts, target = one_row(model, labels, row)
+        loss = grounding_loss(model.head(model.fusion(*parts)), target)
+        last = model.head.layers[2]
+        gradients = torch.autograd.grad(loss, [last.weight, last.bias])
+        norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+    np.testing.assert_allclose(
+        measure(GradientNorm(model, scale=1.0), labels, Context()),
+        halving(norms, 1.0), rtol=1e-3, atol=1e-6,
+    )  # fmt: skip
+    assert np.median(measure(GradientNorm(model), labels, Context())) == pytest.approx(0.5, abs=0.1)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_update_is_a_step_on_the_logits(model: GroundingModel, labels: LabelTable) -> None:
+    found = measure(UpdateSize(model, step=0.3), labels, Context())
+    for row in range(len(labels)):
+        *parts, target = one_row(model, labels, row)
+        with torch.no_grad():
+            state = model.fusion(*parts)
+        logits = model.head.logits(state).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(grounding_loss(logits.sigmoid(), target), logits)
+        moved = (logits - 0.3 * gradient).sigmoid().detach()[0]
+        expected = pair_iou(logits.sigmoid().detach()[0], moved)
+        assert found[row] == pytest.approx(expected, abs=2e-5)
+
+
+def test_a_smaller_step_moves_less(model: GroundingModel, labels: LabelTable) -> None:
+    small = measure(UpdateSize(model, step=1e-4), labels, Context())
+    assert (small >= measure(UpdateSize(model, step=0.1), labels, Context())).all()
+    assert small.min() > 0.9
+
+
+def test_options_must_be_positive(model: GroundingModel) -> None:
+    with pytest.raises(InputError, match="step is 0"):
+        UpdateSize(model, step=0)
+    with pytest.raises(InputError, match="scale is -1"):
+        GradientNorm(model, scale=-1)
