@@ -1,0 +1,10 @@
+"""`clipvg` with small shards, so that a few pictures are many: score_process.py WORDS…"""
+
+import sys
+
+from clipvg.cli import main
+from clipvg.reliability import rescore
+
+if __name__ == "__main__":
+    rescore.IMAGES_PER_SHARD = 4
+    sys.exit(main())
