@@ -63,8 +63,9 @@ class Bank:
         keep = None if self._is_packed else self._keep[index]
         sequences = Sequences(counts.sum(1), self._position[index], keep)
         if self._shares:
-            qkv = None if self._qkv is None else self._qkv.index_select(1, index)
-            return self._heads.boxes(self._tokens.index_select(1, index), qkv, sequences)
+            gather = self._heads.gather
+            qkv = None if self._qkv is None else gather("qkv", self._qkv, index)
+            return self._heads.boxes(gather("x", self._tokens, index), qkv, sequences)
         tokens = self._project_anew(index)
         qkv = self._heads.first_qkv(tokens, sequences.position)
         return self._heads.boxes(tokens, qkv, sequences)

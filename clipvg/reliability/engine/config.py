@@ -31,7 +31,8 @@ class Optimisations:
         fold_positions: (x + p) W = x W + p W: positions become a bias of one query-key-value
             product.
         split_projection: levels are projected one by one and added, not concatenated first.
-        stack_heads: measurers of one architecture are one stack of weights in one pass.
+        stack_heads: measurers of one architecture are one stack of weights in one pass (on a GPU;
+            a CPU is faster with one after the other).
         fused_score: IoU, validity and histogram of all measurers in one operator.
         prefetch: images are decoded while earlier ones are scored.
     """

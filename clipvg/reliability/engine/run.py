@@ -19,7 +19,7 @@ from clipvg.reliability.engine.images import Decoded, Geometry, decode, visual_t
 from clipvg.reliability.engine.iou import score_boxes
 from clipvg.reliability.engine.job import Job, Part
 from clipvg.reliability.engine.plan import Plan, one_image_a_label
-from clipvg.reliability.engine.stack import HeadStack, stack_key
+from clipvg.reliability.engine.stack import HeadStack, architecture
 from clipvg.reliability.engine.stats import Stats
 from clipvg.reliability.engine.text import TextFeatures, text_group
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 HISTOGRAM_BINS = 1000  # as in the paper's figure of reliability distributions
 # Packed tokens of a batch over all its measurers, and images that a tower takes at a time. On a
 # CPU what is larger falls out of the last-level cache.
-_TOKENS = {"cpu": 7200, "cuda": 131_072}
-_IMAGES = {"cpu": 8, "cuda": 64}
+_TOKENS = {"cpu": 1600, "cuda": 131_072}
+_IMAGES = {"cpu": 4, "cuda": 64}
+_STACKING = {"cuda"}  # devices where measurers of one architecture are one stack
 
 Shard = tuple[int, int]  # images [first, last) of a `Plan`
 
@@ -55,14 +56,21 @@ class ShardScores:
 
 @dataclass(frozen=True)
 class _Stack:
-    """Measurers that run as one stack: their numbers, and the image tower of each."""
+    """Measurers that run as one stack: their numbers, weights, and the image tower of each."""
 
     members: list[int]
     heads: HeadStack
-    model: GroundingModel
-    towers: list[Backbone]
     tower_of: list[int]
     text: TextFeatures
+
+
+@dataclass(frozen=True)
+class _View:
+    """Measurers that see the same pixels and mask the same patches, and their image towers."""
+
+    model: GroundingModel
+    towers: list[Backbone]
+    stacks: list[_Stack]
 
 
 class Engine:
@@ -97,7 +105,7 @@ class Engine:
         self.stats = Stats(waits_for=self.device if profile else None)
         self.histogram = torch.zeros(len(self.names), 1, HISTOGRAM_BINS, dtype=torch.int64)
         self._texts: dict[Any, TextFeatures] = {}
-        self._stacks = self._make_stacks()
+        self._views = self._make_views()
         self._geometries = list(dict.fromkeys(Geometry.of(model) for model in self._models))
 
     def stream(
@@ -170,50 +178,52 @@ class Engine:
         usable = np.flatnonzero(image >= 0)
         if len(usable):
             with _full_precision(self.config.dtype(self.device)):
-                for stack in self._stacks:
-                    squares = ready.squares(Geometry.of(stack.model))
+                for view in self._views:
+                    squares = ready.squares(Geometry.of(view.model))
                     part = Part(chunk.rows[usable], image[usable], squares)
-                    found = self._score_stack(job, stack, part)
-                    scores[np.array(stack.members)[:, None], usable] = found.cpu().numpy()
+                    for members, found in self._score_view(job, view, part):
+                        scores[np.array(members)[:, None], usable] = found.cpu().numpy()
         return scores
 
-    def _score_stack(self, job: Job, stack: _Stack, part: Part) -> Tensor:
-        """Return the scores (members, R) of one stack."""
-        texts, expression = job.expressions(part.rows, once=self.does.cache_text)
+    def _score_view(self, job: Job, view: _View, part: Part) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield the scores (members, R) of each stack of a view."""
         with self.stats.timed("image"):
             visual = visual_tokens(
-                stack.towers,
-                stack.model,
+                view.towers,
+                view.model,
                 part.squares,
-                dtype=stack.heads.dtype,
+                dtype=self.config.dtype(self.device),
                 pack=self.does.pack,
                 batch=_IMAGES[self.device.type],
             )
-        self.stats.images += len(part.squares) * len(stack.towers)
-        with self.stats.timed("text"):
-            text = stack.text.tokens(texts, self.stats)
-        with self.stats.timed("project"):
-            bank = Bank(stack.heads, text, visual, [visual.levels[i] for i in stack.tower_of])
-        target = job.targets(stack.model, part)
-        group = torch.from_numpy(job.group[part.rows]).to(self.device)
-        found = torch.empty(len(stack.members), len(part.rows), device=self.device)
-        for some in self._batches(bank.lengths(expression, part.image), len(stack.members)):
-            with self.stats.timed("fuse"):
-                boxes = bank.boxes(expression[some], part.image[some])
-            with self.stats.timed("score"):
-                job.check_finite(boxes, [self.names[i] for i in stack.members], part.rows[some])
-                at = torch.from_numpy(some).to(self.device)
-                iou, counts = score_boxes(
-                    boxes,
-                    target[at],
-                    group[at],
-                    job.num_groups,
-                    HISTOGRAM_BINS,
-                    fused=self.does.fused_score,
-                )
-                found[:, at] = iou
-                self.histogram[stack.members] += counts
-        return found
+        self.stats.images += len(part.squares) * len(view.towers)
+        target = job.targets(view.model, part)
+        texts, expression = job.expressions(part.rows, once=self.does.cache_text)
+        for stack in view.stacks:
+            with self.stats.timed("text"):
+                text = stack.text.tokens(texts, self.stats)
+            with self.stats.timed("project"):
+                bank = Bank(stack.heads, text, visual, [visual.levels[i] for i in stack.tower_of])
+            found = torch.empty(len(stack.members), len(part.rows), device=self.device)
+            for some in self._batches(bank.lengths(expression, part.image), len(stack.members)):
+                with self.stats.timed("fuse"):
+                    boxes = bank.boxes(expression[some], part.image[some])
+                with self.stats.timed("score"):
+                    names = [self.names[i] for i in stack.members]
+                    job.check_finite(boxes, names, part.rows[some])
+                    at = torch.from_numpy(some).to(self.device)
+                    group = torch.from_numpy(job.group[part.rows[some]]).to(self.device)
+                    iou, counts = score_boxes(
+                        boxes,
+                        target[at],
+                        group,
+                        job.num_groups,
+                        HISTOGRAM_BINS,
+                        fused=self.does.fused_score,
+                    )
+                    found[:, at] = iou
+                    self.histogram[stack.members] += counts
+            yield stack.members, found
 
     def _batches(self, lengths: np.ndarray, measurers: int) -> Iterator[np.ndarray]:
         """Yield rows in batches, equal lengths side by side."""
@@ -225,32 +235,48 @@ class Engine:
             cuts = np.flatnonzero(np.diff(tokens)) + 1
         yield from np.split(order, cuts)
 
-    def _make_stacks(self) -> list[_Stack]:
-        groups: dict[Any, list[int]] = {}
+    def _make_views(self) -> list[_View]:
+        views: dict[Any, list[int]] = {}
         for i, model in enumerate(self._models):
-            key = stack_key(model) if self.does.stack_heads else i
-            groups.setdefault(key, []).append(i)
+            rules = model.preset.patch_mask, model.preset.integer_boxes, model.backbone.patch_size
+            views.setdefault((Geometry.of(model), *rules), []).append(i)
         reduced: dict[Any, Backbone] = {}
-        return [self._make_stack(members, reduced) for members in groups.values()]
+        return [self._make_view(members, reduced) for members in views.values()]
 
-    def _make_stack(self, members: list[int], reduced: dict[Any, Backbone]) -> _Stack:
-        models = [self._models[i] for i in members]
-        dtype = self.config.dtype(self.device)
-        first = models[0]
+    def _make_view(self, members: list[int], reduced: dict[Any, Backbone]) -> _View:
+        dtype, once = self.config.dtype(self.device), self.does.encode_once
         towers: dict[Any, Backbone] = {}
-        keys = [
-            model.image_key if self.does.encode_once else str(i) for i, model in enumerate(models)
-        ]
-        for key, model in zip(keys, models, strict=True):
-            if key not in towers:
-                towers[key] = _in_dtype(model.backbone, dtype, reduced)
-        group = text_group(first) if self.does.stack_heads else (*text_group(first), members[0])
-        if group not in self._texts:
-            tower = _in_dtype(first.backbone, dtype, reduced)
-            self._texts[group] = TextFeatures(first, tower, self.config)
-        heads = HeadStack(models, dtype, self.does)
-        tower_of = [list(towers).index(key) for key in keys]
-        return _Stack(members, heads, first, list(towers.values()), tower_of, self._texts[group])
+        stacks: dict[Any, list[int]] = {}
+        key_of = {}
+        for i in members:
+            model = self._models[i]
+            tower = _in_dtype(model.backbone, dtype, reduced)
+            key_of[i] = model.image_key if once else i
+            towers.setdefault(key_of[i], tower)
+            text = text_group(model)
+            if text not in self._texts:
+                self._texts[text] = TextFeatures(model, tower, self.config)
+            stacks.setdefault((text, architecture(model), *self._apart(i)), []).append(i)
+        place = {key: at for at, key in enumerate(towers)}
+        return _View(
+            self._models[members[0]],
+            list(towers.values()),
+            [
+                _Stack(
+                    some,
+                    HeadStack([self._models[i] for i in some], dtype, self.does),
+                    [place[key_of[i]] for i in some],
+                    self._texts[text],
+                )
+                for (text, *_), some in stacks.items()
+            ],
+        )
+
+    def _apart(self, member: int) -> tuple[int, ...]:
+        """What keeps a measurer out of the others' stack."""
+        # On a CPU one by one is faster: a batched product gives each core whole matrices, so that
+        # three of them leave one of two cores idle half of the time, and more is in the cache.
+        return () if self.does.stack_heads and self.device.type in _STACKING else (member,)
 
 
 def _in_dtype(backbone: Backbone, dtype: torch.dtype, reduced: dict[Any, Backbone]) -> Backbone:

@@ -6,6 +6,7 @@ D width, H heads, d = D / H. The definition of what is computed here is `Groundi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -58,23 +59,37 @@ class Linear:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight, self.bias = weight, bias  # (n, out, in), (n, out)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Map (n, T, in) to (n, T, out)."""
-        return self.add_to(self.biases(x.shape[1]), x)
-
-    def biases(self, count: int) -> Tensor:
-        """Return new memory with the biases ``count`` times, (n, count, out)."""
-        return self.bias[:, None].repeat(1, count, 1)
+        if x.is_cuda:
+            return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
+        out = x.new_empty(*x.shape[:2], self.bias.shape[1]) if out is None else out
+        for i, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
+            torch.addmm(bias, x[i], weight.T, out=out[i])
+        return out
 
     def add_to(self, out: Tensor, x: Tensor) -> Tensor:
         """Add the maps of ``x`` without their bias to ``out`` (n, T, out), in place."""
         if x.is_cuda:
             return out.baddbmm_(x, self.weight.mT)
-        # A batched product gives a core whole matrices, so three of them keep two cores busy
-        # three quarters of the time; one by one they are faster.
         for i, weight in enumerate(self.weight):
             out[i].addmm_(x[i], weight.T)
         return out
+
+
+class Scratch:
+    """Memory that is taken again and again: on a CPU fresh pages cost as much as a product."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
+        """Return uninitialised memory of a shape; the last that was taken by this name is lost."""
+        count = math.prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or len(kept) < count:
+            kept = self._kept[name] = like.new_empty(count)
+        return kept[:count].view(shape)
 
 
 class Norm:
@@ -85,6 +100,8 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise (n, T, D)."""
+        if len(self.weight) == 1:
+            return F.layer_norm(x, x.shape[-1:], self.weight[0, 0], self.bias[0, 0], self.eps)
         normal = F.layer_norm(x, x.shape[-1:], eps=self.eps)
         return torch.addcmul(self.bias, normal, self.weight)
 
@@ -129,7 +146,7 @@ class Layer:
             for part in (slice(width), slice(width, 2 * width), slice(2 * width, None))
         )
         # (x + p) W + b = x W + (p W + b): p W + b is a row of this table
-        self.qkv_bias = self.qkv.biases(position.shape[1])
+        self.qkv_bias = bias[:, None].repeat(1, position.shape[1], 1)
         self.qk.add_to(self.qkv_bias[..., : 2 * width], position)
         self.out = layers.linear(lambda layer: layer.self_attn.out_proj)
         self.inner = layers.linear(lambda layer: layer.linear1)
@@ -137,11 +154,12 @@ class Layer:
         self.norm1 = layers.norm(lambda layer: layer.norm1)
         self.norm2 = layers.norm(lambda layer: layer.norm2)
 
-    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Return the layer's output (n, T, D) from its input and what attention mixed."""
-        x = self.norm1(self.out.add_to(x + self.out.bias[:, None], mixed))
-        inner = self.inner(x).relu_()
-        return self.norm2(self.outer.add_to(x + self.outer.bias[:, None], inner))
+    def finish(self, x: Tensor, mixed: Tensor, scratch: Scratch) -> Tensor:
+        """Return the output (n, T, D) from the input, which is overwritten, and the attention."""
+        x = self.norm1(self.out.add_to(x.add_(self.out.bias[:, None]), mixed))
+        inner = scratch.take("inner", x, *x.shape[:2], self.inner.bias.shape[1])
+        inner = self.inner(x, out=inner).relu_()
+        return self.norm2(self.outer.add_to(x.add_(self.outer.bias[:, None]), inner))
 
 
 class HeadStack:
@@ -159,6 +177,7 @@ class HeadStack:
         first = models[0]
         self.does, self.device, self.dtype = does, first.device, dtype
         self.heads = first.config.heads
+        self._scratch = Scratch()
         self.text_length = first.backbone.context_length
 
         stack = _Stacker(models, dtype)
@@ -181,7 +200,7 @@ class HeadStack:
         """Project the levels (T, W) of each measurer's image tower to (n, T, D)."""
         if not self.does.split_projection:
             return self.visual(torch.stack([torch.cat(list(own), dim=-1) for own in levels]))
-        out = self.visual.biases(len(levels[0][0]))
+        out = self.visual.bias[:, None].repeat(1, len(levels[0][0]), 1)
         for i, own in enumerate(levels):
             widths = [level.shape[-1] for level in own]
             for level, weight in zip(own, self.visual.weight[i].split(widths, dim=1), strict=True):
@@ -192,13 +211,13 @@ class HeadStack:
         """Queries, keys and values of the first layer (n, T, 3D); None where nothing needs them."""
         if self.does.reg_only and len(self.layers) == 1:
             return None
-        return self._qkv(self.layers[0], x, position)
+        return self._qkv(self.layers[0], x, position, "first")
 
     def boxes(self, x: Tensor, qkv: Tensor | None, sequences: Sequences) -> Tensor:
         """Run all layers and the head.
 
         Args:
-            x: (n, T, D) tokens.
+            x: (n, T, D) tokens, overwritten.
             qkv: (n, T, 3D) of the first layer, from `first_qkv`.
             sequences: where the sequences are.
 
@@ -208,30 +227,37 @@ class HeadStack:
         regs = sequences.first_tokens()
         for i, layer in enumerate(self.layers):
             if self.does.reg_only and i == len(self.layers) - 1:
-                state = layer.finish(x[:, regs], self._reg_attention(layer, x, regs, sequences))
-                return self._head(state)
-            qkv = self._qkv(layer, x, sequences.position) if i else qkv
+                mixed = self._reg_attention(layer, x, regs, sequences)
+                return self._head(layer.finish(x[:, regs], mixed, self._scratch))
+            qkv = self._qkv(layer, x, sequences.position, "qkv") if i else qkv
             assert qkv is not None
-            x = layer.finish(x, self._attention(qkv, sequences))
+            x = layer.finish(x, self._attention(qkv, sequences), self._scratch)
         return self._head(x[:, regs])
 
-    def _qkv(self, layer: Layer, x: Tensor, position: Tensor) -> Tensor:
+    def gather(self, name: str, rows: Tensor, index: Tensor) -> Tensor:
+        """Return rows (n, V, ·) by index (T,): (n, T, ·) in scratch memory of a name."""
+        out = self._scratch.take(name, rows, len(rows), len(index), rows.shape[2])
+        return torch.index_select(rows, 1, index, out=out)
+
+    def _qkv(self, layer: Layer, x: Tensor, position: Tensor, name: str) -> Tensor:
         if self.does.fold_positions:
-            return layer.qkv.add_to(layer.qkv_bias.index_select(1, position), x)
+            return layer.qkv.add_to(self.gather(name, layer.qkv_bias, position), x)
         placed = x + self.position.index_select(1, position)  # q = k = x + position, v = x
         return torch.cat([layer.qk(placed), layer.v(x)], dim=-1)
 
     def _attention(self, qkv: Tensor, sequences: Sequences) -> Tensor:
         """Attend within each sequence, (n, T, 3D) to (n, T, D); equal lengths are one product."""
-        out = torch.empty_like(qkv[..., : qkv.shape[-1] // 3])
+        parts, shape = [], (*qkv.shape[:2], qkv.shape[2] // 3)
         for first, count, length in sequences.groups():
             tokens = slice(first, first + count * length)
             mask = self._mask(sequences, tokens, count)
-            for source, target in zip(qkv[:, tokens], out[:, tokens], strict=True):
-                q, k, v = source.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-                target.view(count, length, self.heads, -1).copy_(mixed.transpose(1, 2))
-        return out
+            mixed = []
+            for own in qkv[:, tokens]:
+                q, k, v = own.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+                heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+                mixed.append(heads.transpose(1, 2).reshape(1, count * length, -1))
+            parts.append(torch.cat(mixed) if len(mixed) > 1 else mixed[0])
+        return torch.cat(parts, dim=1, out=self._scratch.take("mixed", qkv, *shape))
 
     def _reg_attention(self, layer: Layer, x: Tensor, regs: Tensor, sequences: Sequences) -> Tensor:
         """Attend from [REG] alone, (n, T, D) to (n, B, D), without forming keys and values.
@@ -251,11 +277,12 @@ class HeadStack:
             mask = self._mask(sequences, tokens, count)
             for i in range(len(x)):
                 keys = placed[i, tokens].view(count, length, -1)
-                scores = query[i, done : done + count] @ keys.mT  # (count, H, length)
+                scores = keys @ query[i, done : done + count].mT  # (count, length, H)
                 if mask is not None:
-                    scores = scores.masked_fill(~mask[:, 0], -torch.inf)
-                weights = scores.float().softmax(-1).to(x.dtype)
-                mixed[i, done : done + count] = weights @ x[i, tokens].view(count, length, -1)
+                    scores = scores.masked_fill(~mask[:, 0].mT, -torch.inf)
+                weights = scores.float().softmax(1).to(x.dtype)
+                values = x[i, tokens].view(count, length, -1)
+                mixed[i, done : done + count] = weights.mT @ values
             done += count
         value = torch.einsum("nbhw,nhdw->nbhd", mixed, layer.v.weight.view(by_head)).flatten(-2)
         return value + layer.v.bias[:, None]
@@ -270,13 +297,8 @@ class HeadStack:
         return self.head[2](hidden).float().sigmoid()
 
 
-def stack_key(model: GroundingModel) -> tuple[Any, ...]:
-    """Return what measurers of one stack share: architecture, text, pixels, masks, device."""
-    from clipvg.reliability.engine.images import Geometry
-    from clipvg.reliability.engine.text import text_group
-
+def architecture(model: GroundingModel) -> tuple[Any, ...]:
+    """Return what models must share to be stacked."""
     config, backbone = model.config, model.backbone
     sizes = (config.width, config.layers, config.heads, config.feedforward)
-    towers = (backbone.feature_width, backbone.width, backbone.embed_dim, backbone.patch_size)
-    rules = (config.visual, model.preset.patch_mask, model.preset.integer_boxes)
-    return (*text_group(model), Geometry.of(model), *sizes, *towers, *rules)
+    return (*sizes, backbone.feature_width, backbone.width, backbone.embed_dim)
