@@ -24,9 +24,14 @@ _REASONS_SHOWN = 3
 def _configure(parser: CommandParser) -> None:
     add_labels(parser)
     parser.add_argument(
-        "--measurer", action="append", type=str, required=True, metavar="[NAME[@SOURCE]=]CKPT",
+        "--measurer", action="append", type=str, default=[], metavar="[NAME[@SOURCE]=]CKPT",
         help="a trained model; NAME of its column is by default parent-folder/stem, SOURCE what "
         "it was trained on; repeat the option for several",
+    )  # fmt: skip
+    parser.add_argument(
+        "--method", action="append", type=str, default=[], metavar="[NAME=]METHOD[,K=V...]",
+        help="another measure of reliability, of the list in docs/measures.md or "
+        "package.module:Class; repeat the option for several",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=str, required=True, metavar="FILE.parquet",
@@ -52,8 +57,11 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Result:
+    import numpy as np
+
     from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.reliability import score_labels
+    from clipvg.reliability.measures.build import build_measures
     from clipvg.reliability.rescore import open_store
     from clipvg.report.canvas import check_figure_path
     from clipvg.training import distributed
@@ -62,13 +70,16 @@ def _run(args: Namespace) -> Result:
     plot = check_writable(check_figure_path(args.plot)) if args.plot else None
     folder = Path(args.store) if args.store else out.with_suffix(".scores")
     check_writable(folder / "shard")
+    if not (args.measurer or args.method):
+        raise InputError("nothing to score with; pass --measurer CKPT, or --method NAME")
     measurers = load_measurers(args.measurer, args.device)
+    methods = build_measures(args.method, {name: m.model for name, m in measurers.items()})
     labels = read_table(args)
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store:
         scores = score_labels(
             labels,
-            measurers,
+            {**measurers, **methods},
             on_error=args.unreadable,
             batch_size=args.batch_size,
             precision=args.precision,
@@ -79,7 +90,8 @@ def _run(args: Namespace) -> Result:
             scores.attach(labels).write(out)
             if plot is not None:
                 scores.plot(plot)
-    if len(scores.reasons) == len(labels):
+    # Methods have reasons of their own; a measurer leaves out only what cannot be read.
+    if scores.reasons and measurers and all(np.isnan(scores[name]).all() for name in measurers):
         raise InputError(
             f"not one of the {labels.num_images:,} images could be read: {scores.reasons[0]}. "
             f"{out} is written all the same, with nulls and the reasons; check --images "

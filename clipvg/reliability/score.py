@@ -15,6 +15,7 @@ from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, GroundingMeasurer, Measurer, OnError
 from clipvg.reliability.names import MeasurerSpec, check_names, parse_measurer
+from clipvg.reliability.sources import source_names
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -39,7 +40,8 @@ def score_labels(
     """Score every label with every measurer.
 
     Grounding models are scored together in one pass that encodes each distinct image once per
-    image tower and each distinct expression once per text tower; other measurers follow. Under
+    image tower and each distinct expression once per text tower; other measurers follow, those of
+    `clipvg.reliability.measures` that look at pictures in one pass of their own. Under
     `torchrun` all processes must call: they share out the images, and each gets all scores.
 
     Args:
@@ -66,6 +68,7 @@ def score_labels(
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
     from clipvg.reliability.engine import EngineConfig
+    from clipvg.reliability.measures import measure_together
 
     engine = EngineConfig(batch_size=batch_size, precision=precision)
     named = _resolve(measurers)
@@ -75,9 +78,7 @@ def score_labels(
     origin = {n: tuple(getattr(m, "trained_on", ())) for n, m in named.items()}
     if rows:
         context = replace(context, scores=_matrix(labels, rows, origin, context))
-    for name, measurer in named.items():
-        if name not in rows:
-            rows[name] = measure(measurer, labels, context)
+    rows |= measure_together({n: m for n, m in named.items() if n not in rows}, labels, context)
     return _matrix(labels, {name: rows[name] for name in named}, origin, context)
 
 
@@ -98,12 +99,21 @@ def measure(measurer: Measurer, labels: LabelTable, context: Context) -> np.ndar
             f"measurer {measurer.name!r} requires {', '.join(lacking)}, which this call has not; "
             "pass it in the Context."
         )
-    values = np.asarray(measurer.measure(labels, context), dtype=np.float32)
+    return checked(measurer, measurer.measure(labels, context), len(labels))
+
+
+def checked(measurer: Measurer, values: Any, num_labels: int) -> np.ndarray:
+    """Return what a measurer gave as (N,) float32.
+
+    Raises:
+        InputError: it is not (N,) numbers in [0, 1].
+    """
+    values = np.asarray(values, dtype=np.float32)
     wrong = ~np.isnan(values) & ~((values >= 0) & (values <= 1))
-    if values.shape != (len(labels),) or wrong.any():
+    if values.shape != (num_labels,) or wrong.any():
         what = f"{int(wrong.sum())} value(s) outside [0, 1]" if wrong.any() else f"{values.shape}"
         raise InputError(
-            f"measurer {measurer.name!r} returned {what}; expected ({len(labels)},) numbers in "
+            f"measurer {measurer.name!r} returned {what}; expected ({num_labels},) numbers in "
             "[0, 1], NaN where not scored."
         )
     return values
@@ -166,7 +176,7 @@ def _matrix(
     return ScoreMatrix(
         tuple(rows),
         np.stack(list(rows.values())),
-        labels.sources(),
+        source_names(labels),
         tuple(trained_on[name] for name in rows),
         dict(sorted(context.reasons.items())),
     )

@@ -34,7 +34,7 @@ def measure_together(
         InputError: as `clipvg.reliability.measure`.
     """
     from clipvg.reliability.measures.look import PictureMeasure, look_together
-    from clipvg.reliability.score import measure
+    from clipvg.reliability.score import checked, measure
 
     looking = {
         name: m
@@ -46,7 +46,10 @@ def measure_together(
     found: dict[str, np.ndarray] = {}
     if looking:
         rows = look_together(list(looking.values()), labels, context)
-        found = dict(zip(looking, rows, strict=True))
+        found = {
+            name: checked(measurer, row, len(labels))
+            for (name, measurer), row in zip(looking.items(), rows, strict=True)
+        }
     for name, measurer in measurers.items():
         if name not in found:
             found[name] = measure(measurer, labels, _with_scores(context, labels, found))
