@@ -25,9 +25,9 @@ from _harness import conditions
 from _rescoring.charts import draw_bars, draw_memory, draw_sweep
 from _rescoring.compare import BASELINE, Amounts, Comparison
 from _rescoring.measure import decode_all
-from _rescoring.measurers import load_measurers, make_measurers, typical_boxes
+from _rescoring.measurers import diversify, load_measurers, make_measurers, predicted_boxes
 from _rescoring.memory import COUNTS, run_memory
-from _rescoring.peak import cpu_flags, cpu_name
+from _rescoring.peak import SECONDS, cpu_flags, cpu_name
 from _rescoring.sweep import MEASURERS, Sweep
 from _rescoring.table import print_table
 from _rescoring.workload import Workload, make_table, mean_expressions, place_boxes
@@ -37,8 +37,11 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 
 # Options that --quick sets where the command line does not.
-QUICK = {"backbone": "clipvg-tiny", "labels": 32, "baseline_labels": 32, "ablation_labels": 16}
-QUICK |= {"slow_labels": 8, "image_size": (160, 120), "baseline_batch": 16}
+QUICK = {"backbone": "clipvg-tiny", "labels": 24, "baseline_labels": 16, "ablation_labels": 8}
+QUICK |= {"slow_labels": 8, "image_size": (160, 120), "baseline_batch": 8}
+
+
+WITHOUT = "also without each optimisation, in the first precision"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
             args.baseline_batch,
             args.baseline_workers,
         )
-        run = Comparison(models, labels, amounts, memory)
+        run = Comparison(models, labels, amounts, memory, 0.05 if args.quick else SECONDS)
         run.run(args.precision, baseline=not args.no_baseline, ablate=args.ablate)
     print_table(run.records)
     engine = {r["precision"]: r for r in run.records if r["kind"] == "engine"}
@@ -127,8 +130,9 @@ def make_labels_of(
         count = args.images or -(-args.labels // 4)
         return make_labels(folder, count, source="mixed", noise=noise, seed=args.seed)
     labels = make_table(folder, Workload(images, args.k, args.image_size, args.seed))
-    size = next(iter(models.values())).backbone.image_size
-    return place_boxes(labels, typical_boxes(models, labels), size, args.seed)
+    if not args.model:
+        diversify(models, labels)
+    return place_boxes(labels, predicted_boxes(models, labels), args.seed)
 
 
 def machine(args: argparse.Namespace) -> dict[str, Any]:
@@ -173,7 +177,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--baseline-labels", type=int, default=128)
     add("--baseline-batch", type=int, default=128)
     add("--baseline-workers", type=int, default=0, help="decoding processes of the reference")
-    add("--ablate", action="store_true", help="also without each optimisation")
+    add(
+        "--ablate",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="also without each optimisation",
+    )
     add("--ablation-labels", type=int, default=128)
     add("--slow-labels", type=int, default=32, help="where each label encodes its image")
     add("--sweep", action="store_true")

@@ -10,7 +10,7 @@ import torch
 
 from _rescoring.flops import Sizes
 from _rescoring.measure import Memory, Models, Timed, first_images, run_baseline, run_engine
-from _rescoring.peak import Shape, matmul_gflops
+from _rescoring.peak import SECONDS, Shape, matmul_gflops
 from clipvg.labels import LabelTable
 from clipvg.reliability.engine import Optimisations
 
@@ -48,12 +48,14 @@ class Comparison:
         labels: all labels.
         amounts: how many of them each kind of run gets.
         memory: decoded images, when decoding is not to be measured.
+        peak_seconds: how long to repeat matrix products.
     """
 
     models: Models
     labels: LabelTable
     amounts: Amounts
     memory: Memory | None = None
+    peak_seconds: float = SECONDS
     records: list[dict[str, Any]] = field(default_factory=list)
     peaks: dict[str, float] = field(default_factory=dict)
     _reference: Timed | None = None
@@ -150,7 +152,7 @@ class Comparison:
         stages, at_peak, at_shapes = {}, 0.0, 0.0
         for stage, flops in timed.flops.items():
             seconds = timed.stages[stage] + (timed.stages["project"] if stage == "fuse" else 0)
-            own = matmul_gflops(_DTYPES[precision], str(self._device), shapes[stage])
+            own = self._matmul(precision, shapes[stage])
             at_peak += flops / peak / 1e9
             at_shapes += flops / own / 1e9
             before = other.stages[stage] / count
@@ -182,8 +184,12 @@ class Comparison:
 
     def _peak(self, precision: str) -> float:
         if precision not in self.peaks:
-            self.peaks[precision] = matmul_gflops(_DTYPES[precision], str(self._device))
+            self.peaks[precision] = self._matmul(precision)
         return self.peaks[precision]
+
+    def _matmul(self, precision: str, shapes: list[Shape] | None = None) -> float:
+        dtype = _DTYPES[precision]
+        return matmul_gflops(dtype, str(self._device), shapes, self.peak_seconds)
 
 
 def _stage_shapes(models: Models, timed: Timed) -> dict[str, list[Shape]]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from baselines.reference_rescoring import square_loader
+from torch import Tensor, nn
 
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, create_model, load
 
 POSITION_NOISE = 0.02  # standard deviation added to each measurer's visual position table
 HEAD_NOISE = 0.02  # relative, added to the weights of further copies of a trained model
+SEEN_IMAGES, SEEN_LABELS = 8, 32  # that random heads are adjusted to
 
 
 def make_measurers(
@@ -62,23 +66,67 @@ def load_measurers(
     return _named(models)
 
 
-def typical_boxes(models: dict[str, GroundingModel], labels: LabelTable) -> np.ndarray:
-    """Some boxes that the measurers predict, (m, 4) cxcywh in sides of the square."""
-    names, image_of = labels.distinct_images()
-    texts = labels.expressions
-    found = []
+@torch.no_grad()
+def diversify(models: dict[str, GroundingModel], labels: LabelTable) -> None:
+    """Give random heads boxes that differ from label to label, as trained ones have.
+
+    Left alone they answer every label with nearly one box, whose reliability no error of the
+    features could change. Tokens are standardised and the box logits are spread to deviation 1 over
+    some labels; that multiplies small differences, rounding too, by 20 to 80.
+    """
     for model in models.values():
-        for image in range(min(2, len(names))):
-            rows = np.flatnonzero(image_of == image)[:8]
-            path = labels.image_path(names[image])
-            xyxy = model.predict(path, [texts[row] for row in rows]).astype(np.float64)
-            width, height = labels.sizes()[rows[0]]
-            scale = model.backbone.image_size / max(width, height)
-            margin = (model.backbone.image_size - np.array([width, height]) * scale) / 2
-            corners = (xyxy * scale + np.tile(margin, 2)) / model.backbone.image_size
-            centre, extent = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
-            found.append(np.concatenate([centre, np.maximum(extent, 0.02)], axis=1))
-    return np.concatenate(found)
+        visual, ignored, text, mask, image = _features(model, labels)
+        _standardise(model.visual_projection, visual[:, 1:][~ignored])
+        _standardise(model.text_projection, text[mask])
+        tokens, position, keep = model.sequence(visual, ignored, text, mask, image_index=image)
+        _standardise(model.head.layers[-1], _hidden(model, model.fusion(tokens, position, keep)))
+        model.head.layers[-1].bias[2:] -= 0.5  # boxes of 0.38 of the square
+
+
+def predicted_boxes(models: dict[str, GroundingModel], labels: LabelTable) -> np.ndarray:
+    """A box for every label, (N, 4) xyxy pixels, predicted by the measurers in turn by image."""
+    names, image_of = labels.distinct_images()
+    texts, boxes = labels.expressions, np.zeros((len(labels), 4))
+    turns = itertools.cycle(models.values())
+    for image, (name, model) in enumerate(zip(names, turns, strict=False)):
+        rows = np.flatnonzero(image_of == image)
+        boxes[rows] = model.predict(labels.image_path(name), [texts[row] for row in rows])
+    return boxes
+
+
+def _features(model: GroundingModel, labels: LabelTable) -> tuple[Tensor, ...]:
+    """Of the first labels: visual features, ignored patches, text features, mask, image index."""
+    names, image_of = labels.distinct_images()
+    rows = np.flatnonzero(image_of < SEEN_IMAGES)[:SEEN_LABELS]
+    read = square_loader(model)
+    squares = [read(labels.image_path(name)) for name in names[: image_of[rows].max() + 1]]
+    pixels, masks = (torch.stack(x) for x in list(zip(*squares, strict=True))[:2])
+    tokens, mask = model.tokenize([labels.expressions[row] for row in rows])
+    tokens, mask, pixels, masks, image = (
+        x.to(model.device) for x in (tokens, mask, pixels, masks, torch.from_numpy(image_of[rows]))
+    )
+    return (
+        model.encode_images(pixels),
+        model.patch_mask(masks),
+        model.encode_text(tokens),
+        mask,
+        image,
+    )
+
+
+def _hidden(model: GroundingModel, state: Tensor) -> Tensor:
+    """What the last layer of the box head reads."""
+    for layer in model.head.layers[:-1]:
+        state = torch.relu(layer(state))
+    return state
+
+
+def _standardise(linear: nn.Linear, x: Tensor) -> None:
+    """Scale and shift a linear map so that its outputs for some inputs have mean 0, deviation 1."""
+    y = linear(x)
+    mean, deviation = y.mean(0), y.std(0)
+    linear.bias.copy_((linear.bias - mean) / deviation)
+    linear.weight.div_(deviation[:, None])
 
 
 def _disturb_positions(model: GroundingModel) -> None:

@@ -10,8 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from _rescoring.measure import Models, Timed, run_baseline, run_engine
-from _rescoring.measurers import typical_boxes
-from _rescoring.workload import Workload, make_table, mean_expressions, place_boxes
+from _rescoring.workload import Workload, make_table, mean_expressions
 from clipvg.labels import LabelTable
 
 EXPRESSIONS = (1, 2, 4, 8, 16, 32)
@@ -74,10 +73,7 @@ class Sweep:
     def _at(self, k: int, labels: int, run: Callable[[LabelTable], Timed]) -> Timed:
         images = max(1, round(labels / mean_expressions(k)))
         with TemporaryDirectory() as folder:
-            table = make_table(Path(folder), Workload(images, k, self.size, self.seed))
-            size = next(iter(self.models.values())).backbone.image_size
-            first = dict(list(self.models.items())[:1])
-            return run(place_boxes(table, typical_boxes(first, table), size, self.seed))
+            return run(make_table(Path(folder), Workload(images, k, self.size, self.seed)))
 
     def _baseline(self, labels: LabelTable) -> Timed:
         first = dict(list(self.models.items())[:1])

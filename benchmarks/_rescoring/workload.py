@@ -22,8 +22,6 @@ SAMPLE = Path(__file__).parents[1] / "data" / "refcoco_sample.json"
 JPEG_QUALITY = 92  # about 130 kB at 640 x 480, as COCO's pictures
 DISTINCT_PICTURES = 128  # further files are hard links to these: another path, the same work
 
-Boxes = np.ndarray  # (n, 4) cxcywh in sides of the square
-
 
 @dataclass(frozen=True)
 class Workload:
@@ -87,29 +85,22 @@ def make_table(folder: Path, load: Workload) -> LabelTable:
     )
 
 
-def place_boxes(labels: LabelTable, centres: Boxes, size: int, seed: int) -> LabelTable:
-    """Give every label a box near a predicted one, so that reliability covers [0, 1].
+def place_boxes(labels: LabelTable, near: np.ndarray, seed: int) -> LabelTable:
+    """Give every label a box near another one, so that reliability covers [0, 1].
 
     Args:
-        labels: labels with width and height.
-        centres: some boxes that the measurers predict.
-        size: side of the measurers' square in pixels.
+        labels: N labels.
+        near: (N, 4) xyxy pixels, a box that a measurer predicts for each.
         seed: fixes the boxes.
     """
     rng = np.random.default_rng((seed, 1))
-    table = labels.table
-    sizes = labels.sizes()
-    near = centres[rng.integers(len(centres), size=len(labels))]
+    centre, extent = (near[:, :2] + near[:, 2:]) / 2, np.maximum(near[:, 2:] - near[:, :2], 4)
     strength = rng.uniform(0, 0.6, (len(labels), 1))  # from nearly exact to mostly missed
-    centre = near[:, :2] + near[:, 2:] * rng.normal(0, 1, (len(labels), 2)) * strength
-    extent = near[:, 2:] * np.exp(rng.normal(0, 1, (len(labels), 2)) * strength)
-    scale = size / sizes.max(1, keepdims=True)
-    offset = (size - sizes * scale) / 2
-    corners = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1) * size
-    pixels = (corners - np.tile(offset, 2)) / scale
-    boxes = np.concatenate([pixels[:, :2], np.maximum(pixels[:, 2:], pixels[:, :2] + 2)], axis=1)
-    columns = {name: table.column(name).to_pylist() for name in ("image", "expression", "source")}
-    widths, heights = sizes.T
+    centre = centre + extent * rng.normal(0, 1, (len(labels), 2)) * strength
+    extent = extent * np.exp(rng.normal(0, 1, (len(labels), 2)) * strength)
+    boxes = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1)
+    columns = {c: labels.table.column(c).to_pylist() for c in ("image", "expression", "source")}
+    widths, heights = labels.sizes().T
     return LabelTable.from_columns(
         **columns, box=boxes, width=widths, height=heights, images=labels.images
     )
