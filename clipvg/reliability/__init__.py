@@ -1,5 +1,6 @@
 """Reliability of pseudo-labels: measurers, score matrix, histogram, rescoring."""
 
+from clipvg.reliability.agreement import Comparison
 from clipvg.reliability.histogram import Distribution, histogram, kept
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, GroundingMeasurer, Measurer
@@ -7,6 +8,7 @@ from clipvg.reliability.names import MeasurerSpec, default_name, parse_measurer
 from clipvg.reliability.score import measure, score_labels
 
 __all__ = [
+    "Comparison",
     "Context",
     "Distribution",
     "GroundingMeasurer",

@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.reliability.agreement import Comparison, compare
 from clipvg.reliability.histogram import QUANTILES, Distribution, kept
 from clipvg.reliability.names import check_names
+from clipvg.reliability.sources import SourceNames, source_names, unknown_sources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +39,8 @@ class ScoreMatrix:
     Attributes:
         names: names of the n measurers, one score column ``reliability.NAME`` each.
         scores: (n, N) float32 in [0, 1], NaN where not scored, labels in input order.
-        label_sources: source name of each label, "" where unknown; one group when empty.
+        label_sources: source name of each label, "" where unknown; one group when empty. Kept as
+            `SourceNames`, codes of the distinct names.
         trained_on: source names each measurer was trained on; () is unknown, cross-source
             everywhere.
         reasons: row of a label that is not scored -> why.
@@ -57,7 +60,9 @@ class ScoreMatrix:
                 f"scores have shape {scores.shape}; expected ({len(self.names)}, N), one row a "
                 "measurer."
             )
-        sources = list(self.label_sources) or [""] * scores.shape[1]
+        sources = SourceNames.of(self.label_sources)
+        if not len(sources):
+            sources = unknown_sources(scores.shape[1])
         if len(sources) != scores.shape[1]:
             raise InputError(f"{len(sources)} label sources for {scores.shape[1]} labels.")
         trained_on = tuple(map(tuple, self.trained_on)) or ((),) * len(self.names)
@@ -80,7 +85,7 @@ class ScoreMatrix:
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """Distinct label sources in order of first appearance."""
-        return tuple(dict.fromkeys(self.label_sources))
+        return self._source_names.names
 
     @cached_property
     def is_specific(self) -> np.ndarray:
@@ -88,10 +93,14 @@ class ScoreMatrix:
         cells = [[source in trained for source in self.sources] for trained in self.trained_on]
         return np.array(cells, dtype=bool).reshape(len(self.names), len(self.sources))
 
-    @cached_property
+    @property
+    def _source_names(self) -> SourceNames:
+        assert isinstance(self.label_sources, SourceNames)
+        return self.label_sources
+
+    @property
     def _source_index(self) -> np.ndarray:
-        position = {source: j for j, source in enumerate(self.sources)}
-        return np.array([position[source] for source in self.label_sources], dtype=np.int32)
+        return self._source_names.codes
 
     @cached_property
     def _distributions(self) -> list[list[Distribution]]:
@@ -137,6 +146,19 @@ class ScoreMatrix:
     def quantiles(self, q: Sequence[float] = QUANTILES) -> np.ndarray:
         """Return quantiles of each cell, (n, sources, len(q)) float64; NaN where none is scored."""
         return self._by_cell(lambda cell: cell.quantiles(q))
+
+    def agreement(self, threshold: float = 0.5, *, strict: bool = False) -> Comparison:
+        """Compare the measurers: by label, and pair by pair over all labels.
+
+        By label it is the mean of 1 - |r_i - r_j| over the pairs of measurers that scored it; by
+        pair the mean of that over labels, Spearman's rank correlation, and the share of labels
+        that h keeps for both or for neither. See `Comparison`.
+
+        Args:
+            threshold: h of the last of these; r >= h is kept, r > h when ``strict``.
+            strict: the published filter's ``>``.
+        """
+        return compare(self.names, self.scores, threshold, strict=strict)
 
     def to_dict(self, bins: int = 100) -> dict[str, Any]:
         """Return every cell's distribution as JSON values."""
@@ -204,14 +226,14 @@ class ScoreMatrix:
         return cls(
             tuple(names),
             np.stack([labels.reliability(name) for name in names]),
-            labels.sources(),
+            source_names(labels),
             tuple(tuple(trained_on.get(name, ())) for name in names),
             _read_reasons(labels.table),
         )
 
     def write(self, path: str | Path) -> None:
         """Write the scores alone as Parquet: ``reliability.NAME`` columns and the sources."""
-        columns = {"source": pa.array(self.label_sources, pa.string()), **self._columns()}
+        columns = {"source": self._source_names.to_arrow(), **self._columns()}
         if self.reasons:
             columns[REASON] = _reason_column(self.reasons, len(self))
         metadata = {_METADATA: json.dumps(self._trained_on()).encode()}
@@ -229,7 +251,7 @@ class ScoreMatrix:
         return cls(
             names,
             np.stack(columns),
-            table["source"].to_pylist(),
+            SourceNames.of(table["source"]),
             tuple(tuple(trained_on.get(name, ())) for name in names),
             _read_reasons(table),
         )
@@ -257,7 +279,12 @@ def _read_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str
 
 
 def _reason_column(reasons: Mapping[int, str], count: int) -> pa.Array:
-    return pa.array([reasons.get(row) for row in range(count)], pa.string())
+    words = list(dict.fromkeys(reasons.values()))
+    place = {reason: i for i, reason in enumerate(words)}
+    codes = np.full(count, -1, np.int32)
+    codes[list(reasons)] = [place[reason] for reason in reasons.values()]
+    indices = pa.array(codes, mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string())).cast(pa.string())
 
 
 def _with_reasons(labels: LabelTable, reasons: dict[int, str]) -> LabelTable:
@@ -274,5 +301,6 @@ def _with_reasons(labels: LabelTable, reasons: dict[int, str]) -> LabelTable:
 def _read_reasons(table: pa.Table) -> dict[int, str]:
     if REASON not in table.column_names:
         return {}
-    column = table[REASON].to_pylist()
-    return {row: reason for row, reason in enumerate(column) if reason is not None}
+    column = table[REASON]
+    rows = np.flatnonzero(column.is_valid().to_numpy())
+    return dict(zip(rows.tolist(), column.drop_null().to_pylist(), strict=True))

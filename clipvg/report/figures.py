@@ -92,6 +92,9 @@ def score_matrix_figure(
 ) -> Figure:
     """Grid of reliability histograms with density curves: one row a measurer, one column a source.
 
+    As in the paper's figure the bars and curves are of (0, 1]: labels without any overlap (r = 0)
+    are often so many that nothing else could be seen. Their share is written instead.
+
     Args:
         cells: cells[i][j] holds the reliabilities that measurer i gives the labels of source j,
             in [0, 1], NaN where not scored; it may be empty.
@@ -225,15 +228,20 @@ def _density_cell(axes: Axes, values: np.ndarray, color: str, bins: int) -> None
         axes.text(0.5, 0.5, "not scored", ha="center", va="center", transform=axes.transAxes)
         axes.set_yticks([])
         return
-    axes.hist(values, np.linspace(0, 1, bins + 1).tolist(), density=True, color=color, alpha=0.35)
-    x, density = _density(values)
-    axes.plot(x, density, color=color, linewidth=1.6)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the two lines of text
-    share = float(np.mean(values >= 0.5))
+    lines = [f"N = {len(values):,}", f"r ≥ 0.5: {float(np.mean(values >= 0.5)):.0%}"]
+    drawn = values[values > 0]
+    if len(drawn) < len(values):
+        lines.append(f"r = 0: {1 - len(drawn) / len(values):.0%}, not drawn")
+    if len(drawn):
+        edges = np.linspace(0, 1, bins + 1).tolist()
+        axes.hist(drawn, edges, density=True, color=color, alpha=0.35)
+        x, density = _density(drawn)
+        axes.plot(x, density, color=color, linewidth=1.6)
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.1 + 0.11 * len(lines)))  # room for the text
     axes.text(
         0.5,
         0.96,
-        f"N = {len(values):,}\nr ≥ 0.5: {share:.0%}",
+        "\n".join(lines),
         ha="center",
         va="top",
         fontsize=8,
@@ -245,8 +253,9 @@ def _density(values: np.ndarray, points: int = 256) -> tuple[np.ndarray, np.ndar
     """Gaussian kernel density on a grid over [0, 1], reflected at both ends to keep its mass."""
     counts, edges = np.histogram(values, points, (0.0, 1.0))
     x = (edges[:-1] + edges[1:]) / 2
-    # Silverman's rule; the floor keeps a single repeated value drawable.
-    width = max(0.9 * float(np.std(values)) * len(values) ** -0.2, 0.01)
+    # Half of Silverman's rule, which is for one hump: cross-source scores have two. The floor keeps
+    # a single repeated value drawable.
+    width = max(0.45 * float(np.std(values)) * len(values) ** -0.2, 0.01)
     kernel = np.zeros((points, points))
     for mirror in (x, -x, 2 - x):
         kernel += np.exp(-0.5 * ((x[:, None] - mirror[None, :]) / width) ** 2)

@@ -108,6 +108,48 @@ def test_no_labels() -> None:
     assert matrix.count_above(0.5).size == 0
 
 
+def test_agreement_by_label_and_by_pair(matrix: ScoreMatrix) -> None:
+    found = matrix.agreement(0.5)
+    assert found.names == ("t", "r")
+    np.testing.assert_allclose(found.labels, [0.3, 0.3, np.nan, 0.5], atol=1e-6)
+    assert found.count.tolist() == [[3, 3], [3, 4]]
+    assert found.closeness[0, 1] == pytest.approx((0.3 + 0.3 + 0.5) / 3)
+    assert found.spearman[0, 1] == pytest.approx(-0.5)  # ranks 3 1 2 and 1 2 3
+    np.testing.assert_allclose(np.diag(found.spearman), 1)
+    assert found.same_side.tolist() == [[1, 1 / 3], [1 / 3, 1]]
+    assert matrix.agreement(0.5, strict=True).same_side[0, 1] == 0
+    assert matrix.agreement(0.1).same_side[0, 1] == 1
+    values = found.to_dict()
+    assert values["measurers"] == ["t", "r"]
+    assert values["labels"] == [[3, 3], [3, 4]]
+
+
+def test_agreement_of_three_with_ties_and_without_anything_to_say() -> None:
+    scores = np.array(
+        [[0.5, 0.5, 0.1, 0.9], [0.25, 0.25, 0.25, 0.25], [np.nan] * 4], dtype=np.float32
+    )
+    found = ScoreMatrix(("a", "b", "c"), scores).agreement()
+    np.testing.assert_allclose(found.labels, 1 - np.abs(scores[0] - scores[1]))
+    assert found.spearman[0, 0] == pytest.approx(1)
+    assert np.isnan(found.spearman[0, 1])  # b tells nothing apart
+    assert np.isnan(found.closeness[2]).all()
+    assert found.to_dict()["closeness"][0][2] is None
+    assert found.same_side[0, 1] == 0.25
+    alone = ScoreMatrix(("a",), scores[:1]).agreement()
+    assert np.isnan(alone.labels).all()
+    assert alone.closeness.tolist() == [[1.0]]
+
+
+def test_rank_correlation_is_that_of_mean_ranks(rng: np.random.Generator) -> None:
+    scores = (rng.integers(0, 9, (2, 200)) / 8).astype(np.float32)
+    scores[0, :20] = np.nan
+    less = (scores[:, None, 20:] < scores[:, 20:, None]).sum(-1)  # (2, 180) by counting
+    same = (scores[:, None, 20:] == scores[:, 20:, None]).sum(-1)
+    ranks = less + (same - 1) / 2
+    expected = np.corrcoef(ranks)[0, 1]
+    assert ScoreMatrix(("a", "b"), scores).agreement().spearman[0, 1] == pytest.approx(expected)
+
+
 def test_plot_writes_a_picture(matrix: ScoreMatrix, tmp_path: Path) -> None:
     matrix.plot(tmp_path / "r.png")
     assert (tmp_path / "r.png").stat().st_size > 1000

@@ -45,6 +45,18 @@ def test_histogram_without_truth_is_one_set_of_bars():
     assert "labels (11)" in texts(figure)
 
 
+def test_labels_without_overlap_are_written_not_drawn():
+    values = np.r_[np.zeros(300), np.random.default_rng(0).beta(5, 2, 100)]
+    figure = score_matrix_figure([[values], [np.zeros(9)]], ["a", "b"], ["a"])
+    written = texts(figure)
+    assert "N = 400\nr ≥ 0.5: 22%\nr = 0: 75%, not drawn" in written
+    assert "r = 0: 100%" in written
+    x, density = figure.axes[0].lines[0].get_data()
+    assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
+    assert x[np.argmax(density)] > 0.5
+    assert not figure.axes[1].patches
+
+
 def test_score_matrix_has_a_cell_for_each_pair_and_densities_of_mass_one():
     draw = np.random.default_rng(0)
     cells = [[draw.beta(5, 2, 400), draw.beta(2, 5, 300)], [np.array([]), np.array([0.5] * 50)]]
