@@ -14,8 +14,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Write a file under a temporary name; flush and rename it when the block succeeds.
 
     The temporary file is in the same folder and keeps the suffix, since writers choose formats by
-    it. When the block raises, it is removed and the old file stays as it was. The file gets the
-    permissions of any new file: some writers (safetensors) make files for their owner alone.
+    it. When the block raises, it is removed and the old file stays as it was; an error of writing
+    names the file that was asked for. The file gets the permissions of any new file: some writers
+    (safetensors) make files for their owner alone.
 
     Args:
         path: the file to write; its folder is created.
@@ -35,9 +36,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _flush(temporary)
         os.replace(temporary, path)
         _flush(path.parent)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            if error.filename is None or str(error.filename) == str(temporary):
+                error.filename = str(path)
         raise
 
 

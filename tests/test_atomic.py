@@ -32,6 +32,19 @@ def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
 
 
+@pytest.mark.parametrize("words", [(28, "No space left on device"), (5, "I/O error", "t")])
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, words):
+    target = tmp_path / "b.txt"
+
+    def fail():
+        with atomic_path(target) as temporary:
+            raise OSError(*(str(temporary) if word == "t" else word for word in words))
+
+    with pytest.raises(OSError, match=words[1]) as caught:
+        fail()
+    assert caught.value.filename == str(target)
+
+
 def test_killed_writer_leaves_the_old_file(tmp_path):
     target = tmp_path / "b.txt"
     target.write_text("old")
