@@ -19,7 +19,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import box_values
 from clipvg.reliability.engine.config import EngineConfig
-from clipvg.reliability.engine.plan import Chunk
+from clipvg.reliability.engine.plan import Chunk, in_one_piece
 
 if TYPE_CHECKING:
     import torch
@@ -165,10 +165,7 @@ class ShardKeys:
 
     def __init__(self, labels: LabelTable) -> None:
         self._labels = labels
-        column = labels.table.column("expression")
-        if column.num_chunks != 1:  # taking rows of a column in pieces would copy it each time
-            column = column.cast(pa.large_string()).combine_chunks()
-        self._expressions = column
+        self._expressions = in_one_piece(labels.table.column("expression"))
         self._boxes = box_values(labels.table.column("box"))
         self._is_xywh = labels.is_xywh()
 

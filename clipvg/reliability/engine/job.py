@@ -13,6 +13,7 @@ from clipvg.data.letterbox import square_boxes
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.engine.images import Decoded, Square
+from clipvg.reliability.engine.plan import in_one_piece
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -56,7 +57,7 @@ class Job:
     ) -> None:
         self._labels, self._on_error = labels, on_error
         self._row_names = np.arange(len(labels)) if row_names is None else row_names
-        self._expressions = labels.table.column("expression")
+        self._expressions = in_one_piece(labels.table.column("expression"))
         self._boxes: dict[bool, np.ndarray] = {}
         sources = labels.sources()
         place = {source: j for j, source in enumerate(dict.fromkeys(sources))}

