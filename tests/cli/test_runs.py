@@ -113,6 +113,15 @@ def test_print_config_shows_the_resolved_values(clipvg, words):
     assert yaml.safe_load(outcome.out)["width"] == 16
 
 
+@pytest.mark.parametrize("command", ["train", "adapt"])
+def test_a_printed_config_is_accepted(clipvg, words, tmp_path, command):
+    first = clipvg(command, *words, "--print_config")
+    (tmp_path / "printed.yaml").write_text(first.out)
+    again = clipvg(command, *words, "--config", tmp_path / "printed.yaml", "--print_config")
+    assert again.code == 0, again.err
+    assert again.out == first.out
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
