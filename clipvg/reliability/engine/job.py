@@ -14,6 +14,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.engine.images import Decoded, Square
 from clipvg.reliability.engine.plan import in_one_piece
+from clipvg.reliability.sources import source_names
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -59,10 +60,9 @@ class Job:
         self._row_names = np.arange(len(labels)) if row_names is None else row_names
         self._expressions = in_one_piece(labels.table.column("expression"))
         self._boxes: dict[bool, np.ndarray] = {}
-        sources = labels.sources()
-        place = {source: j for j, source in enumerate(dict.fromkeys(sources))}
-        self.group = np.fromiter((place[s] for s in sources), dtype=np.int64, count=len(labels))
-        self.num_groups = max(1, len(place))
+        sources = source_names(labels)
+        self.group = sources.codes.astype(np.int64)
+        self.num_groups = max(1, len(sources.names))
 
     def expressions(self, rows: np.ndarray, *, once: bool) -> tuple[list[str], np.ndarray]:
         """Return expressions of rows, distinct ones when ``once``, and each row's (R,) index."""
