@@ -65,7 +65,7 @@ def patch_attention(batch: Batch, model: GroundingModel, layers: str = "last") -
     def compute() -> Tensor:
         patches = model.backbone.grid**2
         weights = reg_attention(model, *batch.sequence(model), layers=layers)[:, -patches:]
-        return weights / weights.sum(-1, keepdim=True)
+        return weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)
 
     return batch.memo.get(("attention", id(model), layers), compute)
 

@@ -171,12 +171,12 @@ class Hygiene:
 class NoiseLevel:
     """Estimated share of right labels among those of the label's group.
 
-    A mixture of two normal distributions is fitted to the scores of each group (source, or any
+    A mixture of two Beta distributions is fitted to the scores of each group (source, or any
     other column); r = mean posterior of the upper one, the group's share of clean labels, the same
     for all its labels. Noise rates by group for weighting sources, not for picking labels.
 
     Cost: a one-dimensional mixture a group. Range [0, 1]. Requires scores (or another measure's,
-    ``of``), scikit-learn.
+    ``of``), SciPy.
 
     Args:
         of: column of the scores that is split; None takes the mean of all.

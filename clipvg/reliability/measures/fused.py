@@ -193,13 +193,12 @@ class Cascade:
 class MixtureCalibration:
     """Probability that a label is right, from a mixture of two components of a measure's scores.
 
-    r = P(upper component | score) for two normal distributions of one variance fitted to
-    logit(score), by group where asked: scores of any measure become probabilities, comparable
-    across sources, without labels of truth. Splitting clean from noisy by a two-component mixture:
-    Arazo et al., ICML 2019; DivideMix, Li et al., ICLR 2020 (there on losses).
+    r = P(upper component | score) for two Beta distributions fitted to the scores, by group where
+    asked: scores of any measure become probabilities, comparable across sources, without labels of
+    truth. Splitting clean from noisy by a two-component mixture: Arazo et al., ICML 2019 (Beta);
+    DivideMix, Li et al., ICLR 2020 (normal), there on losses.
 
-    Cost: a one-dimensional mixture a group. Range [0, 1]. Requires what the input requires;
-    scikit-learn.
+    Cost: a one-dimensional mixture a group. Range [0, 1]. Requires what the input requires; SciPy.
 
     Args:
         of: name of a score column or a measure; None for the mean of all scores of the context.

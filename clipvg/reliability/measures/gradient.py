@@ -13,7 +13,7 @@ from clipvg.labels import LabelTable
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.geometry import overlap
 from clipvg.reliability.measures.look import PictureMeasure
-from clipvg.reliability.measures.scales import halving, positive
+from clipvg.reliability.measures.scales import halving, one_of, positive
 from clipvg.training.losses import box_losses
 
 if TYPE_CHECKING:
@@ -21,8 +21,20 @@ if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context
 
 
-def loss_gradient(logits: Tensor, target: Tensor) -> Tensor:
-    """Gradient of each label's L1 + GIoU loss with respect to its box logits, (B, 4)."""
+LOSSES = ("squared", "training")
+
+
+def loss_gradient(logits: Tensor, target: Tensor, loss: str = "squared") -> Tensor:
+    """Gradient of each label's loss with respect to its box logits z, (B, 4).
+
+    Args:
+        logits (Tensor[B, 4]): box before the sigmoid.
+        target (Tensor[B, 4]): the label's box, cxcywh of the square.
+        loss: "squared": half the squared error of the box; "training": L1 + GIoU.
+    """
+    if loss == "squared":
+        box = logits.sigmoid()
+        return (box - target) * box * (1 - box)
     with torch.enable_grad():
         leaf = logits.detach().float().requires_grad_()
         l1, giou = box_losses(leaf.sigmoid(), target)
@@ -33,31 +45,41 @@ def loss_gradient(logits: Tensor, target: Tensor) -> Tensor:
 class GradientNorm(PictureMeasure):
     """How small the loss gradient of a label is at the last layer of the box head.
 
-    g = ‖∂(L1 + GIoU) / ∂(W, c)‖ = ‖∂l/∂z‖ √(‖h‖² + 1) for z = W h + c, in closed form;
-    r = 2^(−g / scale). The score GraNd of Paul et al., NeurIPS 2021, at the last layer.
+    g = ‖∂l / ∂(W, c)‖ = ‖∂l/∂z‖ √(‖h‖² + 1) for z = W h + c, in closed form; r = 2^(−g / scale).
+    The score GraNd of Paul et al., NeurIPS 2021, at the last layer. l is half the squared error of
+    the box, whose gradient falls with the error as that of a classifier does. With "training" it is
+    L1 + GIoU, whose gradient does not: L1 pulls with the same force from any distance and GIoU most
+    where the boxes nearly match, so that right labels may have the larger one.
 
     Cost: one pass of the model; no backward pass through it. Range [0, 1]. Requires images.
 
     Args:
         model: the grounding model; early checkpoints tell more than converged ones.
+        loss: "squared" or "training".
         scale: norm at which r = 0.5; None takes the median of the labels.
         name: name of the score column.
     """
 
     def __init__(
-        self, model: GroundingModel, *, scale: float | None = None, name: str = "gradient_norm"
+        self,
+        model: GroundingModel,
+        *,
+        loss: str = "squared",
+        scale: float | None = None,
+        name: str = "gradient_norm",
     ) -> None:
+        one_of("loss", loss, LOSSES)
         if scale is not None:
             positive("scale", scale)
         super().__init__([model], name)
-        self.scale = scale
+        self.loss, self.scale = loss, scale
 
     def look(self, batch: Batch) -> Tensor:
         """Return the norm of the gradient, (B,)."""
         (model,) = self.models
         first, second, last = model.head.layers
         hidden = F.relu(second(F.relu(first(batch.state(model)))))
-        gradient = loss_gradient(last(hidden), batch.target(model))
+        gradient = loss_gradient(last(hidden), batch.target(model), self.loss)
         return gradient.norm(dim=1) * (hidden.square().sum(1) + 1).sqrt()
 
     def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
@@ -68,27 +90,35 @@ class GradientNorm(PictureMeasure):
 class UpdateSize(PictureMeasure):
     """How little a step on this label alone would move the model's box.
 
-    The box logits z take one gradient step, z' = z − step ∂(L1 + GIoU)/∂z, which is to first order
-    what a step on the last layer does; r = IoU(σ(z), σ(z')): 1 where the label pulls at nothing.
+    The box logits z take one gradient step, z' = z − step ∂l/∂z, which is to first order what a
+    step on the last layer does; r = IoU(σ(z), σ(z')): 1 where the label pulls at nothing. l as in
+    `GradientNorm`.
 
     Cost: as `GradientNorm`. Range [0, 1]. Requires images.
 
     Args:
         model: the grounding model.
+        loss: "squared" or "training".
         step: length of the step in units of the gradient.
         name: name of the score column.
     """
 
     def __init__(
-        self, model: GroundingModel, *, step: float = 1.0, name: str = "update_size"
+        self,
+        model: GroundingModel,
+        *,
+        loss: str = "squared",
+        step: float = 5.0,
+        name: str = "update_size",
     ) -> None:
+        one_of("loss", loss, LOSSES)
         positive("step", step)
         super().__init__([model], name)
-        self.step = step
+        self.loss, self.step = loss, step
 
     def look(self, batch: Batch) -> Tensor:
         """Return the IoU of the boxes before and after the step, (B,)."""
         (model,) = self.models
         logits = model.head.logits(batch.state(model)).float()
-        moved = logits - self.step * loss_gradient(logits, batch.target(model))
+        moved = logits - self.step * loss_gradient(logits, batch.target(model), self.loss)
         return overlap(logits.sigmoid(), moved.sigmoid())

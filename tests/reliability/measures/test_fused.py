@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from reliability.measures.scenes import written
-from scipy.stats import norm, rankdata
+from scipy.stats import beta, rankdata
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -18,6 +18,7 @@ from clipvg.reliability.measures import (
     RankMean,
     Vote,
     WeightedMean,
+    mixture,
 )
 from clipvg.reliability.measures.fused import competence
 from clipvg.reliability.measures.mixture import clean_probability
@@ -125,15 +126,31 @@ def test_inputs_may_be_measures() -> None:
 def test_mixture_recovers_the_posterior() -> None:
     rng = np.random.default_rng(0)
     clean = rng.random(20_000) < 0.7
-    logits = np.where(clean, rng.normal(1.5, 0.8, 20_000), rng.normal(-1.5, 0.8, 20_000))
-    scores = 1 / (1 + np.exp(-logits))
-    upper = 0.7 * norm.pdf(logits, 1.5, 0.8)
-    expected = upper / (upper + 0.3 * norm.pdf(logits, -1.5, 0.8))
+    scores = np.where(clean, rng.beta(9, 3, 20_000), rng.beta(2, 8, 20_000))
+    upper = 0.7 * beta.pdf(scores, 9, 3)
+    expected = upper / (upper + 0.3 * beta.pdf(scores, 2, 8))
     found = clean_probability(scores)
     assert np.abs(found - expected).max() < 0.05
     assert found.mean() == pytest.approx(0.7, abs=0.01)
     order = np.argsort(scores)
-    assert (np.diff(found[order]) >= -1e-12).all()
+    assert (np.diff(found[order]) >= 0).all()
+
+
+def test_a_spike_at_zero_is_a_component() -> None:
+    """IoU of wrong labels is often exactly 0."""
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([np.zeros(300), rng.uniform(0, 0.4, 100), rng.beta(8, 2, 600)])
+    found = clean_probability(scores)
+    assert found[:300].max() < 0.01
+    assert found.mean() == pytest.approx(0.6, abs=0.06)
+
+
+def test_a_large_table_is_fitted_by_its_quantiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.beta(2, 8, 20_000), rng.beta(9, 3, 40_000)])
+    part = clean_probability(scores)
+    monkeypatch.setattr(mixture, "_MOST", 10**6)
+    np.testing.assert_allclose(clean_probability(scores), part, atol=0.01)
 
 
 def test_mixtures_by_source_have_thresholds_of_their_own() -> None:

@@ -13,6 +13,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.reliability.measures import GradientNorm, UpdateSize
+from clipvg.reliability.measures.gradient import LOSSES
 from clipvg.reliability.measures.scales import halving
 from clipvg.training.losses import grounding_loss
 
@@ -27,33 +28,59 @@ def model() -> GroundingModel:
     return make_model(2)
 
 
-def test_the_norm_is_that_of_the_last_layer(model: GroundingModel, labels: LabelTable) -> None:
+def loss_of(box: torch.Tensor, target: torch.Tensor, loss: str) -> torch.Tensor:
+    if loss == "training":
+        return grounding_loss(box, target)
+    return 0.5 * (box - target).square().sum()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_norm_is_that_of_the_last_layer(
+    model: GroundingModel, labels: LabelTable, loss: str
+) -> None:
     norms = []
     for row in range(len(labels)):
         *parts, target = one_row(model, labels, row)
-        loss = grounding_loss(model.head(model.fusion(*parts)), target)
+        value = loss_of(model.head(model.fusion(*parts)), target, loss)
         last = model.head.layers[2]
-        gradients = torch.autograd.grad(loss, [last.weight, last.bias])
+        gradients = torch.autograd.grad(value, [last.weight, last.bias])
         norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
-    np.testing.assert_allclose(
-        measure(GradientNorm(model, scale=1.0), labels, Context()),
-        halving(norms, 1.0), rtol=1e-3, atol=1e-6,
-    )  # fmt: skip
-    assert np.median(measure(GradientNorm(model), labels, Context())) == pytest.approx(0.5, abs=0.1)
+    found = measure(GradientNorm(model, loss=loss, scale=1.0), labels, Context())
+    np.testing.assert_allclose(found, halving(norms, 1.0), rtol=1e-3, atol=1e-6)
+    middle = np.median(measure(GradientNorm(model, loss=loss), labels, Context()))
+    assert middle == pytest.approx(0.5, abs=0.1)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_update_is_a_step_on_the_logits(model: GroundingModel, labels: LabelTable) -> None:
-    found = measure(UpdateSize(model, step=0.3), labels, Context())
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_update_is_a_step_on_the_logits(
+    model: GroundingModel, labels: LabelTable, loss: str
+) -> None:
+    found = measure(UpdateSize(model, loss=loss, step=0.3), labels, Context())
     for row in range(len(labels)):
         *parts, target = one_row(model, labels, row)
         with torch.no_grad():
             state = model.fusion(*parts)
         logits = model.head.logits(state).detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(grounding_loss(logits.sigmoid(), target), logits)
+        (gradient,) = torch.autograd.grad(loss_of(logits.sigmoid(), target, loss), logits)
         moved = (logits - 0.3 * gradient).sigmoid().detach()[0]
         expected = pair_iou(logits.sigmoid().detach()[0], moved)
         assert found[row] == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize("kind", [GradientNorm, UpdateSize])
+def test_a_box_where_the_model_looks_pulls_less(
+    model: GroundingModel, labels: LabelTable, kind: type
+) -> None:
+    own = np.stack(
+        [
+            model.predict(labels.image_path(name), [text])[0]
+            for name, text in zip(labels.image_names, labels.expressions, strict=True)
+        ]
+    )
+    options = {"scale": 1.0} if kind is GradientNorm else {}
+    good = measure(kind(model, **options), labels.with_column("box", own), Context())
+    assert (good > measure(kind(model, **options), labels, Context())).all()
 
 
 def test_a_smaller_step_moves_less(model: GroundingModel, labels: LabelTable) -> None:
