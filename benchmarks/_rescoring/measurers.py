@@ -21,7 +21,7 @@ SEEN_IMAGES, SEEN_LABELS = 8, 32  # that random heads are adjusted to
 
 
 def make_measurers(
-    n: int, backbone: str, preset: str, *, own_positions: bool, seed: int = 0
+    n: int, backbone: str, preset: str, *, own_positions: bool, seed: int = 0, **head: int
 ) -> dict[str, GroundingModel]:
     """Make n measurers with random heads over one frozen backbone.
 
@@ -32,10 +32,11 @@ def make_measurers(
         own_positions: each has its own visual position table, as the reference code trains them,
             so that no two share an image pass.
         seed: fixes the weights.
+        **head: sizes of the head, `GroundingConfig`; the published ones where none are given.
     """
     torch.manual_seed(seed)
     tag = "openai" if backbone == "clipvg-tiny" else None
-    first = create_model(backbone, tag, preset=preset, train_visual_positions=own_positions)
+    first = create_model(backbone, tag, preset=preset, train_visual_positions=own_positions, **head)
     models = [first]
     for _ in range(1, n):
         towers = copy.deepcopy(first.backbone) if own_positions else first.backbone

@@ -16,6 +16,7 @@ from _rescoring.workload import Workload, make_table
 
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
 EXPRESSIONS, SIZE, MEASURERS = 8, (160, 120), 3
+HEAD = {"width": 64, "layers": 2, "heads": 4, "feedforward": 128}  # as in the recipe `scenes`
 
 
 def run_memory(counts: tuple[int, ...] = COUNTS) -> list[dict[str, Any]]:
@@ -51,7 +52,7 @@ def _child(file: str, pictures: str) -> dict[str, Any]:
     from clipvg.labels import read_labels
     from clipvg.reliability.engine import Engine
 
-    models = make_measurers(MEASURERS, "clipvg-tiny", "default", own_positions=False)
+    models = make_measurers(MEASURERS, "clipvg-tiny", "default", own_positions=False, **HEAD)
     labels = read_labels(file, images=pictures)
     labels.distinct_images()
     before = resident()

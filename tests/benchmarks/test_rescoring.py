@@ -77,6 +77,16 @@ def test_own_positions_and_real_numbers_and_decoded_images(tmp_path: Path) -> No
     assert engine["images"] == 2 * found["num_images"]
 
 
+def test_given_models_score_scenes(models: dict[str, GroundingModel], tmp_path: Path) -> None:
+    next(iter(models.values())).save_pretrained(tmp_path / "model")
+    options = ["--model", str(tmp_path / "model"), "--scenes", "--labels", "8", "--no-ablate"]
+    found = rescoring.main([*CPU, *options, "--precision", "bf16"])
+    assert found["settings"]["n"] == 1
+    assert found["precision"] == "bf16"
+    assert found["by_precision"]["fp32"]["max_abs_delta_r"] < 1e-4
+    assert rescoring.main([*CPU, *options, "--n", "2"])["max_abs_delta_r"] < 1e-4
+
+
 def test_scores_of_the_workload_cover_both_sides_of_the_threshold(
     models: dict[str, GroundingModel], labels: LabelTable
 ) -> None:
@@ -115,6 +125,7 @@ def test_sweep_covers_all_points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (tmp_path / "sweep.png").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_memory_is_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     file, chart = tmp_path / "memory.json", tmp_path / "memory.svg"
