@@ -195,6 +195,18 @@ def test_models_of_every_kind(labels: LabelTable, options: dict[str, Any]) -> No
         assert ((scores >= 0) & (scores <= 1)).all(), name
 
 
+@pytest.mark.gpu
+def test_on_a_gpu(labels: LabelTable, models: dict[str, GroundingModel]) -> None:
+    here = measure_together(looking(models), labels, Context())
+    moved = {"a": make_model(1, dropout=0.1).cuda(), "b": make_model(2).cuda()}
+    there = measure_together(looking(moved), labels, Context())
+    ranked = {"knn", "mahalanobis", "kde", "clusters"}  # a rounding may swap two neighbours
+    for name, scores in there.items():
+        if name not in SAMPLED:
+            atol = 0.2 if name in ranked else 5e-3
+            np.testing.assert_allclose(scores, here[name], atol=atol, err_msg=name)
+
+
 def _takes(kind: Any) -> list[str]:
     import inspect
 
