@@ -147,7 +147,7 @@ def describe(args: argparse.Namespace) -> str:
     """The workload in a few words, for the title of a chart."""
     size = args.image_size if args.image_size == "real" else "×".join(map(str, args.image_size))
     backbone = "trained model" if args.model else args.backbone
-    where = "GPU" if args.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    where = "GPU" if args.device == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
     if args.sweep:
         return f"{backbone}, {size} pictures, {where}"
     expressions = "real numbers of" if args.k == "real" else args.k

@@ -53,6 +53,8 @@ def draw_sweep(records: list[dict[str, Any]], path: str | Path, title: str) -> P
             axes.plot(x, y, color=CYCLE[i], marker="o", markersize=4, label=label)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_xticks(x, [str(value) for value in x])
         other = next(f"{o} = {rows[0][o]}" for o in names if o != axis)
         axes.set(xlabel=f"{name} ({other})", ylabel="ms per label")
