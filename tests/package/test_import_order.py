@@ -15,6 +15,7 @@ ORDER = [
     {"labels"},
     {"ops"},
     {"data"},
+    {"pseudo"},
     {"model"},
     {"training"},
     {"reliability"},

@@ -1,0 +1,100 @@
+"""Word lists of the entity counter: closed classes whole, open classes as far as captions go."""
+
+from __future__ import annotations
+
+DETERMINERS = frozenset(
+    "a an the this that these those each every another some any no 's '".split()
+)
+
+BOUNDARIES = frozenset(
+    """
+    aboard about above across after against along alongside amid among around as at atop away
+    before behind below beneath beside besides between beyond by despite down during except facing
+    for from in inside into like near nearby next of off on onto opposite out outside over past
+    per
+    since than through throughout to toward towards under underneath until up upon via with within
+    without w w/ w/o
+    and but or nor if when where while because so though not who whom whose which what that there
+    here n just only also too very almost really well sorry
+    am is are was were be been has have had do does did done can could will would shall should may
+    might must get gets got
+    wear wears wore worn hold holds held carry carries ride rides sit sits sat stand stands stood
+    lie lies lay laid look looks eat eats play plays hang hangs hung run runs walk walks jump
+    jumps
+    catch catches throw throws hit hits swing swings lean leans face faces cut cuts use uses see
+    seen show shows shown make makes made take takes took taken contain contains cover covers
+    touch
+    touches point points read reads drive drives fly flies pull pulls push pushes go goes come
+    comes
+    put puts pick picks give gives keep keeps turn turns reach reaches smile smiles watch watches
+    talk talks
+    """.split()
+) - {"face", "faces", "swing", "swings", "point", "points", "watch", "watches", "fly", "flies"}
+# As nouns these are commoner than as verbs.
+
+PRONOUNS = frozenset(
+    """
+    he she it they him her them his its their theirs hers me my mine i you your we us our himself
+    herself itself themselves
+    """.split()
+)
+
+# Where something is, not a thing itself.
+PLACES = frozenset(
+    """
+    left right top bottom middle center centre corner corners side sides front back rear end ends
+    edge edges background foreground distance picture pic photo photograph image screen frame pane
+    row column line area part half quarter way view camera lower upper far close closer closest
+    leftmost rightmost topmost bottommost lft rt mid direction position spot place order
+    """.split()
+)
+
+# Of what follows "of" they say how much or which kind.
+MEASURES = frozenset(
+    """
+    piece pieces slice slices pair pairs bunch bunches group groups lot lots kind kinds type types
+    sort sorts set sets stack stacks pile piles row rows couple number bit most all both one part
+    parts portion half rest top
+    """.split()
+)
+
+ADJECTIVES = frozenset(
+    """
+    red green blue yellow purple orange white black brown gray grey pink tan beige gold golden
+    silver violet maroon navy teal turquoise blond blonde blondish brunette cream khaki
+    multicolored
+    colorful dark light bright pale
+    big bigger biggest medium small smaller smallest large larger largest little tiny huge giant
+    tall taller
+    short shorter long longer wide thin thick fat skinny slim high low full empty whole half half-
+    eaten
+    old older young younger new adult male female bald asian african american
+    first second third fourth fifth sixth seventh last one two three four five six seven eight
+    nine
+    ten 1st 2nd 3rd other same single double only both all many several few more most less least
+    main near nearer nearest front furthest farthest
+    plain striped dotted spotted checkered checked plaid floral flowered solid shiny
+    wooden metal plastic leather stone brick wood furry fluffy fuzzy hairy curly bare barefoot
+    open closed shut visible partial partially blurry clear dirty clean wet dry hot cold fresh
+    ripe
+    round rectangular triangular circular oval flat straight curved
+    asleep awake alone happy sad angry upside sideways
+    """.split()
+)
+
+# Words that an ending or another list would take for something else.
+NOUNS = frozenset(
+    """
+    thing things something anything nothing everything building buildings ceiling clothing ring
+    rings
+    king painting paintings string strings wing wings railing awning wedding frosting icing
+    stuffing
+    dressing earring earrings sling spring being sibling duckling drawing ending lightning
+    paneling
+    siding topping filling bedding evening morning pudding
+    bed beds shed sled seed weed breed bobsled moped biped
+    forest vest chest nest guest crest harvest interest request
+    family lily belly jelly fly butterfly bully ally trolley
+    fish dish radish dress glass circle square
+    """.split()
+)
