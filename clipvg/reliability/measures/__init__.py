@@ -30,6 +30,7 @@ _PLACES = {
     "attention_entropy": "attention:AttentionEntropy",
     "region": "region:RegionAlignment",
     "proposal_entropy": "region:ProposalEntropy",
+    "match": "matching:RegionTextMatch",
     "knn": "density:NearestNeighbours",
     "mahalanobis": "density:Mahalanobis",
     "kde": "density:KernelDensity",

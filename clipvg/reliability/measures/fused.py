@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context, Measurer
 
 Weights = Mapping[str, float] | Sequence[float] | None
+_ZERO = 1e-6  # least score of a geometric mean
 _COMPETENT = (0.01, 0.99)  # bounds of a member's estimated accuracy: no one decides alone
 
 
 class WeightedMean:
     """Weighted mean of the inputs that score a label.
 
-    r = Σ_k w_k r_k / Σ_k w_k over the k with a score.
+    r = Σ_k w_k r_k / Σ_k w_k over the k with a score. Geometric: exp(Σ_k w_k log r_k / Σ_k w_k),
+    which one low input pulls down, for inputs that find different errors.
 
     Cost: that of the inputs. Range [0, 1]. Requires what the inputs require; scores where they are
     named.
@@ -42,20 +44,31 @@ class WeightedMean:
     Args:
         of: names of score columns, measures, or both; None for all scores of the context.
         weights: one number >= 0 an input, by name or in order; all 1 when None.
+        geometric: mean of logarithms; scores below 1e-6 count as that, so that the other inputs
+            still order labels of which one is 0.
         name: name of the score column.
     """
 
     def __init__(
-        self, of: Of = None, *, weights: Weights = None, name: str = "weighted_mean"
+        self,
+        of: Of = None,
+        *,
+        weights: Weights = None,
+        geometric: bool = False,
+        name: str = "weighted_mean",
     ) -> None:
-        self.of, self.weights, self.name = listed(of), weights, name
+        self.of, self.weights, self.geometric, self.name = listed(of), weights, geometric, name
         self.requires = needs(self.of)
 
     def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the weighted mean, float32 (N,), NaN where no input scores."""
         rows = input_scores(self.of, labels, context, self.name)
         weights = weights_of(self.weights, input_names(self.of, context), self.name)
-        return np.clip(mean_of_scored(rows, weights), 0, 1).astype(np.float32)
+        if self.geometric:
+            found = np.exp(mean_of_scored(np.log(np.maximum(rows, _ZERO)), weights))
+        else:
+            found = mean_of_scored(rows, weights)
+        return np.clip(found, 0, 1).astype(np.float32)
 
 
 class RankMean:

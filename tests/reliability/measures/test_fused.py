@@ -58,6 +58,15 @@ def test_weighted_mean() -> None:
     np.testing.assert_array_equal(measure(named, numbered(), context()), found)
 
 
+def test_geometric_mean() -> None:
+    found = measure(WeightedMean(weights=[2, 1, 1], geometric=True), numbered(), context())
+    expected = [(0.9**2 * 0.5 * 0.1) ** 0.25, (0.2**2 * 0.4 * 0.6) ** 0.25, 0.6, 0.5]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    zeros = context(np.array([[0.0, 0.0], [0.2, 0.8]]))
+    low, high = measure(WeightedMean(geometric=True), numbered(2), zeros)
+    assert 0 < low < high < 1e-3
+
+
 def test_rank_mean() -> None:
     found = measure(RankMean(["a", "b"]), numbered(), context())
     a = rankdata([0.9, 0.2, 0.5]) / 3

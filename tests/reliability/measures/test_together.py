@@ -21,6 +21,7 @@ from clipvg.reliability.measures.build import build_measures
 
 SAMPLED = {"mc_dropout"}  # depends on the batches by its random numbers
 FITTED = {"aleatoric"}  # ends within the tolerance of its solver
+LEARNED = {"match"}  # needs more labels than these; see test_matching.py
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_scores_are_numbers_in_range(
         assert scores.dtype == np.float32
         assert scores.shape == (len(labels),)
         assert ((scores >= 0) & (scores <= 1) | np.isnan(scores)).all(), name
-        assert name == "consistency" or not np.isnan(scores[0]), name
+        assert name in {"consistency", *LEARNED} or not np.isnan(scores[0]), name
 
 
 def test_pictures_are_read_and_encoded_once(
@@ -118,9 +119,10 @@ def test_unreadable_pictures_leave_their_labels_unscored(
     context = Context()
     found = measure_together(looking(models), labels, context)
     for name, scores in found.items():
-        np.testing.assert_array_equal(np.isnan(scores), bad, err_msg=name)
-    assert set(context.reasons) == set(np.flatnonzero(bad))
-    assert "2.png" in context.reasons[int(np.flatnonzero(bad)[0])]
+        if name not in LEARNED:
+            np.testing.assert_array_equal(np.isnan(scores), bad, err_msg=name)
+    told = [row for row, why in context.reasons.items() if "2.png" in why]
+    assert sorted(told) == np.flatnonzero(bad).tolist()
     with pytest.raises(InputError, match=r"2\.png"):
         measure_together(looking(models), labels, Context(on_error="raise"))
 
@@ -192,7 +194,7 @@ def test_models_of_every_kind(labels: LabelTable, options: dict[str, Any]) -> No
     texts = [f"{name},model=b" if "model" in _takes(kind) else name
              for name, kind in MEASURES.items() if issubclass(kind, PictureMeasure)]  # fmt: skip
     for name, scores in measure_together(build_measures(texts, models), labels, Context()).items():
-        assert ((scores >= 0) & (scores <= 1)).all(), name
+        assert name in LEARNED or ((scores >= 0) & (scores <= 1)).all(), name
 
 
 @pytest.mark.gpu
