@@ -24,6 +24,8 @@ from setuptools.errors import SetupError
 MODES = ("auto", "none", "cpu", "cuda")
 MODE = os.environ.get("CLIPVG_BUILD", "auto")
 CXX_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-Wall"]
+CXX_FLAGS += ["-Wno-psabi"]  # vectors wider than the baseline's are inlined, never passed
+HEADERS = ["csrc/box_reliability.h", "csrc/box_reliability_lanes.h"]
 NVCC_FLAGS = ["-O3", "--fmad=false", "-std=c++20", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
 ARCHITECTURES = [
     "-gencode=arch=compute_80,code=sm_80",
@@ -100,7 +102,7 @@ def numpy_extension():
         "clipvg._C",
         ["csrc/numpy_module.cpp", "csrc/box_reliability_cpu.cpp"],
         include_dirs=["csrc", pybind11.get_include()],
-        depends=["csrc/box_reliability.h"],
+        depends=HEADERS,
         language="c++",
         extra_compile_args={"cxx": [*CXX_FLAGS, "-std=c++17"]},
         extra_link_args=["-pthread"],
@@ -129,7 +131,7 @@ def torch_extension(cuda):
         "clipvg._ops",
         sources,
         include_dirs=["csrc", *cpp_extension.include_paths("cuda" if cuda else "cpu")],
-        depends=["csrc/box_reliability.h"],
+        depends=HEADERS,
         define_macros=macros,
         language="c++",
         library_dirs=library_dirs,

@@ -1,13 +1,15 @@
-"""Timing of alternatives that compute the same, and the records of it."""
+"""Timing of alternatives that compute the same, on a CPU or a GPU, and the records of it."""
 
 from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,15 @@ RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 0.2
 MEASURE_S = 1.0
 MIN_RUNS = 5
+COPIED_MIB = 256  # far more than any cache
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed: its name, and the bytes that must move (0: the roofline is not asked for)."""
+
+    name: str
+    bytes: int = 0
 
 
 def _synchronise(device: str) -> None:
@@ -49,20 +60,54 @@ def measure(function: Callable[[], Any], device: str) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in record.items()}
 
 
+def copy_bandwidth(device: str) -> float:
+    """GB/s of torch's copy between two buffers that exist: bytes read and bytes written."""
+    source = torch.ones(COPIED_MIB << 18, device=device)
+    target = torch.zeros_like(source)
+    milliseconds = measure(lambda: target.copy_(source), device)["ms_50"]
+    return round(2 * source.nbytes / milliseconds / 1e6, 1)
+
+
+def why_no_compile(device: str) -> str | None:
+    """Why torch.compile cannot be timed on a device; None when it can."""
+    if device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+        return "no C++ compiler"
+    return None
+
+
 def compare(
-    operator: str, case: str, providers: dict[str, Callable[[], Any]], device: str
+    operator: str, case: Case, providers: dict[str, Callable[[], Any]], device: str
 ) -> list[dict[str, Any]]:
-    """Times every provider of one case; the first is the baseline of the others' ratio."""
+    """Times every provider of one case; the first is the baseline of the others' ratio.
+
+    Where the case counts its bytes, the copy bandwidth is measured beside it, and each record
+    says what share of it the provider reaches.
+    """
+    copied = copy_bandwidth(device) if case.bytes else 0.0
     records: list[dict[str, Any]] = []
     for name, function in providers.items():
-        record = {"operator": operator, "case": case, "provider": name, **measure(function, device)}
+        timed = measure(function, device)
+        record = {"operator": operator, "case": case.name, "provider": name, **timed}
         first = records[0] if records else record
         record |= {
             "baseline": first["provider"],
             "speedup": round(first["ms_50"] / record["ms_50"], 2),
         }
+        share = ""
+        if case.bytes:
+            speed = case.bytes / record["ms_50"] / 1e6
+            record |= {
+                "bytes": case.bytes,
+                "gb_per_s": round(speed, 2),
+                "copy_gb_per_s": copied,
+                "share_of_copy": round(speed / copied, 3),
+            }
+            share = f"{speed:8.2f} of {copied} GB/s"
         records.append(record)
-        print(f"{case:32s} {name:24s} {record['ms_50']:9.3f} ms  x{record['speedup']}", flush=True)
+        print(
+            f"{case.name:32s} {name:32s} {record['ms_50']:9.3f} ms  x{record['speedup']:<7}{share}",
+            flush=True,
+        )
     return records
 
 
@@ -83,13 +128,17 @@ def conditions(device: str) -> dict[str, Any]:
     }
 
 
-def write(name: str, records: list[dict[str, Any]], device: str) -> Path:
-    """Writes results/<name>-<device>-pt<version>.json in place of an earlier record."""
+def write(path: Path, records: list[dict[str, Any]], device: str) -> None:
+    """Writes the records and their conditions; replaces the file's earlier records of these cases.
+
+    Cases can thus be run one at a time: every record has its own command and commit.
+    """
     found = conditions(device)
-    label = found["device"].lower().replace(" ", "-")
-    version = ".".join(found["torch"].split("+")[0].split(".")[:2])
-    path = RESULTS / f"{name}-{label}-pt{version}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"conditions": found, "records": records}, indent=1) + "\n")
-    print(f"wrote {path.relative_to(RESULTS.parent.parent)}")
-    return path
+    own = {name: found[name] for name in ("command", "commit", "date")}
+    records = [record | own for record in records]
+    cases = {record["case"] for record in records}
+    earlier = json.loads(path.read_text())["records"] if path.exists() else []
+    kept = [record for record in earlier if record["case"] not in cases]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"conditions": found, "records": kept + records}, indent=1) + "\n")
+    print(f"wrote {path}")

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 
 #ifdef __CUDACC__
 #define CLIPVG_HD __host__ __device__ __forceinline__
@@ -26,6 +27,9 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+constexpr int64_t kMaxBins = int64_t{1} << 24;            // float32 counts exactly up to here
+constexpr int64_t kMaxGroups = (int64_t{1} << 31) - 1;
+
 struct BoxReliabilityArgs {
   const void* pred;      // (num_measurers, num_labels, 4), contiguous
   const void* target;    // (num_labels, 4), contiguous, same dtype
@@ -34,16 +38,20 @@ struct BoxReliabilityArgs {
   bool cxcywh;  // else xyxy
   int64_t num_measurers;
   int64_t num_labels;
-  int64_t num_groups;
-  int64_t bins;
+  int64_t num_groups;  // 1 to kMaxGroups
+  int64_t bins;        // 1 to kMaxBins
   float eps;
   float* iou;        // (num_measurers, num_labels); NaN where a box is not finite
   int64_t* hist;     // (num_measurers, num_groups, bins), zeroed by the caller
   int64_t* invalid;  // (num_measurers,), zeroed by the caller
 };
 
-// Runs on up to `threads` threads (at least 1).
-void box_reliability_cpu(const BoxReliabilityArgs& args, int threads);
+// Calls task(0) .. task(tasks - 1) in any order, at once where it can.
+using RunTasks = std::function<void(int64_t tasks, const std::function<void(int64_t)>& task)>;
+
+// Cuts the labels into up to `threads` tasks. CLIPVG_CPU_ISA=generic|avx2|avx512 forces a variant of the code.
+// Returns null, or why nothing was computed.
+const char* box_reliability_cpu(const BoxReliabilityArgs& args, int threads, const RunTasks& run_tasks);
 
 // Launches on `stream` (a cudaStream_t). Returns null, or CUDA's message for the error.
 const char* box_reliability_cuda(const BoxReliabilityArgs& args, void* stream);
@@ -69,45 +77,74 @@ CLIPVG_HD float to_float(Half value) {
   return bits_to_float(sign | (biased << 23) | (mantissa << 13));
 }
 
+// The arithmetic of one row, or of many: F is float, or a vector of floats of which every operator acts by lane.
+
+template <typename F>
 struct Box {
-  float x1, y1, x2, y2;
+  F x1, y1, x2, y2;  // as stored in cxcywh: centre, width, height
 };
 
-template <bool kCxcywh>
-CLIPVG_HD Box to_xyxy(float a, float b, float c, float d) {
-  if (!kCxcywh) return {a, b, c, d};
-  const float half_width = 0.5f * c, half_height = 0.5f * d;
-  return {a - half_width, b - half_height, a + half_width, b + half_height};
+template <bool kCxcywh, typename F>
+CLIPVG_HD Box<F> to_xyxy(Box<F> box) {
+  if (!kCxcywh) return box;
+  const F half_width = 0.5f * box.x2, half_height = 0.5f * box.y2;
+  return {box.x1 - half_width, box.y1 - half_height, box.x1 + half_width, box.y1 + half_height};
 }
 
-CLIPVG_HD float at_most(float a, float b) { return a < b ? a : b; }
-CLIPVG_HD float at_least(float a, float b) { return a > b ? a : b; }
-CLIPVG_HD float unit(float value) { return at_most(at_least(value, 0.0f), 1.0f); }
+template <typename F>
+CLIPVG_HD F at_most(F a, F b) {
+  return a < b ? a : b;
+}
 
-// IoU of one row. A result that is not finite marks an invalid row: some coordinate is inf or NaN.
-template <typename T, bool kCxcywh>
-CLIPVG_HD float row_iou(const T* pred, const T* target, float eps) {
-  const float p0 = to_float(pred[0]), p1 = to_float(pred[1]), p2 = to_float(pred[2]), p3 = to_float(pred[3]);
-  const float t0 = to_float(target[0]), t1 = to_float(target[1]), t2 = to_float(target[2]), t3 = to_float(target[3]);
-  // Zero, unless a coordinate is not finite: clamping and max would hide an infinity.
-  const float taint = p0 * 0.0f + p1 * 0.0f + p2 * 0.0f + p3 * 0.0f + t0 * 0.0f + t1 * 0.0f + t2 * 0.0f + t3 * 0.0f;
-  Box p = to_xyxy<kCxcywh>(p0, p1, p2, p3);
-  const Box t = to_xyxy<kCxcywh>(t0, t1, t2, t3);
-  p = {unit(p.x1), unit(p.y1), unit(p.x2), unit(p.y2)};
-  const float width = at_least(at_most(p.x2, t.x2) - at_least(p.x1, t.x1), 0.0f);
-  const float height = at_least(at_most(p.y2, t.y2) - at_least(p.y1, t.y1), 0.0f);
-  const float intersection = width * height;
-  const float pred_area = (p.x2 - p.x1) * (p.y2 - p.y1);
-  const float target_area = (t.x2 - t.x1) * (t.y2 - t.y1);
-  return intersection / (pred_area + target_area - intersection + eps) + taint;
+template <typename F>
+CLIPVG_HD F at_least(F a, F b) {
+  return a > b ? a : b;
+}
+
+template <typename F>
+CLIPVG_HD F unit(F value) {
+  return at_most(at_least(value, F{}), F{} + 1.0f);
+}
+
+// Zero, or NaN where a coordinate is not finite: clamping would hide an infinity.
+template <typename F>
+CLIPVG_HD F taint(Box<F> box) {
+  return (box.x1 * 0.0f + box.y1 * 0.0f) + (box.x2 * 0.0f + box.y2 * 0.0f);
+}
+
+// A pseudo-box made ready for the predictions of all measurers.
+template <typename F>
+struct Target {
+  Box<F> box;
+  F area, taint;
+};
+
+template <bool kCxcywh, typename F>
+CLIPVG_HD Target<F> make_target(Box<F> stored) {
+  const Box<F> box = to_xyxy<kCxcywh>(stored);
+  return {box, (box.x2 - box.x1) * (box.y2 - box.y1), taint(stored)};
+}
+
+// IoU with a prediction as it is stored; NaN where it, or a coordinate, is not finite. Else it is in [0, 1]: no
+// rounding takes the intersection above either area.
+template <bool kCxcywh, typename F>
+CLIPVG_HD F row_iou(Box<F> stored, const Target<F>& target, float eps) {
+  const Box<F> box = to_xyxy<kCxcywh>(stored);
+  const Box<F>& t = target.box;
+  const Box<F> p = {unit(box.x1), unit(box.y1), unit(box.x2), unit(box.y2)};
+  const F width = at_least(at_most(p.x2, t.x2) - at_least(p.x1, t.x1), F{});
+  const F height = at_least(at_most(p.y2, t.y2) - at_least(p.y1, t.y1), F{});
+  const F intersection = width * height;
+  const F area = (p.x2 - p.x1) * (p.y2 - p.y1);
+  const F iou = intersection / (area + target.area - intersection + eps);
+  const F zero = (iou - iou) + (taint(stored) + target.taint);
+  return zero == zero ? iou : F{} + bits_to_float(0x7fc00000u);
 }
 
 // r is finite and in [0, 1], so truncation is floor.
 CLIPVG_HD int64_t bin_of(float r, int64_t bins) {
-  const int64_t bin = static_cast<int64_t>(r * static_cast<float>(bins));
+  const int64_t bin = static_cast<int32_t>(r * static_cast<float>(bins));  // bins <= kMaxBins
   return bin < bins ? bin : bins - 1;
 }
-
-CLIPVG_HD bool is_finite(float value) { return value * 0.0f == 0.0f; }
 
 }  // namespace clipvg

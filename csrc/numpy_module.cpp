@@ -4,8 +4,12 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #include "box_reliability.h"
@@ -24,16 +28,50 @@ Array<T> zeros(std::vector<py::ssize_t> shape) {
   return array;
 }
 
+// Native byte order only: an array of another has another dtype.
+clipvg::Dtype to_dtype(const py::array& boxes) {
+  if (boxes.dtype().equal(py::dtype::of<float>())) return clipvg::Dtype::f32;
+  if (boxes.dtype().equal(py::dtype::of<double>())) return clipvg::Dtype::f64;
+  if (boxes.dtype().equal(py::dtype("e"))) return clipvg::Dtype::f16;
+  throw std::invalid_argument("box_reliability: boxes must be float32, float64 or float16");
+}
+
+// A new thread for every task but the first; where the system grants none, the caller does the rest itself.
+void run_tasks(int64_t tasks, const std::function<void(int64_t)>& task) {
+  std::vector<std::thread> workers;
+  workers.reserve(static_cast<size_t>(tasks));
+  int64_t next = 1;
+  try {
+    for (; next < tasks; ++next) workers.emplace_back(std::cref(task), next);
+  } catch (const std::system_error&) {
+  }
+  task(0);
+  for (; next < tasks; ++next) task(next);
+  for (auto& worker : workers) worker.join();
+}
+
 // Shapes and values are checked by clipvg.ops in words for people; here only what memory safety needs.
-py::tuple box_reliability(const Array<float>& pred, const Array<float>& target,
-                          const std::optional<Array<int64_t>>& group, int64_t num_groups, int64_t bins, bool cxcywh,
-                          double eps, int threads) {
+void check(const py::array& pred, const py::array& target, const std::optional<Array<int64_t>>& group,
+           int64_t num_groups, int64_t bins) {
   const bool shapes_agree = pred.ndim() == 3 && pred.shape(2) == 4 && target.ndim() == 2 && target.shape(1) == 4 &&
                             target.shape(0) == pred.shape(1);
   const bool group_agrees = !group || (group->ndim() == 1 && group->shape(0) == pred.shape(1));
-  if (!shapes_agree || !group_agrees || num_groups < 1 || bins < 1) {
-    throw std::invalid_argument("box_reliability: pred (n, N, 4), target (N, 4), group (N,), num_groups and bins >= 1");
+  const bool sizes_fit = 1 <= num_groups && num_groups <= clipvg::kMaxGroups && 1 <= bins && bins <= clipvg::kMaxBins;
+  if (!shapes_agree || !group_agrees || !sizes_fit) {
+    throw std::invalid_argument(
+        "box_reliability: pred (n, N, 4), target (N, 4), group (N,), num_groups 1 to 2^31 - 1, bins 1 to 2^24");
   }
+  if (!pred.dtype().equal(target.dtype())) {
+    throw std::invalid_argument("box_reliability: pred and target must share their dtype");
+  }
+}
+
+py::tuple box_reliability(const py::array& any_pred, const py::array& any_target,
+                          const std::optional<Array<int64_t>>& group, int64_t num_groups, int64_t bins, bool cxcywh,
+                          double eps, int threads) {
+  check(any_pred, any_target, group, num_groups, bins);
+  const py::array pred = py::array::ensure(any_pred, py::array::c_style);
+  const py::array target = py::array::ensure(any_target, py::array::c_style);
   const py::ssize_t measurers = pred.shape(0), labels = pred.shape(1);
   Array<float> iou({measurers, labels});
   auto hist = zeros<int64_t>({measurers, num_groups, bins});
@@ -41,7 +79,7 @@ py::tuple box_reliability(const Array<float>& pred, const Array<float>& target,
   const clipvg::BoxReliabilityArgs args{pred.data(),
                                         target.data(),
                                         group ? group->data() : nullptr,
-                                        clipvg::Dtype::f32,
+                                        to_dtype(pred),
                                         cxcywh,
                                         measurers,
                                         labels,
@@ -51,10 +89,12 @@ py::tuple box_reliability(const Array<float>& pred, const Array<float>& target,
                                         iou.mutable_data(),
                                         hist.mutable_data(),
                                         invalid.mutable_data()};
+  const char* error;
   {
     py::gil_scoped_release release;
-    clipvg::box_reliability_cpu(args, threads);
+    error = clipvg::box_reliability_cpu(args, threads, run_tasks);
   }
+  if (error) throw std::invalid_argument(std::string("box_reliability: ") + error);
   return py::make_tuple(iou, hist, invalid);
 }
 

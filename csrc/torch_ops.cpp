@@ -9,6 +9,7 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -49,7 +50,8 @@ void check(const Tensor& pred, const Tensor& target, const std::optional<Tensor>
                   "box_reliability: target must have shape (N, 4) with the N of pred");
   STD_TORCH_CHECK(target.scalar_type() == pred.scalar_type() && target.device() == pred.device(),
                   "box_reliability: pred and target must share dtype and device");
-  STD_TORCH_CHECK(num_groups >= 1 && bins >= 1, "box_reliability: num_groups and bins must be at least 1");
+  STD_TORCH_CHECK(1 <= bins && bins <= clipvg::kMaxBins, "box_reliability: bins must be 1 to 2^24");
+  STD_TORCH_CHECK(1 <= num_groups && num_groups <= clipvg::kMaxGroups, "box_reliability: num_groups must be 1 to 2^31 - 1");
   STD_TORCH_CHECK(fmt == "cxcywh" || fmt == "xyxy", "box_reliability: fmt must be 'cxcywh' or 'xyxy'");
   if (group) {
     STD_TORCH_CHECK(group->dim() == 1 && group->size(0) == pred.size(1) && group->scalar_type() == ScalarType::Long &&
@@ -97,7 +99,15 @@ using Result = std::tuple<Tensor, Tensor, Tensor>;
 Result box_reliability_cpu(Tensor pred, Tensor target, std::optional<Tensor> group, int64_t num_groups, int64_t bins,
                            std::string fmt, double eps) {
   Run run = prepare(pred, target, group, num_groups, bins, fmt, eps);
-  clipvg::box_reliability_cpu(run.args, static_cast<int>(torch::stable::get_num_threads()));
+  // Torch's own threads: they are awake already, and its settings and limits hold.
+  const auto run_tasks = [](int64_t tasks, const std::function<void(int64_t)>& task) {
+    torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) task(k);
+    });
+  };
+  const int threads = static_cast<int>(torch::stable::get_num_threads());
+  const char* error = clipvg::box_reliability_cpu(run.args, threads, run_tasks);
+  STD_TORCH_CHECK(error == nullptr, "box_reliability: ", error ? error : "");
   return {run.iou, run.hist, run.invalid};
 }
 

@@ -1,6 +1,6 @@
-"""Times box_reliability: reference, native kernels, and separate passes with torchvision.
+"""Times box_reliability against its reference, a compiled reference, and libraries' passes.
 
-python benchmarks/ops/box_reliability.py [--device cpu|cuda] [--write]
+python benchmarks/ops/box_reliability.py [--device cpu|cuda] [--case TEXT] [--json FILE]
 """
 
 from __future__ import annotations
@@ -10,22 +10,59 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, box_iou
 
-from clipvg.ops import backend, backends, box_reliability, box_reliability_numpy
+from clipvg.ops import (
+    _box_reliability_op,
+    backend,
+    backends,
+    box_reliability,
+    box_reliability_numpy,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _harness import compare, write
+from _harness import Case, compare, why_no_compile, write
 
-CASES = [(1, 10_000), (1, 1_000_000), (3, 1_000_000)]  # measurers, labels
 BINS = 1000
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES |= {"float16": torch.float16, "bfloat16": torch.bfloat16}
+# measurers, labels, dtype, scores
+SIZES = [
+    (1, 100, "float32", "spread"),
+    (1, 10_000, "float32", "spread"),
+    (1, 1_000_000, "float32", "spread"),
+    (1, 10_000_000, "float32", "spread"),
+    (1, 10_000_000, "float32", "one bin"),
+    (1, 10_000_000, "float32", "distinct"),
+    (3, 10_000_000, "float32", "spread"),
+    (1, 10_000_000, "bfloat16", "spread"),
+    (1, 10_000_000, "float16", "spread"),
+    (1, 10_000_000, "float64", "spread"),
+]
+MATRIX_LABELS = 10_000  # above it box_iou's N x N matrix, even in chunks, is far slower still
+CHUNK = 1000
 
 
-def eager(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Separate passes: convert, clamp, IoU of matched boxes, histogram."""
-    pred = box_convert(pred, "cxcywh", "xyxy").clamp(0, 1)
-    target = box_convert(target, "cxcywh", "xyxy")
+def boxes(measurers: int, labels: int, scores: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predictions and targets whose scores are spread, all 1, or all distinct (IoU k / N)."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(labels, 4, generator=generator) * 0.4 + 0.3
+    pred = target.expand(measurers, -1, -1).contiguous()
+    if scores == "spread":
+        pred += 0.1 * torch.randn(measurers, labels, 4, generator=generator)
+    elif scores == "distinct":
+        target[:] = torch.tensor([0.5, 0.5, 1.0, 1.0])
+        pred[:] = target
+        pred[..., 3] = (torch.randperm(labels, generator=generator) + 1) / labels
+    return pred, target
+
+
+def passes(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Separate passes: convert, clamp, IoU of matched boxes, torch.histc."""
+    pred = box_convert(pred.float(), "cxcywh", "xyxy").clamp(0, 1)
+    target = box_convert(target.float(), "cxcywh", "xyxy")
     low = torch.maximum(pred[..., :2], target[..., :2])
     high = torch.minimum(pred[..., 2:], target[..., 2:])
     inter = (high - low).clamp(min=0).prod(-1)
@@ -34,40 +71,86 @@ def eager(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch
     return iou, torch.stack([row.histc(BINS, 0, 1) for row in iou])
 
 
-def on(name: str, function: Callable, *args: object) -> Callable[[], object]:
-    def call() -> object:
+def matrix(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The diagonal of torchvision's box_iou, in chunks, and torch.histc."""
+    pred = box_convert(pred.float(), "cxcywh", "xyxy").clamp(0, 1)
+    target = box_convert(target.float(), "cxcywh", "xyxy")
+    chunks = zip(pred[0].split(CHUNK), target.split(CHUNK), strict=True)
+    iou = torch.cat([box_iou(ours, theirs).diagonal() for ours, theirs in chunks])[None]
+    return iou, iou.histc(BINS, 0, 1)[None]
+
+
+def numpy_histogram(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The NumPy IoU, and numpy.histogram in place of a count by index."""
+    iou, _ = box_reliability_numpy(pred, target, bins=1)
+    return iou, np.stack([np.histogram(row, BINS, (0, 1))[0] for row in iou])
+
+
+def on(name: str, function: Callable, *args: object) -> Callable[[], tuple]:
+    def call() -> tuple:
         with backend(name):
-            return function(*args, bins=BINS)
+            return function(*args, **({"bins": BINS} if function in FACES else {}))
 
     return call
+
+
+FACES = (box_reliability, box_reliability_numpy)
+
+
+def providers(pred: torch.Tensor, target: torch.Tensor, device: str) -> dict[str, Callable]:
+    usable = {(row["device"], row["backend"]) for row in backends() if row["available"]}
+    found: dict[str, Callable] = {"reference": on("reference", box_reliability, pred, target)}
+    if (device, "native") in usable:
+        found["native"] = on("native", box_reliability, pred, target)
+    if why_no_compile(device) is None:
+        compiled = torch.compile(_box_reliability_op.reference)
+        arguments = (pred, target, None, 1, BINS, "cxcywh", 1e-16)
+        found["torch.compile of the reference"] = lambda: compiled(*arguments)
+    found["torchvision convert, torch.histc"] = lambda: passes(pred, target)
+    if len(pred) == 1 and len(target) <= MATRIX_LABELS:
+        found["torchvision box_iou diagonal"] = lambda: matrix(pred, target)
+    if device == "cpu" and pred.dtype == torch.float32:
+        arrays = pred.numpy(), target.numpy()
+        found["numpy reference"] = on("reference", box_reliability_numpy, *arrays)
+        found["numpy, numpy.histogram"] = on("reference", numpy_histogram, *arrays)
+        if ("numpy", "native") in usable:
+            found["numpy native"] = on("native", box_reliability_numpy, *arrays)
+    return found
+
+
+def check(functions: dict[str, Callable]) -> None:
+    """Providers agree; those of this package to the bit."""
+    expected = functions["reference"]()
+    for name, function in functions.items():
+        iou, hist = (torch.as_tensor(part) for part in function()[:2])
+        exact = name.removeprefix("numpy ") in ("reference", "native")
+        atol = 0 if exact else 1e-5
+        torch.testing.assert_close(iou, expected[0], rtol=0, atol=atol, msg=name)
+        assert hist.sum() == expected[1].sum(), name
+        assert not exact or torch.equal(hist, expected[1]), name
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--write", action="store_true", help="record under benchmarks/results")
+    parser.add_argument("--json", type=Path, help="write the records to this file")
+    parser.add_argument("--case", default="", help="only cases whose name contains this")
     args = parser.parse_args()
-    usable = {(row["device"], row["backend"]) for row in backends() if row["available"]}
     records = []
-    for measurers, labels in CASES:
-        generator = torch.Generator().manual_seed(0)
-        pred = torch.rand(measurers, labels, 4, generator=generator).to(args.device)
-        target = torch.rand(labels, 4, generator=generator).to(args.device)
-        providers = {"eager, separate passes": lambda p=pred, t=target: eager(p, t)}
-        for name in ("reference", "native", "triton"):
-            if (args.device, name) in usable:
-                providers[name] = on(name, box_reliability, pred, target)
-            if args.device == "cpu" and ("numpy", name) in usable:
-                arrays = pred.numpy(), target.numpy()
-                providers[f"numpy {name}"] = on(name, box_reliability_numpy, *arrays)
-        expected = providers["reference"]()
-        for name, function in providers.items():
-            iou = torch.as_tensor(function()[0])
-            torch.testing.assert_close(iou, expected[0], rtol=0, atol=1e-5, msg=name)
-        case = f"{measurers} x {labels}, {BINS} bins"
-        records += compare("box_reliability", case, providers, args.device)
-    if args.write:
-        write("box_reliability", records, args.device)
+    for measurers, labels, dtype, scores in SIZES:
+        name = f"{measurers} x {labels} {dtype}, {scores}"
+        if args.case not in name:
+            continue
+        pair = (part.to(args.device, DTYPES[dtype]) for part in boxes(measurers, labels, scores))
+        pred, target = pair
+        functions = providers(pred, target, args.device)
+        check(functions)
+        # Each box is read once and each score written once.
+        moved = pred.nbytes + target.nbytes + 4 * measurers * labels
+        case = Case(name, moved)
+        records += compare("box_reliability", case, functions, args.device)
+    if args.json:
+        write(args.json, records, args.device)
 
 
 if __name__ == "__main__":

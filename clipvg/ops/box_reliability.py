@@ -137,8 +137,7 @@ def box_reliability_numpy(
     Raises:
         InputError: as `box_reliability`.
     """
-    with np.errstate(over="ignore"):  # float64 past float32's range is inf, hence rejected by row
-        pred, target = np.asarray(pred, np.float32), np.asarray(target, np.float32)
+    pred, target = _one_dtype(np.asarray(pred), np.asarray(target))
     pred = pred[None] if pred.ndim == 2 else pred
     if group is not None:
         group = np.asarray(group)
@@ -173,6 +172,18 @@ def check_integer(is_integer: bool, dtype: object) -> None:
         raise InputError(f"box_reliability: group is {dtype}; expected an integer dtype")
 
 
+def _one_dtype(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays as they are where both have one dtype that the kernel reads, else in float32."""
+    if pred.dtype == target.dtype and pred.dtype in (np.float32, np.float64, np.float16):
+        return pred, target
+    return _to_float32(pred), _to_float32(target)
+
+
+def _to_float32(boxes: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # float64 past float32's range is inf, hence rejected by row
+        return np.asarray(boxes, np.float32)
+
+
 def _num_threads() -> int:
     """OMP_NUM_THREADS as for torch, else the processors that this process may use."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
@@ -198,6 +209,7 @@ def _numpy_reference(
     fmt: str,
     eps: float,
 ) -> tuple[np.ndarray, np.ndarray]:
+    pred, target = _to_float32(pred), _to_float32(target)
     with np.errstate(all="ignore"):
         px1, py1, px2, py2 = (np.clip(side, 0, 1) for side in _numpy_xyxy(pred, fmt))
         tx1, ty1, tx2, ty2 = _numpy_xyxy(target, fmt)
