@@ -68,7 +68,7 @@ class Backbone(nn.Module):
         self.name, self.pretrained = name, pretrained
         self.visual = visual
         self.train_visual_positions = train_visual_positions
-        image, text = self.clip.visual, self._text
+        image, text = self.clip.visual, self.text_tower
         blocks = len(image.transformer.resblocks)
         self.levels = _check_levels(levels, blocks) if levels else default_levels(blocks)
         self.image_size, self.patch_size = image.image_size[0], image.patch_size[0]
@@ -126,7 +126,8 @@ class Backbone(nn.Module):
         return backbone
 
     @property
-    def _text(self) -> Any:
+    def text_tower(self) -> Any:
+        """The module that holds the text tower's parts."""
         return getattr(self.clip, "text", self.clip)
 
     def train(self, mode: bool = True) -> Backbone:
@@ -184,23 +185,40 @@ class Backbone(nn.Module):
         Returns:
             Tensor[B, T, embed_dim].
         """
-        tower = self._text
         length = tokens.shape[1]
-        x = tower.token_embedding(tokens)
+        position = torch.arange(length, device=tokens.device).expand_as(tokens)
+        tower = self.text_tower
+        x = self.embed_text(tokens, position, prefix)
+        return self.project_text(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+
+    def embed_text(self, tokens: Tensor, position: Tensor, prefix: Tensor | None) -> Tensor:
+        """Input of the first text block.
+
+        Args:
+            tokens (Tensor[...]): int64 ids.
+            position (Tensor[...]): int64, place of each token in its text.
+            prefix (Tensor[n, text width], optional): embeddings in place of the first n tokens'.
+
+        Returns:
+            Tensor[..., text width].
+        """
+        x = self.text_tower.token_embedding(tokens)
         if prefix is not None:
-            n = min(len(prefix), length)
-            x = torch.cat([prefix[:n].to(x).expand(len(x), -1, -1), x[:, n:]], dim=1)
-        x = x + tower.positional_embedding[:length]
-        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-        x = tower.ln_final(x)
-        projection = tower.text_projection
+            own = prefix.to(x)[position.clamp(max=len(prefix) - 1)]
+            x = torch.where((position < len(prefix))[..., None], own, x)
+        return x + self.text_tower.positional_embedding[position]
+
+    def project_text(self, x: Tensor) -> Tensor:
+        """Output of the last text block (Tensor[..., text width]) to features (..., embed_dim)."""
+        x = self.text_tower.ln_final(x)
+        projection = self.text_tower.text_projection
         if projection is None:
             return x
         return projection(x) if isinstance(projection, nn.Module) else x @ projection
 
     def token_embeddings(self, ids: Sequence[int]) -> Tensor:
         """Rows of the token table (Tensor[n, text width]), detached."""
-        return self._text.token_embedding.weight[list(ids)].detach().clone()
+        return self.text_tower.token_embedding.weight[list(ids)].detach().clone()
 
     @property
     def image_key(self) -> str:
@@ -222,7 +240,7 @@ class Backbone(nn.Module):
         if "text" not in self._keys:
             state = self.clip.state_dict().items()
             weights = ((k, v) for k, v in state if not k.startswith(("visual.", "logit_")))
-            self._keys["text"] = digest_weights(weights, _tower_facts(self._text.transformer))
+            self._keys["text"] = digest_weights(weights, _tower_facts(self.text_tower.transformer))
         return self._keys["text"]
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:

@@ -21,7 +21,7 @@ from clipvg.reliability.engine.job import Job, Part
 from clipvg.reliability.engine.plan import Plan, one_image_a_label
 from clipvg.reliability.engine.stack import HeadStack, architecture
 from clipvg.reliability.engine.stats import Stats
-from clipvg.reliability.engine.text import TextFeatures, text_group
+from clipvg.reliability.engine.text import TextFeatures, TextTokens, text_group
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -199,9 +199,12 @@ class Engine:
         self.stats.images += len(part.squares) * len(view.towers)
         target = job.targets(view.model, part)
         texts, expression = job.expressions(part.rows, once=self.does.cache_text)
+        tokens: dict[TextFeatures, TextTokens] = {}
         for stack in view.stacks:
             with self.stats.timed("text"):
-                text = stack.text.tokens(texts, self.stats)
+                if stack.text not in tokens:
+                    tokens[stack.text] = stack.text.tokens(texts, self.stats)
+                text = tokens[stack.text]
             with self.stats.timed("project"):
                 bank = Bank(stack.heads, text, visual, [visual.levels[i] for i in stack.tower_of])
             found = torch.empty(len(stack.members), len(part.rows), device=self.device)

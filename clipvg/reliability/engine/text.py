@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.model.packed_text import can_pack, packed_text_features
 from clipvg.reliability.engine.config import EngineConfig
 from clipvg.reliability.engine.stats import Stats
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.model.backbone import Backbone
 
-_BATCH = 64  # expressions the tower takes at a time, alike in length
+_TOKENS = 4096  # that the tower takes at a time
 
 Entry = tuple[Tensor, Tensor]  # features (T, E), which of the T tokens are real (T,) bool
 
@@ -64,6 +65,7 @@ class TextFeatures:
     def __init__(self, model: GroundingModel, tower: Backbone, config: EngineConfig) -> None:
         self._model, self._tower = model, tower
         self._does = config.optimisations
+        self._packs = self._does.pack and can_pack(tower)
         self._max_bytes = config.text_cache_mib << 20
         self._bytes = 0
         self._kept: OrderedDict[str, Entry] = OrderedDict()
@@ -120,17 +122,25 @@ class TextFeatures:
         lengths = (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)
         if not self._does.trim_text:
             lengths = torch.full_like(lengths, mask.shape[1])
-        entries: list[Entry | None] = [None] * len(expressions)
-        device = self._model.device
+        entries: dict[int, Entry] = {}
         order = torch.argsort(lengths, stable=True)
-        for some in order.split(_BATCH):
-            longest = int(lengths[some].max())
-            taken = tokens[some, :longest].to(device)
-            features = self._tower.text_features(taken, self._model.prefix)
-            for i, row in enumerate(some.tolist()):
-                length = int(lengths[row])
-                entries[row] = features[i, :length].clone(), mask[row, :length].to(device)
-        return [entry for entry in entries if entry is not None]
+        batch = torch.cumsum(lengths[order], 0) // _TOKENS
+        for some in order.split(torch.unique_consecutive(batch, return_counts=True)[1].tolist()):
+            rows = some.tolist()
+            texts = [tokens[row, : lengths[row]] for row in rows]
+            for row, features in zip(rows, self._features(texts), strict=True):
+                entries[row] = features.clone(), mask[row, : len(features)].to(features.device)
+        return [entries[row] for row in range(len(expressions))]
+
+    def _features(self, texts: list[Tensor]) -> Sequence[Tensor]:
+        """Return features (T, E) of ids (T,), shorter texts first."""
+        texts = [text.to(self._model.device) for text in texts]
+        prefix = self._model.prefix
+        if self._packs:
+            return packed_text_features(self._tower, texts, prefix)
+        padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+        features = self._tower.text_features(padded, prefix)
+        return [own[: len(text)] for own, text in zip(features, texts, strict=True)]
 
     def _keep(self, expression: str, entry: Entry) -> None:
         self._kept[expression] = entry
