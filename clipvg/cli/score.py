@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +52,11 @@ def _configure(parser: CommandParser) -> None:
         "--precision", type=Literal["auto", "fp32", "bf16", "fp16"], default="auto",
         help="of the models: fp32 is exact; auto is fp32 on a CPU and bf16 on a GPU",
     )  # fmt: skip
+    parser.add_argument(
+        "--ray", nargs="?", type=int, const=2, metavar="ACTORS",
+        help="run the models on a Ray cluster, that of RAY_ADDRESS or one on this machine, in so "
+        "many actors (2 when no number is given); needs clipvg[ray]",
+    )  # fmt: skip
     add_device(parser)
     add_batch_size(parser, None)
     add_quiet(parser)
@@ -60,7 +66,6 @@ def _run(args: Namespace) -> Result:
     import numpy as np
 
     from clipvg.cli.devices import choose_device, load_measurers
-    from clipvg.reliability import score_labels
     from clipvg.reliability.measures.build import build_measures
     from clipvg.reliability.rescore import open_store
     from clipvg.report.canvas import check_figure_path
@@ -72,12 +77,15 @@ def _run(args: Namespace) -> Result:
     check_writable(folder / "shard")
     if not (args.measurer or args.method):
         raise InputError("nothing to score with; pass --measurer CKPT, or --method NAME")
-    measurers = load_measurers(args.measurer, args.device)
+    # With --ray the models run elsewhere; other methods run them here.
+    measurers = load_measurers(
+        args.measurer, "cpu" if args.ray and not args.method else args.device
+    )
     methods = build_measures(args.method, {name: m.model for name, m in measurers.items()})
     labels = read_table(args)
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store:
-        scores = score_labels(
+        scores = _scorer(args)(
             labels,
             {**measurers, **methods},
             on_error=args.unreadable,
@@ -107,6 +115,17 @@ def _run(args: Namespace) -> Result:
         "reasons": _most_common(scores),
         **scores.to_dict(),
     }
+
+
+def _scorer(args: Namespace) -> Callable[..., ScoreMatrix]:
+    if args.ray is None:
+        from clipvg.reliability import score_labels
+
+        return score_labels
+    from clipvg.reliability.ray_runner import score_with_ray
+
+    num_gpus = {None: None, "cpu": 0}.get(args.device, 1)
+    return partial(score_with_ray, actors=args.ray, num_gpus=num_gpus)
 
 
 def _most_common(scores: ScoreMatrix) -> list[dict[str, Any]]:

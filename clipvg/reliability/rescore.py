@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ import torch
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.lock import Lock
-from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard
-from clipvg.reliability.measurer import Context
+from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard, ShardScores
+from clipvg.reliability.measurer import Context, OnError
 from clipvg.reliability.store import ScoreStore, ShardKeys, StoredShard, measurer_key
 from clipvg.training import distributed
 from clipvg.training.progress import progress_bar
@@ -32,11 +32,35 @@ Lacking = dict[int, tuple[str, ...]]  # number of a shard -> keys of the measure
 T = TypeVar("T")
 
 
+class Runner(Protocol):
+    """Where shards are scored when not in this process.
+
+    Attributes:
+        device: kind of the devices there; the precision of the pass must not be "auto".
+    """
+
+    device: torch.device
+
+    def stream(
+        self,
+        labels: LabelTable,
+        shards: Iterable[Shard],
+        models: Mapping[str, GroundingModel],
+        config: EngineConfig,
+        *,
+        on_error: OnError,
+        advance: Callable[[int], object],
+    ) -> Iterator[ShardScores]:
+        """Score shards as `Engine.stream` does, and yield them in any order."""
+        ...
+
+
 def score_models(
     labels: LabelTable,
     models: Mapping[str, GroundingModel],
     context: Context,
     store: ScoreStore | None = None,
+    runner: Runner | None = None,
 ) -> np.ndarray:
     """Score all labels with all models.
 
@@ -49,6 +73,7 @@ def score_models(
         context: how the engine runs, what to do about unreadable images, progress; ``reasons`` is
             filled.
         store: from `open_store`; what is there is not scored, what is scored is kept there.
+        runner: where the shards are scored; None is here.
 
     Returns:
         (n, N) float32 IoU in label order, NaN where the image cannot be read.
@@ -57,11 +82,29 @@ def score_models(
         InputError: an image cannot be read and ``context.on_error`` is "raise"; a prediction is
             not finite (names the measurer and the rows).
     """
-    work = _Rescoring(labels, models, context, store)
+    work = _Rescoring(labels, models, context, store, runner)
     lacking = work.find()
     own = work.score(lacking)
     work.gather(lacking, own)
     return work.scores
+
+
+def distinct_models(
+    models: Mapping[str, GroundingModel], config: EngineConfig, device: torch.device
+) -> tuple[dict[str, tuple[str, GroundingModel]], dict[str, list[int]]]:
+    """Find models of equal weights and rules, which are scored once.
+
+    Returns:
+        key -> name and model, in the order of the keys however the models come (the bytes of a
+        pass may depend on it); key -> places of all its models among those given.
+    """
+    distinct: dict[str, tuple[str, GroundingModel]] = {}
+    places: dict[str, list[int]] = {}
+    for i, (name, model) in enumerate(models.items()):
+        key = measurer_key(model, config, device)
+        distinct.setdefault(key, (name, model))
+        places.setdefault(key, []).append(i)
+    return {key: distinct[key] for key in sorted(distinct)}, places
 
 
 def plan_shards(plan: Plan) -> list[Shard]:
@@ -109,19 +152,15 @@ class _Rescoring:
         models: Mapping[str, GroundingModel],
         context: Context,
         store: ScoreStore | None,
+        runner: Runner | None,
     ) -> None:
         self._labels, self._context, self._store = labels, context, store
         self._config = context.engine or EngineConfig()
-        device = next(iter(models.values())).device
+        self._runner = runner
+        device = runner.device if runner else next(iter(models.values())).device
         self._world = distributed.join(device)
-        self._models: dict[str, tuple[str, GroundingModel]] = {}
-        self._rows_of: dict[str, list[int]] = {}
-        for i, (name, model) in enumerate(models.items()):
-            key = measurer_key(model, self._config, device)
-            self._models.setdefault(key, (name, model))
-            self._rows_of.setdefault(key, []).append(i)
-        # In one order however the models come: the bytes of a pass may depend on it.
-        self._keys = tuple(sorted(self._models))
+        self._models, self._rows_of = distinct_models(models, self._config, device)
+        self._keys = tuple(self._models)
         self._plan = Plan(labels)
         self._shards = plan_shards(self._plan)
         self._names: list[str] = []  # of the shards in the store
@@ -227,15 +266,9 @@ class _Rescoring:
         if not shards:
             return
         store, called = self._store, [self._models[key][0] for key in keys]
-        engine = Engine(dict(self._models[key] for key in keys), self._config)
-        parts = engine.stream(
-            self._labels,
-            [self._shards[i] for i in shards],
-            on_error=self._context.on_error,
-            advance=advance,
-        )
-        for i, part in zip(shards, parts, strict=True):
-            rows = part.rows.tolist()
+        number = {self._shards[i]: i for i in shards}
+        for part in self._stream(dict(self._models[key] for key in keys), number, advance):
+            i, rows = number[part.shard], part.rows.tolist()
             why = {at: part.reasons[row] for at, row in enumerate(rows) if row in part.reasons}
             found = StoredShard(dict(zip(keys, part.scores, strict=True)), why)
             if store is not None:
@@ -243,6 +276,20 @@ class _Rescoring:
             self._place(part.rows, found)
             if store is not None and self._world.size > 1 and store.is_stopped:
                 return
+
+    def _stream(
+        self,
+        models: Mapping[str, GroundingModel],
+        shards: Iterable[Shard],
+        advance: Callable[[int], None],
+    ) -> Iterator[ShardScores]:
+        on_error, labels = self._context.on_error, self._labels
+        if self._runner is not None:
+            return self._runner.stream(
+                labels, shards, models, self._config, on_error=on_error, advance=advance
+            )
+        engine = Engine(models, self._config)
+        return engine.stream(labels, shards, on_error=on_error, advance=advance)
 
     def _place(self, rows: np.ndarray, found: StoredShard) -> None:
         for key, values in found.scores.items():

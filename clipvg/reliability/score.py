@@ -20,6 +20,7 @@ from clipvg.reliability.sources import source_names
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.reliability.engine import Precision
+    from clipvg.reliability.rescore import Runner
     from clipvg.reliability.store import ScoreStore
 
     AnyMeasurer = GroundingModel | Measurer | MeasurerSpec | str | Path
@@ -36,6 +37,7 @@ def score_labels(
     precision: Precision = "auto",
     store: str | Path | ScoreStore | None = None,
     progress: bool = False,
+    runner: Runner | None = None,
 ) -> ScoreMatrix:
     """Score every label with every measurer.
 
@@ -56,6 +58,7 @@ def score_labels(
         store: folder that keeps the scores of grounding models shard by shard: what is there is
             not scored again, what a killed call scored is not lost. None keeps nothing.
         progress: show a progress bar.
+        runner: where grounding models run; None is this process. `score_with_ray` passes actors.
 
     Returns:
         The score matrix, one row a measurer in the given order, labels in input order.
@@ -71,10 +74,10 @@ def score_labels(
     from clipvg.reliability.measures import measure_together
 
     engine = EngineConfig(batch_size=batch_size, precision=precision)
-    named = _resolve(measurers)
+    named = resolve_measurers(measurers)
     labels = labels.drop_columns(_NEVER_READ)
     context = Context(engine=engine, on_error=on_error, progress=progress)
-    rows = _grounding_scores(labels, named, context, store)
+    rows = _grounding_scores(labels, named, context, store, runner)
     origin = {n: tuple(getattr(m, "trained_on", ())) for n, m in named.items()}
     if rows:
         context = replace(context, scores=_matrix(labels, rows, origin, context))
@@ -119,7 +122,25 @@ def checked(measurer: Measurer, values: Any, num_labels: int) -> np.ndarray:
     return values
 
 
-def _resolve(measurers: Mapping[str, AnyMeasurer] | Iterable[str]) -> dict[str, Measurer]:
+def resolve_measurers(
+    measurers: Mapping[str, AnyMeasurer] | Iterable[str],
+) -> dict[str, Measurer]:
+    """Return measurers of all kinds that `score_labels` takes by name, checkpoints loaded.
+
+    Raises:
+        InputError: as `score_labels`.
+    """
+    return {name: _measurer(name, value) for name, value in name_measurers(measurers).items()}
+
+
+def name_measurers(
+    measurers: Mapping[str, AnyMeasurer] | Iterable[str],
+) -> Mapping[str, AnyMeasurer]:
+    """Return measurers by name, checkpoints not loaded.
+
+    Raises:
+        InputError: none is given, a text that names none, or two of one name.
+    """
     if isinstance(measurers, str | Path):
         measurers = [str(measurers)]
     if not isinstance(measurers, Mapping):
@@ -128,7 +149,7 @@ def _resolve(measurers: Mapping[str, AnyMeasurer] | Iterable[str]) -> dict[str, 
         measurers = {spec.name: spec for spec in specs}
     if not measurers:
         raise InputError("no measurer given; pass a checkpoint or a model, {'name': model}.")
-    return {name: _measurer(name, value) for name, value in measurers.items()}
+    return measurers
 
 
 def _measurer(name: str, value: Any) -> Measurer:
@@ -154,6 +175,7 @@ def _grounding_scores(
     named: Mapping[str, Measurer],
     context: Context,
     store: str | Path | ScoreStore | None,
+    runner: Runner | None,
 ) -> dict[str, np.ndarray]:
     models = {n: m.model for n, m in named.items() if isinstance(m, GroundingMeasurer)}
     if not models:
@@ -164,7 +186,7 @@ def _grounding_scores(
         if isinstance(store, str | Path):
             device = next(iter(models.values())).device
             store = stack.enter_context(open_store(store, device))
-        return dict(zip(models, score_models(labels, models, context, store), strict=True))
+        return dict(zip(models, score_models(labels, models, context, store, runner), strict=True))
 
 
 def _matrix(

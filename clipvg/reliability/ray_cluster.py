@@ -1,0 +1,93 @@
+"""The Ray cluster that scoring runs on: connected, asked for little talk, left as it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from clipvg.errors import InputError, MissingExtraError
+
+# What actors print would be between the lines of this process, or in its JSON.
+_TALK: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+_LEVELS = {
+    "ray.data": logging.WARNING,
+    "ray.data._internal.progress": logging.ERROR,
+    # What fails is raised, and told once.
+    "ray.data._internal.execution.streaming_executor_state": logging.CRITICAL,
+    "ray.data.exceptions": logging.CRITICAL,
+    "ray._private.authentication.authentication_token_setup": logging.ERROR,
+}
+_INPUT_ERROR = re.compile(r"^clipvg\.errors\.InputError: (.+)$", re.MULTILINE)
+_AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def import_ray() -> Any:
+    """Return the module ``ray`` with ``ray.data``.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtraError.for_extra("scoring on a Ray cluster", "ray") from None
+    return ray
+
+
+@contextmanager
+def connected() -> Iterator[Any]:
+    """Yield Ray, connected: as it is, to ``RAY_ADDRESS``, or to a cluster of this block's own.
+
+    Raises:
+        InputError: this is one of several processes of `torchrun`.
+        MissingExtraError: Ray is not installed.
+    """
+    ray = import_ray()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("torchrun and Ray both share out the work; use one of them.")
+    with ExitStack() as ending:
+        ending.enter_context(_quiet())
+        if not ray.is_initialized():
+            if "RAY_ADDRESS" in os.environ:
+                ray.init(**_TALK)
+            else:
+                _choose_token()
+                ray.init("local", include_dashboard=False, **_TALK)
+            ending.callback(ray.shutdown)
+        yield ray
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise an actor's `InputError` as it was there: Ray keeps nothing but its traceback."""
+    try:
+        yield
+    except Exception as error:
+        if found := _INPUT_ERROR.findall(str(error)):
+            raise InputError(found[-1]) from None
+        raise
+
+
+def _choose_token() -> None:
+    """Let clusters of our own have a secret of this process: Ray writes its own to the home."""
+    if not any(name in os.environ for name in _AUTHENTICATION):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what Ray Data says when all is well."""
+    before = {name: logging.getLogger(name).level for name in _LEVELS}
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

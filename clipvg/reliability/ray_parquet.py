@@ -1,0 +1,243 @@
+"""Scoring labels that need not fit into memory: Parquet in, Parquet out, on a Ray cluster.
+
+Importing this needs no Ray; using it needs the extra ``clipvg[ray]``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.labels.validate import row_problems
+from clipvg.reliability.engine import EngineConfig, Plan
+from clipvg.reliability.matrix import COLUMN, REASON, ScoreMatrix
+from clipvg.reliability.measurer import GroundingMeasurer, OnError
+from clipvg.reliability.ray_cluster import connected, import_ray, plain_errors
+from clipvg.reliability.ray_runner import Crew, RayPool, checkpoints
+from clipvg.reliability.rescore import distinct_models, plan_shards
+from clipvg.reliability.score import name_measurers, resolve_measurers
+
+if TYPE_CHECKING:
+    from clipvg.reliability.engine import Precision
+    from clipvg.reliability.score import AnyMeasurer
+
+LABELS_PER_FILE = 262_144  # at least, but for the last
+_NEVER_READ = "truth"
+
+
+@dataclass(frozen=True)
+class ParquetScores:
+    """What `score_parquet_with_ray` has written.
+
+    Attributes:
+        out: the folder.
+        num_labels: rows in it.
+        num_unscored: rows that lack a score, with the reason in the column ``unscored``.
+    """
+
+    out: str
+    num_labels: int
+    num_unscored: int
+
+
+def score_parquet_with_ray(
+    source: str | Path | Iterable[str | Path],
+    out: str | Path,
+    measurers: Mapping[str, AnyMeasurer] | Iterable[str],
+    *,
+    images: str | Path | None = None,
+    actors: int = 2,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    on_error: OnError = "null",
+    batch_size: int | None = None,
+    precision: Precision = "auto",
+    labels_per_task: int = 8192,
+    progress: bool = False,
+) -> ParquetScores:
+    """Score labels in one streaming pass, Parquet in and Parquet out.
+
+    Every row keeps its columns and gets ``reliability.NAME`` and ``unscored``; rows that cannot
+    be labels (such as a reversed box) are unscored too. Rows keep their order over the files of
+    the folder in the order of their names. An image is encoded once a task: rows should come
+    sorted by image. Ray is found as by `score_with_ray`.
+
+    Args:
+        source: Parquet file, folder of such, or several; what Ray can read, ``s3://…`` too.
+        out: folder to make, or ``s3://…``. A folder appears when it is complete.
+        measurers: grounding models and checkpoints, as in `score_with_ray`.
+        images: folder that image names are relative to.
+        actors: how many engines score at a time.
+        num_cpus: CPUs of each, see `RayPool`.
+        num_gpus: GPUs of each, see `RayPool`.
+        on_error: "null" leaves what cannot be scored unscored, with the reason; "raise" stops.
+        batch_size: labels fused at a time; None is chosen by device and number of tokens.
+        precision: as in `score_with_ray`.
+        labels_per_task: labels an actor takes at a time.
+        progress: show Ray's progress bar.
+
+    Returns:
+        How many rows were written, and how many of them are unscored.
+
+    Raises:
+        InputError: no such file, a folder that is not empty, columns that are no labels, a
+            measurer that is no grounding model; with "raise" what cannot be scored.
+        MissingExtraError: Ray is not installed.
+    """
+    import_ray()
+    if on_error not in get_args(OnError):
+        raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
+    sources = _existing([source] if isinstance(source, str | Path) else source)
+    named = name_measurers(measurers)
+    given = _grounding(named)
+    with _whole_folder(str(out)) as folder, connected() as ray:
+        pool = RayPool(actors, num_cpus=num_cpus, num_gpus=num_gpus, paths=checkpoints(named))
+        config = EngineConfig(batch_size=batch_size, precision=pool.precision(precision))
+        models = {name: measurer.model for name, measurer in given.items()}
+        distinct, places = distinct_models(models, config, pool.device)
+        row_of = {place: row for row, key in enumerate(distinct) for place in places[key]}
+        labels = ray.data.read_parquet(sources)
+        labels.context.execution_options.preserve_order = True
+        labels.context.enable_progress_bars = progress
+        scored = labels.repartition(target_num_rows_per_block=labels_per_task).map_batches(
+            TableScorer,
+            fn_constructor_kwargs={
+                "crew": pool.crew(dict(distinct.values()), config),
+                "trained_on": {name: m.trained_on for name, m in given.items()},
+                "row_of": [row_of[place] for place in range(len(given))],
+                "images": images,
+                "on_error": on_error,
+            },
+            batch_size=labels_per_task,
+            **pool.options,
+        )
+        with plain_errors():
+            scored.write_parquet(folder, min_rows_per_file=LABELS_PER_FILE)
+    return _count(str(out))
+
+
+class TableScorer:
+    """Actor: tables of labels -> the same with scores and reasons.
+
+    Args:
+        crew: makes the engine, of distinct models.
+        trained_on: sources by name of each measurer.
+        row_of: which of the engine's models each measurer is.
+        images: folder that image names are relative to.
+        on_error: "null" or "raise".
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        trained_on: Mapping[str, tuple[str, ...]],
+        row_of: list[int],
+        images: str | Path | None,
+        on_error: OnError,
+    ) -> None:
+        self._engine, self._trained_on, self._row_of = crew.engine(), trained_on, row_of
+        self._images, self._on_error = images, on_error
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Score labels; rows stay as they are."""
+        kept = [name for name in table.column_names if name != _NEVER_READ]
+        labels = LabelTable(table.select(kept), self._images)
+        reasons = self._no_labels(labels)
+        scores = np.full((len(self._engine.names), len(labels)), np.nan, np.float32)
+        good = np.setdiff1d(np.arange(len(labels)), list(reasons))
+        usable = labels.select(good)
+        shards = plan_shards(Plan(usable))
+        for part in self._engine.stream(usable, shards, on_error=self._on_error):
+            scores[:, good[part.rows]] = part.scores
+            reasons |= {int(good[at]): reason for at, reason in part.reasons.items()}
+        names, trained_on = tuple(self._trained_on), tuple(self._trained_on.values())
+        found = ScoreMatrix(names, scores[self._row_of], (), trained_on, reasons).attach(labels)
+        return _with_columns(table, found.table, [COLUMN + name for name in names])
+
+    def _no_labels(self, labels: LabelTable) -> dict[int, str]:
+        """Return why rows cannot be labels, or raise it."""
+        reasons: dict[int, str] = {}
+        for problem in row_problems(labels):
+            reasons.setdefault(problem.row, problem.message)
+        if reasons and self._on_error == "raise":
+            row = min(reasons)
+            raise InputError(
+                f"a label on {labels.image_names[row]!r}: {reasons[row]}. Fix the row or pass "
+                "on_error='null'."
+            )
+        return reasons
+
+
+def _with_columns(table: pa.Table, scored: pa.Table, names: list[str]) -> pa.Table:
+    """The table with columns of the scored one; the reasons are a column of every block."""
+    if REASON not in scored.column_names:
+        scored = scored.append_column(REASON, pa.nulls(len(scored), pa.string()))
+    for name in [*names, REASON]:
+        column = scored.column(name)
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, column)
+        else:
+            table = table.append_column(name, column)
+    return table.replace_schema_metadata(scored.schema.metadata)
+
+
+def _grounding(named: Mapping[str, AnyMeasurer]) -> dict[str, GroundingMeasurer]:
+    found = resolve_measurers(named)
+    given = {name: m for name, m in found.items() if isinstance(m, GroundingMeasurer)}
+    for name, measurer in found.items():
+        if name not in given:
+            raise InputError(
+                f"measurer {name!r} is a {type(measurer).__name__}; Parquet is scored by "
+                "grounding models alone. Take score_with_ray for others."
+            )
+    return given
+
+
+def _existing(paths: Iterable[str | Path]) -> list[str]:
+    """Paths that mean the same on every machine."""
+    found = []
+    for path in map(str, paths):
+        if "://" not in path and not Path(path).exists():
+            raise InputError(f"{path}: no such file")
+        found.append(path if "://" in path else str(Path(path).absolute()))
+    return found
+
+
+@contextmanager
+def _whole_folder(out: str) -> Iterator[str]:
+    """Yield a folder to write to that becomes ``out`` when the block succeeds."""
+    if "://" in out:
+        yield out
+        return
+    folder = Path(out).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{out} is there already; remove it or choose another folder.")
+    unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
+    unfinished.mkdir(parents=True)
+    try:
+        yield str(unfinished)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _count(out: str) -> ParquetScores:
+    from pyarrow import dataset, fs
+
+    files, path = fs.FileSystem.from_uri(out if "://" in out else str(Path(out).absolute()))
+    scored = dataset.dataset(path, filesystem=files, format="parquet")
+    if REASON not in scored.schema.names:  # no rows, no files
+        return ParquetScores(out, 0, 0)
+    unscored = scored.count_rows(filter=dataset.field(REASON).is_valid())
+    return ParquetScores(out, scored.count_rows(), unscored)

@@ -1,0 +1,291 @@
+"""Scoring on the machines of a Ray cluster: the engine in a pool of actors, fed by Ray Data.
+
+Importing this needs no Ray; using it needs the extra ``clipvg[ray]``.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable, read_labels
+from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard, ShardScores
+from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.reliability.measurer import OnError
+from clipvg.reliability.names import MeasurerSpec
+from clipvg.reliability.ray_cluster import connected, import_ray, plain_errors
+from clipvg.reliability.score import name_measurers, resolve_measurers, score_labels
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.engine import Precision
+    from clipvg.reliability.score import AnyMeasurer
+    from clipvg.reliability.store import ScoreStore
+
+_SCORED_BY = ("image", "expression", "box", "box_format")  # what scores depend on
+_TASK, _RESULT = "task", "result"
+
+
+def score_with_ray(
+    labels: LabelTable | str | Path,
+    measurers: Mapping[str, AnyMeasurer] | Iterable[str],
+    *,
+    images: str | Path | None = None,
+    actors: int = 2,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    on_error: OnError = "null",
+    batch_size: int | None = None,
+    precision: Precision = "auto",
+    store: str | Path | ScoreStore | None = None,
+    progress: bool = False,
+) -> ScoreMatrix:
+    """Score labels as `score_labels` does, grounding models on a Ray cluster.
+
+    The shards of images are those of a single process, and so are the scores. Other measurers run
+    in this process. An initialised Ray is used as it is; else the cluster of the environment
+    variable ``RAY_ADDRESS``; else one on this machine that ends with the call. Every machine must
+    see the images under the same paths, and the checkpoints that are given as paths.
+
+    Args:
+        labels: N labels with an image root, or a label file. ``truth`` is never read.
+        measurers: as in `score_labels`. Checkpoints given as paths are loaded once an actor;
+            models are sent through Ray's object store once.
+        images: folder of the images of a label file.
+        actors: how many engines score at a time.
+        num_cpus: CPUs of each, see `RayPool`.
+        num_gpus: GPUs of each, see `RayPool`.
+        on_error: as in `score_labels`.
+        batch_size: as in `score_labels`.
+        precision: as in `score_labels`; "auto" goes by the actors' devices.
+        store: as in `score_labels`; this process writes what arrives.
+        progress: show a progress bar.
+
+    Returns:
+        The score matrix, labels in input order.
+
+    Raises:
+        InputError: as `score_labels`.
+        MissingExtraError: Ray is not installed.
+    """
+    import_ray()
+    named = name_measurers(measurers)
+    table = labels if isinstance(labels, LabelTable) else read_labels(labels, images=images)
+    ready = resolve_measurers(named)
+    with connected():
+        pool = RayPool(actors, num_cpus=num_cpus, num_gpus=num_gpus, paths=checkpoints(named))
+        return score_labels(
+            table,
+            ready,
+            on_error=on_error,
+            batch_size=batch_size,
+            precision=pool.precision(precision),
+            store=store,
+            progress=progress,
+            runner=pool,
+        )
+
+
+class RayPool:
+    """Actors that score on the connected Ray cluster; a `Runner` of `score_models`.
+
+    Args:
+        actors: how many.
+        num_cpus: CPUs of each, which are its threads too; None is 1, less where the actors would
+            take more than half of the cluster: reading and writing need CPUs.
+        num_gpus: GPUs of each; None is 1 where the cluster has as many as actors, else 0.
+        paths: checkpoints of models that actors load by themselves; others are sent to them.
+
+    Raises:
+        InputError: fewer than one actor, or shares that are not positive.
+    """
+
+    def __init__(
+        self,
+        actors: int = 2,
+        *,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        paths: Mapping[str, str] | None = None,
+    ) -> None:
+        there = import_ray().cluster_resources()
+        if actors >= 1 and num_gpus is None:
+            num_gpus = 1.0 if there.get("GPU", 0) >= actors else 0.0
+        if actors >= 1 and num_cpus is None:
+            num_cpus = min(1.0, max(0.01, round(there.get("CPU", 1.0) / (2 * actors), 2)))
+        if actors < 1 or not num_cpus or num_cpus < 0 or num_gpus is None or num_gpus < 0:
+            raise InputError(
+                f"{actors} actors of {num_cpus} CPUs and {num_gpus} GPUs each cannot score; pass "
+                "at least one actor and more than 0 CPUs."
+            )
+        self.num_actors, self.num_cpus, self.num_gpus = actors, num_cpus, num_gpus
+        self.device = torch.device("cuda" if num_gpus else "cpu")
+        self._paths = dict(paths or {})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of Ray's ``map_batches``."""
+        return {
+            "compute": import_ray().data.ActorPoolStrategy(size=self.num_actors),
+            "num_cpus": self.num_cpus,
+            "num_gpus": self.num_gpus or None,
+            "batch_format": "pyarrow",
+        }
+
+    def precision(self, asked: Precision) -> Precision:
+        """Return what a precision means on the actors' devices: "auto" is decided here."""
+        if asked != "auto" or self.device.type == "cpu":
+            return "fp32" if asked == "auto" else asked
+        can = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+        return "bf16" if can else "fp16"
+
+    def crew(self, models: Mapping[str, GroundingModel], config: EngineConfig) -> Crew:
+        """Return what every actor needs to make its engine; models sent go through Ray once."""
+        sent = {name: model for name, model in models.items() if name not in self._paths}
+        return Crew(
+            names=tuple(models),
+            paths={name: self._paths[name] for name in models if name in self._paths},
+            sent=import_ray().put(pickle.dumps(_on_cpu(sent))) if sent else None,
+            config=config,
+            device=self.device.type,
+            threads=max(1, int(self.num_cpus)),
+            folder=os.getcwd(),
+        )
+
+    def stream(
+        self,
+        labels: LabelTable,
+        shards: Iterable[Shard],
+        models: Mapping[str, GroundingModel],
+        config: EngineConfig,
+        *,
+        on_error: OnError = "null",
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> Iterator[ShardScores]:
+        """Score shards, one block of a Ray data set each, and yield them as they arrive.
+
+        The labels of a shard travel alone but in the order of the plan, so that an actor's batches
+        are those of a single process.
+
+        Raises:
+            InputError: an unreadable image with "raise"; a prediction that is not finite.
+        """
+        scoring = (
+            import_ray()
+            .data.from_arrow_refs(_blocks(labels, shards))
+            .map_batches(
+                ShardScorer,
+                fn_constructor_kwargs={
+                    "crew": self.crew(models, config),
+                    "images": labels.images,
+                    "on_error": on_error,
+                },
+                batch_size=1,  # a row is a shard
+                **self.options,
+            )
+        )
+        scoring.context.enable_progress_bars = False
+        batches = iter(scoring.iter_batches(batch_size=None, batch_format="pyarrow"))
+        with plain_errors(), closing(batches):
+            for batch in batches:
+                for result in batch.column(_RESULT).to_pylist():
+                    part = pickle.loads(result)
+                    advance(len(part.rows))
+                    yield part
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What every actor needs to make its engine.
+
+    Attributes:
+        names: of the models, in the order in which they are scored.
+        paths: checkpoints by name.
+        sent: Ray's reference to the other models by name, pickled.
+        config: of the engine.
+        device: "cpu" or "cuda".
+        threads: of PyTorch on the CPU, and as many that decode.
+        folder: that relative paths start from.
+    """
+
+    names: tuple[str, ...]
+    paths: Mapping[str, str]
+    sent: Any
+    config: EngineConfig
+    device: str
+    threads: int
+    folder: str
+
+    def engine(self) -> Engine:
+        """Make the engine of an actor.
+
+        Raises:
+            InputError: a checkpoint that cannot be read, or no GPU.
+        """
+        from clipvg.model import load
+
+        with suppress(OSError):  # whole paths need no such folder
+            os.chdir(self.folder)
+        torch.set_num_threads(self.threads)
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError(
+                "PyTorch finds no CUDA device in an actor that Ray gave one; install a PyTorch "
+                "for CUDA on every machine or pass num_gpus=0."
+            )
+        models = {} if self.sent is None else pickle.loads(import_ray().get(self.sent))
+        models |= {name: load(path) for name, path in self.paths.items()}
+        ready = {name: models[name].to(torch.device(self.device)) for name in self.names}
+        return Engine(ready, replace(self.config, workers=self.threads))
+
+
+class ShardScorer:
+    """Actor of `RayPool.stream`: pickled labels of shards -> pickled `ShardScores`."""
+
+    def __init__(self, crew: Crew, images: Path | None, on_error: OnError) -> None:
+        self._engine, self._images, self._on_error = crew.engine(), images, on_error
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Score the shards of a batch."""
+        tasks = batch.column(_TASK).to_pylist()
+        results = [pickle.dumps(self._score(*pickle.loads(task))) for task in tasks]
+        return pa.table({_RESULT: pa.array(results, pa.large_binary())})
+
+    def _score(self, shard: Shard, rows: np.ndarray, table: pa.Table) -> ShardScores:
+        labels = LabelTable(table, self._images)
+        (part,) = self._engine.stream(labels, on_error=self._on_error, row_names=rows)
+        reasons = {int(rows[at]): reason for at, reason in part.reasons.items()}
+        return ShardScores(shard, rows[part.rows], part.scores, reasons)
+
+
+def checkpoints(named: Mapping[str, AnyMeasurer]) -> dict[str, str]:
+    """Return the paths of those measurers that are given as paths."""
+    paths = {n: m.path if isinstance(m, MeasurerSpec) else m for n, m in named.items()}
+    return {name: str(path) for name, path in paths.items() if isinstance(path, str | Path)}
+
+
+def _blocks(labels: LabelTable, shards: Iterable[Shard]) -> list[Any]:
+    """Put the labels of each shard into Ray's object store: a block of one row, a task."""
+    ray, plan = import_ray(), Plan(labels)
+    columns = [name for name in _SCORED_BY if name in labels.table.column_names]
+    table = labels.table.select(columns).combine_chunks()
+    blocks = []
+    for shard in shards:
+        rows = plan.chunk(*shard).rows
+        task = pickle.dumps((shard, rows, table.take(pa.array(rows)).combine_chunks()))
+        blocks.append(ray.put(pa.table({_TASK: pa.array([task], pa.large_binary())})))
+    return blocks
+
+
+def _on_cpu(models: Mapping[str, GroundingModel]) -> dict[str, GroundingModel]:
+    return {n: m if m.device.type == "cpu" else copy.deepcopy(m).cpu() for n, m in models.items()}

@@ -1,0 +1,267 @@
+"""Scoring on a Ray cluster of one machine with two actors: as in one process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from reliability.scenery import make_labels, make_model
+
+from clipvg.cli import main
+from clipvg.errors import InputError, MissingExtraError
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
+from clipvg.reliability import GroundingMeasurer, ScoreMatrix, ray_parquet, rescore, score_labels
+from clipvg.reliability.engine import EngineConfig
+from clipvg.reliability.measurer import OnError
+from clipvg.reliability.measures import find_measure
+from clipvg.reliability.ray_parquet import TableScorer, score_parquet_with_ray
+from clipvg.reliability.ray_runner import Crew, RayPool, score_with_ray
+from clipvg.reliability.store import ScoreStore
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'clipvg[ray]'"
+)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Ray with two CPUs on this machine; it writes nothing into the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        ray.init(
+            "local",
+            num_cpus=2,
+            object_store_memory=200 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
+    folder = tmp_path_factory.mktemp("images")
+    labels = make_labels(folder, num_images=7)
+    (folder / "3.png").write_bytes(b"not a picture")
+    return labels
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, GroundingModel]:
+    models = {"a": make_model(1, trained_on=["template"]), "b": make_model(2, preset="published")}
+    return {**models, "again": models["a"]}
+
+
+@pytest.fixture(scope="module")
+def alone(labels: LabelTable, models: dict[str, GroundingModel]) -> ScoreMatrix:
+    """The scores of a single process, on as many threads as an actor has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rescore, "IMAGES_PER_SHARD", 2)
+            return score_labels(labels, models)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def assert_same(found: ScoreMatrix, wanted: ScoreMatrix) -> None:
+    assert found.names == wanted.names
+    assert found.trained_on == wanted.trained_on
+    assert found.label_sources.names == wanted.label_sources.names
+    assert found.reasons == wanted.reasons
+    np.testing.assert_array_equal(np.isnan(found.scores), np.isnan(wanted.scores))
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_scores_are_those_of_one_process_and_are_kept(
+    labels: LabelTable,
+    models: dict[str, GroundingModel],
+    alone: ScoreMatrix,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rescore, "IMAGES_PER_SHARD", 2)
+    models["a"].save_pretrained(tmp_path / "a" / "model")
+    mixed = {**models, "a": tmp_path / "a" / "model"}
+    found = score_with_ray(labels, mixed, store=tmp_path / "store")
+    assert len(alone.reasons) == 4
+    assert np.nanstd(alone.scores) > 0.05
+    assert_same(found, alone)
+    # The store is that of a single process: nothing is left to score, here or there.
+    monkeypatch.setattr(RayPool, "stream", None)
+    monkeypatch.setattr(rescore, "Engine", None)
+    store = ScoreStore(tmp_path / "store")
+    for again in (
+        score_with_ray(labels, models, store=store),
+        score_labels(labels, models, store=store),
+    ):
+        assert again.scores.tobytes() == found.scores.tobytes()
+        assert again.reasons == found.reasons
+    assert store.found == store.asked > 0
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_the_command_stops_at_an_unreadable_image(
+    labels: LabelTable,
+    models: dict[str, GroundingModel],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labels.write(tmp_path / "labels.parquet")
+    models["a"].save_pretrained(tmp_path / "model")
+    out = tmp_path / "scored.parquet"
+    words = ["score", tmp_path / "labels.parquet", "--images", labels.images, "--out", out]
+    words += ["--measurer", f"a={tmp_path / 'model'}", "--unreadable", "raise", "--ray", 1]
+    assert main(list(map(str, words))) == 2
+    lines = [x for x in capsys.readouterr().err.splitlines() if "core_worker" not in x]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"clipvg score: error: {labels.images}/3.png: not a picture")
+    assert not out.exists()
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_parquet_keeps_rows_and_columns(
+    labels: LabelTable,
+    models: dict[str, GroundingModel],
+    alone: ScoreMatrix,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_parquet, "LABELS_PER_FILE", 10)
+    boxes = labels.boxes()
+    boxes[0] = [9, 9, 3, 3]
+    given = labels.with_column("box", boxes).with_column("id", 100 + np.arange(len(labels)))
+    given = given.with_column("reliability.a", np.ones(len(labels)))
+    (tmp_path / "in").mkdir()
+    for part, rows in enumerate(np.array_split(np.arange(len(given)), 1)):
+        given.select(rows).write(tmp_path / "in" / f"{part}.parquet")
+    written = score_parquet_with_ray(
+        tmp_path / "in",
+        tmp_path / "out",
+        models,
+        images=labels.images,
+        num_cpus=0.5,
+        labels_per_task=4,
+    )
+    assert (written.num_labels, written.num_unscored) == (28, 4 + (0 not in alone.reasons))
+    assert len(list((tmp_path / "out").glob("*.parquet"))) > 1
+    table = pq.read_table(tmp_path / "out")
+    new = ["reliability.b", "reliability.again", "unscored"]
+    assert table.column_names == [*given.table.column_names, *new]
+    for name in ("id", "image", "expression", "box", "truth"):
+        assert table[name].to_pylist() == given.table[name].to_pylist()
+    found = ScoreMatrix.from_labels(LabelTable(table))
+    assert found.trained_on == alone.trained_on
+    reasons = dict(found.reasons)
+    assert "x2 < x1" in reasons.pop(0)
+    assert reasons == {row: reason for row, reason in alone.reasons.items() if row}
+    for name in models:
+        np.testing.assert_allclose(found[name][1:], alone[name][1:], atol=1e-6)
+
+
+def test_a_table_in_an_actor(
+    labels: LabelTable,
+    models: dict[str, GroundingModel],
+    alone: ScoreMatrix,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    models["a"].save_pretrained(tmp_path / "model")
+    paths = {"a": str(tmp_path / "model")}
+    crew = Crew(("a",), paths, None, EngineConfig(precision="fp32"), "cpu", 1, os.getcwd())
+    scorers = [TableScorer(crew, {"m": ("s",)}, [0], labels.images, e) for e in get_args(OnError)]
+    readable = labels.select(~np.isnan(alone["a"]))
+    for scorer in scorers:
+        table = scorer(readable.table)
+        assert table["unscored"].null_count == len(readable)
+        assert table["unscored"].type == pa.string()
+        np.testing.assert_allclose(
+            table["reliability.m"].to_numpy(), alone["a"][~np.isnan(alone["a"])], atol=1e-5
+        )
+        assert scorer(table.slice(0, 0)).schema == table.schema
+    with pytest.raises(InputError, match=r"3\.png: not a picture"):
+        scorers[1](labels.table)
+    wrong = readable.with_column("box", [[9, 9, 3, 3]] * len(readable))
+    with pytest.raises(InputError, match=r"a label on '\d\.png': .* x2 < x1.*on_error='null'"):
+        scorers[1](wrong.table)
+    assert scorers[0](wrong.table)["unscored"].null_count == 0
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_shares_of_actors() -> None:
+    pool = RayPool(2)
+    assert (pool.num_cpus, pool.device.type, pool.precision("auto")) == (0.5, "cpu", "fp32")
+    assert RayPool(2, num_gpus=1).precision("fp16") == "fp16"
+    for wrong in ({"actors": 0}, {"num_cpus": 0}, {"num_cpus": -1.0}, {"num_gpus": -1}):
+        with pytest.raises(InputError, match="actors of"):
+            RayPool(**wrong)
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_what_fails_leaves_no_folder(
+    labels: LabelTable, models: dict[str, GroundingModel], tmp_path: Path
+) -> None:
+    labels.write(tmp_path / "labels.parquet")
+    with pytest.raises(InputError, match="at least one actor"):
+        score_parquet_with_ray(tmp_path / "labels.parquet", tmp_path / "out", models, actors=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.parquet"]
+
+
+@needs_ray
+def test_refused_before_anything_starts(
+    labels: LabelTable,
+    models: dict[str, GroundingModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="no such file"):
+        score_parquet_with_ray(tmp_path / "none.parquet", out, models)
+    hygiene = find_measure("hygiene")()
+    with pytest.raises(InputError, match="grounding models alone"):
+        score_parquet_with_ray(tmp_path, out, {"m": GroundingMeasurer(models["a"]), "h": hygiene})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").touch()
+    with pytest.raises(InputError, match="is there already"):
+        score_parquet_with_ray(tmp_path, out, models)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="torchrun and Ray"):
+        score_with_ray(labels, models)
+
+
+def test_without_ray(
+    labels: LabelTable, models: dict[str, GroundingModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'clipvg\[ray\]'"):
+        score_with_ray(labels, models)
+
+
+def test_ray_is_imported_when_it_is_used() -> None:
+    program = (
+        "import clipvg.reliability.ray_parquet, sys; sys.exit('ray' in sys.modules)"  # 0: not there
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
