@@ -9,7 +9,7 @@ from clipvg.training.evaluate import (
     predict_labels,
 )
 from clipvg.training.features import FeatureCache
-from clipvg.training.fit import Fit, fit
+from clipvg.training.fit import Fit, fit, fit_many
 from clipvg.training.learner import GroundingLearner
 from clipvg.training.losses import box_losses, grounding_loss
 
@@ -23,6 +23,7 @@ __all__ = [
     "box_losses",
     "evaluate",
     "fit",
+    "fit_many",
     "grounding_loss",
     "predict_boxes",
     "predict_labels",

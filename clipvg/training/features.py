@@ -13,9 +13,10 @@ from torch import Tensor
 from clipvg.data.letterbox import square_boxes
 from clipvg.errors import InputError
 from clipvg.training.pictures import CacheTooLargeError, PictureStore
-from clipvg.training.texts import TextStore
+from clipvg.training.texts import TextStore, real_lengths
 
 if TYPE_CHECKING:
+    from clipvg.data.dataset import Batch
     from clipvg.labels import LabelTable
     from clipvg.model.grounder import GroundingModel
 
@@ -51,6 +52,43 @@ class FeatureBatch:
             return self
         moved = {k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()}
         return FeatureBatch(**moved)
+
+    @staticmethod
+    def of(model: "GroundingModel", batch: "Batch") -> "FeatureBatch":
+        """Encode a batch of pictures with the model's frozen image tower.
+
+        Text stays token ids where the text tower learns.
+        """
+        length = max(1, int(real_lengths(batch.text_mask).max()))
+        tokens = batch.tokens[:, :length]
+        return FeatureBatch(
+            model.encode_images(batch.images),
+            model.patch_mask(batch.pixel_mask),
+            batch.image_index,
+            model.encode_text(tokens) if model.frozen_text else tokens,
+            batch.text_mask[:, :length],
+            batch.target,
+            batch.row,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return sum(tensor.nbytes for tensor in vars(self).values())
+
+    def select(self, rows: Tensor) -> "FeatureBatch":
+        """Some labels of the batch, rows (n,) int64, with the pictures that they need."""
+        index = self.image_index[rows]
+        used, index = index.unique(return_inverse=True)
+        return FeatureBatch(
+            self.image_features.index_select(0, used),
+            self.patch_ignored[used],
+            index,
+            self.text[rows],
+            self.text_mask[rows],
+            self.target[rows],
+            self.row[rows],
+        )
 
     def predict(self, model: "GroundingModel") -> Tensor:
         """The model's boxes for this batch: (B, 4) cxcywh in [0, 1]."""

@@ -1,5 +1,6 @@
-"""Train a grounding model: one loop for cached features and pictures, one process or several."""
+"""Train grounding models: one loop for cached features and pictures, one process or several."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from clipvg.training.config import FitConfig
 from clipvg.training.distributed import World
 from clipvg.training.features import FeatureCache, open_cache
 from clipvg.training.feed import CachedFeed, Feed, PictureFeed
+from clipvg.training.loop import Judge, run
 from clipvg.training.order import Order
 from clipvg.training.record import FEATURES
 from clipvg.training.trainer import Best, Trainer
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from clipvg.labels import LabelTable
     from clipvg.model.grounder import GroundingModel
 
-__all__ = ["Best", "Fit", "FitConfig", "fit"]
+__all__ = ["Best", "Fit", "FitConfig", "fit", "fit_many"]
 
 
 @dataclass
@@ -33,12 +35,14 @@ class Fit:
     Attributes:
         model: the trained model, in evaluation mode: the best epoch's weights when there were
             validation labels, else the last ones.
-        history: (epochs, N) float16 loss of each label by epoch, NaN where not visited; None when
-            not recorded. Mapped from disk when the training has a folder.
+        history: (epochs, N) float16 loss of each label by epoch, NaN where not visited or of
+            weight 0; None when not recorded. Mapped from disk when the training has a folder.
         metrics: one dict per epoch: epoch, step, lr, loss, loss_l1, loss_giou and, where
             evaluated, val_acc_0.5 and val_mean_iou.
         best: epoch and validation Acc@0.5 of the weights in `model`; None without validation.
-        seconds: time in the training loop, all attempts of a resumed run together.
+        seconds: time in the training loop, all attempts of a resumed run together; of trainings
+            together each one's share.
+        steps: optimizer steps done: fewer than the options say where `fit_many` dropped it.
     """
 
     model: "GroundingModel"
@@ -46,6 +50,7 @@ class Fit:
     metrics: list[dict[str, Any]]
     best: Best | None
     seconds: float
+    steps: int
 
 
 def fit(
@@ -89,25 +94,126 @@ def fit(
     Example:
         >>> fit(model, labels, config=FitConfig(epochs=10), out="runs/first").metrics[-1]["loss"]
     """
-    config, folder = config or FitConfig(), None if out is None else Path(out)
-    world = distributed.join(model.device)
-    weight = _combined_weights(labels, weights)
-    if validation is not None and len(validation) == 0:
-        raise InputError("there are no validation labels. Check the file, or leave it out.")
-    order = _order(len(labels), config, world)
-    identity = _identity(config, order, labels, validation, weight)
-    saved = load_checkpoint(folder, identity) if folder else None
-    trainer = Trainer(
-        model, order, config, weight, identity=identity, validation=validation, folder=folder
-    )
-    trainer.restore(saved)
-    if trainer.step < trainer.steps:
-        cache = _cache(model, labels, config, folder, features, world, progress)
-        feed: Feed = PictureFeed(model, labels, config, order)
-        if cache is not None:
-            feed = CachedFeed(cache.view(labels), order)
-        trainer.run(feed, features=cache, progress=progress)
-    return Fit(model, trainer.history, trainer.metrics, trainer.finish(), trainer.seconds)
+    folders = None if out is None else [out]
+    training = _Training(labels, config, validation, features, progress)
+    return training.run([model], [weights], folders)[0]
+
+
+def fit_many(
+    model: "GroundingModel",
+    labels: "LabelTable",
+    keep: np.ndarray,
+    *,
+    config: FitConfig | None = None,
+    validation: "LabelTable | None" = None,
+    outs: Sequence[str | Path] | None = None,
+    features: FeatureCache | None = None,
+    progress: bool = True,
+    judge: Judge | None = None,
+) -> list[Fit]:
+    """Train K copies of a model in one pass over the labels, each on the labels it keeps.
+
+    Copy k ends as `fit(model, labels, weights=keep[k])` would, up to rounding: all walk the
+    batches of all labels for the same number of steps, a batch of which a copy keeps nothing
+    gives it a gradient of 0 (AdamW then decays its moments and weights), clipping and the best
+    epoch are each copy's own, and one dropout mask serves all. Pictures are decoded and encoded
+    once for all copies, which share the frozen towers. Labels that a copy does not keep cost it
+    nothing where `dropout` is 0.
+
+    With folders it resumes as `fit` does; each folder is what `fit` would make of it.
+
+    Args:
+        model: on the device to train on; it is not changed.
+        labels: N labels, the union of what is kept.
+        keep: bool (K, N), or factors on the labels' weights, as `weights` of `fit`.
+        config: as of `fit`.
+        validation: as of `fit`.
+        outs: K folders.
+        features: as of `fit`.
+        progress: as of `fit`.
+        judge: score of a model, higher is better. Given, the copies are halved (successive
+            halving, arXiv 1502.07943) at the steps `clipvg.training.loop.rungs` gives: the worse
+            half stops there and is returned as it is; the others are not affected.
+
+    Returns:
+        K results. `seconds` is the time of the loop divided among the copies at work.
+
+    Raises:
+        InputError: as `fit`.
+    """
+    keep = np.asarray(keep)
+    if keep.ndim != 2 or not len(keep):
+        raise InputError(f"keep has shape {keep.shape}, expected (candidates, {len(labels)}).")
+    if outs is not None and len(outs) != len(keep):
+        raise InputError(f"{len(outs)} folders for {len(keep)} candidates, expected one for each.")
+    training = _Training(labels, config, validation, features, progress)
+    return training.run([_copy(model) for _ in keep], list(keep), outs, judge)
+
+
+class _Training:
+    """What trainings over the same labels share."""
+
+    def __init__(
+        self,
+        labels: "LabelTable",
+        config: FitConfig | None,
+        validation: "LabelTable | None",
+        features: FeatureCache | None,
+        progress: bool,
+    ) -> None:
+        self.labels, self.config, self.validation = labels, config or FitConfig(), validation
+        self.features, self.progress = features, progress
+        if validation is not None and len(validation) == 0:
+            raise InputError("there are no validation labels. Check the file, or leave it out.")
+
+    def run(
+        self,
+        models: "Sequence[GroundingModel]",
+        weights: Sequence[Any],
+        outs: Sequence[str | Path] | None,
+        judge: Judge | None = None,
+    ) -> list[Fit]:
+        """Train each model with its weights, from its folder's checkpoint where there is one."""
+        first, world = models[0], distributed.join(models[0].device)
+        combined = [_combined_weights(self.labels, given) for given in weights]
+        folders = [None] * len(models) if outs is None else [Path(out) for out in outs]
+        order = _order(len(self.labels), self.config, world)
+        trainers = [
+            self._trainer(*each, order) for each in zip(models, combined, folders, strict=True)
+        ]
+        if any(trainer.step < trainer.steps for trainer in trainers):
+            cache = _cache(
+                first, self.labels, self.config, folders[0], self.features, world, self.progress
+            )
+            feed: Feed = PictureFeed(first, self.labels, self.config, order)
+            if cache is not None:
+                feed = CachedFeed(cache.view(self.labels), order)
+            run(trainers, feed, features=cache, progress=self.progress, judge=judge)
+        return [Fit(t.model, t.history, t.metrics, t.finish(), t.seconds, t.step) for t in trainers]
+
+    def _trainer(
+        self, model: "GroundingModel", weight: np.ndarray, folder: Path | None, order: Order
+    ) -> Trainer:
+        identity = _identity(self.config, order, self.labels, self.validation, weight)
+        saved = load_checkpoint(folder, identity) if folder else None
+        trainer = Trainer(
+            model,
+            order,
+            self.config,
+            weight,
+            identity=identity,
+            validation=self.validation,
+            folder=folder,
+        )
+        trainer.restore(saved)
+        return trainer
+
+
+def _copy(model: "GroundingModel") -> "GroundingModel":
+    """A model with its own trainable parameters; towers that do not learn are shared."""
+    towers = model.backbone
+    shared = {} if any(p.requires_grad for p in towers.parameters()) else {id(towers): towers}
+    return copy.deepcopy(model, shared)
 
 
 def _order(num_labels: int, config: FitConfig, world: World) -> Order:

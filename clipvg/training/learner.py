@@ -1,7 +1,7 @@
 """A grounding model as the learner that a curriculum trains again and again."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ from clipvg.training.checkpoint import load_trainable, trainable_state
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
 from clipvg.training.features import FeatureCache, open_cache
-from clipvg.training.fit import Fit, fit
+from clipvg.training.fit import Fit, fit, fit_many
+from clipvg.training.loop import Judge
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -94,22 +95,8 @@ class GroundingLearner:
         Returns:
             The result, see `clipvg.training.fit`.
         """
-        model = self.make_model(seed)
-        if init is not None:
-            load_trainable(model, trainable_state(init))
-        self.prepare(labels, model)
-        return fit(
-            model,
-            labels,
-            config=dataclasses.replace(
-                self.config, seed=seed, calibrate=self.config.calibrate and init is None
-            ),
-            validation=self.validation,
-            out=out,
-            weights=weights,
-            features=self._usable(model),
-            progress=self._progress,
-        )
+        model = self._start(labels, init, seed)
+        return fit(model, labels, weights=weights, out=out, **self._options(model, init, seed))
 
     def fit_many(
         self,
@@ -118,15 +105,57 @@ class GroundingLearner:
         *,
         init: "GroundingModel | None" = None,
         seed: int = 0,
+        outs: Sequence[str | Path] | None = None,
+        judge: Judge | None = None,
     ) -> list[Fit]:
-        """One training for each row of `keep`, bool (K, N): `fit` with it as weights."""
-        return [self.fit(labels, weights=kept, init=init, seed=seed) for kept in keep]
+        """Train the candidates of a search in one pass: `fit` with each row of `keep` as weights.
+
+        Args:
+            labels: N labels, the union of what candidates keep.
+            keep: bool (K, N).
+            init: as of `fit`, for all candidates.
+            seed: as of `fit`, for all candidates.
+            outs: K folders, in which the trainings then resume.
+            judge: halve the candidates by this score on the way.
+
+        Returns:
+            K results, see `clipvg.training.fit_many`.
+        """
+        model = self._start(labels, init, seed)
+        options = self._options(model, init, seed)
+        return fit_many(model, labels, keep, outs=outs, judge=judge, **options)
 
     def evaluate(self, model: "GroundingModel", labels: "LabelTable", **options: Any) -> float:
-        """Acc@0.5 in [0, 1] on the labels' boxes; higher is better. Options as of `evaluate`."""
+        """Acc@0.5 in [0, 1] on the labels' boxes, each counted by its weight; higher is better.
+
+        Options are those of `evaluate`.
+        """
         options = {"progress": self._progress, **options}
         result = evaluate(model, labels, features=self._usable(model), **options)
-        return result.accuracy[0.5]
+        weights = labels.weights()
+        if (weights == 1).all():
+            return result.accuracy[0.5]
+        return float(np.average(result.iou >= 0.5, weights=weights))
+
+    def _start(
+        self, labels: "LabelTable", init: "GroundingModel | None", seed: int
+    ) -> "GroundingModel":
+        model = self.make_model(seed)
+        if init is not None:
+            load_trainable(model, trainable_state(init))
+        self.prepare(labels, model)
+        return model
+
+    def _options(
+        self, model: "GroundingModel", init: "GroundingModel | None", seed: int
+    ) -> dict[str, Any]:
+        calibrate = self.config.calibrate and init is None
+        return {
+            "config": dataclasses.replace(self.config, seed=seed, calibrate=calibrate),
+            "validation": self.validation,
+            "features": self._usable(model),
+            "progress": self._progress,
+        }
 
     def _usable(self, model: "GroundingModel") -> FeatureCache | None:
         cache = self._cache

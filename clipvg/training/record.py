@@ -25,7 +25,7 @@ class EpochLosses:
     """Losses of the running epoch, kept on the model's device so that no step waits for them.
 
     Attributes:
-        rows: (N,) float32 loss of each label, NaN where not visited.
+        rows: (N,) float32 loss of each label, NaN where not visited or of weight 0.
         sums: (3,) float64 sums of weight * L1, weight * GIoU and weight.
     """
 
@@ -36,7 +36,7 @@ class EpochLosses:
     def add(self, row: Tensor, l1: Tensor, giou: Tensor, weight: Tensor) -> None:
         """Record one batch: (B,) rows, losses and weights."""
         l1, giou = l1.detach(), giou.detach()
-        self.rows[row] = l1 + giou
+        self.rows[row] = torch.where(weight > 0, l1 + giou, torch.nan)
         self.sums += torch.stack([l1 @ weight, giou @ weight, weight.sum()])
 
     def gathered(self, world: World) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,7 @@
-"""The training loop and its state."""
+"""One training: its optimizer steps, its records and its state on disk."""
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
@@ -29,11 +27,9 @@ from clipvg.training.checkpoint import (
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
 from clipvg.training.features import FeatureBatch, FeatureCache
-from clipvg.training.feed import AnyBatch, Feed
-from clipvg.training.interrupt import Interrupt
+from clipvg.training.feed import AnyBatch
 from clipvg.training.losses import box_losses
-from clipvg.training.order import Order
-from clipvg.training.progress import progress_bar
+from clipvg.training.order import Order, Part
 from clipvg.training.record import (
     EpochLosses,
     append_metrics,
@@ -59,13 +55,14 @@ class Best:
 
 
 class Trainer:
-    """State of one training; `fit` makes it, runs it and takes the result.
+    """State of one training; `fit` makes it, `run` runs it.
 
     Attributes:
         step: optimizer steps done.
         history: see `Fit`.
         metrics: see `Fit`.
         best: see `Fit`.
+        rungs: score of a co-trained candidate by the step where candidates were compared.
         seconds: see `Fit`.
     """
 
@@ -106,33 +103,27 @@ class Trainer:
         self.metrics: list[dict[str, Any]] = []
         self.best: Best | None = None
         self._best_state: dict[str, Tensor] | None = None
+        self.rungs: dict[int, float] = {}
         self.step = 0
         self.seconds = 0.0
+        self._leaves_out = self.world.size == 1 and model.config.dropout == 0
 
-    def run(self, feed: Feed, *, features: FeatureCache | None, progress: bool) -> None:
-        """Train to the last step; `features` also serve the validation."""
+    def serve(self, features: FeatureCache | None, *, progress: bool) -> None:
+        """Get ready to train: `features` serve the validation, `progress` shows its bars."""
         self._features = features
-        began, before = time.perf_counter(), self.seconds
         self._progress = progress and self.world.is_main
-        bar = progress_bar(
-            self.steps, initial=self.step, unit="step", desc="train", show=self._progress
-        )
-        if self.config.calibrate and self.step == 0:
-            self._calibrate(feed)
-        batches = feed.stream(self.step, self.steps)
         self.model.train()
-        with bar, Interrupt(self.world) as interrupt:
-            while self.step < self.steps:
-                self._update(self._load(batches))
-                self.seconds = before + time.perf_counter() - began
-                self._after_step(bar)
-                if interrupt.requested(self.step):
-                    self._checkpoint()
-                    interrupt.obey()
 
-    def _calibrate(self, feed: Feed) -> None:
-        calibrate(self.model, next(iter(feed.stream(0, 1))).to(self.device))
+    def calibrate(self, batch: AnyBatch) -> None:
+        """Calibrate the fresh projections on the first batch."""
+        calibrate(self.model, batch.to(self.device))
         distributed.broadcast((p.data for p in self._params), self.world)
+
+    @property
+    def autocast(self) -> Any:
+        """Context of the forward pass."""
+        dtype = _AUTOCAST.get(self.config.amp)
+        return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
 
     def finish(self) -> Best | None:
         """Put the best weights into the model and write it to the folder."""
@@ -148,18 +139,8 @@ class Trainer:
         distributed.barrier(self.world)
         return self.best
 
-    def _load(self, batches: Iterator[AnyBatch]) -> list[AnyBatch]:
-        """This process's parts of the next effective batch, on the device."""
-        try:
-            loaded = [next(batches) for _ in self.order.parts(self.step)]
-        except KeyboardInterrupt:  # raised by a feed: no step is under way
-            if self.world.size == 1:
-                self._checkpoint()
-            raise
-        return [batch.to(self.device, non_blocking=True) for batch in loaded]
-
-    def _update(self, loaded: list[AnyBatch]) -> None:
-        """One optimizer step."""
+    def update(self, loaded: Sequence[AnyBatch]) -> None:
+        """One optimizer step on this process's parts of the next effective batch."""
         parts = self.order.parts(self.step)
         total = float(self._weight[self.order.rows(self.step)].sum(dtype=np.float64))
         # DDP averages gradients over processes; the loss is a mean over all of their labels.
@@ -170,7 +151,7 @@ class Trainer:
         seed_dropout(self.config.seed, self.step, self.world.rank, self.device)
         for number, (part, batch) in enumerate(zip(parts, loaded, strict=True)):
             with distributed.exchange(self._forward, now=number == len(parts) - 1):
-                self._backward(batch, scale, part.counts)
+                self._backward(self._taught(batch, part), scale, part.counts)
         if self.config.clip_norm > 0:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._params, self.config.clip_norm)
@@ -180,8 +161,7 @@ class Trainer:
         self.step += 1
 
     def _backward(self, batch: AnyBatch, scale: float, counts: bool) -> None:
-        dtype = _AUTOCAST.get(self.config.amp)
-        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+        with self.autocast:
             boxes = self._forward(batch)
         l1, giou = box_losses(boxes, batch.target)
         weight = self._weight_here[batch.row]
@@ -190,18 +170,38 @@ class Trainer:
         loss = ((l1 + giou) @ weight) * (scale if counts else 0.0)
         self._scaler.scale(loss).backward()
 
-    def _after_step(self, bar: tqdm) -> None:
-        bar.update()
-        ended = self.step % self.per_epoch == 0 or self.step == self.steps
-        if ended:
-            self._end_epoch(bar)
+    def _taught(self, batch: AnyBatch, part: Part) -> AnyBatch:
+        """The batch without its labels of weight 0, whose gradient is 0.
+
+        With dropout they stay: without them the others would get other masks.
+        """
+        weight = self._weight[part.rows]
+        if not self._leaves_out or not isinstance(batch, FeatureBatch) or weight.all():
+            return batch
+        rows = np.flatnonzero(weight)
+        # One stays: an empty batch would give no gradient instead of 0, and AdamW would not step.
+        return batch.select(torch.from_numpy(rows if len(rows) else np.zeros(1, np.int64)))
+
+    def is_due(self, step: int) -> bool:
+        """Whether `after_step` has anything to do after so many steps."""
         every = self.config.checkpoint_steps
-        if ended or (every and self.step % every == 0):
-            self._checkpoint()
+        return self._ends_epoch(step) or bool(every and step % every == 0)
+
+    def _ends_epoch(self, step: int) -> bool:
+        return step % self.per_epoch == 0 or step == self.steps
+
+    def after_step(self) -> None:
+        """Record, validate and write a checkpoint where an epoch, or a share of it, is over."""
+        if not self.is_due(self.step):
+            return
+        ended = self._ends_epoch(self.step)
+        if ended:
+            self._end_epoch()
+        self.checkpoint()
         if ended and self.folder is not None and self.world.is_main:
             append_metrics(self.folder, self.metrics[-1])
 
-    def _end_epoch(self, bar: tqdm) -> None:
+    def _end_epoch(self) -> None:
         epoch = math.ceil(self.step / self.per_epoch)
         rows, sums = self._losses.gathered(self.world)
         l1, giou = (sums[:2] / sums[2].clamp(min=torch.finfo(torch.float32).tiny)).tolist()
@@ -225,9 +225,6 @@ class Trainer:
             line |= self._validate(epoch, self.validation)
         self.metrics.append(line)
         self._losses.reset()
-        shown = {k: v for k, v in line.items() if k in ("epoch", "loss", "val_acc_0.5")}
-        postfix = {k: f"{v:.3f}" if k != "epoch" else v for k, v in shown.items()}
-        bar.set_postfix(postfix, refresh=False)  # a refresh would show the bar before its time
 
     def _validate(self, epoch: int, validation: "LabelTable") -> dict[str, float]:
         result = evaluate(
@@ -248,7 +245,7 @@ class Trainer:
                     save_file(self._best_state, temporary)
         return {"val_acc_0.5": accuracy, "val_mean_iou": result.mean_iou}
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
         """Write the state, if there is a folder; on several processes all take part."""
         if self.folder is None:
             return
@@ -270,6 +267,7 @@ class Trainer:
             "losses": {"rows": rows, "sums": sums},
             "metrics": self.metrics,
             "best": asdict(self.best) if self.best else None,
+            "rungs": self.rungs,
             "seconds": self.seconds,
         }
         save_checkpoint(self.folder, state)
@@ -295,7 +293,7 @@ class Trainer:
         self._losses.restore(saved["losses"]["rows"], saved["losses"]["sums"], self.world)
         self.step, self.metrics = saved["step"], saved["metrics"]
         self.best = Best(**saved["best"]) if saved["best"] else None
-        self.seconds = saved["seconds"]
+        self.rungs, self.seconds = saved["rungs"], saved["seconds"]
 
 
 class _Boxes(nn.Module):

@@ -40,15 +40,15 @@ def assert_same(first: Fit, second: Fit) -> None:
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Any) -> None:
     """Call `how` before the given step, once."""
-    original = trainer_module.Trainer._update
+    original = trainer_module.Trainer.update
 
     def update(self: Any, loaded: Any) -> None:
         if self.step == step:
-            monkeypatch.setattr(trainer_module.Trainer, "_update", original)
+            monkeypatch.setattr(trainer_module.Trainer, "update", original)
             how()
         original(self, loaded)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_update", update)
+    monkeypatch.setattr(trainer_module.Trainer, "update", update)
 
 
 @pytest.mark.parametrize("options", [{}, {"augment": True}, {"accumulate": 2, "batch_size": 4}])

@@ -27,17 +27,17 @@ def stop_and_resume(labels: LabelTable, out: Path) -> float:
         model = toy.make_model(dropout=0.2)
         return fit(model, labels, config=config, out=place, progress=False)
 
-    undisturbed, update = train(None), Trainer._update
+    undisturbed, update = train(None), Trainer.update
 
     def stopping(self: Trainer, loaded: Any) -> None:
         if self.step == 9:
             raise MemoryError
         update(self, loaded)
 
-    Trainer._update = stopping
+    Trainer.update = stopping
     with contextlib.suppress(MemoryError):
         train(out)
-    Trainer._update = update
+    Trainer.update = update
     result = train(out)
     if result.history is not None and dist.get_rank() == 0:
         np.testing.assert_array_equal(result.history, undisturbed.history)

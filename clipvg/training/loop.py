@@ -1,0 +1,171 @@
+"""The loop over optimizer steps, for one training or several that share their batches."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from math import ceil, log2
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm import tqdm
+
+from clipvg.training.features import FeatureBatch, FeatureCache
+from clipvg.training.feed import AnyBatch, Feed
+from clipvg.training.interrupt import Interrupt
+from clipvg.training.lanes import Lanes
+from clipvg.training.progress import progress_bar
+from clipvg.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
+
+Judge = Callable[["GroundingModel"], float]
+
+_AT_ONCE = 8  # steps whose batches are held, so that candidates on two cores need not wait
+_AT_ONCE_BYTES = 256 << 20
+
+
+def run(
+    trainers: Sequence[Trainer],
+    feed: Feed,
+    *,
+    features: FeatureCache | None,
+    progress: bool,
+    judge: Judge | None = None,
+) -> None:
+    """Train all trainers to their last step over the same batches.
+
+    Each does exactly what it would do alone; pictures are decoded and encoded once for all.
+    Trainers may be at different steps, as after a kill: those ahead wait for the others.
+
+    Args:
+        trainers: of one order and one set of options, over the same towers.
+        feed: their batches.
+        features: serve their validation.
+        progress: show a bar.
+        judge: score of a model, higher is better: the trainers are then halved, see `rungs`.
+    """
+    _Loop(trainers, feed, features, progress, judge).run()
+
+
+def rungs(candidates: int, steps: int) -> list[int]:
+    """Steps after which the worse half of the candidates left is dropped (successive halving).
+
+    There are as many as it takes to leave one; the last is after half of the steps, each earlier
+    one after half of the next's. Of n candidates ceil(n / 2) go on.
+
+    Example:
+        >>> rungs(3, 1200)
+        [300, 600]
+    """
+    count = ceil(log2(candidates)) if candidates > 1 else 0
+    found = [steps >> (count - i) for i in range(count)]
+    return sorted({step for step in found if step > 0})
+
+
+class _Loop:
+    """State of `run`."""
+
+    def __init__(
+        self,
+        trainers: Sequence[Trainer],
+        feed: Feed,
+        features: FeatureCache | None,
+        progress: bool,
+        judge: Judge | None,
+    ) -> None:
+        self._left, self._feed, self._judge = list(trainers), feed, judge
+        first = self._first = trainers[0]
+        self._rungs = rungs(len(trainers), first.steps) if judge is not None else []
+        self._encodes = len(trainers) > 1 and first.model.frozen_images
+        self._progress = progress and first.world.is_main
+        self._step = 0
+        for trainer in trainers:
+            trainer.serve(features, progress=progress)
+
+    def run(self) -> None:
+        self._settle()
+        self._step = self._behind()
+        steps = self._first.steps
+        bar = progress_bar(
+            steps, initial=self._step, unit="step", desc="train", show=self._progress
+        )
+        if self._first.config.calibrate and self._step == 0:
+            batch = next(iter(self._feed.stream(0, 1)))
+            for trainer in self._left:
+                if trainer.step == 0:
+                    trainer.calibrate(batch)
+        batches = self._feed.stream(self._step, steps)
+        lanes = Lanes(self._left)
+        with bar, lanes, Interrupt(self._first.world) as interrupt:
+            while self._step < steps:
+                began, window = time.perf_counter(), self._load(batches, lanes.is_wide)
+                active = [t for t in self._left if t.step == self._step]
+                lanes.update(active, window, side_by_side=len(self._left) > 1)
+                self._step += len(window)
+                for trainer in active:
+                    trainer.seconds += (time.perf_counter() - began) / len(active)
+                    trainer.after_step()
+                self._settle()
+                bar.update(len(window))
+                self._show(bar)
+                if interrupt.requested(self._step):
+                    self._checkpoint()
+                    interrupt.obey()
+
+    def _behind(self) -> int:
+        return min(trainer.step for trainer in self._left)
+
+    def _load(self, batches: Iterator[AnyBatch], many: bool) -> list[list[AnyBatch]]:
+        """Batches of the next step, or steps, up to where something is due; encoded if shared."""
+        window: list[list[AnyBatch]] = []
+        step, size = self._step, 0
+        try:
+            while True:
+                loaded = [self._prepare(next(batches)) for _ in self._first.order.parts(step)]
+                window.append(loaded)
+                step += 1
+                size += sum(b.nbytes for b in loaded if isinstance(b, FeatureBatch))
+                full = len(window) == _AT_ONCE or size > _AT_ONCE_BYTES
+                if not many or full or self._stops(step):
+                    return window
+        except KeyboardInterrupt:  # raised by a feed: no step is under way
+            if self._first.world.size == 1:
+                self._checkpoint()
+            raise
+
+    def _stops(self, step: int) -> bool:
+        ahead = (trainer.step for trainer in self._left)
+        return self._first.is_due(step) or step in self._rungs or step in ahead
+
+    def _prepare(self, batch: AnyBatch) -> AnyBatch:
+        batch = batch.to(self._first.device, non_blocking=True)
+        if isinstance(batch, FeatureBatch) or not self._encodes:
+            return batch
+        with torch.no_grad(), self._first.autocast:
+            return FeatureBatch.of(self._first.model, batch)
+
+    def _settle(self) -> None:
+        """Drop the worse half at each rung that all candidates left have reached."""
+        while self._rungs and self._judge is not None and self._behind() >= self._rungs[0]:
+            rung = self._rungs.pop(0)
+            for trainer in self._left:
+                if rung in trainer.rungs:  # before a kill
+                    continue
+                trainer.rungs[rung] = self._judge(trainer.model)
+                trainer.model.train()
+                trainer.checkpoint()
+            # sorted() keeps the order of equals: the first given goes on
+            best = sorted(self._left, key=lambda t: -t.rungs[rung])[: ceil(len(self._left) / 2)]
+            self._left = [t for t in self._left if t in best]
+
+    def _checkpoint(self) -> None:
+        for trainer in self._left:
+            trainer.checkpoint()
+
+    def _show(self, bar: tqdm) -> None:
+        if len(self._left) > 1 or not self._left[0].metrics:
+            return
+        line = self._left[0].metrics[-1]
+        shown = {k: v for k, v in line.items() if k in ("epoch", "loss", "val_acc_0.5")}
+        postfix = {k: f"{v:.3f}" if k != "epoch" else v for k, v in shown.items()}
+        bar.set_postfix(postfix, refresh=False)  # a refresh would show the bar before its time
