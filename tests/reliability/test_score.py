@@ -16,6 +16,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, score_labels
+from clipvg.reliability.engine import text
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +83,16 @@ def test_each_image_and_each_expression_is_encoded_once(
     labels: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, texts = [], []
-    image_levels, text_features = Backbone.image_levels, Backbone.text_features
+    image_levels, packed = Backbone.image_levels, text.packed_text_features
     monkeypatch.setattr(
         Backbone,
         "image_levels",
         lambda self, pixels: images.append(len(pixels)) or image_levels(self, pixels),
     )
     monkeypatch.setattr(
-        Backbone,
-        "text_features",
-        lambda self, tokens, prefix: (
-            texts.append(len(tokens)) or text_features(self, tokens, prefix)
-        ),
+        text,
+        "packed_text_features",
+        lambda tower, ids, prefix: texts.append(len(ids)) or packed(tower, ids, prefix),
     )
     score_labels(labels, {"a": make_model(1), "b": make_model(2)}, batch_size=3)
     assert sum(images) == labels.num_images
