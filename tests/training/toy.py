@@ -1,4 +1,4 @@
-"""A tiny model and label set for the training tests; as a script, one training in a folder."""
+"""A tiny model and label set for the training tests; as a script, trainings in folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.zoo import create_model
-from clipvg.training import FitConfig, fit
+from clipvg.training import FitConfig, fit, fit_many
 
 WORDS = "red green blue circle square ring bar on left right of".split()
 
@@ -82,13 +82,17 @@ def largest_difference(
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Train in `out` with the given options."""
+    """Train in `out`, or several in `outs`, with the given options."""
     torch.set_num_threads(1)
     labels = make_labels(Path(settings["images"]))
     validation = make_labels(Path(settings["images"]), seed=1, prefix="v")
     config = dataclasses.replace(QUICK, **settings["config"])
     model = make_model(dropout=0.2)
-    fit(model, labels, config=config, validation=validation, out=settings["out"], progress=False)
+    options: dict[str, Any] = {"config": config, "validation": validation, "progress": False}
+    if "outs" in settings:
+        fit_many(model, labels, np.array(settings["keep"]), outs=settings["outs"], **options)
+    else:
+        fit(model, labels, out=settings["out"], **options)
 
 
 if __name__ == "__main__":
