@@ -71,7 +71,7 @@ def draw_memory(records: list[dict[str, Any]], path: str | Path, title: str) -> 
     labels = [record["labels"] for record in records]
     for key, colour, style, name in (
         ("peak_rss_mib", BLUE, "-", "peak of the process"),
-        ("growth_mib", VERMILION, "-", "peak above models and label table"),
+        ("settled_mib", VERMILION, "-", "in use at the end, freed memory given back"),
         ("score_columns_mib", GRAY, ":", "score columns"),
     ):
         values = [record[key] for record in records]

@@ -48,7 +48,7 @@ def _child(file: str, pictures: str) -> dict[str, Any]:
     """Score the labels of a file and say what it took."""
     from _rescoring.measure import score
     from _rescoring.measurers import make_measurers
-    from _rescoring.peak import peak_memory, peak_resident, resident
+    from _rescoring.peak import peak_memory, peak_resident, resident, settled
     from clipvg.labels import read_labels
     from clipvg.reliability.engine import Engine
 
@@ -64,6 +64,7 @@ def _child(file: str, pictures: str) -> dict[str, Any]:
         "before_mib": before / 2**20,
         "peak_rss_mib": peak_resident() / 2**20,
         "growth_mib": peak.mib,
+        "settled_mib": settled() / 2**20,
         "score_columns_mib": scores.nbytes / 2**20,
         "seconds": sum(engine.stats.seconds.values()),
     }

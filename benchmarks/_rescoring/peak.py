@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -85,17 +85,25 @@ def resident() -> int:
     return _status("VmRSS")
 
 
+def settled() -> int:
+    """Bytes in use when what was freed is given back to the system."""
+    _give_back()
+    return resident()
+
+
 def peak_resident() -> int:
     """Most bytes in use since the mark was reset."""
     return _status("VmHWM")
 
 
-def _reset_mark() -> None:
+def _give_back() -> None:
     gc.collect()
-    try:  # memory that an earlier run freed would hide what this one needs
+    with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        pass
+
+
+def _reset_mark() -> None:
+    _give_back()  # memory that an earlier run freed would hide what this one needs
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
