@@ -108,25 +108,87 @@ def test_killed_anywhere_and_resumed_it_ends_alike(
     assert outcome(tmp_path / "run") == outcome(adapted.folder)
 
 
-def test_several_sources_are_taken_as_one_with_a_warning(
-    labels: LabelTable, tmp_path: Path
+@pytest.fixture(scope="module")
+def multi(labels: LabelTable, tmp_path_factory: pytest.TempPathFactory) -> clipvg.api.AdaptResult:
+    return several(labels, tmp_path_factory.mktemp("multi") / "run")
+
+
+def several(labels: LabelTable, out: Path, **options: Any) -> clipvg.api.AdaptResult:
+    """Adapt to labels of two sources, validated on themselves, one step a training."""
+    return clipvg.adapt(
+        labels,
+        out=out,
+        backbone="clipvg-tiny",
+        pretrained=None,
+        model=SMALL,
+        training=FitConfig(steps=1, batch_size=8, augment=False),
+        progress=False,
+        report=False,
+        **{"validation": labels, **options},
+    )
+
+
+def test_several_sources_are_adapted_to_one_after_the_other(
+    multi: clipvg.api.AdaptResult,
 ) -> None:
-    training = FitConfig(steps=1, batch_size=8, augment=False)
-    with pytest.warns(UserWarning, match=r"2 sources \(relation, template\)"):
-        clipvg.adapt(
-            labels,
-            validation=labels,
-            out=tmp_path,
-            backbone="clipvg-tiny",
-            pretrained=None,
-            model=SMALL,
-            training=training,
-            progress=False,
-            report=False,
-        )
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["validation"]["kind"] == "given"
-    assert summary["no_curriculum"]["kept"] == len(labels)
+    summary = multi.summary
+    assert summary["method"] == "msa"
+    assert sorted(multi.thresholds) == ["relation", "template"]
+    assert multi.scores.names[-1] == "adapted"
+    for measurer in summary["measurers"]:
+        folder = multi.folder / "stages" / measurer["stage"] / "model"
+        assert tuple(clipvg.load(folder).config.trained_on) == measurer["trained_on"]
+    with pytest.raises(InputError, match="use thresholds"):
+        _ = multi.threshold
+    assert clipvg.load(multi.folder / "model").config.trained_on
+
+
+def test_several_sources_may_be_taken_as_one(labels: LabelTable, tmp_path: Path) -> None:
+    result = several(labels, tmp_path / "run", method="ssa")
+    assert result.summary["no_curriculum"]["kept"] == len(labels)
+    assert result.thresholds == {"relation+template": result.threshold}
+    assert result.curve
+
+
+def test_scores_that_came_along_are_used(
+    multi: clipvg.api.AdaptResult, labels: LabelTable, tmp_path: Path
+) -> None:
+    scored = multi.scores.attach(labels)
+    result = several(scored, tmp_path / "run", scored_by=["template", "relation"])
+    assert result.thresholds == multi.thresholds
+    assert [m["stage"] for m in result.summary["measurers"]] == [None, None]
+    np.testing.assert_array_equal(result.scores["template"], multi.scores["template"])
+    other = scored.with_column("reliability.template", np.zeros(len(labels), np.float32))
+    with pytest.raises(InputError, match="scored_by"):
+        several(other, tmp_path / "run", scored_by=["template", "relation"])
+    single = labels.select(np.array(labels.sources()) == "template").with_column(
+        "reliability.mine", np.linspace(0, 1, labels.sources().count("template"))
+    )
+    assert several(single, tmp_path / "one", scored_by=["mine"]).scores.names[0] == "mine"
+    with pytest.raises(InputError, match="choose method 'msa'"):
+        several(scored, tmp_path / "two", method="ssa", scored_by=["template", "relation"])
+
+
+def test_a_run_goes_on_with_a_new_source(
+    labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_template = np.array(labels.sources()) == "template"
+    first = several(labels.select(is_template), tmp_path / "first", validation=labels)
+    assert first.summary["method"] == "ssa"
+    go_on = {"validation": labels, "continue_from": first.folder}
+    new = labels.select(~is_template)
+    second = several(new, tmp_path / "second", **go_on)
+    assert list(second.thresholds) == ["relation"]
+    assert second.scores.names == ("template", "relation", "adapted")
+    assert second.summary["continued"]["kept"] == first.summary["kept"]
+    monkeypatch.setattr(GroundingLearner, "fit", lambda *args, out=None, **options: 1 / 0)
+    assert several(new, tmp_path / "second", **go_on).thresholds == second.thresholds
+    with pytest.raises(InputError, match="another --out"):
+        several(new, first.folder, **go_on)
+    with pytest.raises(InputError, match="pass --validation"):
+        several(new, tmp_path / "third", **(go_on | {"validation": None}))
+    with pytest.raises(InputError, match="choose method 'msa'"):
+        several(new, tmp_path / "third", method="ssa", **go_on)
 
 
 def test_the_recorded_command_stays(labels: LabelTable, tmp_path: Path) -> None:

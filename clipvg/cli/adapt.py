@@ -15,29 +15,50 @@ from clipvg.report.numbers import percent, points
 
 
 def _configure(parser: CommandParser) -> None:
-    from clipvg.curriculum import SSAConfig
+    from clipvg.adapting import Method
+    from clipvg.curriculum import MSAConfig
 
     add_training(parser)
-    add_fields(parser, SSAConfig, skip=("seed",))
+    parser.add_argument(
+        "--method", type=Method, default="auto",
+        help="ssa: all labels as one source; msa: source by source; auto: msa for several sources",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scored_by", type=str, nargs="+", default=[], metavar="NAME",
+        help="take the scores reliability.NAME that the labels have; no measurer is trained",
+    )  # fmt: skip
+    parser.add_argument(
+        "--continue_from", type=str, metavar="RUN",
+        help="the --out of a finished run, to go on with the LABELS of new sources",
+    )  # fmt: skip
+    add_fields(parser, MSAConfig, skip=("seed",))
 
 
 def _run(args: Namespace) -> Result:
     from clipvg.api import adapt
-    from clipvg.curriculum import SSAConfig
+    from clipvg.curriculum import MSAConfig
 
-    # One seed: that of the training options is the curriculum's too.
-    curriculum = SSAConfig(**take_fields(args, SSAConfig))
     arguments = training_arguments(args)
-    result = adapt(arguments.pop("labels"), curriculum=curriculum, **arguments)
+    # One seed: that of the training options is the curriculum's too.
+    curriculum = MSAConfig(**take_fields(args, MSAConfig))
+    result = adapt(
+        arguments.pop("labels"),
+        curriculum=curriculum,
+        method=args.method,
+        scored_by=args.scored_by,
+        continue_from=args.continue_from,
+        **arguments,
+    )
     return run_results(result.folder, result.summary)
 
 
 def _describe(result: Mapping[str, Any]) -> str:
-    base = result["no_curriculum"]["score"]
-    rows = [_row(stage, base, result["threshold"]) for stage in result["stages"]]
+    base = result["no_curriculum"] and result["no_curriculum"]["score"]
+    is_ssa = result["method"] == "ssa"
+    rows = _ssa_rows(result, base) if is_ssa else _msa_rows(result, base)
     facts = {
-        "threshold h": f"{result['threshold']:g}",
-        "labels kept": f"{result['kept']:,} of {result['no_curriculum']['kept']:,}",
+        "threshold h": f"{result['threshold']:g}" if is_ssa else _thresholds(result),
+        "labels kept": f"{result['kept']:,} of {result['labels']['count']:,}",
         "gain": f"{points(result['gain'])} points" if result["gain"] is not None else "–",
         "model": result["model"],
         "report": result["report"],
@@ -51,11 +72,36 @@ def _describe(result: Mapping[str, Any]) -> str:
     )
 
 
-def _row(stage: Mapping[str, Any], base: float | None, chosen: float) -> tuple[str, ...]:
-    h, score = stage["threshold"], stage["score"]
-    name = "all labels" if h is None else f"r ≥ {h:g}{' (chosen)' if h == chosen else ''}"
-    has_gain = h is not None and score is not None and base is not None
-    return name, f"{stage['kept']:,}", percent(score), points(score - base) if has_gain else ""
+def _ssa_rows(result: Mapping[str, Any], base: float | None) -> list[tuple[str, ...]]:
+    rows = []
+    for stage in result["stages"]:
+        h = stage["threshold"]
+        chosen = " (chosen)" if h == result["threshold"] else ""
+        name = "all labels" if h is None else f"r ≥ {h:g}{chosen}"
+        rows.append(_row(name, stage, None if h is None else base))
+    return rows
+
+
+def _msa_rows(result: Mapping[str, Any], base: float | None) -> list[tuple[str, ...]]:
+    rows = []
+    for stage in result["stages"]:
+        is_measurer = stage["name"] == "measurer"
+        name = f"all of {stage['measurer']}" if is_measurer else stage["name"]
+        rows.append(_row(name, stage, base if stage["name"] == "continued" else None))
+    for step in result["steps"]:
+        name = f"+ {step['source']} with r ≥ {step['threshold']:g} by {step['measurer']}"
+        rows.append(_row(name, {"kept": step["total"], "score": step["score"]}, base))
+    return rows
+
+
+def _thresholds(result: Mapping[str, Any]) -> str:
+    return ", ".join(f"{step['source']} {step['threshold']:g}" for step in result["steps"])
+
+
+def _row(name: str, stage: Mapping[str, Any], base: float | None) -> tuple[str, ...]:
+    score = stage["score"]
+    gain = "" if base is None or score is None else points(score - base)
+    return name, f"{stage['kept']:,}", percent(score), gain
 
 
 COMMAND = Command(

@@ -16,7 +16,7 @@ COMMANDS = {
     "demo": "the whole method in minutes, offline, with a report",
     "train": "train a grounding model on labels",
     "score": "measure the reliability of labels with trained models",
-    "adapt": "self-paced adapting (SSA): train, score, select, train again",
+    "adapt": "self-paced adapting (SSA, MSA): train, score, select, train again",
     "evaluate": "accuracy of a model on labels",
     "predict": "boxes of expressions in one picture",
     "export": "write a checkpoint in another format",

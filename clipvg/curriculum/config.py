@@ -24,6 +24,9 @@ class SSAConfig:
         strict: keep r > h, as the published filter does, instead of the paper's r >= h.
         search: "separate" trains each candidate on its subset, as published; "together" trains
             the candidates of a step over the union's batches with weights (`Learner.fit_many`).
+        halving: drop the worse half of the candidates of a step on the way, by their score on the
+            validation labels (successive halving, `Learner.fit_many` with ``judge``); they are
+            judged as they are then. Needs search="together" and a learner that can.
         warm_start: candidates start from the measurer's weights instead of fresh ones.
         holdout: share of the images held out where no validation labels are given.
         seed: of every training and of the held-out images.
@@ -36,6 +39,7 @@ class SSAConfig:
     min_kept: int = 1
     strict: bool = False
     search: Search = "separate"
+    halving: bool = False
     warm_start: bool = False
     holdout: float = 0.1
     seed: int = 0
@@ -44,8 +48,29 @@ class SSAConfig:
         """Refuse values that a search could not use, before anything is trained."""
         if self.search not in get_args(Search):
             raise InputError(f"search is {self.search!r}; choose 'separate' or 'together'.")
+        if self.halving and self.search != "together":
+            raise InputError("halving needs candidates that train together: search='together'.")
         check_grid(self.start, self.step, self.low, self.high)
         if not 0 < self.holdout < 1:
             raise InputError(
                 f"held-out share is {self.holdout}; expected between 0 and 1, e.g. 0.1."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MSAConfig(SSAConfig):
+    """Options of MSA: those of SSA for each source's search, and its own.
+
+    Args:
+        h0: threshold at which measurers are compared before a source's search.
+        baseline: train once on all labels of all sources too, for comparison: "no curriculum".
+    """
+
+    h0: float = 0.5
+    baseline: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that a search could not use, before anything is trained."""
+        super().__post_init__()
+        if not 0 <= self.h0 <= 1:
+            raise InputError(f"h0 is {self.h0}; expected a reliability in [0, 1], e.g. 0.5.")

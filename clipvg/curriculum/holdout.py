@@ -1,35 +1,45 @@
-"""A held-out part of the pseudo-labels, where no annotated validation labels are given."""
+"""What decides: given validation labels or, without them, a held-out part of the pseudo-labels."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.reliability.matrix import ScoreMatrix
 
 
 def hold_out(
-    labels: LabelTable, share: float = 0.1, *, seed: int = 0
-) -> tuple[LabelTable, LabelTable]:
-    """Split labels by image into training and held-out labels.
+    labels: LabelTable,
+    share: float = 0.1,
+    *,
+    seed: int = 0,
+    sides: Mapping[str, bool] | None = None,
+) -> np.ndarray:
+    """Say which labels are held out, by image: no image is on both sides.
 
-    No image is on both sides. Which images are held out depends on their names and the seed
-    alone, not on their order.
+    Which images are held out depends on their names and the seed alone, not on their order.
 
     Args:
         labels: N labels on at least two images.
         share: share of the images to hold out, in (0, 1); at least one image, never all.
         seed: of the choice.
+        sides: images whose side is decided: name -> whether it is held out. The share is of the
+            others.
 
     Returns:
-        (training labels, held-out labels), each in input order.
+        (N,) bool.
 
     Raises:
         InputError: the share is outside (0, 1), or there are fewer than two images.
     """
     names, image_of = labels.distinct_images()
+    sides = sides or {}
     if not 0 < share < 1:
         raise InputError(f"held-out share is {share}; expected between 0 and 1, e.g. 0.1.")
     if len(names) < 2:
@@ -37,10 +47,81 @@ def hold_out(
             f"the labels are on {len(names)} image(s), too few to hold some out; pass annotated "
             "labels as validation."
         )
-    draws = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in names]
-    order = sorted(range(len(names)), key=draws.__getitem__)
-    count = min(max(1, round(share * len(names))), len(names) - 1)
-    is_held = np.zeros(len(names), dtype=bool)
-    is_held[order[:count]] = True
-    held = is_held[image_of]
-    return labels.select(~held), labels.select(held)
+    is_held = np.array([sides.get(name, False) for name in names])
+    free = [i for i, name in enumerate(names) if name not in sides]
+    draws = {i: hashlib.sha256(f"{seed}:{names[i]}".encode()).digest() for i in free}
+    count = round(share * len(free))
+    if not sides:
+        count = min(max(1, count), len(names) - 1)
+    is_held[sorted(free, key=draws.__getitem__)[:count]] = True
+    return is_held[image_of]
+
+
+def agreement_with_others(scores: ScoreMatrix) -> np.ndarray:
+    """Say how far measurers of other sources agree with each label.
+
+    Args:
+        scores: reliability of N labels by n measurers.
+
+    Returns:
+        (N,) float32 in [0, 1], mean reliability over the measurers that were not trained on the
+        label's source; 0 where there is none or none scored it.
+    """
+    others = np.stack([scores.cross(name) for name in scores.names])
+    count = np.isfinite(others).sum(axis=0)
+    return (np.nansum(others, axis=0) / np.maximum(count, 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The labels that decide, and what is to be said of them.
+
+    Attributes:
+        labels: without truth; a held-out label counts by its weight.
+        is_held_out: whether they are pseudo-labels.
+        is_weighted: whether held-out labels are weighted by the agreement of other sources.
+    """
+
+    labels: LabelTable
+    is_held_out: bool
+    is_weighted: bool = False
+
+    def weighted(self, scores: ScoreMatrix) -> Validation:
+        """Weight the labels by the agreement of other sources' measurers, where there is any."""
+        weights = self.labels.weights() * agreement_with_others(scores)
+        if not weights.any():
+            return self
+        return Validation(self.labels.with_column("weight", weights), True, True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the summary says: facts, kind and a statement for people."""
+        kind = "held out" if self.is_held_out else "given"
+        facts = {**describe(self.labels), "kind": kind, "weighted": self.is_weighted}
+        return {**facts, "statement": self._statement()}
+
+    def _statement(self) -> str:
+        if not self.is_held_out:
+            return "Decided on the validation labels given."
+        weighting = (
+            "Each counts by how far the measurers of other sources agree with it (mean "
+            "reliability). "
+            if self.is_weighted
+            else ""
+        )
+        return (
+            f"No validation labels were given: decided on {len(self.labels)} pseudo-labels of "
+            f"{self.labels.num_images} held-out image(s), which nothing was trained on. "
+            f"{weighting}Their boxes are pseudo-labels too, wrong ones among them, so scores are "
+            "agreement with pseudo-labels, not accuracy."
+        )
+
+
+def describe(labels: LabelTable) -> dict[str, Any]:
+    """Return the facts of labels that a summary holds."""
+    return {
+        "count": len(labels),
+        "images": labels.num_images,
+        "sources": sorted(set(labels.sources())),
+        "fingerprint": labels.fingerprint(),
+        "root": None if labels.images is None else str(labels.images),
+    }

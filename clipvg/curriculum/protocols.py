@@ -55,19 +55,29 @@ class Learner(Protocol):
         init: Any = None,
         seed: int = 0,
     ) -> Sequence[Fit]:
-        """Train K models; equals ``[fit(labels, weights=k) for k in keep]``, keep (K, N) bool."""
+        """Train K models; equals ``[fit(labels, weights=k) for k in keep]``, keep (K, N) bool.
+
+        A learner may also take ``outs``, K folders as ``out`` of ``fit``, and ``judge``, a score
+        of a model (higher is better) by which it drops the worse half on the way.
+        """
         ...
 
     def evaluate(self, model: Any, labels: LabelTable) -> float:
-        """Return the performance of a model on labels, higher is better."""
+        """Return the performance of a model on labels, each counted by its weight; higher is better."""
         ...
 
 
 class ModelStore(Protocol):
     """Keeps models in folders of a run."""
 
-    def save(self, model: Any, folder: Path) -> None:
-        """Write a model into an existing, empty folder."""
+    def save(self, model: Any, folder: Path, *, trained_on: Sequence[str]) -> None:
+        """Write a model into an existing, empty folder.
+
+        Args:
+            model: what a learner trained.
+            folder: where to.
+            trained_on: names of the sources of the labels it was trained on.
+        """
         ...
 
     def load(self, folder: Path) -> Any:

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Run:
     """A run directory, opened and locked.
 
     It holds ``config.yaml``, ``labels.parquet``, ``scores/``, ``stages/<key>/``, ``model/``,
-    ``metrics.jsonl`` and ``summary.json``.
+    ``selected.parquet``, ``metrics.jsonl`` and ``summary.json``.
 
     Args:
         folder: made when missing.
@@ -117,7 +118,10 @@ class Run:
     def stage(self, **facts: Any) -> Stage:
         """Return the stage that these facts and the configuration decide."""
         text = json.dumps({"run": self.config, "stage": to_json(facts)}, sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.stage_of_key(hashlib.sha256(text.encode()).hexdigest()[:16])
+
+    def stage_of_key(self, key: str) -> Stage:
+        """Return the stage under a key."""
         return Stage(self.folder / "stages" / key, self.workers)
 
     def write(self, action: Callable[[], Any]) -> None:
@@ -137,13 +141,13 @@ class Run:
         self._metrics.append(to_json(metrics))
         self.write(lambda: write_lines(self.folder / "metrics.jsonl", self._metrics))
 
-    def finish(self, summary: Mapping[str, Any], model: Path) -> None:
-        """Copy a stage's model to ``model/`` and write ``summary.json``, last."""
-
-        def copy(new: Path) -> None:
-            shutil.copytree(model, new, dirs_exist_ok=True)
-
-        self.write(lambda: replace_folder(self.model_folder, copy))
+    def finish(
+        self, summary: Mapping[str, Any], model: Path, tables: Mapping[str, LabelTable]
+    ) -> None:
+        """Copy a stage's model to ``model/``, write tables by file name, then ``summary.json``."""
+        self.write(lambda: replace_folder(self.model_folder, lambda new: _copy(model, new)))
+        for name, labels in tables.items():
+            self.write(partial(labels.write, self.folder / name))
         self.write(lambda: write_json(self.folder / "summary.json", summary))
 
     def _check_or_write(self, labels: LabelTable) -> None:
@@ -229,6 +233,22 @@ class Stage:
 
         self.workers.write(write)
         return self.read()
+
+    def add(self, **facts: Any) -> None:
+        """Add plain values to the record of a finished stage."""
+        record = {**self.read(), **facts}
+        self.workers.write(lambda: write_json(self.folder / "stage.json", record))
+
+    def adopt(self, record: Mapping[str, Any], model: Path) -> None:
+        """Finish the stage with a model that another run has trained, unless it is finished."""
+        is_finished = self.is_finished
+        self.workers.wait()  # all have looked before one writes
+        if not is_finished:
+            self.finish(record, lambda folder: _copy(model, folder))
+
+
+def _copy(model: Path, folder: Path) -> None:
+    shutil.copytree(model, folder, dirs_exist_ok=True)
 
 
 def _describe(labels: LabelTable) -> dict[str, Any]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "cut",
+    "draw_performance",
     "encode_figure",
     "performance_curve",
     "reliability_histogram",
@@ -88,6 +90,7 @@ def score_matrix_figure(
     sources: Sequence[str],
     *,
     specific: np.ndarray | None = None,
+    chosen: Mapping[tuple[int, int], float] | None = None,
     bins: int = 40,
 ) -> Figure:
     """Grid of reliability histograms with density curves: one row a measurer, one column a source.
@@ -102,6 +105,7 @@ def score_matrix_figure(
         sources: names of the columns.
         specific (measurers, sources): bool, the source-specific cells, drawn in another colour;
             by default those whose two names are equal.
+        chosen: (row, column) -> threshold h that selects in this cell, drawn as a line.
         bins: number of equal bins over [0, 1].
 
     Raises:
@@ -120,13 +124,18 @@ def score_matrix_figure(
         for j, source in enumerate(sources):
             own = measurer == source if specific is None else bool(specific[i][j])
             _density_cell(grid[i, j], cells[i][j], CYCLE[0] if own else CYCLE[1], bins)
+            if chosen and (i, j) in chosen:
+                grid[i, j].axvline(chosen[i, j], color="black", linestyle="--", linewidth=1.4)
+                for side in grid[i, j].spines.values():
+                    side.set_linewidth(2)
             if i == 0:
-                grid[i, j].set_title(f"labels: {_cut(source)}")
+                grid[i, j].set_title(f"labels: {cut(source)}")
             if j == 0:
-                grid[i, j].set_ylabel(f"measurer:\n{_cut(measurer)}\ndensity")
+                grid[i, j].set_ylabel(f"measurer:\n{cut(measurer)}\ndensity")
             if i == len(measurers) - 1:
                 grid[i, j].set_xlabel("reliability r")
-    figure.suptitle("Reliability by measurer and source (blue: source-specific)", fontsize=11)
+    title = "Reliability by measurer and source (blue: source-specific)"
+    figure.suptitle(title + ("; line: chosen h" if chosen else ""), fontsize=11)
     return figure
 
 
@@ -149,11 +158,29 @@ def performance_curve(
         baseline: performance without selection, drawn as a level line.
         metric: label of the vertical axis.
     """
+    figure = new_figure(7.2, 3.8)
+    axes = figure.add_subplot()
+    draw_performance(axes, thresholds, performance, chosen=chosen, kept=kept, baseline=baseline)
+    axes.set(xlabel="reliability threshold h", ylabel=metric)
+    axes.set_title("Performance by reliability threshold")
+    legend_below(figure)
+    return figure
+
+
+def draw_performance(
+    axes: Axes,
+    thresholds: Sequence[float],
+    performance: Sequence[float],
+    *,
+    chosen: float | None = None,
+    kept: Sequence[float] | None = None,
+    baseline: float | None = None,
+    baseline_name: str = "all labels",
+) -> None:
+    """Draws performance by threshold into axes; the arguments are those of `performance_curve`."""
     order = np.argsort(np.asarray(thresholds, dtype=float), kind="stable")
     h = np.asarray(thresholds, dtype=float)[order]
     y = np.asarray(performance, dtype=float)[order]
-    figure = new_figure(7.2, 3.8)
-    axes = figure.add_subplot()
     name = "trained on r ≥ h" + ("" if kept is None else " (number of labels)")
     axes.plot(h, y, "o-", color=BLUE, label=name)
     if kept is not None:
@@ -161,15 +188,11 @@ def performance_curve(
             if np.isfinite(value):
                 _note(axes, f"{int(count):,}", (x, value))
     if baseline is not None:
-        axes.axhline(baseline, color=GRAY, linestyle="--", label="all labels")
+        axes.axhline(baseline, color=GRAY, linestyle="--", label=baseline_name)
     if chosen is not None:
         at = int(np.argmin(np.abs(h - chosen)))
         axes.plot(h[at], y[at], "*", color=VERMILION, markersize=17, label=f"chosen h = {chosen:g}")
     axes.margins(x=0.08, y=0.18)
-    axes.set(xlabel="reliability threshold h", ylabel=metric)
-    axes.set_title("Performance by reliability threshold")
-    legend_below(figure)
-    return figure
 
 
 def training_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
@@ -198,7 +221,8 @@ def _count(name: str, mask: np.ndarray) -> str:
     return f"{name} ({int(np.count_nonzero(mask)):,})"
 
 
-def _cut(name: str, length: int = 26) -> str:
+def cut(name: str, length: int = 26) -> str:
+    """A name that fits beside a figure, its end kept."""
     # "$" would start a formula in matplotlib.
     short = name if len(name) <= length else "…" + name[-length + 1 :]
     return short.replace("$", r"\$")

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,15 @@ class ToyLearner:
         return [self.fit(labels, weights=k, init=init, seed=seed) for k in keep]
 
     def evaluate(self, model: Model, labels: LabelTable) -> float:
-        return float(overlaps(model, labels).mean())
+        return float(np.average(overlaps(model, labels), weights=labels.weights()))
 
 
 class ToyStore:
     """Keeps a model as JSON."""
 
-    def save(self, model: Model, folder: Path) -> None:
+    def save(self, model: Model, folder: Path, *, trained_on: Sequence[str]) -> None:
         (folder / "model.json").write_text(json.dumps(model))
+        (folder / "trained_on.json").write_text(json.dumps(trained_on))
 
     def load(self, folder: Path) -> Model:
         model: Model = json.loads((folder / "model.json").read_text())

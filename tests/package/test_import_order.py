@@ -21,6 +21,8 @@ ORDER = [
     {"reliability"},
     {"curriculum"},
     {"report"},
+    {"running"},
+    {"adapting"},
     {"api"},
     {"export", "serve"},
     {"demo"},

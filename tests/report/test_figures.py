@@ -49,7 +49,7 @@ def test_labels_without_overlap_are_written_not_drawn():
     values = np.r_[np.zeros(300), np.random.default_rng(0).beta(5, 2, 100)]
     figure = score_matrix_figure([[values], [np.zeros(9)]], ["a", "b"], ["a"])
     written = texts(figure)
-    assert "N = 400\nr ≥ 0.5: 22%\nr = 0: 75%, not drawn" in written
+    assert "N = 400\nr ≥ 0.5: 23%\nr = 0: 75%, not drawn" in written
     assert "r = 0: 100%" in written
     x, density = figure.axes[0].lines[0].get_data()
     assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)

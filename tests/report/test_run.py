@@ -46,6 +46,9 @@ def make_curriculum(folder, labels):
         "method": "ssa",
         "command": "clipvg adapt 'a b'",
         "labels": {"root": str(labels.images)},
+        "measurers": [
+            {"name": "measurer", "stage": "abc", "trained_on": [], "scores": "abc-measurer"}
+        ],
         "validation": {"kind": "given", "statement": "Decided on the validation labels given."},
         "options": {"holdout": 0.1, "seed": 0},
         "no_curriculum": {"stage": "abc", "score": 0.5, "kept": 4},
@@ -54,6 +57,7 @@ def make_curriculum(folder, labels):
         "score": 0.75,
         "stages": stages,
     }
+    labels.select([0, 1]).with_column("adapt.row", [0, 1]).write(folder / "selected.parquet")
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "config.yaml").write_text("method: ssa\n")
 
@@ -67,7 +71,8 @@ def test_curriculum(tmp_path):
     assert dict(report.facts)["labels kept"] == "2 of 4"
     assert report.tables[0].rows[1] == ("r ≥ 0.5 (chosen)", "2", "75.0 %", "+25.0")
     assert report.tables[0].rows[2][-1] == "-25.0"
-    assert len(report.figures) == 2
+    assert len(report.figures) == 3
+    assert "Average precision: all: measurer 1.00" in report.figures[2].alt
     assert "split by correct and wrong" in report.figures[0].alt
     assert "0.750 at h = 0.5" in report.figures[1].alt
     assert [picture.caption for picture in report.gallery] == ["dog", "<i>cat</i>", "left"]

@@ -1,0 +1,268 @@
+"""`clipvg.adapt`: SSA or MSA of grounding models in a run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from clipvg.curriculum import (
+    MSAConfig,
+    MSAResult,
+    Previous,
+    Run,
+    SSAConfig,
+    SSAResult,
+    ThresholdSearch,
+    identity_of_scores,
+    msa,
+    ssa,
+)
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingConfig, GroundingModel, load
+from clipvg.pseudo import mean_entities
+from clipvg.reliability import GroundingMeasurer, ScoreMatrix
+from clipvg.running import (
+    AUTO,
+    Device,
+    choose_device,
+    make_model,
+    model_config,
+    open_run,
+    recorded_command,
+)
+from clipvg.training import FitConfig, GroundingLearner
+
+Method = Literal["auto", "ssa", "msa"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptResult:
+    """Result of `adapt`.
+
+    Attributes:
+        folder: the run directory.
+        result: decisions, scores and summary of the curriculum.
+    """
+
+    folder: Path
+    result: SSAResult | MSAResult
+
+    @cached_property
+    def model(self) -> GroundingModel:
+        """The adapted model, loaded at first use."""
+        return load(self.folder / "model")
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The chosen reliability threshold h* of each source, in the order of decisions."""
+        return {source: search.best for source, search in self._searches.items()}
+
+    @property
+    def threshold(self) -> float:
+        """The chosen reliability threshold h* of a run with one source.
+
+        Raises:
+            InputError: there are several.
+        """
+        return self._only.best
+
+    @property
+    def curve(self) -> list[tuple[float, float | None]]:
+        """(threshold, performance) of every candidate, by threshold, of a run with one source.
+
+        Raises:
+            InputError: there are several.
+        """
+        return self._only.curve
+
+    @property
+    def scores(self) -> ScoreMatrix:
+        """Reliability of the training labels by each measurer and by the adapted model."""
+        return self.result.scores
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` holds."""
+        return self.result.summary
+
+    @property
+    def _searches(self) -> dict[str, ThresholdSearch]:
+        if isinstance(self.result, MSAResult):
+            return {step.source: step.search for step in self.result.steps}
+        return {"+".join(self.summary["labels"]["sources"]): self.result.search}
+
+    @property
+    def _only(self) -> ThresholdSearch:
+        searches = list(self._searches.values())
+        if len(searches) > 1:
+            raise InputError(
+                f"the run has {len(searches)} sources with a threshold and a curve each; use "
+                "thresholds, or steps of its result."
+            )
+        return searches[0]
+
+
+def adapt(
+    labels: LabelTable,
+    *,
+    out: str | Path,
+    validation: LabelTable | None = None,
+    method: Method = "auto",
+    scored_by: Sequence[str] = (),
+    continue_from: str | Path | None = None,
+    complexity: Callable[[LabelTable], float] = mean_entities,
+    backbone: str = "ViT-B-16",
+    pretrained: str | None = AUTO,
+    model: Mapping[str, Any] | None = None,
+    training: FitConfig | None = None,
+    curriculum: SSAConfig | None = None,
+    device: Device = None,
+    progress: bool = True,
+    report: bool = True,
+    command: str = "",
+) -> AdaptResult:
+    """Adapt CLIP to visual grounding by self-paced selection of pseudo-labels (SSA, MSA).
+
+    SSA trains a measurer on all labels, scores them, searches the reliability threshold whose
+    labels train the best model on the validation labels, and keeps that model in ``out/model``.
+    MSA does so source by source, from simple to complex, with a measurer for each source; see
+    docs/curriculum.md.
+
+    Args:
+        labels: pseudo-labels of one or several sources, by their ``source``.
+        out: run directory; one that was interrupted is continued.
+        validation: annotated labels that decide; without them a tenth of the images is held out,
+            whose pseudo-labels decide, and the summary says so.
+        method: "ssa" takes all labels as one source; "msa" goes by source; "auto" is MSA where
+            there are several sources, SSA for one.
+        scored_by: names of measurers that have scored the labels (columns ``reliability.NAME``);
+            none is trained then.
+        continue_from: directory of a finished run, to go on with the labels of new sources.
+        complexity: of a source's labels: MSA starts with the least complex. The mean number of
+            entities per expression by default.
+        backbone: name of the CLIP towers.
+        pretrained: weight tag; None for random towers, "auto" for the backbone's usual one.
+        model: other fields of `GroundingConfig`.
+        training: options of every training; the published recipe when None.
+        curriculum: options of the search; its seed, where given, is that of the trainings too.
+        device: where to train; a GPU where there is one when None.
+        progress: show progress.
+        report: write ``report.html``.
+        command: recorded in the summary; a call that gives none keeps the recorded one.
+
+    Raises:
+        InputError: ``out`` holds another run, or labels or options cannot be used.
+
+    Example:
+        >>> run = adapt(labels, validation=val, backbone="ViT-B-16", out="runs/refcoco")
+        >>> run.thresholds, run.summary["gain"]
+    """
+    training = training or FitConfig()
+    previous = _previous(continue_from, out, validation)
+    if previous is not None:
+        labels = previous.joined(labels)
+    method = _method(method, labels, scored_by, previous)
+    options = _options(curriculum or MSAConfig(seed=training.seed), method)
+    training = dataclasses.replace(training, seed=options.seed)
+    settings = model_config(labels, backbone, pretrained, model)
+    place = choose_device(device)
+    learner = GroundingLearner(
+        lambda seed: make_model(settings, seed, place), training, validation, progress=progress
+    )
+    config = _identity(settings, training, options)
+    if scored_by:
+        config["scored_by"] = identity_of_scores(labels, scored_by)
+    if isinstance(options, MSAConfig):
+        config["complexity"] = getattr(complexity, "__qualname__", repr(complexity))
+    if previous is not None:
+        config["continue_from"] = previous.identity()
+    with open_run(out, config, labels, validation, place) as run:
+        common: dict[str, Any] = {
+            "run": run,
+            "store": _Checkpoints(place),
+            "as_measurer": lambda trained: GroundingMeasurer(trained, "measurer"),
+            "config": options,
+            "progress": progress,
+            "notes": {"command": command or recorded_command(run)},
+        }
+        result: SSAResult | MSAResult
+        if isinstance(options, MSAConfig):
+            common |= {"complexity": complexity, "scored_by": scored_by, "previous": previous}
+            result = msa(learner, labels, validation, **common)
+        else:
+            name = scored_by[0] if scored_by else None
+            result = ssa(learner, labels, validation, scored_by=name, **common)
+        if report:
+            _draw_report(run)
+    return AdaptResult(run.folder, result)
+
+
+class _Checkpoints:
+    """Keeps grounding models in folders of a run."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def save(self, model: GroundingModel, folder: Path, *, trained_on: Sequence[str]) -> None:
+        model.config.trained_on = sorted(trained_on)
+        model.save_pretrained(folder)
+
+    def load(self, folder: Path) -> GroundingModel:
+        return load(folder).to(self._device)
+
+
+def _identity(settings: GroundingConfig, training: FitConfig, options: SSAConfig) -> dict[str, Any]:
+    return {
+        "method": "msa" if isinstance(options, MSAConfig) else "ssa",
+        "model": settings.to_dict(),
+        "training": training.identity(),
+        "curriculum": dataclasses.asdict(options),
+    }
+
+
+def _previous(
+    folder: str | Path | None, out: str | Path, validation: LabelTable | None
+) -> Previous | None:
+    if folder is None:
+        return None
+    if Path(folder).resolve() == Path(out).resolve():
+        raise InputError(f"{out} is the run to continue; choose another --out for what follows.")
+    previous = Previous.read(folder)
+    if validation is None and not previous.decided_on_held_out:
+        raise InputError(
+            f"{folder} decided on validation labels; pass --validation here too, since all its "
+            "labels were trained on."
+        )
+    return previous
+
+
+def _method(
+    method: Method, labels: LabelTable, scored_by: Sequence[str], previous: Previous | None
+) -> Method:
+    if method not in get_args(Method):
+        raise InputError(f"method is {method!r}; choose 'auto', 'ssa' or 'msa'.")
+    several = len(set(labels.sources())) > 1 or len(scored_by) > 1 or previous is not None
+    if method == "ssa" and (len(scored_by) > 1 or previous is not None):
+        what = "several measurers" if len(scored_by) > 1 else "a run to continue"
+        raise InputError(f"SSA has one measurer and one source, not {what}; choose method 'msa'.")
+    return ("msa" if several else "ssa") if method == "auto" else method
+
+
+def _options(curriculum: SSAConfig, method: Method) -> SSAConfig:
+    """Options of the method, whichever class they came in."""
+    wanted = MSAConfig if method == "msa" else SSAConfig
+    names = {field.name for field in dataclasses.fields(wanted)}
+    given = {k: v for k, v in dataclasses.asdict(curriculum).items() if k in names}
+    return wanted(**given)
+
+
+def _draw_report(run: Run) -> None:
+    from clipvg.report import draw_report
+
+    run.write(lambda: draw_report(run.folder))

@@ -1,0 +1,121 @@
+"""The labels of a curriculum: what is trained on, what decides, and scores that came along."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipvg.curriculum.config import SSAConfig
+from clipvg.curriculum.holdout import Validation, hold_out
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.reliability.matrix import COLUMN, ScoreMatrix
+
+ROW = "adapt.row"
+
+
+@dataclass(frozen=True)
+class Material:
+    """Labels divided into those to train on and those that decide.
+
+    Attributes:
+        labels: all labels as given.
+        is_held: (all labels,) bool, pseudo-labels that decide and are not trained on.
+        training: the N others, without truth and reliability.
+        validation: what decides.
+        given: scores of all labels by the measurers that were asked for; None without any.
+    """
+
+    labels: LabelTable
+    is_held: np.ndarray
+    training: LabelTable
+    validation: Validation
+    given: ScoreMatrix | None
+
+    @classmethod
+    def of(
+        cls,
+        labels: LabelTable,
+        validation: LabelTable | None,
+        config: SSAConfig,
+        scored_by: Sequence[str] = (),
+        sides: Mapping[str, bool] | None = None,
+    ) -> Material:
+        """Divide labels; where no validation labels are given, images are held out.
+
+        Args:
+            labels: all labels.
+            validation: labels that decide, or None.
+            config: says how much is held out.
+            scored_by: names of the score columns to use.
+            sides: images whose side is decided already, see `hold_out`.
+
+        Raises:
+            InputError: there is nothing to train or validate on, or no such score column.
+        """
+        given = _given(labels, scored_by) if scored_by else None
+        is_held = np.zeros(len(labels), bool)
+        if validation is None:
+            is_held = hold_out(labels, config.holdout, seed=config.seed, sides=sides)
+        # Nothing below sees truth or reliability given by others.
+        training = blind(labels.select(~is_held))
+        deciding = blind(labels.select(is_held) if validation is None else validation)
+        if not len(training) or not len(deciding):
+            raise InputError("there are no labels to train or to validate on; pass some.")
+        return cls(labels, is_held, training, Validation(deciding, validation is None), given)
+
+    def given_scores(self, *, held_out: bool = False) -> ScoreMatrix:
+        """Return the scores that came along, of the training or of the held-out labels."""
+        assert self.given is not None
+        rows = np.flatnonzero(self.is_held if held_out else ~self.is_held)
+        place = {int(row): i for i, row in enumerate(rows)}
+        return ScoreMatrix(
+            self.given.names,
+            self.given.scores[:, rows],
+            [self.given.label_sources[int(row)] for row in rows],
+            self.given.trained_on,
+            {place[row]: why for row, why in self.given.reasons.items() if row in place},
+        )
+
+    def tables(self, selected: np.ndarray) -> dict[str, LabelTable]:
+        """Return the labels that a run keeps beside its summary, by file name.
+
+        Args:
+            selected: bool (N,), training labels that the resulting model was trained on.
+        """
+        rows = np.flatnonzero(~self.is_held)[selected]
+        tables = {"selected.parquet": self.labels.select(rows).with_column(ROW, rows)}
+        if self.validation.is_held_out:
+            held = np.flatnonzero(self.is_held)
+            tables["held_out.parquet"] = (
+                self.labels.select(held)
+                .with_column(ROW, held)
+                .with_column("weight", self.validation.labels.weights())
+            )
+        return tables
+
+
+def blind(labels: LabelTable) -> LabelTable:
+    """Return labels without truth and without reliability."""
+    given = [COLUMN + name for name in labels.reliability_names]
+    return labels.drop_columns(["truth", *given])
+
+
+def identity_of_scores(labels: LabelTable, scored_by: Sequence[str]) -> dict[str, str]:
+    """Return a SHA-256 of each named score column, which `LabelTable.fingerprint` leaves out."""
+    return {
+        name: hashlib.sha256(labels.reliability(name).tobytes()).hexdigest() for name in scored_by
+    }
+
+
+def _given(labels: LabelTable, scored_by: Sequence[str]) -> ScoreMatrix:
+    for name in scored_by:
+        labels.reliability(name)  # refuses a name that is not there
+    others = [COLUMN + name for name in labels.reliability_names if name not in scored_by]
+    scores = ScoreMatrix.from_labels(labels.drop_columns(others))
+    if not np.isfinite(scores.scores).any():
+        raise InputError(f"no label has a score by {', '.join(scored_by)}; score the labels first.")
+    return scores

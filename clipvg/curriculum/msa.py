@@ -1,0 +1,365 @@
+"""MSA: multi-source self-paced adapting, on any learner and any measurer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from clipvg.curriculum.config import MSAConfig
+from clipvg.curriculum.material import Material
+from clipvg.curriculum.previous import Previous
+from clipvg.curriculum.protocols import Learner, ModelStore
+from clipvg.curriculum.run import Run, Stage
+from clipvg.curriculum.summary import (
+    ADAPTED,
+    GIVEN,
+    check_names,
+    keep_given,
+    outcome,
+    some_reasons,
+    stack,
+)
+from clipvg.curriculum.threshold import ThresholdSearch
+from clipvg.curriculum.trainings import Entry, Trainings, scores_key, sources_of
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.reliability.histogram import Distribution, kept
+from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.reliability.measurer import Measurer
+
+Complexity = Callable[[LabelTable], float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was decided about one source.
+
+    Attributes:
+        source: whose labels were selected.
+        measurer: the chosen measurer i*, whose reliability selects.
+        search: the search of its threshold.
+        kept: number of the source's labels selected.
+    """
+
+    source: str
+    measurer: str
+    search: ThresholdSearch
+    kept: int
+
+    @property
+    def threshold(self) -> float:
+        """The chosen threshold h*."""
+        return self.search.best
+
+
+@dataclass(frozen=True)
+class MSAResult:
+    """Result of `msa`.
+
+    Attributes:
+        steps: decisions, one a source, from simple to complex.
+        scores: reliability of the training labels by each measurer and by the adapted model
+            ("adapted"); ``scores.specific`` and ``scores.cross`` tell a measurer's own source from
+            the others.
+        selected: (N,) bool, training labels that the adapted model was trained on.
+        summary: what ``summary.json`` holds.
+    """
+
+    steps: tuple[Step, ...]
+    scores: ScoreMatrix
+    selected: np.ndarray
+    summary: dict[str, Any]
+
+
+def msa(
+    learner: Learner,
+    labels: LabelTable,
+    validation: LabelTable | None = None,
+    *,
+    run: Run,
+    store: ModelStore,
+    as_measurer: Callable[[Any], Measurer],
+    complexity: Complexity,
+    config: MSAConfig | None = None,
+    scored_by: Sequence[str] = (),
+    previous: Previous | None = None,
+    progress: bool = False,
+    notes: Mapping[str, Any] | None = None,
+) -> MSAResult:
+    """Select reliable labels source by source, from simple to complex, and train on them.
+
+    1. A measurer M_i is trained on the labels of each source S_i and gives every label its
+       reliability R_ij.
+    2. Sources are ordered by complexity. For the next source j, D being what is selected so far:
+       the measurer i* is the one whose labels with R_ij >= h0, joined with D, train the best
+       model; `find_threshold` finds h* in the same way; the labels with R_i*j >= h* join D.
+    3. The model trained on D is the result: that of the last search's winner.
+
+    After CLIP-VG (arXiv 2305.08685), multi-source self-paced adapting. Finished stages are read
+    from the run, so a killed run continues and ends alike.
+
+    Args:
+        learner: trains and evaluates models.
+        labels: labels of any number of sources, by their ``source``; their truth is never read.
+            To continue a run: its labels first, then those of new sources.
+        validation: labels that candidates are judged on. None holds out images of ``labels``,
+            whose pseudo-labels count by the agreement of other sources' measurers.
+        run: run directory, opened with these labels.
+        store: keeps models in the run.
+        as_measurer: makes a trained model a measurer.
+        complexity: of a source's labels; the least complex source comes first.
+        config: options.
+        scored_by: names of the measurers whose scores the labels have; none is trained then.
+        previous: a finished run to continue: what it selected and its measurers are taken over,
+            only new sources are decided on.
+        progress: show a bar while labels are measured.
+        notes: plain values to add to the summary.
+
+    Returns:
+        Decisions, scores and summary; the model's weights are in ``run.model_folder``.
+
+    Raises:
+        InputError: a source without a name, no usable threshold, no labels or no such scores.
+    """
+    config = config or MSAConfig()
+    sides = previous.sides(labels) if previous is not None else None
+    material = Material.of(labels, validation, config, scored_by, sides)
+    work = Trainings(
+        learner,
+        material.training,
+        run=run,
+        store=store,
+        as_measurer=as_measurer,
+        config=config,
+        progress=progress,
+    )
+    job = _MSA(work, material, config, complexity, previous)
+    return job.run(scored_by, notes or {})
+
+
+class _MSA:
+    """One MSA."""
+
+    def __init__(
+        self,
+        work: Trainings,
+        material: Material,
+        config: MSAConfig,
+        complexity: Complexity,
+        previous: Previous | None,
+    ) -> None:
+        self.work, self.material, self.config = work, material, config
+        self.previous = previous
+        self.source_of = np.array(work.labels.sources(), dtype=object)
+        old = set(previous.sources) if previous is not None else set()
+        sources = [s for s in dict.fromkeys(self.source_of.tolist()) if s not in old]
+        check_names(sources)
+        if not sources:
+            raise InputError("there are no labels of a new source; pass labels of one.")
+        complexities = {s: complexity(work.labels.select(self._rows(s))) for s in sources}
+        # Equally complex sources come by name, so that the order of rows decides nothing.
+        self.order = sorted(sources, key=lambda s: (complexities[s], s))
+        self.complexity = complexities
+        self.stages: dict[str, Stage] = {}
+        self.files: list[str] = []
+        if not material.validation.is_held_out:
+            work.validation = material.validation.labels
+
+    def run(self, scored_by: Sequence[str], notes: Mapping[str, Any]) -> MSAResult:
+        scores = self._given(scored_by) if scored_by else self._measured()
+        work, base = self.work, None
+        work.validation = self.material.validation.labels  # weighted by now
+        measurers = [self._note_measurer(name, scores) for name in self.stages]
+        if self.config.baseline:
+            everything = np.ones(len(work.labels), dtype=bool)
+            base = work.note("all labels", work.train([everything])[0])
+        selected, winner = self._start()
+        continued = None if winner is None else work.note("continued", winner)
+        steps, records = [], []
+        for source in self.order:
+            step, winner, record = self._step(source, scores, selected, winner)
+            selected = selected | self._kept(scores, source, step.measurer, step.threshold)
+            steps.append(step)
+            records.append({**record, "total": int(selected.sum())})
+        assert winner is not None
+        everyone = sources_of(work.labels)
+        both = stack(scores, work.measure(winner, ADAPTED, trained_on=everyone))
+        score = steps[-1].search.score
+        summary = {
+            "method": "msa",
+            **notes,
+            **outcome(work, self.material, base, score, int(selected.sum())),
+            "order": self.order,
+            "complexity": self.complexity,
+            "steps": records,
+            "stages": [entry for entry in (*measurers, base, continued) if entry],
+            "continued": self._continued(continued),
+            "measurers": self._describe_measurers(scores),
+            "winner": winner.key,
+            "reliability": both.to_dict(),
+            "unscored": some_reasons(both),
+        }
+        work.dir.finish(summary, winner.model_folder, self.material.tables(selected))
+        return MSAResult(tuple(steps), both, selected, summary)
+
+    def _rows(self, source: str) -> np.ndarray:
+        return self.source_of == source
+
+    def _given(self, scored_by: Sequence[str]) -> ScoreMatrix:
+        """Take the scores that came with the labels."""
+        check_names(scored_by)
+        self.files = [GIVEN] * len(scored_by)
+        if self.material.validation.is_held_out:
+            self._weight(self.material.given_scores(held_out=True))
+        return keep_given(self.work.dir, self.material.given_scores())
+
+    def _measured(self) -> ScoreMatrix:
+        """Train a measurer on each new source, and measure all labels with all measurers."""
+        work = self.work
+        trained_on: dict[str, tuple[str, ...]] = {}
+        if self.previous is not None:
+            for name, there in self.previous.measurers.items():
+                self.stages[name] = self.previous.adopt(there.stage, work.dir)
+                trained_on[name] = there.trained_on
+        for source in self.order:
+            if source in self.stages:
+                raise InputError(f"there is a measurer {source!r} already; rename the new source.")
+            self.stages[source] = work.train([self._rows(source)])[0]
+            trained_on[source] = (source,)
+        self.files = [scores_key(stage.key, name) for name, stage in self.stages.items()]
+        if self.material.validation.is_held_out:
+            held = self.material.validation.labels
+            parts = [
+                work.measure(stage, name, held, trained_on=trained_on[name], part="held_out")
+                for name, stage in self.stages.items()
+            ]
+            self._weight(stack(*parts))
+        return stack(
+            *(work.measure(s, name, trained_on=trained_on[name]) for name, s in self.stages.items())
+        )
+
+    def _weight(self, scores: ScoreMatrix) -> None:
+        """Let held-out labels count by the agreement of other sources."""
+        weighted = self.material.validation.weighted(scores)
+        self.material = replace(self.material, validation=weighted)
+
+    def _note_measurer(self, name: str, scores: ScoreMatrix) -> Entry:
+        stage = self.stages[name]
+        self.work.judge(stage)
+        distribution = Distribution(scores.specific(name)).to_dict()
+        return self.work.note("measurer", stage, measurer=name, reliability=distribution)
+
+    def _start(self) -> tuple[np.ndarray, Stage | None]:
+        """Return what is selected before the first step, and the stage trained on it."""
+        if self.previous is None:
+            return np.zeros(len(self.work.labels), bool), None
+        stage = self.previous.adopt(self.previous.winner, self.work.dir)
+        self.work.judge(stage)
+        return self.previous.selected(len(self.material.labels))[~self.material.is_held], stage
+
+    def _kept(
+        self, scores: ScoreMatrix, source: str, measurer: str, threshold: float
+    ) -> np.ndarray:
+        chosen = kept(scores[measurer], threshold, strict=self.config.strict)
+        return chosen & self._rows(source)
+
+    def _step(
+        self, source: str, scores: ScoreMatrix, selected: np.ndarray, before: Stage | None
+    ) -> tuple[Step, Stage, dict[str, Any]]:
+        """Choose measurer and threshold for one source; return the stage of the winner too."""
+        work, rows = self.work, self._rows(source)
+        union = selected | rows
+        init = before or self.stages.get(source)
+        choice = self._choice(source, scores, selected, init, union)
+        measurer = _best(choice)
+        reliability = np.where(rows, scores[measurer], np.float32(np.nan))
+        facts = {"source": source, "measurer": measurer}
+        search, entries = work.search(
+            reliability, given=selected, init=init, union=union, note=facts
+        )
+        count = int(self._kept(scores, source, measurer, search.best).sum())
+        work.dir.record(event="chosen", **facts, threshold=search.best, score=search.score)
+        record = {
+            **facts,
+            "complexity": self.complexity[source],
+            "labels": int(rows.sum()),
+            "specific": measurer_is_specific(scores, measurer, source),
+            "h0": self.config.h0,
+            "choice": choice,
+            "threshold": search.best,
+            "kept": count,
+            "score": search.score,
+            "search": search.to_dict(),
+            "stages": [entries[h] for h, _ in search.curve],
+        }
+        winner = work.dir.stage_of_key(str(entries[search.best]["stage"]))
+        return Step(source, measurer, search, count), winner, record
+
+    def _choice(
+        self,
+        source: str,
+        scores: ScoreMatrix,
+        selected: np.ndarray,
+        init: Stage | None,
+        union: np.ndarray,
+    ) -> list[dict[str, Any]]:
+        """Compare the measurers of a source at h0, each joined with what is selected."""
+        h0 = self.config.h0
+        subsets = {name: self._kept(scores, source, name, h0) for name in scores.names}
+        rows: list[dict[str, Any]] = [
+            {
+                "measurer": name,
+                "specific": measurer_is_specific(scores, name, source),
+                "kept": int(keep.sum()),
+                "score": None,
+                "stage": None,
+            }
+            for name, keep in subsets.items()
+        ]
+        least = max(1, self.config.min_kept)
+        usable = [row for row in rows if row["kept"] + int(selected.sum()) >= least]
+        if len(rows) == 1 or not usable:
+            return rows  # nothing to compare
+        joined = [selected | subsets[row["measurer"]] for row in usable]
+        stages = self.work.train(joined, search=self.config.search, init=init, union=union)
+        for row, stage in zip(usable, stages, strict=True):
+            self.work.note("choice", stage, source=source, measurer=row["measurer"], threshold=h0)
+            row |= {"score": stage.read()["score"], "stage": stage.key}
+        return rows
+
+    def _continued(self, entry: Entry | None) -> dict[str, Any] | None:
+        if self.previous is None or entry is None:
+            return None
+        return {**self.previous.to_dict(), "score": entry["score"], "stage": entry["stage"]}
+
+    def _describe_measurers(self, scores: ScoreMatrix) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": name,
+                "stage": self.stages[name].key if name in self.stages else None,
+                "trained_on": trained_on,
+                "scores": file,
+            }
+            for name, trained_on, file in zip(
+                scores.names, scores.trained_on, self.files, strict=True
+            )
+        ]
+
+
+def measurer_is_specific(scores: ScoreMatrix, measurer: str, source: str) -> bool:
+    """Say whether a measurer was trained on a source."""
+    return source in scores.trained_on[scores.names.index(measurer)]
+
+
+def _best(choice: list[dict[str, Any]]) -> str:
+    """Return the measurer with the best score; of equals the source's own, then the first."""
+
+    def rank(row: Mapping[str, Any]) -> tuple[float, bool]:
+        score = row["score"]
+        is_number = score is not None and score == score
+        return (float(score) if is_number else float("-inf")), bool(row["specific"])
+
+    return str(max(choice, key=rank)["measurer"])

@@ -1,0 +1,81 @@
+"""What the summaries of SSA and MSA share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from clipvg.curriculum.holdout import describe
+from clipvg.curriculum.material import Material
+from clipvg.curriculum.run import Run
+from clipvg.curriculum.trainings import Entry, Trainings
+from clipvg.errors import InputError
+from clipvg.reliability.matrix import ScoreMatrix
+
+ADAPTED = "adapted"
+GIVEN = "given"
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names of measurers that the curriculum uses itself, and an empty one."""
+    for name in names:
+        if not name:
+            raise InputError(
+                "some labels have no source; name one with source=..., or take all labels as one "
+                "source with method='ssa'."
+            )
+        if name == ADAPTED:
+            raise InputError(f"{name!r} is what the adapted model is called; choose another name.")
+
+
+def keep_given(run: Run, scores: ScoreMatrix) -> ScoreMatrix:
+    """Write scores that came with the labels into the run, and return them."""
+    run.write(lambda: scores.write(run.scores_path(GIVEN)))
+    return scores
+
+
+def outcome(
+    work: Trainings, material: Material, base: Entry | None, score: float, count: int
+) -> dict[str, Any]:
+    """Return the part of a summary that SSA and MSA share.
+
+    Args:
+        work: trainings of the run.
+        material: its labels.
+        base: what was recorded of the training without curriculum; None where there was none.
+        score: performance of the resulting model.
+        count: number of labels it was trained on.
+    """
+    before = None if base is None else base["score"]
+    return {
+        "labels": describe(work.labels),
+        "validation": material.validation.to_dict(),
+        "options": asdict(work.config),
+        "no_curriculum": base and {"stage": base["stage"], "score": before, "kept": base["kept"]},
+        "kept": count,
+        "score": score,
+        "gain": None if before is None else score - before,
+        "num_trainings": len({entry["stage"] for entry in work.entries}),
+    }
+
+
+def stack(*parts: ScoreMatrix) -> ScoreMatrix:
+    """Put the rows of score matrices of the same labels together."""
+    reasons: dict[int, str] = {}
+    for part in parts:
+        reasons |= part.reasons
+    return ScoreMatrix(
+        tuple(name for part in parts for name in part.names),
+        np.concatenate([part.scores for part in parts]),
+        parts[0].label_sources,
+        tuple(sources for part in parts for sources in part.trained_on),
+        reasons,
+    )
+
+
+def some_reasons(scores: ScoreMatrix, count: int = 100) -> dict[str, str]:
+    """Return why some labels are not scored, by row."""
+    return {str(row): reason for row, reason in list(scores.reasons.items())[:count]}

@@ -1,0 +1,323 @@
+"""The report of self-paced adapting: decisions, curves, histograms and pictures, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipvg.report.figures import encode_figure, score_matrix_figure
+from clipvg.report.html import Picture, Report, Table
+from clipvg.report.material import Selection
+from clipvg.report.numbers import percent, points
+from clipvg.report.sections import curve_section, histogram_section
+from clipvg.report.selection import (
+    Curve,
+    PrecisionRecall,
+    performance_curves,
+    precision_recall_figure,
+)
+
+_PICTURES = (
+    "Training labels drawn by chance, some that the threshold keeps and some that it leaves out; "
+    "the predicted box is the adapted model's."
+)
+
+
+def curriculum_report(folder: Path, summary: Mapping[str, Any]) -> Report:
+    """The report of an SSA or MSA run."""
+    held_out = summary["validation"].get("kind") == "held out"
+    metric = "agreement, held-out labels" if held_out else "Acc@0.5, validation labels"
+    selection = Selection.read(folder, summary)
+    make = _ssa if summary["method"] == "ssa" else _msa
+    report = make(folder, summary, metric, selection)
+    report.gallery_note = _PICTURES
+    known = selection.correct is not None
+    report.gallery_roles = ("predicted", "true", "pseudo") if known else ("predicted", "pseudo")
+    return report
+
+
+def _ssa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selection) -> Report:
+    threshold, before, after = summary["threshold"], summary["no_curriculum"], summary["score"]
+    figures: list[Picture] = []
+    gallery: list[Picture] = []
+    if selection.scores is not None:
+        reliability = selection.scores.scores[0]
+        figures.append(
+            histogram_section(reliability, correct=selection.correct, threshold=threshold)
+        )
+        gallery = selection.gallery(reliability, np.ones(len(reliability), bool), folder / "model")
+    figures.append(
+        curve_section(
+            summary["stages"][1:], chosen=threshold, baseline=before["score"], metric=metric
+        )
+    )
+    if selection.scores is not None:
+        source = "+".join(summary["labels"].get("sources", [])) or "all"
+        name = selection.scores.names[0]
+        figures += _precision_recall({source: (name, threshold)}, selection, whole=True)
+    gain = after - before["score"]
+    return Report(
+        title=f"Self-paced adapting {folder.name}",
+        lead=f"The labels with reliability r ≥ {threshold:g} give {percent(after)} instead of "
+        f"{percent(before['score'])} ({points(gain)} points). "
+        f"{summary['validation'].get('statement', '')}",
+        facts=[
+            ("no SSA", percent(before["score"])),
+            ("SSA", percent(after)),
+            ("gain (points)", points(gain)),
+            ("threshold h", f"{threshold:g}"),
+            ("labels kept", f"{summary['kept']:,} of {before['kept']:,}"),
+        ],
+        tables=[_ssa_stages(summary, metric)],
+        figures=figures,
+        gallery=gallery,
+        timings={_ssa_name(stage): _seconds(stage) for stage in summary["stages"]},
+    )
+
+
+def _ssa_stages(summary: Mapping[str, Any], metric: str) -> Table:
+    base = summary["no_curriculum"]["score"]
+    rows = []
+    for stage in summary["stages"]:
+        h, score = stage.get("threshold"), stage.get("score")
+        name = "all labels (no SSA)" if h is None else f"r ≥ {h:g}"
+        chosen = h is not None and h == summary["threshold"]
+        gain = "" if h is None or score is None else points(score - base)
+        rows.append(
+            (name + (" (chosen)" if chosen else ""), f"{stage['kept']:,}", percent(score), gain)
+        )
+    return Table("Models that were trained", ("trained on", "labels", metric, "gain"), rows)
+
+
+def _ssa_name(stage: Mapping[str, Any]) -> str:
+    h = stage.get("threshold")
+    return "all labels" if h is None else f"r ≥ {h:g}"
+
+
+def _seconds(stage: Mapping[str, Any]) -> float:
+    return float(stage.get("seconds") or 0)
+
+
+def _msa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selection) -> Report:
+    steps, after = summary["steps"], summary["score"]
+    base = (summary["no_curriculum"] or {}).get("score")
+    total = summary["labels"]["count"]
+    chosen = {step["source"]: (step["measurer"], step["threshold"]) for step in _all_steps(summary)}
+    figures = [*_grid(selection, chosen), *_precision_recall(chosen, selection)]
+    figures.append(_curves(summary, metric))
+    gain = "" if base is None else f" instead of {percent(base)} ({points(after - base)} points)"
+    order = ", ".join(step["source"] for step in _all_steps(summary))
+    facts = [("MSA", percent(after)), ("labels kept", f"{summary['kept']:,} of {total:,}")]
+    if base is not None:
+        facts = [("no MSA", percent(base)), facts[0], ("gain (points)", points(after - base)),
+                 facts[1]]  # fmt: skip
+    return Report(
+        title=f"Multi-source self-paced adapting {folder.name}",
+        lead=f"{summary['kept']:,} reliable labels of {total:,}, selected source by source "
+        f"({order}), give {percent(after)}{gain}. {summary['validation']['statement']}",
+        facts=[*facts, ("trainings", f"{summary['num_trainings']}")],
+        tables=[
+            _decisions(summary, metric),
+            _choices(steps, metric),
+            _trained_once(summary, metric),
+        ],
+        figures=figures,
+        gallery=_msa_gallery(folder, selection, chosen),
+        timings=_msa_times(summary),
+    )
+
+
+def _all_steps(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The decisions of the runs that this one continues, then its own."""
+    before = (summary.get("continued") or {}).get("steps", [])
+    return [*before, *summary["steps"]]
+
+
+def _decisions(summary: Mapping[str, Any], metric: str) -> Table:
+    earlier = len(_all_steps(summary)) - len(summary["steps"])
+    rows = []
+    for number, step in enumerate(_all_steps(summary), 1):
+        own = "source-specific" if step["specific"] else "cross-source"
+        complexity = step.get("complexity")
+        rows.append(
+            (
+                f"{number}. {step['source']}{' (earlier run)' if number <= earlier else ''}",
+                "" if complexity is None else f"{complexity:.2f}",
+                f"{step['measurer']} ({own})",
+                f"{step['threshold']:g}",
+                f"{step['kept']:,} of {step['labels']:,}",
+                f"{step['total']:,}",
+                percent(step["score"]),
+            )
+        )
+    header = (
+        "source", "complexity", "measurer i*", "h*", "labels kept", "selected in all", metric
+    )  # fmt: skip
+    return Table(
+        "Decisions, from the simplest source to the most complex",
+        header,
+        rows,
+        "Complexity: mean number of entities per expression, unless another measure was given.",
+    )
+
+
+def _choices(steps: Sequence[Mapping[str, Any]], metric: str) -> Table:
+    names = list(dict.fromkeys(row["measurer"] for step in steps for row in step["choice"]))
+    rows = []
+    for step in steps:
+        found = {row["measurer"]: row for row in step["choice"]}
+        cells = [_choice_cell(found.get(name), name == step["measurer"]) for name in names]
+        rows.append((f"labels of {step['source']}", *cells))
+    h0 = ", ".join(sorted({f"{step['h0']:g}" for step in steps}))
+    return Table(
+        f"Which measurer selects: {metric}, of what was selected before with the labels r ≥ {h0}",
+        ("", *(f"by {name}" for name in names)),
+        rows,
+        "In brackets the labels of the source that the measurer keeps; ★ the chosen one.",
+    )
+
+
+def _choice_cell(row: Mapping[str, Any] | None, is_chosen: bool) -> str:
+    if row is None:
+        return ""
+    score = percent(row["score"]) if row["score"] is not None else "not trained"
+    return f"{score} ({row['kept']:,}){' ★' if is_chosen else ''}"
+
+
+def _trained_once(summary: Mapping[str, Any], metric: str) -> Table:
+    rows = []
+    for stage in summary["stages"]:
+        name = {
+            "measurer": f"all labels of {stage.get('measurer')}",
+            "all labels": "all labels of all sources (no MSA)",
+            "continued": "what the earlier run selected",
+        }[stage["name"]]
+        rows.append((name, f"{stage['kept']:,}", percent(stage.get("score"))))
+    rows.append(("what MSA selected", f"{summary['kept']:,}", percent(summary["score"])))
+    return Table("Models to compare with", ("trained on", "labels", metric), rows)
+
+
+def _grid(selection: Selection, chosen: Mapping[str, tuple[str, float]]) -> list[Picture]:
+    scores = selection.scores
+    if scores is None:
+        return []
+    # Rows and columns in the order of the decisions, own sources on the diagonal.
+    sources = [*(s for s in chosen if s in scores.sources)]
+    sources += [s for s in scores.sources if s not in sources]
+    names = sorted(scores.names, key=lambda n: sources.index(n) if n in sources else len(sources))
+    cells = [[scores.cell(name, source) for source in sources] for name in names]
+    specific = [
+        [source in scores.trained_on[scores.names.index(name)] for source in sources]
+        for name in names
+    ]
+    marked = {
+        (names.index(name), sources.index(source)): h
+        for source, (name, h) in chosen.items()
+        if name in names and source in sources
+    }
+    figure = score_matrix_figure(cells, names, sources, specific=np.array(specific), chosen=marked)
+    return [
+        Picture(
+            *encode_figure(figure),
+            alt=f"Grid of {len(names)} × {len(sources)} reliability histograms: measurers "
+            f"{', '.join(names)}; sources {', '.join(sources)}.",
+            caption="Reliability of the labels of each source (columns) by each measurer (rows): "
+            "IoU of the measurer's box with the label's box. Framed with a line: the cell and the "
+            "threshold that select the source's labels.",
+        )
+    ]
+
+
+def _precision_recall(
+    chosen: Mapping[str, tuple[str, float]], selection: Selection, *, whole: bool = False
+) -> list[Picture]:
+    """Precision and recall of each measurer's thresholds; for evaluation, where truth is known."""
+    scores, correct = selection.scores, selection.correct
+    if scores is None or correct is None:
+        return []
+    source_of = np.array([str(source) for source in scores.label_sources], dtype=object)
+    panels: dict[str, dict[str, PrecisionRecall]] = {}
+    for source in chosen:
+        rows = np.ones(len(correct), bool) if whole else source_of == source
+        curves = {n: PrecisionRecall.of(scores[n][rows], correct[rows]) for n in scores.names}
+        known = {name: curve for name, curve in curves.items() if curve is not None}
+        if known:
+            panels[source] = known
+    if not panels:
+        return []
+    trained = dict(zip(scores.names, scores.trained_on, strict=True))
+    own = {s: [n for n, on in trained.items() if s in on or (whole and on)] for s in panels}
+    said = "; ".join(
+        f"{source}: " + ", ".join(f"{name} {curve.average:.2f}" for name, curve in curves.items())
+        for source, curves in panels.items()
+    )
+    return [
+        Picture(
+            *encode_figure(precision_recall_figure(panels, chosen=chosen, specific=own)),
+            alt=f"Precision-recall curves of the kept labels. Average precision: {said}.",
+            caption="How well a threshold on reliability finds the correct labels. The truth is "
+            "used for this figure alone: no decision saw it. Solid: source-specific, dashed: "
+            "cross-source.",
+        )
+    ]
+
+
+def _curves(summary: Mapping[str, Any], metric: str) -> Picture:
+    before = (summary.get("continued") or {}).get("score")
+    curves = []
+    for step in summary["steps"]:
+        tried = [stage for stage in step["stages"] if stage["threshold"] is not None]
+        curves.append(
+            Curve(
+                f"{step['source']}, by {step['measurer']}",
+                [stage["threshold"] for stage in tried],
+                [np.nan if stage["score"] is None else stage["score"] for stage in tried],
+                step["threshold"],
+                [stage["kept"] for stage in tried],
+                before,
+            )
+        )
+        before = step["score"]
+    listed = "; ".join(
+        f"{curve.title}: "
+        + ", ".join(
+            f"{y:.3f} at h = {h:g}"
+            for h, y in zip(curve.thresholds, curve.performance, strict=True)
+        )
+        for curve in curves
+    )
+    return Picture(
+        *encode_figure(performance_curves(curves, metric=metric)),
+        alt=f"Performance by reliability threshold, one panel a source. {listed}.",
+        caption="Each point is a model trained on what was selected before, joined with the "
+        "source's labels whose reliability is at least h; the number is of all its labels.",
+    )
+
+
+def _msa_gallery(
+    folder: Path, selection: Selection, chosen: Mapping[str, tuple[str, float]]
+) -> list[Picture]:
+    scores = selection.scores
+    if scores is None:
+        return []
+    reliability = np.full(len(scores), np.nan, np.float32)
+    source_of = np.array([str(source) for source in scores.label_sources], dtype=object)
+    for source, (name, _) in chosen.items():
+        if name in scores.names:
+            rows = source_of == source
+            reliability[rows] = scores[name][rows]
+    return selection.gallery(reliability, np.isfinite(reliability), folder / "model")
+
+
+def _msa_times(summary: Mapping[str, Any]) -> dict[str, float]:
+    times = {
+        f"{stage['name']} {stage.get('measurer', '')}".strip(): _seconds(stage)
+        for stage in summary["stages"]
+        if stage["name"] != "continued"
+    }
+    for step in summary["steps"]:
+        times[f"search, {step['source']}"] = sum(map(_seconds, step["stages"]))
+    return times

@@ -1,0 +1,147 @@
+"""A learner whose every result can be worked out by hand: a model is the list of what it saw.
+
+Its performance is the sum of what the labels are worth. A measurer's reliability is read from a
+table by the source it was trained on. Run as a program, ``python ledger.py OUT WRITE...``, it makes
+one MSA run in child processes, each killed at its n-th write (0: never).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from curriculum.toy import die_at
+
+from clipvg.curriculum import MSAConfig, MSAResult, Previous, Run, msa
+from clipvg.labels import LabelTable
+from clipvg.reliability import Context
+
+WORTH = {"a0": 1, "a1": 1, "a2": -1, "a3": -1, "b0": 1, "b1": 1, "b2": -1, "b3": -2}
+WORTH |= {"c0": 1, "c1": -1, "c2": 1, "c3": -1}
+
+# Reliability of a0...a3, b0...b3, c0...c3 by the measurer of each source.
+BY = {
+    "a": [0.9, 0.72, 0.55, 0.2, 0.8, 0.6, 0.3, 0.1, 0.2, 0.3, 0.1, 0.4],
+    "b": [0.4, 0.6, 0.9, 0.9, 0.9, 0.3, 0.9, 0.9, 0.1, 0.2, 0.3, 0.1],
+    "c": [0.6, 0.1, 0.6, 0.6, 0.6, 0.1, 0.1, 0.6, 0.9, 0.2, 0.9, 0.1],
+}
+COMPLEXITY = {"a": 1.0, "b": 2.0, "c": 3.0}
+
+Model = list[str]
+
+
+def make_labels(sources: str = "ab", per_image: int = 1) -> LabelTable:
+    """Four labels of each source: a0, a1, ...; each on an image of its own by default."""
+    names = [f"{source}{i}" for source in sources for i in range(4)]
+    return LabelTable.from_columns(
+        image=[f"{i // per_image}.jpg" for i in range(len(names))],
+        expression=names,
+        box=[[0, 0, 1 + i, 1] for i in range(len(names))],
+        truth=[[0, 0, 1, 1]] * len(names),
+        source=[name[0] for name in names],
+    )
+
+
+@dataclass
+class Seen:
+    model: Model
+
+
+class LedgerLearner:
+    """Remembers what it was trained on, in `trained`, joined by spaces."""
+
+    def __init__(self) -> None:
+        self.trained: list[str] = []
+
+    def fit(
+        self, labels: LabelTable, *, weights: Any = None, init: Any = None, seed: int = 0
+    ) -> Seen:
+        keep = np.ones(len(labels), bool) if weights is None else np.asarray(weights) > 0
+        seen = sorted(np.array(labels.expressions)[keep].tolist())
+        self.trained.append(" ".join(seen))
+        return Seen(seen)
+
+    def fit_many(
+        self, labels: LabelTable, keep: Any, *, init: Any = None, seed: int = 0
+    ) -> list[Seen]:
+        return [self.fit(labels, weights=k, init=init, seed=seed) for k in keep]
+
+    def evaluate(self, model: Model, labels: LabelTable) -> float:
+        return float(sum(WORTH[name] for name in model))
+
+
+class Store:
+    def save(self, model: Model, folder: Path, *, trained_on: Sequence[str]) -> None:
+        (folder / "model.json").write_text(json.dumps([model, trained_on]))
+
+    def load(self, folder: Path) -> Model:
+        model: Model = json.loads((folder / "model.json").read_text())[0]
+        return model
+
+
+class Table:
+    """Reliability by the row of `BY` of the source the model has seen most of."""
+
+    requires: frozenset[str] = frozenset()
+
+    def __init__(self, model: Model) -> None:
+        letters = [name[0] for name in model]
+        self.source = max(sorted(set(letters)), key=letters.count)
+        self.name = "table"
+
+    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+        place = {name: i for i, name in enumerate(WORTH)}
+        values = [BY[self.source][place[name]] for name in labels.expressions]
+        return np.array(values, np.float32)
+
+
+def complexity(labels: LabelTable) -> float:
+    (source,) = set(labels.sources())
+    return COMPLEXITY[source]
+
+
+def adapt(
+    out: Path,
+    labels: LabelTable | None = None,
+    *,
+    learner: LedgerLearner | None = None,
+    held_out: bool = False,
+    order: Any = complexity,
+    scored_by: Sequence[str] = (),
+    previous: Previous | None = None,
+    **options: Any,
+) -> MSAResult:
+    """MSA of the ledger in a run directory."""
+    labels = make_labels() if labels is None else labels
+    validation = None if held_out else make_labels("a")
+    with Run(out, config={"msa": options}, labels=labels, validation=validation) as run:
+        return msa(
+            learner or LedgerLearner(),
+            labels,
+            validation,
+            run=run,
+            store=Store(),
+            as_measurer=Table,
+            complexity=order,
+            config=MSAConfig(**options),
+            scored_by=scored_by,
+            previous=previous,
+        )
+
+
+if __name__ == "__main__":
+    for write in map(int, sys.argv[2:]):
+        child = os.fork()
+        if child == 0:
+            if write:
+                die_at(write)
+            adapt(Path(sys.argv[1]), make_labels("abc"))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
