@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Condition
+from threading import Condition
 from types import TracebackType
 
 import torch
@@ -36,12 +36,7 @@ class Lanes:
 
     def __enter__(self) -> "Lanes":
         if self.is_wide:
-            ready = Barrier(self._count + 1)
             self._pool = ThreadPoolExecutor(self._count)
-            for _ in range(self._count):
-                self._pool.submit(self._narrow, ready)
-            ready.wait()
-            torch.set_num_threads(self._threads)  # what threads made from here on start with
         return self
 
     def __exit__(
@@ -53,10 +48,6 @@ class Lanes:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _narrow(self, ready: Barrier) -> None:
-        torch.set_num_threads(max(1, self._threads // self._count))
-        ready.wait()
-
     def update(
         self, trainers: Sequence[Trainer], window: Window, *, side_by_side: bool = True
     ) -> None:
@@ -67,8 +58,16 @@ class Lanes:
                     trainer.update(loaded)
             return
         turns = _Turns(trainers, window)
-        for lane in [self._pool.submit(turns.work) for _ in range(self._count)]:
-            lane.result()
+        try:
+            for lane in [self._pool.submit(self._work, turns) for _ in range(self._count)]:
+                lane.result()
+        finally:
+            torch.set_num_threads(self._threads)
+
+    def _work(self, turns: "_Turns") -> None:
+        # Each time anew: OpenMP keeps a number for each thread, but MKL one for all.
+        torch.set_num_threads(max(1, self._threads // self._count))
+        turns.work()
 
 
 class _Turns:
