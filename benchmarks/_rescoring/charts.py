@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import LogLocator, NullFormatter
+
 from clipvg.report.canvas import legend_below, new_figure, save_figure
 from clipvg.report.style import BLUE, CYCLE, GRAY, ORANGE, SKY, VERMILION
 
@@ -53,8 +55,9 @@ def draw_sweep(records: list[dict[str, Any]], path: str | Path, title: str) -> P
             axes.plot(x, y, color=CYCLE[i], marker="o", markersize=4, label=label)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks(x, [str(value) for value in x])
         other = next(f"{o} = {rows[0][o]}" for o in names if o != axis)
         axes.set(xlabel=f"{name} ({other})", ylabel="ms per label")
