@@ -270,6 +270,7 @@ def _density_cell(axes: Axes, values: np.ndarray, color: str, bins: int) -> None
         va="top",
         fontsize=8,
         transform=axes.transAxes,
+        bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},  # over a threshold
     )
 
 

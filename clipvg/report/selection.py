@@ -95,15 +95,18 @@ def performance_curves(curves: Sequence[Curve], *, metric: str) -> Figure:
             baseline=curve.baseline,
             baseline_name="before this source",
         )
-        axes.set_title(curve.title, fontsize=10)
+        axes.set_title(f"{curve.title}: h = {curve.chosen:g}", fontsize=10)
         axes.set_xlabel("reliability threshold h")
     for axes in panels[::_COLUMNS]:
         axes.set_ylabel(metric)
     low = min(axes.get_ylim()[0] for axes in panels)
     high = max(axes.get_ylim()[1] for axes in panels)
     for axes in panels:
-        axes.set_ylim(low, high)
-        axes.legend(frameon=False, fontsize=7, loc="best")
+        axes.set_ylim(low, high + 0.12 * (high - low))  # room for the numbers at the points
+    # One legend for all: what is chosen differs by panel and is written in its title.
+    handles, names = panels[-1].get_legend_handles_labels()
+    names = ["chosen" if name.startswith("chosen") else name for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
