@@ -100,3 +100,30 @@ def test_a_panel_a_source() -> None:
     )
     styles = [item.get_linestyle() for item in drawn.axes[0].lines]
     assert styles[:2] == ["-", "--"]
+
+
+def test_scored_labels_and_a_finished_run_are_starts(folder: Path, tmp_path: Path) -> None:
+    labels = folder.parent / "labels.parquet"
+    run = ["adapt", str(labels), "--images", "/", "--validation", str(labels)]
+    scored = tmp_path / "scored.parquet"
+    stages = json.loads((folder / "summary.json").read_text())["measurers"]
+    measurers = [f"m{i}={folder}/stages/{m['stage']}/model" for i, m in enumerate(stages[:2])]
+    words = ["score", str(labels), "--images", "/", "--out", str(scored), "--quiet"]
+    assert main([*words, "--measurer", measurers[0], "--measurer", measurers[1]]) == 0
+    run[1] = str(scored)
+    out = tmp_path / "run"
+    assert main([*run, "--scored_by", "m0", "m1", "--out", str(out), *MODEL]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert [m["name"] for m in summary["measurers"]] == ["m0", "m1"]
+    assert "Grid of 2 × 3" in (out / "report.html").read_text()
+
+    new = make_labels(tmp_path / "new", 10, source="template", seed=7)
+    new.with_images("/").with_column(
+        "image", [str(new.image_path(name)) for name in new.image_names]
+    ).with_column("source", ["vlm"] * len(new)).write(tmp_path / "new.parquet")
+    run[1], out = str(tmp_path / "new.parquet"), tmp_path / "next"
+    run = [word for word in run if word not in ("--validation", str(labels))]
+    assert main([*run, "--continue_from", str(folder), "--out", str(out), *MODEL]) == 0
+    page = (out / "report.html").read_text()
+    assert "(earlier run)" in page
+    assert "Grid of 4 × 4" in page
