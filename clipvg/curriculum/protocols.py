@@ -63,7 +63,7 @@ class Learner(Protocol):
         ...
 
     def evaluate(self, model: Any, labels: LabelTable) -> float:
-        """Return the performance of a model on labels, each counted by its weight; higher is better."""
+        """Return the performance of a model on labels by their weights; higher is better."""
         ...
 
 
