@@ -259,8 +259,8 @@ def _precision_recall(
         Picture(
             *encode_figure(precision_recall_figure(panels, chosen=chosen, specific=own)),
             alt=f"Precision-recall curves of the kept labels. Average precision: {said}.",
-            caption="How well a threshold on reliability finds the correct labels. The truth is for "
-            "evaluation alone: no decision saw it. Solid: source-specific, dashed: "
+            caption="How well a threshold on reliability finds the correct labels. The truth is "
+            "for evaluation alone: no decision saw it. Solid: source-specific, dashed: "
             "cross-source.",
         )
     ]
