@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         torch.set_num_threads(args.threads)
     if args.memory:
         result, draw = {"records": run_memory(args.memory_counts)}, draw_memory
-        title = "Memory of scoring, clipvg-tiny, 3 measurers, 8 expressions per image"
+        title = "Memory of scoring: clipvg-tiny, 3 measurers"
     elif args.sweep:
         result, draw = {"records": sweep(args)}, draw_sweep
         title = f"Cost of a label: {describe(args)}"

@@ -68,20 +68,20 @@ def draw_sweep(records: list[dict[str, Any]], path: str | Path, title: str) -> P
 
 
 def draw_memory(records: list[dict[str, Any]], path: str | Path, title: str) -> Path:
-    """Peak memory over the number of labels."""
-    figure = new_figure(5.4, 3.4)
+    """Memory above that of models and label table, over the number of labels."""
+    figure = new_figure(7.2, 3.4)
     axes = figure.add_subplot()
     labels = [record["labels"] for record in records]
-    for key, colour, style, name in (
-        ("peak_rss_mib", BLUE, "-", "peak of the process"),
-        ("settled_mib", VERMILION, "-", "in use at the end, freed memory given back"),
-        ("score_columns_mib", GRAY, ":", "score columns"),
+    in_use = [record["settled_mib"] - record["before_mib"] for record in records]
+    for values, colour, style, name in (
+        ([record["growth_mib"] for record in records], BLUE, "-", "peak"),
+        (in_use, VERMILION, "-", "in use at the end"),
+        ([record["score_columns_mib"] for record in records], GRAY, ":", "score columns"),
     ):
-        values = [record[key] for record in records]
         axes.plot(labels, values, color=colour, linestyle=style, marker="o", label=name)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="labels", ylabel="MiB")
+    axes.set(xlabel="labels", ylabel="MiB above models and labels")
     axes.grid(alpha=0.3)
     axes.set_title(title, fontsize=11)
     legend_below(figure)
