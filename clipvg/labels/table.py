@@ -169,24 +169,27 @@ class LabelTable:
         """Where an image is."""
         return Path(name) if self._images is None else self._images / name
 
-    def boxes(self, *, integer: bool = False) -> np.ndarray:
+    def boxes(self, *, integer: bool = False, rows: np.ndarray | None = None) -> np.ndarray:
         """(N, 4) float32 xyxy pixels.
 
         Args:
             integer: cut the numbers as written towards zero before any conversion, as the
                 reference code does (published preset).
+            rows: (R,) int64, only these rows; the result is (R, 4).
         """
-        written = box_values(self._table.column("box"))
+        column = self._table.column("box")
+        written = box_values(column if rows is None else column.take(pa.array(rows)))
         written = np.trunc(written) if integer else written
-        as_sides = self.is_xywh()
+        as_sides = self.is_xywh(rows)
         corners = np.where(as_sides[:, None], convert(written, "xywh", "xyxy"), written)
         return corners.astype(np.float32)
 
-    def is_xywh(self) -> np.ndarray:
-        """(N,) bool: rows whose box is written as xywh."""
+    def is_xywh(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """(N,) bool: rows, or those of some rows (R,), whose box is written as xywh."""
         if "box_format" not in self._table.column_names:
-            return np.zeros(len(self), dtype=bool)
-        words = self._table.column("box_format").cast(pa.string())
+            return np.zeros(len(self) if rows is None else len(rows), dtype=bool)
+        column = self._table.column("box_format")
+        words = (column if rows is None else column.take(pa.array(rows))).cast(pa.string())
         return pc.fill_null(pc.equal(words, "xywh"), False).to_numpy().astype(bool)
 
     @property

@@ -45,6 +45,10 @@ def test_boxes_are_converted_in_double_and_cut_before(labels):
     assert_array_equal(labels.boxes(), np.float32(expected))
     # 1.5 + 2 is 3.5, but the reference cuts 1.5 to 1 first
     assert_array_equal(labels.boxes(integer=True), [[10, 20, 30, 40], [0, 0, 5, 5], [1, 1, 3, 3]])
+    rows = np.array([2, 0])
+    assert_array_equal(labels.boxes(rows=rows), np.float32(expected)[rows])
+    assert_array_equal(labels.boxes(integer=True, rows=rows), labels.boxes(integer=True)[rows])
+    assert labels.boxes(rows=np.array([], dtype=np.int64)).shape == (0, 4)
     negative = LabelTable.from_columns(image=["a"], expression=["e"], box=[[-1.7, 0, 3, 3]])
     assert negative.boxes(integer=True)[0, 0] == -1  # towards zero
 

@@ -59,7 +59,6 @@ class Job:
         self._labels, self._on_error = labels, on_error
         self._row_names = np.arange(len(labels)) if row_names is None else row_names
         self._expressions = in_one_piece(labels.table.column("expression"))
-        self._boxes: dict[bool, np.ndarray] = {}
         sources = source_names(labels)
         self.group = sources.codes.astype(np.int64)
         self.num_groups = max(1, len(sources.names))
@@ -74,11 +73,9 @@ class Job:
 
     def targets(self, model: GroundingModel, part: Part) -> Tensor:
         """Return the labels' boxes in the square, (R, 4) float32 cxcywh on the model's device."""
-        integer = model.preset.integer_boxes
-        if integer not in self._boxes:
-            self._boxes[integer] = self._labels.boxes(integer=integer)
+        pixels = self._labels.boxes(integer=model.preset.integer_boxes, rows=part.rows)
         sizes = np.array([(box.width, box.height) for _, _, box in part.squares])[part.image]
-        boxes = square_boxes(self._boxes[integer][part.rows], sizes, model.backbone.image_size)
+        boxes = square_boxes(pixels, sizes, model.backbone.image_size)
         return torch.from_numpy(boxes).to(model.device)
 
     def unreadable(self, ready: Decoded) -> dict[int, str]:
