@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ IMAGES_PER_SHARD = 128
 _WAITS = (0, 2, 10, 30)
 
 Lacking = dict[int, tuple[str, ...]]  # number of a shard -> keys of the measurers that it lacks
-T = TypeVar("T")
 
 
 class Runner(Protocol):
@@ -139,7 +138,7 @@ def open_store(
             if world.is_main:
                 locks.enter_context(Lock(store.folder, "--store"))
 
-        _together(lock, world)
+        distributed.together(lock, world)
         yield store
 
 
@@ -176,7 +175,7 @@ class _Rescoring:
                 return self._find(), self._read(range(len(self._shards)))
             return [], {}
 
-        self._names, lacking = _together(decide, self._world)[0]
+        self._names, lacking = distributed.together(decide, self._world)[0]
         if damaged := self._store.damaged:
             warnings.warn(
                 f"{len(damaged)} file(s) of the score store cannot be read and are scored again, "
@@ -203,7 +202,7 @@ class _Rescoring:
                 for keys, shards in shares.items():
                     self._score_shards(keys, shards, advance)
 
-        _together(work, world, failing=self._store.stop if self._store else None)
+        distributed.together(work, world, failing=self._store.stop if self._store else None)
         return {i for shards in shares.values() for i in shards}
 
     def gather(self, lacking: Lacking, own: set[int]) -> None:
@@ -235,7 +234,7 @@ class _Rescoring:
                 "put --store on a file system that all of them share."
             )
 
-        _together(read, world)
+        distributed.together(read, world)
 
     def _find(self) -> list[str]:
         assert self._store is not None
@@ -308,42 +307,6 @@ class _Rescoring:
         bar = progress_bar(total, desc="score", unit="label", show=show, initial=total - todo)
         with bar:
             yield lambda count: bar.update(min(count * world.size, total - bar.n))
-
-
-def _together(
-    action: Callable[[], T],
-    world: distributed.World,
-    *,
-    failing: Callable[[], object] | None = None,
-) -> list[T]:
-    """Act on every process and return what each got; a failure of one is raised on all.
-
-    Args:
-        action: what to do.
-        world: the processes.
-        failing: called where the action fails, when others may be waited for.
-    """
-    if world.size == 1:
-        return [action()]
-    result: T | None = None
-    failure: Exception | None = None
-    try:
-        result = action()
-    except Exception as error:  # the others wait for the exchange
-        failure = error
-        if failing is not None:
-            failing()
-    told = None if failure is None else (isinstance(failure, InputError), str(failure))
-    exchanged = distributed.gather_objects((result, told), world)
-    if failure is not None:
-        raise failure
-    for rank, (_, other) in enumerate(exchanged):
-        if other is not None:
-            is_input, message = other
-            if is_input:
-                raise InputError(message)
-            raise RuntimeError(f"process {rank} of {world.size} failed: {message}")
-    return [result for result, _ in exchanged]  # type: ignore[misc]
 
 
 def _exchange(scores: np.ndarray, world: distributed.World) -> None:

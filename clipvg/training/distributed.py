@@ -3,7 +3,7 @@
 import atexit
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from clipvg.errors import InputError
 
 Item = TypeVar("Item")
 
@@ -78,6 +80,42 @@ def gather_objects(item: Item, world: World) -> list[Item]:
     items = [item] * world.size
     dist.all_gather_object(items, item)
     return items
+
+
+def together(
+    action: Callable[[], Item],
+    world: World,
+    *,
+    failing: Callable[[], object] | None = None,
+) -> list[Item]:
+    """Act on every process and return what each got; a failure of one is raised on all.
+
+    Args:
+        action: what to do.
+        world: the processes.
+        failing: called where the action fails, when others may be waited for.
+    """
+    if world.size == 1:
+        return [action()]
+    result: Item | None = None
+    failure: Exception | None = None
+    try:
+        result = action()
+    except Exception as error:  # the others wait for the exchange
+        failure = error
+        if failing is not None:
+            failing()
+    told = None if failure is None else (isinstance(failure, InputError), str(failure))
+    exchanged = gather_objects((result, told), world)
+    if failure is not None:
+        raise failure
+    for rank, (_, other) in enumerate(exchanged):
+        if other is not None:
+            is_input, message = other
+            if is_input:
+                raise InputError(message)
+            raise RuntimeError(f"process {rank} of {world.size} failed: {message}")
+    return [result for result, _ in exchanged]  # type: ignore[misc]
 
 
 def barrier(world: World) -> None:
