@@ -120,6 +120,19 @@ def test_reduced_precision_is_close(labels: LabelTable, precision: str, toleranc
     np.testing.assert_array_equal(scores_of(models, labels), exact)  # "auto" on a CPU
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.08)])
+def test_a_gpu_gives_the_scores_of_the_cpu(
+    labels: LabelTable, precision: str, tolerance: float
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    models = {"a": make_model(1), "b": make_model(2), "c": make_model(3, layers=3)}
+    expected = scores_of(models, labels)
+    found = scores_of({n: m.cuda() for n, m in models.items()}, labels, precision=precision)
+    assert np.median(np.abs(found - expected)) < tolerance
+
+
 def test_the_histogram_counts_the_scores_by_source(labels: LabelTable) -> None:
     engine = Engine({"a": make_model(1), "b": make_model(2)}, EngineConfig(batch_size=3))
     (part,) = engine.stream(labels)
