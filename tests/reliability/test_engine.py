@@ -158,6 +158,10 @@ def test_a_shard_depends_on_nothing_outside_it(labels: LabelTable) -> None:
     np.testing.assert_array_equal(np.sort(rows), np.arange(len(labels)))
 
 
+def test_no_labels_have_no_shards(labels: LabelTable) -> None:
+    assert list(Engine({"a": make_model(1)}).stream(labels.select(np.array([], dtype=int)))) == []
+
+
 def test_the_text_cache_keeps_to_its_size(labels: LabelTable) -> None:
     models = {"a": make_model(1)}
     without = Engine(models, EngineConfig(images_per_chunk=1, text_cache_mib=0))

@@ -102,6 +102,7 @@ class Engine:
         self.does = self.config.optimisations
         self._models = list(models.values())
         self.device = self._models[0].device
+        self._kind = "cuda" if self.device.type == "cuda" else "cpu"
         self.stats = Stats(waits_for=self.device if profile else None)
         self.histogram = torch.zeros(len(self.names), 1, HISTOGRAM_BINS, dtype=torch.int64)
         self._texts: dict[Any, TextFeatures] = {}
@@ -133,7 +134,8 @@ class Engine:
             InputError: an unreadable image with "raise"; a prediction that is not finite.
         """
         plan = Plan(labels)
-        shards = [(0, plan.num_images)] if shards is None else list(shards)
+        everything = [(0, plan.num_images)] if plan.num_images else []
+        shards = everything if shards is None else list(shards)
         job = Job(labels, on_error, row_names)
         self.histogram = self.histogram.new_zeros(
             len(self.names), job.num_groups, HISTOGRAM_BINS, device=self.device
@@ -194,7 +196,7 @@ class Engine:
                 part.squares,
                 dtype=self.config.dtype(self.device),
                 pack=self.does.pack,
-                batch=_IMAGES[self.device.type],
+                batch=_IMAGES[self._kind],
             )
         self.stats.images += len(part.squares) * len(view.towers)
         target = job.targets(view.model, part)
@@ -234,7 +236,7 @@ class Engine:
         if self.config.batch_size is not None:
             cuts = np.arange(self.config.batch_size, len(order), self.config.batch_size)
         else:
-            tokens = np.cumsum(lengths[order]) * measurers // _TOKENS[self.device.type]
+            tokens = np.cumsum(lengths[order]) * measurers // _TOKENS[self._kind]
             cuts = np.flatnonzero(np.diff(tokens)) + 1
         yield from np.split(order, cuts)
 
@@ -279,7 +281,7 @@ class Engine:
         """What keeps a measurer out of the others' stack."""
         # On a CPU one by one is faster: a batched product gives each core whole matrices, so that
         # three of them leave one of two cores idle half of the time, and more is in the cache.
-        return () if self.does.stack_heads and self.device.type in _STACKING else (member,)
+        return () if self.does.stack_heads and self._kind in _STACKING else (member,)
 
 
 def _in_dtype(backbone: Backbone, dtype: torch.dtype, reduced: dict[Any, Backbone]) -> Backbone:
