@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability.engine import Engine, EngineConfig, Optimisations, Plan, Stats, images
 from clipvg.reliability.engine.images import Geometry, load_image
+from clipvg.reliability.engine.run import full_precision
 
 SHARD = 128  # images after which the engine forgets its expressions, as when scores are stored
 WARM_UP = 8  # labels of the reference's warm-up batch; images of the engine's
@@ -75,7 +76,7 @@ def run_baseline(
     geometry = Geometry.of(next(iter(models.values())))
     read = (lambda path: memory[path][geometry]) if memory else None
     first = dict(list(models.items())[:1])
-    with full_precision():
+    with full_precision(torch.float32):
         rescore(first, labels.select(np.arange(min(WARM_UP, len(labels)))), read=read)
         with peak_memory(device) as peak:
             done = rescore(
@@ -140,19 +141,6 @@ def score(engine: Engine, labels: LabelTable) -> np.ndarray:
     for part in engine.stream(labels, shards, on_error="raise"):
         scores[:, part.rows] = part.scores
     return scores
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """No TF32: it is not float32."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 Memory = dict[Path, Any]  # file -> what `load_image` gives for it

@@ -172,8 +172,8 @@ def visual_tokens(
     for first in range(0, len(squares), batch):
         part = squares[first : first + batch]
         pixels = torch.stack([pixels for pixels, _, _ in part]).to(device, dtype)
-        kept = taken[first : first + batch].to(device)
+        kept = taken[first : first + batch].flatten().nonzero()[:, 0].to(device)
         for tower, parts in zip(towers, levels, strict=True):
-            parts.append([level[kept] for level in tower.image_levels(pixels)])
+            parts.append([level.flatten(0, 1)[kept] for level in tower.image_levels(pixels)])
     joined = [[torch.cat(level) for level in zip(*parts, strict=True)] for parts in levels]
     return VisualTokens(joined, starts, token, keep.flatten()[where].to(device))

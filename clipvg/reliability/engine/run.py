@@ -179,7 +179,7 @@ class Engine:
         image = place[chunk.image_of_row]
         usable = np.flatnonzero(image >= 0)
         if len(usable):
-            with _full_precision(self.config.dtype(self.device)):
+            with full_precision(self.config.dtype(self.device)):
                 for view in self._views:
                     squares = ready.squares(Geometry.of(view.model))
                     part = Part(chunk.rows[usable], image[usable], squares)
@@ -200,6 +200,7 @@ class Engine:
             )
         self.stats.images += len(part.squares) * len(view.towers)
         target = job.targets(view.model, part)
+        group = torch.from_numpy(job.group[part.rows]).to(self.device)
         texts, expression = job.expressions(part.rows, once=self.does.cache_text)
         tokens: dict[TextFeatures, TextTokens] = {}
         for stack in view.stacks:
@@ -209,25 +210,22 @@ class Engine:
                 text = tokens[stack.text]
             with self.stats.timed("project"):
                 bank = Bank(stack.heads, text, visual, [visual.levels[i] for i in stack.tower_of])
-            found = torch.empty(len(stack.members), len(part.rows), device=self.device)
-            for some in self._batches(bank.lengths(expression, part.image), len(stack.members)):
-                with self.stats.timed("fuse"):
-                    boxes = bank.boxes(expression[some], part.image[some])
-                with self.stats.timed("score"):
-                    names = [self.names[i] for i in stack.members]
-                    job.check_finite(boxes, names, part.rows[some])
+            predicted = target.new_empty(len(stack.members), *target.shape)
+            with self.stats.timed("fuse"):
+                for some in self._batches(bank.lengths(expression, part.image), len(predicted)):
                     at = torch.from_numpy(some).to(self.device)
-                    group = torch.from_numpy(job.group[part.rows[some]]).to(self.device)
-                    iou, counts = score_boxes(
-                        boxes,
-                        target[at],
-                        group,
-                        job.num_groups,
-                        HISTOGRAM_BINS,
-                        fused=self.does.fused_score,
-                    )
-                    found[:, at] = iou
-                    self.histogram[stack.members] += counts
+                    predicted[:, at] = bank.boxes(expression[some], part.image[some])
+            with self.stats.timed("score"):
+                job.check_finite(predicted, [self.names[i] for i in stack.members], part.rows)
+                found, counts = score_boxes(
+                    predicted,
+                    target,
+                    group,
+                    job.num_groups,
+                    HISTOGRAM_BINS,
+                    fused=self.does.fused_score,
+                )
+                self.histogram[stack.members] += counts
             yield stack.members, found
 
     def _batches(self, lengths: np.ndarray, measurers: int) -> Iterator[np.ndarray]:
@@ -295,7 +293,7 @@ def _in_dtype(backbone: Backbone, dtype: torch.dtype, reduced: dict[Any, Backbon
 
 
 @contextmanager
-def _full_precision(dtype: torch.dtype) -> Iterator[None]:
+def full_precision(dtype: torch.dtype) -> Iterator[None]:
     """Keep a GPU from rounding float32 products to TF32, which is not exact."""
     if dtype != torch.float32 or not torch.cuda.is_available():
         yield
