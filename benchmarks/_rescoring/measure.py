@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -161,7 +161,10 @@ def from_memory(memory: Memory | None) -> Any:
     """Give the engine decoded images instead of files."""
     if memory is None:
         return nullcontext()
-    given: Callable[[Path, Any], Any] = lambda path, _geometries: memory[path]  # noqa: E731
+
+    def given(path: Path, _geometries: Any) -> Any:
+        return memory[path]
+
     return patch.object(images, "load_image", given)
 
 
