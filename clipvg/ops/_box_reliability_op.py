@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipvg.ops._dispatch import choose, load_operators
+from clipvg.ops._dispatch import operator_name
 from clipvg.ops.box_reliability import check_arguments, check_integer, raise_bad_rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -114,9 +114,7 @@ box_reliability_reference_op.register_fake(_fake)
 
 @torch.compiler.assume_constant_result
 def _operator_name(device: str) -> str:
-    load_operators()
-    forced = choose("box_reliability", device) == "reference"
-    return "box_reliability_reference" if forced else "box_reliability"
+    return operator_name("box_reliability", device)
 
 
 def score_tensors(

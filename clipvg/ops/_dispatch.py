@@ -11,12 +11,10 @@ from importlib import import_module
 from typing import Any
 
 from clipvg.errors import InputError, near_matches
-from clipvg.ops import _native
+from clipvg.ops import _native, _triton
+from clipvg.ops._table import OPERATORS
 
 BACKENDS = ("auto", "reference", "native", "triton")
-
-# Devices of each operator. "numpy" is its face on NumPy arrays, which needs no torch.
-_DEVICES = {"box_reliability": ("numpy", "cpu", "cuda")}
 
 _forced: ContextVar[str | None] = ContextVar("clipvg_backend", default=None)
 
@@ -35,8 +33,9 @@ def backend(name: str) -> Iterator[None]:
     Under torch.compile the choice is the one in force when the graph is traced.
 
     Args:
-        name: "auto" (the fastest that supports the device), "reference" (plain PyTorch or NumPy),
-            "native" (C++ or CUDA) or "triton".
+        name: "auto" (what was measured to be the fastest for the device, dtype and size),
+            "reference" (the definition in plain PyTorch or NumPy), "native" (C++ or CUDA; of an
+            operator without either, a fast composition of PyTorch's own kernels) or "triton".
 
     Raises:
         InputError: the name is unknown; or, at the call of an operator, that implementation
@@ -61,34 +60,46 @@ def requested() -> str:
 def why_unavailable(operator: str, device: str, name: str) -> str | None:
     """Why an implementation cannot run on a device type; None when it can."""
     if name == "triton":
-        return f"{operator} has no Triton kernel"
+        return _triton_reason(operator, device)
     if name == "native":
         return _native_reason(operator, device)
     return None
 
 
+def _triton_reason(operator: str, device: str) -> str | None:
+    if not OPERATORS[operator].triton:
+        return f"{operator} has no Triton kernel"
+    if device not in OPERATORS[operator].triton:
+        return f"{operator} has no Triton kernel for {device}"
+    return _triton.why_no_triton()
+
+
 @functools.cache
 def _native_reason(operator: str, device: str) -> str | None:
-    if device not in _DEVICES[operator]:
+    if OPERATORS[operator].composed:
+        return None
+    if device not in OPERATORS[operator].compiled:
         return f"{operator} has no native kernel for {device}"
     if device != "numpy":
         load_operators()
     return _native.why_no_kernel(operator, device)
 
 
-def choose(operator: str, device: str) -> str:
+def choose(operator: str, device: str, dtype: str | None = None, size: int | None = None) -> str:
     """The implementation to run: "reference", "native" or "triton".
 
     Args:
         operator: name of the operator.
         device: type of the tensors' device ("cpu", "cuda", ...), or "numpy".
+        dtype: name of the tensors' dtype ("float32", ...); None: any.
+        size: of the call, in the operator's own measure; None: not known.
 
     Raises:
         InputError: the backend asked for cannot run.
     """
     name = requested()
     if name == "auto":
-        return "reference" if _native_reason(operator, device) else "native"
+        return _fastest(operator, device, dtype, size)[0]
     reason = why_unavailable(operator, device, name)
     if reason:
         able = [other for other in BACKENDS[1:] if not why_unavailable(operator, device, other)]
@@ -99,14 +110,39 @@ def choose(operator: str, device: str) -> str:
     return name
 
 
+def _fastest(
+    operator: str, device: str, dtype: str | None = None, size: int | None = None
+) -> tuple[str, str]:
+    """What "auto" takes, and why."""
+    for row in OPERATORS[operator].fastest:
+        if row.holds(device, dtype, size) and not why_unavailable(operator, device, row.backend):
+            return row.backend, row.why
+    return "reference", "nothing faster can run"
+
+
+def operator_name(
+    operator: str, device: str, dtype: str | None = None, size: int | None = None
+) -> str:
+    """Name in `torch.ops.clipvg` of what `choose` chose; arguments as there.
+
+    The operator itself runs the kernel that was added to it for the device: Triton's where it has
+    one, else the native one. The other implementations have names of their own, to which no kernel
+    is ever added: `<operator>_reference`, `<operator>_native`.
+    """
+    load_operators()
+    chosen = choose(operator, device, dtype, size)
+    added = "triton" if device in OPERATORS[operator].triton else "native"
+    return operator if chosen == added else f"{operator}_{chosen}"
+
+
 @functools.cache
 def load_operators() -> None:
-    """Defines every operator in `torch.ops.clipvg` and adds the native kernels to them.
+    """Defines every operator in `torch.ops.clipvg` and adds the kernels to them.
 
     The faces do this themselves; call it before loading an exported program that contains the
     operators.
     """
-    for operator in _DEVICES:
+    for operator in OPERATORS:
         import_module(f"clipvg.ops._{operator}_op")
     _native.load_torch_library()
 
@@ -128,18 +164,18 @@ def backends() -> list[dict[str, Any]]:
         device would run now) and `reason` (why it is not available, why it is chosen, or None).
     """
     rows = []
-    for operator, devices in _DEVICES.items():
-        for device in devices:
+    wanted = requested()
+    for operator, about in OPERATORS.items():
+        for device in about.devices:
             reasons = {
                 name: why_unavailable(operator, device, name) or _why_no_device(device)
                 for name in BACKENDS[1:]
             }
-            wanted = requested()
-            best = "native" if reasons["native"] is None else "reference"
-            chosen = best if wanted == "auto" else wanted
+            best, why = _fastest(operator, device)
+            if wanted != "auto":
+                best, why = wanted, f"{wanted!r} was asked for"
             for name, reason in reasons.items():
-                is_chosen = name == chosen and reason is None
-                why = "fastest available" if wanted == "auto" else f"{wanted!r} was asked for"
+                is_chosen = name == best and reason is None
                 rows.append(
                     {
                         "operator": operator,

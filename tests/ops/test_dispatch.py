@@ -10,23 +10,105 @@ import pytest
 import torch
 
 from clipvg.errors import InputError
-from clipvg.ops import backend, backends, box_reliability, box_reliability_numpy
+from clipvg.ops import _dispatch, _triton, backend, backends, box_reliability, box_reliability_numpy
+from clipvg.ops._table import OPERATORS, Fastest, Operator
 
 BOX = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
 
 
+# A composition of PyTorch's kernels, a Triton kernel, and what a run would have measured.
+TOY = Operator(
+    devices=("cpu", "cuda"),
+    composed=True,
+    triton=("cuda",),
+    fastest=(
+        Fastest("triton", ("cuda",), "half", dtypes=("float16", "bfloat16")),
+        Fastest("triton", ("cuda",), "short", at_most=512),
+        Fastest("native", ("cpu", "cuda"), "PyTorch's own"),
+    ),
+)
+
+
 def chosen(device: str) -> str:
-    return next(row["backend"] for row in backends() if row["device"] == device and row["chosen"])
+    rows = (row for row in backends() if row["operator"] == "box_reliability")
+    return next(row["backend"] for row in rows if row["device"] == device and row["chosen"])
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(OPERATORS, "toy", TOY)
+    monkeypatch.setattr(_dispatch, "load_operators", lambda: None)
+    monkeypatch.setattr(_triton, "why_no_triton", lambda: None)
+    return "toy"
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "size", "expected"),
+    [
+        ("cuda", "bfloat16", 10_000, "triton"),
+        ("cuda", "float32", 512, "triton"),
+        ("cuda", "float32", 513, "native"),
+        ("cuda", "float32", None, "native"),  # a limit does not hold for an unknown size
+        ("cuda", None, None, "triton"),
+        ("cpu", "bfloat16", 1, "native"),
+        ("mps", "float32", 1, "reference"),
+    ],
+)
+def test_auto_takes_the_first_row_that_holds(
+    toy: str, device: str, dtype: str | None, size: int | None, expected: str
+) -> None:
+    assert _dispatch.choose(toy, device, dtype, size) == expected
+
+
+def test_a_device_has_one_kernel_and_the_rest_have_names(toy: str) -> None:
+    names = {}
+    for device in ("cpu", "cuda"):
+        for name in ("reference", "native", "triton"):
+            if _dispatch.why_unavailable(toy, device, name) is None:
+                with backend(name):
+                    names[device, name] = _dispatch.operator_name(toy, device)
+    assert names == {
+        ("cpu", "reference"): "toy_reference",
+        ("cpu", "native"): "toy",
+        ("cuda", "reference"): "toy_reference",
+        ("cuda", "native"): "toy_native",
+        ("cuda", "triton"): "toy",
+    }
+
+
+def test_without_triton_the_next_row_holds(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_triton, "why_no_triton", lambda: "Triton is not installed")
+    assert _dispatch.choose(toy, "cuda", "bfloat16", 1) == "native"
+    expected = "Triton is not installed; use 'reference' or 'native'"
+    with backend("triton"), pytest.raises(InputError, match=expected):
+        _dispatch.choose(toy, "cuda")
+    with backend("triton"), pytest.raises(InputError, match="toy has no Triton kernel for cpu"):
+        _dispatch.choose(toy, "cpu")
+
+
+@pytest.mark.parametrize("missing", ["triton", "compiler", "device"])
+def test_why_no_triton(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"triton": missing != "triton", "clipvg.kernels": True}
+    monkeypatch.setattr(_triton, "find_spec", lambda name: found[name] or None)
+    monkeypatch.setenv("CC", "" if missing == "compiler" else "gcc")
+    monkeypatch.setattr(_triton.shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    reason = _triton.why_no_triton.__wrapped__()
+    expected = {"triton": "not installed", "compiler": "C compiler", "device": "no CUDA device"}
+    assert reason is not None
+    assert expected[missing] in reason
 
 
 def test_table_gives_a_reason_for_all_that_is_not_available() -> None:
     rows = backends()
-    assert {row["operator"] for row in rows} == {"box_reliability"}
+    assert {row["operator"] for row in rows} == set(OPERATORS)
     for row in rows:
         assert row["available"] or row["reason"]
         assert row["available"] or not row["chosen"]
-    for device in ("numpy", "cpu"):
-        assert sum(row["chosen"] for row in rows if row["device"] == device) == 1
+    chosen = [(row["operator"], row["device"]) for row in rows if row["chosen"]]
+    for operator, about in OPERATORS.items():
+        for device in set(about.devices) - {"cuda"}:
+            assert chosen.count((operator, device)) == 1
 
 
 def test_backend_nests_and_ends() -> None:

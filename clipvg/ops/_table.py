@@ -1,0 +1,65 @@
+"""The operators, what each can run on, and which implementation was measured to be the fastest.
+
+An operator is added by one entry of OPERATORS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fastest:
+    """What was measured: on these devices, for these dtypes and sizes, this backend wins.
+
+    A path of ours has a row only where it beat PyTorch's own in a recorded run.
+
+    Attributes:
+        backend: "native" or "triton".
+        devices: types of devices.
+        why: what `clipvg info` says.
+        dtypes: names such as "bfloat16"; None: all.
+        at_most: largest size, in the operator's own measure; None: any. A row with a limit does
+            not hold where the size is not known, as under torch.compile.
+    """
+
+    backend: str
+    devices: tuple[str, ...]
+    why: str
+    dtypes: tuple[str, ...] | None = None
+    at_most: int | None = None
+
+    def holds(self, device: str, dtype: str | None, size: int | None) -> bool:
+        """Whether the row is about such a call; a dtype of None is any."""
+        of_dtype = self.dtypes is None or dtype is None or dtype in self.dtypes
+        of_size = self.at_most is None or (size is not None and size <= self.at_most)
+        return device in self.devices and of_dtype and of_size
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Where the implementations of an operator run. The reference runs everywhere.
+
+    Attributes:
+        devices: those that `backends` lists; "numpy" is the face on NumPy arrays, without torch.
+        compiled: devices with a kernel in C++ or CUDA, in clipvg/_ops or clipvg/_C.
+        composed: whether it has a fast composition of PyTorch's own kernels, for any device. It
+            is the "native" implementation where there is no compiled kernel.
+        triton: devices with a Triton kernel.
+        fastest: what "auto" takes: the first row that holds and can run, else the reference.
+    """
+
+    devices: tuple[str, ...]
+    compiled: tuple[str, ...] = ()
+    composed: bool = False
+    triton: tuple[str, ...] = ()
+    fastest: tuple[Fastest, ...] = ()
+
+
+OPERATORS = {
+    "box_reliability": Operator(
+        devices=("numpy", "cpu", "cuda"),
+        compiled=("numpy", "cpu", "cuda"),
+        fastest=(Fastest("native", ("numpy", "cpu", "cuda"), "one pass over the boxes"),),
+    ),
+}
