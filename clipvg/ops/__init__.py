@@ -8,5 +8,13 @@ measurers, H heads, L levels.
 
 from clipvg.ops._dispatch import backend, backends, load_operators
 from clipvg.ops.box_reliability import box_reliability, box_reliability_numpy
+from clipvg.ops.multilevel_projection import multilevel_projection
 
-__all__ = ["backend", "backends", "box_reliability", "box_reliability_numpy", "load_operators"]
+__all__ = [
+    "backend",
+    "backends",
+    "box_reliability",
+    "box_reliability_numpy",
+    "load_operators",
+    "multilevel_projection",
+]

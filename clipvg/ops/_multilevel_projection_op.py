@@ -1,0 +1,240 @@
+"""`torch.ops.clipvg.multilevel_projection`: schema, fake, gradient, and the definition.
+
+Two operators have one body: `multilevel_projection` returns its rows and has a gradient,
+`multilevel_projection_out` writes them where they are to be, in a packed sequence. Both read the
+tokens by index: a row of the result is one token, so that a kernel stores each row once and none
+that is left out is computed. The gradient is plain PyTorch: its parts are one matrix product a
+level, which is what the BLAS is best at, and the concatenation is not needed for them either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipvg.errors import InputError
+from clipvg.ops._dispatch import choose, load_operators
+from clipvg.ops._triton import why_no_triton
+from clipvg.ops.multilevel_projection import check_shapes
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def check_tensors(
+    levels: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor | None,
+    index: Tensor | None,
+    out: Tensor | None,
+) -> None:
+    """Rejects arguments of the wrong shape, dtype or device."""
+    check_shapes(
+        [tuple(level.shape) for level in levels],
+        tuple(weight.shape),
+        tuple(bias.shape),
+        *(None if part is None else tuple(part.shape) for part in (position, index, out)),
+    )
+    named = {f"levels[{i}]": level for i, level in enumerate(levels)}
+    named |= {"weight": weight, "bias": bias}
+    named |= {} if position is None else {"position": position}
+    named |= {} if out is None else {"out": out}
+    dtype, device = levels[0].dtype, levels[0].device
+    if dtype not in DTYPES:
+        raise ValueError(f"multilevel_projection: levels are {dtype}; expected a floating dtype")
+    for name, tensor in named.items():
+        if tensor.dtype != dtype or tensor.device != device:
+            raise ValueError(
+                f"multilevel_projection: {name} is {tensor.dtype} on {tensor.device}; "
+                f"expected {dtype} on {device}, as levels[0]"
+            )
+    if index is not None and (index.dtype != torch.int64 or index.device != device):
+        raise ValueError(
+            f"multilevel_projection: index is {index.dtype} on {index.device}; "
+            f"expected int64 on {device}"
+        )
+
+
+def _flat(levels: Sequence[Tensor]) -> list[Tensor]:
+    """The levels as (N, F)."""
+    return [level.flatten(0, -2) for level in levels]
+
+
+def _blocks(weight: Tensor, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The columns (D, F) of each level."""
+    return weight.unflatten(1, (len(levels), levels[0].shape[-1])).unbind(1)
+
+
+def reference(
+    levels: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor | None,
+    index: Tensor | None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The definition, and on a CPU the implementation: (T, D), one product a level, added up."""
+    tokens = levels[0].shape[:-1].numel()
+    rows = tokens if index is None else len(index)
+    if position is None:
+        start = bias.expand(rows, -1)
+    else:
+        token = torch.arange(tokens, device=bias.device) if index is None else index
+        start = position.index_select(0, token % max(1, len(position))) + bias
+    out = start.clone() if out is None else out.copy_(start)
+    for level, block in zip(_flat(levels), _blocks(weight, levels), strict=True):
+        out.addmm_(level if index is None else level.index_select(0, index), block.T)
+    return out
+
+
+def _project(
+    levels: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor | None,
+    index: Tensor | None,
+) -> Tensor:
+    check_tensors(levels, weight, bias, position, index, None)
+    return reference(levels, weight, bias, position, index)
+
+
+def _project_out(
+    levels: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor | None,
+    index: Tensor | None,
+    out: Tensor,
+) -> None:
+    check_tensors(levels, weight, bias, position, index, out)
+    reference(levels, weight, bias, position, index, out)
+
+
+def _fake(
+    levels: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor | None,
+    index: Tensor | None,
+) -> Tensor:
+    check_tensors(levels, weight, bias, position, index, None)
+    rows = levels[0].shape[:-1].numel() if index is None else len(index)
+    return weight.new_empty(rows, len(weight))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    levels, weight, _, position, index = inputs
+    ctx.save_for_backward(*levels, weight, position, index)
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    *levels, weight, position, index = ctx.saved_tensors
+    shape = levels[0].shape
+    for_levels, for_weight, for_bias, for_position, _ = ctx.needs_input_grad
+    level_grads: list[Tensor | None] = [None] * len(levels)
+    weight_grad = bias_grad = position_grad = None
+    if for_weight:
+        read = (x if index is None else x.index_select(0, index) for x in _flat(levels))
+        weight_grad = torch.cat([grad.T @ rows for rows in read], dim=1)
+    if for_bias:
+        bias_grad = grad.sum(0)
+    if for_position or any(for_levels):
+        # A row a token, so that position's sum over images has one order: index names a token
+        # once at most where it packs, and then nothing here depends on the order of threads.
+        full = grad
+        if index is not None:
+            full = grad.new_zeros(shape[:-1].numel(), grad.shape[1]).index_add(0, index, grad)
+        if for_position:
+            position_grad = full.view(shape[:-2].numel(), *position.shape).sum(0)
+        for i, block in enumerate(_blocks(weight, levels)):
+            if for_levels[i]:
+                level_grads[i] = (full @ block).view(shape)
+    return level_grads, weight_grad, bias_grad, position_grad, None
+
+
+operator = torch.library.custom_op("clipvg::multilevel_projection", _project, mutates_args=())
+operator.register_fake(_fake)
+operator.register_autograd(_gradient, setup_context=_save)
+
+out_operator = torch.library.custom_op(
+    "clipvg::multilevel_projection_out", _project_out, mutates_args={"out"}
+)
+out_operator.register_fake(check_tensors)
+
+
+@operator.register_kernel("cuda")
+def _triton_project(
+    levels: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor | None,
+    index: Tensor | None,
+) -> Tensor:
+    out = _fake(levels, weight, bias, position, index)
+    _triton_project_out(levels, weight, bias, position, index, out)
+    return out
+
+
+@out_operator.register_kernel("cuda")
+def _triton_project_out(
+    levels: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor | None,
+    index: Tensor | None,
+    out: Tensor,
+) -> None:
+    check_tensors(levels, weight, bias, position, index, out)
+    if out.dtype == torch.float64:
+        raise InputError(
+            "multilevel_projection: the Triton kernel has no float64; use backend 'reference'"
+        )
+    if why_no_triton():  # an exported program calls the operator whatever the machine has
+        reference(levels, weight, bias, position, index, out)
+        return
+    from clipvg.kernels.multilevel_projection import project_into
+
+    with torch.cuda.device(out.device):
+        project_into(out, _flat(levels), weight, bias, position, index)
+
+
+@torch.compiler.assume_constant_result
+def _runs_reference(device: str, dtype: str) -> bool:
+    load_operators()
+    return choose("multilevel_projection", device, dtype) == "reference"
+
+
+def project_tensors(
+    levels: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor | None,
+    index: Tensor | None,
+    out: Tensor | None,
+) -> Tensor:
+    """The body of `clipvg.ops.multilevel_projection`."""
+    levels = list(levels)
+    check_tensors(levels, weight, bias, position, index, out)
+    if out is not None and torch.is_grad_enabled():
+        parts = [*levels, weight, bias, position]
+        if any(part is not None and part.requires_grad for part in parts):
+            raise InputError(
+                "multilevel_projection: out= has no gradient, and an argument requires one; "
+                "leave out= away or call under torch.no_grad()"
+            )
+    dtype = str(levels[0].dtype).removeprefix("torch.")
+    if _runs_reference(levels[0].device.type, dtype):
+        rows = reference(levels, weight, bias, position, index, out)
+    elif out is None:
+        rows = torch.ops.clipvg.multilevel_projection(levels, weight, bias, position, index)
+    else:
+        torch.ops.clipvg.multilevel_projection_out(levels, weight, bias, position, index, out)
+        rows = out
+    return (
+        rows
+        if index is not None or out is not None
+        else rows.view(*levels[0].shape[:-1], len(weight))
+    )
