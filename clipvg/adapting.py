@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from clipvg.curriculum import (
+    Beyond,
     MSAConfig,
     MSAResult,
     Previous,
@@ -60,7 +61,10 @@ class AdaptResult:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """The chosen reliability threshold h* of each source, in the order of decisions."""
+        """The chosen reliability threshold h* of each source, in the order of decisions.
+
+        That of the search; what `Beyond` made of it is in ``summary["beyond"]``.
+        """
         return {source: search.best for source, search in self._searches.items()}
 
     @property
@@ -122,6 +126,7 @@ def adapt(
     model: Mapping[str, Any] | None = None,
     training: FitConfig | None = None,
     curriculum: SSAConfig | None = None,
+    beyond: Beyond | None = None,
     device: Device = None,
     progress: bool = True,
     report: bool = True,
@@ -151,6 +156,8 @@ def adapt(
         model: other fields of `GroundingConfig`.
         training: options of every training; the published recipe when None.
         curriculum: options of the search; its seed, where given, is that of the trainings too.
+        beyond: what goes beyond the published method, such as soft weights and rounds; nothing
+            when None. A finished run called again with other ones trains only what is new.
         device: where to train; a GPU where there is one when None.
         progress: show progress.
         report: write ``report.html``.
@@ -182,12 +189,14 @@ def adapt(
         config["complexity"] = getattr(complexity, "__qualname__", repr(complexity))
     if previous is not None:
         config["continue_from"] = previous.identity()
-    with open_run(out, config, labels, validation, place) as run:
+    further = dataclasses.asdict(beyond) if beyond else None
+    with open_run(out, config, labels, validation, place, further) as run:
         common: dict[str, Any] = {
             "run": run,
             "store": _Checkpoints(place),
             "as_measurer": lambda trained: GroundingMeasurer(trained, "measurer"),
             "config": options,
+            "beyond": beyond,
             "progress": progress,
             "notes": {"command": command or recorded_command(run)},
         }

@@ -30,12 +30,15 @@ def open_run(
     labels: LabelTable,
     validation: LabelTable | None,
     device: Device,
+    further: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Open a run directory, together with the other processes of `torchrun`."""
+    """Open a run directory, together with the other processes of `torchrun`; see `Run`."""
     world = distributed.join(choose_device(device))
     workers = Workers(world.is_main, lambda: distributed.barrier(world))
     config = {**config, "processes": world.size}  # they share out each batch
-    return Run(out, config=config, labels=labels, validation=validation, workers=workers)
+    return Run(
+        out, config=config, labels=labels, validation=validation, workers=workers, further=further
+    )
 
 
 def recorded_command(run: Run) -> str:

@@ -16,7 +16,7 @@ from clipvg.report.numbers import percent, points
 
 def _configure(parser: CommandParser) -> None:
     from clipvg.adapting import Method
-    from clipvg.curriculum import MSAConfig
+    from clipvg.curriculum import Beyond, MSAConfig
 
     add_training(parser)
     parser.add_argument(
@@ -32,11 +32,17 @@ def _configure(parser: CommandParser) -> None:
         help="the --out of a finished run, to go on with the LABELS of new sources",
     )  # fmt: skip
     add_fields(parser, MSAConfig, skip=("seed",))
+    parser.add_argument(
+        "--measures", type=str, nargs="+", default=[], metavar="METHOD",
+        help="further measures, [COLUMN=]METHOD[,option=value], as of clipvg score --method; the "
+        "last one selects beside the measurers, e.g. weighted_mean,geometric=true",
+    )  # fmt: skip
+    add_fields(parser, Beyond, skip=("measures",))
 
 
 def _run(args: Namespace) -> Result:
     from clipvg.api import adapt
-    from clipvg.curriculum import MSAConfig
+    from clipvg.curriculum import Beyond, MSAConfig
 
     arguments = training_arguments(args)
     # One seed: that of the training options is the curriculum's too.
@@ -47,6 +53,7 @@ def _run(args: Namespace) -> Result:
         method=args.method,
         scored_by=args.scored_by,
         continue_from=args.continue_from,
+        beyond=Beyond(**take_fields(args, Beyond)),
         **arguments,
     )
     return run_results(result.folder, result.summary)
@@ -56,6 +63,10 @@ def _describe(result: Mapping[str, Any]) -> str:
     base = result["no_curriculum"] and result["no_curriculum"]["score"]
     is_ssa = result["method"] == "ssa"
     rows = _ssa_rows(result, base) if is_ssa else _msa_rows(result, base)
+    rows += [
+        _row(_variant_name(each, result["beyond"]["chosen"]), each, base)
+        for each in (result.get("beyond") or {"variants": []})["variants"][1:]
+    ]
     facts = {
         "threshold h": f"{result['threshold']:g}" if is_ssa else _thresholds(result),
         "labels kept": f"{result['kept']:,} of {result['labels']['count']:,}",
@@ -92,6 +103,11 @@ def _msa_rows(result: Mapping[str, Any], base: float | None) -> list[tuple[str, 
         name = f"+ {step['source']} with r ≥ {step['threshold']:g} by {step['measurer']}"
         rows.append(_row(name, {"kept": step["total"], "score": step["score"]}, base))
     return rows
+
+
+def _variant_name(variant: Mapping[str, Any], chosen: str) -> str:
+    corrected = f" {variant['corrected']:,} boxes" if "corrected" in variant else ""
+    return f"{variant['name']}{corrected}{' (chosen)' if variant['name'] == chosen else ''}"
 
 
 def _thresholds(result: Mapping[str, Any]) -> str:

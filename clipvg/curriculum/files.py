@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clipvg.atomic import atomic_path
 
 
@@ -46,6 +48,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON atomically; numbers that are not finite become null."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(to_json(value), indent=1) + "\n")
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """Write an array atomically, as NumPy's .npy."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
 
 
 def to_json(value: Any) -> Any:

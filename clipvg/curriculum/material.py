@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipvg.curriculum.config import SSAConfig
+from clipvg.curriculum.correction import Agreed
 from clipvg.curriculum.holdout import Validation, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -80,14 +81,27 @@ class Material:
             {place[row]: why for row, why in self.given.reasons.items() if row in place},
         )
 
-    def tables(self, selected: np.ndarray) -> dict[str, LabelTable]:
+    def tables(
+        self,
+        weights: np.ndarray,
+        agreed: Agreed | None = None,
+        corrections: Agreed | None = None,
+    ) -> dict[str, LabelTable]:
         """Return the labels that a run keeps beside its summary, by file name.
 
         Args:
-            selected: bool (N,), training labels that the resulting model was trained on.
+            weights: (N,) in [0, 1] of training labels that the resulting model was trained on.
+            agreed: labels that it was trained on with another box.
+            corrections: labels with another box that are kept as a table, chosen or not.
         """
-        rows = np.flatnonzero(~self.is_held)[selected]
-        tables = {"selected.parquet": self.labels.select(rows).with_column(ROW, rows)}
+        rows = np.flatnonzero(~self.is_held)
+        labels = self.labels.select(rows).with_column(ROW, rows)
+        selected = labels if agreed is None else agreed.apply(labels)
+        if not np.isin(weights, (0, 1)).all():
+            selected = selected.with_column("weight", selected.weights() * weights)
+        tables = {"selected.parquet": selected.select(weights > 0)}
+        if corrections is not None:
+            tables["corrections.parquet"] = corrections.table(labels)
         if self.validation.is_held_out:
             held = np.flatnonzero(self.is_held)
             tables["held_out.parquet"] = (

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from clipvg.curriculum.config import MSAConfig
+from clipvg.curriculum.config import Beyond, MSAConfig
 from clipvg.curriculum.material import Material
+from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.previous import Previous
 from clipvg.curriculum.protocols import Learner, ModelStore
 from clipvg.curriculum.run import Run, Stage
@@ -19,40 +20,21 @@ from clipvg.curriculum.summary import (
     check_names,
     keep_given,
     outcome,
+    pick,
     some_reasons,
     stack,
 )
-from clipvg.curriculum.threshold import ThresholdSearch
-from clipvg.curriculum.trainings import Entry, Trainings, scores_key, sources_of
+from clipvg.curriculum.trainings import Entry, Trainings
+from clipvg.curriculum.variants import FUSED, PLAIN, Variant, Variants, best_of
+from clipvg.curriculum.walk import Step, Walk, Walked
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.histogram import Distribution, kept
+from clipvg.reliability.histogram import Distribution
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Measurer
 
 Complexity = Callable[[LabelTable], float]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What was decided about one source.
-
-    Attributes:
-        source: whose labels were selected.
-        measurer: the chosen measurer i*, whose reliability selects.
-        search: the search of its threshold.
-        kept: number of the source's labels selected.
-    """
-
-    source: str
-    measurer: str
-    search: ThresholdSearch
-    kept: int
-
-    @property
-    def threshold(self) -> float:
-        """The chosen threshold h*."""
-        return self.search.best
+_ONCE = ("measurer", "all labels", "continued")  # trainings that all variants rest on
 
 
 @dataclass(frozen=True)
@@ -60,7 +42,8 @@ class MSAResult:
     """Result of `msa`.
 
     Attributes:
-        steps: decisions, one a source, from simple to complex.
+        steps: decisions, one a source, from simple to complex; with `Beyond.measures` where that
+            led to a better model.
         scores: reliability of the training labels by each measurer and by the adapted model
             ("adapted"); ``scores.specific`` and ``scores.cross`` tell a measurer's own source from
             the others.
@@ -86,6 +69,7 @@ def msa(
     config: MSAConfig | None = None,
     scored_by: Sequence[str] = (),
     previous: Previous | None = None,
+    beyond: Beyond | None = None,
     progress: bool = False,
     notes: Mapping[str, Any] | None = None,
 ) -> MSAResult:
@@ -96,7 +80,8 @@ def msa(
     2. Sources are ordered by complexity. For the next source j, D being what is selected so far:
        the measurer i* is the one whose labels with R_ij >= h0, joined with D, train the best
        model; `find_threshold` finds h* in the same way; the labels with R_i*j >= h* join D.
-    3. The model trained on D is the result: that of the last search's winner.
+    3. The model trained on D is the result: that of the last search's winner. With ``beyond`` it
+       is the best of the variants.
 
     After CLIP-VG (arXiv 2305.08685), multi-source self-paced adapting. Finished stages are read
     from the run, so a killed run continues and ends alike.
@@ -115,6 +100,7 @@ def msa(
         scored_by: names of the measurers whose scores the labels have; none is trained then.
         previous: a finished run to continue: what it selected and its measurers are taken over,
             only new sources are decided on.
+        beyond: what goes beyond the published method; nothing when None.
         progress: show a bar while labels are measured.
         notes: plain values to add to the summary.
 
@@ -124,7 +110,12 @@ def msa(
     Raises:
         InputError: a source without a name, no usable threshold, no labels or no such scores.
     """
-    config = config or MSAConfig()
+    config, beyond = config or MSAConfig(), beyond or Beyond()
+    if beyond.correct is not None and scored_by and not config.baseline:
+        raise InputError(
+            "labels are corrected where two models agree, and with scores given and no baseline "
+            "there is one; leave correct out, or train the baseline."
+        )
     sides = previous.sides(labels) if previous is not None else None
     material = Material.of(labels, validation, config, scored_by, sides)
     work = Trainings(
@@ -136,7 +127,7 @@ def msa(
         config=config,
         progress=progress,
     )
-    job = _MSA(work, material, config, complexity, previous)
+    job = _MSA(work, material, config, complexity, previous, beyond)
     return job.run(scored_by, notes or {})
 
 
@@ -150,9 +141,10 @@ class _MSA:
         config: MSAConfig,
         complexity: Complexity,
         previous: Previous | None,
+        beyond: Beyond,
     ) -> None:
         self.work, self.material, self.config = work, material, config
-        self.previous = previous
+        self.previous, self.beyond = previous, beyond
         self.source_of = np.array(work.labels.sources(), dtype=object)
         old = set(previous.sources) if previous is not None else set()
         sources = [s for s in dict.fromkeys(self.source_of.tolist()) if s not in old]
@@ -176,34 +168,74 @@ class _MSA:
         if self.config.baseline:
             everything = np.ones(len(work.labels), dtype=bool)
             base = work.note("all labels", work.train([everything])[0])
-        selected, winner = self._start()
-        continued = None if winner is None else work.note("continued", winner)
-        steps, records = [], []
-        for source in self.order:
-            step, winner, record = self._step(source, scores, selected, winner)
-            selected = selected | self._kept(scores, source, step.measurer, step.threshold)
-            steps.append(step)
-            records.append({**record, "total": int(selected.sum())})
-        assert winner is not None
-        everyone = sources_of(work.labels)
-        both = stack(scores, work.measure(winner, ADAPTED, trained_on=everyone))
-        score = steps[-1].search.score
+        selected, before = self._start()
+        continued = None if before is None else work.note("continued", before)
+        scores, walks = self._walks(scores, selected, before)
+        variants = self._variants(walks, base, selected)
+        best = variants.best
+        walked = walks[best_of(variants.found[: len(walks)]).name]
+        both = stack(scores, work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels)))
         summary = {
             "method": "msa",
             **notes,
-            **outcome(work, self.material, base, score, int(selected.sum())),
+            **outcome(work, self.material, base, variants),
             "order": self.order,
             "complexity": self.complexity,
-            "steps": records,
+            "steps": walked.records,
             "stages": [entry for entry in (*measurers, base, continued) if entry],
             "continued": self._continued(continued),
             "measurers": self._describe_measurers(scores),
-            "winner": winner.key,
             "reliability": both.to_dict(),
             "unscored": some_reasons(both),
         }
-        work.dir.finish(summary, winner.model_folder, self.material.tables(selected))
-        return MSAResult(tuple(steps), both, selected, summary)
+        tables = self.material.tables(best.weights, best.agreed, variants.corrections)
+        work.dir.finish(summary, best.stage.model_folder, tables)
+        return MSAResult(walked.steps, both, best.selected, summary)
+
+    def _walks(
+        self, scores: ScoreMatrix, selected: np.ndarray, before: Stage | None
+    ) -> tuple[ScoreMatrix, dict[str, Walked]]:
+        """Decide about the sources, and again with fused measures among the measurers.
+
+        Returns:
+            The scores by all of them, and the decisions by the name of their variant.
+        """
+        beyond = self.beyond
+        walk = Walk(
+            self.work,
+            self.config,
+            order=self.order,
+            complexity=self.complexity,
+            measurers=self.stages,
+            beyond=beyond,
+        )
+        walks = {PLAIN: walk.run(scores, selected, before)}
+        if beyond.measures:
+            more, file = self.work.fuse(scores, beyond.measures, self.stages)
+            self.files += [file] * len(more.names)
+            chosen = stack(scores, pick(more, more.names[-1]))
+            walks[FUSED] = walk.run(chosen, selected, before, {"variant": FUSED})
+            scores = stack(scores, more)
+        return scores, walks
+
+    def _variants(
+        self, walks: Mapping[str, Walked], base: Entry | None, given: np.ndarray
+    ) -> Variants:
+        work, voters = self.work, list(self.stages.values())
+        if not voters and base is not None:
+            voters = [work.dir.stage_of_key(base["stage"])]
+        sources, group = np.unique(self.source_of.astype(str), return_inverse=True)
+        variants = Variants(
+            work,
+            self.beyond,
+            group=group,
+            sources=sources.tolist(),
+            voters=voters,
+            given=given,
+        )
+        common = frozenset(str(entry["stage"]) for entry in work.entries if entry["name"] in _ONCE)
+        variants.make([_as_variant(name, walked, common) for name, walked in walks.items()])
+        return variants
 
     def _rows(self, source: str) -> np.ndarray:
         return self.source_of == source
@@ -260,76 +292,6 @@ class _MSA:
         self.work.judge(stage)
         return self.previous.selected(len(self.material.labels))[~self.material.is_held], stage
 
-    def _kept(
-        self, scores: ScoreMatrix, source: str, measurer: str, threshold: float
-    ) -> np.ndarray:
-        chosen = kept(scores[measurer], threshold, strict=self.config.strict)
-        return chosen & self._rows(source)
-
-    def _step(
-        self, source: str, scores: ScoreMatrix, selected: np.ndarray, before: Stage | None
-    ) -> tuple[Step, Stage, dict[str, Any]]:
-        """Choose measurer and threshold for one source; return the stage of the winner too."""
-        work, rows = self.work, self._rows(source)
-        union = selected | rows
-        init = before or self.stages.get(source)
-        choice = self._choice(source, scores, selected, init, union)
-        measurer = _best(choice)
-        reliability = np.where(rows, scores[measurer], np.float32(np.nan))
-        facts = {"source": source, "measurer": measurer}
-        search, entries = work.search(
-            reliability, given=selected, init=init, union=union, note=facts
-        )
-        count = int(self._kept(scores, source, measurer, search.best).sum())
-        work.dir.record(event="chosen", **facts, threshold=search.best, score=search.score)
-        record = {
-            **facts,
-            "complexity": self.complexity[source],
-            "labels": int(rows.sum()),
-            "specific": measurer_is_specific(scores, measurer, source),
-            "h0": self.config.h0,
-            "choice": choice,
-            "threshold": search.best,
-            "kept": count,
-            "score": search.score,
-            "search": search.to_dict(),
-            "stages": [entries[h] for h, _ in search.curve],
-        }
-        winner = work.dir.stage_of_key(str(entries[search.best]["stage"]))
-        return Step(source, measurer, search, count), winner, record
-
-    def _choice(
-        self,
-        source: str,
-        scores: ScoreMatrix,
-        selected: np.ndarray,
-        init: Stage | None,
-        union: np.ndarray,
-    ) -> list[dict[str, Any]]:
-        """Compare the measurers of a source at h0, each joined with what is selected."""
-        h0 = self.config.h0
-        subsets = {name: self._kept(scores, source, name, h0) for name in scores.names}
-        rows: list[dict[str, Any]] = [
-            {
-                "measurer": name,
-                "specific": measurer_is_specific(scores, name, source),
-                "kept": int(keep.sum()),
-                "score": None,
-                "stage": None,
-            }
-            for name, keep in subsets.items()
-        ]
-        least = max(1, self.config.min_kept)
-        usable = [row for row in rows if row["kept"] + int(selected.sum()) >= least]
-        if len(rows) == 1 or not usable:
-            return rows  # nothing to compare
-        joined = [selected | subsets[row["measurer"]] for row in usable]
-        stages = self.work.train(joined, search=self.config.search, init=init, union=union)
-        for row, stage in zip(usable, stages, strict=True):
-            self.work.note("choice", stage, source=source, measurer=row["measurer"], threshold=h0)
-            row |= {"score": stage.read()["score"], "stage": stage.key}
-        return rows
-
     def _continued(self, entry: Entry | None) -> dict[str, Any] | None:
         if self.previous is None or entry is None:
             return None
@@ -349,17 +311,11 @@ class _MSA:
         ]
 
 
-def measurer_is_specific(scores: ScoreMatrix, measurer: str, source: str) -> bool:
-    """Say whether a measurer was trained on a source."""
-    return source in scores.trained_on[scores.names.index(measurer)]
-
-
-def _best(choice: list[dict[str, Any]]) -> str:
-    """Return the measurer with the best score; of equals the source's own, then the first."""
-
-    def rank(row: Mapping[str, Any]) -> tuple[float, bool]:
-        score = row["score"]
-        is_number = score is not None and score == score
-        return (float(score) if is_number else float("-inf")), bool(row["specific"])
-
-    return str(max(choice, key=rank)["measurer"])
+def _as_variant(name: str, walked: Walked, common: frozenset[str]) -> Variant:
+    facts = {
+        "thresholds": {step.source: step.threshold for step in walked.steps},
+        "measurers": {step.source: step.measurer for step in walked.steps},
+    }
+    needs = common | walked.keys
+    weights = walked.selected.astype(np.float32)
+    return Variant(name, walked.winner, weights, walked.reliability, needs, needs, facts=facts)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from clipvg.curriculum.material import ROW
+from clipvg.curriculum.measurements import sources_of
 from clipvg.curriculum.run import Run, Stage
-from clipvg.curriculum.trainings import sources_of
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 
@@ -67,6 +67,12 @@ class Previous:
             raise InputError(
                 f"{folder} holds no finished run of clipvg adapt; name the --out of one that has "
                 "ended."
+            )
+        chosen = (summary.get("beyond") or {}).get("chosen", "")
+        if chosen.endswith(("soft", "corrected")):
+            raise InputError(
+                f"{folder} ended with the variant {chosen!r}, whose labels have weights or boxes "
+                "of their own; run it without that option, which trains nothing anew, and go on."
             )
         labels = read_labels(folder / "labels.parquet", images=summary["labels"]["root"])
         measurers = {
@@ -157,7 +163,7 @@ def _as_step(summary: Mapping[str, Any]) -> dict[str, Any]:
     first = summary["measurers"][0]
     return {
         "source": "+".join(summary["labels"]["sources"]),
-        "measurer": first["name"],
+        "measurer": summary.get("measurer", first["name"]),
         "labels": summary["labels"]["count"],
         "specific": bool(first["stage"]),
         "choice": [],

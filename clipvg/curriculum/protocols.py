@@ -12,7 +12,11 @@ from clipvg.labels import LabelTable
 
 
 class Fit(Protocol):
-    """Result of one training."""
+    """Result of one training.
+
+    It may also have a ``teacher``, a model with the mean of the weights over the training, which
+    measures the labels in the rounds of `Beyond`.
+    """
 
     @property
     def model(self) -> Any:

@@ -60,6 +60,8 @@ class Run:
         labels: training labels.
         validation: labels that decisions are made on, where given.
         workers: this process among several that make the same run together, as under ``torchrun``.
+        further: options that add stages and change none, such as `Beyond`. They are recorded and
+            may be others when the run is opened again.
 
     Raises:
         InputError: the folder holds a run with another configuration or other labels, or another
@@ -74,6 +76,7 @@ class Run:
         labels: LabelTable,
         validation: LabelTable | None = None,
         workers: Workers | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.workers = Path(folder), workers or Workers()
         if self.folder.exists() and not self.folder.is_dir():
@@ -84,6 +87,7 @@ class Run:
             "labels": _describe(labels),
             "validation": None if validation is None else _describe(validation),
         }
+        self._further = to_json({"further": further} if further else {})
         self._metrics: list[dict[str, Any]] = []
         self._is_new = False
         self._lock = Lock(self.folder) if self.workers.is_main else None
@@ -152,9 +156,11 @@ class Run:
 
     def _check_or_write(self, labels: LabelTable) -> None:
         path = self.folder / "config.yaml"
+        there: dict[str, Any] = {}
         if path.exists():
             there = yaml.safe_load(path.read_text()) or {}
-            differences = _differences(there, self.config)
+            same = {key: value for key, value in there.items() if key != "further"}
+            differences = _differences(same, self.config)
             if differences:
                 more = len(differences) - _DIFFERENCES_SHOWN
                 shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
@@ -164,10 +170,11 @@ class Run:
                     "same options and labels to resume it."
                 )
         labels.write(self.folder / "labels.parquet")
-        if not path.exists():
+        self._is_new = not path.exists()
+        if there != {**self.config, **self._further}:
             with atomic_path(path) as temporary:
-                temporary.write_text(yaml.safe_dump(self.config, sort_keys=False))
-            self._is_new = True
+                text = yaml.safe_dump({**self.config, **self._further}, sort_keys=False)
+                temporary.write_text(text)
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,11 @@ class Stage:
         return self.folder / "model"
 
     @property
+    def teacher_folder(self) -> Path:
+        """Where the mean of the model's weights over its training is; often there is none."""
+        return self.folder / "teacher"
+
+    @property
     def training_folder(self) -> Path:
         """Where a training that is going on may keep its checkpoints."""
         return self.folder / "training"
@@ -213,12 +225,14 @@ class Stage:
         save: Callable[[Path], Any],
         *,
         metrics: Iterable[Mapping[str, Any]] = (),
+        save_teacher: Callable[[Path], Any] | None = None,
     ) -> dict[str, Any]:
-        """Keep a stage: its model first, its record last.
+        """Keep a stage: its models first, its record last.
 
         Args:
             record: plain values.
             save: writes the model into the folder it is given.
+            save_teacher: the same for the teacher, where there is one.
             metrics: of the training, kept as the stage's own ``metrics.jsonl``.
 
         Returns:
@@ -227,6 +241,8 @@ class Stage:
 
         def write() -> None:
             replace_folder(self.model_folder, save)
+            if save_teacher is not None:
+                replace_folder(self.teacher_folder, save_teacher)
             write_lines(self.folder / "metrics.jsonl", metrics)
             write_json(self.folder / "stage.json", record)
             shutil.rmtree(self.training_folder, ignore_errors=True)

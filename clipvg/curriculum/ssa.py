@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from clipvg.curriculum.config import SSAConfig
+from clipvg.curriculum.calibrate import unsearched_threshold
+from clipvg.curriculum.config import Beyond, SSAConfig
 from clipvg.curriculum.material import Material
+from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.protocols import Learner, ModelStore
-from clipvg.curriculum.run import Run
+from clipvg.curriculum.run import Run, Stage
 from clipvg.curriculum.summary import (
     ADAPTED,
     GIVEN,
@@ -22,13 +24,15 @@ from clipvg.curriculum.summary import (
     stack,
 )
 from clipvg.curriculum.threshold import ThresholdSearch
-from clipvg.curriculum.trainings import Trainings, scores_key, sources_of
+from clipvg.curriculum.trainings import Entry, Trainings
+from clipvg.curriculum.variants import FUSED, PLAIN, Variant, Variants
 from clipvg.labels import LabelTable
 from clipvg.reliability.histogram import Distribution, kept
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Measurer
 
 _ALL = "measurer"
+_UNTRAINED: dict[str, Any] = {"stage": None, "trained_on": ()}
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,10 @@ class SSAResult:
     """Result of `ssa`.
 
     Attributes:
-        search: the threshold search on the validation labels.
+        search: the threshold search on the validation labels; of `Beyond.measures` where that
+            led to a better model.
         scores: reliability of the training labels by the measurer ("measurer", or the name of the
-            given scores) and by the adapted model ("adapted").
+            given scores), by further measures and by the adapted model ("adapted").
         summary: what ``summary.json`` holds.
     """
 
@@ -62,6 +67,7 @@ def ssa(
     as_measurer: Callable[[Any], Measurer],
     config: SSAConfig | None = None,
     scored_by: str | None = None,
+    beyond: Beyond | None = None,
     progress: bool = False,
     notes: Mapping[str, Any] | None = None,
 ) -> SSAResult:
@@ -71,7 +77,8 @@ def ssa(
     2. It gives every label its reliability r.
     3. `find_threshold` walks over h; each candidate is trained on the labels with r >= h and
        judged on the validation labels.
-    4. The winner becomes the run's model and measures the labels again.
+    4. The winner becomes the run's model and measures the labels again. With ``beyond`` it is the
+       best of the variants.
 
     After CLIP-VG (arXiv 2305.08685), single-source self-paced adapting. Finished stages are read
     from the run, so a killed run continues and ends alike.
@@ -87,6 +94,7 @@ def ssa(
         config: options.
         scored_by: name of the measurer whose scores the labels have; nothing is measured then
             (step 2). The model of step 1 is trained for comparison.
+        beyond: what goes beyond the published method; nothing when None.
         progress: show a bar while labels are measured.
         notes: plain values to add to the summary.
 
@@ -96,7 +104,7 @@ def ssa(
     Raises:
         InputError: no threshold keeps enough labels, there are no labels or no such scores.
     """
-    config = config or SSAConfig()
+    config, beyond = config or SSAConfig(), beyond or Beyond()
     check_names([scored_by] if scored_by else [])
     material = Material.of(labels, validation, config, [scored_by] if scored_by else [])
     work = Trainings(
@@ -117,26 +125,71 @@ def ssa(
     else:
         scores, file = keep_given(run, material.given_scores()), GIVEN
     name = scores.names[0]
-    reliability = scores[name]
-    first = work.note(_ALL, base, reliability=Distribution(reliability).to_dict())
-    search, entries = work.search(reliability, init=base)
-    selected = kept(reliability, search.best, strict=config.strict)
-    winner = work.stage(selected, config.search, base if config.warm_start else None)
-    both = stack(scores, work.measure(winner, ADAPTED, trained_on=sources))
-    run.record(event="chosen", threshold=search.best, score=search.score)
+    first = work.note(_ALL, base, reliability=Distribution(scores[name]).to_dict())
     measurer = {"name": name, "stage": None if scored_by else base.key, "trained_on": sources}
-    candidates = [entries[h] for h, _ in search.curve]
+    measurers = [{**measurer, "scores": file}]
+    searched = [_searched(work, beyond, PLAIN, name, scores[name], base)]
+    if beyond.measures:
+        more, file = work.fuse(scores, beyond.measures, {} if scored_by else {name: base})
+        measurers += [{**_UNTRAINED, "name": n, "scores": file} for n in more.names]
+        name = more.names[-1]
+        searched.append(_searched(work, beyond, FUSED, name, more[name], base))
+        scores = stack(scores, more)
+    one = np.zeros(len(work.labels), np.int64)
+    variants = Variants(work, beyond, group=one, sources=["+".join(sources)], voters=[base])
+    variants.make([each.variant for each in searched])
+    best, decided = variants.best, max(searched, key=lambda each: each.variant.score)
+    both = stack(scores, work.measure(best.stage, ADAPTED, trained_on=sources))
+    search = decided.search
+    run.record(event="chosen", threshold=search.best, score=search.score)
     summary = {
         "method": "ssa",
         **(notes or {}),
-        **outcome(work, material, first, search.score, int(selected.sum())),
+        **outcome(work, material, first, variants),
+        "measurer": decided.measurer,
         "threshold": search.best,
         "search": search.to_dict(),
-        "stages": [first, *candidates],
-        "measurers": [{**measurer, "scores": file}],
-        "winner": winner.key,
+        "stages": [first, *decided.candidates],
+        "measurers": measurers,
         "reliability": {n: Distribution(both[n]).to_dict() for n in both.names},
         "unscored": some_reasons(both),
     }
-    run.finish(summary, winner.model_folder, material.tables(selected))
+    tables = material.tables(best.weights, best.agreed, variants.corrections)
+    run.finish(summary, best.stage.model_folder, tables)
     return SSAResult(search, both, summary)
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """A search, the measurer whose reliability selected, and the best candidate."""
+
+    variant: Variant
+    measurer: str
+    search: ThresholdSearch
+    candidates: list[Entry]
+
+
+def _searched(
+    work: Trainings,
+    beyond: Beyond,
+    name: str,
+    measurer: str,
+    reliability: np.ndarray,
+    base: Stage,
+) -> _Searched:
+    """Search the threshold on a measurer's reliability, or take the calibrated one."""
+    at = unsearched_threshold(beyond, reliability)
+    note = {"variant": name} if name != PLAIN else {}
+    search, entries = work.search(reliability, at=at, init=base, note=note)
+    candidates = [entries[h] for h, _ in search.curve]
+    source = "+".join(sources_of(work.labels))
+    variant = Variant(
+        name,
+        work.dir.stage_of_key(str(entries[search.best]["stage"])),
+        kept(reliability, search.best, strict=work.config.strict).astype(np.float32),
+        reliability,
+        needs=frozenset({base.key, *(str(entry["stage"]) for entry in candidates)}),
+        measured=frozenset({base.key}),
+        facts={"thresholds": {source: search.best}, "measurers": {source: measurer}},
+    )
+    return _Searched(variant, measurer, search, candidates)

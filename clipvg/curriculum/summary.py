@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from clipvg.curriculum.holdout import describe
 from clipvg.curriculum.material import Material
 from clipvg.curriculum.run import Run
 from clipvg.curriculum.trainings import Entry, Trainings
+from clipvg.curriculum.variants import Variants
 from clipvg.errors import InputError
 from clipvg.reliability.matrix import ScoreMatrix
 
@@ -38,7 +39,7 @@ def keep_given(run: Run, scores: ScoreMatrix) -> ScoreMatrix:
 
 
 def outcome(
-    work: Trainings, material: Material, base: Entry | None, score: float, count: int
+    work: Trainings, material: Material, base: Entry | None, variants: Variants
 ) -> dict[str, Any]:
     """Return the part of a summary that SSA and MSA share.
 
@@ -46,19 +47,22 @@ def outcome(
         work: trainings of the run.
         material: its labels.
         base: what was recorded of the training without curriculum; None where there was none.
-        score: performance of the resulting model.
-        count: number of labels it was trained on.
+        variants: the best of them is the result.
     """
     before = None if base is None else base["score"]
+    best, score = variants.best, variants.best.score
+    beyond = {"beyond": variants.to_dict()} if variants.beyond else {}
     return {
         "labels": describe(work.labels),
         "validation": material.validation.to_dict(),
         "options": asdict(work.config),
         "no_curriculum": base and {"stage": base["stage"], "score": before, "kept": base["kept"]},
-        "kept": count,
+        "kept": int(best.selected.sum()),
         "score": score,
         "gain": None if before is None else score - before,
+        "winner": best.stage.key,
         "num_trainings": len({entry["stage"] for entry in work.entries}),
+        **beyond,
     }
 
 
@@ -74,6 +78,13 @@ def stack(*parts: ScoreMatrix) -> ScoreMatrix:
         tuple(sources for part in parts for sources in part.trained_on),
         reasons,
     )
+
+
+def pick(scores: ScoreMatrix, name: str) -> ScoreMatrix:
+    """Return the scores of one measurer alone."""
+    row = scores.names.index(name)
+    trained_on = (scores.trained_on[row],)
+    return replace(scores, names=(name,), scores=scores.scores[[row]], trained_on=trained_on)
 
 
 def some_reasons(scores: ScoreMatrix, count: int = 100) -> dict[str, str]:

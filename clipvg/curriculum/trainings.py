@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from inspect import signature
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from clipvg.curriculum.config import Search, SSAConfig
+from clipvg.curriculum.measurements import Measurements, sources_of
 from clipvg.curriculum.protocols import Fit, Learner, ModelStore
 from clipvg.curriculum.run import Run, Stage
 from clipvg.curriculum.threshold import ThresholdSearch, find_threshold
 from clipvg.labels import LabelTable
 from clipvg.reliability.histogram import Distribution, kept
-from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Context, Measurer
-from clipvg.reliability.score import measure
+from clipvg.reliability.measurer import Measurer
 
 Entry = dict[str, Any]
 
 
-class Trainings:
+class Trainings(Measurements):
     """What SSA and MSA do with a learner; every method reads a finished stage or does it.
 
     Args:
@@ -47,8 +48,8 @@ class Trainings:
         config: SSAConfig,
         progress: bool = False,
     ) -> None:
-        self.learner, self.labels, self.dir, self.store = learner, labels, run, store
-        self.as_measurer, self.config, self.progress = as_measurer, config, progress
+        super().__init__(labels, run=run, store=store, as_measurer=as_measurer, progress=progress)
+        self.learner, self.config = learner, config
         self.validation: LabelTable | None = None
         self.entries: list[Entry] = []
         self._is_prepared = False
@@ -94,6 +95,38 @@ class Trainings:
                 self.judge(stage)
         return stages
 
+    def train_weighted(
+        self, weights: np.ndarray, *, labels: LabelTable | None = None, init: Stage | None = None
+    ) -> Stage:
+        """Train on labels by weights what is not finished yet, and judge it.
+
+        Candidates that train together walk the batches of all labels, and so does this training
+        beside them; else labels of weight 0 are left out.
+
+        Args:
+            weights: float32 (N,) in [0, 1].
+            labels: the N labels where some have another box; the training labels when None.
+            init: as of `train`.
+        """
+        init = init if self.config.warm_start else None
+        labels = self.labels if labels is None else labels
+        walked = np.ones(len(weights), bool) if self.config.search == "together" else weights > 0
+        table, weights = labels.select(walked), weights[walked]
+        stage = self.dir.stage(
+            subset=table.fingerprint(),
+            weights=hashlib.sha256(weights.tobytes()).hexdigest(),
+            init=None if init is None else init.key,
+            seed=self.config.seed,
+        )
+        is_finished = stage.is_finished
+        self.dir.workers.wait()  # all have looked before one writes
+        if not is_finished:
+            self._prepare()
+            model = None if init is None else self.store.load(init.model_folder)
+            self._train_one(stage, table, weights, model)
+        self.judge(stage)
+        return stage
+
     def stage(
         self,
         keep: np.ndarray,
@@ -123,41 +156,11 @@ class Trainings:
         score: float | None = stage.read()["score"]
         return score
 
-    def measure(
-        self,
-        stage: Stage,
-        name: str,
-        labels: LabelTable | None = None,
-        *,
-        trained_on: Sequence[str],
-        part: str = "",
-    ) -> ScoreMatrix:
-        """Return the reliability of labels by a stage's model.
-
-        Args:
-            stage: a finished one.
-            name: of the measurer.
-            labels: what to measure; the training labels when None.
-            trained_on: source names of what the stage was trained on.
-            part: word for other labels in the name of the file.
-        """
-        labels = self.labels if labels is None else labels
-        path = self.dir.scores_path(scores_key(stage.key, name, part))
-        is_there = path.exists()
-        self.dir.workers.wait()  # all have looked before one writes
-        if not is_there:
-            measurer = self.as_measurer(self.store.load(stage.model_folder))
-            context = Context(progress=self.progress)
-            row = measure(measurer, labels, context)
-            sources = (tuple(filter(None, trained_on)),)
-            scores = ScoreMatrix((name,), row[None], labels.sources(), sources, context.reasons)
-            self.dir.write(lambda: scores.write(path))
-        return ScoreMatrix.read(path)
-
     def search(
         self,
         reliability: np.ndarray,
         *,
+        at: float | None = None,
         given: np.ndarray | None = None,
         init: Stage | None = None,
         union: np.ndarray | None = None,
@@ -167,6 +170,7 @@ class Trainings:
 
         Args:
             reliability: float32 (N,), NaN for labels that are not to be selected.
+            at: take this threshold without a search.
             given: bool (N,), labels of every candidate; none when None.
             init: see `train`.
             union: see `train`.
@@ -189,15 +193,18 @@ class Trainings:
                 )
             return [_number(stage.read()["score"]) for stage in stages]
 
+        low, start, high = (config.low, config.start, config.high) if at is None else (at, at, at)
         search = find_threshold(
             score_many,
-            config.start,
+            start,
             config.step,
-            low=config.low,
-            high=config.high,
+            low=low,
+            high=high,
             count=lambda h: int(given.sum()) + distribution.count_above(h, strict=config.strict),
             min_kept=config.min_kept,
         )
+        if at is not None:
+            search = replace(search, reason="given, not searched")
         return search, entries
 
     def note(self, event: str, stage: Stage, *, reliability: Any = None, **facts: Any) -> Entry:
@@ -244,7 +251,7 @@ class Trainings:
         fits = self.learner.fit_many(self._subset(walked), keep, **options)
         seconds = (time.monotonic() - started) / len(which)
         for i, fit in zip(which, fits, strict=True):
-            self._keep(stages[i], fit, subsets[i], seconds)
+            self._keep(stages[i], fit, self._subset(subsets[i]), seconds)
 
     def _train_apart(
         self,
@@ -254,32 +261,33 @@ class Trainings:
         init: Any,
     ) -> None:
         for i in which:
-            started = time.monotonic()
-            place: dict[str, Any] = {"out": stages[i].training_folder} if self._resumes else {}
-            subset = self._subset(subsets[i])
-            fit = self.learner.fit(subset, init=init, seed=self.config.seed, **place)
-            self._keep(stages[i], fit, subsets[i], time.monotonic() - started)
+            self._train_one(stages[i], self._subset(subsets[i]), None, init)
 
-    def _keep(self, stage: Stage, fit: Fit, keep: np.ndarray, seconds: float) -> None:
-        record: dict[str, Any] = {"kept": int(keep.sum()), "seconds": round(seconds, 3)}
+    def _train_one(
+        self, stage: Stage, labels: LabelTable, weights: np.ndarray | None, init: Any
+    ) -> None:
+        started = time.monotonic()
+        place: dict[str, Any] = {"out": stage.training_folder} if self._resumes else {}
+        fit = self.learner.fit(labels, weights=weights, init=init, seed=self.config.seed, **place)
+        kept_ = labels if weights is None else labels.select(weights > 0)
+        self._keep(stage, fit, kept_, time.monotonic() - started)
+
+    def _keep(self, stage: Stage, fit: Fit, labels: LabelTable, seconds: float) -> None:
+        record: dict[str, Any] = {"kept": len(labels), "seconds": round(seconds, 3)}
         if self.validation is not None:
             record["score"] = self.learner.evaluate(fit.model, self.validation)
-        trained_on = sources_of(self._subset(keep))
+        trained_on = sources_of(labels)
+
+        def saving(model: Any) -> Callable[[Path], None]:
+            return lambda folder: self.store.save(model, folder, trained_on=trained_on)
+
+        teacher = getattr(fit, "teacher", None)
         stage.finish(
             record,
-            lambda folder: self.store.save(fit.model, folder, trained_on=trained_on),
+            saving(fit.model),
             metrics=getattr(fit, "metrics", ()),
+            save_teacher=None if teacher is None else saving(teacher),
         )
-
-
-def sources_of(labels: LabelTable) -> tuple[str, ...]:
-    """Return the distinct known sources of labels, in order of first appearance."""
-    return tuple(dict.fromkeys(filter(None, labels.sources())))
-
-
-def scores_key(stage: str, name: str, part: str = "") -> str:
-    """Return the name of a file of scores, see `Run.scores_path`."""
-    return "-".join(filter(None, (stage, quote(name, safe=" "), part)))
 
 
 def _number(score: float | None) -> float:

@@ -3,11 +3,12 @@
 from clipvg.reliability.agreement import Comparison
 from clipvg.reliability.histogram import Distribution, histogram, kept
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Context, GroundingMeasurer, Measurer
+from clipvg.reliability.measurer import BoxPredictor, Context, GroundingMeasurer, Measurer
 from clipvg.reliability.names import MeasurerSpec, default_name, parse_measurer
 from clipvg.reliability.score import measure, score_labels
 
 __all__ = [
+    "BoxPredictor",
     "Comparison",
     "Context",
     "Distribution",

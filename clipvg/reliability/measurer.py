@@ -64,6 +64,15 @@ class Measurer(Protocol):
         ...
 
 
+@runtime_checkable
+class BoxPredictor(Protocol):
+    """A measurer that can also say where it would place the box of a label."""
+
+    def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return float32 (N, 4) xyxy pixels of the picture; NaN where it cannot be read."""
+        ...
+
+
 class GroundingMeasurer:
     """Reliability = IoU of a grounding model's box with the pseudo-box.
 
@@ -90,3 +99,23 @@ class GroundingMeasurer:
         from clipvg.reliability.rescore import score_models
 
         return score_models(labels, {self.name: self.model}, context)[0]
+
+    def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return the model's box for each label, see `BoxPredictor`."""
+        from clipvg.data.letterbox import Letterbox
+        from clipvg.training.evaluate import predict_labels
+
+        found = predict_labels(
+            self.model,
+            labels,
+            batch_size=context.batch_size,
+            on_error=context.on_error,
+            progress=context.progress,
+        )
+        boxes = np.full((len(labels), 4), np.nan, np.float32)
+        side = self.model.backbone.image_size
+        sizes, place = np.unique(found.sizes, axis=0, return_inverse=True)
+        for i, (width, height) in enumerate(sizes.tolist()):
+            rows = place == i
+            boxes[rows] = Letterbox(width, height, side).to_image(found.boxes[rows])
+        return boxes

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clipvg.report.beyond import variants_facts, variants_lead, variants_table
 from clipvg.report.figures import encode_figure, score_matrix_figure
 from clipvg.report.html import Picture, Report, Table
 from clipvg.report.material import Selection
@@ -33,6 +34,9 @@ def curriculum_report(folder: Path, summary: Mapping[str, Any]) -> Report:
     selection = Selection.read(folder, summary)
     make = _ssa if summary["method"] == "ssa" else _msa
     report = make(folder, summary, metric, selection)
+    if "beyond" in summary:
+        report.tables = [*report.tables, variants_table(summary["beyond"], metric)]
+        report.lead += variants_lead(summary["beyond"])
     report.gallery_note = _PICTURES
     known = selection.correct is not None
     report.gallery_roles = ("predicted", "true", "pseudo") if known else ("predicted", "pseudo")
@@ -40,11 +44,14 @@ def curriculum_report(folder: Path, summary: Mapping[str, Any]) -> Report:
 
 
 def _ssa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selection) -> Report:
-    threshold, before, after = summary["threshold"], summary["no_curriculum"], summary["score"]
+    threshold, before = summary["threshold"], summary["no_curriculum"]
+    after = summary["search"]["score"]
+    kept = next(s["kept"] for s in summary["stages"][1:] if s["threshold"] == threshold)
     figures: list[Picture] = []
     gallery: list[Picture] = []
     if selection.scores is not None:
-        reliability = selection.scores.scores[0]
+        measurer = summary.get("measurer", selection.scores.names[0])
+        reliability = selection.scores[measurer]
         figures.append(
             histogram_section(reliability, correct=selection.correct, threshold=threshold)
         )
@@ -56,8 +63,7 @@ def _ssa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selec
     )
     if selection.scores is not None:
         source = "+".join(summary["labels"].get("sources", [])) or "all"
-        name = selection.scores.names[0]
-        figures += _precision_recall({source: (name, threshold)}, selection, whole=True)
+        figures += _precision_recall({source: (measurer, threshold)}, selection, whole=True)
     gain = after - before["score"]
     return Report(
         title=f"Self-paced adapting {folder.name}",
@@ -67,9 +73,10 @@ def _ssa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selec
         facts=[
             ("no SSA", percent(before["score"])),
             ("SSA", percent(after)),
+            *variants_facts(summary),
             ("gain (points)", points(gain)),
             ("threshold h", f"{threshold:g}"),
-            ("labels kept", f"{summary['kept']:,} of {before['kept']:,}"),
+            ("labels kept", f"{kept:,} of {before['kept']:,}"),
         ],
         tables=[_ssa_stages(summary, metric)],
         figures=figures,
@@ -102,23 +109,23 @@ def _seconds(stage: Mapping[str, Any]) -> float:
 
 
 def _msa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selection) -> Report:
-    steps, after = summary["steps"], summary["score"]
+    steps, after = summary["steps"], summary["steps"][-1]["score"]
     base = (summary["no_curriculum"] or {}).get("score")
-    total = summary["labels"]["count"]
+    total, kept = summary["labels"]["count"], summary["steps"][-1]["total"]
     chosen = {step["source"]: (step["measurer"], step["threshold"]) for step in _all_steps(summary)}
     figures = [*_grid(selection, chosen), *_precision_recall(chosen, selection)]
     figures.append(_curves(summary, metric))
     gain = "" if base is None else f" instead of {percent(base)} ({points(after - base)} points)"
     order = ", ".join(step["source"] for step in _all_steps(summary))
-    facts = [("MSA", percent(after)), ("labels kept", f"{summary['kept']:,} of {total:,}")]
+    facts = [("MSA", percent(after)), ("labels kept", f"{kept:,} of {total:,}")]
     if base is not None:
         facts = [("no MSA", percent(base)), facts[0], ("gain (points)", points(after - base)),
                  facts[1]]  # fmt: skip
     return Report(
         title=f"Multi-source self-paced adapting {folder.name}",
-        lead=f"{summary['kept']:,} reliable labels of {total:,}, selected source by source "
+        lead=f"{kept:,} reliable labels of {total:,}, selected source by source "
         f"({order}), give {percent(after)}{gain}. {summary['validation']['statement']}",
-        facts=[*facts, ("trainings", f"{summary['num_trainings']}")],
+        facts=[*facts, *variants_facts(summary), ("trainings", f"{summary['num_trainings']}")],
         tables=[
             _decisions(summary, metric),
             _choices(steps, metric),
@@ -197,7 +204,8 @@ def _trained_once(summary: Mapping[str, Any], metric: str) -> Table:
             "continued": "what the earlier run selected",
         }[stage["name"]]
         rows.append((name, f"{stage['kept']:,}", percent(stage.get("score"))))
-    rows.append(("what MSA selected", f"{summary['kept']:,}", percent(summary["score"])))
+    last = summary["steps"][-1]
+    rows.append(("what MSA selected", f"{last['total']:,}", percent(last["score"])))
     return Table("Models to compare with", ("trained on", "labels", metric), rows)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from curriculum.toy import die_at
 
-from clipvg.curriculum import MSAConfig, MSAResult, Previous, Run, msa
+from clipvg.curriculum import Beyond, MSAConfig, MSAResult, Previous, Run, msa
 from clipvg.labels import LabelTable
 from clipvg.reliability import Context
 
@@ -115,6 +115,7 @@ def adapt(
     order: Any = complexity,
     scored_by: Sequence[str] = (),
     previous: Previous | None = None,
+    beyond: Beyond | None = None,
     **options: Any,
 ) -> MSAResult:
     """MSA of the ledger in a run directory."""
@@ -132,6 +133,7 @@ def adapt(
             config=MSAConfig(**options),
             scored_by=scored_by,
             previous=previous,
+            beyond=beyond,
         )
 
 

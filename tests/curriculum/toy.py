@@ -10,14 +10,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipvg.boxes import iou
-from clipvg.curriculum import Run, SSAConfig, SSAResult, Workers, ssa
+from clipvg.curriculum import Beyond, Run, SSAConfig, SSAResult, Workers, ssa
 from clipvg.labels import LabelTable
 from clipvg.reliability import Context
 
@@ -99,6 +99,10 @@ class ToyMeasurer:
     def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
         return overlaps(self.model, labels)
 
+    def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
+        boxes = [self.model.get(e, [np.nan] * 4) for e in labels.expressions]
+        return np.array(boxes, np.float32).reshape(-1, 4)
+
 
 def overlaps(model: Model, labels: LabelTable) -> np.ndarray:
     boxes = np.array([model.get(e, [0, 0, 0, 0]) for e in labels.expressions])
@@ -112,21 +116,25 @@ def adapt(
     validation: LabelTable | None = None,
     learner: ToyLearner | None = None,
     workers: Workers | None = None,
+    as_measurer: Any = ToyMeasurer,
+    beyond: Beyond | None = None,
     **options: Any,
 ) -> SSAResult:
     """SSA of the toy learner in a run directory."""
     labels = make_labels() if labels is None else labels
     config = SSAConfig(**options)
     identity = {"config": {"ssa": options}, "labels": labels, "validation": validation}
-    with Run(out, **identity, workers=workers) as run:
+    further = None if beyond is None else asdict(beyond)
+    with Run(out, **identity, workers=workers, further=further) as run:
         return ssa(
             learner or ToyLearner(),
             labels,
             validation,
             run=run,
             store=ToyStore(),
-            as_measurer=ToyMeasurer,
+            as_measurer=as_measurer,
             config=config,
+            beyond=beyond,
         )
 
 

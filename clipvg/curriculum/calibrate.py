@@ -1,0 +1,55 @@
+"""From reliability to the probability that a label is correct, and what follows from it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipvg.curriculum.config import Beyond
+from clipvg.reliability.measures.mixture import clean_probability
+
+
+def calibrate(reliability: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
+    """Return P(correct | r): the posterior of the upper of two components of the reliability.
+
+    The components are Beta distributions fitted to each group's reliability (`MixtureCalibration`;
+    Arazo et al., ICML 2019), so no label's truth is needed. It rises with r inside a group.
+
+    Args:
+        reliability: (N,) in [0, 1], NaN where not scored.
+        group: (N,) whole numbers, e.g. of the labels' sources; None for one group.
+
+    Returns:
+        (N,) float64 in [0, 1], NaN where not scored.
+    """
+    return clean_probability(reliability, group)
+
+
+def soft_weights(reliability: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
+    """Return P(correct | r) as training weights, see `calibrate`.
+
+    Returns:
+        (N,) float32 in [0, 1] in steps of 0.0001; 0 where not scored.
+    """
+    return np.round(np.nan_to_num(calibrate(reliability, group)), 4).astype(np.float32)
+
+
+def calibrated_threshold(reliability: np.ndarray, probability: float = 0.5) -> float:
+    """Return the least reliability of a label whose P(correct | r) is at least ``probability``.
+
+    Args:
+        reliability: (N,) in [0, 1] of one source, NaN where not scored.
+        probability: p in (0, 1).
+
+    Returns:
+        h in [0, 1]; 1 where no label reaches p.
+    """
+    # A comparison with NaN is False.
+    reached = reliability[calibrate(reliability) >= probability]
+    return float(reached.min()) if reached.size else 1.0
+
+
+def unsearched_threshold(beyond: Beyond, reliability: np.ndarray) -> float | None:
+    """Return the calibrated threshold where it stands in for a search, else None."""
+    if beyond.search or beyond.calibrated is None:
+        return None
+    return calibrated_threshold(reliability, beyond.calibrated)

@@ -1,0 +1,267 @@
+"""Beyond the paper: variants of a run, judged beside the plain method."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from curriculum import ledger, toy
+from curriculum.beyond_program import EVERYTHING, Teaching, run
+from curriculum.test_msa import outcome
+
+from clipvg.curriculum import Beyond, Previous, Workers, soft_weights
+from clipvg.errors import InputError
+from clipvg.labels import read_labels
+from clipvg.reliability import ScoreMatrix
+
+ROOT = Path(__file__).parents[1]
+
+
+def variants_of(folder: Path) -> dict[str, dict[str, Any]]:
+    summary = json.loads((folder / "summary.json").read_text())
+    return {variant["name"]: variant for variant in summary["beyond"]["variants"]}
+
+
+def test_without_options_nothing_changes(tmp_path: Path) -> None:
+    learner = toy.ToyLearner()
+    result = run(tmp_path, None, learner=learner)
+    assert "beyond" not in result.summary
+    assert "further" not in (tmp_path / "config.yaml").read_text()
+    assert len(learner.trained) == result.summary["num_trainings"]
+    assert not Beyond()
+
+
+def test_the_best_variant_is_the_result_and_the_plain_one_is_among_them(tmp_path: Path) -> None:
+    plain = run(tmp_path / "plain", None)
+    result = run(tmp_path / "beyond")
+    variants = variants_of(tmp_path / "beyond")
+    assert [*variants][:5] == ["plain", "fused", "calibrated", "soft", "corrected"]
+    assert {"round 1", "round 1, soft"} <= {*variants}
+    assert variants["plain"]["score"] == plain.summary["score"]
+    assert variants["plain"]["stage"] == plain.summary["winner"]
+    best = max(variants.values(), key=lambda variant: variant["score"])
+    assert result.summary["beyond"]["chosen"] == best["name"]
+    assert result.summary["winner"] == best["stage"]
+    assert result.summary["score"] == best["score"] >= plain.summary["score"]
+    assert result.summary["kept"] == best["kept"]
+    model, stage = tmp_path / "beyond" / "model", tmp_path / "beyond" / "stages" / best["stage"]
+    assert (model / "model.json").read_bytes() == (stage / "model" / "model.json").read_bytes()
+    assert variants["plain"]["thresholds"] == {"template": plain.threshold}
+
+
+def test_options_added_to_a_finished_run_train_only_what_is_new(tmp_path: Path) -> None:
+    run(tmp_path, None)
+    learner = Teaching()
+    run(tmp_path, Beyond(soft=True), learner=learner)
+    assert len(learner.trained) == 1
+    assert "soft: true" in (tmp_path / "config.yaml").read_text()
+    run(tmp_path, learner=learner)
+    before = len(learner.trained)
+    result = run(tmp_path, learner=learner)
+    assert len(learner.trained) == before
+    assert result.summary["beyond"]["options"]["rounds"] == 2
+
+
+def test_trainings_are_those_a_variant_needs_by_itself(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    variants = variants_of(tmp_path)
+    assert variants["fused"]["trainings"] == 1 + result.search.num_evaluations
+    assert variants["soft"]["trainings"] == variants["calibrated"]["trainings"] == 2
+    assert variants["corrected"]["trainings"] == variants["fused"]["trainings"] + 1
+    assert variants["round 1"]["trainings"] > variants["plain"]["trainings"]
+    assert result.summary["num_trainings"] == len(list((tmp_path / "stages").iterdir()))
+
+
+def test_calibrated_thresholds_need_no_search(tmp_path: Path) -> None:
+    learner = toy.ToyLearner()
+    result = run(tmp_path, Beyond(calibrated=0.5, search=False), learner=learner)
+    assert len(learner.trained) == result.summary["num_trainings"] == 2
+    r = result.scores["measurer"]
+    assert result.threshold == r[r >= result.threshold].min()
+    assert result.search.reason == "given, not searched"
+
+
+def test_soft_weights_are_the_probability_of_being_correct(tmp_path: Path) -> None:
+    weights: list[np.ndarray] = []
+
+    class Weighed(toy.ToyLearner):
+        def fit(self, labels: Any, **options: Any) -> Any:
+            if options["weights"] is not None:
+                weights.append(options["weights"])
+            return super().fit(labels, **options)
+
+    result = run(tmp_path, Beyond(soft=True), learner=Weighed())
+    expected = soft_weights(result.scores["measurer"])
+    np.testing.assert_array_equal(weights[0], expected[expected > 0])
+    assert variants_of(tmp_path)["soft"]["weight"] == pytest.approx(expected.sum(), abs=1e-2)
+
+
+def test_corrections_are_recorded_with_both_boxes(tmp_path: Path) -> None:
+    run(tmp_path, Beyond(correct=0.6))
+    corrected = variants_of(tmp_path)["corrected"]
+    table = read_labels(tmp_path / "corrections.parquet")
+    labels = read_labels(tmp_path / "labels.parquet")
+    rows = table.table.column("adapt.row").to_numpy()
+    assert len(rows) == corrected["corrected"] > 0
+    old = np.array(table.table.column("adapt.old_box").to_pylist())
+    np.testing.assert_allclose(old, labels.boxes()[rows])
+    assert (np.abs(table.boxes() - old).max(axis=1) > 1).all()
+    assert (table.table.column("adapt.agreement").to_numpy() >= 0.6).all()
+    assert table.expressions == labels.select(rows).expressions
+
+
+def test_a_result_with_corrected_boxes_is_kept_as_it_was_trained(tmp_path: Path) -> None:
+    class LastIsBest(toy.ToyLearner):
+        def evaluate(self, model: Any, labels: Any) -> float:
+            return float(len(self.trained))
+
+    run(tmp_path, Beyond(correct=0.6), learner=LastIsBest())
+    assert json.loads((tmp_path / "summary.json").read_text())["beyond"]["chosen"] == "corrected"
+    table = read_labels(tmp_path / "corrections.parquet")
+    selected = read_labels(tmp_path / "selected.parquet")
+    place = {row: i for i, row in enumerate(selected.table.column("adapt.row").to_pylist())}
+    rows = [place[row] for row in table.table.column("adapt.row").to_pylist()]
+    np.testing.assert_array_equal(selected.boxes()[rows], table.boxes())
+    with pytest.raises(InputError, match=r"variant 'corrected'.*without that option"):
+        Previous.read(tmp_path)
+
+
+def test_rounds_measure_with_the_teacher_and_stop(tmp_path: Path) -> None:
+    result = run(tmp_path, Beyond(rounds=9))
+    variants = variants_of(tmp_path)
+    rounds = [name for name in variants if name.startswith("round")]
+    assert result.summary["beyond"]["stopped"] == f"{rounds[-1]} is not better"
+    scores = [variants[name]["score"] for name in ("plain", *rounds)]
+    assert scores[:-1] == sorted(scores[:-1])
+    assert scores[-1] <= scores[-2]
+    first = variants["round 1"]
+    assert first["teacher"]
+    measured = ScoreMatrix.read(tmp_path / "scores" / f"{first['scores']}.parquet")["round 1"]
+    teacher = toy.ToyStore().load(tmp_path / "stages" / variants["plain"]["stage"] / "teacher")
+    labels = read_labels(tmp_path / "labels.parquet")
+    np.testing.assert_array_equal(measured, toy.overlaps(teacher, labels))
+
+
+def test_fused_measures_are_one_more_candidate_of_each_step(tmp_path: Path) -> None:
+    learner = ledger.LedgerLearner()
+    beyond = Beyond(measures=("both=weighted_mean,of=a+b",))
+    result = ledger.adapt(tmp_path, learner=learner, beyond=beyond)
+    variants = variants_of(tmp_path)
+    plain = ledger.adapt(tmp_path / "plain")
+    assert variants["plain"]["score"] == plain.summary["score"] <= result.summary["score"]
+    assert result.scores.names == ("a", "b", "both", "adapted")
+    mean = np.float32([ledger.BY["a"][:8], ledger.BY["b"][:8]]).mean(axis=0)
+    np.testing.assert_allclose(result.scores["both"], mean, rtol=1e-6)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    tried = {line["measurer"] for line in lines if line.get("variant") == "fused"
+             and line["event"] == "choice"}  # fmt: skip
+    assert tried == {"a", "b", "both"}
+    assert len(learner.trained) == len(set(learner.trained))
+    described = {each["name"]: each for each in result.summary["measurers"]}
+    assert (described["both"]["stage"], described["both"]["trained_on"]) == (None, ())
+
+
+def test_msa_calibrates_each_source_by_itself(tmp_path: Path) -> None:
+    beyond = Beyond(calibrated=0.5, soft=True)
+    result = ledger.adapt(tmp_path, ledger.make_labels("abc"), beyond=beyond)
+    calibrated = variants_of(tmp_path)["calibrated"]
+    assert set(calibrated["thresholds"]) == {"a", "b", "c"}
+    # So few labels of a source are calibrated with all.
+    assert variants_of(tmp_path)["soft"]["kept"] > 0
+    assert result.summary["beyond"]["variants"][0]["measurers"] == {
+        step.source: step.measurer for step in result.steps
+    }
+
+
+def test_scores_that_came_along_can_be_fused(tmp_path: Path) -> None:
+    labels = ledger.make_labels()
+    rows = np.float32([ledger.BY["a"][:8], ledger.BY["b"][:8]])
+    given = ScoreMatrix(("m1", "m2"), rows, labels.sources()).attach(labels)
+    beyond = Beyond(measures=("weighted_mean",))
+    result = ledger.adapt(tmp_path / "a", given, scored_by=["m1", "m2"], beyond=beyond)
+    assert result.scores.names == ("m1", "m2", "weighted_mean", "adapted")
+    with pytest.raises(InputError, match="train the baseline"):
+        ledger.adapt(
+            tmp_path / "b", given, scored_by=["m1"], beyond=Beyond(correct=0.7), baseline=False
+        )
+
+
+def test_a_measurer_without_boxes_corrects_nothing(tmp_path: Path) -> None:
+    class Blind:
+        name, requires = "blind", frozenset[str]()
+
+        def __init__(self, model: Any) -> None:
+            self._inner = toy.ToyMeasurer(model)
+
+        def measure(self, labels: Any, context: Any) -> np.ndarray:
+            return self._inner.measure(labels, context)
+
+    with pytest.raises(InputError, match="Blind predicts no boxes"):
+        run(tmp_path, Beyond(correct=0.7), as_measurer=Blind)
+    run(tmp_path, Beyond(soft=True), as_measurer=Blind)  # the same run goes on without
+
+
+@pytest.mark.parametrize("options", [{"search": "together"}, {"warm_start": True}])
+def test_together_and_warm_start(tmp_path: Path, options: dict[str, Any]) -> None:
+    run(tmp_path, **options)
+    learner = Teaching()
+    run(tmp_path, learner=learner, **options)
+    assert learner.trained == []
+
+
+def test_several_workers_make_one_run(tmp_path: Path) -> None:
+    barrier = threading.Barrier(2, timeout=60)
+    learners = [Teaching(), Teaching()]
+
+    def work(rank: int) -> str:
+        workers = Workers(rank == 0, barrier.wait)
+        result = run(tmp_path / "two", learner=learners[rank], workers=workers)
+        return str(result.summary["winner"])
+
+    with ThreadPoolExecutor(2) as pool:
+        winners = list(pool.map(work, range(2)))
+    run(tmp_path / "one")
+    assert winners[0] == winners[1]
+    assert learners[0].trained == learners[1].trained
+    assert outcome(tmp_path / "two") == outcome(tmp_path / "one")
+
+
+def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
+    moments = np.random.default_rng(6).integers(1, 90, 10).tolist()
+    program = [sys.executable, "-m", "curriculum.beyond_program"]
+    words = [*program, str(tmp_path / "killed"), *map(str, moments), "0"]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    codes = ended.stdout.split()
+    assert codes.count("-9") >= 6, ended.stderr
+    assert codes[-1] == "0"
+    run(tmp_path / "whole")
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    tables = [read_labels(tmp_path / name / "corrections.parquet") for name in ("killed", "whole")]
+    assert tables[0].table.equals(tables[1].table)
+    assert not list((tmp_path / "killed").rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"calibrated": 1.5}, "probability in"),
+        ({"search": False}, "calibrated=0.5"),
+        ({"correct": 0.0}, "IoU in"),
+        ({"rounds": -1}, "0 or more"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Beyond(**options)
+
+
+def test_everything_is_something() -> None:
+    assert EVERYTHING
+    assert Beyond(measures=["vote"]) == Beyond(measures=("vote",))  # type: ignore[arg-type]
