@@ -37,6 +37,7 @@ class Bank:
         levels: Sequence[Sequence[Tensor]],
     ) -> None:
         self._heads, self._text, self._levels = heads, text, levels
+        self._rows = visual.row
         self._text_starts = 1 + text.starts
         self._visual_starts = self._text_starts[-1] + visual.starts
         reg = text.token.new_zeros(1)
@@ -46,7 +47,7 @@ class Bank:
         self._is_packed = bool(self._keep.all())
         self._shares = heads.does.share_first_layer
         if self._shares:
-            self._tokens = self._project(text.features, levels)
+            self._tokens = self._project(text.features, visual.row)
             self._qkv = heads.first_qkv(self._tokens, self._position)
 
     def lengths(self, expression: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -70,14 +71,13 @@ class Bank:
         qkv = self._heads.first_qkv(tokens, sequences.position)
         return self._heads.boxes(tokens, qkv, sequences)
 
-    def _project(self, text: Tensor, levels: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Project to (n, V, D): [REG], text, visual."""
-        parts = [
-            self._heads.reg,
-            self._heads.project_text(text),
-            self._heads.project_visual(levels),
-        ]
-        return torch.cat(parts, dim=1)
+    def _project(self, text: Tensor, visual: Tensor) -> Tensor:
+        """Project text features and rows of the levels to (n, T, D): [REG], text, visual."""
+        reg, before = self._heads.reg, 1 + len(text)
+        tokens = reg.new_empty(len(reg), before + len(visual), reg.shape[2])
+        tokens[:, :1], tokens[:, 1:before] = reg, self._heads.project_text(text)
+        self._heads.project_visual(self._levels, visual, tokens[:, before:])
+        return tokens
 
     def _project_anew(self, index: Tensor) -> Tensor:
         """Project the tokens of sequences, a token of several labels as often as it occurs."""
@@ -85,11 +85,10 @@ class Bank:
         is_text = (index >= first_text) & (index < first_visual)
         is_visual = index >= first_visual
         text = self._text.features[index[is_text] - first_text]
-        visual = index[is_visual] - first_visual
-        tokens = self._project(text, [[level[visual] for level in own] for own in self._levels])
+        tokens = self._project(text, self._rows[index[is_visual] - first_visual])
         place = torch.zeros_like(index)  # [REG] is the first
         place[is_text] = torch.arange(len(text), device=index.device) + 1
-        place[is_visual] = torch.arange(len(visual), device=index.device) + 1 + len(text)
+        place[is_visual] = torch.arange(1 + len(text), tokens.shape[1], device=index.device)
         return tokens.index_select(1, place)
 
 

@@ -129,13 +129,15 @@ class VisualTokens:
     """Visual tokens of U images, image after image, as each image tower gives them.
 
     Attributes:
-        levels: a list of (V, W) features by level for each image tower of the pass.
+        levels: a list of (R, W) features by level for each image tower of the pass: all tokens.
+        row: (V,) int64, rows of the levels that count.
         starts: (U + 1,) int64, where each image's tokens begin.
         token: (V,) int64, number of each token in its image: 0 is [CLS], 1 + p patch p.
         keep: (V,) bool, False for tokens that nothing may attend to; all True when packed.
     """
 
     levels: list[list[Tensor]]
+    row: Tensor
     starts: np.ndarray
     token: Tensor
     keep: Tensor
@@ -167,13 +169,12 @@ def visual_tokens(
     counts = taken.sum(1).numpy()
     starts = np.concatenate([[0], np.cumsum(counts)])
     where = taken.flatten().nonzero()[:, 0]
-    token = (where % keep.shape[1]).to(device)
+    row = where.to(device)
     levels: list[list[list[Tensor]]] = [[] for _ in towers]
     for first in range(0, len(squares), batch):
         part = squares[first : first + batch]
         pixels = torch.stack([pixels for pixels, _, _ in part]).to(device, dtype)
-        kept = taken[first : first + batch].flatten().nonzero()[:, 0].to(device)
         for tower, parts in zip(towers, levels, strict=True):
-            parts.append([level.flatten(0, 1)[kept] for level in tower.image_levels(pixels)])
+            parts.append([level.flatten(0, 1) for level in tower.image_levels(pixels)])
     joined = [[torch.cat(level) for level in zip(*parts, strict=True)] for parts in levels]
-    return VisualTokens(joined, starts, token, keep.flatten()[where].to(device))
+    return VisualTokens(joined, row, starts, row % keep.shape[1], keep.flatten()[where].to(device))
