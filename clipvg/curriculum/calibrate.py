@@ -50,6 +50,6 @@ def calibrated_threshold(reliability: np.ndarray, probability: float = 0.5) -> f
 
 def unsearched_threshold(beyond: Beyond, reliability: np.ndarray) -> float | None:
     """Return the calibrated threshold where it stands in for a search, else None."""
-    if beyond.search or beyond.calibrated is None:
+    if not beyond.skip_search or beyond.calibrated is None:
         return None
     return calibrated_threshold(reliability, beyond.calibrated)

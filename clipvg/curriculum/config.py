@@ -92,7 +92,7 @@ class Beyond:
             it, in place of a threshold.
         calibrated: "calibrated": the labels of each source whose probability of being correct
             is at least this.
-        search: False, with ``calibrated``, searches no threshold; the calibrated ones select.
+        skip_search: with ``calibrated``, search no threshold; the calibrated ones select.
         correct: "corrected": labels left out whose box the models place elsewhere get the
             models' box where these overlap by at least this IoU, see `agreed_boxes`.
         rounds: "round 1", ...: so many times the best model so far measures the labels, and they
@@ -102,7 +102,7 @@ class Beyond:
     measures: tuple[str, ...] = ()
     soft: bool = False
     calibrated: float | None = None
-    search: bool = True
+    skip_search: bool = False
     correct: float | None = None
     rounds: int = 0
 
@@ -113,7 +113,7 @@ class Beyond:
             raise InputError(
                 f"calibrated is {self.calibrated}; expected a probability in (0, 1), e.g. 0.5."
             )
-        if not self.search and self.calibrated is None:
+        if self.skip_search and self.calibrated is None:
             raise InputError("without a search something must select: give calibrated=0.5, say.")
         if self.correct is not None and not 0 < self.correct <= 1:
             raise InputError(f"correct is {self.correct}; expected an IoU in (0, 1], e.g. 0.7.")

@@ -151,7 +151,7 @@ class Variants:
     def _of(self, base: Variant, prefix: str = "") -> list[Variant]:
         """Variants that use the reliability of another one."""
         beyond, made = self.beyond, []
-        if beyond.calibrated is not None and beyond.search:
+        if beyond.calibrated is not None and not beyond.skip_search:
             made.append(self._calibrated(base, prefix + CALIBRATED, beyond.calibrated))
         if beyond.soft:
             made.append(self._soft(base, prefix + "soft"))

@@ -81,7 +81,7 @@ def test_trainings_are_those_a_variant_needs_by_itself(tmp_path: Path) -> None:
 
 def test_calibrated_thresholds_need_no_search(tmp_path: Path) -> None:
     learner = toy.ToyLearner()
-    result = run(tmp_path, Beyond(calibrated=0.5, search=False), learner=learner)
+    result = run(tmp_path, Beyond(calibrated=0.5, skip_search=True), learner=learner)
     assert len(learner.trained) == result.summary["num_trainings"] == 2
     r = result.scores["measurer"]
     assert result.threshold == r[r >= result.threshold].min()
@@ -252,7 +252,7 @@ def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"calibrated": 1.5}, "probability in"),
-        ({"search": False}, "calibrated=0.5"),
+        ({"skip_search": True}, "calibrated=0.5"),
         ({"correct": 0.0}, "IoU in"),
         ({"rounds": -1}, "0 or more"),
     ],
