@@ -37,6 +37,8 @@ class FitConfig:
         clip_norm: largest gradient norm; 0 does not clip (published).
         calibrate: fold mean and deviation of the first batch's features into the fresh projections
             (published: no), see `clipvg.training.calibrate`.
+        ema: decay of a mean of the weights over the training, the teacher in `Fit` that measures
+            labels in rounds of self-training; 0 keeps none.
         amp: mixed precision of the forward pass; "fp16" scales the loss.
         augment: training augmentation; without it images are encoded once (`cache_features`).
         crop: random crop, where the expression has no direction word.
@@ -71,6 +73,7 @@ class FitConfig:
     drop_every: int = 60
     clip_norm: float = 0.0
     calibrate: bool = False
+    ema: float = 0.0
     amp: Amp = "none"
     augment: bool = True
     crop: bool = True
@@ -140,6 +143,8 @@ class FitConfig:
             problems.append(f"lr is {self.lr}, expected above 0")
         if not 0 <= self.beta2 < 1:
             problems.append(f"beta2 is {self.beta2}, expected in [0, 1)")
+        if not 0 <= self.ema < 1:
+            problems.append(f"ema is {self.ema}, expected in [0, 1)")
         return problems
 
     def _unknown_choices(self) -> list[str]:
@@ -159,4 +164,5 @@ class FitConfig:
     def identity(self) -> dict[str, object]:
         """Options that decide the resulting weights: what a resume must find unchanged."""
         free = {"num_workers", "cache_features", "cache_bytes", "checkpoint_steps", "history"}
+        free |= set() if self.ema else {"ema"}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in free}

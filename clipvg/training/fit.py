@@ -43,6 +43,7 @@ class Fit:
         seconds: time in the training loop, all attempts of a resumed run together; of trainings
             together each one's share.
         steps: optimizer steps done: fewer than the options say where `fit_many` dropped it.
+        teacher: a model with the mean of the weights over the training, with `FitConfig.ema`.
     """
 
     model: "GroundingModel"
@@ -51,6 +52,7 @@ class Fit:
     best: Best | None
     seconds: float
     steps: int
+    teacher: "GroundingModel | None" = None
 
 
 def fit(
@@ -189,7 +191,10 @@ class _Training:
             if cache is not None:
                 feed = CachedFeed(cache.view(self.labels), order)
             run(trainers, feed, features=cache, progress=self.progress, judge=judge)
-        return [Fit(t.model, t.history, t.metrics, t.finish(), t.seconds, t.step) for t in trainers]
+        return [
+            Fit(t.model, t.history, t.metrics, t.finish(), t.seconds, t.step, t.teacher())
+            for t in trainers
+        ]
 
     def _trainer(
         self, model: "GroundingModel", weight: np.ndarray, folder: Path | None, order: Order

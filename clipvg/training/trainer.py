@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.training import distributed
+from clipvg.training.average import Average
 from clipvg.training.calibrate import calibrate
 from clipvg.training.checkpoint import (
     load_trainable,
@@ -98,6 +99,7 @@ class Trainer:
             fused=True,
         )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
+        self._average = Average(model, config.ema) if config.ema else None
         self._losses = EpochLosses(len(weight), self.device)
         self.history: np.ndarray | None = None
         self.metrics: list[dict[str, Any]] = []
@@ -159,6 +161,12 @@ class Trainer:
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        if self._average is not None:
+            self._average.update(self.step)
+
+    def teacher(self) -> "GroundingModel | None":
+        """The model with the mean of the weights, where it is kept."""
+        return None if self._average is None else self._average.model()
 
     def _backward(self, batch: AnyBatch, scale: float, counts: bool) -> None:
         with self.autocast:
@@ -269,6 +277,7 @@ class Trainer:
             "best": asdict(self.best) if self.best else None,
             "rungs": self.rungs,
             "seconds": self.seconds,
+            "average": None if self._average is None else self._average.state(),
         }
         save_checkpoint(self.folder, state)
 
@@ -294,6 +303,8 @@ class Trainer:
         self.step, self.metrics = saved["step"], saved["metrics"]
         self.best = Best(**saved["best"]) if saved["best"] else None
         self.rungs, self.seconds = saved["rungs"], saved["seconds"]
+        if self._average is not None:
+            self._average.restore(saved["average"])
 
 
 class _Boxes(nn.Module):

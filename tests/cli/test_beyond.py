@@ -1,0 +1,91 @@
+"""`clipvg adapt` with options beyond the paper, on a tiny untrained model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from clipvg import load
+from clipvg.labels import read_labels
+from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer
+
+MODEL = {"backbone": "clipvg-tiny", "pretrained": None, "width": 16, "layers": 1, "heads": 2}
+QUICK = MODEL | {"feedforward": 16, "epochs": 2, "batch_size": 4, "augment": False, "ema": 0.9}
+OPTIONS = """
+--soft true --calibrated 0.5 --correct 0.2 --rounds 1
+--measures hygiene both=weighted_mean,of=measurer+hygiene
+""".split()
+
+
+@pytest.fixture
+def words(labels: Path, pictures: Path, tmp_path: Path) -> list[Any]:
+    recipe = tmp_path / "quick.yaml"
+    recipe.write_text(yaml.safe_dump(QUICK))
+    return [
+        "adapt", labels, "--images", pictures, "--validation", labels, "--config", recipe,
+        "--out", tmp_path / "run", "--quiet", "--start", 0.1,
+    ]  # fmt: skip
+
+
+def test_a_finished_run_takes_further_options(
+    clipvg: Any, words: list[Any], tmp_path: Path
+) -> None:
+    plain = clipvg(*words, "--json")
+    assert plain.code == 0, plain.err
+    outcome = clipvg(*words, *OPTIONS, "--json")
+    assert outcome.code == 0, outcome.err
+    result = outcome.json
+    variants = {variant["name"]: variant for variant in result["beyond"]["variants"]}
+    assert {"plain", "fused", "soft", "round 1"} <= {*variants}
+    assert variants["plain"]["stage"] == plain.json["winner"]
+    assert variants["round 1"]["teacher"]
+    assert result["score"] >= plain.json["score"]
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert settings["further"]["rounds"] == 1
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Beyond the published method" in page
+    table = clipvg(*words, *OPTIONS).out
+    assert "soft" in table
+    assert "round 1" in table
+    assert clipvg("report", tmp_path / "run").code == 0
+    refused = clipvg(*words, "--calibrated", 2)
+    assert "expected a probability" in refused.error
+
+
+def test_a_measurer_predicts_boxes_in_pixels(
+    clipvg: Any, words: list[Any], labels: Path, pictures: Path, tmp_path: Path
+) -> None:
+    assert clipvg(*words).code == 0
+    model = load(tmp_path / "run" / "model")
+    measurer = GroundingMeasurer(model)
+    assert isinstance(measurer, BoxPredictor)
+    table = read_labels(labels, images=pictures)
+    found = measurer.predict(table, Context())
+    for row in (0, len(table) - 1):
+        expected = model.predict(table.image_path(table.image_names[row]), table.expressions[row])
+        np.testing.assert_allclose(found[row], expected[0], atol=1e-2)
+    missing = table.with_column("image", ["none.png", *table.image_names[1:]])
+    assert np.isnan(measurer.predict(missing, Context())[0]).all()
+
+
+def test_several_sources_with_fused_measures(
+    clipvg: Any, words: list[Any], labels: Path, tmp_path: Path
+) -> None:
+    table = read_labels(labels)
+    names = [("template", "caption")[i % 2] for i in range(len(table))]
+    table.with_column("source", names).write(tmp_path / "two.parquet")
+    words[1] = tmp_path / "two.parquet"
+    options = ["--soft", "true", "--measures", "weighted_mean", "--h0", "0.1", "--epochs", "1"]
+    outcome = clipvg(*words, *options, "--json")
+    assert outcome.code == 0, outcome.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["method"] == "msa"
+    names = [variant["name"] for variant in summary["beyond"]["variants"]]
+    assert names == ["plain", "fused", "soft"]
+    assert [*summary["reliability"]["measurers"]][-2:] == ["weighted_mean", "adapted"]
+    assert "Beyond the published method" in (tmp_path / "run" / "report.html").read_text()
