@@ -18,6 +18,7 @@ from clipvg.curriculum.summary import (
     ADAPTED,
     GIVEN,
     check_names,
+    describe_measurers,
     keep_given,
     outcome,
     pick,
@@ -25,7 +26,7 @@ from clipvg.curriculum.summary import (
     stack,
 )
 from clipvg.curriculum.trainings import Entry, Trainings
-from clipvg.curriculum.variants import FUSED, PLAIN, Variant, Variants, best_of
+from clipvg.curriculum.variants import FUSED, PLAIN, Variants, best_of
 from clipvg.curriculum.walk import Step, Walk, Walked
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -184,7 +185,7 @@ class _MSA:
             "steps": walked.records,
             "stages": [entry for entry in (*measurers, base, continued) if entry],
             "continued": self._continued(continued),
-            "measurers": self._describe_measurers(scores),
+            "measurers": describe_measurers(scores, self.stages, self.files),
             "reliability": both.to_dict(),
             "unscored": some_reasons(both),
         }
@@ -234,7 +235,7 @@ class _MSA:
             given=given,
         )
         common = frozenset(str(entry["stage"]) for entry in work.entries if entry["name"] in _ONCE)
-        variants.make([_as_variant(name, walked, common) for name, walked in walks.items()])
+        variants.make([walked.variant(name, common) for name, walked in walks.items()])
         return variants
 
     def _rows(self, source: str) -> np.ndarray:
@@ -296,26 +297,3 @@ class _MSA:
         if self.previous is None or entry is None:
             return None
         return {**self.previous.to_dict(), "score": entry["score"], "stage": entry["stage"]}
-
-    def _describe_measurers(self, scores: ScoreMatrix) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": name,
-                "stage": self.stages[name].key if name in self.stages else None,
-                "trained_on": trained_on,
-                "scores": file,
-            }
-            for name, trained_on, file in zip(
-                scores.names, scores.trained_on, self.files, strict=True
-            )
-        ]
-
-
-def _as_variant(name: str, walked: Walked, common: frozenset[str]) -> Variant:
-    facts = {
-        "thresholds": {step.source: step.threshold for step in walked.steps},
-        "measurers": {step.source: step.measurer for step in walked.steps},
-    }
-    needs = common | walked.keys
-    weights = walked.selected.astype(np.float32)
-    return Variant(name, walked.winner, weights, walked.reliability, needs, needs, facts=facts)

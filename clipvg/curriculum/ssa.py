@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from clipvg.curriculum.summary import (
     ADAPTED,
     GIVEN,
     check_names,
+    describe_measurers,
     keep_given,
     outcome,
     some_reasons,
@@ -32,7 +33,6 @@ from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Measurer
 
 _ALL = "measurer"
-_UNTRAINED: dict[str, Any] = {"stage": None, "trained_on": ()}
 
 
 @dataclass(frozen=True)
@@ -119,28 +119,23 @@ def ssa(
     work.validation = material.validation.labels
     everything = np.ones(len(work.labels), dtype=bool)
     base = work.train([everything])[0]
-    sources = sources_of(work.labels)
     if scored_by is None:
-        scores, file = work.measure(base, _ALL, trained_on=sources), scores_key(base.key, _ALL)
+        scores = work.measure(base, _ALL, trained_on=sources_of(work.labels))
+        stages, files = {_ALL: base}, [scores_key(base.key, _ALL)]
     else:
-        scores, file = keep_given(run, material.given_scores()), GIVEN
+        scores, stages, files = keep_given(run, material.given_scores()), {}, [GIVEN]
     name = scores.names[0]
     first = work.note(_ALL, base, reliability=Distribution(scores[name]).to_dict())
-    measurer = {"name": name, "stage": None if scored_by else base.key, "trained_on": sources}
-    measurers = [{**measurer, "scores": file}]
     searched = [_searched(work, beyond, PLAIN, name, scores[name], base)]
     if beyond.measures:
-        more, file = work.fuse(scores, beyond.measures, {} if scored_by else {name: base})
-        measurers += [{**_UNTRAINED, "name": n, "scores": file} for n in more.names]
+        more, file = work.fuse(scores, beyond.measures, stages)
         name = more.names[-1]
         searched.append(_searched(work, beyond, FUSED, name, more[name], base))
-        scores = stack(scores, more)
-    one = np.zeros(len(work.labels), np.int64)
-    variants = Variants(work, beyond, group=one, sources=["+".join(sources)], voters=[base])
-    variants.make([each.variant for each in searched])
+        scores, files = stack(scores, more), files + [file] * len(more.names)
+    variants = _variants(work, beyond, base, [each.variant for each in searched])
     best, decided = variants.best, max(searched, key=lambda each: each.variant.score)
-    both = stack(scores, work.measure(best.stage, ADAPTED, trained_on=sources))
     search = decided.search
+    both = stack(scores, work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels)))
     run.record(event="chosen", threshold=search.best, score=search.score)
     summary = {
         "method": "ssa",
@@ -150,13 +145,22 @@ def ssa(
         "threshold": search.best,
         "search": search.to_dict(),
         "stages": [first, *decided.candidates],
-        "measurers": measurers,
+        "measurers": describe_measurers(scores, stages, files),
         "reliability": {n: Distribution(both[n]).to_dict() for n in both.names},
         "unscored": some_reasons(both),
     }
     tables = material.tables(best.weights, best.agreed, variants.corrections)
     run.finish(summary, best.stage.model_folder, tables)
     return SSAResult(search, both, summary)
+
+
+def _variants(work: Trainings, beyond: Beyond, base: Stage, first: Sequence[Variant]) -> Variants:
+    """Make what goes beyond the published method; all labels are of one source."""
+    one = np.zeros(len(work.labels), np.int64)
+    name = "+".join(sources_of(work.labels))
+    variants = Variants(work, beyond, group=one, sources=[name], voters=[base])
+    variants.make(first)
+    return variants
 
 
 @dataclass(frozen=True)

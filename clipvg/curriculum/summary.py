@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from clipvg.curriculum.holdout import describe
 from clipvg.curriculum.material import Material
-from clipvg.curriculum.run import Run
+from clipvg.curriculum.run import Run, Stage
 from clipvg.curriculum.trainings import Entry, Trainings
 from clipvg.curriculum.variants import Variants
 from clipvg.errors import InputError
@@ -64,6 +64,27 @@ def outcome(
         "num_trainings": len({entry["stage"] for entry in work.entries}),
         **beyond,
     }
+
+
+def describe_measurers(
+    scores: ScoreMatrix, stages: Mapping[str, Stage], files: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return what a summary says of the n measurers.
+
+    Args:
+        scores: by them.
+        stages: of those that were trained, by name.
+        files: n names of files of scores, see `Run.scores_path`.
+    """
+    return [
+        {
+            "name": name,
+            "stage": stages[name].key if name in stages else None,
+            "trained_on": trained_on,
+            "scores": file,
+        }
+        for name, trained_on, file in zip(scores.names, scores.trained_on, files, strict=True)
+    ]
 
 
 def stack(*parts: ScoreMatrix) -> ScoreMatrix:

@@ -13,6 +13,7 @@ from clipvg.curriculum.config import Beyond, MSAConfig
 from clipvg.curriculum.run import Stage
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.curriculum.trainings import Trainings
+from clipvg.curriculum.variants import Variant
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
 
@@ -58,6 +59,22 @@ class Walked:
     reliability: np.ndarray
     winner: Stage
     keys: frozenset[str]
+
+    def variant(self, name: str, common: frozenset[str]) -> Variant:
+        """Return the decisions as a variant that rests on common trainings too."""
+        needs = common | self.keys
+        return Variant(
+            name,
+            self.winner,
+            self.selected.astype(np.float32),
+            self.reliability,
+            needs=needs,
+            measured=needs,
+            facts={
+                "thresholds": {step.source: step.threshold for step in self.steps},
+                "measurers": {step.source: step.measurer for step in self.steps},
+            },
+        )
 
 
 class Walk:

@@ -26,7 +26,8 @@ class Average:
     def __init__(self, model: "GroundingModel", decay: float) -> None:
         self._model, self._decay = model, decay
         named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self._names, self._weights = list(named), list(named.values())
+        self._names = list(named)
+        self._weights: list[Tensor] = list(named.values())
         self._mean = [p.detach().clone() for p in self._weights]
 
     @torch.no_grad()
