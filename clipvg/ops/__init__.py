@@ -9,6 +9,7 @@ measurers, H heads, L levels.
 from clipvg.ops._dispatch import backend, backends, load_operators
 from clipvg.ops.box_reliability import box_reliability, box_reliability_numpy
 from clipvg.ops.multilevel_projection import multilevel_projection
+from clipvg.ops.packed_attention import packed_attention
 
 __all__ = [
     "backend",
@@ -17,4 +18,5 @@ __all__ = [
     "box_reliability_numpy",
     "load_operators",
     "multilevel_projection",
+    "packed_attention",
 ]

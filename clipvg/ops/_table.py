@@ -65,4 +65,10 @@ OPERATORS = {
     # The reference is itself a sum of matrix products, so "auto" is the reference until the
     # Triton kernel has beaten it in a recorded run on a GPU.
     "multilevel_projection": Operator(devices=("cpu", "cuda"), triton=("cuda",)),
+    "packed_attention": Operator(
+        devices=("cpu", "cuda"),
+        composed=True,
+        triton=("cuda",),
+        fastest=(Fastest("native", ("cpu", "cuda"), "equal lengths are one dense product"),),
+    ),
 }

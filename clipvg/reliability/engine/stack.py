@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipvg.ops import multilevel_projection
+from clipvg.ops import multilevel_projection, packed_attention
 from clipvg.reliability.engine.config import Optimisations
 
 if TYPE_CHECKING:
@@ -48,10 +49,14 @@ class Sequences:
             yield first, len(lengths), int(lengths[0])
             first += int(lengths.sum())
 
+    @cached_property
+    def edges(self) -> Tensor:
+        """Where each sequence begins and the last one ends, (B + 1,) int32, on the host."""
+        return torch.from_numpy(np.append(0, np.cumsum(self.lengths)).astype(np.int32))
+
     def first_tokens(self) -> Tensor:
         """Return where each sequence begins: its [REG], (B,) int64."""
-        starts = np.cumsum(self.lengths) - self.lengths
-        return torch.from_numpy(starts).to(self.position.device)
+        return self.edges[:-1].to(self.position.device, torch.int64)
 
 
 class Linear:
@@ -248,18 +253,21 @@ class HeadStack:
         return torch.cat([layer.qk(placed), layer.v(x)], dim=-1)
 
     def _attention(self, qkv: Tensor, sequences: Sequences) -> Tensor:
-        """Attend within each sequence, (n, T, 3D) to (n, T, D); equal lengths are one product."""
-        parts, shape = [], (*qkv.shape[:2], qkv.shape[2] // 3)
-        for first, count, length in sequences.groups():
-            tokens = slice(first, first + count * length)
-            mask = self._mask(sequences, tokens, count)
-            mixed = []
-            for own in qkv[:, tokens]:
-                q, k, v = own.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-                heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-                mixed.append(heads.transpose(1, 2).reshape(1, count * length, -1))
-            parts.append(torch.cat(mixed) if len(mixed) > 1 else mixed[0])
-        return torch.cat(parts, dim=1, out=self._scratch.take("mixed", qkv, *shape))
+        """Attend within each sequence, (n, T, 3D) to (n, T, D)."""
+        parts = qkv.unflatten(-1, (3, self.heads, -1))  # (n, T, 3, H, d)
+        if sequences.keep is None:
+            q, k, v = parts.unbind(2)
+            longest = int(sequences.lengths.max(initial=0))
+            out = None if q.is_cuda else self._scratch.take("mixed", q, *q.shape)
+            return packed_attention(q, k, v, sequences.edges, longest, out=out).flatten(-2)
+        batch = len(sequences.lengths)  # of padded sequences, which are all of one length
+        mask = self._mask(sequences, slice(None), batch)
+        mixed = []
+        for own in parts:
+            q, k, v = own.unflatten(0, (batch, -1)).permute(2, 0, 3, 1, 4)
+            heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, H, S, d)
+            mixed.append(heads.transpose(1, 2).reshape(qkv.shape[1], -1))
+        return torch.stack(mixed)
 
     def _reg_attention(self, layer: Layer, x: Tensor, regs: Tensor, sequences: Sequences) -> Tensor:
         """Attend from [REG] alone, (n, T, D) to (n, B, D), without forming keys and values.

@@ -1,0 +1,187 @@
+"""`packed_attention` in plain PyTorch: the definition, and dense attention by equal lengths.
+
+Tensors are (n, T, H, d) for n measurers of T tokens. Gradients are given as well: an operator's
+implementation runs below autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipvg.ops.packed_attention import check_shapes
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_MAX_WEIGHTS = 2**24  # of softmax that a gradient holds at a time, 64 MiB
+
+# Some sequences side by side that have equal numbers of queries and keys:
+# first query, first key, how many sequences, queries of each, keys of each
+Run = tuple[int, int, int, int, int]
+
+
+def check_tensors(q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> None:
+    """Rejects arguments of the wrong shape, dtype or device."""
+    check_shapes(q.shape, k.shape, v.shape, cu_queries.shape, cu_seqlens.shape)
+    if q.dtype not in DTYPES:
+        raise ValueError(f"packed_attention: q is {q.dtype}; expected a floating dtype")
+    for name, tensor in (("k", k), ("v", v)):
+        if tensor.dtype != q.dtype or tensor.device != q.device:
+            raise ValueError(
+                f"packed_attention: q is {q.dtype} on {q.device} and {name} {tensor.dtype} on "
+                f"{tensor.device}; expected one dtype and device"
+            )
+    for name, offsets in (("cu_seqlens", cu_seqlens), ("cu_queries", cu_queries)):
+        if offsets.dtype != torch.int32 or offsets.device.type not in ("cpu", q.device.type):
+            raise ValueError(
+                f"packed_attention: {name} is {offsets.dtype} on {offsets.device}; "
+                f"expected int32 on cpu or {q.device}"
+            )
+
+
+def _sequences(cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
+    """Every sequence that has a query, by itself."""
+    q, k = cu_queries.tolist(), cu_seqlens.tolist()
+    for i in range(len(q) - 1):
+        if q[i + 1] > q[i]:
+            yield q[i], k[i], 1, q[i + 1] - q[i], k[i + 1] - k[i]
+
+
+def _runs(cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
+    """Sequences of equal lengths side by side, together."""
+    run: Run | None = None
+    for each in _sequences(cu_queries, cu_seqlens):
+        if run and run[3:] == each[3:] and run[1] + run[2] * run[4] == each[1]:
+            run = (run[0], run[1], run[2] + 1, run[3], run[4])
+            continue
+        if run:
+            yield run
+        run = each
+    if run:
+        yield run
+
+
+def _dense(x: Tensor, first: int, count: int, length: int) -> Tensor:
+    """View (T, H, d) of one measurer as (count, H, length, d)."""
+    return x[first : first + count * length].unflatten(0, (count, length)).transpose(1, 2)
+
+
+def reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_queries: Tensor,
+    cu_seqlens: Tensor,
+    max_queries: int,
+    max_seqlen: int,
+) -> tuple[Tensor, Tensor]:
+    """The definition, sequence by sequence."""
+    check_tensors(q, k, v, cu_queries, cu_seqlens)
+    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
+    sums = torch.promote_types(q.dtype, torch.float32)
+    for first_q, first_k, _, queries, keys in _sequences(cu_queries, cu_seqlens):
+        of_q, of_k = slice(first_q, first_q + queries), slice(first_k, first_k + keys)
+        own_q, own_k, own_v = q[:, of_q].to(sums), k[:, of_k].to(sums), v[:, of_k].to(sums)
+        scores = torch.einsum("nqhd,nkhd->nhqk", own_q * q.shape[-1] ** -0.5, own_k)
+        mixed = torch.einsum("nhqk,nkhd->nqhd", scores.softmax(-1), own_v)
+        out[:, of_q] = mixed.to(q.dtype)
+    return out, q.new_empty(0, dtype=torch.float32)
+
+
+def native(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_queries: Tensor,
+    cu_seqlens: Tensor,
+    max_queries: int,
+    max_seqlen: int,
+) -> tuple[Tensor, Tensor]:
+    """PyTorch's dense attention without a mask, once for each run of equal lengths."""
+    check_tensors(q, k, v, cu_queries, cu_seqlens)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    native_into(out, q, k, v, cu_queries, cu_seqlens)
+    return out, q.new_empty(0, dtype=torch.float32)
+
+
+def native_into(
+    out: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlens: Tensor
+) -> None:
+    """Measurers one after the other: on a CPU batched products of several are slower."""
+    for first_q, first_k, count, queries, keys in _runs(cu_queries, cu_seqlens):
+        for own_out, own_q, own_k, own_v in zip(out, q, k, v, strict=True):
+            target = _dense(own_out, first_q, count, queries)
+            if not keys:
+                target.zero_()
+                continue
+            dense_k, dense_v = (_dense(x, first_k, count, keys) for x in (own_k, own_v))
+            dense_q = _dense(own_q, first_q, count, queries)
+            target.copy_(F.scaled_dot_product_attention(dense_q, dense_k, dense_v))
+
+
+def zeros_like_parts(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Zeros of the shapes, contiguous."""
+    to_q, to_k, to_v = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    return to_q, to_k, to_v
+
+
+def _backward_of(find_runs: Callable[[Tensor, Tensor], Iterator[Run]]) -> Callable[..., Any]:
+    """The gradient by its definition, dense over the runs that `find_runs` finds."""
+
+    def backward(
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        softmax: Tensor,
+        cu_queries: Tensor,
+        cu_seqlens: Tensor,
+        max_queries: int,
+        max_seqlen: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        grads = zeros_like_parts(q, k, v)
+        sums = torch.promote_types(q.dtype, torch.float32)
+        for first_q, first_k, count, queries, keys in find_runs(cu_queries, cu_seqlens):
+            for i in range(len(q) if keys else 0):
+                own_q, own_grad, to_q = (
+                    _dense(x[i], first_q, count, queries) for x in (q, grad, grads[0])
+                )
+                own_k, own_v, to_k, to_v = (
+                    _dense(x[i], first_k, count, keys) for x in (k, v, *grads[1:])
+                )
+                found = _dense_backward(*(x.to(sums) for x in (own_grad, own_q, own_k, own_v)))
+                for target, value in zip((to_q, to_k, to_v), found, strict=True):
+                    target.copy_(value)
+        return grads
+
+    return backward
+
+
+def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q (B, H, Q, d), k and v (B, H, K, d), some queries at a time."""
+    scale = q.shape[-1] ** -0.5
+    to_q, to_k, to_v = (
+        torch.empty_like(q),
+        torch.zeros_like(k),
+        torch.zeros_like(v),
+    )
+    step = max(1, _MAX_WEIGHTS // (q.shape[0] * q.shape[1] * k.shape[2]))
+    for own_q, own_grad, own_to in zip(
+        *(x.split(step, dim=2) for x in (q, grad, to_q)), strict=True
+    ):
+        weights = (own_q * scale @ k.mT).softmax(-1)
+        to_v += weights.mT @ own_grad
+        to_weights = own_grad @ v.mT
+        mean = (to_weights * weights).sum(-1, keepdim=True)
+        to_scores = weights.mul_(to_weights.sub_(mean)).mul_(scale)
+        own_to.copy_(to_scores @ k)
+        to_k += to_scores.mT @ own_q
+    return to_q, to_k, to_v
+
+
+reference_backward = _backward_of(_sequences)
+native_backward = _backward_of(_runs)

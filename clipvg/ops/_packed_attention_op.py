@@ -1,0 +1,180 @@
+"""`torch.ops.clipvg.packed_attention`: schema, fakes, gradient, and which implementation runs.
+
+Tensors are (n, T, H, d) for n measurers of T tokens. Each operator returns the mixed values and,
+where its kernel keeps it for the gradient (Triton's), the largest logit of each query and the sum
+of exponentials relative to it, (2, n * H, T) float32; else (0,).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipvg.errors import InputError
+from clipvg.ops._dispatch import operator_name, requested
+from clipvg.ops._packed_attention_dense import (
+    check_tensors,
+    native,
+    native_backward,
+    native_into,
+    reference,
+    reference_backward,
+    zeros_like_parts,
+)
+from clipvg.ops._triton import has_triton
+from clipvg.ops.packed_attention import check_offsets
+
+TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+TRITON_MAX_WIDTH = 128
+
+
+def _triton(*args: Any) -> tuple[Tensor, Tensor]:
+    from clipvg.kernels.packed_attention import forward
+
+    return forward(*args)
+
+
+def _fake(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_queries: Tensor,
+    cu_seqlens: Tensor,
+    max_queries: int,
+    max_seqlen: int,
+) -> tuple[Tensor, Tensor]:
+    check_tensors(q, k, v, cu_queries, cu_seqlens)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    return out, q.new_empty(0, dtype=torch.float32)
+
+
+def _fake_triton(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_queries: Tensor,
+    cu_seqlens: Tensor,
+    max_queries: int,
+    max_seqlen: int,
+) -> tuple[Tensor, Tensor]:
+    out, none = _fake(q, k, v, cu_queries, cu_seqlens, max_queries, max_seqlen)
+    kept = q.new_empty((2, q.shape[0] * q.shape[2], q.shape[1]), dtype=torch.float32)
+    return out, kept if q.device.type == "cuda" and has_triton() else none
+
+
+def _triton_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    from clipvg.kernels.packed_attention import backward
+
+    return backward(*args)
+
+
+def _fake_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    softmax: Tensor,
+    cu_queries: Tensor,
+    cu_seqlens: Tensor,
+    max_queries: int,
+    max_seqlen: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return zeros_like_parts(q, k, v)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.max_queries, ctx.max_seqlen = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _define(name: str, forward: Any, backward: Any, fake: Any) -> tuple[Any, Any]:
+    """Defines an operator of this contract, and the operator that is its gradient."""
+    operator = torch.library.custom_op(f"clipvg::{name}", forward, mutates_args=())
+    operator.register_fake(fake)
+    gradient = torch.library.custom_op(f"clipvg::{name}_backward", backward, mutates_args=())
+    gradient.register_fake(_fake_backward)
+
+    def run_backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        q, k, v, cu_queries, cu_seqlens, out, softmax = ctx.saved_tensors
+        saved = (q, k, v, out, softmax, cu_queries, cu_seqlens)
+        grads = gradient(grad, *saved, ctx.max_queries, ctx.max_seqlen)
+        return (*grads, None, None, None, None)
+
+    operator.register_autograd(run_backward, setup_context=_save)
+    return operator, gradient
+
+
+packed_attention_op, packed_attention_backward_op = _define(
+    "packed_attention", reference, reference_backward, _fake_triton
+)
+packed_attention_op.register_kernel("cpu")(native)
+packed_attention_backward_op.register_kernel("cpu")(native_backward)
+if has_triton():
+    packed_attention_op.register_kernel("cuda")(_triton)
+    packed_attention_backward_op.register_kernel("cuda")(_triton_backward)
+# Implementations that are not the kernel of a device, under names to which none is ever added.
+_define("packed_attention_reference", reference, reference_backward, _fake)
+_define("packed_attention_native", native, native_backward, _fake)
+
+
+@torch.compiler.assume_constant_result
+def _operator_name(device: str, dtype: torch.dtype, size: int | None, is_wide: bool) -> str:
+    name = operator_name("packed_attention", device, str(dtype).removeprefix("torch."), size)
+    if device != "cuda" or name != "packed_attention":
+        return name
+    if is_wide or dtype not in TRITON_DTYPES:
+        if requested() == "auto":
+            return "packed_attention_native"
+        raise InputError(
+            "packed_attention: the Triton kernel takes float32, float16 and bfloat16 and heads of "
+            f"up to {TRITON_MAX_WIDTH}; use backend 'native' or 'reference', or 'auto'"
+        )
+    return name
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_queries: Tensor,
+    cu_seqlens: Tensor,
+    max_queries: int,
+    max_seqlen: int,
+    out: Tensor | None,
+) -> Tensor:
+    """The body of `clipvg.ops.packed_attention`."""
+    check_tensors(q, k, v, cu_queries, cu_seqlens)
+    size = None
+    if not torch.compiler.is_compiling():
+        size = max_seqlen
+        for name, offsets, tokens, longest in (
+            ("cu_seqlens", cu_seqlens, k.shape[1], max_seqlen),
+            ("cu_queries", cu_queries, q.shape[1], max_queries),
+        ):
+            if offsets.device.type == "cpu":
+                check_offsets(name, offsets.tolist(), tokens, longest)
+    is_wide = True if q.shape[3] > TRITON_MAX_WIDTH else False  # a bool where d is a symbol
+    name = _operator_name(q.device.type, q.dtype, size, is_wide)
+    if out is not None:
+        _check_out(out, q, k, v)
+        is_native = name == "packed_attention_native" or (q.is_cpu and name == "packed_attention")
+        if is_native and not torch.compiler.is_compiling():
+            native_into(out, q, k, v, cu_queries, cu_seqlens)
+            return out
+    operator = getattr(torch.ops.clipvg, name)
+    found = operator(q, k, v, cu_queries, cu_seqlens, max_queries, max_seqlen)[0]
+    return found if out is None else out.copy_(found)
+
+
+def _check_out(out: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
+    if (out.shape, out.dtype, out.device) != (q.shape, q.dtype, q.device):
+        raise ValueError(
+            f"packed_attention: out is {tuple(out.shape)} {out.dtype} on {out.device}; "
+            f"expected {tuple(q.shape)} {q.dtype} on {q.device}"
+        )
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+        raise ValueError("packed_attention: out has no gradient; leave it out, or use no_grad")

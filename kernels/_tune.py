@@ -1,0 +1,47 @@
+"""How kernels are cut into programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import triton
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a kernel is cut: rows that a program owns, rows that it reads a step, warps, stages."""
+
+    owned: int
+    read: int
+    warps: int = 4
+    stages: int = 2
+
+
+def choose_blocks(
+    dtype: torch.dtype, width: int, owned: int, read: int, *, keys: bool = False
+) -> Blocks:
+    """Blocks for heads of a width and sequences of up to so many rows owned and read.
+
+    Short ones, because what a block reaches past its sequence is computed and thrown away. No
+    kernel spills registers to memory with these on sm_80 and sm_90, says ptxas: exact products
+    of float32 hold all operands in registers, and a program that owns keys holds two sums.
+
+    Args:
+        dtype: of the tensors.
+        width: d.
+        owned: most rows of a sequence that are cut among programs.
+        read: most rows of a sequence that each program reads.
+        keys: whether keys are owned and queries read.
+    """
+    is_wide = width > 64
+    if dtype != torch.float32:
+        most = Blocks(128 if owned > 512 and not (is_wide or keys) else 64, 32 if is_wide else 64)
+    elif keys:
+        most = Blocks(32, 16)
+    else:
+        most = Blocks(32 if is_wide else 64, 32, warps=8)
+    rows, step = (max(16, triton.next_power_of_2(count)) for count in (owned, read))
+    if rows < most.owned:
+        return Blocks(rows, min(most.read, step))
+    return replace(most, read=min(most.read, step))

@@ -1,0 +1,88 @@
+"""Runs the Triton kernels of packed_attention in the interpreter; prints errors against float64.
+
+A process of its own, because Triton decides at import. Each case prints relative errors of the
+mixed values and of the gradients of q, k and v: the kernels' and the reference's.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton.runtime import interpreter
+
+from clipvg.kernels import packed_attention as kernels
+from clipvg.kernels._tune import Blocks
+from clipvg.ops import _packed_attention_dense as dense
+
+# queries and keys of each sequence, measurers, heads, width, dtype, and what multiplies q
+CASES = {
+    "float32": ([0, 3, 37, 1, 70], None, 2, 1, 32, torch.float32, 1),
+    "one query": ([1] * 5, [0, 3, 0, 1, 70], 1, 2, 48, torch.float32, 1),
+    "wide": ([5, 40], None, 1, 1, 128, torch.float32, 1),
+    "narrow": ([5, 18], None, 1, 1, 8, torch.float32, 1),
+    "extreme": ([7, 33], None, 1, 1, 32, torch.float32, 1e4),
+    "float16": ([0, 3, 70], None, 1, 1, 64, torch.float16, 1),
+    "bfloat16": ([0, 3, 70], None, 1, 1, 64, torch.bfloat16, 1),
+    "no tokens": ([0, 0], None, 1, 1, 32, torch.float32, 1),
+    "no sequences": ([], None, 1, 1, 32, torch.float32, 1),
+}
+
+
+def widen_bfloat16() -> None:
+    """The interpreter multiplies the bits of bfloat16 as integers; give it float32."""
+    create_dot = interpreter.InterpreterBuilder.create_dot
+
+    def widened(self, a, b, *rest):
+        a, b = (
+            interpreter.TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+            if x.dtype.scalar == tl.bfloat16
+            else x
+            for x in (a, b)
+        )
+        return create_dot(self, a, b, *rest)
+
+    interpreter.InterpreterBuilder.create_dot = widened
+
+
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    if not actual.isfinite().all():
+        return float("inf")
+    return float((actual.double() - expected).norm() / expected.norm().clamp(min=1e-30))
+
+
+def run(queries, keys, measurers, heads, width, dtype, factor) -> dict:
+    keys = queries if keys is None else keys
+    torch.manual_seed(0)
+    cu_q, cu_k = (torch.tensor([0, *each]).cumsum(0).int() for each in (queries, keys))
+    sizes = (cu_q, cu_k, max(queries, default=0), max(keys, default=0))
+    fused = torch.randn(measurers, sum(keys), 3, heads, width).to(dtype)
+    k, v = fused[:, :, 1], fused[:, :, 2]
+    q = torch.randn(measurers, sum(queries), heads, width).to(dtype) * factor
+    if keys is queries:
+        q = fused[:, :, 0].mul_(factor)
+    grad = torch.randn(sum(queries), measurers, heads, width).to(dtype).transpose(0, 1)
+
+    def reference(dtype: torch.dtype) -> list[torch.Tensor]:
+        parts = [x.to(dtype) for x in (grad, q, k, v)]
+        out, softmax = dense.reference(*parts[1:], *sizes)
+        return [out, *dense.reference_backward(*parts, out, softmax, *sizes)]
+
+    out, softmax = kernels.forward(q, k, v, *sizes)
+    small, _ = kernels.forward(q, k, v, *sizes, blocks=Blocks(32, 16))
+    ours = [out, *kernels.backward(grad, q, k, v, out, softmax, *sizes)]
+    true = reference(torch.float64)
+    return {
+        "ours": [error(*pair) for pair in zip(ours, true, strict=True)],
+        "small blocks": error(small, true[0]),
+        "reference": [error(*pair) for pair in zip(reference(dtype), true, strict=True)],
+    }
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", RuntimeWarning)  # log2(0) of masked rows
+    widen_bfloat16()
+    print(json.dumps({name: run(*case) for name, case in CASES.items()}))
