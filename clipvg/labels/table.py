@@ -230,6 +230,11 @@ class LabelTable:
 
     def reliability(self, name: str) -> np.ndarray:
         """(N,) float32 in [0, 1], higher is better; NaN where not scored."""
+        if not self.reliability_names:
+            raise InputError(
+                f"no reliability by {name!r}: these labels are not scored; run clipvg score on "
+                "them first."
+            )
         if name not in self.reliability_names:
             raise InputError(
                 f"no reliability by {name!r}: {near_matches(name, self.reliability_names)}"

@@ -86,6 +86,12 @@ def test_with_column_adds_replaces_and_nulls_nan(labels):
         scored.reliability("m3")
 
 
+def test_reliability_of_labels_that_are_not_scored():
+    labels = LabelTable.from_columns(image=["a.jpg"], expression=["a dog"], box=[[0, 0, 1, 1]])
+    with pytest.raises(InputError, match="not scored; run clipvg score"):
+        labels.reliability("m1")
+
+
 def test_fingerprint_sees_what_training_reads_and_nothing_else(labels):
     print_ = labels.fingerprint()
     noise = np.random.default_rng(0).uniform(0, 9, (3, 4))
