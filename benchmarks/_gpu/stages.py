@@ -1,0 +1,155 @@
+"""Stages of a run that can be stopped at any time and goes on where it was.
+
+A stage is commands with a time limit. What came of it is one JSON file, its part, written as soon
+as it ends; a stage whose part exists is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PYTHON = sys.executable
+TAIL = 3000  # characters of output that a record keeps
+STOP_S = 5  # between asking a command to end and ending it
+JSON = "{json}"  # stands in a command for the file that its result goes into
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is run.
+
+    Attributes:
+        name: of the part's file too.
+        limit_s: seconds for all commands together.
+        commands: run one after the other; the first that fails ends the stage. `JSON` in one is
+            replaced by a path, and what is found there is the result.
+        environment: variables beside those of this process.
+    """
+
+    name: str
+    limit_s: float
+    commands: tuple[tuple[str, ...], ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_stages(
+    stages: Iterable[Stage],
+    parts: Path,
+    budget_s: float,
+    after: Callable[[dict[str, dict[str, Any]]], None],
+) -> dict[str, dict[str, Any]]:
+    """Runs the stages that have no part yet, until the time is used up.
+
+    Args:
+        stages: in this order.
+        parts: folder of the parts.
+        budget_s: seconds for all of them; a stage for which less than its limit is left waits for
+            the next run, unless it is the first of this one.
+        after: called with the records so far after each stage.
+
+    Returns:
+        The records by name: `status` ("passed", "failed", "out of time"), `seconds`, `commands`,
+        `output` (its end) and, where there is one, `result`.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    records: dict[str, dict[str, Any]] = {}
+    start, ran = time.monotonic(), 0
+    for stage in stages:
+        part = parts / f"{stage.name}.json"
+        if part.exists():
+            records[stage.name] = json.loads(part.read_text())
+            say(stage, records[stage.name], "done before")
+            continue
+        left = budget_s - (time.monotonic() - start)
+        if ran and left < stage.limit_s:
+            print(f"{stage.name:24s} waits: {left:.0f} s left, it may take {stage.limit_s:.0f}")
+            continue
+        ran += 1
+        record = run_stage(stage, parts)
+        write_json(part, record)
+        records[stage.name] = record
+        say(stage, record, "now")
+        after(records)
+    after(records)
+    return records
+
+
+def run_stage(stage: Stage, parts: Path) -> dict[str, Any]:
+    """Runs the commands of a stage; see `run_stages` for the record."""
+    log, result = parts / f"{stage.name}.log", parts / f"{stage.name}.result.json"
+    result.unlink(missing_ok=True)
+    start, status = time.monotonic(), "passed"
+    commands = [[part.replace(JSON, str(result)) for part in one] for one in stage.commands]
+    with log.open("wb") as output:
+        for command in commands:
+            output.write(f"$ {' '.join(command)}\n".encode())
+            output.flush()
+            left = stage.limit_s - (time.monotonic() - start)
+            code = _run(command, {**os.environ, **stage.environment}, output, left)
+            if code != 0:
+                status = "out of time" if code is None else "failed"
+                break
+    text = log.read_text(errors="replace")
+    record: dict[str, Any] = {"status": status, "seconds": round(time.monotonic() - start, 1)}
+    record |= {"limit_s": stage.limit_s}
+    record["commands"] = [_anywhere(" ".join(one)) for one in stage.commands]
+    try:
+        record["result"] = json.loads(result.read_text())
+    except FileNotFoundError:
+        if status == "passed" and any(JSON in part for one in stage.commands for part in one):
+            record["status"], text = "failed", f"{text}\nno result was written"
+    except json.JSONDecodeError as error:  # stopped while it wrote
+        record["status"], text = "failed", f"{text}\nthe result is no JSON: {error}"
+    return record | {"output": _anywhere(text)[-TAIL:]}
+
+
+def _anywhere(text: str) -> str:
+    """Text without where this repository and interpreter are."""
+    return text.replace(PYTHON, "python").replace(str(Path.cwd()), ".")
+
+
+def _run(
+    command: list[str], environment: dict[str, str], output: Any, limit_s: float
+) -> int | None:
+    """Exit code; None when it was stopped because its time was over."""
+    options: dict[str, Any] = {"env": environment, "stdout": output, "stderr": output}
+    try:
+        process = subprocess.Popen(command, process_group=0, **options)
+    except OSError as error:
+        output.write(f"{error}\n".encode())
+        output.flush()
+        return 127
+    try:
+        return process.wait(max(0.1, limit_s))
+    except subprocess.TimeoutExpired:
+        return None
+    finally:  # children that it left running too, and all of it where this process is stopped
+        for kind in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, kind)
+                process.wait(STOP_S)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                pass
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a file that is either whole or not there."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(content, indent=1) + "\n")
+    new.replace(path)
+
+
+def say(stage: Stage, record: dict[str, Any], when: str) -> None:
+    """Prints what came of a stage, and the end of its output where it failed."""
+    print(f"{stage.name:24s} {record['status']} in {record['seconds']} s ({when})", flush=True)
+    if record["status"] != "passed":
+        print("    " + "\n    ".join(record["output"].splitlines()[-15:]), flush=True)

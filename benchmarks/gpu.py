@@ -1,0 +1,169 @@
+"""Builds, tests and times everything on a CUDA GPU, in stages that resume; see gpu.sh.
+
+python benchmarks/gpu.py [--device cuda|cpu] [--only NAME …] [--retry] [--fresh] [--list]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from _gpu.stages import JSON, PYTHON, Stage, run_stages, write_json
+from _harness import RESULTS, conditions
+
+ROOT = Path(__file__).parents[1]
+BUDGET_S = 480
+PACKED_ON_CPU = ""
+CHECK_BUILD = (
+    "from clipvg.ops import backends;"
+    "rows = [r for r in backends() if (r['device'], r['backend']) == ('cuda', 'native')];"
+    "print(rows);"
+    "assert any(r['operator'] == 'box_reliability' and r['available'] for r in rows)"
+)
+
+
+def stages(device: str) -> list[Stage]:
+    """All that is done; on a CPU what can be done there, on little: that tries the stages."""
+    gpu = device == "cuda"
+    return [
+        *([build()] if gpu else []),
+        tests(gpu),
+        *(sanitizers() if gpu else []),
+        operator("box_reliability", 45, device, "100000000" if gpu else "1 x 10000 "),
+        operator("packed_attention", 55, device, "" if gpu else PACKED_ON_CPU),
+        operator("multilevel_projection", 35, device, "" if gpu else "1 x 197 float32"),
+        Stage("rescoring", 70, (rescoring(gpu),)),
+        Stage("training_step", 45, (training(gpu),)),
+    ]
+
+
+def build() -> Stage:
+    install = (PYTHON, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", ".")
+    variables = {"CLIPVG_BUILD": "cuda", "NVCC_APPEND_FLAGS": "--threads=3"}
+    return Stage("build", 100, (install, (PYTHON, "-c", CHECK_BUILD)), variables)
+
+
+def tests(gpu: bool) -> Stage:
+    which = [("-m", "gpu", "tests/ops", "tests/reliability/test_engine.py")] if gpu else []
+    which.append(("-k", "opcheck", "tests/ops"))
+    pytest = (PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    return Stage("tests", 80, tuple((*pytest, *some) for some in which))
+
+
+def sanitizers() -> list[Stage]:
+    program = (PYTHON, "benchmarks/_gpu/sanitized.py")
+    # Each tensor has its own allocation, so that an access past it is one past an allocation.
+    variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    return [
+        Stage(
+            f"sanitizer_{tool}",
+            25,
+            (("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *program),),
+            variables,
+        )
+        for tool in ("memcheck", "racecheck")
+    ]
+
+
+def operator(name: str, limit_s: float, device: str, case: str) -> Stage:
+    """Benchmark of an operator; its cases whose names contain `case`, all of them for ""."""
+    script = (PYTHON, f"benchmarks/ops/{name}.py", "--device", device, "--json", JSON)
+    return Stage(name, limit_s, ((*script, *(("--case", case) if case else ())),))
+
+
+def rescoring(gpu: bool) -> tuple[str, ...]:
+    much = ("--decoded", "--labels", "2048", "--precision", "bf16", "fp32", "--ablate")
+    much += ("--device", "cuda", "--ablation-labels", "512", "--baseline-labels", "256")
+    little = ("--quick", "--device", "cpu")
+    return (PYTHON, "benchmarks/rescoring.py", *(much if gpu else little), "--json", JSON)
+
+
+def training(gpu: bool) -> tuple[str, ...]:
+    where = ("--device", "cuda") if gpu else ("--device", "cpu", "--quick")
+    return (PYTHON, "benchmarks/training.py", *where, "--json", JSON)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stage's processes end too
+    wanted = [stage for stage in stages(args.device) if not args.only or stage.name in args.only]
+    if args.list:
+        for stage in wanted:
+            print(f"{stage.name:24s} {stage.limit_s:4.0f} s")
+        return 0
+    if args.device == "cuda" and not torch.cuda.is_available():
+        print("no CUDA device; --device cpu tries the stages without one", file=sys.stderr)
+        return 2
+    name = f"gpu-{device_name(args.device)}-pt{''.join(torch.__version__.split('.')[:2])}"
+    parts, result = ROOT / "build" / "gpu" / name, args.out / f"{name}.json"
+    for stage in wanted:
+        forget(parts / f"{stage.name}.json", fresh=args.fresh, failed=args.retry)
+    found = {**conditions(args.device), "triton": triton_version()}
+
+    def merge(records: dict[str, dict[str, Any]]) -> None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        every = {stage.name: records.get(stage.name) for stage in stages(args.device)}
+        for other, record in every.items():  # done before, and not asked for now
+            part = parts / f"{other}.json"
+            if record is None and part.exists():
+                every[other] = json.loads(part.read_text())
+        missing = [stage for stage, record in every.items() if record is None]
+        done = {stage: record for stage, record in every.items() if record is not None}
+        write_json(result, {"conditions": found, "missing": missing, "stages": done})
+
+    records = run_stages(wanted, parts, args.budget, merge)
+    print(f"wrote {result}")
+    if len(records) < len(wanted):
+        print("not all stages were run: call it again")
+    return int(any(record["status"] != "passed" for record in records.values()))
+
+
+def forget(part: Path, *, fresh: bool, failed: bool) -> None:
+    """Removes a part that is to be made again."""
+    if part.exists() and (fresh or (failed and json.loads(part.read_text())["status"] != "passed")):
+        part.unlink()
+
+
+def device_name(device: str) -> str:
+    """Of the GPU, as part of a file's name: "nvidia-h100-80gb-hbm3"."""
+    name = torch.cuda.get_device_name() if device == "cuda" else "dry-run-on-cpu"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def triton_version() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return None
+    import triton
+
+    return triton.__version__
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: tries the stages on little")
+    add("--out", type=Path, default=RESULTS, help="folder of the JSON")
+    add("--only", nargs="+", metavar="NAME", help="these stages; --list names them")
+    add("--budget", type=float, default=BUDGET_S, help="seconds after which no stage is begun")
+    add("--retry", action="store_true", help="stages that failed or ran out of time, once more")
+    add("--fresh", action="store_true", help="all stages once more")
+    add("--list", action="store_true", help="name the stages and their limits")
+    args = parser.parse_args(arguments)
+    names = [stage.name for stage in stages(args.device)]
+    unknown = [name for name in args.only or () if name not in names]
+    if unknown:
+        parser.error(f"no stage {', '.join(unknown)}; there are {', '.join(names)}")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

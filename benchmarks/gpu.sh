@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Builds, tests and times the operators, rescoring and the training step on a CUDA GPU:
+#
+#   bash benchmarks/gpu.sh                     all stages, at most 8 minutes; call it again to go on
+#   bash benchmarks/gpu.sh --retry             stages that failed, once more; --help has the rest
+#   bash benchmarks/gpu.sh --device cpu        tries the stages themselves, where there is no GPU
+#
+# PYTHON=python3   the interpreter that has torch >= 2.10 with CUDA, torchvision, triton, setuptools
+#                  >= 77, pybind11, ninja, numpy, pyarrow, safetensors, huggingface_hub, tqdm,
+#                  pillow, pyyaml, regex, matplotlib, timm, pytest and hypothesis. Needs nvcc of the
+#                  same CUDA major version; compute-sanitizer on PATH for its two stages
+# WHEELS=FOLDER    wheels of what is lacking there, where no package index can be reached: often
+#                  open_clip_torch, ftfy and wcwidth. They are unpacked below build/gpu, nothing is
+#                  installed into the interpreter but clipvg itself (pip install -e .)
+# OUT=FOLDER       where the JSON goes; else benchmarks/results
+#
+# Each stage has a time limit and leaves a part below build/gpu, which is why it is not run again.
+# The JSON gpu-<device>-pt<version>.json holds all parts and is written anew after each.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+site=$PWD/build/gpu/site
+if [ -n "${WHEELS:-}" ] && [ ! -e "$site" ]; then
+  "$python" -m pip install --quiet --no-index --no-deps --target "$site.new" "$WHEELS"/*.whl
+  mv "$site.new" "$site"
+fi
+if [ -e "$site" ]; then
+  export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
+fi
+exec "$python" benchmarks/gpu.py ${OUT:+--out "$OUT"} "$@"

@@ -1,0 +1,143 @@
+"""Times multilevel_projection against one linear map over the concatenation of the levels.
+
+python benchmarks/ops/multilevel_projection.py [--device cpu|cuda] [--case TEXT] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipvg.ops import backend, backends, multilevel_projection
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _harness import Case, compare, why_no_compile, write
+
+# ViT-B/16: four levels of 768 channels, [CLS] and 14 x 14 patches, a fusion encoder of width 512
+LEVELS, COLUMNS, TOKENS, CHANNELS = 4, 768, 197, 512
+KEPT = 0.75  # of the tokens of a letterboxed 4:3 picture
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# images, dtype, what is computed
+SIZES = [
+    (1, "float32", "all tokens"),
+    (32, "float32", "all tokens"),
+    (32, "float32", "kept tokens"),
+    (8, "float32", "forward and backward"),
+    (32, "bfloat16", "kept tokens"),
+    (32, "float16", "kept tokens"),
+    (64, "bfloat16", "forward and backward"),
+]
+ONLY_GPU = {(32, "float16", "kept tokens"), (64, "bfloat16", "forward and backward")}
+
+
+def inputs(images: int, dtype: torch.dtype, what: str, device: str) -> dict:
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device, dtype)
+
+    levels = [normal(images, TOKENS, COLUMNS) for _ in range(LEVELS)]
+    weight = normal(CHANNELS, LEVELS * COLUMNS) * COLUMNS**-0.5
+    found = {"levels": levels, "weight": weight, "bias": normal(CHANNELS)}
+    if what == "kept tokens":
+        count = images * TOKENS
+        order = torch.randperm(count, generator=generator)[: round(KEPT * count)]
+        found["index"] = order.sort().values.to(device)
+    return found
+
+
+def concatenated(
+    levels: list[Tensor], weight: Tensor, bias: Tensor, index: Tensor | None = None
+) -> Tensor:
+    if index is not None:
+        levels = [level.flatten(0, 1).index_select(0, index) for level in levels]
+    return F.linear(torch.cat(levels, dim=-1), weight, bias)
+
+
+def with_gradient(function: Callable[..., Tensor], parts: dict, what: str) -> Callable:
+    """The call; with weight's and bias's gradient where that is asked for."""
+    if what != "forward and backward":
+        return torch.no_grad()(lambda: function(**parts))
+    learnt = [parts[name].requires_grad_() for name in ("weight", "bias")]
+    upstream = torch.ones_like(function(**parts))
+    return lambda: torch.autograd.grad(function(**parts), learnt, upstream)
+
+
+def on(name: str, function: Callable) -> Callable:
+    def call() -> object:
+        with backend(name):
+            return function()
+
+    return call
+
+
+def providers(parts: dict, what: str, device: str) -> dict[str, Callable]:
+    found = {"cat, linear": with_gradient(concatenated, parts, what)}
+    if why_no_compile(device) is None:
+        compiled = torch.compile(concatenated)
+        found["torch.compile of cat, linear"] = with_gradient(compiled, parts, what)
+    ours = with_gradient(multilevel_projection, parts, what)
+    found["a product a level (reference)"] = on("reference", ours)
+    usable = {
+        (row["device"], row["backend"])
+        for row in backends()
+        if row["operator"] == "multilevel_projection" and row["available"]
+    }
+    if (device, "triton") in usable:
+        found["triton"] = on("triton", ours)
+    return found
+
+
+def check(functions: dict[str, Callable], dtype: torch.dtype) -> None:
+    """Providers agree."""
+    allowed = 1e-5 if dtype == torch.float32 else 1e-2
+    expected, *others = (function() for function in functions.values())
+    for name, found in zip(list(functions)[1:], others, strict=True):
+        pairs = (
+            [(found, expected)] if isinstance(found, Tensor) else zip(found, expected, strict=True)
+        )
+        for mine, theirs in pairs:
+            error = (mine.double() - theirs.double()).norm() / theirs.double().norm()
+            assert error < allowed, (name, float(error))
+
+
+def work(parts: dict, what: str) -> tuple[int, int]:
+    """Bytes read and written once each, and floating-point operations."""
+    learns, weight = what == "forward and backward", parts["weight"]
+    rows = len(parts["index"]) if "index" in parts else parts["levels"][0].shape[:-1].numel()
+    read = rows * LEVELS * COLUMNS * weight.element_size()
+    written = rows * CHANNELS * weight.element_size()
+    # Going back reads features and gradient and writes the weight's gradient.
+    bytes_moved = (1 + learns) * (read + written + weight.nbytes)
+    return bytes_moved, (1 + learns) * 2 * rows * weight.numel()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path, help="write the records to this file")
+    parser.add_argument("--case", default="", help="only cases whose name contains this")
+    args = parser.parse_args()
+    records = []
+    for size in SIZES:
+        images, dtype, what = size
+        name = f"{images} x {TOKENS} {dtype}, {what}"
+        if args.case not in name or (size in ONLY_GPU and args.device == "cpu"):
+            continue
+        parts = inputs(images, DTYPES[dtype], what, args.device)
+        functions = providers(parts, what, args.device)
+        check(functions, DTYPES[dtype])
+        case = Case(name, *work(parts, what)[:1])
+        records += compare("multilevel_projection", case, functions, args.device)
+    if args.json:
+        write(args.json, records, args.device)
+
+
+if __name__ == "__main__":
+    main()
