@@ -23,9 +23,10 @@ def choose_blocks(
 ) -> Blocks:
     """Blocks for heads of a width and sequences of up to so many rows owned and read.
 
-    Short ones, because what a block reaches past its sequence is computed and thrown away. No
-    kernel spills registers to memory with these on sm_80 and sm_90, says ptxas: exact products
-    of float32 hold all operands in registers, and a program that owns keys holds two sums.
+    Short ones, because what a block reaches past its sequence is computed and thrown away, and
+    small ones: by ptxas for sm_80 and sm_90 none of these spills more than 8 bytes of registers.
+    Exact products of float32 hold all operands in registers; a program that owns keys holds two
+    sums. Chosen without a GPU: benchmarks/ops/packed_attention.py --blocks times others.
 
     Args:
         dtype: of the tensors.
@@ -35,8 +36,12 @@ def choose_blocks(
         keys: whether keys are owned and queries read.
     """
     is_wide = width > 64
-    if dtype != torch.float32:
-        most = Blocks(128 if owned > 512 and not (is_wide or keys) else 64, 32 if is_wide else 64)
+    is_half = dtype != torch.float32
+    if is_half and keys:
+        most = Blocks(32 if is_wide else 64, 32)
+    elif is_half:
+        is_long = owned > 512 and not is_wide
+        most = Blocks(128, 64, warps=8) if is_long else Blocks(64, 32 if is_wide else 64)
     elif keys:
         most = Blocks(32, 16)
     else:
