@@ -45,8 +45,8 @@ def curriculum_report(folder: Path, summary: Mapping[str, Any]) -> Report:
 
 def _ssa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selection) -> Report:
     threshold, before = summary["threshold"], summary["no_curriculum"]
-    after = summary["search"]["score"]
-    kept = next(s["kept"] for s in summary["stages"][1:] if s["threshold"] == threshold)
+    chosen = next(stage for stage in summary["stages"] if stage["threshold"] == threshold)
+    after, kept = chosen["score"], chosen["kept"]
     figures: list[Picture] = []
     gallery: list[Picture] = []
     if selection.scores is not None:

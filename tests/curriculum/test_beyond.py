@@ -180,6 +180,15 @@ def test_msa_calibrates_each_source_by_itself(tmp_path: Path) -> None:
     }
 
 
+def test_msa_without_a_search_trains_one_candidate_a_source(tmp_path: Path) -> None:
+    beyond = Beyond(calibrated=0.5, skip_search=True, rounds=1)
+    result = ledger.adapt(tmp_path, ledger.make_labels("ab"), beyond=beyond)
+    assert [step.search.num_evaluations for step in result.steps] == [1, 1]
+    variants = variants_of(tmp_path)
+    assert variants["plain"]["thresholds"] == {s.source: s.threshold for s in result.steps}
+    assert variants["round 1"]["search"]["num_evaluations"] == 1
+
+
 def test_scores_that_came_along_can_be_fused(tmp_path: Path) -> None:
     labels = ledger.make_labels()
     rows = np.float32([ledger.BY["a"][:8], ledger.BY["b"][:8]])
