@@ -243,12 +243,12 @@ def test_several_workers_make_one_run(tmp_path: Path) -> None:
 
 
 def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
-    moments = np.random.default_rng(6).integers(1, 90, 10).tolist()
+    moments = np.random.default_rng(6).integers(1, 120, 7).tolist()
     program = [sys.executable, "-m", "curriculum.beyond_program"]
     words = [*program, str(tmp_path / "killed"), *map(str, moments), "0"]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     codes = ended.stdout.split()
-    assert codes.count("-9") >= 6, ended.stderr
+    assert codes.count("-9") >= 5, ended.stderr
     assert codes[-1] == "0"
     run(tmp_path / "whole")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
