@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _rescoring.peak import matmul_gflops
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 0.2
@@ -26,10 +27,18 @@ COPIED_MIB = 256  # far more than any cache
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: its name, and the bytes that must move (0: the roofline is not asked for)."""
+    """What is timed: its name, and what must be done (0: the roofline is not asked for).
+
+    Attributes:
+        bytes: that must move: what is read once, and written once.
+        flops: of matrix products.
+        dtype: of these products.
+    """
 
     name: str
     bytes: int = 0
+    flops: int = 0
+    dtype: torch.dtype = torch.float32
 
 
 def _synchronise(device: str) -> None:
@@ -68,6 +77,11 @@ def copy_bandwidth(device: str) -> float:
     return round(2 * source.nbytes / milliseconds / 1e6, 1)
 
 
+def matmul_peak(device: str, dtype: torch.dtype) -> float:
+    """GFLOP/s of torch's best product of large squares."""
+    return round(matmul_gflops(dtype, device), 1)
+
+
 def why_no_compile(device: str) -> str | None:
     """Why torch.compile cannot be timed on a device; None when it can."""
     if device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -81,9 +95,11 @@ def compare(
     """Times every provider of one case; the first is the baseline of the others' ratio.
 
     Where the case counts its bytes, the copy bandwidth is measured beside it, and each record
-    says what share of it the provider reaches.
+    says what share of it the provider reaches. Where it counts products too, the peak of products
+    is measured, and the share is that of the slower of the two: the roofline.
     """
     copied = copy_bandwidth(device) if case.bytes else 0.0
+    peak = matmul_peak(device, case.dtype) if case.flops else 0.0
     records: list[dict[str, Any]] = []
     for name, function in providers.items():
         timed = measure(function, device)
@@ -103,6 +119,16 @@ def compare(
                 "share_of_copy": round(speed / copied, 3),
             }
             share = f"{speed:8.2f} of {copied} GB/s"
+        if case.flops:
+            speed = case.flops / record["ms_50"] / 1e6
+            least_ms = max(case.flops / peak, case.bytes / copied if copied else 0.0) / 1e6
+            record |= {
+                "flops": case.flops,
+                "gflops": round(speed, 1),
+                "matmul_peak_gflops": peak,
+                "share_of_roofline": round(least_ms / record["ms_50"], 3),
+            }
+            share = f"{speed:8.0f} of {peak} GFLOP/s"
         records.append(record)
         print(
             f"{case.name:32s} {name:32s} {record['ms_50']:9.3f} ms  x{record['speedup']:<7}{share}",

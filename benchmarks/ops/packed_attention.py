@@ -1,0 +1,354 @@
+"""Times packed_attention on the tokens of a rescoring run against what PyTorch offers for it.
+
+python benchmarks/ops/packed_attention.py [--device cpu|cuda] [--case TEXT] [--json FILE] [--blocks]
+
+Sequences are [REG], the text, [CLS] and the real patches of a letterboxed picture, sizes and text
+lengths as in benchmarks/data/refcoco_sample.json; heads as in the published fusion encoder. The
+alternatives get their own layout (padded, jagged) for nothing: laying it out is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipvg.ops import backend, backends, load_operators, packed_attention
+from clipvg.reliability.engine import stack
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _harness import Case, compare, why_no_compile, write
+
+SAMPLE = Path(__file__).parents[1] / "data" / "refcoco_sample.json"
+HEADS, WIDTH = 8, 64  # of each of n measurers
+GRID, PATCH = 14, 16
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # of the norm
+BLOCKS = [(16, 64, 4), (32, 64, 4), (64, 32, 4), (64, 64, 4), (64, 64, 8), (128, 64, 8)]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a case: n measurers; labels, or tokens of one sequence; dtype; what is computed."""
+
+    measurers: int
+    labels: int
+    dtype: str
+    what: str
+
+    @property
+    def name(self) -> str:
+        unit = "tokens" if "one sequence" in self.what else "labels"
+        return f"{self.measurers} x {self.labels} {unit} {self.dtype}, {self.what}"
+
+
+FORWARD, BOTH, LONG = "forward", "forward and backward", "one sequence, forward"
+LAST = "last layer, one query"
+SIZES = {
+    "cpu": [
+        Size(1, 8, "float32", FORWARD),
+        Size(1, 64, "float32", FORWARD),
+        Size(3, 64, "float32", FORWARD),
+        Size(1, 64, "float32", BOTH),
+        Size(3, 64, "float32", LAST),
+        Size(1, 2048, "float32", LONG),
+    ],
+    "cuda": [
+        Size(3, 256, "bfloat16", FORWARD),
+        Size(3, 256, "float32", FORWARD),
+        Size(1, 256, "bfloat16", BOTH),
+        Size(3, 256, "bfloat16", LAST),
+        Size(1, 16384, "bfloat16", LONG),
+    ],
+}
+
+
+def mix(labels: int) -> list[int]:
+    """Lengths of the sequences of some labels, sorted as the engine sorts them."""
+    generator, sample = np.random.default_rng(0), json.loads(SAMPLE.read_text())
+    counts = {int(tokens): count for tokens, count in sample["expressions_by_tokens"].items()}
+    share = np.array(list(counts.values())) / sum(counts.values())
+    texts = generator.choice(list(counts), labels, p=share)
+    sizes = generator.choice([image["size"] for image in sample["images"]], labels)
+    return sorted(2 + int(text) + patches(*size) for text, size in zip(texts, sizes, strict=True))
+
+
+def patches(width: int, height: int) -> int:
+    """Patches that hold picture, of a picture in the middle of the square."""
+    kept = round(GRID * PATCH * min(width, height) / max(width, height))
+    margin = (GRID * PATCH - kept) // 2
+    return GRID * (-(-(margin + kept) // PATCH) - margin // PATCH)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Packed tokens of n measurers: q, k and v (n, T, H, d), views of one product."""
+
+    parts: tuple[Tensor, ...]
+    lengths: list[int]
+    offsets: Tensor  # on the host
+
+    @property
+    def longest(self) -> int:
+        return max(self.lengths)
+
+    def folded(self) -> list[Tensor]:
+        """(T, n * H, d) each."""
+        return [part.transpose(0, 1).flatten(1, 2).contiguous() for part in self.parts]
+
+    def padded(self) -> tuple[list[Tensor], Tensor]:
+        """(B, n * H, longest, d) each, and which keys are real."""
+        padded = [
+            torch.nn.utils.rnn.pad_sequence(list(part.split(self.lengths)), batch_first=True)
+            for part in self.folded()
+        ]
+        real = torch.arange(self.longest) < torch.tensor(self.lengths)[:, None]
+        parts = [part.transpose(1, 2).contiguous() for part in padded]
+        return parts, real[:, None, None].to(parts[0].device)
+
+
+def inputs(size: Size, device: str) -> Inputs:
+    lengths = [size.labels] if size.what == LONG else mix(size.labels)
+    shape = (size.measurers, sum(lengths), 3, HEADS, WIDTH)
+    generator = torch.Generator().manual_seed(0)
+    fused = torch.randn(shape, generator=generator).to(device, DTYPES[size.dtype])
+    offsets = torch.tensor([0, *lengths]).cumsum(0).int()
+    return Inputs(fused.unbind(2), lengths, offsets)
+
+
+def timed(function: Callable[..., Tensor], parts: list[Tensor], size: Size) -> Callable:
+    """The call; with the gradients of q, k and v where that is asked for."""
+    if size.what != BOTH:
+        return torch.no_grad()(lambda: function(*parts))
+    leaves = [part.detach().requires_grad_() for part in parts]
+    upstream = torch.ones_like(function(*leaves))
+    return lambda: torch.autograd.grad(function(*leaves), leaves, upstream)
+
+
+def on(name: str, function: Callable) -> Callable:
+    def call() -> object:
+        with backend(name):
+            return function()
+
+    return call
+
+
+def available(device: str) -> list[str]:
+    return [
+        row["backend"]
+        for row in backends()
+        if (row["operator"], row["device"]) == ("packed_attention", device) and row["available"]
+    ]
+
+
+def definition(q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> Tensor:
+    scores = (q @ k.mT * WIDTH**-0.5).masked_fill(~real, -torch.inf)
+    return scores.softmax(-1) @ v
+
+
+def providers(own: Inputs, size: Size, device: str, blocks: bool) -> dict[str, tuple]:
+    """Functions and the parts each is given."""
+    found: dict[str, tuple[Callable, list[Tensor]]] = {}
+    offsets = own.offsets.to(device)
+
+    def packed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # PyTorch's kernels read offsets on the host, Triton's on the device.
+        return packed_attention(q, k, v, own.offsets, own.longest)
+
+    def packed_device(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return packed_attention(q, k, v, offsets, own.longest)
+
+    for name in available(device):
+        found[name] = (packed_device if name == "triton" else packed, list(own.parts))
+    padded, real = own.padded()
+    found["SDPA, padded, mask"] = (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=real),
+        padded,
+    )
+    if why_no_compile(device) is None:
+        compiled = torch.compile(definition)
+        found["compiled definition, padded"] = (
+            lambda q, k, v: compiled(q, k, v, real),
+            padded,
+        )
+    found["SDPA, jagged"] = (jagged(own, device), own.folded())
+    if device == "cuda":
+        found["FlexAttention"] = (flex(own), [part.transpose(0, 1)[None] for part in own.folded()])
+        if size.dtype != "float32":
+            found["varlen_attn"] = (varlen(own), own.folded())
+    if blocks and "triton" in found and size.what != BOTH:
+        found |= {
+            f"triton {owned}x{read}, {warps} warps": (with_blocks(own, owned, read, warps), [])
+            for owned, read, warps in BLOCKS
+        }
+    return found
+
+
+def jagged(own: Inputs, device: str) -> Callable[..., Tensor]:
+    offsets = own.offsets.to(device, torch.int64)
+
+    def call(*parts: Tensor) -> Tensor:
+        nested = (
+            torch.nested.nested_tensor_from_jagged(
+                part, offsets, min_seqlen=min(own.lengths), max_seqlen=own.longest
+            ).transpose(1, 2)
+            for part in parts
+        )
+        return F.scaled_dot_product_attention(*nested).transpose(1, 2).values()
+
+    return call
+
+
+def varlen(own: Inputs) -> Callable[..., Tensor]:
+    from torch.nn.attention.varlen import varlen_attn
+
+    offsets = own.offsets.cuda()
+    return lambda q, k, v: varlen_attn(q, k, v, offsets, offsets, own.longest, own.longest)
+
+
+def flex(own: Inputs) -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    tokens = sum(own.lengths)
+    sequence = torch.repeat_interleave(torch.tensor(own.lengths)).cuda()
+    mask = create_block_mask(
+        lambda b, h, q, k: sequence[q] == sequence[k], None, None, tokens, tokens, _compile=True
+    )
+    compiled = torch.compile(flex_attention)
+    return lambda q, k, v: compiled(q, k, v, block_mask=mask)
+
+
+def with_blocks(own: Inputs, owned: int, read: int, warps: int) -> Callable[[], Tensor]:
+    from clipvg.kernels._tune import Blocks
+    from clipvg.kernels.packed_attention import forward
+
+    offsets, blocks = own.offsets.cuda(), Blocks(owned, read, warps)
+    sizes = (offsets, offsets, own.longest, own.longest)
+    return lambda: forward(*own.parts, *sizes, blocks=blocks)[0]
+
+
+def last_layer(own: Inputs, size: Size, device: str) -> dict[str, Callable[[], Tensor]]:
+    """[REG]'s attention from tokens (n, T, D): the engine's way, and keys, values and one query."""
+    width, count = HEADS * WIDTH, len(own.lengths)
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device, DTYPES[size.dtype])
+
+    x = normal(size.measurers, sum(own.lengths), width)
+    maps = [
+        stack.Linear(
+            normal(size.measurers, width, width) / width**0.5, normal(size.measurers, width)
+        )
+        for _ in range(3)
+    ]
+    table = normal(size.measurers, own.longest, width)
+    places = torch.cat([torch.arange(length) for length in own.lengths]).to(device)
+    sequences = stack.Sequences(np.array(own.lengths), places, None)
+    regs = sequences.first_tokens()
+    holder = SimpleNamespace(heads=HEADS, position=table, _mask=stack.HeadStack._mask)
+    layer = SimpleNamespace(**dict(zip("qkv", maps, strict=True)))
+    one = torch.arange(count + 1, dtype=torch.int32)
+    on_device = {"triton": (own.offsets.to(device), one.to(device))}
+
+    def formed(name: str) -> Tensor:
+        offsets, queries = on_device.get(name, (own.offsets, one))
+        placed = x + table.index_select(1, places)
+        q, k, v = layer.q(placed[:, regs]), layer.k(placed), layer.v(x)
+        q, k, v = (part.unflatten(-1, (HEADS, WIDTH)) for part in (q, k, v))
+        options = {"cu_queries": queries, "max_queries": 1}
+        return packed_attention(q, k, v, offsets, own.longest, **options).flatten(-2)
+
+    found: dict[str, Callable[[], Tensor]] = {
+        "engine: no keys, no values": lambda: stack.HeadStack._reg_attention(
+            holder, layer, x, regs, sequences
+        )
+    }
+    for name in available(device):
+        found[f"keys, values, one query: {name}"] = on(name, lambda name=name: formed(name))
+    return {name: torch.no_grad()(function) for name, function in found.items()}
+
+
+def packed_result(name: str, result: Tensor, own: Inputs) -> Tensor:
+    """What a provider gives, as (T, n * H, d)."""
+    if "padded" in name:
+        rows = result.transpose(1, 2)
+        return torch.cat([rows[i, :length] for i, length in enumerate(own.lengths)])
+    if name == "FlexAttention":
+        return result[0].transpose(0, 1)
+    if name in ("SDPA, jagged", "varlen_attn"):
+        return result
+    return result.transpose(0, 1).flatten(1, 2)
+
+
+def differs(found: Tensor, expected: Tensor) -> float:
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
+
+
+def usable(own: Inputs, size: Size, device: str, blocks: bool) -> dict[str, Callable]:
+    """Providers that run here and agree with the first; those of PyTorch that do not are named."""
+    calls: dict[str, Callable] = {}
+    expected = None
+    for name, (function, parts) in providers(own, size, device, blocks).items():
+        scope = name if name in ("reference", "native", "triton") else "auto"
+        try:
+            with backend(scope), torch.no_grad():
+                result = packed_result(name, function(*parts), own)
+            call = timed(function, parts, size)
+        except Exception as error:
+            if scope != "auto":
+                raise
+            print(f"{size.name}: {name} does not run: {str(error).splitlines()[0]}", flush=True)
+            continue
+        expected = result if expected is None else expected
+        assert differs(result, expected) < TOLERANCE[DTYPES[size.dtype]], name
+        calls[name] = on(scope, call)
+    return calls
+
+
+def amounts(own: Inputs, size: Size) -> Case:
+    """Products and bytes that the definition cannot do without."""
+    q = own.parts[0]
+    pairs = sum(length**2 for length in own.lengths)
+    flops = 4 * size.measurers * HEADS * WIDTH * pairs
+    moved = 4 * q.numel() * q.element_size()  # q, k, v; the result
+    if size.what == BOTH:  # two products become seven; q, k, v, result, gradient; three gradients
+        flops, moved = flops * 7 // 2, moved * 3
+    return Case(size.name, moved, flops, q.dtype)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path, help="write the records to this file")
+    parser.add_argument("--case", default="", help="only cases whose name contains this")
+    parser.add_argument("--blocks", action="store_true", help="also other blocks of the kernel")
+    args = parser.parse_args()
+    load_operators()
+    records = []
+    for size in SIZES[args.device]:
+        if args.case not in size.name:
+            continue
+        own = inputs(size, args.device)
+        if size.what == LAST:
+            calls, case = last_layer(own, size, args.device), Case(size.name)
+            first, *others = (function() for function in calls.values())
+            assert all(differs(x, first) < TOLERANCE[DTYPES[size.dtype]] for x in others)
+        else:
+            calls, case = usable(own, size, args.device, args.blocks), amounts(own, size)
+        records += compare("packed_attention", case, calls, args.device)
+    if args.json:
+        write(args.json, records, args.device)
+
+
+if __name__ == "__main__":
+    main()
