@@ -133,7 +133,7 @@ def main() -> None:
         parts = inputs(images, DTYPES[dtype], what, args.device)
         functions = providers(parts, what, args.device)
         check(functions, DTYPES[dtype])
-        case = Case(name, *work(parts, what)[:1])
+        case = Case(name, *work(parts, what), DTYPES[dtype])
         records += compare("multilevel_projection", case, functions, args.device)
     if args.json:
         write(args.json, records, args.device)
