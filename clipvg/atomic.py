@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.[^.]+)?")  # as `atomic_path` names them
 
 
 @contextmanager
@@ -43,6 +46,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             if error.filename is None or str(error.filename) == str(temporary):
                 error.filename = str(path)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder and below.
+
+    Nobody may be writing there: the caller holds the folder's lock.
+    """
+    for path in folder.rglob(".*.tmp*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def _flush(path: Path) -> None:

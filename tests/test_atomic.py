@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from clipvg.atomic import atomic_path
+from clipvg.atomic import atomic_path, remove_leftovers
 from clipvg.errors import InputError, MissingExtraError, near_matches
 
 
@@ -30,6 +30,25 @@ def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
         write_half()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    code = (
+        "import os, sys\n"
+        "from clipvg.atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os._exit(1)"
+    )
+    for name in ("a/b.txt", "plain"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
+    kept = {"a/b.txt", ".lock", ".name.tmp", ".tmp.parquet"}
+    for name in kept:
+        (tmp_path / name).write_text("whole")
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == len(kept) + 2
+    remove_leftovers(tmp_path)
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == kept
 
 
 @pytest.mark.parametrize("words", [(28, "No space left on device"), (5, "I/O error", "t")])

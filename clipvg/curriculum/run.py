@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from clipvg.atomic import atomic_path
+from clipvg.atomic import atomic_path, remove_leftovers
 from clipvg.curriculum.files import replace_folder, to_json, write_json, write_lines
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -169,6 +169,7 @@ class Run:
                     f"{f'; and {more} more' if more > 0 else ''}. Choose another --out, or the "
                     "same options and labels to resume it."
                 )
+        remove_leftovers(self.folder)
         labels.write(self.folder / "labels.parquet")
         self._is_new = not path.exists()
         if there != {**self.config, **self._further}:
