@@ -65,6 +65,7 @@ OPERATORS = {
     # The reference is itself a sum of matrix products, so "auto" is the reference until the
     # Triton kernel has beaten it in a recorded run on a GPU.
     "multilevel_projection": Operator(devices=("cpu", "cuda"), triton=("cuda",)),
+    # Its size is the length of the longest sequence. No GPU has timed the Triton kernel yet.
     "packed_attention": Operator(
         devices=("cpu", "cuda"),
         composed=True,
