@@ -186,6 +186,9 @@ class Variants:
     def _corrected(self, base: Variant, name: str, agreement: float) -> Variant | None:
         work = self._work
         stages = {stage.key: stage for stage in (*self._voters, base.stage)}
+        if len(stages) < 2:  # the threshold keeps all labels: the measurer is the result
+            self.skipped[name] = "there is one model, which has no one to agree with"
+            return None
         boxes = np.stack([work.predict(stage) for stage in stages.values()])
         agreed = agreed_boxes(boxes, work.labels.boxes(), agreement).select(~base.selected)
         if not len(agreed):

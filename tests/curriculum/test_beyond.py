@@ -133,6 +133,17 @@ def test_a_result_with_corrected_boxes_is_kept_as_it_was_trained(tmp_path: Path)
         Previous.read(tmp_path)
 
 
+def test_one_model_alone_corrects_nothing(tmp_path: Path) -> None:
+    class MoreIsBetter(toy.ToyLearner):
+        def evaluate(self, model: Any, labels: Any) -> float:
+            return float(self.trained[-1])
+
+    options = {"learner": MoreIsBetter(), "start": 0.1}
+    result = run(tmp_path, Beyond(correct=0.6), **options)
+    assert result.summary["winner"] == result.summary["no_curriculum"]["stage"]
+    assert "no one to agree with" in result.summary["beyond"]["skipped"]["corrected"]
+
+
 def test_rounds_measure_with_the_teacher_and_stop(tmp_path: Path) -> None:
     result = run(tmp_path, Beyond(rounds=9))
     variants = variants_of(tmp_path)
