@@ -171,8 +171,9 @@ class _MSA:
             base = work.note("all labels", work.train([everything])[0])
         selected, before = self._start()
         continued = None if before is None else work.note("continued", before)
+        names = scores.names
         scores, walks = self._walks(scores, selected, before)
-        variants = self._variants(walks, base, selected)
+        variants = self._variants(walks, base, selected, names)
         best = variants.best
         walked = walks[best_of(variants.found[: len(walks)]).name]
         both = stack(scores, work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels)))
@@ -220,7 +221,11 @@ class _MSA:
         return scores, walks
 
     def _variants(
-        self, walks: Mapping[str, Walked], base: Entry | None, given: np.ndarray
+        self,
+        walks: Mapping[str, Walked],
+        base: Entry | None,
+        given: np.ndarray,
+        measurers: Sequence[str],
     ) -> Variants:
         work, voters = self.work, list(self.stages.values())
         if not voters and base is not None:
@@ -231,6 +236,7 @@ class _MSA:
             self.beyond,
             group=group,
             sources=sources.tolist(),
+            measurers=measurers,
             voters=voters,
             given=given,
         )

@@ -132,7 +132,8 @@ def ssa(
         name = more.names[-1]
         searched.append(_searched(work, beyond, FUSED, name, more[name], base))
         scores, files = stack(scores, more), files + [file] * len(more.names)
-    variants = _variants(work, beyond, base, [each.variant for each in searched])
+    first_ones = [each.variant for each in searched]
+    variants = _variants(work, beyond, base, scores.names[0], first_ones)
     best, decided = variants.best, max(searched, key=lambda each: each.variant.score)
     search = decided.search
     both = stack(scores, work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels)))
@@ -154,11 +155,15 @@ def ssa(
     return SSAResult(search, both, summary)
 
 
-def _variants(work: Trainings, beyond: Beyond, base: Stage, first: Sequence[Variant]) -> Variants:
+def _variants(
+    work: Trainings, beyond: Beyond, base: Stage, measurer: str, first: Sequence[Variant]
+) -> Variants:
     """Make what goes beyond the published method; all labels are of one source."""
     one = np.zeros(len(work.labels), np.int64)
     name = "+".join(sources_of(work.labels))
-    variants = Variants(work, beyond, group=one, sources=[name], voters=[base])
+    variants = Variants(
+        work, beyond, group=one, sources=[name], measurers=[measurer], voters=[base]
+    )
     variants.make(first)
     return variants
 

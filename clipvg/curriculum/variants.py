@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.run import Stage
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import kept
+from clipvg.reliability.matrix import ScoreMatrix
 
 PLAIN, CALIBRATED, FUSED = "plain", "calibrated", "fused"
 
@@ -87,6 +88,7 @@ class Variants:
         beyond: which variants to make.
         group: (N,) whole numbers, the source of each training label.
         sources: names of the sources by their number.
+        measurers: names of the measurers, by which measures ask for their scores.
         voters: stages whose models correct labels, beside that of the variant to improve.
         given: (N,) bool, labels that count in full where a variant's reliability says nothing;
             none when None.
@@ -99,11 +101,13 @@ class Variants:
         *,
         group: np.ndarray,
         sources: Sequence[str],
+        measurers: Sequence[str],
         voters: Sequence[Stage],
         given: np.ndarray | None = None,
     ) -> None:
         self._work, self.beyond = work, beyond
-        self._group, self._sources, self._voters = group, sources, voters
+        self._group, self._sources = group, sources
+        self._measurers, self._voters = measurers, voters
         self._given = np.zeros(len(group), bool) if given is None else given
         self.found: list[Variant] = []
         self.skipped: dict[str, str] = {}
@@ -208,7 +212,7 @@ class Variants:
         teacher = before.stage
         sources = sources_of(work.labels.select(before.selected))
         scores = work.measure(teacher, name, trained_on=sources, teacher=True)
-        reliability = scores[name]
+        reliability = self._fused(scores, teacher)
         at = unsearched_threshold(self.beyond, reliability)
         search, entries = work.search(reliability, at=at, init=teacher, note={"variant": name})
         stage = work.dir.stage_of_key(str(entries[search.best]["stage"]))
@@ -224,6 +228,22 @@ class Variants:
             name, stage, keep.astype(np.float32), reliability, needs, before.needs, facts=facts
         )
         return [first, *self._of(first, f"{name}, ")]
+
+    def _fused(self, scores: ScoreMatrix, stage: Stage) -> np.ndarray:
+        """What selects in a round: the fused measure, with one model in place of all measurers."""
+        reliability: np.ndarray = scores.scores[0]
+        if self.beyond.measures:
+            names = tuple(self._measurers)
+            alike = replace(
+                scores,
+                names=names,
+                scores=np.stack([reliability] * len(names)),
+                trained_on=scores.trained_on * len(names),
+            )
+            stages = dict.fromkeys(names, stage)
+            more, _ = self._work.fuse(alike, self.beyond.measures, stages)
+            reliability = more[more.names[-1]]
+        return reliability
 
     def _variant(
         self,

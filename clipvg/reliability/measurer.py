@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.reliability.engine import EngineConfig
     from clipvg.reliability.matrix import ScoreMatrix
+    from clipvg.training import FeatureCache
 
 OnError = Literal["null", "raise"]
 
@@ -83,19 +84,30 @@ class GroundingMeasurer:
         model: the grounding model M.
         name: name of the score column.
         trained_on: sources it was trained on; ``model.config.trained_on`` when None.
+        features: cache over the model's towers to use and extend, in place of the engine; a picture
+            that cannot be read is an error then.
     """
 
     requires = frozenset({"images"})
 
     def __init__(
-        self, model: GroundingModel, name: str = "iou", *, trained_on: Iterable[str] | None = None
+        self,
+        model: GroundingModel,
+        name: str = "iou",
+        *,
+        trained_on: Iterable[str] | None = None,
+        features: FeatureCache | None = None,
     ) -> None:
-        self.model = model
+        self.model, self.features = model, features
         self.name = name
         self.trained_on = tuple(model.config.trained_on if trained_on is None else trained_on)
 
     def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the IoU of each label, float32 (N,); NaN where its image cannot be read."""
+        if self.features is not None:
+            from clipvg.training import evaluate
+
+            return evaluate(self.model, labels, features=self.features).iou
         from clipvg.reliability.rescore import score_models
 
         return score_models(labels, {self.name: self.model}, context)[0]
@@ -109,6 +121,7 @@ class GroundingMeasurer:
             self.model,
             labels,
             batch_size=context.batch_size,
+            features=self.features,
             on_error=context.on_error,
             progress=context.progress,
         )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from curriculum import ledger, toy
 from curriculum.beyond_program import EVERYTHING, Teaching, run
 from curriculum.test_msa import outcome
 
-from clipvg.curriculum import Beyond, Previous, Workers, soft_weights
+from clipvg.curriculum import Beyond, Previous, Workers, fuse, soft_weights
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
 from clipvg.reliability import ScoreMatrix
@@ -158,6 +159,17 @@ def test_rounds_measure_with_the_teacher_and_stop(tmp_path: Path) -> None:
     teacher = toy.ToyStore().load(tmp_path / "stages" / variants["plain"]["stage"] / "teacher")
     labels = read_labels(tmp_path / "labels.parquet")
     np.testing.assert_array_equal(measured, toy.overlaps(teacher, labels))
+
+
+def test_in_a_round_the_measures_select_with_the_adapted_model(tmp_path: Path) -> None:
+    measures = ("ambiguity", "both=weighted_mean,of=measurer+ambiguity")
+    run(tmp_path, Beyond(measures=measures, rounds=1))
+    first = variants_of(tmp_path)["round 1"]
+    measured = ScoreMatrix.read(tmp_path / "scores" / f"{first['scores']}.parquet")
+    labels = read_labels(tmp_path / "labels.parquet")
+    both = fuse(replace(measured, names=("measurer",)), labels, measures)["both"]
+    assert first["kept"] == (both >= first["thresholds"]["template"]).sum()
+    assert first["kept"] != (measured["round 1"] >= first["thresholds"]["template"]).sum()
 
 
 def test_fused_measures_are_one_more_candidate_of_each_step(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, score_labels
 from clipvg.reliability.engine import text
+from clipvg.training import FeatureCache
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,17 @@ def test_equals_one_label_at_a_time(
     assert expected.std() > 0.05
     np.testing.assert_allclose(scores["m"], expected, atol=2e-5)
     assert scores.trained_on == (("template",),)
+
+
+def test_features_that_are_there_serve_a_measurer(
+    model: GroundingModel, labels: LabelTable
+) -> None:
+    features = FeatureCache(model, labels)
+    over_them = GroundingMeasurer(model, features=features)
+    by_itself = GroundingMeasurer(model)
+    for method in ("measure", "predict"):
+        found = getattr(over_them, method)(labels, Context())
+        np.testing.assert_allclose(found, getattr(by_itself, method)(labels, Context()), atol=2e-5)
 
 
 def test_several_measurers_of_several_presets_in_one_pass(labels: LabelTable) -> None:
