@@ -46,13 +46,14 @@ def stages(device: str) -> list[Stage]:
 def build() -> Stage:
     install = (PYTHON, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", ".")
     variables = {"CLIPVG_BUILD": "cuda", "NVCC_APPEND_FLAGS": "--threads=3"}
-    return Stage("build", 100, (install, (PYTHON, "-c", CHECK_BUILD)), variables)
+    return Stage("build", 80, (install, (PYTHON, "-c", CHECK_BUILD)), variables)
 
 
 def tests(gpu: bool) -> Stage:
     which = [("-m", "gpu", "tests/ops", "tests/reliability/test_engine.py")] if gpu else []
     which.append(("-k", "opcheck", "tests/ops"))
     pytest = (PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    pytest += ("-n", "8") if gpu else ()  # most of the time kernels are compiled
     return Stage("tests", 80, tuple((*pytest, *some) for some in which))
 
 
@@ -63,7 +64,7 @@ def sanitizers() -> list[Stage]:
     return [
         Stage(
             f"sanitizer_{tool}",
-            25,
+            35,
             (("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *program),),
             variables,
         )

@@ -7,8 +7,8 @@
 #
 # PYTHON=python3   the interpreter that has torch >= 2.10 with CUDA, torchvision, triton, setuptools
 #                  >= 77, pybind11, ninja, numpy, pyarrow, safetensors, huggingface_hub, tqdm,
-#                  pillow, pyyaml, regex, matplotlib, timm, pytest and hypothesis. Needs nvcc of the
-#                  same CUDA major version; compute-sanitizer on PATH for its two stages
+#                  pillow, pyyaml, regex, matplotlib, timm, pytest, pytest-xdist and hypothesis. Needs
+#                  nvcc of the same CUDA major version; compute-sanitizer on PATH for its two stages
 # WHEELS=FOLDER    wheels of what is lacking there, where no package index can be reached: often
 #                  open_clip_torch, ftfy and wcwidth. They are unpacked below build/gpu, nothing is
 #                  installed into the interpreter but clipvg itself (pip install -e .)
