@@ -86,7 +86,7 @@ def rescoring(gpu: bool) -> tuple[str, ...]:
 
 
 def training(gpu: bool) -> tuple[str, ...]:
-    where = ("--device", "cuda") if gpu else ("--device", "cpu", "--quick")
+    where = ("--device", "cuda", "--batch-size", "64") if gpu else ("--device", "cpu", "--quick")
     return (PYTHON, "benchmarks/training.py", *where, "--json", JSON)
 
 
