@@ -105,7 +105,36 @@ class Variance(PictureMeasure):
         return torch.exp(-spread(_member_boxes(self.models, batch)[0]))
 
 
-class MutualInformation(PictureMeasure):
+class _PlaceMeasure(PictureMeasure):
+    """A measure of where the members look; subclasses say how their places compare."""
+
+    column: str
+
+    def __init__(
+        self,
+        models: Sequence[GroundingModel],
+        *,
+        over: str = "attention",
+        name: str | None = None,
+    ) -> None:
+        name = name or self.column
+        super().__init__(_one_grid(_several(models, name), over), name)
+        self.over = over
+
+    def places(self, batch: Batch) -> Tensor:
+        """Return the distribution of each member over the patches, (n, B, P)."""
+        device = self.models[0].device
+        if self.over == "attention":
+            return torch.stack([patch_attention(batch, m).to(device) for m in self.models])
+        covered = []
+        for model in self.models:
+            coverage = patch_coverage(batch.boxes(model), model.backbone.grid) + _SMOOTH
+            coverage = coverage * real_patches(batch, model)
+            covered.append((coverage / coverage.sum(-1, keepdim=True)).to(device))
+        return torch.stack(covered)
+
+
+class MutualInformation(_PlaceMeasure):
     """How little the members' places differ: mutual information of place and member.
 
     Each member gives a distribution p_i over the P patches: [REG]'s attention in its last layer, or
@@ -119,28 +148,20 @@ class MutualInformation(PictureMeasure):
     Args:
         models: n >= 2 grounding models with patch grids of one size.
         over: "attention" or "box".
-        name: name of the score column.
+        name: name of the score column; that of the measure when None.
     """
 
-    def __init__(
-        self,
-        models: Sequence[GroundingModel],
-        *,
-        over: str = "attention",
-        name: str = "mutual_information",
-    ) -> None:
-        super().__init__(_one_grid(_several(models, name), over), name)
-        self.over = over
+    column = "mutual_information"
 
     def look(self, batch: Batch) -> Tensor:
         """Return 1 − I / log n, (B,)."""
-        places = _places(self.models, batch, self.over)  # (n, B, P)
+        places = self.places(batch)
         own = torch.special.entr(places).sum(-1).mean(0)
         both = torch.special.entr(places.mean(0)).sum(-1)
         return 1 - (both - own) / torch.tensor(float(len(places))).log()
 
 
-class Divergence(PictureMeasure):
+class Divergence(_PlaceMeasure):
     """How little the members' places diverge: Kullback-Leibler divergence between members.
 
     r = exp(−mean_{i≠j} KL(p_i ‖ p_j)) with the distributions of `MutualInformation`, in nats.
@@ -150,18 +171,14 @@ class Divergence(PictureMeasure):
     Args:
         models: n >= 2 grounding models with patch grids of one size.
         over: "attention" or "box".
-        name: name of the score column.
+        name: name of the score column; that of the measure when None.
     """
 
-    def __init__(
-        self, models: Sequence[GroundingModel], *, over: str = "attention", name: str = "kl"
-    ) -> None:
-        super().__init__(_one_grid(_several(models, name), over), name)
-        self.over = over
+    column = "kl"
 
     def look(self, batch: Batch) -> Tensor:
         """Return exp(−mean divergence), (B,)."""
-        places = _places(self.models, batch, self.over)
+        places = self.places(batch)
         logs = places.clamp(min=1e-12).log()
         n = len(places)
         # Σ_{i≠j} Σ_p p_i (log p_i − log p_j), without the n² table of distributions
@@ -244,15 +261,3 @@ def _one_grid(models: Sequence[GroundingModel], over: str) -> Sequence[Grounding
 def _member_boxes(models: Sequence[GroundingModel], batch: Batch) -> tuple[Tensor, torch.device]:
     device = models[0].device
     return torch.stack([batch.boxes(model).to(device) for model in models]), device
-
-
-def _places(models: Sequence[GroundingModel], batch: Batch, over: str) -> Tensor:
-    device = models[0].device
-    if over == "attention":
-        return torch.stack([patch_attention(batch, model).to(device) for model in models])
-    covered = []
-    for model in models:
-        coverage = patch_coverage(batch.boxes(model), model.backbone.grid) + _SMOOTH
-        coverage = coverage * real_patches(batch, model)
-        covered.append((coverage / coverage.sum(-1, keepdim=True)).to(device))
-    return torch.stack(covered)

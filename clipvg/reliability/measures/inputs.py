@@ -10,6 +10,7 @@ import numpy as np
 
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
+from clipvg.reliability.sources import SourceNames
 
 if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context, Measurer
@@ -122,7 +123,7 @@ def part_of(labels: LabelTable, context: Context, rows: np.ndarray) -> tuple[Lab
     """Return some rows of the labels with their part of the context; reasons are its own."""
     scores, history = context.scores, context.history
     if scores is not None:
-        sources = [scores.label_sources[row] for row in rows]
+        sources = SourceNames.of(scores.label_sources).take(rows)
         scores = replace(scores, scores=scores.scores[:, rows], label_sources=sources, reasons={})
     if history is not None:
         history = history[:, rows]

@@ -14,7 +14,7 @@ from clipvg.labels import LabelTable, read_labels
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.features import KINDS, label_features
 from clipvg.reliability.measures.look import PictureMeasure, see
-from clipvg.reliability.measures.scales import conformal, note, one_of, positive
+from clipvg.reliability.measures.scales import conformal, note, one_of
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -49,7 +49,8 @@ class FeatureDistance(PictureMeasure):
         name: str,
     ) -> None:
         one_of("features", features, KINDS)
-        positive("max_reference", max_reference)
+        if max_reference < 2:
+            raise InputError(f"max_reference is {max_reference}; expected at least 2.")
         super().__init__([model], name)
         self.features, self.max_reference, self.seed = features, max_reference, seed
         self.from_context = isinstance(reference, str) and reference == CONTEXT

@@ -41,29 +41,37 @@ class _RegionMeasure(PictureMeasure):
         proposals: more boxes of the pictures, a table of which image and box are read.
         grid: also the whole picture and the cells of a grid x grid raster, so that a picture with
             one label has proposals to compare.
-        name: name of the score column.
+        name: name of the score column; that of the measure when None.
     """
+
+    column: str
 
     def __init__(
         self,
         model: GroundingModel,
         *,
-        mode: str,
-        prompt: str,
-        proposals: LabelTable | None,
-        grid: int,
-        name: str,
+        mode: str = "both",
+        prompt: str = "a photo of {}",
+        proposals: LabelTable | None = None,
+        grid: int = 0,
+        name: str | None = None,
     ) -> None:
         one_of("mode", mode, MODES)
         if "{}" not in prompt:
             raise InputError(f"prompt={prompt!r} has no '{{}}'; put it where the expression goes.")
         if grid < 0:
             raise InputError(f"grid is {grid}; expected 0 for none, or cells per side.")
-        super().__init__([model], name)
+        super().__init__([model], name or self.column)
         self.modes = ("crop", "blur") if mode == "both" else (mode,)
         self.prompt, self.proposals, self.grid = prompt, proposals, grid
         context = model.backbone.context_length
         self._tokenizer = Tokenizer(get_preset("default"), context, prompt=prompt)
+
+    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return what was seen, (N,), with a reason where a box is alone."""
+        rows = np.flatnonzero(np.isnan(seen[:, 0]))
+        note(context, rows, f"{self.name}: the picture has one proposal, nothing to compare with")
+        return seen[:, 0]
 
     def shares(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Softmax over each label's proposals.
@@ -161,30 +169,16 @@ class RegionAlignment(_RegionMeasure):
         prompt: template with ``{}`` for the expression.
         proposals: more boxes of the pictures: a table of which image and box are read.
         grid: also compare with the whole picture and the cells of a grid x grid raster; 0: not.
-        name: name of the score column.
+        name: name of the score column; "region" when None.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        mode: str = "both",
-        prompt: str = "a photo of {}",
-        proposals: LabelTable | None = None,
-        grid: int = 0,
-        name: str = "region",
-    ) -> None:
-        super().__init__(model, mode=mode, prompt=prompt, proposals=proposals, grid=grid, name=name)
+    column = "region"
 
     def look(self, batch: Batch) -> Tensor:
         """Return the share of the label's box, NaN where it is alone, (B,)."""
         shares, number, own = self.shares(batch)
         share = shares.gather(1, own[:, None])[:, 0]
         return torch.where(number > 1, share, torch.nan)
-
-    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the shares, (N,)."""
-        return _alone(self.name, seen, context)
 
 
 class ProposalEntropy(_RegionMeasure):
@@ -198,26 +192,12 @@ class ProposalEntropy(_RegionMeasure):
     Range [0, 1].
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        mode: str = "both",
-        prompt: str = "a photo of {}",
-        proposals: LabelTable | None = None,
-        grid: int = 0,
-        name: str = "proposal_entropy",
-    ) -> None:
-        super().__init__(model, mode=mode, prompt=prompt, proposals=proposals, grid=grid, name=name)
+    column = "proposal_entropy"
 
     def look(self, batch: Batch) -> Tensor:
         """Return one minus the normalised entropy, NaN where a box is alone, (B,)."""
         shares, number, _ = self.shares(batch)
         return torch.where(number > 1, 1 - entropy(shares, number), torch.nan)
-
-    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return one minus the normalised entropies, (N,)."""
-        return _alone(self.name, seen, context)
 
 
 def region_pictures(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[Image.Image]:
@@ -248,9 +228,3 @@ def _square(image: Image.Image, model: GroundingModel) -> Tensor:
 
 def _logit_scale(model: GroundingModel) -> Tensor:
     return model.backbone.clip.logit_scale.float().exp()
-
-
-def _alone(name: str, seen: np.ndarray, context: Context) -> np.ndarray:
-    rows = np.flatnonzero(np.isnan(seen[:, 0]))
-    note(context, rows, f"{name}: the picture has one proposal, nothing to compare with")
-    return seen[:, 0]

@@ -181,6 +181,12 @@ def test_a_large_reference_is_sampled(model: GroundingModel) -> None:
     assert first[7] <= 1 / 20
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reference_of_one_is_refused(model: GroundingModel, kind: Any) -> None:
+    with pytest.raises(InputError, match="max_reference is 1; expected at least 2"):
+        kind(model, max_reference=1)
+
+
 def test_one_label_has_no_neighbours(model: GroundingModel) -> None:
     context = Context()
     scores = NearestNeighbours(model).judge(cloud()[:1], table(1), context)
