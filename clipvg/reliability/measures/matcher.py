@@ -17,6 +17,7 @@ _BATCH = 192
 _RATE = 2e-3
 _LEAST_STEPS, _MOST_STEPS = 30, 3_000
 _JUDGED_AT_ONCE = 2_048
+_MOST_NEAR = 64
 _WAVES = (0.5, 1.0, 2.0, 4.0)  # half periods of the box's coordinates in a square
 _CERTAIN = 1e-5  # the least log-probability against a pair
 
@@ -67,7 +68,7 @@ class Others:
 
 
 def one_word_away(texts: Sequence[str], used: np.ndarray) -> Others:
-    """For each text the used texts that differ from it in one word, at most 64 a place.
+    """For each text the used texts that differ from it in one word, at most 64 for each place.
 
     Args:
         texts: U expressions.
@@ -80,8 +81,9 @@ def one_word_away(texts: Sequence[str], used: np.ndarray) -> Others:
             alike[(*parts[:place], "", *parts[place + 1 :])].append(number)
     owner, member = [], []
     for group in alike.values():
+        ring, most = group * 2, min(len(group) - 1, _MOST_NEAR)
         for place, number in enumerate(group):
-            near = [n for n in (group[place + 1 :] + group[:place])[:64] if n != number]
+            near = [n for n in ring[place + 1 : place + 1 + most] if n != number]
             owner += [number] * len(near)
             member += near
     lists = np.array(owner, dtype=np.int64), np.array(member, dtype=np.int64)

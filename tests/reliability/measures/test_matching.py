@@ -158,6 +158,13 @@ def test_texts_one_word_away() -> None:
     assert not {a for a, _ in pairs} & {3, 5}  # nothing near, or not used
 
 
+def test_of_many_texts_near_some_are_drawn() -> None:
+    texts = [f"w{i}" for i in range(5_000)]
+    near = one_word_away(texts, np.arange(5_000))
+    _, found = near.draw(torch.full((4_000,), 4_990), torch.Generator().manual_seed(0))
+    assert set(found.tolist()) == {*range(4_991, 5_000), *range(55)}
+
+
 def test_displaced_boxes_are_elsewhere_and_repeat() -> None:
     boxes = torch.rand(50, 4, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.35
     boxes[:, 2:] *= 0.5
