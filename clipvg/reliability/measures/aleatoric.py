@@ -15,7 +15,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.look import PictureMeasure
-from clipvg.reliability.measures.scales import positive
+from clipvg.reliability.measures.scales import note, positive
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -157,7 +157,10 @@ class AleatoricVariance(PictureMeasure):
             for fold in range(self.folds):
                 here = known & (image_of % self.folds == fold)
                 rest = known & ~here
-                if here.any() and int(rest.sum()) > 1:
+                if int(rest.sum()) < 2:
+                    why = f"{self.name}: {int(rest.sum())} other label(s) are too few to fit on"
+                    note(context, here.nonzero()[:, 0].tolist(), why)
+                elif here.any():
                     head = VarianceHead.fit(states[rest], residuals[rest], decay=self.decay)
                     scale[here] = head.scale(states[here])
         return torch.exp(-scale.mean(1)).numpy().astype(np.float32)

@@ -88,6 +88,12 @@ def test_a_row_that_was_not_seen_is_not_scored(labels: LabelTable) -> None:
     assert np.flatnonzero(np.isnan(scores)).tolist() == [3]
 
 
+def test_too_few_labels_to_fit_on_say_so(labels: LabelTable) -> None:
+    context = Context()
+    assert np.isnan(measure(AleatoricVariance(make_model()), labels.select([0]), context)).all()
+    assert context.reasons == {0: "aleatoric: 0 other label(s) are too few to fit on"}
+
+
 def test_errors_name_the_remedy(labels: LabelTable, tmp_path: Path) -> None:
     model = make_model(1)
     with pytest.raises(InputError, match="no such file; expected a variance head"):
