@@ -87,7 +87,7 @@ def rescoring(gpu: bool) -> tuple[str, ...]:
 
 def training(gpu: bool) -> tuple[str, ...]:
     where = ("--device", "cuda", "--batch-size", "64") if gpu else ("--device", "cpu", "--quick")
-    return (PYTHON, "benchmarks/training.py", *where, "--json", JSON)
+    return (PYTHON, "benchmarks/training_step.py", *where, "--json", JSON)
 
 
 def main(arguments: list[str] | None = None) -> int:
