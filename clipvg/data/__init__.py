@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clipvg.data.preset import Preset as Preset
     from clipvg.data.preset import get_preset as get_preset
     from clipvg.data.sampler import EpochOrder as EpochOrder
+    from clipvg.data.sampler import group_by_image as group_by_image
 
 _HOME = {
     "TrainTransform": "augment",
@@ -34,6 +35,7 @@ _HOME = {
     "Preset": "preset",
     "get_preset": "preset",
     "EpochOrder": "sampler",
+    "group_by_image": "sampler",
 }
 
 __all__ = sorted(_HOME)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from torchvision import tv_tensors
@@ -52,7 +53,7 @@ class TrainTransform:
     The crop is found in the published coordinates (short side 400, 500 or 600) but taken from the
     original pixels, so that the picture is resampled once. A crop is accepted when it holds the
     box's centre; the box is clipped to it and keeps an area. Expressions that name a direction are
-    never cropped.
+    never cropped. `shared` does the same for several labels on one picture.
 
     Args:
         size: side of the square in pixels; the scales are its sevenths (224 to 32 at 224).
@@ -100,21 +101,41 @@ class TrainTransform:
             Pixels (3, size, size) float32, zero where padded; mask (size, size) bool, True where
             padded; box (4,) float32, cxcywh normalised to the square.
         """
+        pixels, mask, boxes = self.shared(image, [box], [expression], seed=seed)
+        return pixels, mask, boxes[0]
+
+    def shared(
+        self, image: Image.Image, boxes: Any, expressions: Sequence[str], *, seed: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Transform one picture for several labels on it.
+
+        It is cropped only where none of the expressions names a direction, and only so that every
+        box's centre and some of its area stay inside.
+
+        Args:
+            image: picture in mode RGB.
+            boxes: (n, 4), xyxy pixels of the picture.
+            expressions: n expressions.
+            seed: decides every draw; one label gets the draws that ``__call__`` gives it.
+
+        Returns:
+            Pixels and mask as of ``__call__``; boxes (n, 4) float32, cxcywh normalised.
+        """
         draw = torch.Generator().manual_seed(seed)
-        boxes = tv_tensors.BoundingBoxes(
-            torch.as_tensor(box, dtype=torch.float32).reshape(1, 4),
+        placed = tv_tensors.BoundingBoxes(
+            torch.as_tensor(np.asarray(boxes), dtype=torch.float32).reshape(-1, 4),
             format="XYXY",
             canvas_size=(image.height, image.width),
             clamping_mode=None,  # boxes may reach outside the picture
         )
-        if self._crops(expression, draw):
-            image, boxes = _random_crop(image, boxes, draw)
-        image, boxes = self._resize(image, boxes, draw)
+        if self._crops(expressions, draw):
+            image, placed = _random_crop(image, placed, draw)
+        image, placed = self._resize(image, placed, draw)
         image = self._recolour(image, draw)
-        return self._paste(normalise(image, self.mean, self.std), boxes, draw)
+        return self._paste(normalise(image, self.mean, self.std), placed, draw)
 
-    def _crops(self, expression: str, draw: torch.Generator) -> bool:
-        if not self.crop or names_direction(expression, self.direction):
+    def _crops(self, expressions: Sequence[str], draw: torch.Generator) -> bool:
+        if not self.crop or any(names_direction(e, self.direction) for e in expressions):
             return False
         return _uniform(0, 1, draw) < CROP_PROBABILITY
 
@@ -150,14 +171,14 @@ class TrainTransform:
         return (
             F.pad(pixels, around, fill=0.0),
             F.pad(picture[None], around, fill=1.0)[0],
-            boxes.as_subclass(torch.Tensor)[0] / self.size,
+            boxes.as_subclass(torch.Tensor) / self.size,
         )
 
 
 def _random_crop(
     image: Image.Image, boxes: tv_tensors.BoundingBoxes, draw: torch.Generator
 ) -> tuple[Image.Image, tv_tensors.BoundingBoxes]:
-    """A crop that holds the box's centre and some of its area, or the picture as it is."""
+    """A crop that holds each box's centre and some of its area, or the picture as it is."""
     ratio = min(image.size) / _choose(SHORT_SIDES, draw)
     width, height = (round(side / ratio) for side in image.size)
     for _ in range(CROP_TRIES):
@@ -171,25 +192,24 @@ def _random_crop(
             max(1, min(round(crop_height * ratio), image.height - round(top * ratio))),
             max(1, min(round(crop_width * ratio), image.width - round(left * ratio))),
         )
-        cropped = _crop_box(boxes, *window)
+        cropped = _crop_boxes(boxes, *window)
         if cropped is not None:
             return F.crop(image, *window), cropped
     return image, boxes
 
 
-def _crop_box(
+def _crop_boxes(
     boxes: tv_tensors.BoundingBoxes, top: int, left: int, height: int, width: int
 ) -> tv_tensors.BoundingBoxes | None:
-    """The box clipped to the crop, or None when its centre or all of its area is outside."""
-    x1, y1, x2, y2 = boxes[0].tolist()
-    inside_x = left <= (x1 + x2) / 2 < left + width
-    inside_y = top <= (y1 + y2) / 2 < top + height
-    if not (inside_x and inside_y):
-        return None
+    """The boxes clipped to the crop, or None when a centre or all of a box's area is outside."""
+    for x1, y1, x2, y2 in boxes.tolist():
+        inside_x = left <= (x1 + x2) / 2 < left + width
+        inside_y = top <= (y1 + y2) / 2 < top + height
+        if not (inside_x and inside_y):
+            return None
     moved = F.crop(boxes, top, left, height, width)
     clipped = F.clamp_bounding_boxes(moved, clamping_mode="hard")
-    x1, y1, x2, y2 = clipped[0].tolist()
-    return clipped if x2 > x1 and y2 > y1 else None
+    return clipped if all(x2 > x1 and y2 > y1 for x1, y1, x2, y2 in clipped.tolist()) else None
 
 
 def _uniform(low: float, high: float, draw: torch.Generator) -> float:

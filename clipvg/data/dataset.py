@@ -83,7 +83,8 @@ class LabelDataset(Dataset[Sample]):
 
     Without ``transform`` each picture is letterboxed, and decoded once a batch however many of the
     batch's labels lie on it. With it each label gets its own augmented picture, which depends only
-    on (seed, epoch, row): not on workers, batches or processes.
+    on (seed, epoch, row): not on workers, batches or processes. Labels of one picture that
+    ``set_epoch`` puts into one group share one augmented picture; a group must come in one batch.
 
     Args:
         labels: the labels, with an image root.
@@ -119,10 +120,19 @@ class LabelDataset(Dataset[Sample]):
         self._expressions = labels.table.column("expression")
         # In shared memory, so that persistent workers see a new epoch too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._leader = torch.arange(len(labels)).share_memory_()
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose augmentation is drawn; call it between epochs."""
+    def set_epoch(self, epoch: int, leader: np.ndarray | None = None) -> None:
+        """Choose the epoch whose augmentation is drawn; call it between epochs.
+
+        Args:
+            epoch: number of the epoch.
+            leader: (N,) int64, the row of the same picture whose draws each row takes, as of
+                `group_by_image`; None leaves every row its own.
+        """
         self._epoch.fill_(epoch)
+        if leader is not None:
+            self._leader.copy_(torch.from_numpy(leader))
 
     def __len__(self) -> int:
         return len(self._boxes)
@@ -158,16 +168,21 @@ class LabelDataset(Dataset[Sample]):
     def _augmented(self, rows: Sequence[int], expressions: list[str]) -> list[Picture]:
         assert self.transform is not None
         loaded: dict[int, Image.Image] = {}
-        pictures = []
-        for row, expression in zip(rows, expressions, strict=True):
-            key = int(self._image_of[row])
+        groups: dict[int, list[int]] = {}  # places in the batch by leader
+        for place, row in enumerate(rows):
+            groups.setdefault(int(self._leader[row]), []).append(place)
+        pictures: dict[int, Picture] = {}
+        for leader, places in groups.items():
+            key = int(self._image_of[leader])
             if key not in loaded:
                 loaded[key] = read_image(self._path(key), exif=self.exif)
-            seed = draw_seed(self.seed, int(self._epoch), int(row))
-            pixels, mask, box = self.transform(loaded[key], self._boxes[row], expression, seed=seed)
-            # Each label has its own picture: keys below zero are rows.
-            pictures.append((pixels, mask, box, -1 - int(row)))
-        return pictures
+            seed = draw_seed(self.seed, int(self._epoch), leader)
+            boxes, texts = self._boxes[[rows[p] for p in places]], [expressions[p] for p in places]
+            pixels, mask, placed = self.transform.shared(loaded[key], boxes, texts, seed=seed)
+            # An augmented picture is a group's own: keys below zero are rows.
+            for place, box in zip(places, placed, strict=True):
+                pictures[place] = (pixels, mask, box, -1 - leader)
+        return [pictures[place] for place in range(len(rows))]
 
     def _path(self, key: int) -> Path:
         return self.labels.image_path(self._names[key])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clipvg.errors import InputError
+from clipvg.model.image_blocks import can_step, image_levels
 from clipvg.model.towers import Towers, is_tag, open_towers
 
 
@@ -160,7 +161,16 @@ class Backbone(nn.Module):
         indices = list(self.levels)
         if self.visual == "last":
             indices = [len(tower.transformer.resblocks) - 1]
-        taps = tower.forward_intermediates(
+        levels = self._tapped(images, indices)
+        if self.visual == "last":
+            return [tower.ln_post(level) @ tower.proj for level in levels]
+        return levels
+
+    def _tapped(self, images: Tensor, indices: list[int]) -> list[Tensor]:
+        """All tokens after some blocks."""
+        if can_step(self, images):
+            return image_levels(self, images, indices)
+        taps = self.clip.visual.forward_intermediates(
             images,
             indices=indices,
             stop_early=True,
@@ -169,10 +179,7 @@ class Backbone(nn.Module):
             output_extra_tokens=True,
         )
         parts = zip(taps["image_intermediates_prefix"], taps["image_intermediates"], strict=True)
-        levels = [torch.cat(part, dim=1) for part in parts]
-        if self.visual == "last":
-            return [tower.ln_post(level) @ tower.proj for level in levels]
-        return levels
+        return [torch.cat(part, dim=1) for part in parts]
 
     def text_features(self, tokens: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Text tokens after the last layer norm and the projection.

@@ -11,6 +11,9 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipvg.model.image_blocks import feed_forward
+from clipvg.ops.linear import linear
+
 if TYPE_CHECKING:
     from clipvg.model.backbone import Backbone
 
@@ -41,9 +44,10 @@ def packed_text_features(
     x = backbone.embed_text(ids, position, prefix)
     for block in _tower(backbone).resblocks:
         attention = block.attn
-        qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-        x = x + block.ls_1(attention.out_proj(_attend(qkv, lengths, attention.num_heads)))
-        x = x + block.ls_2(block.mlp(block.ln_2(x)))
+        qkv = linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+        mixed = _attend(qkv, lengths, attention.num_heads)
+        x = x + block.ls_1(linear(mixed, attention.out_proj.weight, attention.out_proj.bias))
+        x = x + block.ls_2(feed_forward(block.mlp, block.ln_2(x)))
     return list(backbone.project_text(x).split(lengths))
 
 

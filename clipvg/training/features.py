@@ -13,10 +13,9 @@ from torch import Tensor
 from clipvg.data.letterbox import square_boxes
 from clipvg.errors import InputError
 from clipvg.training.pictures import CacheTooLargeError, PictureStore
-from clipvg.training.texts import TextStore, real_lengths
+from clipvg.training.texts import TextStore
 
 if TYPE_CHECKING:
-    from clipvg.data.dataset import Batch
     from clipvg.labels import LabelTable
     from clipvg.model.grounder import GroundingModel
 
@@ -28,10 +27,10 @@ class FeatureBatch:
     """B labels on U distinct pictures, as features of the frozen towers.
 
     Attributes:
-        image_features: (U, 1 + P, F) float32.
+        image_features: (U, 1 + P, F) float32, or the type of mixed precision.
         patch_ignored: (U, P) bool, True for a patch of padding.
         image_index: (B,) int64, row of `image_features` that a label belongs to.
-        text: (B, T, E) float32 text features, or (B, T) int64 token ids.
+        text: (B, T, E) text features of the same type, or (B, T) int64 token ids.
         text_mask: (B, T) bool, True for a real token.
         target: (B, 4) float32 cxcywh, normalised to the square.
         row: (B,) int64, row of the label in its table.
@@ -52,24 +51,6 @@ class FeatureBatch:
             return self
         moved = {k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()}
         return FeatureBatch(**moved)
-
-    @staticmethod
-    def of(model: "GroundingModel", batch: "Batch") -> "FeatureBatch":
-        """Encode a batch of pictures with the model's frozen image tower.
-
-        Text stays token ids where the text tower learns.
-        """
-        length = max(1, int(real_lengths(batch.text_mask).max()))
-        tokens = batch.tokens[:, :length]
-        return FeatureBatch(
-            model.encode_images(batch.images),
-            model.patch_mask(batch.pixel_mask),
-            batch.image_index,
-            model.encode_text(tokens) if model.frozen_text else tokens,
-            batch.text_mask[:, :length],
-            batch.target,
-            batch.row,
-        )
 
     @property
     def nbytes(self) -> int:

@@ -43,7 +43,8 @@ class CachedFeed:
 class PictureFeed:
     """Batches of pictures from a DataLoader, augmented when the options say so.
 
-    What a label looks like depends on seed, epoch and row, not on the number of workers.
+    What a label looks like depends on seed, epoch and row, not on the number of workers; labels
+    that come in one group share their picture.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class PictureFeed:
         per_epoch = self._order.steps_per_epoch
         while start < stop:
             epoch = start // per_epoch
-            self._dataset.set_epoch(epoch)
+            self._dataset.set_epoch(epoch, self._order.leader(epoch))
             self._batches.start, self._batches.stop = start, min((epoch + 1) * per_epoch, stop)
             yield from self._loader
             start = self._batches.stop

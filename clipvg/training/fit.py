@@ -179,7 +179,7 @@ class _Training:
         first, world = models[0], distributed.join(models[0].device)
         combined = [_combined_weights(self.labels, given) for given in weights]
         folders = [None] * len(models) if outs is None else [Path(out) for out in outs]
-        order = _order(len(self.labels), self.config, world)
+        order = _order(self.labels, self.config, world)
         trainers = [
             self._trainer(*each, order) for each in zip(models, combined, folders, strict=True)
         ]
@@ -221,14 +221,16 @@ def _copy(model: "GroundingModel") -> "GroundingModel":
     return copy.deepcopy(model, shared)
 
 
-def _order(num_labels: int, config: FitConfig, world: World) -> Order:
+def _order(labels: "LabelTable", config: FitConfig, world: World) -> Order:
     return Order(
-        num_labels=num_labels,
+        num_labels=len(labels),
         effective_batch=config.batch_size * config.accumulate * world.size,
         batch_size=config.batch_size,
         seed=config.seed,
         drop_last=config.drop_last,
         world=world,
+        image_of=labels.distinct_images()[1],
+        group=config.group_by_image,
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from math import ceil, log2
 from typing import TYPE_CHECKING
 
-import torch
 from tqdm import tqdm
 
+from clipvg.training.encode import Encoder
 from clipvg.training.features import FeatureBatch, FeatureCache
 from clipvg.training.feed import AnyBatch, Feed
 from clipvg.training.interrupt import Interrupt
@@ -76,7 +76,9 @@ class _Loop:
         self._left, self._feed, self._judge = list(trainers), feed, judge
         first = self._first = trainers[0]
         self._rungs = rungs(len(trainers), first.steps) if judge is not None else []
-        self._encodes = len(trainers) > 1 and first.model.frozen_images
+        self._encoder = (
+            Encoder(first.model, first.config.amp) if first.model.frozen_images else None
+        )
         self._progress = progress and first.world.is_main
         self._step = 0
         for trainer in trainers:
@@ -139,10 +141,10 @@ class _Loop:
 
     def _prepare(self, batch: AnyBatch) -> AnyBatch:
         batch = batch.to(self._first.device, non_blocking=True)
-        if isinstance(batch, FeatureBatch) or not self._encodes:
+        if isinstance(batch, FeatureBatch) or self._encoder is None:
             return batch
-        with torch.no_grad(), self._first.autocast:
-            return FeatureBatch.of(self._first.model, batch)
+        with self._first.autocast:
+            return self._encoder(batch)
 
     def _settle(self) -> None:
         """Drop the worse half at each rung that all candidates left have reached."""

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
-from clipvg.data.sampler import EpochOrder
+from clipvg.data.sampler import EpochOrder, group_by_image
 from clipvg.training.distributed import World
 
 
@@ -33,6 +34,9 @@ class Order:
         drop_last: leave out the last, incomplete batch of an epoch; a set smaller than one batch
             is one batch.
         world: this process's place.
+        image_of: (N,) int64 picture of each label; needed to group.
+        group: most labels of a picture that come together, see `group_by_image`; 1 does not group.
+            A forward pass then holds whole groups, so about `batch_size` labels.
     """
 
     num_labels: int
@@ -41,8 +45,10 @@ class Order:
     seed: int = 0
     drop_last: bool = True
     world: World = field(default_factory=World)
-    _epoch: tuple[int, np.ndarray] = field(
-        default_factory=lambda: (-1, np.empty(0, np.int64)), repr=False
+    image_of: np.ndarray | None = None
+    group: int = 1
+    _epoch: tuple[int, np.ndarray, np.ndarray | None] = field(
+        default_factory=lambda: (-1, np.empty(0, np.int64), None), repr=False
     )
 
     @property
@@ -55,11 +61,12 @@ class Order:
     def rows(self, step: int) -> np.ndarray:
         """Rows of one optimizer step over all processes, int64."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        if self._epoch[0] != epoch:
-            order = EpochOrder(self.num_labels, self.effective_batch, seed=self.seed, epoch=epoch)
-            self._epoch = (epoch, order.permutation())
         start = position * self.effective_batch
-        return self._epoch[1][start : start + self.effective_batch]
+        return self._draw(epoch)[0][start : start + self.effective_batch]
+
+    def leader(self, epoch: int) -> np.ndarray | None:
+        """First row of each row's group, (N,) int64; None without groups."""
+        return self._draw(epoch)[1]
 
     def parts(self, step: int) -> list[Part]:
         """This process's rows of one step, one part per forward pass.
@@ -67,9 +74,35 @@ class Order:
         A process that gets no row of a small last batch gets a stand-in, so that it takes part in
         the exchange of gradients.
         """
-        rows = self.rows(step)
-        mine = rows[self.world.rank :: self.world.size]
-        if not len(mine):
-            return [Part(rows[:1], counts=False)]
-        starts = range(0, len(mine), self.batch_size)
-        return [Part(mine[start : start + self.batch_size]) for start in starts]
+        rows, leader = self.rows(step), self.leader(step // self.steps_per_epoch)
+        if leader is None:
+            mine = rows[self.world.rank :: self.world.size]
+            starts = range(0, len(mine), self.batch_size)
+            pieces = [mine[start : start + self.batch_size] for start in starts]
+        else:
+            mine = _split(rows, leader, self.world.size)[self.world.rank]
+            pieces = _split(mine, leader, max(1, round(len(mine) / self.batch_size)))
+        parts = [Part(piece) for piece in pieces if len(piece)]
+        return parts or [Part(rows[:1], counts=False)]
+
+    def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Order and leaders of an epoch; the last epoch's are kept."""
+        if self._epoch[0] != epoch:
+            batch, leader = self.effective_batch, None
+            if self.group > 1 and self.image_of is not None:
+                rows, leader = group_by_image(
+                    self.image_of, self.group, batch, seed=self.seed, epoch=epoch
+                )
+            else:
+                rows = EpochOrder(self.num_labels, batch, seed=self.seed, epoch=epoch).permutation()
+            self._epoch = (epoch, rows, leader)
+        return self._epoch[1], self._epoch[2]
+
+
+def _split(rows: np.ndarray, leader: np.ndarray, pieces: int) -> list[np.ndarray]:
+    """About equal pieces of whole groups; some may be empty."""
+    first = np.flatnonzero(np.diff(leader[rows])) + 1
+    borders = np.concatenate([[0], first, [len(rows)]])
+    wanted = np.linspace(0, len(rows), pieces + 1)
+    cuts = borders[np.abs(borders[:, None] - wanted).argmin(0)]
+    return [rows[start:stop] for start, stop in pairwise(cuts)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
+from clipvg.ops.linear import fast_cpu
 from clipvg.training import distributed
 from clipvg.training.average import Average
 from clipvg.training.calibrate import calibrate
@@ -169,7 +170,7 @@ class Trainer:
         return None if self._average is None else self._average.model()
 
     def _backward(self, batch: AnyBatch, scale: float, counts: bool) -> None:
-        with self.autocast:
+        with self.autocast, fast_cpu():
             boxes = self._forward(batch)
         l1, giou = box_losses(boxes, batch.target)
         weight = self._weight_here[batch.row]

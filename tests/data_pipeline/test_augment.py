@@ -161,3 +161,44 @@ def test_jitter_changes_colour_four_times_of_five():
         torch.equal(jitter(image, [0, 0, 9, 9], "a", seed=seed)[0], plain[0]) for seed in range(200)
     )
     assert 20 < same < 65
+
+
+def test_one_label_is_transformed_as_ever_and_several_alike():
+    transform = TrainTransform(96, MEAN, STD)
+    image, box = marked()
+    for seed in range(20):
+        pixels, mask, target = transform(image, box, "dog", seed=seed)
+        shared = transform.shared(image, [box, box], ["dog", "cat"], seed=seed)
+        assert torch.equal(pixels, shared[0])
+        assert torch.equal(mask, shared[1])
+        assert torch.equal(target, shared[2][0])
+        assert torch.equal(target, shared[2][1])
+
+
+def test_a_direction_word_keeps_the_group_from_being_cropped():
+    plain = {"scale": False, "translate": False, "jitter": False}
+    transform = TrainTransform(96, MEAN, STD, **plain)
+    image, box = marked(200, 200, (80, 80, 120, 120))
+    full = TrainTransform(96, MEAN, STD, crop=False, **plain)(image, box, "dog", seed=0)[0]
+
+    def cropped(expressions):
+        pixels = (transform.shared(image, [box] * 2, expressions, seed=s)[0] for s in range(60))
+        return sum(not torch.equal(p, full) for p in pixels)
+
+    assert cropped(["dog", "left dog"]) == 0
+    assert cropped(["dog", "cat"]) > 10
+
+
+def test_a_shared_crop_keeps_every_box():
+    transform = TrainTransform(96, MEAN, STD, scale=False, translate=False, jitter=False)
+    corners = [(0, 0, 60, 60), (140, 140, 200, 200), (90, 10, 120, 30)]
+    image, _ = marked(200, 200, corners[0])
+    whole = transform.shared(image, corners, ["left"] * 3, seed=0)[2]
+    moved = 0
+    for seed in range(100):
+        boxes = transform.shared(image, corners, ["a", "b", "c"], seed=seed)[2]
+        assert (boxes[:, 2:] > 0).all()
+        assert (boxes[:, :2] - boxes[:, 2:] / 2 >= -1e-6).all()
+        assert (boxes[:, :2] + boxes[:, 2:] / 2 <= 1 + 1e-6).all()
+        moved += not torch.equal(boxes, whole)
+    assert moved > 5

@@ -155,3 +155,16 @@ def test_truth_never_enters_a_batch(labels):
     plain, other = (collate(make(table).__getitems__(range(12))) for table in (labels, noisy))
     for name in vars(plain):
         assert torch.equal(getattr(plain, name), getattr(other, name))
+
+
+def test_a_group_shares_one_picture(labels):
+    data = augmented(labels, seed=7)
+    leader = np.arange(12)
+    leader[[0, 1, 2]] = 1
+    data.set_epoch(0, leader)
+    samples = data.__getitems__([0, 5, 1, 2])
+    assert [sample.image_key for sample in samples] == [-2, -6, -2, -2]
+    assert samples[0].pixels is samples[2].pixels is samples[3].pixels
+    alone = augmented(labels, seed=7)[5]
+    assert torch.equal(alone.pixels, samples[1].pixels)
+    assert torch.equal(alone.target, samples[1].target)

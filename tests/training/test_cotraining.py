@@ -14,6 +14,7 @@ from training.test_resume import assert_same, interrupt_at, kill_after
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.model.backbone import Backbone
 from clipvg.model.grounder import GroundingModel
 from clipvg.training import Fit, GroundingLearner, fit, fit_many
 from clipvg.training.loop import rungs
@@ -123,13 +124,13 @@ def test_pictures_are_encoded_once_for_all(
     labels: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = []
-    original = GroundingModel.encode_images
+    original = Backbone.image_features
 
-    def encode(self: GroundingModel, images: Any) -> Any:
+    def encode(self: Backbone, images: Any) -> Any:
         encoded.append(len(images))
         return original(self, images)
 
-    monkeypatch.setattr(GroundingModel, "encode_images", encode)
+    monkeypatch.setattr(Backbone, "image_features", encode)
     together(labels, augment=True, epochs=2)
     assert sum(encoded) == 2 * len(labels)
 

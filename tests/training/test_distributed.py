@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -62,6 +63,13 @@ def test_each_label_is_counted_once(validation: LabelTable, together: dict) -> N
 
 def test_augmented_training_runs_with_an_uneven_last_batch(together: dict) -> None:
     assert together["augmented"] < 3.0
+
+
+def test_two_processes_share_pictures_as_one(labels: LabelTable, together: dict) -> None:
+    config = dataclasses.replace(toy.QUICK, augment=True, group_by_image=3, epochs=2)
+    one = fit(toy.make_model(), labels, config=config, progress=False)
+    difference = toy.largest_difference(toy.state(one.model), together["shared"], key_biases=False)
+    assert difference < 1e-5
 
 
 def test_several_processes_resume(together: dict) -> None:

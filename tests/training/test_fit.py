@@ -8,9 +8,11 @@ import pytest
 import torch
 from training import toy
 
+from clipvg.data import LabelDataset, TrainTransform, collate, group_by_image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.training import Fit, FitConfig, fit
+from clipvg.training.losses import grounding_loss
 
 
 def train(labels: LabelTable, *, model: Any = None, weights: Any = None, **options: Any) -> Fit:
@@ -133,6 +135,38 @@ def test_augmentation_does_not_depend_on_the_workers(labels: LabelTable) -> None
     assert differs(here, workers) == 0
     plain = train(labels, augment=False, epochs=2)
     assert differs(here, plain) > 1e-5
+
+
+def test_a_shared_picture_is_encoded_once_and_teaches_as_its_copies(labels: LabelTable) -> None:
+    model = toy.make_model()
+    preset = model.preset
+    data = LabelDataset(
+        labels,
+        model.tokenize,
+        size=model.backbone.image_size,
+        mean=preset.mean,
+        std=preset.std,
+        transform=TrainTransform(model.backbone.image_size, preset.mean, preset.std),
+    )
+    rows, leader = group_by_image(labels.distinct_images()[1], 3, 9)
+    data.set_epoch(0, leader)
+    shared = collate(data.__getitems__(rows[:9]))
+    assert len(shared.images) == 3
+    apart = dataclasses.replace(
+        shared,
+        images=shared.images[shared.image_index],
+        pixel_mask=shared.pixel_mask[shared.image_index],
+        image_index=torch.arange(9),
+    )
+    gradients = []
+    for batch in (shared, apart):
+        model.zero_grad()
+        grounding_loss(model(batch), batch.target).backward()
+        gradients.append(
+            {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+        )
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-4)
 
 
 def test_the_best_epoch_is_kept(labels: LabelTable, validation: LabelTable) -> None:

@@ -44,3 +44,27 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     first, again, other = (Order(50, 10, 10, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(first.rows(7), again.rows(7))
     assert not np.array_equal(first.rows(7), other.rows(7))
+
+
+@pytest.mark.parametrize(("world", "batch_size"), [(1, 12), (1, 4), (2, 6), (3, 4), (12, 1)])
+def test_groups_stay_whole_however_the_batch_is_split(world: int, batch_size: int) -> None:
+    image_of = np.repeat(np.arange(10), 5)
+    options = {"seed": 7, "image_of": image_of, "group": 3}
+    whole = Order(50, 12, 12, **options)
+    for step in range(9):  # some of the third epoch
+        seen, leader = [], whole.leader(step // whole.steps_per_epoch)
+        assert leader is not None
+        for rank in range(world):
+            order = Order(50, 12, batch_size, world=World(rank, world), **options)
+            seen += [part for part in order.parts(step) if part.counts]
+        assert sorted(np.concatenate([part.rows for part in seen])) == sorted(whole.rows(step))
+        groups = [set(leader[part.rows]) for part in seen]
+        assert sum(map(len, groups)) == len(set.union(*groups))
+        assert all(len(part.rows) <= batch_size + 3 for part in seen)
+
+
+def test_groups_of_one_are_the_published_order() -> None:
+    image_of = np.repeat(np.arange(10), 5)
+    plain, one = Order(50, 8, 8, seed=3), Order(50, 8, 8, seed=3, image_of=image_of, group=1)
+    assert np.array_equal(plain.rows(9), one.rows(9))
+    assert one.leader(0) is None

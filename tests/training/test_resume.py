@@ -51,7 +51,15 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Any) -> None:
     monkeypatch.setattr(trainer_module.Trainer, "update", update)
 
 
-@pytest.mark.parametrize("options", [{}, {"augment": True}, {"accumulate": 2, "batch_size": 4}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"augment": True},
+        {"augment": True, "group_by_image": 2},
+        {"accumulate": 2, "batch_size": 4},
+    ],
+)
 def test_interrupted_and_resumed_is_undisturbed(
     labels: LabelTable,
     validation: LabelTable,

@@ -56,6 +56,8 @@ def main(settings: dict[str, str]) -> None:
     measured = evaluate(toy.make_model(), validation.select(np.arange(23))).to_dict()
     uneven = dataclasses.replace(half, batch_size=23, augment=True, drop_last=False, epochs=2)
     augmented = fit(toy.make_model(), labels.select(np.arange(23)), config=uneven, progress=False)
+    grouped = dataclasses.replace(half, augment=True, group_by_image=3, epochs=2)
+    shared = fit(toy.make_model(), labels, config=grouped, progress=False)
     resumed = stop_and_resume(labels, Path(settings["out"]) / "cut")
     flat = torch.cat([p.flatten() for p in toy.state(result.model).values()])
     other = flat.clone()
@@ -68,6 +70,7 @@ def main(settings: dict[str, str]) -> None:
             "metrics": result.metrics,
             "history": torch.from_numpy(np.array(result.history, dtype=np.float32)),
             "equal": bool(equal),
+            "shared": toy.state(shared.model),
             "evaluation": {k: measured[k] for k in ("count", "acc_0.5", "mean_iou")},
             "augmented": augmented.metrics[-1]["loss"],
             "resumed": resumed,
