@@ -22,6 +22,7 @@ test-all: .venv/.installed
 bench: .venv/.installed
 	@set -e; for script in benchmarks/ops/*.py; do echo "$$script"; $(BIN)/python "$$script" $(ARGS); done
 	$(BIN)/python benchmarks/rescoring.py --quick
+	$(BIN)/python benchmarks/training_step.py --quick
 
 lint: .venv/.installed
 	$(BIN)/python -m ruff check .
