@@ -1,0 +1,281 @@
+"""The experiments: each takes a seed's laboratory and gives plain numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from _science.lab import Lab, Models
+from _science.world import KINDS, SOURCES, STANDARD, World, only
+from clipvg.curriculum import Beyond, MSAConfig, Run, SSAConfig, msa, ssa
+from clipvg.data.scenes import is_correct
+from clipvg.labels import LabelTable
+from clipvg.pseudo import mean_entities
+from clipvg.reliability import ScoreMatrix
+from clipvg.reliability.measurer import Context
+from clipvg.reliability.measures import measure_together
+from clipvg.reliability.measures.build import build_measures
+
+FUSED = ("match", "both=weighted_mean,of=measurer+match,geometric=true")
+BEYOND_SSA = Beyond(soft=True, calibrated=0.5, correct=0.7, measures=FUSED)
+BEYOND_MSA = Beyond(
+    soft=True,
+    calibrated=0.5,
+    correct=0.7,
+    measures=("match", f"both=weighted_mean,of={'+'.join((*SOURCES, 'match'))},geometric=true"),
+)
+METHODS = (
+    "likelihood",
+    "confidence,against=label",
+    "agreement",
+    "agreement_label=agreement,against=label",
+    "variance",
+    "mutual_information",
+    "kl",
+    "attention_mass,adjust=true",
+    "attention_entropy",
+    "region",
+    "proposal_entropy",
+    "match",
+    "knn",
+    "mahalanobis",
+    "clusters",
+    "ambiguity",
+    "consistency",
+    "hygiene",
+    "loss_mean",
+    "loss_variance",
+    "forgetting",
+    "error_rate",
+    "learning_time",
+    "gradient_norm",
+    "update_size",
+    "mixture,of=a",
+    "rank_mean,of=a+b+match",
+    "vote,of=a+b+match",
+    "mean=weighted_mean,of=a+b+match",
+    "geometric=weighted_mean,of=a+b+match,geometric=true",
+)
+GRID = tuple(round(0.1 * k, 1) for k in range(11))
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Bench:
+    """Where the experiments of a seed work.
+
+    Attributes:
+        world: its scenes.
+        lab: trains, and remembers.
+        folder: keeps the runs of the curricula.
+    """
+
+    world: World
+    lab: Lab
+    folder: Path
+
+    def train(self, labels: LabelTable, **options: Any) -> Record:
+        """Accuracy of a training on labels."""
+        model = self.lab.fit(labels, seed=self.world.seed, **options).model
+        return {
+            "test": self.lab.accuracy(model, self.world.test),
+            "validation": self.lab.accuracy(model, self.world.validation),
+            "labels": len(labels),
+        }
+
+    def ssa(self, name: str, labels: LabelTable, **options: Any) -> Record:
+        """SSA on labels as one source."""
+        config = SSAConfig(seed=self.world.seed)
+        return self._adapt(name, ssa, labels, config, **options)
+
+    def msa(self, name: str, labels: LabelTable, **options: Any) -> Record:
+        """MSA on labels by source."""
+        config = MSAConfig(seed=self.world.seed, baseline=False)
+        return self._adapt(name, msa, labels, config, complexity=mean_entities, **options)
+
+    def _adapt(
+        self,
+        name: str,
+        method: Callable[..., Any],
+        labels: LabelTable,
+        config: SSAConfig,
+        **options: Any,
+    ) -> Record:
+        """A curriculum's summary, with the test accuracy of its model and of every variant."""
+        validation = self.world.validation
+        identity = {"curriculum": dataclasses.asdict(config), "scale": self.world.scale.to_dict()}
+        beyond = options.get("beyond")
+        further = {} if beyond is None else {"further": dataclasses.asdict(beyond)}
+        folder = self.folder / name
+        with Run(folder, config=identity, labels=labels, validation=validation, **further) as run:
+            result = method(
+                self.lab,
+                labels,
+                validation,
+                run=run,
+                store=Models(),
+                as_measurer=self.lab.measurer,
+                config=config,
+                **options,
+            )
+        summary = result.summary
+        correct = is_correct(labels)
+        record = {
+            "test": self.lab.accuracy(folder / "model", self.world.test),
+            "auroc": {n: quality(result.scores[n], correct)["auroc"] for n in result.scores.names},
+            **{k: summary[k] for k in ("score", "kept", "num_trainings", "winner")},
+        }
+        if "search" in summary:
+            record["search"] = summary["search"]
+        else:
+            record |= {k: summary[k] for k in ("order", "complexity", "steps")}
+        if "beyond" in summary:
+            record["beyond"] = self._variants(summary["beyond"], folder)
+        return record
+
+    def _variants(self, beyond: Mapping[str, Any], folder: Path) -> Record:
+        variants = [
+            variant
+            | {
+                "test": self.lab.accuracy(
+                    folder / "stages" / variant["stage"] / "model", self.world.test
+                )
+            }
+            for variant in beyond["variants"]
+        ]
+        return {"chosen": beyond["chosen"], "stopped": beyond["stopped"], "variants": variants}
+
+
+def quality(scores: np.ndarray, correct: np.ndarray) -> dict[str, float]:
+    """AUROC and average precision of low scores at finding wrong labels; unscored count as 0."""
+    low, wrong = -np.nan_to_num(scores.astype(np.float64)), ~correct
+    return {
+        "auroc": float(roc_auc_score(wrong, low)),
+        "average_precision": float(average_precision_score(wrong, low)),
+    }
+
+
+def one_source(bench: Bench) -> Record:
+    """No curriculum, SSA and the clean ceiling on the mixed source at the standard mix."""
+    return _with_ssa(bench, "ssa-mixed", bench.world.training())
+
+
+def three_sources(bench: Bench) -> Record:
+    """No curriculum, MSA and the clean ceiling on three sources; SSA on each source alone."""
+    labels = bench.world.three_sources()
+    source_of = np.array(labels.sources())
+    record = _ends(bench, labels)
+    record["msa"] = bench.msa("msa", labels)
+    for source in SOURCES:
+        record[f"ssa {source}"] = bench.ssa(f"ssa-{source}", labels.select(source_of == source))
+    return record
+
+
+def sweep(bench: Bench) -> Record:
+    """Every threshold of the grid of SSA's search on the mixed source."""
+    labels = bench.world.training()
+    model = bench.lab.fit(labels, seed=bench.world.seed).model
+    reliability = bench.lab.measurer(model).measure(labels, Context())
+    found: Record = {}
+    for h in GRID:
+        keep = reliability >= h
+        if keep.any():
+            found[f"{h:g}"] = bench.train(labels if keep.all() else labels.select(keep))
+    return {"curve": found}
+
+
+def error_kinds(bench: Bench) -> Record:
+    """AUROC of the measurer's reliability where one kind of error is alone, at three rates."""
+    found: Record = {}
+    for kind in KINDS:
+        for rate in (0.2, 0.4, 0.7):
+            labels = bench.world.training(noise=only(kind, rate))
+            model = bench.lab.fit(labels, seed=bench.world.seed).model
+            scores = bench.lab.measurer(model).measure(labels, Context())
+            found[f"{kind} {rate:g}"] = {
+                **quality(scores, is_correct(labels)),
+                "wrong": float(1 - is_correct(labels).mean()),
+                "test": bench.lab.accuracy(model, bench.world.test),
+            }
+    return {"kinds": found}
+
+
+def error_rates(bench: Bench) -> Record:
+    """No curriculum, SSA and clean ceiling on the mixed source at other rates of the mix."""
+    found = {}
+    for rate in (0.2, 0.7):
+        labels = bench.world.training(noise=dataclasses.replace(STANDARD, rate=rate))
+        found[f"{rate:g}"] = _with_ssa(bench, f"ssa-mixed-{100 * rate:g}", labels)
+    return {"rates": found}
+
+
+def options_one_source(bench: Bench) -> Record:
+    """SSA on the mixed source with every option beyond the paper; continues the run of `one`."""
+    return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=BEYOND_SSA)}
+
+
+def options_three_sources(bench: Bench) -> Record:
+    """MSA with every option beyond the paper; continues the run of `three`."""
+    return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=BEYOND_MSA)}
+
+
+def measures(bench: Bench) -> Record:
+    """AUROC and average precision of every measure on the mixed source, also by kind of error.
+
+    `a` is the measurer on all labels, `b` the same with another seed.
+    """
+    labels, seed = bench.world.training(), bench.world.seed
+    trained = {"a": bench.lab.fit(labels, seed=seed), "b": bench.lab.fit(labels, seed=seed + 1000)}
+    context = Context()
+    rows = [bench.lab.measurer(kept.model).measure(labels, context) for kept in trained.values()]
+    scores = ScoreMatrix(
+        tuple(trained), np.stack(rows), labels.sources(), tuple(((),) * len(rows)), {}
+    )
+    context = Context(scores=scores, history=trained["a"].history)
+    built = build_measures(METHODS, {name: kept.model for name, kept in trained.items()})
+    found = {"a (IoU)": rows[0], "b (IoU)": rows[1], **measure_together(built, labels, context)}
+    correct, error = is_correct(labels), labels.table.column("scene.error").to_numpy()
+    return {"measures": {n: by_kind(row, correct, error) for n, row in found.items()}}
+
+
+def by_kind(scores: np.ndarray, correct: np.ndarray, error: np.ndarray) -> Record:
+    """Quality at finding all wrong labels, and AUROC at those of each kind among the right ones."""
+    kinds = {
+        kind: quality(scores[correct | (error == kind)], correct[correct | (error == kind)])[
+            "auroc"
+        ]
+        for kind in KINDS
+    }
+    return {**quality(scores, correct), "kinds": kinds, "scored": float(np.isfinite(scores).mean())}
+
+
+def _with_ssa(bench: Bench, name: str, labels: LabelTable) -> Record:
+    return {**_ends(bench, labels), "ssa": bench.ssa(name, labels)}
+
+
+def _ends(bench: Bench, labels: LabelTable) -> Record:
+    """No curriculum and the clean ceiling: between them a method lies."""
+    correct = is_correct(labels)
+    return {
+        "labels": len(labels),
+        "wrong": float(1 - correct.mean()),
+        "all": bench.train(labels),
+        "clean": bench.train(labels.select(correct)),
+    }
+
+
+EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
+    "one": one_source,
+    "three": three_sources,
+    "options-one": options_one_source,
+    "options-three": options_three_sources,
+    "sweep": sweep,
+    "measures": measures,
+    "kinds": error_kinds,
+    "rates": error_rates,
+}

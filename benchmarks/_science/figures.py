@@ -1,0 +1,83 @@
+"""Figures of the page: accuracy of the methods, the performance-reliability curve, the measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipvg.report.canvas import legend_below, new_figure, save_figure
+from clipvg.report.style import BLUE, CYCLE, GRAY, ORANGE, SKY, VERMILION
+
+_COLOURS = {"all": GRAY, "clean": SKY, "msa": VERMILION, "ssa": BLUE}
+_NAMES = {"all": "all labels", "clean": "correct labels alone", "msa": "MSA", "ssa": "SSA"}
+
+
+def draw_figures(found: dict[str, Any], folder: Path) -> list[Path]:
+    """Draw what there is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    methods = {name: found[name] for name in ("one", "three") if name in found}
+    if methods:
+        made.append(_draw_methods(methods, folder / "science-methods.png"))
+    if "sweep" in found:
+        made.append(_draw_curve(found["sweep"], folder / "science-curve.png"))
+    if "measures" in found:
+        made.append(_draw_measures(found["measures"], folder / "science-measures.png"))
+    return made
+
+
+def _draw_methods(found: dict[str, Any], path: Path) -> Path:
+    """Test accuracy of every method, each seed a dot."""
+    figure = new_figure(4.6 * len(found), 3.6)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    titles = {"one": "one source", "three": "three sources"}
+    for axes, (name, record) in zip(panels, found.items(), strict=True):
+        methods = {k: v for k, v in record.items() if isinstance(v, dict) and "values" in v}
+        for place, (method, result) in enumerate(methods.items()):
+            mean = result["test"]["mean"]
+            axes.barh(place, mean, color=_COLOURS.get(method, ORANGE), height=0.7, alpha=0.85)
+            axes.plot(result["values"], [place] * len(result["values"]), "k.", markersize=4)
+            axes.text(mean, place - 0.42, f"{mean:.1f}", ha="right", va="center", fontsize=8)
+        labels = [_NAMES.get(m, m.replace("ssa ", "SSA, ")) for m in methods]
+        axes.set_yticks(range(len(methods)), labels, fontsize=9)
+        axes.invert_yaxis()
+        lowest = min(min(result["values"]) for result in methods.values())
+        axes.set_xlim(left=max(0.0, lowest - 5))
+        axes.set_xlabel("Acc@0.5 on test scenes (%), dots: seeds", fontsize=9)
+        axes.set_title(titles[name], fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    return save_figure(figure, path)
+
+
+def _draw_curve(found: dict[str, Any], path: Path) -> Path:
+    """Test accuracy over the threshold: the paper's performance-reliability curve."""
+    figure = new_figure(5.2, 3.4)
+    axes = figure.add_subplot()
+    thresholds = [float(h) for h in found["curve"]]
+    means = [value["mean"] for value in found["curve"].values()]
+    axes.plot(thresholds, means, color=BLUE, marker="o", markersize=4)
+    axes.set_xlabel("reliability threshold h")
+    axes.set_ylabel("Acc@0.5 on test scenes (%)")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return save_figure(figure, path)
+
+
+def _draw_measures(found: dict[str, Any], path: Path) -> Path:
+    """AUROC of every measure, and at each kind of error."""
+    ordered = sorted(found, key=lambda name: found[name]["auroc"]["mean"])
+    figure = new_figure(7.0, 1.4 + 0.24 * len(ordered))
+    axes = figure.add_subplot()
+    for i, kind in enumerate(next(iter(found.values()))["kinds"]):
+        values = [found[name]["kinds"][kind] for name in ordered]
+        label = kind.replace("_", " ")
+        axes.plot(values, range(len(ordered)), "o", color=CYCLE[i], markersize=3.5, label=label)
+    values = [found[name]["auroc"]["mean"] for name in ordered]
+    axes.plot(values, range(len(ordered)), "kD", markersize=5, label="all wrong labels")
+    axes.axvline(0.5, color=GRAY, linewidth=0.8)
+    axes.set_yticks(range(len(ordered)), ordered, fontsize=8)
+    axes.set_xlabel("AUROC at finding wrong labels")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    legend_below(figure)
+    return save_figure(figure, path)

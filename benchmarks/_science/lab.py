@@ -1,0 +1,111 @@
+"""Trainings, each done once: every method of a seed asks one learner, which remembers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from _science.world import Scale
+from clipvg.demo import recipe
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel, load
+from clipvg.reliability.measurer import GroundingMeasurer
+from clipvg.running import make_model, model_config
+from clipvg.training import FeatureCache, FitConfig, GroundingLearner, evaluate
+
+
+@dataclass
+class Kept:
+    """A training that was kept: the model, and every label's loss by epoch."""
+
+    model: GroundingModel
+    history: np.ndarray
+
+
+class Lab(GroundingLearner):
+    """A learner that keeps every training in a folder, under a hash of all that decides it.
+
+    So methods that train on the same labels share the training, and a killed run goes on. What a
+    method would have spent by itself is what it asks for: `asked`.
+
+    Args:
+        folder: keeps the trainings.
+        labels: the union of what will be trained on: encoded once, in one block.
+        scale: sizes and options of the training.
+        features: keeps the features of the pictures.
+    """
+
+    def __init__(self, folder: Path, labels: LabelTable, scale: Scale, features: Path) -> None:
+        settings, training = recipe()
+        training = dataclasses.replace(training, steps=scale.steps, **scale.options)
+        # What differs from the defaults, so that an option that is new here changes no key.
+        chosen = {k: v for k, v in vars(training).items() if v != getattr(FitConfig(), k)}
+        self._identity = json.dumps([settings, chosen], sort_keys=True)
+        config = model_config(
+            labels, settings.pop("backbone"), settings.pop("pretrained"), settings
+        )
+        cpu = torch.device("cpu")
+        super().__init__(lambda seed: make_model(config, seed, cpu), training, progress=False)
+        self._kept = folder
+        self._features = FeatureCache(
+            self.make_model(0), labels, folder=features, dtype=training.feature_dtype
+        )
+        self._cache, self._tried = self._features, True
+
+    def fit(
+        self,
+        labels: LabelTable,
+        *,
+        weights: np.ndarray | None = None,
+        init: Any = None,
+        seed: int = 0,
+    ) -> Kept:
+        """Train, or read what the same call trained before."""
+        assert init is None, "warm starts are not part of these experiments"
+        key = self._key(labels, weights, seed)
+        folder = self._kept / key
+        if not folder.exists():
+            result = super().fit(labels, weights=weights, seed=seed)
+            made = folder.with_name(f"{key}.{os.getpid()}")
+            result.model.save_pretrained(made)
+            np.save(made / "history.npy", np.asarray(result.history))
+            made.replace(folder)
+        return Kept(load(folder), np.load(folder / "history.npy"))
+
+    def accuracy(self, model: GroundingModel | Path, labels: LabelTable) -> float:
+        """Acc@0.5 in per cent, against the truth."""
+        model = model if isinstance(model, GroundingModel) else load(model)
+        result = evaluate(model, labels, against="truth", features=self._features)
+        return 100 * result.accuracy[0.5]
+
+    def measurer(self, model: GroundingModel) -> GroundingMeasurer:
+        """Return a model as a measurer that reads the features that are there."""
+        return GroundingMeasurer(model, "measurer", features=self._features)
+
+    def _key(self, labels: LabelTable, weights: np.ndarray | None, seed: int) -> str:
+        digest = hashlib.sha256(self._identity.encode())
+        digest.update(labels.fingerprint().encode())
+        digest.update(b"" if weights is None else np.ascontiguousarray(weights).tobytes())
+        digest.update(str(seed).encode())
+        return digest.hexdigest()[:20]
+
+
+class Models:
+    """Keeps the models of a curriculum's run."""
+
+    def save(self, model: GroundingModel, folder: Path, *, trained_on: Sequence[str]) -> None:
+        """Write a model."""
+        model.save_pretrained(folder)
+
+    def load(self, folder: Path) -> GroundingModel:
+        """Read a model."""
+        return load(folder)

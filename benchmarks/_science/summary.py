@@ -1,0 +1,233 @@
+"""What all seeds say together: statistics for the JSON, Markdown tables for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from _science.statistics import interval, paired, signed, table
+from _science.world import SOURCES
+
+Record = dict[str, Any]
+Parts = Mapping[str, Sequence[Record]]  # experiment -> its records, by seed
+
+
+def summarise(parts: Parts) -> Record:
+    """Statistics of every experiment that was run."""
+    makers: dict[str, Callable[[Parts], Record]] = {
+        "one": lambda parts: _methods(parts["one"], ("ssa",)),
+        "three": _three,
+        "options-one": lambda parts: _options(parts, "options-one", "one", "ssa"),
+        "options-three": lambda parts: _options(parts, "options-three", "three", "msa"),
+        "sweep": _regret,
+        "measures": _measures,
+        "kinds": _kinds,
+        "rates": _rates,
+    }
+    return {name: make(parts) for name, make in makers.items() if parts.get(name)}
+
+
+def tables(found: Record) -> dict[str, str]:
+    """Markdown tables by experiment."""
+    makers: dict[str, Callable[[Record], str]] = {
+        "one": _method_table,
+        "three": _method_table,
+        "options-one": _option_table,
+        "options-three": _option_table,
+        "sweep": lambda record: table(
+            ["threshold", "test accuracy"], [(h, v["mean"]) for h, v in record["curve"].items()]
+        ),
+        "measures": _measure_table,
+        "kinds": _kind_table,
+        "rates": _rate_table,
+    }
+    return {name: makers[name](record) for name, record in found.items()}
+
+
+def _tests(records: Sequence[Record], name: str) -> list[float]:
+    return [record[name]["test"] for record in records]
+
+
+def _methods(records: Sequence[Record], names: Sequence[str]) -> Record:
+    """Accuracy without curriculum, of some methods, and of the clean ceiling."""
+    base, clean = _tests(records, "all"), _tests(records, "clean")
+    gap = float(np.mean(clean) - np.mean(base))
+    found: Record = {
+        "seeds": [record["seed"] for record in records],
+        "all": {"test": interval(base), "values": base},
+        "gap": paired(clean, base),
+    }
+    for name in names:
+        values = _tests(records, name)
+        gain = paired(values, base)
+        found[name] = {
+            "test": interval(values),
+            "values": values,
+            "gain": gain,
+            "recovered": 100 * gain["mean"] / gap if gap else None,
+            "trainings": float(np.mean([record[name]["num_trainings"] for record in records])),
+        }
+    found["clean"] = {"test": interval(clean), "values": clean, "gain": paired(clean, base)}
+    last = names[-1]
+    found["auroc"] = {
+        name: interval([record[last]["auroc"][name] for record in records])
+        for name in records[0][last]["auroc"]
+    }
+    return found
+
+
+def _three(parts: Parts) -> Record:
+    records = parts["three"]
+    single = tuple(f"ssa {source}" for source in SOURCES)
+    found = _methods(records, (*single, "msa"))
+    best = [max(record[name]["test"] for name in single) for record in records]
+    found["msa over best single"] = paired(_tests(records, "msa"), best)
+    return found
+
+
+def _options(parts: Parts, name: str, base: str, method: str) -> Record:
+    """Every variant against the plain method of the same seed, and against no curriculum."""
+    records = parts[name]
+    plain_of = {record["seed"]: record for record in parts.get(base, [])}
+    variants: dict[str, list[tuple[int, Record, Record]]] = {}
+    for record in records:
+        own = record[method]["beyond"]["variants"]
+        plain = next(v for v in own if v["name"] == "plain")
+        for variant in own:
+            variants.setdefault(variant["name"], []).append((record["seed"], variant, plain))
+    found: Record = {"variants": {}}
+    for variant, rows in variants.items():
+        tests = [row["test"] for _, row, _ in rows]
+        known = [(seed, row) for seed, row, _ in rows if seed in plain_of]
+        found["variants"][variant] = {
+            "seeds": [seed for seed, _, _ in rows],
+            "test": interval(tests),
+            "over plain": paired(tests, [plain["test"] for _, _, plain in rows]),
+            "over all": paired(
+                [row["test"] for _, row in known], [plain_of[s]["all"]["test"] for s, _ in known]
+            )
+            if known
+            else None,
+            "trainings": float(np.mean([row["trainings"] for _, row, _ in rows])),
+        }
+    chosen = [record[method] for record in records]
+    plain = [c["beyond"]["variants"][0]["test"] for c in chosen]
+    found["chosen"] = {
+        "names": [c["beyond"]["chosen"] for c in chosen],
+        "test": interval([c["test"] for c in chosen]),
+        "over plain": paired([c["test"] for c in chosen], plain),
+    }
+    return found
+
+
+def _regret(parts: Parts) -> Record:
+    """What the greedy search lost against the best threshold of the whole grid."""
+    greedy = {record["seed"]: record["ssa"] for record in parts.get("one", [])}
+    rows = [record for record in parts["sweep"] if record["seed"] in greedy]
+    regrets: Record = {"validation": [], "test": []}
+    for record in rows:
+        curve = record["curve"]
+        chosen = greedy[record["seed"]]["search"]["best"]
+        best = max(curve, key=lambda h: curve[h]["validation"])
+        for split, found in regrets.items():
+            found.append(curve[best][split] - curve[f"{chosen:g}"][split])
+    thresholds = [h for h in parts["sweep"][0]["curve"] if all(h in r["curve"] for r in rows)]
+    return {
+        "seeds": [record["seed"] for record in rows],
+        "regret": {name: {**interval(v), "values": v} for name, v in regrets.items()},
+        "trainings": float(np.mean([greedy[r["seed"]]["search"]["num_evaluations"] for r in rows])),
+        "curve": {h: interval([record["curve"][h]["test"] for record in rows]) for h in thresholds},
+    }
+
+
+def _measures(parts: Parts) -> Record:
+    records = [record["measures"] for record in parts["measures"]]
+    found = {}
+    for name in records[0]:
+        rows = [record[name] for record in records]
+        found[name] = {
+            "auroc": interval([row["auroc"] for row in rows]),
+            "average_precision": interval([row["average_precision"] for row in rows]),
+            "kinds": {
+                kind: float(np.mean([row["kinds"][kind] for row in rows]))
+                for kind in rows[0]["kinds"]
+            },
+        }
+    return found
+
+
+def _kinds(parts: Parts) -> Record:
+    records = [record["kinds"] for record in parts["kinds"]]
+    return {case: interval([record[case]["auroc"] for record in records]) for case in records[0]}
+
+
+def _rates(parts: Parts) -> Record:
+    records = parts["rates"]
+    return {
+        rate: _methods([{**r["rates"][rate], "seed": r["seed"]} for r in records], ("ssa",))
+        for rate in records[0]["rates"]
+    }
+
+
+_NAMES = {"all": "all labels", "ssa": "SSA", "msa": "MSA", "clean": "correct labels alone"}
+
+
+def _method_table(found: Record) -> str:
+    rows = []
+    for name, record in found.items():
+        if not isinstance(record, dict) or "values" not in record:
+            continue
+        gain = signed(record["gain"]) if "gain" in record else None
+        label = _NAMES.get(name, name.replace("ssa ", "SSA on "))
+        recovered = record.get("recovered")
+        share = None if recovered is None else f"{recovered:.0f} %"
+        rows.append((label, record["test"]["mean"], gain, share, record.get("trainings")))
+    return table(["", "Acc@0.5", "gain (95 %)", "of the gap", "trainings"], rows)
+
+
+def _option_table(found: Record) -> str:
+    rows = [
+        (
+            name,
+            len(record["seeds"]),
+            record["test"]["mean"],
+            signed(record["over plain"]) if name != "plain" else None,
+            record["trainings"],
+        )
+        for name, record in found["variants"].items()
+    ]
+    return table(["variant", "seeds", "Acc@0.5", "over plain (95 %)", "trainings"], rows)
+
+
+def _measure_table(found: Record) -> str:
+    kinds = next(iter(found.values()))["kinds"]
+    rows = [
+        (
+            f"`{name}`",
+            f"{record['auroc']['mean']:.3f}",
+            f"{record['average_precision']['mean']:.3f}",
+            *(f"{value:.2f}" for value in record["kinds"].values()),
+        )
+        for name, record in sorted(found.items(), key=lambda item: -item[1]["auroc"]["mean"])
+    ]
+    return table(["measure", "AUROC", "AP", *(kind.replace("_", " ") for kind in kinds)], rows)
+
+
+def _kind_table(found: Record) -> str:
+    cases = [case.split() for case in found]
+    rates = list(dict.fromkeys(rate for _, rate in cases))
+    rows = [
+        (kind.replace("_", " "), *(f"{found[f'{kind} {rate}']['mean']:.3f}" for rate in rates))
+        for kind in dict.fromkeys(kind for kind, _ in cases)
+    ]
+    return table(["alone", *(f"{100 * float(rate):g} % wrong" for rate in rates)], rows)
+
+
+def _rate_table(found: Record) -> str:
+    rows = [
+        (f"{100 * float(rate):g} %", *(r[k]["test"]["mean"] for k in ("all", "ssa", "clean")))
+        for rate, r in found.items()
+    ]
+    return table(["wrong", "all labels", "SSA", "correct labels alone"], rows)

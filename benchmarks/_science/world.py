@@ -1,0 +1,100 @@
+"""What is trained on and tested on: scenes of a seed, their labels, and the recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipvg.data.scenes import CLEAN, NoiseConfig, SceneConfig, make_labels
+from clipvg.labels import LabelTable, read_labels
+
+SOURCES = ("template", "relation", "caption")
+KINDS = ("same_class", "loose_box", "wrong_attribute", "ambiguous")
+STANDARD = NoiseConfig()  # the standard mix at 40 %
+_OBJECTS = SceneConfig(num_objects=(1, 4))  # some scenes with one object: easier to start from
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of an experiment.
+
+    Attributes:
+        scenes: training pictures, about four labels each; of three sources a third each.
+        validation: pictures of the labels that decide.
+        test: pictures that nothing is decided on.
+        steps: optimizer steps of a training.
+        options: changes to the training recipe `scenes`.
+    """
+
+    scenes: int = 6000
+    validation: int = 300
+    test: int = 1000
+    steps: int = 1500
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+class World:
+    """Scenes of one seed, rendered when first asked for and kept in a folder.
+
+    Args:
+        folder: keeps pictures and label tables.
+        seed: of this world; no two worlds share a picture.
+        scale: sizes.
+    """
+
+    def __init__(self, folder: Path, seed: int, scale: Scale) -> None:
+        self.folder, self.seed, self.scale = folder, seed, scale
+
+    def training(self, source: str = "mixed", noise: NoiseConfig = STANDARD) -> LabelTable:
+        """Training labels of one source with errors; the mixed source has the pictures of three."""
+        count = self.scale.scenes if source == "mixed" else self.scale.scenes // len(SOURCES)
+        kinds = "" if noise == STANDARD else "-" + _describe(noise)
+        number = ("mixed", *SOURCES).index(source)
+        return self._labels(source + kinds, count, 10 + number, source, noise, _OBJECTS)
+
+    def three_sources(self) -> LabelTable:
+        """Training labels of the three sources, each on pictures of its own."""
+        return LabelTable.concat([self.training(source) for source in SOURCES])
+
+    @property
+    def validation(self) -> LabelTable:
+        """Annotated labels that searches decide on."""
+        return self._labels("validation", self.scale.validation, 1, "human", CLEAN, None)
+
+    @property
+    def test(self) -> LabelTable:
+        """Annotated labels that every number is taken on."""
+        return self._labels("test", self.scale.test, 2, "human", CLEAN, None)
+
+    def _labels(
+        self,
+        name: str,
+        count: int,
+        number: int,
+        source: str,
+        noise: NoiseConfig,
+        config: SceneConfig | None,
+    ) -> LabelTable:
+        folder = self.folder / name
+        table = folder / "labels.parquet"
+        if not table.exists():
+            seed = 100 * self.seed + number
+            made = make_labels(folder, count, source=source, noise=noise, seed=seed, config=config)
+            made.write(table)
+        return read_labels(table, images=folder / "images")
+
+
+def only(kind: str, rate: float) -> NoiseConfig:
+    """Errors of one kind alone."""
+    return NoiseConfig(rate=rate, mix={kind: 1.0})
+
+
+def _describe(noise: NoiseConfig) -> str:
+    kinds = "mix" if len(noise.mix) > 1 else next(iter(noise.mix))
+    return f"{kinds}-{100 * noise.rate:g}"

@@ -1,0 +1,133 @@
+"""Does the curriculum work? Measured on scenes whose truth is known.
+
+python benchmarks/science.py run --experiment one three --seeds 0 1 2 3 4
+python benchmarks/science.py write
+
+`run` can be killed and goes on: trainings that are finished are kept below --work, and shared by
+all experiments of a seed. Several processes may work on different seeds. `write` makes the JSON
+and the figures of all that was run, and prints the tables. docs/science.md explains both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import _harness
+import torch
+from _science.experiments import EXPERIMENTS, Bench
+from _science.figures import draw_figures
+from _science.lab import Lab
+from _science.summary import summarise, tables
+from _science.world import Scale, World
+
+from clipvg.atomic import atomic_path
+from clipvg.data.scenes import SCENES_VERSION
+from clipvg.labels import LabelTable
+from clipvg.lock import Lock
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+_MIXED = {"one", "options-one", "sweep", "measures"}  # experiments on the mixed source
+_THREE = {"three", "options-three"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = _parse(arguments)
+    if args.command == "write":
+        write(args.work, args.json, args.images)
+        return
+    torch.set_num_threads(args.threads)
+    options = json.loads(args.options)
+    scale = Scale(args.scenes, args.validation, args.test, args.steps, options)
+    for seed in args.seeds:
+        run(args.work, seed, args.experiment, scale)
+
+
+def run(work: Path, seed: int, names: list[str], scale: Scale) -> None:
+    """Do the experiments of a seed that are not done; each writes its part at once."""
+    missing = [name for name in names if not _part(work, name, seed).exists()]
+    if not missing:
+        return
+    folder = work / f"seed-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lock(folder, "--work"):
+        world = World(folder, seed, scale)
+        labels = _union(world, set(missing))
+        lab = Lab(folder / "trainings", labels, scale, work / "features")
+        bench = Bench(world, lab, folder / "runs")
+        for name in missing:
+            began = time.monotonic()
+            record = EXPERIMENTS[name](bench)
+            facts = {"experiment": name, "seed": seed, "scale": dataclasses.asdict(scale)}
+            facts["seconds"] = round(time.monotonic() - began, 1)
+            facts["conditions"] = _harness.conditions("cpu")
+            path = _part(work, name, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as part:
+                part.write_text(json.dumps({**facts, **record}, indent=1))
+            print(f"{name}, seed {seed}: {facts['seconds']} s", flush=True)
+
+
+def write(work: Path, target: Path, images: Path) -> dict[str, Any]:
+    """Write what all seeds say together; return it."""
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((work / "results").glob("*.json")):
+        record = json.loads(path.read_text())
+        parts.setdefault(record["experiment"], []).append(record)
+    found = summarise(parts)
+    for name, text in tables(found).items():
+        print(f"\n{name}\n\n{text}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    everything = {"scenes": SCENES_VERSION, "summary": found, "parts": parts}
+    target.write_text(json.dumps(everything, indent=1) + "\n")
+    print(f"\nwrote {target}")
+    for path in draw_figures(found, images):
+        print(f"wrote {path}")
+    return found
+
+
+def _part(work: Path, name: str, seed: int) -> Path:
+    return work / "results" / f"{name}-{seed}.json"
+
+
+def _union(world: World, names: set[str]) -> LabelTable:
+    """What the experiments train and test on, to be encoded in one block."""
+    found = [world.validation, world.test]
+    if names & _MIXED:
+        found.append(world.training())
+    if names & _THREE:
+        found.append(world.three_sources())
+    return LabelTable.concat(found)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs, writes = commands.add_parser("run"), commands.add_parser("write")
+    for command in (runs, writes):
+        command.add_argument("--work", type=Path, default=Path("runs/science"))
+    runs.add_argument("--experiment", nargs="+", choices=list(EXPERIMENTS), default=["one"])
+    runs.add_argument("--seeds", nargs="+", type=int, default=[0])
+    runs.add_argument("--threads", type=int, default=1)
+    scale = Scale()
+    for name in ("scenes", "validation", "test", "steps"):
+        runs.add_argument(f"--{name}", type=int, default=getattr(scale, name))
+    runs.add_argument(
+        "--options",
+        default='{"batch_size": 64, "feature_dtype": "float16"}',
+        help="JSON, of FitConfig",
+    )
+    results = _harness.RESULTS / f"science-{SCENES_VERSION.replace('-', '_')}.json"
+    writes.add_argument("--json", type=Path, default=results)
+    writes.add_argument("--images", type=Path, default=IMAGES)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import science
+from _science.experiments import quality
+from _science.lab import Lab
+from _science.statistics import interval, paired, signed, table
+from _science.world import Scale, World
+from scipy import stats
+
+from clipvg.data.scenes import NoiseConfig, SceneConfig, is_correct, make_labels
+from clipvg.labels import LabelTable
+from clipvg.reliability import Context
+
+SMALL = Scale(scenes=36, validation=8, test=8, steps=4, options={"batch_size": 16})
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("science")
+    science.run(folder, 0, ["one"], SMALL)
+    return folder
+
+
+def test_experiments_share_trainings_and_resume(work: Path) -> None:
+    trainings = {
+        path.name: path.stat().st_mtime_ns for path in (work / "seed-0/trainings").iterdir()
+    }
+    (work / "results" / "one-0.json").rename(work / "first.json")
+    science.run(work, 0, ["one"], SMALL)
+    again = {path.name: path.stat().st_mtime_ns for path in (work / "seed-0/trainings").iterdir()}
+    assert again == trainings
+    one, first = (
+        json.loads(path.read_text()) for path in (work / "results/one-0.json", work / "first.json")
+    )
+    assert one["ssa"] == first["ssa"]
+
+
+def test_summary_tables_and_figures(work: Path, tmp_path: Path) -> None:
+    found = science.write(work, tmp_path / "found.json", tmp_path)
+    assert found["one"]["ssa"]["recovered"] is None or found["one"]["gap"]["mean"]
+    assert json.loads((tmp_path / "found.json").read_text())["summary"]["one"]["seeds"] == [0]
+    assert (tmp_path / "science-methods.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
+    science.run(work, 0, ["three", "sweep", "options-one"], SMALL)
+    found = science.write(work, tmp_path / "found.json", tmp_path)
+    assert set(found) == {"one", "three", "sweep", "options-one"}
+    assert found["three"]["msa"]["trainings"] > found["three"]["ssa template"]["trainings"]
+    assert {"plain", "fused", "soft"} <= set(found["options-one"]["variants"])
+    assert (tmp_path / "science-curve.png").exists()
+
+
+def test_worlds_share_no_picture(tmp_path: Path) -> None:
+    world = World(tmp_path, 0, SMALL)
+    tables = [world.training(), world.three_sources(), world.validation, world.test]
+    seen: set[bytes] = set()
+    for labels in tables:
+        pictures = {labels.image_path(name).read_bytes() for name in set(labels.image_names)}
+        assert not seen & pictures
+        seen |= pictures
+
+
+def test_intervals_are_those_of_students_t() -> None:
+    values, baseline = [3.0, 4.0, 6.5], [1.0, 1.5, 2.0]
+    found = paired(values, baseline)
+    test = stats.ttest_rel(values, baseline).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((test.low, test.high))
+    assert signed(interval([1.0])) == "+1.0"
+    assert table(["a"], [(1.25,), (None,)]) == "| a |\n|---|\n| 1.2 |\n|  |"
+
+
+def test_unscored_labels_count_as_the_least_reliable() -> None:
+    found = quality(np.array([0.9, 0.5, np.nan]), np.array([True, True, False]))
+    assert found == {"auroc": 1.0, "average_precision": 1.0}
+
+
+@pytest.mark.slow
+def test_selected_labels_train_a_better_model_than_all(tmp_path: Path) -> None:
+    # The whole in small: one or two objects, other object or loose box, 500 steps.
+    noise = NoiseConfig(rate=0.6, mix={"same_class": 0.5, "loose_box": 0.5})
+    scenes = SceneConfig(num_objects=(1, 2))
+    options: dict[str, Any] = {"source": "template", "config": scenes}
+    labels = make_labels(tmp_path / "train", 700, noise=noise, seed=0, **options)
+    test = make_labels(tmp_path / "test", 150, seed=1, **options)
+    scale = Scale(steps=500, options={"batch_size": 64, "lr": 1e-3})
+    lab = Lab(tmp_path / "trainings", LabelTable.concat([labels, test]), scale, tmp_path)
+    correct = is_correct(labels)
+    everything = lab.fit(labels).model
+    reliability = lab.measurer(everything).measure(labels, Context())
+    accuracy = {
+        "all": lab.accuracy(everything, test),
+        "selected": lab.accuracy(lab.fit(labels.select(reliability >= 0.5)).model, test),
+        "correct": lab.accuracy(lab.fit(labels.select(correct)).model, test),
+    }
+    assert quality(reliability, correct)["auroc"] > 0.65
+    assert accuracy["selected"] > accuracy["all"] + 1
+    assert accuracy["correct"] > accuracy["all"] + 1
