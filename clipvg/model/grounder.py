@@ -23,7 +23,7 @@ from clipvg.model.checkpoint import CheckpointMixin
 from clipvg.model.config import GroundingConfig
 from clipvg.model.fusion import FusionEncoder, keep_mask
 from clipvg.model.head import BoxHead
-from clipvg.model.packed_fusion import packed_state
+from clipvg.model.packed_fusion import packed_state, pays
 from clipvg.model.tokenizer import Tokenizer, prefix_ids
 from clipvg.ops.linear import is_fast
 
@@ -150,7 +150,7 @@ class GroundingModel(nn.Module, CheckpointMixin):
         Returns:
             Tensor[B, 4] float32, cxcywh in [0, 1].
         """
-        if is_fast(image_features) and len(text_mask):
+        if is_fast(image_features) and len(text_mask) and pays(self.config.width):
             state = packed_state(
                 self, image_features, patch_ignored, text_features, text_mask, image_index
             )

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
 
+_LEAST_WIDTH = 256  # of an encoder; below, the calls a sequence cost more than its padding
+
+
+def pays(width: int) -> bool:
+    """Whether packed sequences are faster than padded ones in an encoder of a width."""
+    return width >= _LEAST_WIDTH
+
+
 def packed_state(
     model: GroundingModel,
     image_features: Tensor,
