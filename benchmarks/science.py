@@ -78,6 +78,8 @@ def write(work: Path, target: Path, images: Path) -> dict[str, Any]:
     for path in sorted((work / "results").glob("*.json")):
         record = json.loads(path.read_text())
         parts.setdefault(record["experiment"], []).append(record)
+    if not parts:
+        raise SystemExit(f"{work} holds no results; run experiments first: science.py run --help")
     found = summarise(parts)
     for name, text in tables(found).items():
         print(f"\n{name}\n\n{text}")

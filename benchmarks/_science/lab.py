@@ -34,8 +34,7 @@ class Kept:
 class Lab(GroundingLearner):
     """A learner that keeps every training in a folder, under a hash of all that decides it.
 
-    So methods that train on the same labels share the training, and a killed run goes on. What a
-    method would have spent by itself is what it asks for: `asked`.
+    So methods that train on the same labels share the training, and a killed run goes on.
 
     Args:
         folder: keeps the trainings.

@@ -108,7 +108,10 @@ class Beyond:
 
     def __post_init__(self) -> None:
         """Refuse values that could not be used, before anything is trained."""
+        from clipvg.reliability.measures.build import check_measures
+
         object.__setattr__(self, "measures", tuple(self.measures))
+        check_measures(self.measures)
         if self.calibrated is not None and not 0 < self.calibrated < 1:
             raise InputError(
                 f"calibrated is {self.calibrated}; expected a probability in (0, 1), e.g. 0.5."

@@ -150,7 +150,7 @@ class GroundingModel(nn.Module, CheckpointMixin):
         Returns:
             Tensor[B, 4] float32, cxcywh in [0, 1].
         """
-        if is_fast(image_features) and len(text_mask) and pays(self.config.width):
+        if is_fast(image_features) and len(text_mask) and pays(self.reg_token.weight.shape[1]):
             state = packed_state(
                 self, image_features, patch_ignored, text_features, text_mask, image_index
             )

@@ -43,7 +43,10 @@ def test_experiments_share_trainings_and_resume(work: Path) -> None:
 
 def test_summary_tables_and_figures(work: Path, tmp_path: Path) -> None:
     found = science.write(work, tmp_path / "found.json", tmp_path)
-    assert found["one"]["ssa"]["recovered"] is None or found["one"]["gap"]["mean"]
+    record = json.loads((work / "results/one-0.json").read_text())
+    assert found["one"]["gap"]["mean"] == record["clean"]["test"] - record["all"]["test"]
+    gain = record["ssa"]["test"] - record["all"]["test"]
+    assert found["one"]["ssa"]["gain"]["mean"] == gain
     assert json.loads((tmp_path / "found.json").read_text())["summary"]["one"]["seeds"] == [0]
     assert (tmp_path / "science-methods.png").stat().st_size > 10_000
 

@@ -287,6 +287,8 @@ def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
         ({"skip_search": True}, "calibrated=0.5"),
         ({"correct": 0.0}, "IoU in"),
         ({"rounds": -1}, "0 or more"),
+        ({"measures": ("nosuch",)}, "no measure 'nosuch'"),
+        ({"measures": ("match,foo=1",)}, "has no option 'foo'"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:

@@ -89,19 +89,24 @@ def build_measures(
     return {spec.name: build_measure(spec, models or {}) for spec in specs}
 
 
+def check_measures(texts: Iterable[str]) -> None:
+    """Refuse what `build_measures` could not make with any models, before anything is computed.
+
+    Raises:
+        InputError: two of one column name, an unknown measure or option, or text of another form.
+    """
+    specs = [parse_measure(text) for text in texts]
+    check_names([spec.name for spec in specs])
+    for spec in specs:
+        _checked(spec)
+
+
 def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Measurer:
     """Make one measure; see `build_measures`."""
     from clipvg.reliability.measurer import Measurer
 
-    kind = find_measure(spec.method)
-    takes = inspect.signature(kind).parameters
+    kind, takes = _checked(spec)
     options = dict(spec.options)
-    for name in options:
-        if name not in takes and not _takes_any(takes):
-            known = [other for other in takes if other != "name"]
-            raise InputError(
-                f"measure {spec.method!r} has no option {name!r}: {near_matches(name, known)}"
-            )
     for option in ("model", "models"):
         if option in takes:
             options[option] = _models(spec, options.get(option), models, many=option == "models")
@@ -176,3 +181,16 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _checked(spec: MeasureSpec) -> tuple[Any, Mapping[str, inspect.Parameter]]:
+    """The class of a measure and what its constructor takes, where that has all options given."""
+    kind = find_measure(spec.method)
+    takes = inspect.signature(kind).parameters
+    for name in spec.options:
+        if name not in takes and not _takes_any(takes):
+            known = [other for other in takes if other != "name"]
+            raise InputError(
+                f"measure {spec.method!r} has no option {name!r}: {near_matches(name, known)}"
+            )
+    return kind, takes
