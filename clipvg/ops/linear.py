@@ -55,12 +55,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         Tensor[..., N].
     """
-    if not _suits(x, weight):
+    if not takes_onednn(x, weight):
         return F.linear(x, weight, bias)
     return _OneDnnLinear.apply(x, weight, bias)
 
 
-def _suits(x: Tensor, weight: Tensor) -> bool:
+def takes_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether `linear` multiplies these with oneDNN, whose output is always fresh memory."""
     return bool(
         is_fast(x)
         and x.dtype == weight.dtype == torch.float32

@@ -160,13 +160,18 @@ def test_a_workload_is_made_again_alike(tmp_path: Path) -> None:
 def counted_products() -> Iterator[Any]:
     """Count matrix products; in-place ones too, which the counter does not know by itself."""
     aten = torch.ops.aten
-    own = {aten.addmm_: _product_flops, aten.baddbmm_: _product_flops}
+    own: dict[Any, Any] = {aten.addmm_: _product_flops, aten.baddbmm_: _product_flops}
+    own[torch.ops.mkldnn._linear_pointwise] = _linear_flops
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with flop_counter.FlopCounterMode(display=False, custom_mapping=own) as counter:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(True)
+
+
+def _linear_flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    return 2 * int(np.prod(x)) * weight[0]
 
 
 def _product_flops(out: Any, left: Any, right: Any, **_: Any) -> int:

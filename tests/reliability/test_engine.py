@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from reliability.scenery import WORDS, make_labels, make_model
+from torch.utils.flop_counter import FlopCounterMode
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
+from clipvg.ops import linear
 from clipvg.reliability import histogram
 from clipvg.reliability.engine import Engine, EngineConfig, Optimisations, Plan, run
 from clipvg.reliability.engine.plan import ranges
@@ -62,6 +64,24 @@ def test_every_optimisation_is_exact(
     does = Optimisations().without(off) if off else Optimisations()
     found = scores_of(pair, labels, optimisations=does, images_per_chunk=3, batch_size=4)
     assert expected.std() > 0.05
+    np.testing.assert_allclose(found, expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("off", ["", "pack", "share_first_layer", "reg_only", "fold_positions"])
+def test_products_of_another_library_are_exact(
+    pair: dict[str, GroundingModel],
+    expected: np.ndarray,
+    labels: LabelTable,
+    off: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linear, "_LEAST", 0)  # else products this small stay where they were
+    does = Optimisations().without(off) if off else Optimisations()
+    products = torch.ops.mkldnn._linear_pointwise
+    with FlopCounterMode(display=False, custom_mapping={products: lambda *_, **__: 1}) as counter:
+        found = scores_of(pair, labels, optimisations=does)
+    assert counter.get_flop_counts()["Global"][products] > 50
     np.testing.assert_allclose(found, expected, atol=2e-6, rtol=0)
 
 

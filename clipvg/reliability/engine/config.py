@@ -33,6 +33,8 @@ class Optimisations:
         split_projection: levels are projected one by one and added, not concatenated first.
         stack_heads: measurers of one architecture are one stack of weights in one pass (on a GPU;
             a CPU is faster with one after the other).
+        fast_cpu: a CPU multiplies the towers' float32 matrices with oneDNN, block by block, see
+            `clipvg.ops.linear`.
         fused_score: IoU, validity and histogram of all measurers in one operator.
         prefetch: images are decoded while earlier ones are scored.
     """
@@ -46,6 +48,7 @@ class Optimisations:
     fold_positions: bool = True
     split_projection: bool = True
     stack_heads: bool = True
+    fast_cpu: bool = True
     fused_score: bool = True
     prefetch: bool = True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clipvg.labels import LabelTable
+from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.engine.bank import Bank
 from clipvg.reliability.engine.config import EngineConfig
 from clipvg.reliability.engine.images import Decoded, Geometry, decode, visual_tokens
@@ -179,13 +180,16 @@ class Engine:
         image = place[chunk.image_of_row]
         usable = np.flatnonzero(image >= 0)
         if len(usable):
-            with full_precision(self.config.dtype(self.device)):
+            with full_precision(self.config.dtype(self.device)), self._products():
                 for view in self._views:
                     squares = ready.squares(Geometry.of(view.model))
                     part = Part(chunk.rows[usable], image[usable], squares)
                     for members, found in self._score_view(job, view, part):
                         scores[np.array(members)[:, None], usable] = found.cpu().numpy()
         return scores
+
+    def _products(self) -> AbstractContextManager[None]:
+        return fast_cpu() if self.does.fast_cpu else nullcontext()
 
     def _score_view(self, job: Job, view: _View, part: Part) -> Iterator[tuple[list[int], Tensor]]:
         """Yield the scores (members, R) of each stack of a view."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipvg.ops import multilevel_projection, packed_attention
+from clipvg.ops.linear import linear, takes_onednn
 from clipvg.reliability.engine.config import Optimisations
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class Linear:
         """Map (n, T, in) to (n, T, out)."""
         if x.is_cuda:
             return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
+        if takes_onednn(x, self.weight[0]):
+            maps = zip(x, self.weight, self.bias, strict=True)
+            own = [linear(part, weight, bias) for part, weight, bias in maps]
+            return own[0][None] if len(own) == 1 else torch.stack(own)
         out = x.new_empty(*x.shape[:2], self.bias.shape[1]) if out is None else out
         for i, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
             torch.addmm(bias, x[i], weight.T, out=out[i])
@@ -78,8 +83,11 @@ class Linear:
         """Add the maps of ``x`` without their bias to ``out`` (n, T, out), in place."""
         if x.is_cuda:
             return out.baddbmm_(x, self.weight.mT)
-        for i, weight in enumerate(self.weight):
-            out[i].addmm_(x[i], weight.T)
+        for part, rows, weight in zip(out, x, self.weight, strict=True):
+            if takes_onednn(rows, weight):
+                part.add_(linear(rows, weight))
+            else:
+                part.addmm_(rows, weight.T)
         return out
 
 
