@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     torch.set_num_threads(args.threads)
     options = json.loads(args.options)
-    scale = Scale(args.scenes, args.validation, args.test, args.steps, options)
+    scale = Scale(args.scenes, args.validation, args.test, args.start, args.steps, options)
     for seed in args.seeds:
         run(args.work, seed, args.experiment, scale)
 
@@ -56,8 +56,7 @@ def run(work: Path, seed: int, names: list[str], scale: Scale) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder, "--work"):
         world = World(folder, seed, scale)
-        labels = _union(world, set(missing))
-        lab = Lab(folder / "trainings", labels, scale, work / "features")
+        lab = make_lab(work, world, _union(world, set(missing)))
         bench = Bench(world, lab, folder / "runs")
         for name in missing:
             began = time.monotonic()
@@ -70,6 +69,16 @@ def run(work: Path, seed: int, names: list[str], scale: Scale) -> None:
             with atomic_path(path) as part:
                 part.write_text(json.dumps({**facts, **record}, indent=1))
             print(f"{name}, seed {seed}: {facts['seconds']} s", flush=True)
+
+
+def make_lab(work: Path, world: World, labels: LabelTable) -> Lab:
+    """Return what trains on labels: all its trainings start from one head, past the plateau."""
+    folder, scale, start = world.folder / "trainings", world.scale, None
+    if scale.start:
+        kind = {k: v for k, v in scale.options.items() if k == "feature_dtype"}
+        lab = Lab(folder, world.start, {**kind, "steps": scale.start}, work / "features")
+        start = lab.fit(world.start, seed=world.seed)
+    return Lab(folder, labels, {**scale.options, "steps": scale.steps}, work / "features", start)
 
 
 def write(work: Path, target: Path, images: Path) -> dict[str, Any]:
@@ -118,12 +127,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     runs.add_argument("--seeds", nargs="+", type=int, default=[0])
     runs.add_argument("--threads", type=int, default=1)
     scale = Scale()
-    for name in ("scenes", "validation", "test", "steps"):
+    for name in ("scenes", "validation", "test", "start", "steps"):
         runs.add_argument(f"--{name}", type=int, default=getattr(scale, name))
     runs.add_argument(
         "--options",
-        default='{"batch_size": 64, "feature_dtype": "float16"}',
-        help="JSON, of FitConfig",
+        default='{"batch_size": 64, "feature_dtype": "float16", "warmup_steps": 50}',
+        help="JSON, of FitConfig; the start takes feature_dtype alone",
     )
     results = _harness.RESULTS / f"science-{SCENES_VERSION.replace('-', '_')}.json"
     writes.add_argument("--json", type=Path, default=results)

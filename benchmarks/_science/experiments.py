@@ -22,11 +22,12 @@ from clipvg.reliability.measures import measure_together
 from clipvg.reliability.measures.build import build_measures
 
 FUSED = ("match", "both=weighted_mean,of=measurer+match,geometric=true")
-BEYOND_SSA = Beyond(soft=True, calibrated=0.5, correct=0.7, measures=FUSED)
+BEYOND_SSA = Beyond(soft=True, calibrated=0.5, correct=0.7, rounds=1, measures=FUSED)
 BEYOND_MSA = Beyond(
     soft=True,
     calibrated=0.5,
     correct=0.7,
+    rounds=1,
     measures=("match", f"both=weighted_mean,of={'+'.join((*SOURCES, 'match'))},geometric=true"),
 )
 METHODS = (
@@ -127,7 +128,7 @@ class Bench:
         correct = is_correct(labels)
         record = {
             "test": self.lab.accuracy(folder / "model", self.world.test),
-            "auroc": {n: quality(result.scores[n], correct)["auroc"] for n in result.scores.names},
+            "auroc": _aurocs(result.scores, correct),
             **{k: summary[k] for k in ("score", "kept", "num_trainings", "winner")},
         }
         if "search" in summary:
@@ -149,6 +150,14 @@ class Bench:
             for variant in beyond["variants"]
         ]
         return {"chosen": beyond["chosen"], "stopped": beyond["stopped"], "variants": variants}
+
+
+def _aurocs(scores: ScoreMatrix, correct: np.ndarray) -> dict[str, float]:
+    """AUROC of all that a run measured, and of its model fused with `match`."""
+    columns = {name: scores[name] for name in scores.names}
+    if "match" in columns:
+        columns["adapted and match"] = np.sqrt(columns["adapted"] * columns["match"])
+    return {name: quality(column, correct)["auroc"] for name, column in columns.items()}
 
 
 def quality(scores: np.ndarray, correct: np.ndarray) -> dict[str, float]:

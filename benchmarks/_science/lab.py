@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from _science.world import Scale
 from clipvg.demo import recipe
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, load
@@ -25,8 +24,9 @@ from clipvg.training import FeatureCache, FitConfig, GroundingLearner, evaluate
 
 @dataclass
 class Kept:
-    """A training that was kept: the model, and every label's loss by epoch."""
+    """A training that was kept: its key, the model, and every label's loss by epoch."""
 
+    key: str
     model: GroundingModel
     history: np.ndarray
 
@@ -39,16 +39,25 @@ class Lab(GroundingLearner):
     Args:
         folder: keeps the trainings.
         labels: the union of what will be trained on: encoded once, in one block.
-        scale: sizes and options of the training.
+        changes: of the training recipe `scenes`.
         features: keeps the features of the pictures.
+        start: training whose head all others start from; None starts them afresh.
     """
 
-    def __init__(self, folder: Path, labels: LabelTable, scale: Scale, features: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        labels: LabelTable,
+        changes: Mapping[str, Any],
+        features: Path,
+        start: Kept | None = None,
+    ) -> None:
         settings, training = recipe()
-        training = dataclasses.replace(training, steps=scale.steps, **scale.options)
+        training = dataclasses.replace(training, **changes)
         # What differs from the defaults, so that an option that is new here changes no key.
         chosen = {k: v for k, v in vars(training).items() if v != getattr(FitConfig(), k)}
-        self._identity = json.dumps([settings, chosen], sort_keys=True)
+        self._identity = json.dumps([settings, chosen, start and start.key], sort_keys=True)
+        self._start_from = start and start.model
         config = model_config(
             labels, settings.pop("backbone"), settings.pop("pretrained"), settings
         )
@@ -69,16 +78,16 @@ class Lab(GroundingLearner):
         seed: int = 0,
     ) -> Kept:
         """Train, or read what the same call trained before."""
-        assert init is None, "warm starts are not part of these experiments"
+        assert init is None, "every training starts from the same head"
         key = self._key(labels, weights, seed)
         folder = self._kept / key
         if not folder.exists():
-            result = super().fit(labels, weights=weights, seed=seed)
+            result = super().fit(labels, weights=weights, init=self._start_from, seed=seed)
             made = folder.with_name(f"{key}.{os.getpid()}")
             result.model.save_pretrained(made)
             np.save(made / "history.npy", np.asarray(result.history))
             made.replace(folder)
-        return Kept(load(folder), np.load(folder / "history.npy"))
+        return Kept(key, load(folder), np.load(folder / "history.npy"))
 
     def accuracy(self, model: GroundingModel | Path, labels: LabelTable) -> float:
         """Acc@0.5 in per cent, against the truth."""

@@ -24,14 +24,16 @@ class Scale:
         scenes: training pictures, about four labels each; of three sources a third each.
         validation: pictures of the labels that decide.
         test: pictures that nothing is decided on.
+        start: optimizer steps of the head that all trainings start from; 0 starts them afresh.
         steps: optimizer steps of a training.
-        options: changes to the training recipe `scenes`.
+        options: changes to the training recipe `scenes`, but for the start.
     """
 
     scenes: int = 6000
     validation: int = 300
     test: int = 1000
-    steps: int = 1500
+    start: int = 1600
+    steps: int = 700
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
@@ -61,6 +63,11 @@ class World:
     def three_sources(self) -> LabelTable:
         """Training labels of the three sources, each on pictures of its own."""
         return LabelTable.concat([self.training(source) for source in SOURCES])
+
+    @property
+    def start(self) -> LabelTable:
+        """Labels of the standard mix on pictures of their own, for the head to start from."""
+        return self._labels("start", self.scale.scenes, 3, "mixed", STANDARD, _OBJECTS)
 
     @property
     def validation(self) -> LabelTable:

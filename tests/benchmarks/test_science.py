@@ -17,7 +17,7 @@ from clipvg.data.scenes import NoiseConfig, SceneConfig, is_correct, make_labels
 from clipvg.labels import LabelTable
 from clipvg.reliability import Context
 
-SMALL = Scale(scenes=36, validation=8, test=8, steps=4, options={"batch_size": 16})
+SMALL = Scale(scenes=36, validation=8, test=8, start=3, steps=4, options={"batch_size": 16})
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
 
 def test_worlds_share_no_picture(tmp_path: Path) -> None:
     world = World(tmp_path, 0, SMALL)
-    tables = [world.training(), world.three_sources(), world.validation, world.test]
+    tables = [world.start, world.training(), world.three_sources(), world.validation, world.test]
     seen: set[bytes] = set()
     for labels in tables:
         pictures = {labels.image_path(name).read_bytes() for name in set(labels.image_names)}
@@ -93,8 +93,8 @@ def test_selected_labels_train_a_better_model_than_all(tmp_path: Path) -> None:
     options: dict[str, Any] = {"source": "template", "config": scenes}
     labels = make_labels(tmp_path / "train", 700, noise=noise, seed=0, **options)
     test = make_labels(tmp_path / "test", 150, seed=1, **options)
-    scale = Scale(steps=500, options={"batch_size": 64, "lr": 1e-3})
-    lab = Lab(tmp_path / "trainings", LabelTable.concat([labels, test]), scale, tmp_path)
+    changes = {"steps": 500, "batch_size": 64, "lr": 1e-3}
+    lab = Lab(tmp_path / "trainings", LabelTable.concat([labels, test]), changes, tmp_path)
     correct = is_correct(labels)
     everything = lab.fit(labels).model
     reliability = lab.measurer(everything).measure(labels, Context())
