@@ -31,7 +31,7 @@ from clipvg.labels import LabelTable
 from clipvg.lock import Lock
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-_MIXED = {"one", "options-one", "sweep", "measures"}  # experiments on the mixed source
+_MIXED = {"one", "options-one", "sweep", "together", "measures"}  # experiments on the mixed source
 _THREE = {"three", "options-three"}
 
 

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from _science.lab import Lab, Models
 from _science.world import KINDS, SOURCES, STANDARD, World, only
 from clipvg.curriculum import Beyond, MSAConfig, Run, SSAConfig, msa, ssa
+from clipvg.curriculum.config import Search
 from clipvg.data.scenes import is_correct
 from clipvg.labels import LabelTable
 from clipvg.pseudo import mean_entities
@@ -89,9 +90,11 @@ class Bench:
             "labels": len(labels),
         }
 
-    def ssa(self, name: str, labels: LabelTable, **options: Any) -> Record:
+    def ssa(
+        self, name: str, labels: LabelTable, *, search: Search = "separate", **options: Any
+    ) -> Record:
         """SSA on labels as one source."""
-        config = SSAConfig(seed=self.world.seed)
+        config = SSAConfig(seed=self.world.seed, search=search)
         return self._adapt(name, ssa, labels, config, **options)
 
     def msa(self, name: str, labels: LabelTable, **options: Any) -> Record:
@@ -223,6 +226,11 @@ def error_rates(bench: Bench) -> Record:
     return {"rates": found}
 
 
+def together(bench: Bench) -> Record:
+    """SSA on the mixed source whose candidates train in one pass, to compare with `one`."""
+    return {"ssa": bench.ssa("ssa-together", bench.world.training(), search="together")}
+
+
 def options_one_source(bench: Bench) -> Record:
     """SSA on the mixed source with every option beyond the paper; continues the run of `one`."""
     return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=BEYOND_SSA)}
@@ -284,6 +292,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "options-one": options_one_source,
     "options-three": options_three_sources,
     "sweep": sweep,
+    "together": together,
     "measures": measures,
     "kinds": error_kinds,
     "rates": error_rates,

@@ -19,7 +19,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, load
 from clipvg.reliability.measurer import GroundingMeasurer
 from clipvg.running import make_model, model_config
-from clipvg.training import FeatureCache, FitConfig, GroundingLearner, evaluate
+from clipvg.training import FeatureCache, Fit, FitConfig, GroundingLearner, evaluate
 
 
 @dataclass
@@ -88,6 +88,11 @@ class Lab(GroundingLearner):
             np.save(made / "history.npy", np.asarray(result.history))
             made.replace(folder)
         return Kept(key, load(folder), np.load(folder / "history.npy"))
+
+    def fit_many(self, labels: LabelTable, keep: np.ndarray, **options: Any) -> list[Fit]:
+        """Train candidates together, from the same head; not kept here but by the run."""
+        assert options.pop("init", None) is None, "every training starts from the same head"
+        return super().fit_many(labels, keep, init=self._start_from, **options)
 
     def accuracy(self, model: GroundingModel | Path, labels: LabelTable) -> float:
         """Acc@0.5 in per cent, against the truth."""

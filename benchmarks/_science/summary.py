@@ -22,6 +22,7 @@ def summarise(parts: Parts) -> Record:
         "options-one": lambda parts: _options(parts, "options-one", "one", "ssa"),
         "options-three": lambda parts: _options(parts, "options-three", "three", "msa"),
         "sweep": _regret,
+        "together": _together,
         "measures": _measures,
         "kinds": _kinds,
         "rates": _rates,
@@ -38,6 +39,13 @@ def tables(found: Record) -> dict[str, str]:
         "options-three": _option_table,
         "sweep": lambda record: table(
             ["threshold", "test accuracy"], [(h, v["mean"]) for h, v in record["curve"].items()]
+        ),
+        "together": lambda record: table(
+            ["candidates trained", "Acc@0.5", "gain (95 %)"],
+            [
+                ("one by one", record["separate"]["mean"], None),
+                ("together", record["test"]["mean"], signed(record["over separate"])),
+            ],
         ),
         "measures": _measure_table,
         "kinds": _kind_table,
@@ -139,6 +147,19 @@ def _regret(parts: Parts) -> Record:
         "regret": {name: {**interval(v), "values": v} for name, v in regrets.items()},
         "trainings": float(np.mean([greedy[r["seed"]]["search"]["num_evaluations"] for r in rows])),
         "curve": {h: interval([record["curve"][h]["test"] for record in rows]) for h in thresholds},
+    }
+
+
+def _together(parts: Parts) -> Record:
+    """SSA whose candidates train in one pass against SSA whose candidates train one by one."""
+    apart = {record["seed"]: record["ssa"]["test"] for record in parts.get("one", [])}
+    records = [record for record in parts["together"] if record["seed"] in apart]
+    tests, separate = _tests(records, "ssa"), [apart[record["seed"]] for record in records]
+    return {
+        "seeds": [record["seed"] for record in records],
+        "test": interval(tests),
+        "separate": interval(separate),
+        "over separate": paired(tests, separate),
     }
 
 

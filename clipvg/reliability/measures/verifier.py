@@ -87,10 +87,10 @@ class Verifier:
         rows = _numbers(self._table.column("row"), "row", self.path)
         bad = ~((rows >= 0) & (rows < len(labels)) & (rows == np.floor(rows)))
         if bad.any():
+            known = f"whole numbers from 0 to {len(labels) - 1}" if len(labels) else "none"
             raise InputError(
                 f"{self.path}: {int(bad.sum())} answer(s) name rows that are not there, first "
-                f"{rows[bad][0]:g}; expected whole numbers from 0 to {len(labels) - 1}. Was the "
-                "file made for other labels?"
+                f"{rows[bad][0]:g}; expected {known}. Was the file made for other labels?"
             )
         return np.arange(len(rows)), rows.astype(np.int64)
 
