@@ -21,6 +21,7 @@ def test_variants_are_timed_beside_the_reference(tmp_path: Path) -> None:
     assert [r["provider"] for r in records] == ["reference", "grouped-bf16", "reference", "own"]
     assert all(r["ms_50"] > 0 and r["speedup"] > 0 for r in records)
     assert records[0]["speedup"] == 1
+    assert records[0]["peak_mib"] > 0
 
 
 def test_the_reference_computes_our_loss_and_gradients(tmp_path: Path) -> None:
