@@ -33,23 +33,31 @@ def soft_weights(reliability: np.ndarray, group: np.ndarray | None = None) -> np
     return np.round(np.nan_to_num(calibrate(reliability, group)), 4).astype(np.float32)
 
 
-def calibrated_threshold(reliability: np.ndarray, probability: float = 0.5) -> float:
-    """Return the least reliability of a label whose P(correct | r) is at least ``probability``.
+def calibrated_threshold(
+    reliability: np.ndarray, probability: float = 0.5, *, strict: bool = False
+) -> float:
+    """Return the threshold that keeps the labels whose P(correct | r) is at least ``probability``.
 
     Args:
         reliability: (N,) in [0, 1] of one source, NaN where not scored.
         probability: p in (0, 1).
+        strict: labels with r > h are kept, not those with r >= h.
 
     Returns:
         h in [0, 1]; 1 where no label reaches p.
     """
     # A comparison with NaN is False.
     reached = reliability[calibrate(reliability) >= probability]
-    return float(reached.min()) if reached.size else 1.0
+    if not reached.size:
+        return 1.0
+    least = float(reached.min())
+    return max(0.0, float(np.nextafter(least, 0))) if strict else least
 
 
-def unsearched_threshold(beyond: Beyond, reliability: np.ndarray) -> float | None:
+def unsearched_threshold(
+    beyond: Beyond, reliability: np.ndarray, *, strict: bool = False
+) -> float | None:
     """Return the calibrated threshold where it stands in for a search, else None."""
     if not beyond.skip_search or beyond.calibrated is None:
         return None
-    return calibrated_threshold(reliability, beyond.calibrated)
+    return calibrated_threshold(reliability, beyond.calibrated, strict=strict)

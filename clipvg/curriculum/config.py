@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from clipvg.curriculum.threshold import check_grid
 from clipvg.errors import InputError
 
+ADAPTED = "adapted"  # what the resulting model is called among the measurers
 Search = Literal["separate", "together"]
 
 
@@ -51,6 +52,8 @@ class SSAConfig:
         if self.halving and self.search != "together":
             raise InputError("halving needs candidates that train together: search='together'.")
         check_grid(self.start, self.step, self.low, self.high)
+        if self.min_kept < 1:
+            raise InputError(f"min_kept is {self.min_kept}; expected at least 1 label.")
         if not 0 < self.holdout < 1:
             raise InputError(
                 f"held-out share is {self.holdout}; expected between 0 and 1, e.g. 0.1."
@@ -108,10 +111,19 @@ class Beyond:
 
     def __post_init__(self) -> None:
         """Refuse values that could not be used, before anything is trained."""
-        from clipvg.reliability.measures.build import check_measures
+        from clipvg.reliability.measures.build import check_measures, parse_measure
+        from clipvg.reliability.measures.scales import extra
 
-        object.__setattr__(self, "measures", tuple(self.measures))
-        check_measures(self.measures)
+        measures = (self.measures,) if isinstance(self.measures, str) else tuple(self.measures)
+        object.__setattr__(self, "measures", measures)
+        check_measures(measures)
+        if ADAPTED in (parse_measure(text).name for text in measures):
+            raise InputError(
+                f"{ADAPTED!r} is what the adapted model is called; name the measure otherwise, "
+                "e.g. mine=METHOD."
+            )
+        if self.soft or self.calibrated is not None:
+            extra("scipy.special", "calibrated reliability")
         if self.calibrated is not None and not 0 < self.calibrated < 1:
             raise InputError(
                 f"calibrated is {self.calibrated}; expected a probability in (0, 1), e.g. 0.5."
@@ -120,8 +132,8 @@ class Beyond:
             raise InputError("without a search something must select: give calibrated=0.5, say.")
         if self.correct is not None and not 0 < self.correct <= 1:
             raise InputError(f"correct is {self.correct}; expected an IoU in (0, 1], e.g. 0.7.")
-        if self.rounds < 0:
-            raise InputError(f"rounds is {self.rounds}; expected 0 or more.")
+        if not isinstance(self.rounds, int) or self.rounds < 0:
+            raise InputError(f"rounds is {self.rounds}; expected a whole number, 0 or more.")
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -68,18 +69,24 @@ class Measurements:
         is_there = path.exists()
         self.dir.workers.wait()  # all have looked before one writes
         if not is_there:
-            teaches = teacher and stage.teacher_folder.exists()
-            folder = stage.teacher_folder if teaches else stage.model_folder
-            measurer = self.as_measurer(self.store.load(folder))
+            measurer = self.as_measurer(self.store.load(_folder(stage, teacher)))
             context = Context(progress=self.progress)
             row = measure(measurer, labels, context)
+            if not np.isfinite(row).any() and context.reasons:
+                why = next(iter(context.reasons.values()))
+                raise InputError(f"the measurer {name!r} could score no label; the first: {why}")
             sources = (tuple(filter(None, trained_on)),)
             scores = ScoreMatrix((name,), row[None], labels.sources(), sources, context.reasons)
             self.dir.write(lambda: scores.write(path))
         return ScoreMatrix.read(path)
 
     def fuse(
-        self, scores: ScoreMatrix, measures: Sequence[str], stages: Mapping[str, Stage]
+        self,
+        scores: ScoreMatrix,
+        measures: Sequence[str],
+        stages: Mapping[str, Stage],
+        *,
+        teacher: bool = False,
     ) -> tuple[ScoreMatrix, str]:
         """Return the training labels' scores by further measures, and the name of their file.
 
@@ -87,6 +94,7 @@ class Measurements:
             scores: by the measurers.
             measures: as of `fuse`.
             stages: of the measurers, by name.
+            teacher: let measures that ask a model ask the stage's teacher, where there is one.
         """
         rows = hashlib.sha256(scores.scores.tobytes()).hexdigest()
         key = scores_key(self.dir.stage(measures=list(measures), scores=rows).key, "measures")
@@ -94,7 +102,8 @@ class Measurements:
         is_there = path.exists()
         self.dir.workers.wait()  # all have looked before one writes
         if not is_there:
-            models = {name: self.store.load(stage.model_folder) for name, stage in stages.items()}
+            folders = {name: _folder(stage, teacher) for name, stage in stages.items()}
+            models = {name: self.store.load(folder) for name, folder in folders.items()}
             found = fuse(scores, self.labels, measures, models, progress=self.progress)
             self.dir.write(lambda: found.write(path))
         return ScoreMatrix.read(path), key
@@ -118,6 +127,11 @@ class Measurements:
             boxes = measurer.predict(self.labels, Context(progress=self.progress))
             self.dir.write(lambda: write_array(path, np.asarray(boxes, np.float32)))
         return np.asarray(np.load(path))
+
+
+def _folder(stage: Stage, teacher: bool) -> Path:
+    """Where the model that measures is."""
+    return stage.teacher_folder if teacher and stage.teacher_folder.exists() else stage.model_folder
 
 
 def sources_of(labels: LabelTable) -> tuple[str, ...]:

@@ -211,9 +211,10 @@ class _MSA:
             measurers=self.stages,
             beyond=beyond,
         )
+        if beyond.measures:  # before the walk: measures that cannot be made cost no training
+            more, file = self.work.fuse(scores, beyond.measures, self.stages)
         walks = {PLAIN: walk.run(scores, selected, before)}
         if beyond.measures:
-            more, file = self.work.fuse(scores, beyond.measures, self.stages)
             self.files += [file] * len(more.names)
             chosen = stack(scores, pick(more, more.names[-1]))
             walks[FUSED] = walk.run(chosen, selected, before, {"variant": FUSED})

@@ -68,8 +68,9 @@ class Previous:
                 f"{folder} holds no finished run of clipvg adapt; name the --out of one that has "
                 "ended."
             )
-        chosen = (summary.get("beyond") or {}).get("chosen", "")
-        if chosen.endswith(("soft", "corrected")):
+        beyond = summary.get("beyond") or {"chosen": "", "variants": []}
+        chosen = beyond["chosen"]
+        if any(each["name"] == chosen and not each["hard"] for each in beyond["variants"]):
             raise InputError(
                 f"{folder} ended with the variant {chosen!r}, whose labels have weights or boxes "
                 "of their own; run it without that option, which trains nothing anew, and go on."

@@ -24,6 +24,8 @@ from clipvg.labels import LabelTable
 from clipvg.lock import Lock
 
 _DIFFERENCES_SHOWN = 5
+# What a finished run has beside its model; the summary vouches for the others, so it goes first.
+_OUTCOME = ("summary.json", "selected.parquet", "corrections.parquet", "held_out.parquet")
 _RESULTS = ("checkpoint.pt", "stage.json")  # of a training that is going on, of a finished one
 
 
@@ -148,11 +150,19 @@ class Run:
     def finish(
         self, summary: Mapping[str, Any], model: Path, tables: Mapping[str, LabelTable]
     ) -> None:
-        """Copy a stage's model to ``model/``, write tables by file name, then ``summary.json``."""
+        """Copy a stage's model to ``model/``, write tables by file name, then ``summary.json``.
+
+        What an earlier command left there goes before, so that a kill leaves no mixture.
+        """
+        self.write(self._forget_outcome)
         self.write(lambda: replace_folder(self.model_folder, lambda new: _copy(model, new)))
         for name, labels in tables.items():
             self.write(partial(labels.write, self.folder / name))
         self.write(lambda: write_json(self.folder / "summary.json", summary))
+
+    def _forget_outcome(self) -> None:
+        for name in _OUTCOME:
+            (self.folder / name).unlink(missing_ok=True)
 
     def _check_or_write(self, labels: LabelTable) -> None:
         path = self.folder / "config.yaml"

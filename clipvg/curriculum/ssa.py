@@ -126,9 +126,10 @@ def ssa(
         scores, stages, files = keep_given(run, material.given_scores()), {}, [GIVEN]
     name = scores.names[0]
     first = work.note(_ALL, base, reliability=Distribution(scores[name]).to_dict())
+    if beyond.measures:  # before the search: measures that cannot be made cost no training
+        more, file = work.fuse(scores, beyond.measures, stages)
     searched = [_searched(work, beyond, PLAIN, name, scores[name], base)]
     if beyond.measures:
-        more, file = work.fuse(scores, beyond.measures, stages)
         name = more.names[-1]
         searched.append(_searched(work, beyond, FUSED, name, more[name], base))
         scores, files = stack(scores, more), files + [file] * len(more.names)
@@ -187,7 +188,7 @@ def _searched(
     base: Stage,
 ) -> _Searched:
     """Search the threshold on a measurer's reliability, or take the calibrated one."""
-    at = unsearched_threshold(beyond, reliability)
+    at = unsearched_threshold(beyond, reliability, strict=work.config.strict)
     note = {"variant": name} if name != PLAIN else {}
     search, entries = work.search(reliability, at=at, init=base, note=note)
     candidates = [entries[h] for h, _ in search.curve]

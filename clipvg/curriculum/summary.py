@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clipvg.curriculum.config import ADAPTED
 from clipvg.curriculum.holdout import describe
 from clipvg.curriculum.material import Material
 from clipvg.curriculum.run import Run, Stage
@@ -16,7 +17,6 @@ from clipvg.curriculum.variants import Variants
 from clipvg.errors import InputError
 from clipvg.reliability.matrix import ScoreMatrix
 
-ADAPTED = "adapted"
 GIVEN = "given"
 
 

@@ -17,6 +17,7 @@ from clipvg.curriculum.measurements import Measurements, sources_of
 from clipvg.curriculum.protocols import Fit, Learner, ModelStore
 from clipvg.curriculum.run import Run, Stage
 from clipvg.curriculum.threshold import ThresholdSearch, find_threshold
+from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.histogram import Distribution, kept
 from clipvg.reliability.measurer import Measurer
@@ -73,13 +74,16 @@ class Trainings(Measurements):
             union: bool (N,), labels whose batches trainings together walk over; None is all.
         """
         init = init if self.config.warm_start else None
-        stages = [self.stage(keep, search, init, union) for keep in subsets]
+        among = None
+        if search == "together" and self.config.halving:
+            # Who is dropped depends on all of them: with others this is another training.
+            among = sorted({self._fingerprint(keep) for keep in subsets})
+        stages = [self.stage(keep, search, init, union, among) for keep in subsets]
         missing: dict[str, int] = {}
         for i, stage in enumerate(stages):
             if not stage.is_finished:
                 missing.setdefault(stage.key, i)  # equal subsets are trained once
-        if missing and search == "together" and self.config.halving:
-            # Who is dropped depends on all of them, also on those that were finished before a kill.
+        if missing and among is not None:  # also those that were finished before a kill
             missing = {stage.key: i for i, stage in reversed(list(enumerate(stages)))}
         self.dir.workers.wait()  # all have looked before one writes
         if missing:
@@ -133,16 +137,19 @@ class Trainings(Measurements):
         search: Search = "separate",
         init: Stage | None = None,
         union: np.ndarray | None = None,
+        among: Sequence[str] | None = None,
     ) -> Stage:
         """Return the stage of a training on a subset; see `train`."""
         walked = None
         if search == "together":
             walked = self._fingerprint(np.ones(len(self.labels), bool) if union is None else union)
+        halved = {} if among is None else {"among": among}
         return self.dir.stage(
             subset=self._fingerprint(keep),
             union=walked,
             init=None if init is None else init.key,
             seed=self.config.seed,
+            **halved,
         )
 
     def judge(self, stage: Stage) -> float | None:
@@ -194,13 +201,22 @@ class Trainings(Measurements):
             return [_number(stage.read()["score"]) for stage in stages]
 
         low, start, high = (config.low, config.start, config.high) if at is None else (at, at, at)
+
+        def count(h: float) -> int:
+            return int(given.sum()) + distribution.count_above(h, strict=config.strict)
+
+        if at is not None and count(at) < config.min_kept:
+            raise InputError(
+                f"the calibrated threshold {at:g} keeps {count(at)} label(s), fewer than "
+                f"{config.min_kept}; lower the probability (calibrated), or search a threshold."
+            )
         search = find_threshold(
             score_many,
             start,
             config.step,
             low=low,
             high=high,
-            count=lambda h: int(given.sum()) + distribution.count_above(h, strict=config.strict),
+            count=count,
             min_kept=config.min_kept,
         )
         if at is not None:

@@ -15,6 +15,7 @@ from clipvg.curriculum.correction import Agreed, agreed_boxes
 from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.run import Stage
 from clipvg.curriculum.trainings import Trainings
+from clipvg.errors import InputError
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
 
@@ -71,6 +72,7 @@ class Variant:
             "gain": self.score - plain.score,
             "kept": int(self.selected.sum()),
             "trainings": len(self.needs),
+            "hard": self.is_hard,
             **self.facts,
         }
 
@@ -136,7 +138,11 @@ class Variants:
         self.found += self._of(best_of(first))
         for number in range(1, self.beyond.rounds + 1):
             before = self.best
-            new = self._round(number, before)
+            try:
+                new = self._round(number, before)
+            except InputError as error:  # no threshold: what was found so far is the result
+                self.skipped[f"round {number}"] = str(error)
+                break
             self.found += new
             if best_of(new).score <= before.score:
                 self.stopped = f"round {number} is not better"
@@ -179,7 +185,7 @@ class Variants:
         thresholds, keep = {}, self._unjudged(base)
         for number, source in enumerate(self._sources):
             rows = self._group == number
-            thresholds[source] = calibrated_threshold(r[rows], least)
+            thresholds[source] = calibrated_threshold(r[rows], least, strict=strict)
             keep |= rows & kept(r, thresholds[source], strict=strict)
         if keep.sum() < max(1, self._work.config.min_kept):
             self.skipped[name] = f"keeps {keep.sum()} label(s)"
@@ -213,7 +219,7 @@ class Variants:
         sources = sources_of(work.labels.select(before.selected))
         scores = work.measure(teacher, name, trained_on=sources, teacher=True)
         reliability = self._fused(scores, teacher)
-        at = unsearched_threshold(self.beyond, reliability)
+        at = unsearched_threshold(self.beyond, reliability, strict=work.config.strict)
         search, entries = work.search(reliability, at=at, init=teacher, note={"variant": name})
         stage = work.dir.stage_of_key(str(entries[search.best]["stage"]))
         keep = kept(reliability, search.best, strict=work.config.strict)
@@ -241,7 +247,7 @@ class Variants:
                 trained_on=scores.trained_on * len(names),
             )
             stages = dict.fromkeys(names, stage)
-            more, _ = self._work.fuse(alike, self.beyond.measures, stages)
+            more, _ = self._work.fuse(alike, self.beyond.measures, stages, teacher=True)
             reliability = more[more.names[-1]]
         return reliability
 

@@ -157,7 +157,7 @@ class Walk:
         measurer = _best(choice)
         reliability = np.where(rows, scores[measurer], np.float32(np.nan))
         facts = {"source": source, "measurer": measurer}
-        at = unsearched_threshold(self.beyond, reliability)
+        at = unsearched_threshold(self.beyond, reliability, strict=self.config.strict)
         search, entries = work.search(
             reliability, at=at, given=selected, init=init, union=union, note={**facts, **note}
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clipvg.report.beyond import variants_facts, variants_lead, variants_table
+from clipvg.report.beyond import searched_name, variants_facts, variants_lead, variants_table
 from clipvg.report.figures import encode_figure, score_matrix_figure
 from clipvg.report.html import Picture, Report, Table
 from clipvg.report.material import Selection
@@ -72,7 +72,7 @@ def _ssa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selec
         f"{summary['validation'].get('statement', '')}",
         facts=[
             ("no SSA", percent(before["score"])),
-            ("SSA", percent(after)),
+            (searched_name(summary, "SSA"), percent(after)),
             *variants_facts(summary),
             ("gain (points)", points(gain)),
             ("threshold h", f"{threshold:g}"),
@@ -117,7 +117,8 @@ def _msa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selec
     figures.append(_curves(summary, metric))
     gain = "" if base is None else f" instead of {percent(base)} ({points(after - base)} points)"
     order = ", ".join(step["source"] for step in _all_steps(summary))
-    facts = [("MSA", percent(after)), ("labels kept", f"{kept:,} of {total:,}")]
+    name = searched_name(summary, "MSA")
+    facts = [(name, percent(after)), ("labels kept", f"{kept:,} of {total:,}")]
     if base is not None:
         facts = [("no MSA", percent(base)), facts[0], ("gain (points)", points(after - base)),
                  facts[1]]  # fmt: skip

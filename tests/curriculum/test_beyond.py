@@ -89,6 +89,35 @@ def test_calibrated_thresholds_need_no_search(tmp_path: Path) -> None:
     assert result.search.reason == "given, not searched"
 
 
+def test_a_probability_that_no_label_reaches_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"lower the probability \(calibrated\)"):
+        run(tmp_path, Beyond(calibrated=0.9999999, skip_search=True))
+
+
+@pytest.mark.parametrize("measure", ["weighted_mean,of=nosuch", "loss_mean", "measurer=vote"])
+def test_a_measure_that_cannot_be_costs_one_training(tmp_path: Path, measure: str) -> None:
+    learner = toy.ToyLearner()
+    with pytest.raises(InputError):
+        run(tmp_path, Beyond(measures=(measure,)), learner=learner)
+    assert len(learner.trained) == 1
+
+
+def test_a_killed_end_leaves_no_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, Beyond(correct=0.6))
+    assert (tmp_path / "corrections.parquet").exists()
+
+    def killed(path: Path, values: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clipvg.curriculum.run.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, None)
+    assert not (tmp_path / "summary.json").exists()
+    run(tmp_path, None)
+    assert not (tmp_path / "corrections.parquet").exists()
+
+
 def test_soft_weights_are_the_probability_of_being_correct(tmp_path: Path) -> None:
     weights: list[np.ndarray] = []
 
@@ -170,6 +199,20 @@ def test_in_a_round_the_measures_select_with_the_adapted_model(tmp_path: Path) -
     both = fuse(replace(measured, names=("measurer",)), labels, measures)["both"]
     assert first["kept"] == (both >= first["thresholds"]["template"]).sum()
     assert first["kept"] != (measured["round 1"] >= first["thresholds"]["template"]).sum()
+
+
+def test_in_a_round_the_teacher_answers_measures_that_ask_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], toy.ToyStore.load
+    monkeypatch.setattr(
+        toy.ToyStore,
+        "load",
+        lambda store, folder: (loaded.append(folder.name), load(store, folder))[1],
+    )
+    measures = ("ambiguity", "both=weighted_mean,of=measurer+ambiguity")
+    run(tmp_path, Beyond(measures=measures, rounds=1))
+    assert loaded.count("teacher") == 2  # its IoU, and what is fused with it
 
 
 def test_fused_measures_are_one_more_candidate_of_each_step(tmp_path: Path) -> None:
@@ -287,6 +330,8 @@ def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
         ({"skip_search": True}, "calibrated=0.5"),
         ({"correct": 0.0}, "IoU in"),
         ({"rounds": -1}, "0 or more"),
+        ({"rounds": 1.5}, "whole number"),
+        ({"measures": ("adapted=vote",)}, "what the adapted model is called"),
         ({"measures": ("nosuch",)}, "no measure 'nosuch'"),
         ({"measures": ("match,foo=1",)}, "has no option 'foo'"),
     ],

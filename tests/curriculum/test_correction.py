@@ -16,6 +16,7 @@ from clipvg.curriculum import (
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import ScoreMatrix
+from clipvg.reliability.histogram import kept
 
 
 def mixed(seed: int = 0, wrong: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
@@ -53,6 +54,8 @@ def test_the_threshold_is_where_the_probability_is_reached() -> None:
     for p in (0.25, 0.5, 0.9):
         h = calibrated_threshold(scores, p)
         np.testing.assert_array_equal(scores >= h, found >= p)
+        h = calibrated_threshold(scores, p, strict=True)
+        np.testing.assert_array_equal(kept(scores, h, strict=True), found >= p)
     assert calibrated_threshold(np.full(5, np.nan)) == 1.0
     assert calibrated_threshold(np.float32([0.1, 0.2]), 0.9) == 1.0
 

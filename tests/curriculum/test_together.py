@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from curriculum import toy
 
-from clipvg.curriculum import SSAConfig
+from clipvg.curriculum import Run, SSAConfig
+from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 
@@ -64,6 +66,27 @@ def test_halving_trains_a_step_again_as_a_whole(tmp_path: Path) -> None:
     assert learners[1].steps[0][0] == len(results[0].search.batches[0]) > 1
     assert len(learners[1].steps) == 1
     assert results[0].search == results[1].search
+
+
+@pytest.mark.parametrize("halving", [False, True])
+def test_halved_among_others_is_another_training(tmp_path: Path, halving: bool) -> None:
+    labels = toy.make_labels(40)
+    number = np.arange(len(labels))
+    kept = [number % divisor > 0 for divisor in (2, 3, 4)]
+    with Run(tmp_path, config={}, labels=labels, validation=None) as run:
+        work = Trainings(
+            Together(),
+            labels,
+            run=run,
+            store=toy.ToyStore(),
+            as_measurer=toy.ToyMeasurer,
+            config=SSAConfig(search="together", halving=halving),
+        )
+        first = work.train(kept[:2], search="together")[0]
+        before = (first.folder / "stage.json").stat().st_mtime_ns
+        second = work.train(kept[::2], search="together")[0]
+        assert (first.key == second.key) is not halving
+        assert (first.folder / "stage.json").stat().st_mtime_ns == before
 
 
 def test_halving_needs_candidates_together() -> None:
