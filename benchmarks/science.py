@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,20 @@ from _science.world import Scale, World
 
 from clipvg.atomic import atomic_path
 from clipvg.data.scenes import SCENES_VERSION
+from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.lock import Lock
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-_MIXED = {"one", "options-one", "sweep", "together", "measures"}  # experiments on the mixed source
-_THREE = {"three", "options-three"}
+_MIXED = {
+    "one",
+    "options-one",
+    "confirm-one",
+    "sweep",
+    "together",
+    "measures",
+}  # experiments on the mixed source
+_THREE = {"three", "options-three", "confirm-three"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,21 +52,26 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     options = json.loads(args.options)
     scale = Scale(args.scenes, args.validation, args.test, args.start, args.steps, options)
-    for seed in args.seeds:
-        run(args.work, seed, args.experiment, scale)
+    try:
+        for seed in args.seeds:
+            run(args.work, seed, args.experiment, scale)
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 def run(work: Path, seed: int, names: list[str], scale: Scale) -> None:
     """Do the experiments of a seed that are not done; each writes its part at once."""
+    folder = work / f"seed-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_scale(folder, scale)
     missing = [name for name in names if not _part(work, name, seed).exists()]
     if not missing:
         return
-    folder = work / f"seed-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder, "--work"):
         world = World(folder, seed, scale)
-        lab = make_lab(work, world, _union(world, set(missing)))
-        bench = Bench(world, lab, folder / "runs")
+        labels = _union(world, set(missing))
+        labs = [partial(make_lab, work, world, labels, start) for start in (seed, seed + 1000)]
+        bench = Bench(world, labs[0](), folder / "runs", labs[1])
         for name in missing:
             began = time.monotonic()
             record = EXPERIMENTS[name](bench)
@@ -71,13 +85,28 @@ def run(work: Path, seed: int, names: list[str], scale: Scale) -> None:
             print(f"{name}, seed {seed}: {facts['seconds']} s", flush=True)
 
 
-def make_lab(work: Path, world: World, labels: LabelTable) -> Lab:
-    """Return what trains on labels: all its trainings start from one head, past the plateau."""
+def _check_scale(folder: Path, scale: Scale) -> None:
+    """Refuse a folder made at another scale, whose pictures and results would be mixed in."""
+    path, facts = folder / "scale.json", json.dumps(scale.to_dict())
+    if path.exists() and path.read_text() != facts:
+        raise InputError(f"{folder} was made at another scale; choose another --work.")
+    path.write_text(facts)
+
+
+def make_lab(work: Path, world: World, labels: LabelTable, seed: int) -> Lab:
+    """Return what trains on labels: all its trainings start from one head, past the plateau.
+
+    Args:
+        work: folder of all seeds.
+        world: the labels' own.
+        labels: the union of what will be trained on.
+        seed: of the head to start from.
+    """
     folder, scale, start = world.folder / "trainings", world.scale, None
     if scale.start:
         kind = {k: v for k, v in scale.options.items() if k == "feature_dtype"}
         lab = Lab(folder, world.start, {**kind, "steps": scale.start}, work / "features")
-        start = lab.fit(world.start, seed=world.seed)
+        start = lab.fit(world.start, seed=seed)
     return Lab(folder, labels, {**scale.options, "steps": scale.steps}, work / "features", start)
 
 
@@ -87,6 +116,11 @@ def write(work: Path, target: Path, images: Path) -> dict[str, Any]:
     for path in sorted((work / "results").glob("*.json")):
         record = json.loads(path.read_text())
         parts.setdefault(record["experiment"], []).append(record)
+    scales = {json.dumps(part["scale"]) for records in parts.values() for part in records}
+    if len(scales) > 1:
+        raise SystemExit(
+            f"{work} holds results of several scales; keep each in a --work of its own"
+        )
     if not parts:
         raise SystemExit(f"{work} holds no results; run experiments first: science.py run --help")
     found = summarise(parts)

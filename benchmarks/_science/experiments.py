@@ -11,58 +11,19 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from _science.lab import Lab, Models
+from _science.options import ALL_MSA, ALL_SSA, FUSED_MSA, FUSED_SSA, METHODS
 from _science.world import KINDS, SOURCES, STANDARD, World, only
-from clipvg.curriculum import Beyond, MSAConfig, Run, SSAConfig, msa, ssa
+from clipvg.curriculum import MSAConfig, Run, SSAConfig, msa, ssa
 from clipvg.curriculum.config import Search
 from clipvg.data.scenes import is_correct
 from clipvg.labels import LabelTable
 from clipvg.pseudo import mean_entities
 from clipvg.reliability import ScoreMatrix
+from clipvg.reliability.histogram import kept
 from clipvg.reliability.measurer import Context
 from clipvg.reliability.measures import measure_together
 from clipvg.reliability.measures.build import build_measures
 
-FUSED = ("match", "both=weighted_mean,of=measurer+match,geometric=true")
-BEYOND_SSA = Beyond(soft=True, calibrated=0.5, correct=0.7, rounds=1, measures=FUSED)
-BEYOND_MSA = Beyond(
-    soft=True,
-    calibrated=0.5,
-    correct=0.7,
-    rounds=1,
-    measures=("match", f"both=weighted_mean,of={'+'.join((*SOURCES, 'match'))},geometric=true"),
-)
-METHODS = (
-    "likelihood",
-    "confidence,against=label",
-    "agreement",
-    "agreement_label=agreement,against=label",
-    "variance",
-    "mutual_information",
-    "kl",
-    "attention_mass,adjust=true",
-    "attention_entropy",
-    "region",
-    "proposal_entropy",
-    "match",
-    "knn",
-    "mahalanobis",
-    "clusters",
-    "ambiguity",
-    "consistency",
-    "hygiene",
-    "loss_mean",
-    "loss_variance",
-    "forgetting",
-    "error_rate",
-    "learning_time",
-    "gradient_norm",
-    "update_size",
-    "mixture,of=a",
-    "rank_mean,of=a+b+match",
-    "vote,of=a+b+match",
-    "mean=weighted_mean,of=a+b+match",
-    "geometric=weighted_mean,of=a+b+match,geometric=true",
-)
 GRID = tuple(round(0.1 * k, 1) for k in range(11))
 Record = dict[str, Any]
 
@@ -75,11 +36,13 @@ class Bench:
         world: its scenes.
         lab: trains, and remembers.
         folder: keeps the runs of the curricula.
+        second: a laboratory whose trainings start from another head.
     """
 
     world: World
     lab: Lab
     folder: Path
+    second: Callable[[], Lab]
 
     def train(self, labels: LabelTable, **options: Any) -> Record:
         """Accuracy of a training on labels."""
@@ -195,7 +158,7 @@ def sweep(bench: Bench) -> Record:
     reliability = bench.lab.measurer(model).measure(labels, Context())
     found: Record = {}
     for h in GRID:
-        keep = reliability >= h
+        keep = kept(reliability, h)
         if keep.any():
             found[f"{h:g}"] = bench.train(labels if keep.all() else labels.select(keep))
     return {"curve": found}
@@ -233,21 +196,32 @@ def together(bench: Bench) -> Record:
 
 def options_one_source(bench: Bench) -> Record:
     """SSA on the mixed source with every option beyond the paper; continues the run of `one`."""
-    return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=BEYOND_SSA)}
+    return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=ALL_SSA)}
 
 
 def options_three_sources(bench: Bench) -> Record:
     """MSA with every option beyond the paper; continues the run of `three`."""
-    return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=BEYOND_MSA)}
+    return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=ALL_MSA)}
+
+
+def confirm_one_source(bench: Bench) -> Record:
+    """What `options-one` chose on some seeds, on others."""
+    return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=FUSED_SSA)}
+
+
+def confirm_three_sources(bench: Bench) -> Record:
+    """What `options-three` chose on some seeds, on others."""
+    return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=FUSED_MSA)}
 
 
 def measures(bench: Bench) -> Record:
     """AUROC and average precision of every measure on the mixed source, also by kind of error.
 
-    `a` is the measurer on all labels, `b` the same with another seed.
+    `a` is the measurer on all labels, `b` the same from another start.
     """
     labels, seed = bench.world.training(), bench.world.seed
-    trained = {"a": bench.lab.fit(labels, seed=seed), "b": bench.lab.fit(labels, seed=seed + 1000)}
+    second = bench.second().fit(labels, seed=seed + 1000)
+    trained = {"a": bench.lab.fit(labels, seed=seed), "b": second}
     context = Context()
     rows = [bench.lab.measurer(kept.model).measure(labels, context) for kept in trained.values()]
     scores = ScoreMatrix(
@@ -291,6 +265,8 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "three": three_sources,
     "options-one": options_one_source,
     "options-three": options_three_sources,
+    "confirm-one": confirm_one_source,
+    "confirm-three": confirm_three_sources,
     "sweep": sweep,
     "together": together,
     "measures": measures,

@@ -34,16 +34,23 @@ def _draw_methods(found: dict[str, Any], path: Path) -> Path:
     for axes, (name, record) in zip(panels, found.items(), strict=True):
         methods = {k: v for k, v in record.items() if isinstance(v, dict) and "values" in v}
         for place, (method, result) in enumerate(methods.items()):
-            mean = result["test"]["mean"]
-            axes.barh(place, mean, color=_COLOURS.get(method, ORANGE), height=0.7, alpha=0.85)
-            axes.plot(result["values"], [place] * len(result["values"]), "k.", markersize=4)
-            axes.text(mean, place - 0.42, f"{mean:.1f}", ha="right", va="center", fontsize=8)
+            test, values = result["test"], result["values"]
+            colour = _COLOURS.get(method, ORANGE)
+            axes.plot(values, [place] * len(values), ".", color=GRAY, markersize=5)
+            axes.plot(test["mean"], place, "D", color=colour, markersize=7)
+            axes.annotate(
+                f"{test['mean']:.1f}",
+                (test["mean"], place),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
         labels = [_NAMES.get(m, m.replace("ssa ", "SSA, ")) for m in methods]
         axes.set_yticks(range(len(methods)), labels, fontsize=9)
-        axes.invert_yaxis()
-        lowest = min(min(result["values"]) for result in methods.values())
-        axes.set_xlim(left=max(0.0, lowest - 5))
-        axes.set_xlabel("Acc@0.5 on test scenes (%), dots: seeds", fontsize=9)
+        axes.set_ylim(len(labels) - 0.5, -0.7)
+        axes.set_xlabel("Acc@0.5 on test scenes (%); dots: seeds, diamonds: means", fontsize=9)
+        axes.grid(axis="x", alpha=0.3)
         axes.set_title(titles[name], fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     return save_figure(figure, path)

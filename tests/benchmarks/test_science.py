@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from _science.world import Scale, World
 from scipy import stats
 
 from clipvg.data.scenes import NoiseConfig, SceneConfig, is_correct, make_labels
+from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import Context
 
@@ -60,6 +62,11 @@ def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
     assert found["three"]["msa"]["trainings"] > found["three"]["ssa template"]["trainings"]
     assert {"plain", "fused", "soft"} <= set(found["options-one"]["variants"])
     assert (tmp_path / "science-curve.png").exists()
+
+
+def test_a_folder_keeps_to_its_scale(work: Path) -> None:
+    with pytest.raises(InputError, match="another scale"):
+        science.run(work, 0, ["one"], dataclasses.replace(SMALL, steps=5))
 
 
 def test_worlds_share_no_picture(tmp_path: Path) -> None:
