@@ -9,6 +9,12 @@ import pytest
 from clipvg.ops import backend, backends
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Runs the test on a CPU, and on a GPU where there is one."""
+    return request.param
+
+
 @pytest.fixture(params=["auto", "reference", "native"])
 def each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test on every CPU implementation of the module's OPERATOR."""

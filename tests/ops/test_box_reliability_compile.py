@@ -17,10 +17,11 @@ def boxes(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["box_reliability", "box_reliability_reference"])
 @pytest.mark.parametrize("with_group", [False, True])
 @pytest.mark.parametrize("labels", [0, 7])
-def test_opcheck(name: str, with_group: bool, labels: int) -> None:
+def test_opcheck(name: str, with_group: bool, labels: int, device: str) -> None:
     load_operators()
-    group = torch.arange(labels) % 3 if with_group else None
-    arguments = (boxes(2, labels), boxes(labels, seed=1), group, 3, 10, "cxcywh", 1e-16)
+    group = torch.arange(labels, device=device) % 3 if with_group else None
+    pair = boxes(2, labels).to(device), boxes(labels, seed=1).to(device)
+    arguments = (*pair, group, 3, 10, "cxcywh", 1e-16)
     torch.library.opcheck(getattr(torch.ops.clipvg, name).default, arguments)
 
 
