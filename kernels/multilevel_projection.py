@@ -84,9 +84,23 @@ def project_into(
     position: Tensor | None,
     index: Tensor | None,
 ) -> None:
-    """Run the kernel; arguments as those of `clipvg.ops._multilevel_projection_op.project_into`."""
+    """Write the rows of the result into memory; arguments as `clipvg.ops.multilevel_projection`.
+
+    Args:
+        out: (T, D), with any strides; where columns are apart, through a copy.
+        levels: (N, F), with any strides, as all that follow.
+        weight: (D, L * F).
+        bias: (D,).
+        position: (V, D), added to token i at row i % V.
+        index: (T,) int64, tokens to project; all of them when None.
+    """
     rows, channels = out.shape
     if not rows or not channels:
+        return
+    if out.stride(1) != 1 and channels > 1:  # the kernel stores rows in one piece
+        rows_together = torch.empty(out.shape, dtype=out.dtype, device=out.device)
+        project_into(rows_together, levels, weight, bias, position, index)
+        out.copy_(rows_together)
         return
     levels, weight, bias = [_rows(level) for level in levels], _rows(weight), bias.contiguous()
     position = None if position is None else _rows(position)

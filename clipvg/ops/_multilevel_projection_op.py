@@ -9,6 +9,7 @@ level, which is what the BLAS is best at, and the concatenation is not needed fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,13 +78,13 @@ def reference(
     out: Tensor | None = None,
 ) -> Tensor:
     """The definition, and on a CPU the implementation: (T, D), one product a level, added up."""
-    tokens = levels[0].shape[:-1].numel()
-    rows = tokens if index is None else len(index)
+    tokens = math.prod(levels[0].shape[:-1])  # numel() would fix the sizes of a traced graph
+    rows = tokens if index is None else index.shape[0]
     if position is None:
         start = bias.expand(rows, -1)
     else:
         token = torch.arange(tokens, device=bias.device) if index is None else index
-        start = position.index_select(0, token % max(1, len(position))) + bias
+        start = position.index_select(0, token % max(1, position.shape[0])) + bias
     out = start.clone() if out is None else out.copy_(start)
     for level, block in zip(_flat(levels), _blocks(weight, levels), strict=True):
         out.addmm_(level if index is None else level.index_select(0, index), block.T)
@@ -121,7 +122,7 @@ def _fake(
     index: Tensor | None,
 ) -> Tensor:
     check_tensors(levels, weight, bias, position, index, None)
-    rows = levels[0].shape[:-1].numel() if index is None else len(index)
+    rows = math.prod(levels[0].shape[:-1]) if index is None else index.shape[0]
     return weight.new_empty(rows, len(weight))
 
 
@@ -146,9 +147,9 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         # once at most where it packs, and then nothing here depends on the order of threads.
         full = grad
         if index is not None:
-            full = grad.new_zeros(shape[:-1].numel(), grad.shape[1]).index_add(0, index, grad)
+            full = grad.new_zeros(math.prod(shape[:-1]), grad.shape[1]).index_add(0, index, grad)
         if for_position:
-            position_grad = full.view(shape[:-2].numel(), *position.shape).sum(0)
+            position_grad = full.view(math.prod(shape[:-2]), *position.shape).sum(0)
         for i, block in enumerate(_blocks(weight, levels)):
             if for_levels[i]:
                 level_grads[i] = (full @ block).view(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,23 +14,27 @@ import torch
 from clipvg.ops import load_operators, multilevel_projection
 
 
-def arguments(index: bool, position: bool) -> tuple:
+def arguments(index: bool, position: bool, images: int = 2, device: str = "cpu") -> tuple:
     generator = torch.Generator().manual_seed(0)
-    levels = [torch.randn(2, 3, 4, generator=generator) for _ in range(3)]
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(device)
+
+    levels = [normal(images, 3, 4) for _ in range(3)]
     return (
         levels,
-        torch.randn(5, 12, generator=generator),
-        torch.randn(5, generator=generator),
-        torch.randn(3, 5, generator=generator) if position else None,
-        torch.tensor([5, 0, 3]) if index else None,
+        normal(5, 12),
+        normal(5),
+        normal(3, 5) if position else None,
+        torch.tensor([5, 0, 3], device=device) if index else None,
     )
 
 
 @pytest.mark.parametrize(("index", "position"), [(True, True), (False, False)])
-def test_opcheck(index: bool, position: bool) -> None:
+def test_opcheck(index: bool, position: bool, device: str) -> None:
     load_operators()
-    parts = arguments(index, position)
-    out = torch.zeros(3 if index else 6, 5)
+    parts = arguments(index, position, device=device)
+    out = torch.zeros(3 if index else 6, 5, device=device)
     torch.library.opcheck(torch.ops.clipvg.multilevel_projection_out.default, (*parts, out))
     for part in (*parts[0], *parts[1:4]):
         if part is not None:
@@ -50,6 +55,48 @@ def test_compiles_into_one_graph() -> None:
     torch.testing.assert_close(compiled(*levels), some(*levels))
     actual = torch.autograd.grad(compiled(*levels).sum(), weight)[0]
     torch.testing.assert_close(actual, expected)
+
+
+def by_face(levels: list, weight, bias, position, index) -> torch.Tensor:
+    return multilevel_projection(levels, weight, bias, position=position, index=index)
+
+
+def by_operator(*parts) -> torch.Tensor:
+    return torch.ops.clipvg.multilevel_projection(*parts)
+
+
+@pytest.mark.parametrize("project", [by_face, by_operator])
+@pytest.mark.parametrize("index", [True, False])
+def test_exports_with_any_number_of_images(project: Callable, index: bool) -> None:
+    load_operators()
+
+    class Project(torch.nn.Module):
+        def forward(self, levels: list, weight, bias, position, index) -> torch.Tensor:
+            return project(levels, weight, bias, position, index)
+
+    images, tokens = torch.export.Dim("images", min=2), torch.export.Dim("tokens", min=2)
+    shapes = ([{0: images}] * 3, None, None, None, {0: tokens} if index else None)
+    program = torch.export.export(Project(), arguments(index, True), dynamic_shapes=shapes)
+    *other, _ = arguments(index, True, images=5)
+    chosen = torch.tensor([14, 2, 7, 1]) if index else None
+    torch.testing.assert_close(program.module()(*other, chosen), project(*other, chosen))
+
+
+@pytest.mark.parametrize("project", [by_face, by_operator])
+@pytest.mark.parametrize("index", [True, False])
+def test_trains_compiled_with_any_number_of_images(project: Callable, index: bool) -> None:
+    load_operators()
+    compiled = torch.compile(project, fullgraph=True, backend="aot_eager")
+    for images in (2, 4, 5):
+        levels, *rest = arguments(index, True, images)
+        for level in levels:
+            torch._dynamo.mark_dynamic(level, 0)  # raises where the size is fixed
+        leaves = [*levels, *(part.requires_grad_() for part in rest[:3])]
+        levels = [level.requires_grad_() for level in levels]
+        actual, expected = compiled(levels, *rest), project(levels, *rest)
+        torch.testing.assert_close(actual, expected)
+        grads = (torch.autograd.grad(out.square().sum(), leaves) for out in (actual, expected))
+        torch.testing.assert_close(*grads)
 
 
 def test_operators_compile_into_one_graph() -> None:
@@ -99,6 +146,9 @@ for tokens, levels, columns, channels, position, index, dtype, allowed in (
     error = (packed[2:-1].double() - expected).norm() / expected.norm().clamp(min=1e-30)
     assert error <= allowed, (tokens, dtype, error)
     assert (packed[:2] == 7).all() and (packed[-1] == 7).all()
+    upright = torch.full((channels, len(expected) + 3), 7, dtype=dtype).T  # columns apart
+    project_into(upright[2:-1], split, weight, bias, table, index)
+    assert torch.equal(upright, packed)
 """
 
 
