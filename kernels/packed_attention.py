@@ -27,7 +27,7 @@ def _rows(  # type: ignore[no-untyped-def]
     pointer, measurer, head, first, rows, dims, stride_n, stride_t, stride_h
 ):
     """Addresses of some rows of one head, (rows, dims), of 64 bits: n * T * H * d may be large."""
-    base = pointer + measurer.to(tl.int64) * stride_n + head * stride_h
+    base = pointer + measurer.to(tl.int64) * stride_n + head.to(tl.int64) * stride_h
     return base + (first + rows).to(tl.int64)[:, None] * stride_t + dims[None, :]
 
 

@@ -169,7 +169,7 @@ def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tens
         torch.zeros_like(k),
         torch.zeros_like(v),
     )
-    step = max(1, _MAX_WEIGHTS // (q.shape[0] * q.shape[1] * k.shape[2]))
+    step = max(1, _MAX_WEIGHTS // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
     for own_q, own_grad, own_to in zip(
         *(x.split(step, dim=2) for x in (q, grad, to_q)), strict=True
     ):

@@ -23,17 +23,25 @@ from clipvg.ops._packed_attention_dense import (
     reference_backward,
     zeros_like_parts,
 )
-from clipvg.ops._triton import has_triton
+from clipvg.ops._triton import why_no_triton
 from clipvg.ops.packed_attention import check_offsets
 
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TRITON_MAX_WIDTH = 128
 
 
-def _triton(*args: Any) -> tuple[Tensor, Tensor]:
+def _runs_triton(q: Tensor) -> bool:
+    """Whether the Triton kernels take q: an exported program calls the operator with any."""
+    fits = q.dtype in TRITON_DTYPES and q.shape[3] <= TRITON_MAX_WIDTH
+    return bool(fits and not why_no_triton())
+
+
+def _triton(q: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    if not _runs_triton(q):
+        return native(q, *args)
     from clipvg.kernels.packed_attention import forward
 
-    return forward(*args)
+    return forward(q, *args)
 
 
 def _fake(
@@ -61,13 +69,16 @@ def _fake_triton(
 ) -> tuple[Tensor, Tensor]:
     out, none = _fake(q, k, v, cu_queries, cu_seqlens, max_queries, max_seqlen)
     kept = q.new_empty((2, q.shape[0] * q.shape[2], q.shape[1]), dtype=torch.float32)
-    return out, kept if q.device.type == "cuda" and has_triton() else none
+    return out, kept if q.device.type == "cuda" and _runs_triton(q) else none
 
 
-def _triton_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _triton_backward(grad: Tensor, q: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    if not _runs_triton(q):
+        found: tuple[Tensor, Tensor, Tensor] = native_backward(grad, q, *args)
+        return found
     from clipvg.kernels.packed_attention import backward
 
-    return backward(*args)
+    return backward(grad, q, *args)
 
 
 def _fake_backward(
@@ -113,9 +124,8 @@ packed_attention_op, packed_attention_backward_op = _define(
 )
 packed_attention_op.register_kernel("cpu")(native)
 packed_attention_backward_op.register_kernel("cpu")(native_backward)
-if has_triton():
-    packed_attention_op.register_kernel("cuda")(_triton)
-    packed_attention_backward_op.register_kernel("cuda")(_triton_backward)
+packed_attention_op.register_kernel("cuda")(_triton)
+packed_attention_backward_op.register_kernel("cuda")(_triton_backward)
 # Implementations that are not the kernel of a device, under names to which none is ever added.
 _define("packed_attention_reference", reference, reference_backward, _fake)
 _define("packed_attention_native", native, native_backward, _fake)

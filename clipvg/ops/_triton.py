@@ -11,12 +11,6 @@ MIN_CAPABILITY = (8, 0)
 
 
 @functools.cache
-def has_triton() -> bool:
-    """Whether Triton's kernels can be imported."""
-    return find_spec("triton") is not None and find_spec("clipvg.kernels") is not None
-
-
-@functools.cache
 def why_no_triton() -> str | None:
     """Why no Triton kernel can run on the current GPU; None when they can."""
     if find_spec("triton") is None:

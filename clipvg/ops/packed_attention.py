@@ -36,6 +36,10 @@ def check_shapes(
             f"packed_attention: q has shape {tuple(q)} and k {tuple(k)}; "
             "expected the same n, heads and head width"
         )
+    if q[3] == 0:
+        raise InputError(
+            f"packed_attention: q has shape {tuple(q)}; expected a head width d of at least 1"
+        )
     for name, shape in (("cu_seqlens", cu_seqlens), ("cu_queries", cu_queries)):
         if len(shape) != 1 or shape[0] < 1:
             raise InputError(

@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import torch
+import triton
 import triton.language as tl
 from triton.runtime import interpreter
 
@@ -82,7 +83,24 @@ def run(queries, keys, measurers, heads, width, dtype, factor) -> dict:
     }
 
 
+@triton.jit
+def distances(found, stride):  # type: ignore[no-untyped-def]
+    """Elements between a head's first row and the first head's."""
+    head, zero = tl.program_id(0), tl.arange(0, 1)
+    at = kernels._rows(found, head * 0, head, 0, zero, zero, 0, 0, stride)
+    apart = (at.to(tl.int64) - found.to(tl.int64)) // 8
+    tl.store(found + head + zero[:, None] + zero[None, :], apart)
+
+
+def heads_far_apart() -> list[int]:
+    """Only addresses: heads that lie so far apart would fill gigabytes."""
+    found = torch.zeros(4, dtype=torch.int64)
+    distances[(4,)](found, 2**30)
+    return found.tolist()
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore", RuntimeWarning)  # log2(0) of masked rows
     widen_bfloat16()
-    print(json.dumps({name: run(*case) for name, case in CASES.items()}))
+    found = {name: run(*case) for name, case in CASES.items()}
+    print(json.dumps(found | {"heads far apart": heads_far_apart()}))

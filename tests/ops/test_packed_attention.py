@@ -131,6 +131,13 @@ def test_nothing_gives_nothing(each_backend: str) -> None:
         assert all(not grad.numel() for grad in torch.autograd.grad(out.sum(), parts))
 
 
+def test_no_heads_give_nothing(each_backend: str) -> None:
+    parts = [part[:, :, :0].requires_grad_() for part in fused(9)]
+    out = packed_attention(*parts, offsets([4, 5]), 5)
+    assert out.shape == (2, 9, 0, 16)
+    assert all(not grad.numel() for grad in torch.autograd.grad(out.sum(), parts))
+
+
 def test_queries_without_keys_give_zero(each_backend: str) -> None:
     q, k = normal(3, 2, 8).requires_grad_(), normal(4, 2, 8, seed=1).requires_grad_()
     queries = {"cu_queries": offsets([2, 1]), "max_queries": 2}
@@ -195,6 +202,7 @@ def test_a_long_sequence_is_differentiated_by_blocks_of_queries(
         ({"q": normal(9, 16)}, r"q has shape \(9, 16\)"),
         ({"v": normal(9, 2, 8)}, r"v has shape \(1, 9, 2, 8\); expected that of k \(1, 9, 2, 16\)"),
         ({"q": normal(9, 1, 16)}, "expected the same n, heads and head width"),
+        ({name: normal(9, 2, 0) for name in "qkv"}, "expected a head width d of at least 1"),
         ({"q": normal(9, 2, 16).float()}, "expected one dtype and device"),
         ({name: normal(9, 2, 16).int() for name in "qkv"}, "expected a floating dtype"),
         ({"cu_seqlens": offsets([4, 5]).long()}, "cu_seqlens is torch.int64 on cpu; expected int"),

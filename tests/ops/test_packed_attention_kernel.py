@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from clipvg.ops import _triton, backend, load_operators, packed_attention
+from clipvg.errors import InputError
+from clipvg.ops import _packed_attention_dense as dense
+from clipvg.ops import _packed_attention_op, _triton, backend, load_operators, packed_attention
 
 HALF = (torch.float16, torch.bfloat16)
 LENGTHS = [0, 3, 3, 1, 150, 41, 7, 220, 7, 64]
@@ -29,9 +33,10 @@ def fused(tokens: int, *shape: int, dtype: torch.dtype = torch.float32) -> tuple
 
 @pytest.mark.parametrize("name", ["", "_reference", "_native"])
 @pytest.mark.parametrize("lengths", [[2, 0, 2], []])
-def test_opcheck(name: str, lengths: list[int]) -> None:
+def test_opcheck(name: str, lengths: list[int], device: str) -> None:
     load_operators()
-    parts, edges = [x.requires_grad_() for x in fused(sum(lengths), 2, 4)], offsets(lengths)
+    parts = [x.to(device).requires_grad_() for x in fused(sum(lengths), 2, 4)]
+    edges = offsets(lengths).to(device)
     sizes = (edges, edges, 2, 2)
     operator = getattr(torch.ops.clipvg, f"packed_attention{name}")
     torch.library.opcheck(operator.default, (*parts, *sizes))
@@ -121,6 +126,76 @@ def test_interpreted_kernels_with_extreme_logits(interpreted: dict) -> None:
 @pytest.mark.parametrize("case", ["no tokens", "no sequences"])
 def test_interpreted_kernels_of_nothing(case: str, interpreted: dict) -> None:
     assert not any(interpreted[case]["ours"])
+
+
+def test_interpreted_addresses_of_heads_past_32_bits(interpreted: dict) -> None:
+    assert interpreted["heads far apart"] == [head * 2**30 for head in range(4)]
+
+
+def takes(dtype: torch.dtype, width: int) -> bool:
+    return dtype != torch.float64 and width <= _packed_attention_op.TRITON_MAX_WIDTH
+
+
+KINDS = [(torch.float32, 128), (torch.bfloat16, 16), (torch.float64, 16), (torch.float32, 129)]
+
+
+@pytest.mark.parametrize(("dtype", "width"), KINDS)
+@pytest.mark.parametrize("missing", [None, "no Triton"])
+def test_fake_keeps_the_softmax_where_the_kernel_runs(
+    dtype: torch.dtype, width: int, missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_operators()
+    monkeypatch.setattr(_packed_attention_op, "why_no_triton", lambda: missing)
+    with FakeTensorMode():
+        q = torch.empty(2, 5, 3, width, dtype=dtype, device="cuda")
+        edges = torch.empty(3, dtype=torch.int32, device="cuda")
+        out, softmax = torch.ops.clipvg.packed_attention(q, q, q, edges, edges, 4, 4)
+    assert out.shape == q.shape
+    runs = takes(dtype, width) and not missing
+    assert softmax.shape == ((2, 6, 5) if runs else (0,))
+
+
+@pytest.mark.parametrize(("dtype", "width"), KINDS)
+@pytest.mark.parametrize("missing", [None, "no Triton"])
+def test_the_cuda_operator_is_native_where_the_kernel_cannot_run(
+    dtype: torch.dtype, width: int, missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the tensors lie on: the functions that are registered for a GPU, called alone."""
+    ran = []
+    kernels = SimpleNamespace(
+        forward=lambda *_: ran.append("f"), backward=lambda *_: ran.append("b")
+    )
+    monkeypatch.setitem(sys.modules, "clipvg.kernels.packed_attention", kernels)
+    monkeypatch.setattr(_packed_attention_op, "why_no_triton", lambda: missing)
+    q, k, v = fused(5, 3, width, dtype=dtype)
+    sizes = (offsets([1, 4]), offsets([1, 4]), 4, 4)
+    forward, backward = _packed_attention_op._triton, _packed_attention_op._triton_backward
+    found = forward(q, k, v, *sizes)
+    if takes(dtype, width) and not missing:
+        backward(q, q, k, v, q, q, *sizes)
+        assert ran == ["f", "b"]
+        return
+    out, softmax = dense.native(q, k, v, *sizes)
+    torch.testing.assert_close(found, (out, softmax))
+    arguments = (torch.ones_like(out), q, k, v, out, softmax, *sizes)
+    torch.testing.assert_close(backward(*arguments), dense.native_backward(*arguments))
+    assert not ran
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "width"), [(torch.float64, 16), (torch.float32, 129)])
+def test_cuda_operator_takes_what_the_kernel_does_not(dtype: torch.dtype, width: int) -> None:
+    load_operators()
+    parts = [part.cuda().requires_grad_() for part in fused(5, 3, width, dtype=dtype)]
+    edges = offsets([1, 4]).cuda()
+    out, _ = torch.ops.clipvg.packed_attention(*parts, edges, edges, 4, 4)
+    with backend("reference"):
+        expected = packed_attention(*parts, edges, 4)
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
+    grads = (torch.autograd.grad(x.square().sum(), parts) for x in (out, expected))
+    torch.testing.assert_close(*grads, atol=1e-4, rtol=1e-4)
+    with backend("triton"), pytest.raises(InputError, match="use backend 'native'"):
+        packed_attention(*parts, edges, 4)
 
 
 def signature(kernel: Any, dtype: str) -> dict[str, str]:
