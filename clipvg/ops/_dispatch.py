@@ -125,13 +125,16 @@ def operator_name(
 ) -> str:
     """Name in `torch.ops.clipvg` of what `choose` chose; arguments as there.
 
-    The operator itself runs the kernel that was added to it for the device: Triton's where it has
-    one, else the native one. The other implementations have names of their own, to which no kernel
-    is ever added: `<operator>_reference`, `<operator>_native`.
+    On the devices of its entry the operator itself runs the kernel that was added to it: Triton's
+    where it has one, else the native one. The other implementations, and all on other devices, have
+    names of their own, to which no kernel is ever added: `<operator>_reference`,
+    `<operator>_native`.
     """
     load_operators()
     chosen = choose(operator, device, dtype, size)
-    added = "triton" if device in OPERATORS[operator].triton else "native"
+    about, added = OPERATORS[operator], None
+    if device in about.devices:
+        added = "triton" if device in about.triton else "native"
     return operator if chosen == added else f"{operator}_{chosen}"
 
 

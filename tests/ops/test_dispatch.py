@@ -62,7 +62,7 @@ def test_auto_takes_the_first_row_that_holds(
 
 def test_a_device_has_one_kernel_and_the_rest_have_names(toy: str) -> None:
     names = {}
-    for device in ("cpu", "cuda"):
+    for device in ("cpu", "cuda", "mps"):
         for name in ("reference", "native", "triton"):
             if _dispatch.why_unavailable(toy, device, name) is None:
                 with backend(name):
@@ -73,6 +73,8 @@ def test_a_device_has_one_kernel_and_the_rest_have_names(toy: str) -> None:
         ("cuda", "reference"): "toy_reference",
         ("cuda", "native"): "toy_native",
         ("cuda", "triton"): "toy",
+        ("mps", "reference"): "toy_reference",
+        ("mps", "native"): "toy_native",  # no kernel was added for it
     }
 
 
