@@ -13,7 +13,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     """Set each number to 0 at a probability and scale the others up to keep the mean.
 
     On a CPU four numbers share one draw of 64 bits, a third of the time of one draw each; the rate
-    is then the nearest multiple of 2^-16, and the scale that of this rate.
+    is then the nearest multiple of 2^-16 below 1, and the scale that of this rate.
 
     Args:
         x: any shape, floating.
@@ -26,7 +26,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
         return x
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, rate)
-    dropped = round(rate * _STEPS)
+    dropped = min(_STEPS - 1, round(rate * _STEPS))
     count = x.numel()
     draws = torch.empty((count + 3) // 4, dtype=torch.int64)
     draws.random_(torch.iinfo(torch.int64).min, None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from clipvg.ops._dispatch import requested
@@ -45,7 +46,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     PyTorch multiplies float32 matrices on a CPU with MKL, which uses half of what AVX-512 offers on
     AMD's cores; oneDNN, which PyTorch also brings, was measured at twice its speed there. The sums
     are float32 in another order. Outside of `fast_cpu`, on other devices, for other dtypes and for
-    small products it is PyTorch's own function.
+    small products it is PyTorch's own function. On oneDNN it is once differentiable.
 
     Args:
         x (Tensor[..., K]): inputs.
@@ -81,6 +82,7 @@ class _OneDnnLinear(torch.autograd.Function):
         return flat.view(*x.shape[:-1], -1)
 
     @staticmethod
+    @once_differentiable  # oneDNN's product has no gradient of its own
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         flat = grad.reshape(-1, grad.shape[-1]).contiguous()

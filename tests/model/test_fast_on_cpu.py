@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from clipvg.data import Batch
 from clipvg.model import GroundingModel, create_model, packed_fusion
 from clipvg.model.dropout import dropout
-from clipvg.ops.linear import fast_cpu, linear
+from clipvg.ops.linear import fast_cpu, linear, takes_onednn
 from clipvg.training.encode import Encoder
 from clipvg.training.losses import grounding_loss
 
@@ -115,7 +115,28 @@ def test_linear_is_pytorchs(bias: bool) -> None:
 @pytest.mark.parametrize("rows", [0, 1])
 def test_linear_of_few_rows(rows: int) -> None:
     x, weight = torch.randn(rows, 8), torch.randn(4, 8)
-    assert torch.equal(linear(x, weight), F.linear(x, weight))
+    with fast_cpu():
+        found = linear(x, weight)
+    assert torch.equal(found, F.linear(x, weight))
+
+
+def test_linear_of_one_row_and_many_weights() -> None:
+    x, weight = torch.randn(1, 2048), torch.randn(2048, 2048)
+    with fast_cpu():
+        assert takes_onednn(x, weight) or not torch.backends.mkldnn.is_available()
+        found = linear(x, weight)
+    torch.testing.assert_close(found, F.linear(x, weight), atol=1e-3, rtol=1e-5)
+
+
+def test_linear_on_onednn_refuses_a_second_derivative() -> None:
+    x, weight = torch.randn(90, 256, requires_grad=True), torch.randn(192, 256, requires_grad=True)
+    with fast_cpu():
+        if not takes_onednn(x, weight):
+            pytest.skip("this PyTorch has no oneDNN")
+        out = linear(x, weight).square().sum()
+        (first,) = torch.autograd.grad(out, x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            first.sum().backward()
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -135,6 +156,13 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate: float, shape: tuple[
         for lag in (1, 2, 3, 4, 1001):  # of one draw, of the next
             together = (flat[:-lag] * flat[lag:]).mean().item()
             assert together == pytest.approx(rate**2, abs=2e-3)
+
+
+def test_dropout_at_a_rate_next_to_one_keeps_a_few() -> None:
+    torch.manual_seed(0)
+    y = dropout(torch.ones(1 << 20), 1 - 2**-20)
+    assert set(y.unique().tolist()) == {0, 2.0**16}
+    assert 0 < (y != 0).sum() < 64  # 16 expected
 
 
 def test_dropout_follows_the_generator() -> None:
