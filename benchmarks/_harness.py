@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from _rescoring.peak import matmul_gflops
+from _rescoring.peak import SECONDS, Peak, matmul_gflops, peak_memory
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 0.2
 MEASURE_S = 1.0
+SHARE_ON_GPU = 0.25  # of both: a GPU's calls are shorter and vary less
 MIN_RUNS = 5
 COPIED_MIB = 256  # far more than any cache
 
@@ -47,28 +51,36 @@ def _synchronise(device: str) -> None:
 
 
 def measure(function: Callable[[], Any], device: str) -> dict[str, float]:
-    """Milliseconds of a call at quantiles 0.2, 0.5 and 0.8, and peak MiB on a GPU."""
-    end = time.perf_counter() + WARM_UP_S
+    """Milliseconds of a call at quantiles 0.2, 0.5 and 0.8.
+
+    On a GPU also its peak MiB, above what was in use before it.
+    """
+    share = _share(device)
+    end = time.perf_counter() + share * WARM_UP_S
     while time.perf_counter() < end:
         function()
-    _synchronise(device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+        _synchronise(device)  # else calls queue up, and warm-up lasts as long as all of them
     times: list[float] = []
-    end = time.perf_counter() + MEASURE_S
-    while len(times) < MIN_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        function()
-        _synchronise(device)
-        times.append(1e3 * (time.perf_counter() - start))
+    with peak_memory(device) if device == "cuda" else nullcontext(Peak()) as peak:
+        end = time.perf_counter() + share * MEASURE_S
+        while len(times) < MIN_RUNS or time.perf_counter() < end:
+            start = time.perf_counter()
+            function()
+            _synchronise(device)
+            times.append(1e3 * (time.perf_counter() - start))
     record = dict(
         zip(("ms_20", "ms_50", "ms_80"), np.quantile(times, (0.2, 0.5, 0.8)), strict=True)
     )
     if device == "cuda":
-        record["peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        record["peak_mib"] = peak.mib
     return {name: round(float(value), 4) for name, value in record.items()}
 
 
+def _share(device: str) -> float:
+    return SHARE_ON_GPU if device == "cuda" else 1.0
+
+
+@functools.cache
 def copy_bandwidth(device: str) -> float:
     """GB/s of torch's copy between two buffers that exist: bytes read and bytes written."""
     source = torch.ones(COPIED_MIB << 18, device=device)
@@ -77,9 +89,10 @@ def copy_bandwidth(device: str) -> float:
     return round(2 * source.nbytes / milliseconds / 1e6, 1)
 
 
+@functools.cache
 def matmul_peak(device: str, dtype: torch.dtype) -> float:
     """GFLOP/s of torch's best product of large squares."""
-    return round(matmul_gflops(dtype, device), 1)
+    return round(matmul_gflops(dtype, device, seconds=_share(device) * SECONDS), 1)
 
 
 def why_no_compile(device: str) -> str | None:
@@ -94,9 +107,9 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Times every provider of one case; the first is the baseline of the others' ratio.
 
-    Where the case counts its bytes, the copy bandwidth is measured beside it, and each record
-    says what share of it the provider reaches. Where it counts products too, the peak of products
-    is measured, and the share is that of the slower of the two: the roofline.
+    Where the case counts its bytes, each record says what share of the copy bandwidth the provider
+    reaches. Where it counts products too, their peak is taken as well, and the share is that of
+    the slower of the two: the roofline. Both are measured once a process.
     """
     copied = copy_bandwidth(device) if case.bytes else 0.0
     peak = matmul_peak(device, case.dtype) if case.flops else 0.0
@@ -139,25 +152,35 @@ def compare(
 
 def conditions(device: str) -> dict[str, Any]:
     """What the numbers depend on."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent
-    ).stdout.strip()
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
     return {
         "device": name,
         "cpu_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device == "cuda" else None,
-        "commit": commit,
+        "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", *sys.argv]),
     }
 
 
+def commit() -> str:
+    """CLIPVG_COMMIT where it is set (a copy of the sources has no history), else what git says."""
+    if given := os.environ.get("CLIPVG_COMMIT"):
+        return given
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent)
+    except FileNotFoundError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
 def write(path: Path, records: list[dict[str, Any]], device: str) -> None:
     """Writes the records and their conditions; replaces the file's earlier records of these cases.
 
-    Cases can thus be run one at a time: every record has its own command and commit.
+    Cases can thus be run one at a time, and written as soon as they are there: every record has its
+    own command and commit. A process that is stopped leaves a whole file.
     """
     found = conditions(device)
     own = {name: found[name] for name in ("command", "commit", "date")}
@@ -166,5 +189,6 @@ def write(path: Path, records: list[dict[str, Any]], device: str) -> None:
     earlier = json.loads(path.read_text())["records"] if path.exists() else []
     kept = [record for record in earlier if record["case"] not in cases]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"conditions": found, "records": kept + records}, indent=1) + "\n")
-    print(f"wrote {path}")
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"conditions": found, "records": kept + records}, indent=1) + "\n")
+    new.replace(path)

@@ -143,7 +143,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the records to this file")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     args = parser.parse_args()
-    records = []
     for measurers, labels, dtype, scores in SIZES:
         name = f"{measurers} x {labels} {dtype}, {scores}"
         if args.case not in name or (labels >= ONLY_GPU_LABELS and args.device == "cpu"):
@@ -155,9 +154,9 @@ def main() -> None:
         # Each box is read once and each score written once.
         moved = pred.nbytes + target.nbytes + 4 * measurers * labels
         case = Case(name, moved)
-        records += compare("box_reliability", case, functions, args.device)
-    if args.json:
-        write(args.json, records, args.device)
+        records = compare("box_reliability", case, functions, args.device)
+        if args.json:
+            write(args.json, records, args.device)
 
 
 if __name__ == "__main__":

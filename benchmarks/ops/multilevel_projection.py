@@ -124,7 +124,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the records to this file")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     args = parser.parse_args()
-    records = []
     for size in SIZES:
         images, dtype, what = size
         name = f"{images} x {TOKENS} {dtype}, {what}"
@@ -134,9 +133,9 @@ def main() -> None:
         functions = providers(parts, what, args.device)
         check(functions, DTYPES[dtype])
         case = Case(name, *work(parts, what), DTYPES[dtype])
-        records += compare("multilevel_projection", case, functions, args.device)
-    if args.json:
-        write(args.json, records, args.device)
+        records = compare("multilevel_projection", case, functions, args.device)
+        if args.json:
+            write(args.json, records, args.device)
 
 
 if __name__ == "__main__":
