@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import re
 import signal
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _gpu.stages import JSON, PYTHON, Stage, run_stages, write_json
+from _gpu.stages import JSON, PYTHON, Stage, hash_sources, read_part, run_stages, write_json
 from _harness import RESULTS, conditions
 
 ROOT = Path(__file__).parents[1]
@@ -35,8 +34,8 @@ def stages(device: str) -> list[Stage]:
         *([build()] if gpu else []),
         tests(gpu),
         *(sanitizers() if gpu else []),
-        operator("box_reliability", 45, device, "100000000" if gpu else "1 x 10000 "),
-        operator("packed_attention", 55, device, "" if gpu else "1 x 8 labels"),
+        operator("box_reliability", 40, device, "100000000" if gpu else "1 x 10000 "),
+        operator("packed_attention", 60, device, "" if gpu else "1 x 8 labels"),
         operator("multilevel_projection", 35, device, "" if gpu else "1 x 197 float32"),
         Stage("rescoring", 70, (rescoring(gpu),)),
         Stage("training_step", 45, (training(gpu),)),
@@ -50,8 +49,12 @@ def build() -> Stage:
 
 
 def tests(gpu: bool) -> Stage:
-    which = [("-m", "gpu", "tests/ops", "tests/reliability/test_engine.py")] if gpu else []
-    which.append(("-k", "opcheck", "tests/ops"))
+    reliability = (
+        "tests/reliability/test_engine.py",
+        "tests/reliability/measures/test_together.py",
+    )
+    which = [("-m", "gpu", "tests/ops", *reliability)] if gpu else []
+    which.append(("-k", "opcheck", "-m", "not gpu", "tests/ops"))
     pytest = (PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     pytest += ("-n", "8") if gpu else ()  # most of the time kernels are compiled
     return Stage("tests", 80, tuple((*pytest, *some) for some in which))
@@ -86,16 +89,18 @@ def rescoring(gpu: bool) -> tuple[str, ...]:
 
 
 def training(gpu: bool) -> tuple[str, ...]:
-    where = ("--device", "cuda", "--batch-size", "64") if gpu else ("--device", "cpu", "--quick")
-    return (PYTHON, "benchmarks/training_step.py", *where, "--json", JSON)
+    # Few batches: most of the time would go into their pictures, which a CPU augments.
+    much = ("--device", "cuda", "--batch-size", "64", "--batches", "2", "--warm-up", "2")
+    little = ("--device", "cpu", "--quick", "--variants", "own", "cached-bf16")
+    return (PYTHON, "benchmarks/training_step.py", *(much if gpu else little), "--json", JSON)
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stage's processes end too
-    wanted = [stage for stage in stages(args.device) if not args.only or stage.name in args.only]
+    known = stages(args.device)
     if args.list:
-        for stage in wanted:
+        for stage in chosen(known, args.only):
             print(f"{stage.name:24s} {stage.limit_s:4.0f} s")
         return 0
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -103,31 +108,39 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     name = f"gpu-{device_name(args.device)}-pt{''.join(torch.__version__.split('.')[:2])}"
     parts, result = ROOT / "build" / "gpu" / name, args.out / f"{name}.json"
+    sources = hash_sources(ROOT)
+    stale = read_part(parts / "build.json", sources) is None
+    wanted = chosen(known, [*args.only, *(["build"] if stale else [])] if args.only else None)
     for stage in wanted:
-        forget(parts / f"{stage.name}.json", fresh=args.fresh, failed=args.retry)
-    found = {**conditions(args.device), "triton": triton_version()}
+        forget(parts / f"{stage.name}.json", sources, fresh=args.fresh, failed=args.retry)
+    found = {**conditions(args.device), "triton": triton_version(), "sources": sources}
 
     def merge(records: dict[str, dict[str, Any]]) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
-        every = {stage.name: records.get(stage.name) for stage in stages(args.device)}
-        for other, record in every.items():  # done before, and not asked for now
-            part = parts / f"{other}.json"
-            if record is None and part.exists():
-                every[other] = json.loads(part.read_text())
+        every = {  # with those that were done before, and are not asked for now
+            stage.name: records.get(stage.name) or read_part(parts / f"{stage.name}.json", sources)
+            for stage in known
+        }
         missing = [stage for stage, record in every.items() if record is None]
         done = {stage: record for stage, record in every.items() if record is not None}
         write_json(result, {"conditions": found, "missing": missing, "stages": done})
 
-    records = run_stages(wanted, parts, args.budget, merge)
+    records = run_stages(wanted, parts, sources, args.budget, merge)
     print(f"wrote {result}")
     if len(records) < len(wanted):
         print("not all stages were run: call it again")
     return int(any(record["status"] != "passed" for record in records.values()))
 
 
-def forget(part: Path, *, fresh: bool, failed: bool) -> None:
+def chosen(known: list[Stage], names: list[str] | None) -> list[Stage]:
+    """The stages of these names, in their order; all for None."""
+    return [stage for stage in known if not names or stage.name in names]
+
+
+def forget(part: Path, sources: str, *, fresh: bool, failed: bool) -> None:
     """Removes a part that is to be made again."""
-    if part.exists() and (fresh or (failed and json.loads(part.read_text())["status"] != "passed")):
+    record = read_part(part, sources)
+    if record is not None and (fresh or (failed and record["status"] != "passed")):
         part.unlink()
 
 
@@ -152,7 +165,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: tries the stages on little")
     add("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    add("--only", nargs="+", metavar="NAME", help="these stages; --list names them")
+    add("--only", nargs="+", metavar="NAME", help="these, after the build; --list names them")
     add("--budget", type=float, default=BUDGET_S, help="seconds after which no stage is begun")
     add("--retry", action="store_true", help="stages that failed or ran out of time, once more")
     add("--fresh", action="store_true", help="all stages once more")

@@ -12,9 +12,11 @@
 # WHEELS=FOLDER    wheels of what is lacking there, where no package index can be reached: often
 #                  open_clip_torch, ftfy and wcwidth. They are unpacked below build/gpu, nothing is
 #                  installed into the interpreter but clipvg itself (pip install -e .)
+# CLIPVG_COMMIT=…  what the records name as the commit, where git cannot say it: in a copy of the files
 # OUT=FOLDER       where the JSON goes; else benchmarks/results
 #
-# Each stage has a time limit and leaves a part below build/gpu, which is why it is not run again.
+# Each stage has a time limit and leaves a part below build/gpu, which is why it is not run again
+# until a source changes: then all are, the build first, also where --only does not name it.
 # The JSON gpu-<device>-pt<version>.json holds all parts and is written anew after each.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

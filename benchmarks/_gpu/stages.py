@@ -1,11 +1,12 @@
 """Stages of a run that can be stopped at any time and goes on where it was.
 
 A stage is commands with a time limit. What came of it is one JSON file, its part, written as soon
-as it ends; a stage whose part exists is not run again.
+as it ends; a stage that has a part of the sources as they are is not run again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -20,6 +21,8 @@ from typing import Any
 PYTHON = sys.executable
 TAIL = 3000  # characters of output that a record keeps
 STOP_S = 5  # between asking a command to end and ending it
+SOURCES = ("benchmarks", "clipvg", "csrc", "kernels", "tests", "setup.py", "pyproject.toml")
+KINDS = {".cpp", ".cu", ".h", ".py", ".sh", ".toml", ".yaml"}  # a build writes others
 JSON = "{json}"  # stands in a command for the file that its result goes into
 
 
@@ -41,9 +44,29 @@ class Stage:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+def hash_sources(root: Path) -> str:
+    """Of all that is built and run, with or without git; equal where every file is."""
+    found = hashlib.sha256()
+    tops = [root / name for name in SOURCES]
+    files = [file for top in tops for file in (top.rglob("*") if top.is_dir() else [top])]
+    for file in sorted(file for file in files if file.suffix in KINDS and file.is_file()):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        found.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def read_part(part: Path, sources: str) -> dict[str, Any] | None:
+    """The record of a stage; None where there is none, or one of other sources."""
+    if not part.exists():
+        return None
+    record: dict[str, Any] = json.loads(part.read_text())
+    return record if record.get("sources") == sources else None
+
+
 def run_stages(
     stages: Iterable[Stage],
     parts: Path,
+    sources: str,
     budget_s: float,
     after: Callable[[dict[str, dict[str, Any]]], None],
 ) -> dict[str, dict[str, Any]]:
@@ -52,29 +75,30 @@ def run_stages(
     Args:
         stages: in this order.
         parts: folder of the parts.
+        sources: hash of the sources; parts of others do not count.
         budget_s: seconds for all of them; a stage for which less than its limit is left waits for
             the next run, unless it is the first of this one.
         after: called with the records so far after each stage.
 
     Returns:
         The records by name: `status` ("passed", "failed", "out of time"), `seconds`, `commands`,
-        `output` (its end) and, where there is one, `result`.
+        `sources`, `output` (its end) and, where there is one, `result`.
     """
     parts.mkdir(parents=True, exist_ok=True)
     records: dict[str, dict[str, Any]] = {}
     start, ran = time.monotonic(), 0
     for stage in stages:
         part = parts / f"{stage.name}.json"
-        if part.exists():
-            records[stage.name] = json.loads(part.read_text())
-            say(stage, records[stage.name], "done before")
+        if (before := read_part(part, sources)) is not None:
+            records[stage.name] = before
+            say(stage, before, "done before")
             continue
         left = budget_s - (time.monotonic() - start)
         if ran and left < stage.limit_s:
             print(f"{stage.name:24s} waits: {left:.0f} s left, it may take {stage.limit_s:.0f}")
             continue
         ran += 1
-        record = run_stage(stage, parts)
+        record = run_stage(stage, parts) | {"sources": sources}
         write_json(part, record)
         records[stage.name] = record
         say(stage, record, "now")

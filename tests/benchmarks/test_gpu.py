@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,18 +11,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import _harness
 import gpu
 import pytest
-from _gpu.stages import JSON, Stage, run_stages
+import torch
+from _gpu.stages import JSON, Stage, hash_sources, run_stages
 
 
 def shell(name: str, *scripts: str, limit_s: float = 20) -> Stage:
     return Stage(name, limit_s, tuple(("sh", "-c", script, "sh", JSON) for script in scripts))
 
 
-def run(stages: list[Stage], parts: Path, budget_s: float = 60) -> dict[str, dict[str, Any]]:
+def run(
+    stages: list[Stage], parts: Path, budget_s: float = 60, sources: str = "a"
+) -> dict[str, dict[str, Any]]:
     seen: list[int] = []
-    records = run_stages(stages, parts, budget_s, lambda found: seen.append(len(found)))
+    records = run_stages(stages, parts, sources, budget_s, lambda found: seen.append(len(found)))
     assert seen == sorted(seen)
     assert seen[-1] == len(records)
     return records
@@ -35,6 +40,30 @@ def test_a_stage_that_is_done_is_not_run_again(tmp_path: Path) -> None:
     assert first["one"]["status"] == "passed"
     assert first["one"]["result"] == {"ms": 3}
     assert log.read_text() == "run\n"
+
+
+def test_a_stage_of_other_sources_is_run_again(tmp_path: Path) -> None:
+    stage = shell("one", f"""echo run >> {tmp_path}/log; echo '{{}}' > $1""")
+    for sources in ("a", "b", "b", "a"):
+        record = run([stage], tmp_path / "parts", sources=sources)["one"]
+        assert record["sources"] == sources
+    assert (tmp_path / "log").read_text() == "run\n" * 3
+
+
+def test_the_hash_is_of_sources_only(tmp_path: Path) -> None:
+    for name in ("setup.py", "csrc/a.cu", "clipvg/ops/b.py", "clipvg/_build.json", "docs/c.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    first = hash_sources(tmp_path)
+    for name in ("clipvg/_build.json", "clipvg/_C.so", "docs/c.py"):
+        (tmp_path / name).write_text("other")
+        assert hash_sources(tmp_path) == first
+    seen = {first}
+    for name in ("setup.py", "csrc/a.cu", "clipvg/ops/b.py", "kernels.py", "tests/new.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("other")
+        seen.add(hash_sources(tmp_path))
+    assert len(seen) == 5  # kernels.py is nobody's
 
 
 def test_a_failure_is_recorded_and_the_next_stage_runs(tmp_path: Path) -> None:
@@ -118,6 +147,102 @@ def test_retry_repeats_what_failed(two_stages: Path) -> None:
     for options, tries in (([], 1), ([], 1), (["--retry"], 2), (["--fresh"], 3)):
         gpu.main([*common, *options])
         assert (two_stages / "tries").read_text() == "tried\n" * tries
+
+
+def test_a_changed_source_repeats_all_and_the_build_unasked(
+    two_stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = [
+        Stage(name, 9, (("sh", "-c", f"echo {name} >> {two_stages}/ran"),))
+        for name in ("build", "a", "b")
+    ]
+    monkeypatch.setattr(gpu, "stages", lambda device: known)
+    common = ["--device", "cpu", "--out", str(two_stages / "out")]
+
+    def ran(*options: str) -> list[str]:
+        (two_stages / "ran").write_text("")
+        assert gpu.main([*common, *options]) == 0
+        return (two_stages / "ran").read_text().split()
+
+    assert ran() == ["build", "a", "b"]
+    assert ran("--retry") == []
+    (two_stages / "setup.py").touch()
+    assert ran("--only", "b") == ["build", "b"]
+    assert merged(two_stages)["missing"] == ["a"]  # what there is of it is of other sources
+    assert ran("--only", "b") == []
+    assert ran() == ["a"]
+    assert merged(two_stages)["missing"] == []
+
+
+def test_the_commit_is_given_or_known_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPVG_COMMIT", "abc1234")
+    assert _harness.commit() == "abc1234"
+    monkeypatch.delenv("CLIPVG_COMMIT")
+    monkeypatch.setenv("PATH", "")
+    assert _harness.commit() == "unknown"  # no git
+    monkeypatch.undo()
+    monkeypatch.delenv("CLIPVG_COMMIT", raising=False)
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert _harness.commit() == "unknown"  # no checkout
+
+
+def test_an_alternative_that_cannot_be_made_or_run_is_left_out(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(repository / "benchmarks" / "ops")
+    bench = importlib.import_module("packed_attention")
+    size = bench.Size(1, 2, "float32", bench.BOTH)
+    own = bench.inputs(size, "cpu")
+
+    def gone(*_: object) -> None:
+        raise AttributeError("it is no more")
+
+    class NoGradient(torch.autograd.Function):
+        @staticmethod
+        def forward(_context: object, q: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+            return bench.F.scaled_dot_product_attention(q, *others[:2], attn_mask=others[2])
+
+        @staticmethod
+        def backward(_context: object, *_: object) -> None:
+            raise RuntimeError
+
+    def no_gradient(own: Any) -> tuple:
+        padded, real = own.padded()
+        return (lambda q, k, v: NoGradient.apply(q, k, v, real)), padded
+
+    monkeypatch.setattr(bench, "why_no_compile", lambda device: "not here")
+    monkeypatch.setattr(bench, "jagged", gone)
+    monkeypatch.setattr(bench, "masked", no_gradient)
+    found = bench.usable(own, size, "cpu", blocks=False)
+    assert set(found) == set(bench.available("cpu"))
+    printed = capsys.readouterr().out
+    assert "SDPA, jagged is left out: AttributeError: it is no more" in printed
+    assert "SDPA, padded, mask is left out: RuntimeError" in printed
+
+
+def test_memory_of_a_call_is_above_what_was_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 5 << 20)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 << 20)
+    start = time.perf_counter()
+    assert _harness.measure(list, "cuda")["peak_mib"] == 2
+    assert time.perf_counter() - start < _harness.MEASURE_S  # a GPU's stages have little time
+    assert "peak_mib" not in _harness.measure(list, "cpu")
+
+
+def test_operators_write_each_case_when_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_harness, "MEASURE_S", 0.0)
+    monkeypatch.setattr(_harness, "WARM_UP_S", 0.0)
+    file, earlier = tmp_path / "out.json", [{"case": "b", "provider": "old"}]
+    file.write_text(json.dumps({"records": [{"case": "a", "provider": "old"}, *earlier]}))
+    records = _harness.compare("op", _harness.Case("a"), {"x": list, "y": list}, "cpu")
+    _harness.write(file, records, "cpu")
+    kept = json.loads(file.read_text())["records"]
+    assert [(r["case"], r["provider"]) for r in kept] == [("b", "old"), ("a", "x"), ("a", "y")]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
 def test_unknown_stages_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
