@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from _science.lab import Lab, Models
-from _science.options import ALL_MSA, ALL_SSA, FUSED_MSA, FUSED_SSA, METHODS
+from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
 from _science.world import KINDS, SOURCES, STANDARD, World, only
 from clipvg.curriculum import MSAConfig, Run, SSAConfig, msa, ssa
 from clipvg.curriculum.config import Search
@@ -206,12 +206,12 @@ def options_three_sources(bench: Bench) -> Record:
 
 def confirm_one_source(bench: Bench) -> Record:
     """What `options-one` chose on some seeds, on others."""
-    return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=FUSED_SSA)}
+    return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=CHOSEN_SSA)}
 
 
 def confirm_three_sources(bench: Bench) -> Record:
     """What `options-three` chose on some seeds, on others."""
-    return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=FUSED_MSA)}
+    return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=CHOSEN_MSA)}
 
 
 def measures(bench: Bench) -> Record:
