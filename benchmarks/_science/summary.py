@@ -29,7 +29,10 @@ def summarise(parts: Parts) -> Record:
         "kinds": _kinds,
         "rates": _rates,
     }
-    return {name: make(parts) for name, make in makers.items() if parts.get(name)}
+    found = {name: make(parts) for name, make in makers.items() if parts.get(name)}
+    if "options-one" in found or "confirm-one" in found:
+        found["auroc"] = _aurocs(parts)
+    return found
 
 
 def tables(found: Record) -> dict[str, str]:
@@ -41,6 +44,7 @@ def tables(found: Record) -> dict[str, str]:
         "options-three": _option_table,
         "confirm-one": _option_table,
         "confirm-three": _option_table,
+        "auroc": _auroc_table,
         "sweep": lambda record: table(
             ["threshold", "test accuracy"], [(h, v["mean"]) for h, v in record["curve"].items()]
         ),
@@ -139,6 +143,14 @@ def _options(parts: Parts, name: str, base: str, method: str) -> Record:
     return found
 
 
+def _aurocs(parts: Parts) -> Record:
+    """AUROC of what every run with options on the mixed source has measured."""
+    records = [*parts.get("options-one", []), *parts.get("confirm-one", [])]
+    named = [set(record["ssa"]["auroc"]) for record in records]
+    shared = sorted(set.intersection(*named) - {"both"})  # which is another mean in each
+    return {n: interval([record["ssa"]["auroc"][n] for record in records]) for n in shared}
+
+
 def _regret(parts: Parts) -> Record:
     """What the greedy search lost against the best threshold of the whole grid."""
     greedy = {record["seed"]: record["ssa"] for record in parts.get("one", [])}
@@ -230,6 +242,15 @@ def _option_table(found: Record) -> str:
         for name, record in found["variants"].items()
     ]
     return table(["variant", "seeds", "Acc@0.5", "over plain (95 %)", "trainings"], rows)
+
+
+def _auroc_table(found: Record) -> str:
+    rows = []
+    for name, record in sorted(found.items(), key=lambda item: -item[1]["mean"]):
+        low, high = record["low"], record["high"]
+        range_ = None if low is None else f"{low:.3f} to {high:.3f}"
+        rows.append((f"`{name}`", record["n"], f"{record['mean']:.3f}", range_))
+    return table(["measure", "seeds", "AUROC", "95 %"], rows)
 
 
 def _measure_table(found: Record) -> str:
