@@ -27,7 +27,7 @@ def draw_figures(found: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _draw_methods(found: dict[str, Any], path: Path) -> Path:
-    """Test accuracy of every method, each seed a dot."""
+    """Test accuracy of every method: means, and each seed a dot."""
     figure = new_figure(4.6 * len(found), 3.6)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     titles = {"one": "one source", "three": "three sources"}
@@ -49,7 +49,8 @@ def _draw_methods(found: dict[str, Any], path: Path) -> Path:
         labels = [_NAMES.get(m, m.replace("ssa ", "SSA, ")) for m in methods]
         axes.set_yticks(range(len(methods)), labels, fontsize=9)
         axes.set_ylim(len(labels) - 0.5, -0.7)
-        axes.set_xlabel("Acc@0.5 on test scenes (%); dots: seeds, diamonds: means", fontsize=9)
+        axes.margins(x=0.08)
+        axes.set_xlabel("Acc@0.5 on test scenes (%)", fontsize=9)
         axes.grid(axis="x", alpha=0.3)
         axes.set_title(titles[name], fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
@@ -62,6 +63,9 @@ def _draw_curve(found: dict[str, Any], path: Path) -> Path:
     axes = figure.add_subplot()
     thresholds = [float(h) for h in found["curve"]]
     means = [value["mean"] for value in found["curve"].values()]
+    if all(value["low"] is not None for value in found["curve"].values()):
+        low, high = ([v[side] for v in found["curve"].values()] for side in ("low", "high"))
+        axes.fill_between(thresholds, low, high, color=BLUE, alpha=0.15, linewidth=0)
     axes.plot(thresholds, means, color=BLUE, marker="o", markersize=4)
     axes.set_xlabel("reliability threshold h")
     axes.set_ylabel("Acc@0.5 on test scenes (%)")
