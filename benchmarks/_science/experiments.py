@@ -91,10 +91,9 @@ class Bench:
                 **options,
             )
         summary = result.summary
-        correct = is_correct(labels)
         record = {
             "test": self.lab.accuracy(folder / "model", self.world.test),
-            "auroc": _aurocs(result.scores, correct),
+            **_qualities(result.scores, labels),
             **{k: summary[k] for k in ("score", "kept", "num_trainings", "winner")},
         }
         if "search" in summary:
@@ -118,13 +117,18 @@ class Bench:
         return {"chosen": beyond["chosen"], "stopped": beyond["stopped"], "variants": variants}
 
 
-def _aurocs(scores: ScoreMatrix, correct: np.ndarray) -> dict[str, float]:
-    """AUROC of all that a run measured, and of means in which `match` counts twice."""
+def _qualities(scores: ScoreMatrix, labels: LabelTable) -> Record:
+    """AUROC, also by kind, of all a run measured and of means in which `match` counts twice."""
     columns = {name: scores[name] for name in scores.names}
     if "match" in columns:
         for name in {"measurer", "adapted"} & set(columns):
             columns[f"{name} and match"] = (columns[name] + 2 * columns["match"]) / 3
-    return {name: quality(column, correct)["auroc"] for name, column in columns.items()}
+    correct, error = is_correct(labels), labels.table.column("scene.error").to_numpy()
+    found = {name: by_kind(column, correct, error) for name, column in columns.items()}
+    return {
+        "auroc": {name: each["auroc"] for name, each in found.items()},
+        "auroc_by_kind": {name: each["kinds"] for name, each in found.items()},
+    }
 
 
 def quality(scores: np.ndarray, correct: np.ndarray) -> dict[str, float]:
