@@ -122,15 +122,14 @@ def _options(parts: Parts, name: str, base: str, method: str) -> Record:
     for variant, rows in variants.items():
         tests = [row["test"] for _, row, _ in rows]
         known = [(seed, row) for seed, row, _ in rows if seed in plain_of]
+        gained = [row["test"] - plain_of[seed]["all"]["test"] for seed, row in known]
+        gaps = [plain_of[s]["clean"]["test"] - plain_of[s]["all"]["test"] for s, _ in known]
         found["variants"][variant] = {
             "seeds": [seed for seed, _, _ in rows],
             "test": interval(tests),
             "over plain": paired(tests, [plain["test"] for _, _, plain in rows]),
-            "over all": paired(
-                [row["test"] for _, row in known], [plain_of[s]["all"]["test"] for s, _ in known]
-            )
-            if known
-            else None,
+            "over all": interval(gained) if known else None,
+            "recovered": 100 * sum(gained) / sum(gaps) if sum(gaps) else None,
             "trainings": float(np.mean([row["trainings"] for _, row, _ in rows])),
         }
     chosen = [record[method] for record in records]
@@ -237,11 +236,12 @@ def _option_table(found: Record) -> str:
             len(record["seeds"]),
             record["test"]["mean"],
             signed(record["over plain"]) if name != "plain" else None,
+            None if record["recovered"] is None else f"{record['recovered']:.0f} %",
             record["trainings"],
         )
         for name, record in found["variants"].items()
     ]
-    return table(["variant", "seeds", "Acc@0.5", "over plain (95 %)", "trainings"], rows)
+    return table(["variant", "seeds", "Acc@0.5", "over plain (95 %)", "of the gap", "trainings"], rows)
 
 
 def _auroc_table(found: Record) -> str:

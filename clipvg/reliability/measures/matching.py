@@ -54,7 +54,7 @@ class RegionTextMatch(PictureMeasure):
     al., NeurIPS 2021; judging out of sample: Northcutt et al., JAIR 2021.
 
     It sees what a grounding model does not: an expression that fits no object of the picture, or
-    several. Fuse it with IoU by a geometric mean.
+    several. Fuse it with IoU by a mean in which it counts twice.
 
     Cost: one pass of the towers, then training of a small network rounds × folds times. Range
     [0, 1]. Requires images. Equal seeds give equal scores on one machine.
