@@ -241,7 +241,8 @@ def _option_table(found: Record) -> str:
         )
         for name, record in found["variants"].items()
     ]
-    return table(["variant", "seeds", "Acc@0.5", "over plain (95 %)", "of the gap", "trainings"], rows)
+    header = ["variant", "seeds", "Acc@0.5", "over plain (95 %)", "of the gap", "trainings"]
+    return table(header, rows)
 
 
 def _auroc_table(found: Record) -> str:
