@@ -57,7 +57,7 @@ def test_summary_tables_and_figures(work: Path, tmp_path: Path) -> None:
 def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
     science.run(work, 0, ["three", "sweep", "together", "options-one"], SMALL)
     found = science.write(work, tmp_path / "found.json", tmp_path)
-    assert set(found) == {"one", "three", "sweep", "together", "options-one"}
+    assert set(found) == {"one", "three", "sweep", "together", "options-one", "auroc"}
     assert found["together"]["over separate"]["n"] == 1
     assert found["three"]["msa"]["trainings"] > found["three"]["ssa template"]["trainings"]
     assert {"plain", "fused", "soft"} <= set(found["options-one"]["variants"])
