@@ -11,7 +11,6 @@ and the figures of all that was run, and prints the tables. docs/science.md expl
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import time
 from functools import partial
@@ -75,7 +74,7 @@ def run(work: Path, seed: int, names: list[str], scale: Scale) -> None:
         for name in missing:
             began = time.monotonic()
             record = EXPERIMENTS[name](bench)
-            facts = {"experiment": name, "seed": seed, "scale": dataclasses.asdict(scale)}
+            facts = {"experiment": name, "seed": seed, "scale": scale.to_dict()}
             facts["seconds"] = round(time.monotonic() - began, 1)
             facts["conditions"] = _harness.conditions("cpu")
             path = _part(work, name, seed)

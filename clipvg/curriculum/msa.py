@@ -211,10 +211,11 @@ class _MSA:
             measurers=self.stages,
             beyond=beyond,
         )
-        if beyond.measures:  # before the walk: measures that cannot be made cost no training
-            more, file = self.work.fuse(scores, beyond.measures, self.stages)
+        # Before the walk: a measure that cannot be made costs no training of it.
+        fused = self.work.fuse(scores, beyond.measures, self.stages) if beyond.measures else None
         walks = {PLAIN: walk.run(scores, selected, before)}
-        if beyond.measures:
+        if fused is not None:
+            more, file = fused
             self.files += [file] * len(more.names)
             chosen = stack(scores, pick(more, more.names[-1]))
             walks[FUSED] = walk.run(chosen, selected, before, {"variant": FUSED})

@@ -70,7 +70,7 @@ class Previous:
             )
         beyond = summary.get("beyond") or {"chosen": "", "variants": []}
         chosen = beyond["chosen"]
-        if any(each["name"] == chosen and not each["hard"] for each in beyond["variants"]):
+        if any(each["name"] == chosen and not each.get("hard") for each in beyond["variants"]):
             raise InputError(
                 f"{folder} ended with the variant {chosen!r}, whose labels have weights or boxes "
                 "of their own; run it without that option, which trains nothing anew, and go on."

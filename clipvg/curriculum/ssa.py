@@ -126,10 +126,11 @@ def ssa(
         scores, stages, files = keep_given(run, material.given_scores()), {}, [GIVEN]
     name = scores.names[0]
     first = work.note(_ALL, base, reliability=Distribution(scores[name]).to_dict())
-    if beyond.measures:  # before the search: measures that cannot be made cost no training
-        more, file = work.fuse(scores, beyond.measures, stages)
+    # Before the search: a measure that cannot be made costs no training of it.
+    fused = work.fuse(scores, beyond.measures, stages) if beyond.measures else None
     searched = [_searched(work, beyond, PLAIN, name, scores[name], base)]
-    if beyond.measures:
+    if fused is not None:
+        more, file = fused
         name = more.names[-1]
         searched.append(_searched(work, beyond, FUSED, name, more[name], base))
         scores, files = stack(scores, more), files + [file] * len(more.names)

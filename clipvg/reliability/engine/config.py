@@ -33,7 +33,7 @@ class Optimisations:
         split_projection: levels are projected one by one and added, not concatenated first.
         stack_heads: measurers of one architecture are one stack of weights in one pass (on a GPU;
             a CPU is faster with one after the other).
-        fast_cpu: a CPU multiplies the towers' float32 matrices with oneDNN, block by block, see
+        fast_cpu: a CPU multiplies float32 matrices of towers and fusion encoders with oneDNN, see
             `clipvg.ops.linear`.
         fused_score: IoU, validity and histogram of all measurers in one operator.
         prefetch: images are decoded while earlier ones are scored.
