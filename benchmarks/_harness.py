@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from _rescoring.peak import SECONDS, Peak, matmul_gflops, peak_memory
 
+from clipvg.atomic import atomic_path
+
 RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 0.2
 MEASURE_S = 1.0
@@ -188,7 +190,6 @@ def write(path: Path, records: list[dict[str, Any]], device: str) -> None:
     cases = {record["case"] for record in records}
     earlier = json.loads(path.read_text())["records"] if path.exists() else []
     kept = [record for record in earlier if record["case"] not in cases]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps({"conditions": found, "records": kept + records}, indent=1) + "\n")
-    new.replace(path)
+    with atomic_path(path) as part:
+        everything = {"conditions": found, "records": kept + records}
+        part.write_text(json.dumps(everything, indent=1) + "\n")

@@ -125,9 +125,9 @@ def write(work: Path, target: Path, images: Path) -> dict[str, Any]:
     found = summarise(parts)
     for name, text in tables(found).items():
         print(f"\n{name}\n\n{text}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     everything = {"scenes": SCENES_VERSION, "summary": found, "parts": parts}
-    target.write_text(json.dumps(everything, indent=1) + "\n")
+    with atomic_path(target) as part:
+        part.write_text(json.dumps(everything, indent=1) + "\n")
     print(f"\nwrote {target}")
     for path in draw_figures(found, images):
         print(f"wrote {path}")

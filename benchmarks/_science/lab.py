@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clipvg.curriculum.files import replace_folder
 from clipvg.demo import recipe
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, load
@@ -83,10 +83,7 @@ class Lab(GroundingLearner):
         folder = self._kept / key
         if not folder.exists():
             result = super().fit(labels, weights=weights, init=self._start_from, seed=seed)
-            made = folder.with_name(f"{key}.{os.getpid()}")
-            result.model.save_pretrained(made)
-            np.save(made / "history.npy", np.asarray(result.history))
-            made.replace(folder)
+            replace_folder(folder, lambda new: _write(result, new))
         return Kept(key, load(folder), np.load(folder / "history.npy"))
 
     def fit_many(self, labels: LabelTable, keep: np.ndarray, **options: Any) -> list[Fit]:
@@ -110,6 +107,11 @@ class Lab(GroundingLearner):
         digest.update(b"" if weights is None else np.ascontiguousarray(weights).tobytes())
         digest.update(str(seed).encode())
         return digest.hexdigest()[:20]
+
+
+def _write(fit: Fit, folder: Path) -> None:
+    fit.model.save_pretrained(folder)
+    np.save(folder / "history.npy", np.asarray(fit.history))
 
 
 class Models:
