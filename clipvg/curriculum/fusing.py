@@ -22,6 +22,7 @@ def fuse(
     measures: Sequence[str],
     models: Mapping[str, Any] | None = None,
     *,
+    known: ScoreMatrix | None = None,
     progress: bool = False,
 ) -> ScoreMatrix:
     """Measure labels by methods of the registry, which may fuse the scores that are there.
@@ -31,6 +32,7 @@ def fuse(
         labels: the labels.
         measures: ``[COLUMN=]METHOD[,option=value]``, as `build_measures` takes them.
         models: of the measurers, by name, for measures that ask a model.
+        known: scores by some of ``measures``, which are not made again.
         progress: show a bar where a measure looks at pictures.
 
     Returns:
@@ -46,12 +48,44 @@ def fuse(
     """
     built = build_measures(measures, models)
     check_names([*scores.names, *built])
-    context = Context(scores=scores, progress=progress)
-    rows = measure_together(built, labels, context)
-    return replace(
-        scores,
-        names=tuple(rows),
-        scores=np.stack(list(rows.values())),
-        trained_on=(),
-        reasons=context.reasons,
+    found, reasons = {}, {}
+    if known is not None:
+        found, reasons = {name: known[name] for name in known.names}, dict(known.reasons)
+        scores = stack(scores, known)
+    context = Context(scores=scores, progress=progress, reasons=reasons)
+    missing = {name: measurer for name, measurer in built.items() if name not in found}
+    found |= measure_together(missing, labels, context)
+    rows = np.stack([found[name] for name in built])
+    return replace(scores, names=tuple(built), scores=rows, trained_on=(), reasons=reasons)
+
+
+def lasting(measures: Sequence[str], models: Mapping[str, Any]) -> dict[str, str]:
+    """Return the measures whose scores stay when models on the same frozen towers learn more.
+
+    Args:
+        measures: as of `fuse`.
+        models: as of `fuse`.
+
+    Returns:
+        Text of the measure -> key of the towers that decide its scores.
+    """
+    built = build_measures(measures, models).values()
+    keys = {
+        text: getattr(measurer, "towers_key", None)
+        for text, measurer in zip(measures, built, strict=True)
+    }
+    return {text: key for text, key in keys.items() if key is not None}
+
+
+def stack(*parts: ScoreMatrix) -> ScoreMatrix:
+    """Put the rows of score matrices of the same labels together."""
+    reasons: dict[int, str] = {}
+    for part in parts:
+        reasons |= part.reasons
+    return ScoreMatrix(
+        tuple(name for part in parts for name in part.names),
+        np.concatenate([part.scores for part in parts]),
+        parts[0].label_sources,
+        tuple(sources for part in parts for sources in part.trained_on),
+        reasons,
     )

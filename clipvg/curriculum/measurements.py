@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from clipvg.curriculum.files import write_array
-from clipvg.curriculum.fusing import fuse
+from clipvg.curriculum.fusing import fuse, lasting
 from clipvg.curriculum.protocols import ModelStore
 from clipvg.curriculum.run import Run, Stage
 from clipvg.errors import InputError
@@ -104,9 +104,31 @@ class Measurements:
         if not is_there:
             folders = {name: _folder(stage, teacher) for name, stage in stages.items()}
             models = {name: self.store.load(folder) for name, folder in folders.items()}
-            found = fuse(scores, self.labels, measures, models, progress=self.progress)
+            found = fuse(
+                scores,
+                self.labels,
+                measures,
+                models,
+                known=self._lasting(scores, measures, models),
+                progress=self.progress,
+            )
             self.dir.write(lambda: found.write(path))
         return ScoreMatrix.read(path), key
+
+    def _lasting(
+        self, scores: ScoreMatrix, measures: Sequence[str], models: Mapping[str, Any]
+    ) -> ScoreMatrix | None:
+        """Return the scores that no trained head decides: made once in a run, for all rounds."""
+        keys = lasting(measures, models)
+        if not keys:
+            return None
+        path = self.dir.scores_path(scores_key(self.dir.stage(lasting=keys).key, "lasting"))
+        is_there = path.exists()
+        self.dir.workers.wait()  # all have looked before one writes
+        if not is_there:
+            found = fuse(scores, self.labels, [*keys], models, progress=self.progress)
+            self.dir.write(lambda: found.write(path))
+        return ScoreMatrix.read(path)
 
     def predict(self, stage: Stage) -> np.ndarray:
         """Return the boxes of a stage's model for the labels, (N, 4) xyxy pixels.

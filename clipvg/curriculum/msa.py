@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clipvg.curriculum.config import Beyond, MSAConfig
+from clipvg.curriculum.fusing import stack
 from clipvg.curriculum.material import Material
 from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.previous import Previous
@@ -23,7 +24,6 @@ from clipvg.curriculum.summary import (
     outcome,
     pick,
     some_reasons,
-    stack,
 )
 from clipvg.curriculum.trainings import Entry, Trainings
 from clipvg.curriculum.variants import FUSED, PLAIN, Variants, best_of

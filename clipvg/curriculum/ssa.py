@@ -10,6 +10,7 @@ import numpy as np
 
 from clipvg.curriculum.calibrate import unsearched_threshold
 from clipvg.curriculum.config import Beyond, SSAConfig
+from clipvg.curriculum.fusing import stack
 from clipvg.curriculum.material import Material
 from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.protocols import Learner, ModelStore
@@ -22,7 +23,6 @@ from clipvg.curriculum.summary import (
     keep_given,
     outcome,
     some_reasons,
-    stack,
 )
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.curriculum.trainings import Entry, Trainings

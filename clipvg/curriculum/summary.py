@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
 from clipvg.curriculum.config import ADAPTED
 from clipvg.curriculum.holdout import describe
 from clipvg.curriculum.material import Material
@@ -85,20 +83,6 @@ def describe_measurers(
         }
         for name, trained_on, file in zip(scores.names, scores.trained_on, files, strict=True)
     ]
-
-
-def stack(*parts: ScoreMatrix) -> ScoreMatrix:
-    """Put the rows of score matrices of the same labels together."""
-    reasons: dict[int, str] = {}
-    for part in parts:
-        reasons |= part.reasons
-    return ScoreMatrix(
-        tuple(name for part in parts for name in part.names),
-        np.concatenate([part.scores for part in parts]),
-        parts[0].label_sources,
-        tuple(sources for part in parts for sources in part.trained_on),
-        reasons,
-    )
 
 
 def pick(scores: ScoreMatrix, name: str) -> ScoreMatrix:

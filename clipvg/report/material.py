@@ -92,7 +92,7 @@ class Selection:
 
 def _scores(folder: Path, summary: Mapping[str, Any]) -> ScoreMatrix | None:
     """The scores of the measurers, without those of the adapted model."""
-    from clipvg.curriculum.summary import stack
+    from clipvg.curriculum.fusing import stack
     from clipvg.reliability import ScoreMatrix
 
     files = dict.fromkeys(entry["scores"] for entry in summary["measurers"])

@@ -12,7 +12,8 @@ import yaml
 
 from clipvg import create_model
 from clipvg.labels import read_labels
-from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer
+from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer, ScoreMatrix
+from clipvg.reliability.measures.region import RegionAlignment
 
 MODEL = {"backbone": "clipvg-tiny", "pretrained": None, "width": 16, "layers": 1, "heads": 2}
 QUICK = MODEL | {"feedforward": 16, "epochs": 1, "batch_size": 4, "augment": False, "ema": 0.9}
@@ -53,6 +54,26 @@ def test_a_finished_run_takes_further_options(
     assert "Beyond the published method" in page
     refused = clipvg(*words, "--calibrated", 2)
     assert "expected a probability" in refused.error
+
+
+def test_what_no_head_decides_is_measured_once(
+    clipvg: Any, words: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, judge = [], RegionAlignment.judge
+
+    def counted(measure: RegionAlignment, *inputs: Any) -> np.ndarray:
+        calls.append(measure.name)
+        return judge(measure, *inputs)
+
+    monkeypatch.setattr(RegionAlignment, "judge", counted)
+    measures = ["region,grid=2", "both=weighted_mean,of=measurer+region"]
+    outcome = clipvg(*words, "--rounds", 1, "--measures", *measures)
+    assert outcome.code == 0, outcome.err
+    assert calls == ["region"]
+    found = [*map(ScoreMatrix.read, (tmp_path / "run" / "scores").glob("*-measures.parquet"))]
+    assert [scores.names for scores in found] == [("region", "both")] * 2
+    np.testing.assert_array_equal(found[0]["region"], found[1]["region"])
+    assert (found[0]["both"] != found[1]["both"]).any()
 
 
 def test_a_measurer_predicts_boxes_in_pixels(labels: Path, pictures: Path) -> None:

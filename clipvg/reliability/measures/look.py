@@ -44,15 +44,24 @@ class PictureMeasure:
 
     Attributes:
         trained_on: sources the models were trained on.
+        only_towers: whether labels and towers alone decide the scores, and no trained head.
     """
 
     requires: frozenset[str] = frozenset({"images"})
+    only_towers = False
 
     def __init__(self, models: Sequence[GroundingModel], name: str) -> None:
         self.models = tuple(models)
         self.name = name
         sources = (source for model in self.models for source in model.config.trained_on)
         self.trained_on = tuple(dict.fromkeys(sources))
+
+    @property
+    def towers_key(self) -> str | None:
+        """Equal for models that give equal scores, whatever they learned; None: heads decide."""
+        if not self.only_towers or not all(model.frozen_text for model in self.models):
+            return None
+        return " ".join(f"{model.image_key} {model.backbone.text_key}" for model in self.models)
 
     def look(self, batch: Batch) -> Tensor | np.ndarray:
         """Return what is seen of each label of a batch, (B,) or (B, K) numbers."""

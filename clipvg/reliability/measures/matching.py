@@ -69,6 +69,8 @@ class RegionTextMatch(PictureMeasure):
         name: name of the score column.
     """
 
+    only_towers = True
+
     def __init__(
         self,
         model: GroundingModel,

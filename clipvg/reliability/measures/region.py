@@ -45,6 +45,7 @@ class _RegionMeasure(PictureMeasure):
     """
 
     column: str
+    only_towers = True
 
     def __init__(
         self,
