@@ -38,7 +38,7 @@ BLOCKS = [(16, 64, 4), (32, 64, 4), (64, 32, 4), (64, 64, 4), (64, 64, 8), (128,
 
 @dataclass(frozen=True)
 class Size:
-    """Of a case: n measurers; labels, or tokens of one sequence; dtype; what is computed."""
+    """Of a case: n measurers; labels, or tokens of a sequence; dtype; what is computed."""
 
     measurers: int
     labels: int
@@ -47,11 +47,12 @@ class Size:
 
     @property
     def name(self) -> str:
-        unit = "tokens" if "one sequence" in self.what else "labels"
+        unit = "tokens" if self.what in (LONG, EQUAL) else "labels"
         return f"{self.measurers} x {self.labels} {unit} {self.dtype}, {self.what}"
 
 
 FORWARD, BOTH, LONG = "forward", "forward and backward", "one sequence, forward"
+EQUAL = "16 equal sequences, forward"
 LAST = "last layer, one query"
 SIZES = {
     "cpu": [
@@ -60,6 +61,7 @@ SIZES = {
         Size(3, 64, "float32", FORWARD),
         Size(1, 64, "float32", BOTH),
         Size(3, 64, "float32", LAST),
+        *(Size(1, tokens, "float32", EQUAL) for tokens in (20, 64, 200, 1024)),
         Size(1, 2048, "float32", LONG),
     ],
     "cuda": [
@@ -117,7 +119,7 @@ class Inputs:
 
 
 def inputs(size: Size, device: str) -> Inputs:
-    lengths = [size.labels] if size.what == LONG else mix(size.labels)
+    lengths = {LONG: [size.labels], EQUAL: [size.labels] * 16}.get(size.what) or mix(size.labels)
     shape = (size.measurers, sum(lengths), 3, HEADS, WIDTH)
     generator = torch.Generator().manual_seed(0)
     fused = torch.randn(shape, generator=generator).to(device, DTYPES[size.dtype])

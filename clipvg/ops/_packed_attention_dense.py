@@ -6,6 +6,7 @@ implementation runs below autograd.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from clipvg.ops.packed_attention import check_shapes
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _MAX_WEIGHTS = 2**24  # of softmax that a gradient holds at a time, 64 MiB
+_CACHED_WEIGHTS = 2**18  # of softmax of a run on a CPU: 1 MiB stays in its cache
+_FUSED_WEIGHTS = 2**20  # of one sequence from which on fused attention is faster on a CPU
 
 # Some sequences side by side that have equal numbers of queries and keys:
 # first query, first key, how many sequences, queries of each, keys of each
@@ -42,26 +45,33 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlen
             )
 
 
-def _sequences(cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
+def _sequences(q: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
     """Every sequence that has a query, by itself."""
-    q, k = cu_queries.tolist(), cu_seqlens.tolist()
-    for i in range(len(q) - 1):
-        if q[i + 1] > q[i]:
-            yield q[i], k[i], 1, q[i + 1] - q[i], k[i + 1] - k[i]
+    of_q, of_k = cu_queries.tolist(), cu_seqlens.tolist()
+    for i in range(len(of_q) - 1):
+        if of_q[i + 1] > of_q[i]:
+            yield of_q[i], of_k[i], 1, of_q[i + 1] - of_q[i], of_k[i + 1] - of_k[i]
 
 
-def _runs(cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
-    """Sequences of equal lengths side by side, together."""
+def _runs(q: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
+    """Sequences of equal lengths side by side, together: on a CPU as many as its cache holds."""
+    heads, most = q.shape[2], _CACHED_WEIGHTS if q.is_cpu else sys.maxsize
     run: Run | None = None
-    for each in _sequences(cu_queries, cu_seqlens):
-        if run and run[3:] == each[3:] and run[1] + run[2] * run[4] == each[1]:
-            run = (run[0], run[1], run[2] + 1, run[3], run[4])
+    for each in _sequences(q, cu_queries, cu_seqlens):
+        count, weights = run[2] + 1 if run else 1, heads * each[3] * each[4]
+        if run and _continues(run, each) and count * weights <= most:
+            run = (run[0], run[1], count, run[3], run[4])
             continue
         if run:
             yield run
         run = each
     if run:
         yield run
+
+
+def _continues(run: Run, each: Run) -> bool:
+    """Whether a sequence has the lengths of a run and lies behind it."""
+    return run[3:] == each[3:] and run[1] + run[2] * run[4] == each[1]
 
 
 def _dense(x: Tensor, first: int, count: int, length: int) -> Tensor:
@@ -82,7 +92,7 @@ def reference(
     check_tensors(q, k, v, cu_queries, cu_seqlens)
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
     sums = torch.promote_types(q.dtype, torch.float32)
-    for first_q, first_k, _, queries, keys in _sequences(cu_queries, cu_seqlens):
+    for first_q, first_k, _, queries, keys in _sequences(q, cu_queries, cu_seqlens):
         of_q, of_k = slice(first_q, first_q + queries), slice(first_k, first_k + keys)
         own_q, own_k, own_v = q[:, of_q].to(sums), k[:, of_k].to(sums), v[:, of_k].to(sums)
         scores = torch.einsum("nqhd,nkhd->nhqk", own_q * q.shape[-1] ** -0.5, own_k)
@@ -100,7 +110,7 @@ def native(
     max_queries: int,
     max_seqlen: int,
 ) -> tuple[Tensor, Tensor]:
-    """PyTorch's dense attention without a mask, once for each run of equal lengths."""
+    """Dense attention without a mask, once for each run of equal lengths."""
     check_tensors(q, k, v, cu_queries, cu_seqlens)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     native_into(out, q, k, v, cu_queries, cu_seqlens)
@@ -111,15 +121,28 @@ def native_into(
     out: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlens: Tensor
 ) -> None:
     """Measurers one after the other: on a CPU batched products of several are slower."""
-    for first_q, first_k, count, queries, keys in _runs(cu_queries, cu_seqlens):
+    is_exact = q.dtype in (torch.float32, torch.float64)
+    for first_q, first_k, count, queries, keys in _runs(q, cu_queries, cu_seqlens):
+        in_cache = q.is_cpu and is_exact and q.shape[2] * queries * keys <= _FUSED_WEIGHTS
+        attend = _attend_in_cache if in_cache else _attend_fused
         for own_out, own_q, own_k, own_v in zip(out, q, k, v, strict=True):
             target = _dense(own_out, first_q, count, queries)
             if not keys:
                 target.zero_()
                 continue
             dense_k, dense_v = (_dense(x, first_k, count, keys) for x in (own_k, own_v))
-            dense_q = _dense(own_q, first_q, count, queries)
-            target.copy_(F.scaled_dot_product_attention(dense_q, dense_k, dense_v))
+            attend(target, _dense(own_q, first_q, count, queries), dense_k, dense_v)
+
+
+def _attend_fused(target: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
+    target.copy_(F.scaled_dot_product_attention(q, k, v))
+
+
+def _attend_in_cache(target: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Two products about a softmax: faster than fused attention while the weights are few."""
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    scores = torch.baddbmm(q.new_empty(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
+    target.copy_((scores.softmax(-1) @ v).view(target.shape))
 
 
 def zeros_like_parts(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,7 +151,9 @@ def zeros_like_parts(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, T
     return to_q, to_k, to_v
 
 
-def _backward_of(find_runs: Callable[[Tensor, Tensor], Iterator[Run]]) -> Callable[..., Any]:
+def _backward_of(
+    find_runs: Callable[[Tensor, Tensor, Tensor], Iterator[Run]],
+) -> Callable[..., Any]:
     """The gradient by its definition, dense over the runs that `find_runs` finds."""
 
     def backward(
@@ -145,7 +170,7 @@ def _backward_of(find_runs: Callable[[Tensor, Tensor], Iterator[Run]]) -> Callab
     ) -> tuple[Tensor, Tensor, Tensor]:
         grads = zeros_like_parts(q, k, v)
         sums = torch.promote_types(q.dtype, torch.float32)
-        for first_q, first_k, count, queries, keys in find_runs(cu_queries, cu_seqlens):
+        for first_q, first_k, count, queries, keys in find_runs(q, cu_queries, cu_seqlens):
             for i in range(len(q) if keys else 0):
                 own_q, own_grad, to_q = (
                     _dense(x[i], first_q, count, queries) for x in (q, grad, grads[0])
