@@ -55,4 +55,5 @@ METHODS = (
     "vote,of=a+b+match",
     "mean=weighted_mean,of=a+b+match",
     "geometric=weighted_mean,of=a+b+match,geometric=true",
+    "one_to_two=weighted_mean,of=a+match,weights=1+2",
 )
