@@ -241,6 +241,9 @@ def _option_table(found: Record) -> str:
         )
         for name, record in found["variants"].items()
     ]
+    own = found["chosen"]
+    number, gain = len(own["names"]), signed(own["over plain"])
+    rows.append(("chosen by the run", number, own["test"]["mean"], gain, None, None))
     header = ["variant", "seeds", "Acc@0.5", "over plain (95 %)", "of the gap", "trainings"]
     return table(header, rows)
 
