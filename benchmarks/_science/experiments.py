@@ -220,7 +220,7 @@ def confirm_three_sources(bench: Bench) -> Record:
 
 
 def measures(bench: Bench) -> Record:
-    """AUROC and average precision of every measure on the mixed source, also by kind of error.
+    """AUROC and average precision of measures on the mixed source, also by kind of error.
 
     `a` is the measurer on all labels, `b` the same from another start.
     """

@@ -45,19 +45,19 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlen
             )
 
 
-def _sequences(q: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
+def _sequences(cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
     """Every sequence that has a query, by itself."""
-    of_q, of_k = cu_queries.tolist(), cu_seqlens.tolist()
-    for i in range(len(of_q) - 1):
-        if of_q[i + 1] > of_q[i]:
-            yield of_q[i], of_k[i], 1, of_q[i + 1] - of_q[i], of_k[i + 1] - of_k[i]
+    q, k = cu_queries.tolist(), cu_seqlens.tolist()
+    for i in range(len(q) - 1):
+        if q[i + 1] > q[i]:
+            yield q[i], k[i], 1, q[i + 1] - q[i], k[i + 1] - k[i]
 
 
 def _runs(q: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
     """Sequences of equal lengths side by side, together: on a CPU as many as its cache holds."""
     heads, most = q.shape[2], _CACHED_WEIGHTS if q.is_cpu else sys.maxsize
     run: Run | None = None
-    for each in _sequences(q, cu_queries, cu_seqlens):
+    for each in _sequences(cu_queries, cu_seqlens):
         count, weights = run[2] + 1 if run else 1, heads * each[3] * each[4]
         if run and _continues(run, each) and count * weights <= most:
             run = (run[0], run[1], count, run[3], run[4])
@@ -92,7 +92,7 @@ def reference(
     check_tensors(q, k, v, cu_queries, cu_seqlens)
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
     sums = torch.promote_types(q.dtype, torch.float32)
-    for first_q, first_k, _, queries, keys in _sequences(q, cu_queries, cu_seqlens):
+    for first_q, first_k, _, queries, keys in _sequences(cu_queries, cu_seqlens):
         of_q, of_k = slice(first_q, first_q + queries), slice(first_k, first_k + keys)
         own_q, own_k, own_v = q[:, of_q].to(sums), k[:, of_k].to(sums), v[:, of_k].to(sums)
         scores = torch.einsum("nqhd,nkhd->nhqk", own_q * q.shape[-1] ** -0.5, own_k)
@@ -208,5 +208,5 @@ def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tens
     return to_q, to_k, to_v
 
 
-reference_backward = _backward_of(_sequences)
+reference_backward = _backward_of(lambda _, *offsets: _sequences(*offsets))
 native_backward = _backward_of(_runs)

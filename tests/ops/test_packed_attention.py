@@ -13,6 +13,7 @@ from clipvg.ops import backend, packed_attention
 OPERATOR = "packed_attention"
 HALF = {torch.float16: 1e-2, torch.bfloat16: 1e-2}  # relative
 LENGTHS = [0, 3, 3, 1, 0, 41, 7, 7, 129]
+LONG = [200, 200, 200, 200, 730]  # a run that exceeds the cache, one sequence that does
 
 
 def offsets(lengths: list[int]) -> torch.Tensor:
@@ -56,15 +57,16 @@ def outcome(
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, LONG], ids=["short", "long"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF])
-def test_errors_against_float64(each_backend: str, dtype: torch.dtype) -> None:
-    parts, grad = fused(sum(LENGTHS), dtype), normal(2, sum(LENGTHS), 2, 16, dtype=dtype, seed=1)
+def test_errors_against_float64(each_backend: str, dtype: torch.dtype, lengths: list[int]) -> None:
+    parts, grad = fused(sum(lengths), dtype), normal(2, sum(lengths), 2, 16, dtype=dtype, seed=1)
     leaves = [part.double().requires_grad_() for part in parts]
-    expected = truth(*leaves, LENGTHS, LENGTHS)
+    expected = truth(*leaves, lengths, lengths)
     expected = [expected.detach(), *torch.autograd.grad(expected, leaves, grad.double())]
-    actual = outcome(parts, LENGTHS, grad)
+    actual = outcome(parts, lengths, grad)
     with backend("reference"):
-        reference = outcome(parts, LENGTHS, grad)
+        reference = outcome(parts, lengths, grad)
     for ours, theirs, true in zip(actual, reference, expected, strict=True):
         assert ours.dtype == dtype
         allowed = HALF.get(dtype, 2 * error(theirs, true) + 1e-15)
