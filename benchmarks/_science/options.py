@@ -39,6 +39,8 @@ METHODS = (
     "match",
     "knn",
     "mahalanobis",
+    "kde",
+    "aleatoric",
     "clusters",
     "ambiguity",
     "consistency",
