@@ -357,9 +357,11 @@ def main() -> None:
     parser.add_argument("--blocks", action="store_true", help="also other blocks of the kernel")
     args = parser.parse_args()
     load_operators()
-    for size in SIZES[args.device]:
-        if args.case not in size.name:
-            continue
+    sizes = [size for size in SIZES[args.device] if args.case in size.name]
+    if not sizes:
+        names = ", ".join(repr(size.name) for size in SIZES[args.device])
+        parser.error(f"no case has {args.case!r} in its name; there are {names}")
+    for size in sizes:
         own = inputs(size, args.device)
         if size.what == LAST:
             calls, case = last_layer(own, size, args.device), Case(size.name)
