@@ -84,13 +84,6 @@ struct Box {
   F x1, y1, x2, y2;  // as stored in cxcywh: centre, width, height
 };
 
-template <bool kCxcywh, typename F>
-CLIPVG_HD Box<F> to_xyxy(Box<F> box) {
-  if (!kCxcywh) return box;
-  const F half_width = 0.5f * box.x2, half_height = 0.5f * box.y2;
-  return {box.x1 - half_width, box.y1 - half_height, box.x1 + half_width, box.y1 + half_height};
-}
-
 template <typename F>
 CLIPVG_HD F at_most(F a, F b) {
   return a < b ? a : b;
@@ -101,9 +94,28 @@ CLIPVG_HD F at_least(F a, F b) {
   return a > b ? a : b;
 }
 
+// Where coordinates are counted from on one axis: the middle of a pseudo-box whose side is under kSmall, else 0. Far
+// from 0 a corner is rounded by up to 2^-25, which is much of a small side.
+constexpr float kSmall = 0.0625f;
+
 template <typename F>
-CLIPVG_HD F unit(F value) {
-  return at_most(at_least(value, F{}), F{} + 1.0f);
+CLIPVG_HD F origin_of(F middle, F side) {
+  return side < kSmall ? middle : F{};
+}
+
+// Corners, counted from (x, y). Those that are given, as xyxy, are exact and stay as they are.
+template <bool kCxcywh, typename F>
+CLIPVG_HD Box<F> to_xyxy(Box<F> box, F x, F y) {
+  if (!kCxcywh) return box;
+  const F half_width = 0.5f * box.x2, half_height = 0.5f * box.y2;
+  const F middle_x = box.x1 - x, middle_y = box.y1 - y;
+  return {middle_x - half_width, middle_y - half_height, middle_x + half_width, middle_y + half_height};
+}
+
+// Clamps to the unit interval, which begins at -origin.
+template <typename F>
+CLIPVG_HD F unit(F value, F origin) {
+  return at_most(at_least(value, 0.0f - origin), 1.0f - origin);
 }
 
 // Zero, or NaN where a coordinate is not finite: clamping would hide an infinity.
@@ -115,23 +127,25 @@ CLIPVG_HD F taint(Box<F> box) {
 // A pseudo-box made ready for the predictions of all measurers.
 template <typename F>
 struct Target {
+  F x, y;  // origin
   Box<F> box;
   F area, taint;
 };
 
 template <bool kCxcywh, typename F>
 CLIPVG_HD Target<F> make_target(Box<F> stored) {
-  const Box<F> box = to_xyxy<kCxcywh>(stored);
-  return {box, (box.x2 - box.x1) * (box.y2 - box.y1), taint(stored)};
+  const F x = kCxcywh ? origin_of(stored.x1, stored.x2) : F{}, y = kCxcywh ? origin_of(stored.y1, stored.y2) : F{};
+  const Box<F> box = to_xyxy<kCxcywh>(stored, x, y);
+  return {x, y, box, (box.x2 - box.x1) * (box.y2 - box.y1), taint(stored)};
 }
 
 // IoU with a prediction as it is stored; NaN where it, or a coordinate, is not finite. Else it is in [0, 1]: no
 // rounding takes the intersection above either area.
 template <bool kCxcywh, typename F>
 CLIPVG_HD F row_iou(Box<F> stored, const Target<F>& target, float eps) {
-  const Box<F> box = to_xyxy<kCxcywh>(stored);
+  const Box<F> box = to_xyxy<kCxcywh>(stored, target.x, target.y);
   const Box<F>& t = target.box;
-  const Box<F> p = {unit(box.x1), unit(box.y1), unit(box.x2), unit(box.y2)};
+  const Box<F> p = {unit(box.x1, target.x), unit(box.y1, target.y), unit(box.x2, target.x), unit(box.y2, target.y)};
   const F width = at_least(at_most(p.x2, t.x2) - at_least(p.x1, t.x1), F{});
   const F height = at_least(at_most(p.y2, t.y2) - at_least(p.y1, t.y1), F{});
   const F intersection = width * height;

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipvg.ops._dispatch import operator_name
-from clipvg.ops.box_reliability import check_arguments, check_integer, raise_bad_rows
+from clipvg.ops.box_reliability import SMALL, check_arguments, check_integer, raise_bad_rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -37,23 +37,30 @@ def check_tensors(
         )
 
 
-def _to_xyxy(boxes: Tensor, fmt: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    a, b, c, d = boxes.unbind(-1)
-    if fmt == "xyxy":
-        return a, b, c, d
-    return a - 0.5 * c, b - 0.5 * d, a + 0.5 * c, b + 0.5 * d
+def _ends(middle: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    return middle - half, middle + half
+
+
+def _axis(pred: Tensor, target: Tensor, axis: int, fmt: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Sides along one axis: of the intersection, of the clamped predictions, of the targets."""
+    (p1, p2), (t1, t2) = (boxes[..., axis::2].unbind(-1) for boxes in (pred, target))
+    origin = torch.zeros_like(t1)
+    if fmt == "cxcywh":
+        origin = t1.where(t2 < SMALL, 0.0)
+        p1, p2 = _ends(p1 - origin, 0.5 * p2)
+        t1, t2 = _ends(t1 - origin, 0.5 * t2)
+    p1, p2 = (corner.clamp(0.0 - origin, 1.0 - origin) for corner in (p1, p2))
+    shared = (torch.minimum(p2, t2) - torch.maximum(p1, t1)).clamp(min=0)
+    return shared, p2 - p1, t2 - t1
 
 
 def _iou(pred: Tensor, target: Tensor, fmt: str, eps: float) -> Tensor:
     """IoU (n, N) of float32 boxes, in the order of operations that every kernel keeps."""
-    px1, py1, px2, py2 = (side.clamp(0, 1) for side in _to_xyxy(pred, fmt))
-    tx1, ty1, tx2, ty2 = _to_xyxy(target, fmt)
-    width = (torch.minimum(px2, tx2) - torch.maximum(px1, tx1)).clamp(min=0)
-    height = (torch.minimum(py2, ty2) - torch.maximum(py1, ty1)).clamp(min=0)
+    width, pred_width, target_width = _axis(pred, target, 0, fmt)
+    height, pred_height, target_height = _axis(pred, target, 1, fmt)
     intersection = width * height
-    pred_area = (px2 - px1) * (py2 - py1)
-    target_area = (tx2 - tx1) * (ty2 - ty1)
-    return intersection / (pred_area + target_area - intersection + eps)
+    union = pred_width * pred_height + target_width * target_height - intersection
+    return intersection / (union + eps)
 
 
 def reference(

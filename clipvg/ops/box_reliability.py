@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 FORMATS = ("cxcywh", "xyxy")
 MAX_BINS = 2**24  # float32 counts exactly up to here
 EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
+# A pseudo-box with a smaller side is compared in coordinates about its own middle: corners computed
+# far from 0 are rounded by up to 2**-25, which is much of a small side. Larger boxes keep the
+# published arithmetic, to the bit.
+SMALL = 1 / 16
 _NAMED_ROWS = 5  # bad rows that an error message lists
 
 
@@ -71,7 +75,8 @@ def box_reliability(
     Implements r = IoU(M(image, expression), pseudo-box), the reliability of CLIP-VG
     (arXiv 2305.08685). Predictions are clamped to [0, 1] after conversion to xyxy,
     pseudo-boxes are not. Arithmetic is float32 whatever the dtype, and every implementation
-    rounds alike: histograms are equal on every device. There is no gradient.
+    rounds alike: histograms are equal on every device. It is within 1e-5 of the true IoU down to
+    sides of 1e-3, except that float64 boxes are rounded to float32 first. There is no gradient.
 
     Args:
         pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; float32, float64, float16 or
@@ -192,12 +197,23 @@ def _num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _numpy_xyxy(boxes: np.ndarray, fmt: str) -> list[np.ndarray]:
-    a, b, c, d = np.moveaxis(boxes, -1, 0)
-    if fmt == "xyxy":
-        return [a, b, c, d]
-    half = np.float32(0.5)
-    return [a - half * c, b - half * d, a + half * c, b + half * d]
+def _ends(middle: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return middle - half, middle + half
+
+
+def _numpy_axis(
+    pred: np.ndarray, target: np.ndarray, axis: int, fmt: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sides along one axis: of the intersection, of the clamped predictions, of the targets."""
+    (p1, p2), (t1, t2) = (np.moveaxis(boxes[..., axis::2], -1, 0) for boxes in (pred, target))
+    origin = np.zeros_like(t1)
+    if fmt == "cxcywh":
+        origin = np.where(t2 < SMALL, t1, np.float32(0))
+        p1, p2 = _ends(p1 - origin, 0.5 * p2)
+        t1, t2 = _ends(t1 - origin, 0.5 * t2)
+    p1, p2 = (np.clip(corner, 0 - origin, 1 - origin) for corner in (p1, p2))
+    shared = np.maximum(np.minimum(p2, t2) - np.maximum(p1, t1), 0)
+    return shared, p2 - p1, t2 - t1
 
 
 def _numpy_reference(
@@ -211,12 +227,10 @@ def _numpy_reference(
 ) -> tuple[np.ndarray, np.ndarray]:
     pred, target = _to_float32(pred), _to_float32(target)
     with np.errstate(all="ignore"):
-        px1, py1, px2, py2 = (np.clip(side, 0, 1) for side in _numpy_xyxy(pred, fmt))
-        tx1, ty1, tx2, ty2 = _numpy_xyxy(target, fmt)
-        width = np.maximum(np.minimum(px2, tx2) - np.maximum(px1, tx1), 0)
-        height = np.maximum(np.minimum(py2, ty2) - np.maximum(py1, ty1), 0)
+        width, pred_width, target_width = _numpy_axis(pred, target, 0, fmt)
+        height, pred_height, target_height = _numpy_axis(pred, target, 1, fmt)
         intersection = width * height
-        union = (px2 - px1) * (py2 - py1) + (tx2 - tx1) * (ty2 - ty1) - intersection
+        union = pred_width * pred_height + target_width * target_height - intersection
         iou = intersection / (union + np.float32(eps))
     valid = np.isfinite(pred).all(-1) & np.isfinite(target).all(-1) & np.isfinite(iou)
     iou[~valid] = np.nan

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from float64_boxes import true_reliability
 from tolerances import TOLERANCES
 
 from clipvg.errors import InputError
@@ -70,22 +71,6 @@ CASES = [
 ]
 
 
-def truth(pred: torch.Tensor, target: torch.Tensor, fmt: str) -> torch.Tensor:
-    """IoU in float64, from the definition."""
-    pred, target = pred.double(), target.double()
-    if fmt == "cxcywh":
-        pred, target = (
-            torch.cat([box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2], -1)
-            for box in (pred, target)
-        )
-    pred = pred.clamp(0, 1)
-    low = torch.maximum(pred[..., :2], target[..., :2])
-    high = torch.minimum(pred[..., 2:], target[..., 2:])
-    inter = (high - low).clamp(min=0).prod(-1)
-    areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (pred, target)]
-    return inter / (areas[0] + areas[1] - inter + 1e-16)
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward_agrees_with_float64(case: Case, each_backend: str) -> None:
     pred, target, options = case.make()
@@ -94,7 +79,7 @@ def test_forward_agrees_with_float64(case: Case, each_backend: str) -> None:
     assert hist.dtype == torch.int64
     assert iou.shape == pred.shape[:2]
     assert hist.shape == (len(pred), case.groups, case.bins)
-    expected = truth(pred, target, case.fmt).float()
+    expected = true_reliability(pred, target, case.fmt).float()
     torch.testing.assert_close(iou, expected, **TOLERANCES["box_reliability_float64"])
     assert int(hist.sum()) == iou.numel()
 
