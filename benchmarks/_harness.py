@@ -29,6 +29,7 @@ MEASURE_S = 1.0
 SHARE_ON_GPU = 0.25  # of both: a GPU's calls are shorter and vary less
 MIN_RUNS = 5
 COPIED_MIB = 256  # far more than any cache
+ENVIRONMENT = ("MALLOC_", "OMP_", "ONEDNN_", "CLIPVG_BACKEND", "CLIPVG_CPU_ISA")
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,13 @@ def conditions(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda if device == "cuda" else None,
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join([*_environment(), "python", *sys.argv]),
     }
+
+
+def _environment() -> list[str]:
+    """The variables that say how this process computes, as they stand before a command."""
+    return [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(ENVIRONMENT)]
 
 
 def commit() -> str:

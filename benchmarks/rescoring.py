@@ -24,7 +24,7 @@ import torch
 from _harness import conditions
 from _rescoring.charts import draw_bars, draw_memory, draw_sweep
 from _rescoring.compare import BASELINE, Amounts, Comparison
-from _rescoring.measure import decode_all
+from _rescoring.measure import Save, decode_all
 from _rescoring.measurers import diversify, load_measurers, make_measurers, predicted_boxes
 from _rescoring.memory import COUNTS, run_memory
 from _rescoring.peak import SECONDS, cpu_flags, cpu_name
@@ -32,6 +32,7 @@ from _rescoring.sweep import MEASURERS, Sweep
 from _rescoring.table import print_table
 from _rescoring.workload import Workload, make_table, mean_expressions, place_boxes
 
+from clipvg.atomic import atomic_path
 from clipvg.data.scenes import NoiseConfig, make_labels
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
@@ -41,32 +42,35 @@ QUICK = {"backbone": "clipvg-tiny", "labels": 24, "baseline_labels": 16, "ablati
 QUICK |= {"slow_labels": 8, "image_size": (160, 120), "baseline_batch": 8}
 
 
-WITHOUT = "also without each optimisation, in the first precision"
-
-
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     args = parse(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
+    about = {"conditions": machine(args), "settings": settings(args)}
+
+    def save(records: list[dict[str, Any]], **headline: Any) -> dict[str, Any]:
+        """Writes what there is so far: a run that is stopped keeps its records."""
+        found = {**about, **headline, "records": records}
+        if args.json:
+            with atomic_path(args.json) as part:
+                part.write_text(json.dumps(found, indent=1, default=str) + "\n")
+        return found
+
     if args.memory:
-        result, draw = {"records": run_memory(args.memory_counts)}, draw_memory
+        found, draw = save(run_memory(args.memory_counts, save)), draw_memory
         title = "Memory of scoring: clipvg-tiny, 3 measurers"
     elif args.sweep:
-        result, draw = {"records": sweep(args)}, draw_sweep
+        found, draw = save(sweep(args, save)), draw_sweep
         title = f"Cost of a label: {describe(args)}"
     else:
-        result, draw = compare(args), draw_bars
+        found, draw = save(**compare(args, save)), draw_bars
         title = f"Rescoring: {describe(args)}"
-    found = {"conditions": machine(args), "settings": settings(args), **result}
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(found, indent=1, default=str) + "\n")
     if args.plot:
         draw(found["records"], args.plot, title)
     return found
 
 
-def compare(args: argparse.Namespace) -> dict[str, Any]:
+def compare(args: argparse.Namespace, save: Save) -> dict[str, Any]:
     """Reference, engine and ablations; the first precision gives the headline."""
     models = measurers(args, args.n)
     with TemporaryDirectory() as folder:
@@ -84,7 +88,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
             args.baseline_batch,
             args.baseline_workers,
         )
-        run = Comparison(models, labels, amounts, memory, 0.05 if args.quick else SECONDS)
+        run = Comparison(models, labels, amounts, save, memory, 0.05 if args.quick else SECONDS)
         run.run(args.precision, baseline=not args.no_baseline, ablate=args.ablate)
     print_table(run.records)
     engine = {r["precision"]: r for r in run.records if r["kind"] == "engine"}
@@ -102,13 +106,13 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def sweep(args: argparse.Namespace) -> list[dict[str, Any]]:
+def sweep(args: argparse.Namespace, save: Save) -> list[dict[str, Any]]:
     models = measurers(args, max(args.n, *MEASURERS))
     k = 8 if args.k == "real" else args.k
     size = (640, 480) if args.image_size == "real" else args.image_size
     options = {"labels": args.labels, "size": size, "baseline": args.baseline_labels}
     points = Sweep(models, args.n, k, batch=args.baseline_batch, seed=args.seed, **options)
-    return points.run(args.precision)
+    return points.run(args.precision, save)
 
 
 def measurers(args: argparse.Namespace, n: int) -> dict[str, GroundingModel]:

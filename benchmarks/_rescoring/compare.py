@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from _rescoring.flops import Sizes
-from _rescoring.measure import Memory, Models, Timed, first_images, run_baseline, run_engine
+from _rescoring.measure import Memory, Models, Save, Timed, first_images, run_baseline, run_engine
 from _rescoring.peak import SECONDS, Shape, matmul_gflops
 from clipvg.labels import LabelTable
 from clipvg.reliability.engine import Optimisations
@@ -41,12 +41,13 @@ class Amounts:
 
 @dataclass
 class Comparison:
-    """Runs of one workload; every run's record is printed and kept as soon as it is there.
+    """Runs of one workload; every run's record is printed and saved as soon as it is there.
 
     Args:
         models: the measurers.
         labels: all labels.
         amounts: how many of them each kind of run gets.
+        save: gets all records after each run.
         memory: decoded images, when decoding is not to be measured.
         peak_seconds: how long to repeat matrix products.
     """
@@ -54,6 +55,7 @@ class Comparison:
     models: Models
     labels: LabelTable
     amounts: Amounts
+    save: Save
     memory: Memory | None = None
     peak_seconds: float = SECONDS
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -137,6 +139,7 @@ class Comparison:
             record["efficiency"] = self._efficiency(precision, timed)
         self.records.append(record)
         print_progress(record)
+        self.save(self.records)
 
     def _efficiency(self, precision: str, timed: Timed) -> dict[str, Any]:
         """What the operations saved and the machine's matrix products let expect, by stage.

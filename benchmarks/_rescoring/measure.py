@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ SHARD = 128  # images after which the engine forgets its expressions, as when sc
 WARM_UP = 8  # labels of the reference's warm-up batch; images of the engine's
 
 Models = Mapping[str, GroundingModel]
+Save = Callable[[list[dict[str, Any]]], object]  # writes the records that there are so far
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from _rescoring.workload import Workload, make_table
+
+if TYPE_CHECKING:
+    from _rescoring.measure import Save
 
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
 EXPRESSIONS, SIZE, MEASURERS = 8, (160, 120), 3
 HEAD = {"width": 64, "layers": 2, "heads": 4, "feedforward": 128}  # as in the recipe `scenes`
 
 
-def run_memory(counts: tuple[int, ...] = COUNTS) -> list[dict[str, Any]]:
+def run_memory(counts: tuple[int, ...], save: Save) -> list[dict[str, Any]]:
     """Records by number of labels: peak, and how far it lies above what was there before."""
     records = []
     with TemporaryDirectory() as folder:
@@ -41,6 +44,7 @@ def run_memory(counts: tuple[int, ...] = COUNTS) -> list[dict[str, Any]]:
                 f"{record['growth_mib']:.1f} MiB above the process with labels and models",
                 flush=True,
             )
+            save(records)
     return records
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from _rescoring.measure import Models, Timed, run_baseline, run_engine
+from _rescoring.measure import Models, Save, Timed, run_baseline, run_engine
 from _rescoring.workload import Workload, make_table, mean_expressions
 from clipvg.labels import LabelTable
 
@@ -41,7 +41,7 @@ class Sweep:
     batch: int
     seed: int = 0
 
-    def run(self, precisions: Sequence[str]) -> list[dict[str, Any]]:
+    def run(self, precisions: Sequence[str], save: Save) -> list[dict[str, Any]]:
         """Records of all points; the reference costs the same per label and measurer at each."""
         base = self._at(self.k, self.baseline, self._baseline)
         points = [("k", self.n, k) for k in EXPRESSIONS] + [("n", n, self.k) for n in MEASURERS]
@@ -68,6 +68,7 @@ class Sweep:
                     f"x{record['ratio']:.2f}",
                     flush=True,
                 )
+                save(records)
         return records
 
     def _at(self, k: int, labels: int, run: Callable[[LabelTable], Timed]) -> Timed:

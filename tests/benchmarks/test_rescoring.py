@@ -77,6 +77,23 @@ def test_own_positions_and_real_numbers_and_decoded_images(tmp_path: Path) -> No
     assert engine["images"] == 2 * found["num_images"]
 
 
+def test_a_run_that_is_stopped_keeps_its_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "run.json"
+    monkeypatch.setattr(rescoring.Comparison, "_ablate", stop)
+    monkeypatch.setenv("OMP_PROC_BIND", "false")
+    with pytest.raises(KeyboardInterrupt):
+        rescoring.main([*CPU, "--json", str(file)])
+    found = json.loads(file.read_text())
+    assert [record["name"] for record in found["records"]] == ["reference", "engine fp32"]
+    assert "OMP_PROC_BIND=false python" in found["conditions"]["command"]
+    assert "labels_per_s" not in found  # the headline is that of a whole run
+
+
 def test_given_models_score_scenes(models: dict[str, GroundingModel], tmp_path: Path) -> None:
     next(iter(models.values())).save_pretrained(tmp_path / "model")
     options = ["--model", str(tmp_path / "model"), "--scenes", "--labels", "8", "--no-ablate"]
