@@ -27,7 +27,7 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-constexpr int64_t kMaxBins = int64_t{1} << 24;            // float32 counts exactly up to here
+constexpr int64_t kMaxBins = int64_t{1} << 24;  // float32 counts exactly up to here
 constexpr int64_t kMaxGroups = (int64_t{1} << 31) - 1;
 
 struct BoxReliabilityArgs {

@@ -7,9 +7,9 @@
 namespace clipvg {
 namespace {
 
-constexpr int kThreads = 256;  // whole warps
+constexpr int kThreads = 256;                           // whole warps
 constexpr int64_t kLabelsPerLaunch = int64_t{1} << 31;  // so that no 32-bit counter of a block overflows
-constexpr int64_t kSharedBytes = 48 * 1024;  // what every device grants without opting in
+constexpr int64_t kSharedBytes = 48 * 1024;             // what every device grants without opting in
 constexpr int64_t kMaxGridY = 65535;
 constexpr unsigned kWarp = 0xffffffffu;
 
@@ -70,8 +70,7 @@ __global__ void __launch_bounds__(kThreads) score(BoxReliabilityArgs args, Slice
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   const int lane = threadIdx.x % 32;
   const int64_t first_of_warp = slice.first_label + static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x - lane;
-  for (int64_t begin = blockIdx.y * slice.measurers; begin < args.num_measurers;
-       begin += gridDim.y * slice.measurers) {
+  for (int64_t begin = blockIdx.y * slice.measurers; begin < args.num_measurers; begin += gridDim.y * slice.measurers) {
     const int64_t end = begin + slice.measurers < args.num_measurers ? begin + slice.measurers : args.num_measurers;
     if (kShared) {
       for (int64_t k = threadIdx.x; k < (end - begin) * cells; k += kThreads) local[k] = 0;
@@ -109,8 +108,7 @@ __global__ void __launch_bounds__(kThreads) score(BoxReliabilityArgs args, Slice
       __syncthreads();
       for (int64_t k = threadIdx.x; k < (end - begin) * cells; k += kThreads) {
         if (local[k]) add(args.hist + begin * cells + k, local[k]);
-      }
-      __syncthreads();  // the next measurers clear the same counters
+      }  // no barrier: for the next measurers, a thread clears the counters that it has just read
     }
   }
 }

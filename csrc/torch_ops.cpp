@@ -51,7 +51,8 @@ void check(const Tensor& pred, const Tensor& target, const std::optional<Tensor>
   STD_TORCH_CHECK(target.scalar_type() == pred.scalar_type() && target.device() == pred.device(),
                   "box_reliability: pred and target must share dtype and device");
   STD_TORCH_CHECK(1 <= bins && bins <= clipvg::kMaxBins, "box_reliability: bins must be 1 to 2^24");
-  STD_TORCH_CHECK(1 <= num_groups && num_groups <= clipvg::kMaxGroups, "box_reliability: num_groups must be 1 to 2^31 - 1");
+  STD_TORCH_CHECK(1 <= num_groups && num_groups <= clipvg::kMaxGroups,
+                  "box_reliability: num_groups must be 1 to 2^31 - 1");
   STD_TORCH_CHECK(fmt == "cxcywh" || fmt == "xyxy", "box_reliability: fmt must be 'cxcywh' or 'xyxy'");
   if (group) {
     STD_TORCH_CHECK(group->dim() == 1 && group->size(0) == pred.size(1) && group->scalar_type() == ScalarType::Long &&
