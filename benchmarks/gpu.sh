@@ -29,4 +29,8 @@ fi
 if [ -e "$site" ]; then
   export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
 fi
+if ! "$python" -c "import torch"; then
+  echo "gpu.sh: $python cannot import torch; name an interpreter that can with PYTHON=" >&2
+  exit 2
+fi
 exec "$python" benchmarks/gpu.py ${OUT:+--out "$OUT"} "$@"

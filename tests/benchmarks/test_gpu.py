@@ -262,3 +262,14 @@ def test_the_script_lists_its_stages_from_any_folder(repository: Path, tmp_path:
     )
     assert found.stdout.split()[0] == "tests"
     assert "rescoring" in found.stdout
+
+
+def test_an_interpreter_without_torch_is_named(repository: Path) -> None:
+    found = subprocess.run(
+        ["bash", str(repository / "benchmarks" / "gpu.sh")],
+        env=os.environ | {"PYTHON": "false"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert "false cannot import torch" in found.stderr
