@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ MEASURE_S = 1.0
 SHARE_ON_GPU = 0.25  # of both: a GPU's calls are shorter and vary less
 MIN_RUNS = 5
 COPIED_MIB = 256  # far more than any cache
-ENVIRONMENT = ("MALLOC_", "OMP_", "ONEDNN_", "CLIPVG_BACKEND", "CLIPVG_CPU_ISA")
+ENVIRONMENT = ("MALLOC_", "LD_PRELOAD", "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_")
+ENVIRONMENT += ("CLIPVG_BACKEND", "CLIPVG_CPU_ISA")
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,14 @@ def conditions(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda if device == "cuda" else None,
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "command": " ".join([*_environment(), "python", *sys.argv]),
+        "command": " ".join([*_environment(), "python", shlex.join(sys.argv)]),
     }
 
 
 def _environment() -> list[str]:
     """The variables that say how this process computes, as they stand before a command."""
-    return [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(ENVIRONMENT)]
+    named = sorted((k, v) for k, v in os.environ.items() if k.startswith(ENVIRONMENT))
+    return [f"{name}={shlex.quote(value)}" for name, value in named]
 
 
 def commit() -> str:

@@ -50,20 +50,20 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     def save(records: list[dict[str, Any]], **headline: Any) -> dict[str, Any]:
         """Writes what there is so far: a run that is stopped keeps its records."""
-        found = {**about, **headline, "records": records}
+        found = {**about, "complete": False, **headline, "records": records}
         if args.json:
             with atomic_path(args.json) as part:
                 part.write_text(json.dumps(found, indent=1, default=str) + "\n")
         return found
 
     if args.memory:
-        found, draw = save(run_memory(args.memory_counts, save)), draw_memory
+        found, draw = save(run_memory(args.memory_counts, save), complete=True), draw_memory
         title = "Memory of scoring: clipvg-tiny, 3 measurers"
     elif args.sweep:
-        found, draw = save(sweep(args, save)), draw_sweep
+        found, draw = save(sweep(args, save), complete=True), draw_sweep
         title = f"Cost of a label: {describe(args)}"
     else:
-        found, draw = save(**compare(args, save)), draw_bars
+        found, draw = save(**compare(args, save), complete=True), draw_bars
         title = f"Rescoring: {describe(args)}"
     if args.plot:
         draw(found["records"], args.plot, title)

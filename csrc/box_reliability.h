@@ -94,8 +94,8 @@ CLIPVG_HD F at_least(F a, F b) {
   return a > b ? a : b;
 }
 
-// Where coordinates are counted from on one axis: the middle of a pseudo-box whose side is under kSmall, else 0. Far
-// from 0 a corner is rounded by up to 2^-25, which is much of a small side.
+// Where coordinates are counted from on one axis: the middle of a pseudo-box whose side there is under kSmall, else 0.
+// In [0, 1] a corner is rounded by up to 2^-25, which is much of a small side.
 constexpr float kSmall = 0.0625f;
 
 template <typename F>

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 FORMATS = ("cxcywh", "xyxy")
 MAX_BINS = 2**24  # float32 counts exactly up to here
 EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
-# A pseudo-box with a smaller side is compared in coordinates about its own middle: corners computed
-# far from 0 are rounded by up to 2**-25, which is much of a small side. Larger boxes keep the
-# published arithmetic, to the bit.
+# On an axis where a pseudo-box has a smaller side, coordinates are counted from its middle: corners
+# computed in [0, 1] are rounded by up to 2**-25, which is much of a small side. Else the published
+# arithmetic is kept to the bit.
 SMALL = 1 / 16
 _NAMED_ROWS = 5  # bad rows that an error message lists
 
@@ -75,8 +75,9 @@ def box_reliability(
     Implements r = IoU(M(image, expression), pseudo-box), the reliability of CLIP-VG
     (arXiv 2305.08685). Predictions are clamped to [0, 1] after conversion to xyxy,
     pseudo-boxes are not. Arithmetic is float32 whatever the dtype, and every implementation
-    rounds alike: histograms are equal on every device. It is within 1e-5 of the true IoU down to
-    sides of 1e-3, except that float64 boxes are rounded to float32 first. There is no gradient.
+    rounds alike: histograms are equal on every device. The result is within 1e-5 of the true IoU
+    for boxes whose centres lie in the picture and whose sides are 1e-3 and more; within 2.5e-4 in
+    float64, which is rounded to float32 first. There is no gradient.
 
     Args:
         pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; float32, float64, float16 or

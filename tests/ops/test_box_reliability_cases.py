@@ -98,6 +98,27 @@ def test_symmetric_inside_the_picture(a: tuple, b: tuple) -> None:
         assert there == pytest.approx(back, abs=1e-5)
 
 
+@pytest.mark.parametrize("side", [0.0625 - 2**-28, 0.0625, 0.0625 + 2**-27, 0.3])
+def test_the_published_arithmetic_from_sides_of_a_sixteenth(side: float, each_backend: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(2000, 4, generator=generator)
+    target[:, 2:] = side
+    pred = target + 0.3 * side * torch.randn(2000, 4, generator=generator)
+    iou = box_reliability(pred, target)[0][0]
+    p, t = (
+        torch.cat([box[:, :2] - 0.5 * box[:, 2:], box[:, :2] + 0.5 * box[:, 2:]], 1)
+        for box in (pred, target)
+    )
+    p = p.clamp(0, 1)
+    shared = (torch.minimum(p[:, 2:], t[:, 2:]) - torch.maximum(p[:, :2], t[:, :2])).clamp(min=0)
+    areas = [(box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (p, t)]
+    intersection = shared[:, 0] * shared[:, 1]
+    published = intersection / (areas[0] + areas[1] - intersection + 1e-16)
+    assert torch.equal(iou, published) == (side >= 1 / 16)
+    numpy_iou, _ = box_reliability_numpy(pred.numpy(), target.numpy())
+    np.testing.assert_array_equal(numpy_iou[0], iou.numpy())
+
+
 @pytest.mark.parametrize("side", [1e-3, 0.0624, 0.0626])
 def test_small_boxes_anywhere_in_the_picture(side: float, each_backend: str) -> None:
     """Also where the picture's edge cuts them, and on both sides of where the origin moves."""

@@ -29,6 +29,8 @@ LIMITS = {
     "kLabelsPerLaunch = int64_t{1} << 31;": "kLabelsPerLaunch = 1000;",
     "kMaxGridY = 65535;": "kMaxGridY = 2;",
 }
+SIDES = [0.0625, 0.0625 - 2**-28, 0.0625 + 2**-27, 1e-3, 0.0, -0.1]
+EXTREME = [1e30, 3e38, 1e-40, 0.0]
 SHARED_CELLS = 48 * 1024 // 4
 EPS = 1e-16
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
@@ -55,7 +57,7 @@ def score(tmp_path_factory: pytest.TempPathFactory) -> Score:
         source = source.replace(limit, small)
     (folder / "kernel.cpp").write_text(source)
     program = str(folder / "box_reliability")
-    flags = ["-std=c++20", "-O1", "-g", "-Wall", "-Werror", "-ffp-contract=off", *SANITIZERS]
+    flags = ["-std=c++20", "-O1", "-g", "-Wall", "-ffp-contract=off", *SANITIZERS]
     flags += [f'-DKERNEL="{folder / "kernel.cpp"}"', f"-I{HERE}", f"-I{SOURCES}"]
     subprocess.run([compiler, *flags, str(HERE / "box_reliability.cpp"), "-o", program], check=True)
 
@@ -89,7 +91,7 @@ def score(tmp_path_factory: pytest.TempPathFactory) -> Score:
 def make_boxes(
     measurers: int, labels: int, dtype: torch.dtype = torch.float32
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predictions and pseudo-boxes of all sizes, also outside the picture, some not finite."""
+    """Predictions and pseudo-boxes of all sizes, also outside the picture, some extreme."""
     generator = torch.Generator().manual_seed(labels)
     target = torch.rand(labels, 4, generator=generator)
     target[:, 2:] **= 3
@@ -97,6 +99,11 @@ def make_boxes(
     pred = target + shift * target[:, 2:].repeat(1, 2)
     pred[:, 5::17, 2] = torch.inf
     target[11::29, 1] = torch.nan
+    for k, side in enumerate(SIDES):  # on an axis each
+        target[7 + k :: 31, 2 + k % 2] = side
+    for k, value in enumerate(EXTREME):
+        pred[:, 3 + k :: 37, k % 4] = value
+        target[4 + k :: 41, k % 4] = -value
     return pred.to(dtype), target.to(dtype)
 
 

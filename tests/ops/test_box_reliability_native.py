@@ -68,6 +68,7 @@ def check_equal(pred: torch.Tensor, target: torch.Tensor, group: torch.Tensor | 
 
 
 SPECIAL = (0.0, -0.0, 1.0, 1e-40, 1e-4, 6e-8, 6e4, 1e30, 3e38, float("nan"), float("inf"))
+SPECIAL += (0.0625, 0.0625 - 2**-28)  # where the origin moves
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

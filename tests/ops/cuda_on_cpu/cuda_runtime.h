@@ -1,6 +1,7 @@
 // As much of CUDA as box_reliability_cuda.cu asks for, on one thread of a CPU: blocks run one after the other, their
 // threads are fibers that change where they wait. Found are loads that are not aligned, threads that wait for some that
-// never come, shared memory that is read before or written outside what is the block's, and some barriers that lack.
+// never come, and writes past a block's shared memory; that memory begins poisoned, and warps run as far ahead of each
+// other as barriers let them.
 #pragma once
 
 #include <ucontext.h>
