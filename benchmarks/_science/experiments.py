@@ -215,7 +215,7 @@ def confirm_one_source(bench: Bench) -> Record:
 
 
 def confirm_three_sources(bench: Bench) -> Record:
-    """What `options-three` chose on some seeds, on others."""
+    """What `options-one` chose, on three sources."""
     return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=CHOSEN_MSA)}
 
 
