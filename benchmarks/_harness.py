@@ -30,8 +30,10 @@ MEASURE_S = 1.0
 SHARE_ON_GPU = 0.25  # of both: a GPU's calls are shorter and vary less
 MIN_RUNS = 5
 COPIED_MIB = 256  # far more than any cache
-ENVIRONMENT = ("MALLOC_", "LD_PRELOAD", "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_")
-ENVIRONMENT += ("CLIPVG_BACKEND", "CLIPVG_CPU_ISA")
+ENVIRONMENT = (
+    "MALLOC_", "LD_PRELOAD", "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "CLIPVG_BACKEND",
+    "CLIPVG_CPU_ISA",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,14 @@ def compare(
             flush=True,
         )
     return records
+
+
+def chosen(sizes: dict[str, Any], text: str) -> dict[str, Any]:
+    """The cases with this text in their name; ends the script, naming all, where there is none."""
+    found = {name: size for name, size in sizes.items() if text in name}
+    if not found:
+        sys.exit(f"no case has {text!r} in its name; there are {', '.join(map(repr, sizes))}")
+    return found
 
 
 def conditions(device: str) -> dict[str, Any]:

@@ -124,7 +124,7 @@ CLIPVG_HD F taint(Box<F> box) {
   return (box.x1 * 0.0f + box.y1 * 0.0f) + (box.x2 * 0.0f + box.y2 * 0.0f);
 }
 
-// A pseudo-box made ready for the predictions of all measurers.
+// A pseudo-box made ready for predictions.
 template <typename F>
 struct Target {
   F x, y;  // origin

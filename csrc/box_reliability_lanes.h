@@ -143,7 +143,7 @@ constexpr int32_t kInvalid = 0, kNowhere = 1, kFirstBin = 2;  // cells; nobody r
 // and waits a third longer then.
 constexpr int kReadAhead = 8192, kWriteAhead = 2048;
 // Labels that one measurer scores before the next one's turn: few streams of memory and one measurer's counters at a
-// time; the pseudo-boxes stay in the second cache.
+// time. The pseudo-boxes are made ready again for each, from the second cache.
 constexpr int64_t kTile = 4096;
 
 template <int kWrite>

@@ -23,7 +23,7 @@ from clipvg.ops import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _harness import Case, compare, why_no_compile, write
+from _harness import Case, chosen, compare, why_no_compile, write
 
 BINS = 1000
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -143,10 +143,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the records to this file")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     args = parser.parse_args()
-    for measurers, labels, dtype, scores in SIZES:
-        name = f"{measurers} x {labels} {dtype}, {scores}"
-        if args.case not in name or (labels >= ONLY_GPU_LABELS and args.device == "cpu"):
-            continue
+    sizes = {
+        f"{measurers} x {labels} {dtype}, {scores}": (measurers, labels, dtype, scores)
+        for measurers, labels, dtype, scores in SIZES
+        if args.device != "cpu" or labels < ONLY_GPU_LABELS
+    }
+    for name, (measurers, labels, dtype, scores) in chosen(sizes, args.case).items():
         made = boxes(measurers, labels, scores, args.device)
         pred, target = (part.to(DTYPES[dtype]) for part in made)
         functions = providers(pred, target, args.device)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from clipvg.ops import backend, backends, multilevel_projection
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _harness import Case, compare, why_no_compile, write
+from _harness import Case, chosen, compare, why_no_compile, write
 
 # ViT-B/16: four levels of 768 channels, [CLS] and 14 x 14 patches, a fusion encoder of width 512
 LEVELS, COLUMNS, TOKENS, CHANNELS = 4, 768, 197, 512
@@ -124,11 +124,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the records to this file")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     args = parser.parse_args()
-    for size in SIZES:
-        images, dtype, what = size
-        name = f"{images} x {TOKENS} {dtype}, {what}"
-        if args.case not in name or (size in ONLY_GPU and args.device == "cpu"):
-            continue
+    sizes = {
+        f"{images} x {TOKENS} {dtype}, {what}": (images, dtype, what)
+        for images, dtype, what in SIZES
+        if args.device != "cpu" or (images, dtype, what) not in ONLY_GPU
+    }
+    for name, (images, dtype, what) in chosen(sizes, args.case).items():
         parts = inputs(images, DTYPES[dtype], what, args.device)
         functions = providers(parts, what, args.device)
         check(functions, DTYPES[dtype])

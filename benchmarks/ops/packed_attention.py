@@ -26,7 +26,7 @@ from clipvg.ops import backend, backends, load_operators, packed_attention
 from clipvg.reliability.engine import stack
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _harness import Case, compare, why_no_compile, write
+from _harness import Case, chosen, compare, why_no_compile, write
 
 SAMPLE = Path(__file__).parents[1] / "data" / "refcoco_sample.json"
 HEADS, WIDTH = 8, 64  # of each of n measurers
@@ -357,11 +357,8 @@ def main() -> None:
     parser.add_argument("--blocks", action="store_true", help="also other blocks of the kernel")
     args = parser.parse_args()
     load_operators()
-    sizes = [size for size in SIZES[args.device] if args.case in size.name]
-    if not sizes:
-        names = ", ".join(repr(size.name) for size in SIZES[args.device])
-        parser.error(f"no case has {args.case!r} in its name; there are {names}")
-    for size in sizes:
+    sizes = {size.name: size for size in SIZES[args.device]}
+    for size in chosen(sizes, args.case).values():
         own = inputs(size, args.device)
         if size.what == LAST:
             calls, case = last_layer(own, size, args.device), Case(size.name)

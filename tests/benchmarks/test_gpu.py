@@ -264,6 +264,12 @@ def test_the_script_lists_its_stages_from_any_folder(repository: Path, tmp_path:
     assert "rescoring" in found.stdout
 
 
+def test_a_case_that_is_not_there_ends_a_benchmark() -> None:
+    assert _harness.chosen({"1 x 2": 0, "3 x 2": 1}, "3 x") == {"3 x 2": 1}
+    with pytest.raises(SystemExit, match="no case has '4' in its name; there are '1 x 2', '3 x 2'"):
+        _harness.chosen({"1 x 2": 0, "3 x 2": 1}, "4")
+
+
 def test_an_interpreter_without_torch_is_named(repository: Path) -> None:
     found = subprocess.run(
         ["bash", str(repository / "benchmarks" / "gpu.sh")],
