@@ -14,13 +14,8 @@ import numpy as np
 import torch
 from torchvision.ops import box_convert, box_iou
 
-from clipvg.ops import (
-    _box_reliability_op,
-    backend,
-    backends,
-    box_reliability,
-    box_reliability_numpy,
-)
+from clipvg.ops import backend, backends, box_reliability, box_reliability_numpy
+from clipvg.ops.box_reliability.op import reference
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from _harness import Case, chosen, compare, why_no_compile, write
@@ -110,7 +105,7 @@ def providers(pred: torch.Tensor, target: torch.Tensor, device: str) -> dict[str
     if (device, "native") in usable:
         found["native"] = on("native", box_reliability, pred, target)
     if why_no_compile(device) is None:
-        compiled = torch.compile(_box_reliability_op.reference)
+        compiled = torch.compile(reference)
         arguments = (pred, target, None, 1, BINS, "cxcywh", 1e-16)
         found["torch.compile of the reference"] = lambda: compiled(*arguments)
     found["torchvision convert, torch.histc"] = lambda: passes(pred, target)

@@ -27,7 +27,7 @@ def _known(name: str, where: str) -> str:
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Runs the operators called inside on one implementation.
+    """Run the operators called inside on one implementation.
 
     The environment variable CLIPVG_BACKEND does the same for a whole process; this wins over it.
     Under torch.compile the choice is the one in force when the graph is traced.
@@ -140,13 +140,13 @@ def operator_name(
 
 @functools.cache
 def load_operators() -> None:
-    """Defines every operator in `torch.ops.clipvg` and adds the kernels to them.
+    """Define every operator in `torch.ops.clipvg` and add the kernels to them.
 
     The faces do this themselves; call it before loading an exported program that contains the
     operators.
     """
     for operator in OPERATORS:
-        import_module(f"clipvg.ops._{operator}_op")
+        import_module(f"clipvg.ops.{operator}.op")
     _native.load_torch_library()
 
 

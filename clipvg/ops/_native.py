@@ -39,7 +39,7 @@ def numpy_module() -> tuple[ModuleType | None, str | None]:
 
 @functools.cache
 def load_torch_library() -> str | None:
-    """Adds the native kernels to the operators, which must be defined already.
+    """Add the native kernels to the operators, which must be defined already.
 
     Returns:
         None when they are there, else the reason why not.

@@ -17,7 +17,7 @@ from triton.runtime import interpreter
 
 from clipvg.kernels import packed_attention as kernels
 from clipvg.kernels._tune import Blocks
-from clipvg.ops import _packed_attention_dense as dense
+from clipvg.ops.packed_attention import dense
 
 # queries and keys of each sequence, measurers, heads, width, dtype, and what multiplies q
 CASES = {

@@ -190,11 +190,11 @@ def test_gradients_are_those_of_the_definition(each_backend: str) -> None:
 def test_a_long_sequence_is_differentiated_by_blocks_of_queries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from clipvg.ops import _packed_attention_dense
+    from clipvg.ops.packed_attention import dense
 
     parts, grad = fused(40), normal(2, 40, 2, 16, seed=1)
     whole = outcome(parts, [20, 20], grad)
-    monkeypatch.setattr(_packed_attention_dense, "_MAX_WEIGHTS", 2 * 2 * 20 * 3)
+    monkeypatch.setattr(dense, "_MAX_WEIGHTS", 2 * 2 * 20 * 3)
     torch.testing.assert_close(outcome(parts, [20, 20], grad), whole)
 
 

@@ -15,8 +15,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from clipvg.errors import InputError
-from clipvg.ops import _packed_attention_dense as dense
-from clipvg.ops import _packed_attention_op, _triton, backend, load_operators, packed_attention
+from clipvg.ops import _triton, backend, load_operators, packed_attention
+from clipvg.ops.packed_attention import dense, op
 
 HALF = (torch.float16, torch.bfloat16)
 LENGTHS = [0, 3, 3, 1, 150, 41, 7, 220, 7, 64]
@@ -133,7 +133,7 @@ def test_interpreted_addresses_of_heads_past_32_bits(interpreted: dict) -> None:
 
 
 def takes(dtype: torch.dtype, width: int) -> bool:
-    return dtype != torch.float64 and width <= _packed_attention_op.TRITON_MAX_WIDTH
+    return dtype != torch.float64 and width <= op.TRITON_MAX_WIDTH
 
 
 KINDS = [(torch.float32, 128), (torch.bfloat16, 16), (torch.float64, 16), (torch.float32, 129)]
@@ -145,7 +145,7 @@ def test_fake_keeps_the_softmax_where_the_kernel_runs(
     dtype: torch.dtype, width: int, missing: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_operators()
-    monkeypatch.setattr(_packed_attention_op, "why_no_triton", lambda: missing)
+    monkeypatch.setattr(op, "why_no_triton", lambda: missing)
     with FakeTensorMode():
         q = torch.empty(2, 5, 3, width, dtype=dtype, device="cuda")
         edges = torch.empty(3, dtype=torch.int32, device="cuda")
@@ -166,10 +166,10 @@ def test_the_cuda_operator_is_native_where_the_kernel_cannot_run(
         forward=lambda *_: ran.append("f"), backward=lambda *_: ran.append("b")
     )
     monkeypatch.setitem(sys.modules, "clipvg.kernels.packed_attention", kernels)
-    monkeypatch.setattr(_packed_attention_op, "why_no_triton", lambda: missing)
+    monkeypatch.setattr(op, "why_no_triton", lambda: missing)
     q, k, v = fused(5, 3, width, dtype=dtype)
     sizes = (offsets([1, 4]), offsets([1, 4]), 4, 4)
-    forward, backward = _packed_attention_op._triton, _packed_attention_op._triton_backward
+    forward, backward = op._triton, op._triton_backward
     found = forward(q, k, v, *sizes)
     if takes(dtype, width) and not missing:
         backward(q, q, k, v, q, q, *sizes)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from clipvg.ops import box_reliability
-from clipvg.ops.box_reliability import EPS
+from clipvg.ops.box_reliability.checks import EPS
 
 
 def score_boxes(

@@ -7,57 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipvg.errors import InputError, near_matches
 from clipvg.ops import _native
 from clipvg.ops._dispatch import choose
+from clipvg.ops.box_reliability.checks import (
+    EPS,
+    SMALL,
+    check_arguments,
+    check_integer,
+    raise_bad_rows,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-FORMATS = ("cxcywh", "xyxy")
-MAX_BINS = 2**24  # float32 counts exactly up to here
-EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
-# On an axis where a pseudo-box has a smaller side, coordinates are counted from its middle: corners
-# computed in [0, 1] are rounded by up to 2**-25, which is much of a small side. Else the published
-# arithmetic is kept to the bit.
-SMALL = 1 / 16
-_NAMED_ROWS = 5  # bad rows that an error message lists
-
-
-def check_arguments(
-    pred: tuple[int, ...],
-    target: tuple[int, ...],
-    group: tuple[int, ...] | None,
-    *,
-    num_groups: int,
-    bins: int,
-    fmt: str,
-) -> None:
-    """Rejects shapes and options that no implementation accepts.
-
-    Args:
-        pred: shape of the predictions.
-        target: shape of the pseudo-boxes.
-        group: shape of the groups, or None.
-        num_groups: number of groups.
-        bins: number of bins.
-        fmt: box format.
-
-    Raises:
-        InputError: naming the argument, its value and what was expected.
-    """
-    if len(pred) != 3 or pred[-1] != 4:
-        raise InputError(f"box_reliability: pred has shape {pred}; expected (n, N, 4) or (N, 4)")
-    if tuple(target) != (pred[1], 4):
-        raise InputError(f"box_reliability: target has shape {target}; expected ({pred[1]}, 4)")
-    if group is not None and tuple(group) != (pred[1],):
-        raise InputError(f"box_reliability: group has shape {group}; expected ({pred[1]},)")
-    if num_groups < 1:
-        raise InputError(f"box_reliability: num_groups is {num_groups}; expected at least 1")
-    if not 1 <= bins <= MAX_BINS:
-        raise InputError(f"box_reliability: bins is {bins}; expected 1 to {MAX_BINS}")
-    if fmt not in FORMATS:
-        raise InputError(f"box_reliability: unknown fmt {fmt!r}; {near_matches(fmt, FORMATS)}")
 
 
 def box_reliability(
@@ -107,7 +68,7 @@ def box_reliability(
         >>> iou.tolist(), hist.tolist()
         ([[1.0, 0.5]], [[[0, 0, 1, 1]]])
     """
-    from clipvg.ops._box_reliability_op import score_tensors
+    from clipvg.ops.box_reliability.op import score_tensors
 
     return score_tensors(
         pred, target, group=group, num_groups=num_groups, bins=bins, fmt=fmt, eps=eps
@@ -170,12 +131,6 @@ def box_reliability_numpy(
     if hist.sum() != iou.size:
         raise_bad_rows(iou, group, num_groups)
     return iou, hist
-
-
-def check_integer(is_integer: bool, dtype: object) -> None:
-    """Rejects groups that are not of an integer dtype."""
-    if not is_integer:
-        raise InputError(f"box_reliability: group is {dtype}; expected an integer dtype")
 
 
 def _one_dtype(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -241,26 +196,3 @@ def _numpy_reference(
     cell += np.arange(len(pred))[:, None] * num_groups * bins
     hist = np.bincount(cell[counted], minlength=len(pred) * num_groups * bins)
     return iou, hist.reshape(len(pred), num_groups, bins).astype(np.int64, copy=False)
-
-
-def raise_bad_rows(iou: np.ndarray, group: np.ndarray | None, num_groups: int) -> None:
-    """Raises the error for rows that are in no bin: not finite, or of no group."""
-    measurers, rows = np.isnan(iou).nonzero()
-    if len(rows):
-        named = [f"row {row} of measurer {m}" for m, row in zip(measurers, rows, strict=True)]
-        raise InputError(
-            f"box_reliability: {len(rows)} of {iou.size} rows hold a coordinate that is not finite "
-            f"({_first(named)}); expected finite boxes. "
-            "Remove those rows, or check the model's weights and precision"
-        )
-    assert group is not None
-    bad = ((group < 0) | (group >= num_groups)).nonzero()[0]
-    raise InputError(
-        f"box_reliability: {len(bad)} of {len(group)} groups are outside 0..{num_groups - 1} "
-        f"({_first([f'row {row}: {group[row]}' for row in bad])}); "
-        "raise num_groups or fix the groups"
-    )
-
-
-def _first(items: list[str]) -> str:
-    return ", ".join(items[:_NAMED_ROWS]) + (", ..." if len(items) > _NAMED_ROWS else "")

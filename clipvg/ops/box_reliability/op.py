@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipvg.ops._dispatch import operator_name
-from clipvg.ops.box_reliability import SMALL, check_arguments, check_integer, raise_bad_rows
+from clipvg.ops.box_reliability.checks import SMALL, check_arguments, check_integer, raise_bad_rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -18,7 +18,7 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 def check_tensors(
     pred: Tensor, target: Tensor, group: Tensor | None, num_groups: int, bins: int, fmt: str
 ) -> None:
-    """Rejects arguments of the wrong shape, dtype or device."""
+    """Reject arguments of the wrong shape, dtype or device."""
     check_arguments(
         tuple(pred.shape), tuple(target.shape), None if group is None else tuple(group.shape),
         num_groups=num_groups, bins=bins, fmt=fmt,

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.ops._dispatch import operator_name, requested
-from clipvg.ops._packed_attention_dense import (
+from clipvg.ops._triton import why_no_triton
+from clipvg.ops.packed_attention.checks import check_offsets
+from clipvg.ops.packed_attention.dense import (
     check_tensors,
     native,
     native_backward,
@@ -23,8 +25,6 @@ from clipvg.ops._packed_attention_dense import (
     reference_backward,
     zeros_like_parts,
 )
-from clipvg.ops._triton import why_no_triton
-from clipvg.ops.packed_attention import check_offsets
 
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TRITON_MAX_WIDTH = 128
@@ -103,7 +103,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _define(name: str, forward: Any, backward: Any, fake: Any) -> tuple[Any, Any]:
-    """Defines an operator of this contract, and the operator that is its gradient."""
+    """Define an operator of this contract, and the operator that is its gradient."""
     operator = torch.library.custom_op(f"clipvg::{name}", forward, mutates_args=())
     operator.register_fake(fake)
     gradient = torch.library.custom_op(f"clipvg::{name}_backward", backward, mutates_args=())

@@ -19,7 +19,7 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.ops._dispatch import choose, load_operators
 from clipvg.ops._triton import why_no_triton
-from clipvg.ops.multilevel_projection import check_shapes
+from clipvg.ops.multilevel_projection.checks import check_shapes
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -32,7 +32,7 @@ def check_tensors(
     index: Tensor | None,
     out: Tensor | None,
 ) -> None:
-    """Rejects arguments of the wrong shape, dtype or device."""
+    """Reject arguments of the wrong shape, dtype or device."""
     check_shapes(
         [tuple(level.shape) for level in levels],
         tuple(weight.shape),

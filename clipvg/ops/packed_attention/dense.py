@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipvg.ops.packed_attention import check_shapes
+from clipvg.ops.packed_attention.checks import check_shapes
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _MAX_WEIGHTS = 2**24  # of softmax that a gradient holds at a time, 64 MiB
@@ -27,7 +27,7 @@ Run = tuple[int, int, int, int, int]
 
 
 def check_tensors(q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> None:
-    """Rejects arguments of the wrong shape, dtype or device."""
+    """Reject arguments of the wrong shape, dtype or device."""
     check_shapes(q.shape, k.shape, v.shape, cu_queries.shape, cu_seqlens.shape)
     if q.dtype not in DTYPES:
         raise ValueError(f"packed_attention: q is {q.dtype}; expected a floating dtype")

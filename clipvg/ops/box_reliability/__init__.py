@@ -1,0 +1,1 @@
+"""Reliability of boxes, and its histogram."""

@@ -1,0 +1,1 @@
+"""Visual projection over several levels."""
