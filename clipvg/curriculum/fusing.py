@@ -51,7 +51,7 @@ def fuse(
     found, reasons = {}, {}
     if known is not None:
         found, reasons = {name: known[name] for name in known.names}, dict(known.reasons)
-        scores = stack(scores, known)
+        scores = ScoreMatrix.concat([scores, known])
     context = Context(scores=scores, progress=progress, reasons=reasons)
     missing = {name: measurer for name, measurer in built.items() if name not in found}
     found |= measure_together(missing, labels, context)
@@ -75,17 +75,3 @@ def lasting(measures: Sequence[str], models: Mapping[str, Any]) -> dict[str, str
         for text, measurer in zip(measures, built, strict=True)
     }
     return {text: key for text, key in keys.items() if key is not None}
-
-
-def stack(*parts: ScoreMatrix) -> ScoreMatrix:
-    """Put the rows of score matrices of the same labels together."""
-    reasons: dict[int, str] = {}
-    for part in parts:
-        reasons |= part.reasons
-    return ScoreMatrix(
-        tuple(name for part in parts for name in part.names),
-        np.concatenate([part.scores for part in parts]),
-        parts[0].label_sources,
-        tuple(sources for part in parts for sources in part.trained_on),
-        reasons,
-    )

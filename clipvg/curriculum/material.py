@@ -71,15 +71,7 @@ class Material:
     def given_scores(self, *, held_out: bool = False) -> ScoreMatrix:
         """Return the scores that came along, of the training or of the held-out labels."""
         assert self.given is not None
-        rows = np.flatnonzero(self.is_held if held_out else ~self.is_held)
-        place = {int(row): i for i, row in enumerate(rows)}
-        return ScoreMatrix(
-            self.given.names,
-            self.given.scores[:, rows],
-            [self.given.label_sources[int(row)] for row in rows],
-            self.given.trained_on,
-            {place[row]: why for row, why in self.given.reasons.items() if row in place},
-        )
+        return self.given.take(self.is_held if held_out else ~self.is_held)
 
     def tables(
         self,

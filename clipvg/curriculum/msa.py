@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from clipvg.curriculum.config import Beyond, MSAConfig
-from clipvg.curriculum.fusing import stack
 from clipvg.curriculum.material import Material
 from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.previous import Previous
@@ -22,7 +21,6 @@ from clipvg.curriculum.summary import (
     describe_measurers,
     keep_given,
     outcome,
-    pick,
     some_reasons,
 )
 from clipvg.curriculum.trainings import Entry, Trainings
@@ -176,7 +174,8 @@ class _MSA:
         variants = self._variants(walks, base, selected, names)
         best = variants.best
         walked = walks[best_of(variants.found[: len(walks)]).name]
-        both = stack(scores, work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels)))
+        own = work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels))
+        both = ScoreMatrix.concat([scores, own])
         summary = {
             "method": "msa",
             **notes,
@@ -217,9 +216,9 @@ class _MSA:
         if fused is not None:
             more, file = fused
             self.files += [file] * len(more.names)
-            chosen = stack(scores, pick(more, more.names[-1]))
+            chosen = ScoreMatrix.concat([scores, more.select(more.names[-1:])])
             walks[FUSED] = walk.run(chosen, selected, before, {"variant": FUSED})
-            scores = stack(scores, more)
+            scores = ScoreMatrix.concat([scores, more])
         return scores, walks
 
     def _variants(
@@ -277,9 +276,9 @@ class _MSA:
                 work.measure(stage, name, held, trained_on=trained_on[name], part="held_out")
                 for name, stage in self.stages.items()
             ]
-            self._weight(stack(*parts))
-        return stack(
-            *(work.measure(s, name, trained_on=trained_on[name]) for name, s in self.stages.items())
+            self._weight(ScoreMatrix.concat(parts))
+        return ScoreMatrix.concat(
+            work.measure(s, name, trained_on=trained_on[name]) for name, s in self.stages.items()
         )
 
     def _weight(self, scores: ScoreMatrix) -> None:

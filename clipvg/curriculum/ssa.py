@@ -10,7 +10,6 @@ import numpy as np
 
 from clipvg.curriculum.calibrate import unsearched_threshold
 from clipvg.curriculum.config import Beyond, SSAConfig
-from clipvg.curriculum.fusing import stack
 from clipvg.curriculum.material import Material
 from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.protocols import Learner, ModelStore
@@ -133,12 +132,14 @@ def ssa(
         more, file = fused
         name = more.names[-1]
         searched.append(_searched(work, beyond, FUSED, name, more[name], base))
-        scores, files = stack(scores, more), files + [file] * len(more.names)
+        scores = ScoreMatrix.concat([scores, more])
+        files = files + [file] * len(more.names)
     first_ones = [each.variant for each in searched]
     variants = _variants(work, beyond, base, scores.names[0], first_ones)
     best, decided = variants.best, max(searched, key=lambda each: each.variant.score)
     search = decided.search
-    both = stack(scores, work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels)))
+    own = work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels))
+    both = ScoreMatrix.concat([scores, own])
     run.record(event="chosen", threshold=search.best, score=search.score)
     summary = {
         "method": "ssa",

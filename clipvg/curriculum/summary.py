@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from clipvg.curriculum.config import ADAPTED
@@ -83,13 +83,6 @@ def describe_measurers(
         }
         for name, trained_on, file in zip(scores.names, scores.trained_on, files, strict=True)
     ]
-
-
-def pick(scores: ScoreMatrix, name: str) -> ScoreMatrix:
-    """Return the scores of one measurer alone."""
-    row = scores.names.index(name)
-    trained_on = (scores.trained_on[row],)
-    return replace(scores, names=(name,), scores=scores.scores[[row]], trained_on=trained_on)
 
 
 def some_reasons(scores: ScoreMatrix, count: int = 100) -> dict[str, str]:

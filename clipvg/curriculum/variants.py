@@ -240,12 +240,7 @@ class Variants:
         reliability: np.ndarray = scores.scores[0]
         if self.beyond.measures:
             names = tuple(self._measurers)
-            alike = replace(
-                scores,
-                names=names,
-                scores=np.stack([reliability] * len(names)),
-                trained_on=scores.trained_on * len(names),
-            )
+            alike = ScoreMatrix.concat(replace(scores, names=(name,)) for name in names)
             stages = dict.fromkeys(names, stage)
             more, _ = self._work.fuse(alike, self.beyond.measures, stages, teacher=True)
             reliability = more[more.names[-1]]

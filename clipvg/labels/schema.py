@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,14 @@ def box_values(column: pa.ChunkedArray) -> np.ndarray:
     if flat:
         values[valid] = np.concatenate(flat).reshape(-1, 4)
     return values
+
+
+def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """Names as int32 codes of the distinct ones in order of first appearance; null is ""."""
+    if not isinstance(values, pa.Array | pa.ChunkedArray):
+        values = pa.array(list(values), pa.string())
+    encoded = pc.fill_null(values.cast(pa.string()), "").dictionary_encode()
+    return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
 
 
 def _first_bad(column: pa.ChunkedArray, kind: pa.DataType) -> str:

@@ -1,6 +1,5 @@
 """Reliability of pseudo-labels: measurers, score matrix, histogram, rescoring."""
 
-from clipvg.reliability.agreement import Comparison
 from clipvg.reliability.histogram import Distribution, histogram, kept
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import BoxPredictor, Context, GroundingMeasurer, Measurer
@@ -9,7 +8,6 @@ from clipvg.reliability.score import measure, score_labels
 
 __all__ = [
     "BoxPredictor",
-    "Comparison",
     "Context",
     "Distribution",
     "GroundingMeasurer",

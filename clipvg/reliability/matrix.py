@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.agreement import Comparison, compare
+from clipvg.labels.schema import encode_names
 from clipvg.reliability.histogram import QUANTILES, Distribution, kept
 from clipvg.reliability.names import check_names
-from clipvg.reliability.sources import SourceNames, source_names, unknown_sources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +39,7 @@ class ScoreMatrix:
         names: names of the n measurers, one score column ``reliability.NAME`` each.
         scores: (n, N) float32 in [0, 1], NaN where not scored, labels in input order.
         label_sources: source name of each label, "" where unknown; one group when empty. Kept as
-            `SourceNames`, codes of the distinct names.
+            codes of the distinct names.
         trained_on: source names each measurer was trained on; () is unknown, cross-source
             everywhere.
         reasons: row of a label that is not scored -> why.
@@ -48,7 +47,7 @@ class ScoreMatrix:
 
     names: tuple[str, ...]
     scores: np.ndarray
-    label_sources: Sequence[str] = ()
+    label_sources: Iterable[str] | pa.Array | pa.ChunkedArray = ()
     trained_on: tuple[tuple[str, ...], ...] = ()
     reasons: Mapping[int, str] = field(default_factory=dict)
 
@@ -60,9 +59,9 @@ class ScoreMatrix:
                 f"scores have shape {scores.shape}; expected ({len(self.names)}, N), one row a "
                 "measurer."
             )
-        sources = SourceNames.of(self.label_sources)
+        sources = encode_names(self.label_sources)
         if not len(sources):
-            sources = unknown_sources(scores.shape[1])
+            sources = encode_names(pa.repeat("", scores.shape[1]))
         if len(sources) != scores.shape[1]:
             raise InputError(f"{len(sources)} label sources for {scores.shape[1]} labels.")
         trained_on = tuple(map(tuple, self.trained_on)) or ((),) * len(self.names)
@@ -85,7 +84,7 @@ class ScoreMatrix:
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """Distinct label sources in order of first appearance."""
-        return self._source_names.names
+        return tuple(self._encoded_sources.dictionary.to_pylist())
 
     @cached_property
     def is_specific(self) -> np.ndarray:
@@ -94,34 +93,75 @@ class ScoreMatrix:
         return np.array(cells, dtype=bool).reshape(len(self.names), len(self.sources))
 
     @property
-    def _source_names(self) -> SourceNames:
-        assert isinstance(self.label_sources, SourceNames)
+    def _encoded_sources(self) -> pa.DictionaryArray:
+        assert isinstance(self.label_sources, pa.DictionaryArray)
         return self.label_sources
 
     @property
-    def _source_index(self) -> np.ndarray:
-        return self._source_names.codes
+    def source_of(self) -> np.ndarray:
+        """(N,) int32, place of each label's source in `sources`."""
+        return self._encoded_sources.indices.to_numpy()
 
     @cached_property
     def _distributions(self) -> list[list[Distribution]]:
-        columns = [self._source_index == j for j in range(len(self.sources))]
+        columns = [self.source_of == j for j in range(len(self.sources))]
         return [[Distribution(row[column]) for column in columns] for row in self.scores]
+
+    @classmethod
+    def concat(cls, parts: Iterable[ScoreMatrix]) -> ScoreMatrix:
+        """Put the measurers of several matrices of the same labels together, one or more.
+
+        Where several give a reason for one label, the last one's stays.
+        """
+        parts = list(parts)
+        reasons: dict[int, str] = {}
+        for part in parts:
+            reasons |= part.reasons
+        return cls(
+            tuple(name for part in parts for name in part.names),
+            np.concatenate([part.scores for part in parts]),
+            parts[0].label_sources,
+            tuple(sources for part in parts for sources in part.trained_on),
+            reasons,
+        )
+
+    def select(self, names: Iterable[str]) -> ScoreMatrix:
+        """Return the scores of some measurers, in the order of their names."""
+        rows = [self._row(name) for name in names]
+        return replace(
+            self,
+            names=tuple(self.names[row] for row in rows),
+            scores=self.scores[rows],
+            trained_on=tuple(self.trained_on[row] for row in rows),
+        )
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> ScoreMatrix:
+        """Return the scores of some labels: row numbers, or a (N,) bool mask."""
+        rows = np.arange(len(self))[rows]
+        told = np.flatnonzero(np.isin(rows, list(self.reasons)))
+        reasons = {int(place): self.reasons[int(rows[place])] for place in told}
+        return replace(
+            self,
+            scores=self.scores[:, rows],
+            label_sources=self._encoded_sources.take(pa.array(rows)),
+            reasons=reasons,
+        )
 
     def cell(self, measurer: str, source: str) -> np.ndarray:
         """Return R_ij: one measurer's scores of one source's labels, (N_j,) float32."""
         if source not in self.sources:
             raise InputError(f"no labels of source {source!r}; there are {list(self.sources)}.")
-        return self[measurer][self._source_index == self.sources.index(source)]
+        return self[measurer][self.source_of == self.sources.index(source)]
 
     def specific(self, measurer: str) -> np.ndarray:
         """Return a measurer's source-specific scores: (N,) float32, NaN elsewhere."""
         row = self._row(measurer)
-        return np.where(self.is_specific[row][self._source_index], self.scores[row], np.nan)
+        return np.where(self.is_specific[row][self.source_of], self.scores[row], np.nan)
 
     def cross(self, measurer: str) -> np.ndarray:
         """Return a measurer's cross-source scores: (N,) float32, NaN elsewhere."""
         row = self._row(measurer)
-        return np.where(self.is_specific[row][self._source_index], np.nan, self.scores[row])
+        return np.where(self.is_specific[row][self.source_of], np.nan, self.scores[row])
 
     def keep(self, threshold: float, measurer: str | None = None, *, strict: bool = False) -> Any:
         """Say which labels one measurer's threshold keeps, (N,) bool; see `kept`.
@@ -146,19 +186,6 @@ class ScoreMatrix:
     def quantiles(self, q: Sequence[float] = QUANTILES) -> np.ndarray:
         """Return quantiles of each cell, (n, sources, len(q)) float64; NaN where none is scored."""
         return self._by_cell(lambda cell: cell.quantiles(q))
-
-    def agreement(self, threshold: float = 0.5, *, strict: bool = False) -> Comparison:
-        """Compare the measurers: by label, and pair by pair over all labels.
-
-        By label it is the mean of 1 - |r_i - r_j| over the pairs of measurers that scored it; by
-        pair the mean of that over labels, Spearman's rank correlation, and the share of labels
-        that h keeps for both or for neither. See `Comparison`.
-
-        Args:
-            threshold: h of the last of these; r >= h is kept, r > h when ``strict``.
-            strict: the published filter's ``>``.
-        """
-        return compare(self.names, self.scores, threshold, strict=strict)
 
     def to_dict(self, bins: int = 100) -> dict[str, Any]:
         """Return every cell's distribution as JSON values."""
@@ -226,14 +253,14 @@ class ScoreMatrix:
         return cls(
             tuple(names),
             np.stack([labels.reliability(name) for name in names]),
-            source_names(labels),
+            labels.encoded_sources(),
             tuple(tuple(trained_on.get(name, ())) for name in names),
             _read_reasons(labels.table),
         )
 
     def write(self, path: str | Path) -> None:
         """Write the scores alone as Parquet: ``reliability.NAME`` columns and the sources."""
-        columns = {"source": self._source_names.to_arrow(), **self._columns()}
+        columns = {"source": self._encoded_sources.cast(pa.string()), **self._columns()}
         if self.reasons:
             columns[REASON] = _reason_column(self.reasons, len(self))
         metadata = {_METADATA: json.dumps(self._trained_on()).encode()}
@@ -251,7 +278,7 @@ class ScoreMatrix:
         return cls(
             names,
             np.stack(columns),
-            SourceNames.of(table["source"]),
+            table["source"],
             tuple(tuple(trained_on.get(name, ())) for name in names),
             _read_reasons(table),
         )

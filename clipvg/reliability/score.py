@@ -15,7 +15,6 @@ from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, GroundingMeasurer, Measurer, OnError
 from clipvg.reliability.names import MeasurerSpec, check_names, parse_measurer
-from clipvg.reliability.sources import source_names
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -198,7 +197,7 @@ def _matrix(
     return ScoreMatrix(
         tuple(rows),
         np.stack(list(rows.values())),
-        source_names(labels),
+        labels.encoded_sources(),
         tuple(trained_on[name] for name in rows),
         dict(sorted(context.reasons.items())),
     )

@@ -248,7 +248,7 @@ def _precision_recall(
     scores, correct = selection.scores, selection.correct
     if scores is None or correct is None:
         return []
-    source_of = np.array([str(source) for source in scores.label_sources], dtype=object)
+    source_of = np.array(scores.sources)[scores.source_of]
     panels: dict[str, dict[str, PrecisionRecall]] = {}
     for source in chosen:
         rows = np.ones(len(correct), bool) if whole else source_of == source
@@ -314,7 +314,7 @@ def _msa_gallery(
     if scores is None:
         return []
     reliability = np.full(len(scores), np.nan, np.float32)
-    source_of = np.array([str(source) for source in scores.label_sources], dtype=object)
+    source_of = np.array(scores.sources)[scores.source_of]
     for source, (name, _) in chosen.items():
         if name in scores.names:
             rows = source_of == source

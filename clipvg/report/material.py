@@ -92,14 +92,13 @@ class Selection:
 
 def _scores(folder: Path, summary: Mapping[str, Any]) -> ScoreMatrix | None:
     """The scores of the measurers, without those of the adapted model."""
-    from clipvg.curriculum.fusing import stack
     from clipvg.reliability import ScoreMatrix
 
     files = dict.fromkeys(entry["scores"] for entry in summary["measurers"])
     paths = [folder / "scores" / f"{name}.parquet" for name in files]
     if not all(path.is_file() for path in paths):
         return None
-    return stack(*map(ScoreMatrix.read, paths))
+    return ScoreMatrix.concat(map(ScoreMatrix.read, paths))
 
 
 def _mask(path: Path, count: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from numpy.testing import assert_array_equal
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.labels.schema import encode_names
 
 
 @pytest.fixture
@@ -193,3 +194,32 @@ def test_rows_that_are_not_there_are_refused(labels, rows):
     with pytest.raises(InputError, match="for 3 labels"):
         labels.select(rows)
     assert len(labels.select([])) == 0
+
+
+CHUNKS = pa.chunked_array([["b", "a", None], ["b", "c"]])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["b", "a", "", "b", "c"],
+        pa.array(["b", "a", None, "b", "c"]),
+        CHUNKS,
+        CHUNKS.dictionary_encode(),
+        pa.chunked_array([chunk.dictionary_encode() for chunk in CHUNKS.chunks]),
+        pa.DictionaryArray.from_arrays([1, 2, None, 3, 0], ["c", "b", "a", "b"]),
+    ],
+)
+def test_encoded_names_come_in_order_of_appearance(values):
+    names = encode_names(values)
+    assert names.dictionary.to_pylist() == ["b", "a", "", "c"]
+    assert names.indices.to_pylist() == [0, 1, 2, 0, 3]
+
+
+def test_encoded_sources():
+    labels = LabelTable.from_columns(image=list("xyz"), expression=list("xyz"), box=np.ones((3, 4)))
+    assert labels.encoded_sources().to_pylist() == [""] * 3
+    named = labels.with_column("source", ["s", None, "t"])
+    assert named.encoded_sources().to_pylist() == ["s", "", "t"]
+    for none in (named.select([]), labels.select([])):
+        assert len(none.encoded_sources().dictionary) == 0

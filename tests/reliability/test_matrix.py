@@ -64,7 +64,7 @@ def test_columns_there_and_back(matrix: ScoreMatrix, labels: LabelTable, tmp_pat
     assert again.names == matrix.names
     assert again.trained_on == matrix.trained_on
     assert again.reasons == matrix.reasons
-    assert list(again.label_sources) == SOURCES
+    assert again.label_sources.to_pylist() == SOURCES
 
 
 def test_adding_a_measurer_keeps_the_others(matrix: ScoreMatrix, labels: LabelTable) -> None:
@@ -108,46 +108,41 @@ def test_no_labels() -> None:
     assert matrix.count_above(0.5).size == 0
 
 
-def test_agreement_by_label_and_by_pair(matrix: ScoreMatrix) -> None:
-    found = matrix.agreement(0.5)
-    assert found.names == ("t", "r")
-    np.testing.assert_allclose(found.labels, [0.3, 0.3, np.nan, 0.5], atol=1e-6)
-    assert found.count.tolist() == [[3, 3], [3, 4]]
-    assert found.closeness[0, 1] == pytest.approx((0.3 + 0.3 + 0.5) / 3)
-    assert found.spearman[0, 1] == pytest.approx(-0.5)  # ranks 3 1 2 and 1 2 3
-    np.testing.assert_allclose(np.diag(found.spearman), 1)
-    assert found.same_side.tolist() == [[1, 1 / 3], [1 / 3, 1]]
-    assert matrix.agreement(0.5, strict=True).same_side[0, 1] == 0
-    assert matrix.agreement(0.1).same_side[0, 1] == 1
-    values = found.to_dict()
-    assert values["measurers"] == ["t", "r"]
-    assert values["labels"] == [[3, 3], [3, 4]]
+def test_concat_puts_measurers_together(matrix: ScoreMatrix) -> None:
+    other = ScoreMatrix(("o",), SCORES[:1], SOURCES, reasons={1: "new", 2: "stays"})
+    both = ScoreMatrix.concat([matrix, other])
+    assert both.names == ("t", "r", "o")
+    np.testing.assert_array_equal(both.scores, [*SCORES, SCORES[0]])
+    assert both.trained_on == (("template",), ("relation",), ())
+    assert both.sources == matrix.sources
+    assert both.reasons == {1: "new", 2: "stays"}
 
 
-def test_agreement_of_three_with_ties_and_without_anything_to_say() -> None:
-    scores = np.array(
-        [[0.5, 0.5, 0.1, 0.9], [0.25, 0.25, 0.25, 0.25], [np.nan] * 4], dtype=np.float32
-    )
-    found = ScoreMatrix(("a", "b", "c"), scores).agreement()
-    np.testing.assert_allclose(found.labels, 1 - np.abs(scores[0] - scores[1]))
-    assert found.spearman[0, 0] == pytest.approx(1)
-    assert np.isnan(found.spearman[0, 1])  # b tells nothing apart
-    assert np.isnan(found.closeness[2]).all()
-    assert found.to_dict()["closeness"][0][2] is None
-    assert found.same_side[0, 1] == 0.25
-    alone = ScoreMatrix(("a",), scores[:1]).agreement()
-    assert np.isnan(alone.labels).all()
-    assert alone.closeness.tolist() == [[1.0]]
+def test_select_takes_measurers_in_any_order(matrix: ScoreMatrix) -> None:
+    turned = matrix.select(["r", "t"])
+    assert turned.names == ("r", "t")
+    np.testing.assert_array_equal(turned.scores, SCORES[::-1])
+    assert turned.trained_on == (("relation",), ("template",))
+    assert turned.reasons == matrix.reasons
+    with pytest.raises(InputError, match="no measurer 'x'"):
+        matrix.select(["x"])
 
 
-def test_rank_correlation_is_that_of_mean_ranks(rng: np.random.Generator) -> None:
-    scores = (rng.integers(0, 9, (2, 200)) / 8).astype(np.float32)
-    scores[0, :20] = np.nan
-    less = (scores[:, None, 20:] < scores[:, 20:, None]).sum(-1)  # (2, 180) by counting
-    same = (scores[:, None, 20:] == scores[:, 20:, None]).sum(-1)
-    ranks = less + (same - 1) / 2
-    expected = np.corrcoef(ranks)[0, 1]
-    assert ScoreMatrix(("a", "b"), scores).agreement().spearman[0, 1] == pytest.approx(expected)
+@pytest.mark.parametrize("rows", [[3, 2], np.array([3, 2])])
+def test_take_takes_labels(matrix: ScoreMatrix, rows: list[int]) -> None:
+    part = matrix.take(rows)
+    np.testing.assert_array_equal(part.scores, SCORES[:, [3, 2]])
+    assert part.sources == ("relation", "template")
+    assert part.label_sources.to_pylist() == ["relation", "template"]
+    assert part.reasons == {1: "a.jpg: no such file"}
+    assert part.trained_on == matrix.trained_on
+
+
+def test_take_by_a_mask(matrix: ScoreMatrix) -> None:
+    part = matrix.take(np.array([True, False, False, False]))
+    assert part.sources == ("template",)
+    assert part.reasons == {}
+    assert len(matrix.take([])) == 0
 
 
 def test_plot_writes_a_picture(matrix: ScoreMatrix, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def alone(labels: LabelTable, models: dict[str, GroundingModel]) -> ScoreMatrix:
 def assert_same(found: ScoreMatrix, wanted: ScoreMatrix) -> None:
     assert found.names == wanted.names
     assert found.trained_on == wanted.trained_on
-    assert found.label_sources.names == wanted.label_sources.names
+    assert found.sources == wanted.sources
     assert found.reasons == wanted.reasons
     np.testing.assert_array_equal(np.isnan(found.scores), np.isnan(wanted.scores))
     np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)

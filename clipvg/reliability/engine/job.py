@@ -14,7 +14,6 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.engine.images import Decoded, Square
 from clipvg.reliability.engine.plan import in_one_piece
-from clipvg.reliability.sources import source_names
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -59,9 +58,9 @@ class Job:
         self._labels, self._on_error = labels, on_error
         self._row_names = np.arange(len(labels)) if row_names is None else row_names
         self._expressions = in_one_piece(labels.table.column("expression"))
-        sources = source_names(labels)
-        self.group = sources.codes.astype(np.int64)
-        self.num_groups = max(1, len(sources.names))
+        sources = labels.encoded_sources()
+        self.group = sources.indices.to_numpy().astype(np.int64)
+        self.num_groups = max(1, len(sources.dictionary))
 
     def expressions(self, rows: np.ndarray, *, once: bool) -> tuple[list[str], np.ndarray]:
         """Return expressions of rows, distinct ones when ``once``, and each row's (R,) index."""

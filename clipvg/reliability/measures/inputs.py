@@ -10,7 +10,6 @@ import numpy as np
 
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
-from clipvg.reliability.sources import SourceNames
 
 if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context, Measurer
@@ -123,8 +122,7 @@ def part_of(labels: LabelTable, context: Context, rows: np.ndarray) -> tuple[Lab
     """Return some rows of the labels with their part of the context; reasons are its own."""
     scores, history = context.scores, context.history
     if scores is not None:
-        sources = SourceNames.of(scores.label_sources).take(rows)
-        scores = replace(scores, scores=scores.scores[:, rows], label_sources=sources, reasons={})
+        scores = scores.take(rows)
     if history is not None:
         history = history[:, rows]
     return labels.select(rows), replace(context, scores=scores, history=history, reasons={})

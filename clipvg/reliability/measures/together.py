@@ -62,14 +62,8 @@ def _with_scores(context: Context, labels: LabelTable, found: Mapping[str, np.nd
 
     if not found:
         return context
-    before = context.scores
-    names = () if before is None else tuple(n for n in before.names if n not in found)
-    rows = [] if before is None else [before[name] for name in names]
-    origin = {} if before is None else dict(zip(before.names, before.trained_on, strict=True))
-    scores = ScoreMatrix(
-        (*names, *found),
-        np.stack([*rows, *found.values()]),
-        labels.sources(),
-        tuple(origin.get(name, ()) for name in (*names, *found)),
-    )
-    return replace(context, scores=scores)
+    own = ScoreMatrix(tuple(found), np.stack(list(found.values())), labels.encoded_sources())
+    if context.scores is not None:
+        others = [name for name in context.scores.names if name not in found]
+        own = ScoreMatrix.concat([context.scores.select(others), own])
+    return replace(context, scores=own)
