@@ -17,16 +17,15 @@ import argparse
 import copy
 import dataclasses
 from collections.abc import Callable
-from importlib.resources import files
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import _harness
 import numpy as np
 import torch
-import yaml
 
 from clipvg.data.scenes import NoiseConfig, make_labels
+from clipvg.demo import recipe
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, create_model
 from clipvg.training import FeatureCache, Fit, FitConfig, fit, fit_many
@@ -110,12 +109,11 @@ def model_and_config(args: argparse.Namespace) -> tuple[GroundingModel, FitConfi
         model = create_model("ViT-B-16", None)
         config = FitConfig(batch_size=args.batch_size or 4)
     else:
-        recipe = yaml.safe_load((files("clipvg") / "configs" / "scenes.yaml").read_text())
-        names = {field.name for field in dataclasses.fields(FitConfig)}
-        options = {name: recipe.pop(name) for name in names & recipe.keys()}
-        model = create_model(recipe.pop("backbone"), recipe.pop("pretrained"), **recipe)
-        options |= {"augment": args.case == "encoding", "warmup_steps": 0}
-        config = FitConfig(**options | {"batch_size": args.batch_size or options["batch_size"]})
+        backbone, options, config = recipe()
+        model = create_model(backbone, **vars(options))
+        size = args.batch_size or config.batch_size
+        changes = {"augment": args.case == "encoding", "warmup_steps": 0, "batch_size": size}
+        config = dataclasses.replace(config, **changes)
     config = dataclasses.replace(config, steps=args.steps or STEPS[args.case])
     return model.to(args.device), config
 

@@ -66,9 +66,9 @@ def name_of(size: int) -> str:
 
 def begin(args: argparse.Namespace, train: LabelTable, seed: int) -> GroundingModel:
     """The model that all ways start from."""
-    options, config = recipe()
+    backbone, options, config = recipe()
     torch.manual_seed(seed)
-    model = create_model(options.pop("backbone"), options.pop("pretrained"), **options)
+    model = create_model(backbone, **vars(options))
     config = change(config, args, steps=args.start_steps, seed=seed)
     return fit(model, train, config=config, progress=False).model
 
@@ -83,7 +83,7 @@ def run(
 ) -> dict[str, Any]:
     """One training and its accuracy."""
     grouped = {"augment": size > 0, "group_by_image": max(1, size), "calibrate": False}
-    config = change(recipe()[1], args, steps=args.steps, seed=seed, **grouped)
+    config = change(recipe()[-1], args, steps=args.steps, seed=seed, **grouped)
     began = time.perf_counter()
     done = fit(fresh(start), train, config=config, progress=False)
     seconds = time.perf_counter() - began

@@ -10,14 +10,13 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
-from clipvg.api import adapt, load, train
+from clipvg.api import RunOptions, adapt, load, train
+from clipvg.configs import read_recipe
 from clipvg.curriculum import SSAConfig
 from clipvg.curriculum.files import write_json
 from clipvg.data.scenes import (
@@ -29,6 +28,7 @@ from clipvg.data.scenes import (
     make_labels,
 )
 from clipvg.labels import LabelTable, read_labels
+from clipvg.model import ModelOptions
 from clipvg.report import draw_report
 from clipvg.training import FeatureCache, FitConfig, evaluate
 
@@ -78,12 +78,13 @@ def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[
     return summary
 
 
-def recipe() -> tuple[dict[str, Any], FitConfig]:
-    """Options of the model and of its training in the recipe `scenes`."""
-    values = yaml.safe_load(files("clipvg").joinpath("configs/scenes.yaml").read_text())
+def recipe() -> tuple[str, ModelOptions, FitConfig]:
+    """Return the backbone, the model and its training in the recipe `scenes`."""
+    values = read_recipe("scenes")
+    backbone = values.pop("backbone")
     training = {f.name for f in dataclasses.fields(FitConfig)} & values.keys()
     chosen = FitConfig(**{name: values.pop(name) for name in training})
-    return values, chosen
+    return backbone, ModelOptions(**values), chosen
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -110,13 +111,12 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
     labels = scenes("training", NUM_TRAIN, 0, source="mixed", noise=NOISE, config=TRAINING_SCENES)
     validation = scenes("validation", NUM_VALIDATION, 1, noise=CLEAN)
     test = scenes("test", NUM_TEST, 2, noise=CLEAN)
-    model, training = recipe()
+    backbone, model, training = recipe()
     common: dict[str, Any] = {
-        "backbone": model.pop("backbone"),
-        "pretrained": model.pop("pretrained"),
+        "backbone": backbone,
         "model": model,
         "training": dataclasses.replace(training, seed=seed),
-        "progress": progress,
+        "run": RunOptions(progress=progress, report=False),
     }
     run = clock(
         "SSA: measurer, scores, threshold search",
@@ -124,8 +124,7 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
             labels,
             validation=validation,
             out=folder / "ssa",
-            curriculum=SSAConfig(seed=seed),
-            report=False,
+            search=SSAConfig(seed=seed),
             **common,
         ),
     )

@@ -12,11 +12,13 @@ from pathlib import Path
 from curriculum.toy import die_at
 from reliability.scenery import make_labels
 
-from clipvg.api import AdaptResult, adapt
+from clipvg.api import AdaptResult, RunOptions, adapt
 from clipvg.labels import LabelTable
+from clipvg.model import ModelOptions
 from clipvg.training import FitConfig
 
-SMALL = {"width": 32, "layers": 2, "heads": 4, "feedforward": 32}
+SMALL = ModelOptions(pretrained=None, width=32, layers=2, heads=4, feedforward=32)
+QUIET = RunOptions(progress=False, report=False)
 
 
 def run(labels: LabelTable, out: Path, **options: object) -> AdaptResult:
@@ -27,11 +29,9 @@ def run(labels: LabelTable, out: Path, **options: object) -> AdaptResult:
         labels,
         out=out,
         backbone="clipvg-tiny",
-        pretrained=None,
         model=SMALL,
         training=training,
-        progress=False,
-        **{"report": False, **options},  # type: ignore[arg-type]
+        **{"run": QUIET, **options},  # type: ignore[arg-type]
     )
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adapt_program import SMALL, run
+from adapt_program import QUIET, SMALL, run
 from reliability.scenery import make_labels
 
 import clipvg
+from clipvg.api import RunOptions, Sources
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.training import FitConfig, GroundingLearner
@@ -93,7 +94,7 @@ def test_another_configuration_needs_another_folder(
     adapted: clipvg.api.AdaptResult, labels: LabelTable
 ) -> None:
     with pytest.raises(InputError, match=r"curriculum\.step is 0\.1 there, 0\.2 now"):
-        run(labels, adapted.folder, curriculum=clipvg.curriculum.SSAConfig(step=0.2))
+        run(labels, adapted.folder, search=clipvg.curriculum.SSAConfig(step=0.2))
 
 
 def test_killed_anywhere_and_resumed_it_ends_alike(
@@ -119,11 +120,9 @@ def several(labels: LabelTable, out: Path, **options: Any) -> clipvg.api.AdaptRe
         labels,
         out=out,
         backbone="clipvg-tiny",
-        pretrained=None,
         model=SMALL,
         training=FitConfig(steps=1, batch_size=8, augment=False),
-        progress=False,
-        report=False,
+        run=QUIET,
         **{"validation": labels, **options},
     )
 
@@ -154,19 +153,28 @@ def test_scores_that_came_along_are_used(
     multi: clipvg.api.AdaptResult, labels: LabelTable, tmp_path: Path
 ) -> None:
     scored = multi.scores.attach(labels)
-    result = several(scored, tmp_path / "run", scored_by=["template", "relation"])
+    both = Sources(scored_by=["template", "relation"])
+    result = several(scored, tmp_path / "run", sources=both)
     assert result.thresholds == multi.thresholds
     assert [m["stage"] for m in result.summary["measurers"]] == [None, None]
     np.testing.assert_array_equal(result.scores["template"], multi.scores["template"])
     other = scored.with_column("reliability.template", np.zeros(len(labels), np.float32))
     with pytest.raises(InputError, match="scored_by"):
-        several(other, tmp_path / "run", scored_by=["template", "relation"])
+        several(other, tmp_path / "run", sources=both)
     single = labels.select(np.array(labels.sources()) == "template").with_column(
         "reliability.mine", np.linspace(0, 1, labels.sources().count("template"))
     )
-    assert several(single, tmp_path / "one", scored_by=["mine"]).scores.names[0] == "mine"
+    assert (
+        several(single, tmp_path / "one", sources=Sources(scored_by=["mine"])).scores.names[0]
+        == "mine"
+    )
     with pytest.raises(InputError, match="choose method 'msa'"):
-        several(scored, tmp_path / "two", method="ssa", scored_by=["template", "relation"])
+        several(
+            scored,
+            tmp_path / "two",
+            method="ssa",
+            sources=both,
+        )
 
 
 def test_a_run_goes_on_with_a_new_source(
@@ -175,7 +183,7 @@ def test_a_run_goes_on_with_a_new_source(
     is_template = np.array(labels.sources()) == "template"
     first = several(labels.select(is_template), tmp_path / "first", validation=labels)
     assert first.summary["method"] == "ssa"
-    go_on = {"validation": labels, "continue_from": first.folder}
+    go_on = {"validation": labels, "sources": Sources(continue_from=first.folder)}
     new = labels.select(~is_template)
     second = several(new, tmp_path / "second", **go_on)
     assert list(second.thresholds) == ["relation"]
@@ -192,8 +200,9 @@ def test_a_run_goes_on_with_a_new_source(
 
 
 def test_the_recorded_command_stays(labels: LabelTable, tmp_path: Path) -> None:
-    run(labels, tmp_path / "run", command="clipvg adapt what was typed")
-    again = run(labels, tmp_path / "run", report=True)
+    typed = RunOptions(progress=False, report=False, command="clipvg adapt what was typed")
+    run(labels, tmp_path / "run", run=typed)
+    again = run(labels, tmp_path / "run", run=RunOptions(progress=False))
     assert again.summary["command"] == "clipvg adapt what was typed"
     assert "what was typed" in (tmp_path / "run" / "report.html").read_text()
 
@@ -202,10 +211,9 @@ def test_train_leaves_a_model(labels: LabelTable, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "out": tmp_path / "run",
         "backbone": "clipvg-tiny",
-        "pretrained": None,
         "model": SMALL,
         "training": FitConfig(steps=3, batch_size=8, augment=False),
-        "progress": False,
+        "run": QUIET,
     }
     result = clipvg.train(labels, validation=labels, **options)
     assert result.summary["best"]["epoch"] == 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import clipvg.demo as demo
+from clipvg.model import ModelOptions
 from clipvg.training import FitConfig
 
 
@@ -21,9 +21,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "NUM_TEST", 12)
     full = demo.recipe
 
-    def recipe() -> tuple[dict[str, Any], FitConfig]:
-        model, training = full()
-        return model, dataclasses.replace(training, steps=3, warmup_steps=1)
+    def recipe() -> tuple[str, ModelOptions, FitConfig]:
+        *model, training = full()
+        return *model, dataclasses.replace(training, steps=3, warmup_steps=1)
 
     monkeypatch.setattr(demo, "recipe", recipe)
 

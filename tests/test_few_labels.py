@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adapt_program import SMALL
+from adapt_program import QUIET, SMALL
 from reliability.scenery import make_labels
 
 import clipvg
@@ -34,10 +34,9 @@ def test_fewer_labels_than_a_batch(
         validation=few,
         out=tmp_path,
         backbone="clipvg-tiny",
-        pretrained=None,
         model=SMALL,
         training=training,
-        progress=False,
+        run=QUIET,
     )
     batches = -(-count // training.batch_size)
     assert result.summary["last"]["step"] == 2 * batches
@@ -55,12 +54,10 @@ def test_subsets_that_are_empty_or_smaller_than_a_batch(
         validation=few.select([0]),
         out=tmp_path,
         backbone="clipvg-tiny",
-        pretrained=None,
         model=SMALL,
         training=FitConfig(epochs=1, batch_size=8, augment=False),
-        curriculum=SSAConfig(start=start, search=search),
-        progress=False,
-        report=False,
+        search=SSAConfig(start=start, search=search),
+        run=QUIET,
     )
     assert 1 <= result.summary["kept"] <= 5
     assert all(stage["kept"] >= 1 for stage in result.summary["stages"])

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from clipvg.api.run import make_model, model_config
 from clipvg.curriculum.files import replace_folder
 from clipvg.demo import recipe
 from clipvg.labels import LabelTable
-from clipvg.model import GroundingModel, load
+from clipvg.model import GroundingModel, ModelOptions, load
 from clipvg.reliability.measurer import GroundingMeasurer
-from clipvg.running import make_model, model_config
 from clipvg.training import FeatureCache, Fit, FitConfig, GroundingLearner, evaluate
 
 
@@ -52,15 +52,15 @@ class Lab(GroundingLearner):
         features: Path,
         start: Kept | None = None,
     ) -> None:
-        settings, training = recipe()
+        backbone, model, training = recipe()
         training = dataclasses.replace(training, **changes)
         # What differs from the defaults, so that an option that is new here changes no key.
         chosen = {k: v for k, v in vars(training).items() if v != getattr(FitConfig(), k)}
+        settings = {"backbone": backbone}
+        settings |= {k: v for k, v in vars(model).items() if v != getattr(ModelOptions(), k)}
         self._identity = json.dumps([settings, chosen, start and start.key], sort_keys=True)
         self._start_from = start and start.model
-        config = model_config(
-            labels, settings.pop("backbone"), settings.pop("pretrained"), settings
-        )
+        config = model_config(labels, backbone, model)
         cpu = torch.device("cpu")
         super().__init__(lambda seed: make_model(config, seed, cpu), training, progress=False)
         self._kept = folder

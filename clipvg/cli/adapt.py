@@ -15,7 +15,7 @@ from clipvg.report.numbers import percent, points
 
 
 def _configure(parser: CommandParser) -> None:
-    from clipvg.adapting import Method
+    from clipvg.api.adapt_run import Method
     from clipvg.curriculum import Beyond, MSAConfig
 
     add_training(parser)
@@ -41,18 +41,17 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Result:
-    from clipvg.api import adapt
+    from clipvg.api import Sources, adapt
     from clipvg.curriculum import Beyond, MSAConfig
 
     arguments = training_arguments(args)
-    # One seed: that of the training options is the curriculum's too.
-    curriculum = MSAConfig(**take_fields(args, MSAConfig))
+    # One seed: that of the training options is the search's too.
+    search = MSAConfig(**take_fields(args, MSAConfig))
     result = adapt(
         arguments.pop("labels"),
-        curriculum=curriculum,
+        search=search,
         method=args.method,
-        scored_by=args.scored_by,
-        continue_from=args.continue_from,
+        sources=Sources(scored_by=args.scored_by, continue_from=args.continue_from),
         beyond=Beyond(**take_fields(args, Beyond)),
         **arguments,
     )

@@ -6,7 +6,6 @@ import argparse
 import re
 from argparse import Namespace
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from clipvg.cli.failure import UsageError, find_near, one_line
+from clipvg.configs import find_recipe, list_recipes
 
 _LITERAL = re.compile(r"typing\.Literal\[(.*?)\]")
 _UNION = re.compile(
@@ -127,20 +127,6 @@ def _with_underscores(word: str) -> str:
     if not name.startswith("--") or len(name) == 2 or any(map(str.isspace, name)):
         return word
     return f"--{name[2:].replace('-', '_')}{equals}{value}"
-
-
-def list_recipes() -> list[str]:
-    """Names of the recipes in `clipvg/configs`."""
-    folder = Path(str(files("clipvg").joinpath("configs")))
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def find_recipe(name: str) -> str:
-    """Path of a YAML file; the bare name of a recipe in `clipvg/configs` is that recipe's."""
-    recipe = Path(str(files("clipvg").joinpath("configs", f"{name}.yaml")))
-    if Path(name).is_file() or not recipe.is_file():
-        return name
-    return str(recipe)
 
 
 def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:

@@ -21,13 +21,10 @@ from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
 
-# Fields of the model that the run fills in, or that have an option of their own here.
-_NOT_OPTIONS = ("backbone", "pretrained", "trained_on", "published")
-
 
 def add_training(parser: CommandParser) -> None:
     """Everything that decides a training: labels, model and training options."""
-    from clipvg.model.config import GroundingConfig
+    from clipvg.model.config import ModelOptions
     from clipvg.training.config import FitConfig
 
     parser.add_argument("--config", action="config", help="YAML file, or the name of a recipe")
@@ -43,11 +40,7 @@ def add_training(parser: CommandParser) -> None:
         "--backbone", type=str, default="ViT-B-16", metavar="NAME",
         help="any open_clip ViT, or clipvg-tiny, which comes with the package",
     )  # fmt: skip
-    parser.add_argument(
-        "--pretrained", type=str | None, default="auto", metavar="TAG",
-        help="weights of the backbone; null for random ones, auto for its usual ones",
-    )  # fmt: skip
-    add_fields(parser, GroundingConfig, skip=_NOT_OPTIONS)
+    add_fields(parser, ModelOptions)
     add_fields(parser, FitConfig)
     add_device(parser)
     add_quiet(parser)
@@ -55,20 +48,21 @@ def add_training(parser: CommandParser) -> None:
 
 def training_arguments(args: Namespace) -> dict[str, Any]:
     """What `clipvg.train` and `clipvg.adapt` take, from the options of `add_training`."""
+    from clipvg.api import RunOptions
     from clipvg.cli.devices import choose_device
-    from clipvg.model.config import GroundingConfig
+    from clipvg.model.config import ModelOptions
     from clipvg.training.config import FitConfig
 
-    model = take_fields(args, GroundingConfig)
     return {
         "training": FitConfig(**take_fields(args, FitConfig)),
-        "model": {name: value for name, value in model.items() if name not in _NOT_OPTIONS},
+        "model": ModelOptions(**take_fields(args, ModelOptions)),
         "backbone": args.backbone,
-        "pretrained": args.pretrained,
-        "device": choose_device(args.device),
         "out": args.out,
-        "progress": not args.quiet,
-        "command": shlex.join(args.command_line),
+        "run": RunOptions(
+            device=choose_device(args.device),
+            progress=not args.quiet,
+            command=shlex.join(args.command_line),
+        ),
         "labels": read_table(args),
         "validation": read_table(args, [args.validation]) if args.validation else None,
     }
@@ -86,13 +80,9 @@ def run_results(folder: Path, summary: Mapping[str, Any]) -> Result:
 
 def _run(args: Namespace) -> Result:
     from clipvg.api import train
-    from clipvg.report import draw_report
-    from clipvg.training import distributed
 
     arguments = training_arguments(args)
     result = train(arguments.pop("labels"), **arguments)
-    if distributed.join(arguments["device"]).is_main:
-        draw_report(result.folder)
     return run_results(result.folder, result.summary)
 
 

@@ -1,7 +1,7 @@
 """Grounding models: CLIP towers, fusion encoder, checkpoints."""
 
 from clipvg.model.backbone import Backbone
-from clipvg.model.config import GroundingConfig
+from clipvg.model.config import GroundingConfig, ModelOptions
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.published import export_published, load_published
 from clipvg.model.tokenizer import Tokenizer
@@ -12,6 +12,7 @@ __all__ = [
     "Backbone",
     "GroundingConfig",
     "GroundingModel",
+    "ModelOptions",
     "Tokenizer",
     "create_model",
     "export_published",

@@ -9,14 +9,17 @@ from typing import Any
 
 from clipvg.errors import InputError
 
+AUTO = "auto"
+_TINY = {"backbone": "clipvg-tiny", "pretrained": "scenes-v1"}
 
-@dataclass
-class GroundingConfig:
-    """All choices that define a `GroundingModel`; saved as ``config.json``.
+
+@dataclass(kw_only=True)
+class ModelOptions:
+    """What is chosen of a model beside its backbone; the defaults are the published model.
 
     Args:
-        backbone: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo``, ``local-dir:folder``.
-        pretrained: open_clip weight tag or a weight file; None for random towers.
+        pretrained: open_clip weight tag or a weight file; None for random towers, "auto" for the
+            usual ones of the backbone.
         levels: zero-based blocks whose tokens are tapped, ascending; None for i * (L - 1) // 3.
         width: width d of the fusion encoder; None for that of the text features, which is the
             published choice: 512 for ViT-B, 768 for ViT-L/14.
@@ -34,13 +37,9 @@ class GroundingConfig:
         train_visual_positions: train the image tower's position table, as the reference code
             does; back-propagates through the whole tower.
         position_std: standard deviation of the initial position and [REG] tables.
-        trained_on: names of the sources the model was trained on.
-        published: facts of an authors' checkpoint that the model itself does not use, kept for
-            the way back.
     """
 
-    backbone: str = "ViT-B-16"
-    pretrained: str | None = "openai"
+    pretrained: str | None = AUTO
     levels: list[int] | None = None
     width: int | None = None
     layers: int = 6
@@ -53,8 +52,6 @@ class GroundingConfig:
     prompt: str | None = None
     train_visual_positions: bool = False
     position_std: float = 1.0
-    trained_on: list[str] = field(default_factory=list)
-    published: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check the values that need no backbone to be judged."""
@@ -79,6 +76,32 @@ class GroundingConfig:
             raise InputError(
                 f"prompt={self.prompt!r} has no '{{}}'. Put '{{}}' where the expression goes."
             )
+
+    def configure(self, backbone: str, *, trained_on: list[str]) -> GroundingConfig:
+        """Return the configuration of a model on a backbone."""
+        fields = dataclasses.asdict(self)
+        if self.pretrained == AUTO:
+            is_tiny = backbone == _TINY["backbone"]
+            fields["pretrained"] = _TINY["pretrained"] if is_tiny else "openai"
+        return GroundingConfig(backbone=backbone, trained_on=trained_on, **fields)
+
+
+@dataclass(kw_only=True)
+class GroundingConfig(ModelOptions):
+    """All choices that define a `GroundingModel`; saved as ``config.json``.
+
+    Args:
+        backbone: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo``, ``local-dir:folder``.
+        pretrained: open_clip weight tag or a weight file; None for random towers.
+        trained_on: names of the sources the model was trained on.
+        published: facts of an authors' checkpoint that the model itself does not use, kept for
+            the way back.
+    """
+
+    backbone: str = "ViT-B-16"
+    pretrained: str | None = "openai"
+    trained_on: list[str] = field(default_factory=list)
+    published: dict[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GroundingConfig:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from clipvg.cli.parser import list_recipes
+from clipvg.configs import list_recipes
 from clipvg.labels import LabelTable, read_labels
 
 MODEL = {"backbone": "clipvg-tiny", "pretrained": None, "width": 16, "layers": 1, "heads": 2}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 # Each may import those on earlier lines, and itself; those on one line do not import each other.
 ORDER = [
     {"errors"},
-    {"atomic", "boxes", "lock"},
+    {"atomic", "boxes", "configs", "lock"},
     {"labels"},
     {"ops"},
     {"data"},
@@ -21,8 +21,6 @@ ORDER = [
     {"reliability"},
     {"curriculum"},
     {"report"},
-    {"running"},
-    {"adapting"},
     {"api"},
     {"export"},
     {"demo"},

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
+from clipvg.api.run import RunOptions, make_model, model_config, open_run
 from clipvg.curriculum import (
     Beyond,
     MSAConfig,
     MSAResult,
     Previous,
-    Run,
     SSAConfig,
     SSAResult,
     ThresholdSearch,
@@ -25,21 +25,29 @@ from clipvg.curriculum import (
 )
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.model import GroundingConfig, GroundingModel, load
+from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, load
 from clipvg.pseudo import mean_entities
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix
-from clipvg.running import (
-    AUTO,
-    Device,
-    choose_device,
-    make_model,
-    model_config,
-    open_run,
-    recorded_command,
-)
 from clipvg.training import FitConfig, GroundingLearner
 
 Method = Literal["auto", "ssa", "msa"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What is known of the sources of the labels before they are adapted to.
+
+    Args:
+        scored_by: names of measurers that have scored the labels (columns ``reliability.NAME``);
+            none is trained then.
+        continue_from: directory of a finished run, to go on with the labels of new sources.
+        complexity: of a source's labels: MSA starts with the least complex. The mean number of
+            entities per expression by default.
+    """
+
+    scored_by: Sequence[str] = ()
+    continue_from: str | Path | None = None
+    complexity: Callable[[LabelTable], float] = mean_entities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,19 +126,13 @@ def adapt(
     out: str | Path,
     validation: LabelTable | None = None,
     method: Method = "auto",
-    scored_by: Sequence[str] = (),
-    continue_from: str | Path | None = None,
-    complexity: Callable[[LabelTable], float] = mean_entities,
     backbone: str = "ViT-B-16",
-    pretrained: str | None = AUTO,
-    model: Mapping[str, Any] | None = None,
+    model: ModelOptions | None = None,
     training: FitConfig | None = None,
-    curriculum: SSAConfig | None = None,
+    search: SSAConfig | None = None,
     beyond: Beyond | None = None,
-    device: Device = None,
-    progress: bool = True,
-    report: bool = True,
-    command: str = "",
+    sources: Sources | None = None,
+    run: RunOptions | None = None,
 ) -> AdaptResult:
     """Adapt CLIP to visual grounding by self-paced selection of pseudo-labels (SSA, MSA).
 
@@ -146,22 +148,14 @@ def adapt(
             whose pseudo-labels decide, and the summary says so.
         method: "ssa" takes all labels as one source; "msa" goes by source; "auto" is MSA where
             there are several sources, SSA for one.
-        scored_by: names of measurers that have scored the labels (columns ``reliability.NAME``);
-            none is trained then.
-        continue_from: directory of a finished run, to go on with the labels of new sources.
-        complexity: of a source's labels: MSA starts with the least complex. The mean number of
-            entities per expression by default.
         backbone: name of the CLIP towers.
-        pretrained: weight tag; None for random towers, "auto" for the backbone's usual one.
-        model: other fields of `GroundingConfig`.
-        training: options of every training; the published recipe when None.
-        curriculum: options of the search; its seed, where given, is that of the trainings too.
+        model: what else the model is made of; the published model when None.
+        training: options of every training; those of `FitConfig` when None.
+        search: options of the search; its seed, where given, is that of the trainings too.
         beyond: what goes beyond the published method, such as soft weights and rounds; nothing
             when None. A finished run called again with other ones trains only what is new.
-        device: where to train; a GPU where there is one when None.
-        progress: show progress.
-        report: write ``report.html``.
-        command: recorded in the summary; a call that gives none keeps the recorded one.
+        sources: scores that the labels have, a run to go on from, the order of the sources.
+        run: where it runs and what it says and writes.
 
     Raises:
         InputError: ``out`` holds another run, or labels or options cannot be used.
@@ -170,46 +164,49 @@ def adapt(
         >>> run = adapt(labels, validation=val, backbone="ViT-B-16", out="runs/refcoco")
         >>> run.thresholds, run.summary["gain"]
     """
-    training = training or FitConfig()
-    previous = _previous(continue_from, out, validation)
+    run, sources, training = run or RunOptions(), sources or Sources(), training or FitConfig()
+    scored_by, place = sources.scored_by, run.place
+    previous = _previous(sources.continue_from, out, validation)
     if previous is not None:
         labels = previous.joined(labels)
     method = _method(method, labels, scored_by, previous)
-    options = _options(curriculum or MSAConfig(seed=training.seed), method)
+    options = _options(search or MSAConfig(seed=training.seed), method)
     training = dataclasses.replace(training, seed=options.seed)
-    settings = model_config(labels, backbone, pretrained, model)
-    place = choose_device(device)
+    settings = model_config(labels, backbone, model)
     learner = GroundingLearner(
-        lambda seed: make_model(settings, seed, place), training, validation, progress=progress
+        lambda seed: make_model(settings, seed, place), training, validation, progress=run.progress
     )
     config = _identity(settings, training, options)
     if scored_by:
         config["scored_by"] = identity_of_scores(labels, scored_by)
     if isinstance(options, MSAConfig):
-        config["complexity"] = getattr(complexity, "__qualname__", repr(complexity))
+        config["complexity"] = getattr(sources.complexity, "__qualname__", repr(sources.complexity))
     if previous is not None:
         config["continue_from"] = previous.identity()
     further = dataclasses.asdict(beyond) if beyond else None
-    with open_run(out, config, labels, validation, place, further) as run:
+    with open_run(out, config, labels, validation, place, further) as opened:
         common: dict[str, Any] = {
-            "run": run,
+            "run": opened,
             "store": _Checkpoints(place),
             "as_measurer": lambda trained: GroundingMeasurer(trained, "measurer"),
             "config": options,
             "beyond": beyond,
-            "progress": progress,
-            "notes": {"command": command or recorded_command(run)},
+            "progress": run.progress,
+            "notes": {"command": run.recorded_command(opened)},
         }
         result: SSAResult | MSAResult
         if isinstance(options, MSAConfig):
-            common |= {"complexity": complexity, "scored_by": scored_by, "previous": previous}
+            common |= {
+                "complexity": sources.complexity,
+                "scored_by": scored_by,
+                "previous": previous,
+            }
             result = msa(learner, labels, validation, **common)
         else:
             name = scored_by[0] if scored_by else None
             result = ssa(learner, labels, validation, scored_by=name, **common)
-        if report:
-            _draw_report(run)
-    return AdaptResult(run.folder, result)
+        run.draw_report(opened)
+    return AdaptResult(opened.folder, result)
 
 
 class _Checkpoints:
@@ -269,9 +266,3 @@ def _options(curriculum: SSAConfig, method: Method) -> SSAConfig:
     names = {field.name for field in dataclasses.fields(wanted)}
     given = {k: v for k, v in dataclasses.asdict(curriculum).items() if k in names}
     return wanted(**given)
-
-
-def _draw_report(run: Run) -> None:
-    from clipvg.report import draw_report
-
-    run.write(lambda: draw_report(run.folder))

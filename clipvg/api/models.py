@@ -1,0 +1,111 @@
+"""What is done with trained models: load one, score labels with several, evaluate one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from clipvg.api.run import Device, choose_device
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
+from clipvg.model import load as load_model
+from clipvg.reliability import ScoreMatrix, score_labels
+from clipvg.training import Evaluation
+from clipvg.training import evaluate as evaluate_model
+
+if TYPE_CHECKING:
+    from clipvg.reliability.engine import Precision
+    from clipvg.reliability.measurer import OnError
+    from clipvg.reliability.score import AnyMeasurer
+
+
+def load(path: str | Path, *, device: Device = None) -> GroundingModel:
+    """Load a grounding model of ours or one published by the paper's authors.
+
+    Args:
+        path: a model folder, an authors' ``.pth``, ``hf-hub:org/repo`` or ``local-dir:folder``.
+        device: where to; a GPU where there is one when None.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        InputError: nothing there that can be loaded.
+
+    Example:
+        >>> model = load("runs/refcoco/model")
+        >>> boxes = model.predict("street.jpg", ["man in red", "dog on the left"])
+    """
+    return load_model(path).to(choose_device(device))
+
+
+def score(
+    labels: LabelTable,
+    measurers: Mapping[str, AnyMeasurer] | Iterable[str],
+    *,
+    on_error: OnError = "null",
+    batch_size: int | None = None,
+    precision: Precision = "auto",
+    store: str | Path | None = None,
+    progress: bool = False,
+) -> ScoreMatrix:
+    """Measure the reliability of labels; see `clipvg.reliability.score_labels`.
+
+    Args:
+        labels: N labels with an image root.
+        measurers: name -> model, measurer or checkpoint path; or texts ``[NAME[@SOURCE]=]PATH``.
+        on_error: "null" leaves labels with an unreadable image unscored, "raise" stops.
+        batch_size: labels fused at a time; None is chosen by device and number of tokens.
+        precision: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU, bf16 on a GPU.
+        store: folder that keeps the scores of finished shards of images; a call that was killed
+            goes on from there, and a later one scores only what is missing.
+        progress: show a progress bar.
+
+    Returns:
+        The score matrix R_ij, labels in input order.
+
+    Example:
+        >>> scores = score(labels, {"template": m1, "relation": m2})
+        >>> scores.count_above(0.5)
+    """
+    return score_labels(
+        labels,
+        measurers,
+        on_error=on_error,
+        batch_size=batch_size,
+        precision=precision,
+        store=store,
+        progress=progress,
+    )
+
+
+def evaluate(
+    model: GroundingModel | str | Path,
+    labels: LabelTable,
+    *,
+    against: Literal["box", "truth"] = "box",
+    batch_size: int = 64,
+    num_workers: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """Measure Acc@0.25/0.5/0.75 and mean IoU of a model; see `clipvg.training.evaluate`.
+
+    Args:
+        model: a model, or where one is.
+        labels: labels with an image root.
+        against: compare with the labels' boxes or with their true boxes.
+        batch_size: labels a batch.
+        num_workers: processes that decode images.
+        progress: show a progress bar.
+    """
+    if isinstance(model, str | Path):
+        model = load(model)
+    return evaluate_model(
+        model,
+        labels,
+        against=against,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        progress=progress,
+    )

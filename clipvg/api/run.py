@@ -1,0 +1,91 @@
+"""What training and adapting share: how a run is made, its model and its directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipvg.curriculum import Run, Workers
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model
+from clipvg.training import distributed
+
+Device = str | torch.device | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is made; nothing here decides its result.
+
+    Args:
+        device: where to train; a GPU where there is one when None.
+        progress: show progress.
+        report: write ``report.html``.
+        command: recorded in the summary; a call that gives none keeps the recorded one.
+    """
+
+    device: Device = None
+    progress: bool = True
+    report: bool = True
+    command: str = ""
+
+    @property
+    def place(self) -> torch.device:
+        """The device to train on."""
+        return choose_device(self.device)
+
+    def recorded_command(self, run: Run) -> str:
+        """Return what was typed, now or when the run was made; "" where that is not known."""
+        path = run.folder / "summary.json"
+        if self.command or not path.exists():
+            return self.command
+        return str(json.loads(path.read_text()).get("command", ""))
+
+    def draw_report(self, run: Run) -> None:
+        """Write the page of a finished run, where it is wanted."""
+        from clipvg.report import draw_report
+
+        if self.report:
+            run.write(lambda: draw_report(run.folder))
+
+
+def choose_device(device: Device) -> torch.device:
+    """Return a device; a GPU where there is one when None."""
+    return distributed.default_device() if device is None else torch.device(device)
+
+
+def open_run(
+    out: str | Path,
+    config: Mapping[str, Any],
+    labels: LabelTable,
+    validation: LabelTable | None,
+    device: torch.device,
+    further: Mapping[str, Any] | None = None,
+) -> Run:
+    """Open a run directory, together with the other processes of `torchrun`; see `Run`."""
+    world = distributed.join(device)
+    workers = Workers(world.is_main, lambda: distributed.barrier(world))
+    config = {**config, "processes": world.size}  # they share out each batch
+    return Run(
+        out, config=config, labels=labels, validation=validation, workers=workers, further=further
+    )
+
+
+def model_config(
+    labels: LabelTable, backbone: str, options: ModelOptions | None
+) -> GroundingConfig:
+    """Return the configuration of a model to be trained on labels."""
+    sources = sorted(filter(None, set(labels.sources())))
+    return (options or ModelOptions()).configure(backbone, trained_on=sources)
+
+
+def make_model(settings: GroundingConfig, seed: int, device: torch.device) -> GroundingModel:
+    """Return a fresh model whose initial weights the seed decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create_model(**settings.to_dict()).to(device)
