@@ -172,15 +172,8 @@ def make_batches(
 ) -> list[Batch]:
     """Augmented batches with groups of some size."""
     preset, size = model.preset, model.backbone.image_size
-    assert preset.mean is not None
-    assert preset.std is not None
     data = LabelDataset(
-        labels,
-        model.tokenizer,
-        size=size,
-        mean=preset.mean,
-        std=preset.std,
-        transform=TrainTransform(size, preset.mean, preset.std),
+        labels, model.tokenizer, size, preset, transform=TrainTransform(size, preset)
     )
     rows, leader = group_by_image(labels.distinct_images()[1], group, args.batch_size)
     data.set_epoch(0, leader)

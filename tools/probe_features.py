@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from clipvg.data.letterbox import load_square
+from clipvg.data.preset import get_preset
 from clipvg.data.scenes import Scene, render_scene, sample_scene
 from clipvg.data.scenes.world import COLOURS, SHAPES, TEXTURES
 from clipvg.model.backbone import Backbone
@@ -30,10 +31,9 @@ def centre_features(
     """(objects, L * W) features of the patch under each object's centre, and what they show."""
     features: list[torch.Tensor] = []
     targets: dict[str, list[torch.Tensor]] = {}
+    preset = get_preset("default", backbone.mean, backbone.std)
     for scene in scenes:
-        pixels, _, letterbox = load_square(
-            render_scene(scene), backbone.image_size, mean=backbone.mean, std=backbone.std
-        )
+        pixels, _, letterbox = load_square(render_scene(scene), backbone.image_size, preset)
         with torch.no_grad():
             patches = backbone.image_features(pixels[None])[0, 1:]  # (P, L * W)
         boxes = letterbox.to_square(np.array([item.box for item in scene.objects]))

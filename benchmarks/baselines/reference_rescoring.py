@@ -130,9 +130,7 @@ class Rescored:
 
 def square_loader(model: GroundingModel) -> Loader:
     """Decode a file and make the model's square of it."""
-    preset = model.preset
-    rules = {"mean": preset.mean, "std": preset.std, "exif": preset.exif}
-    return lambda path: load_square(path, model.backbone.image_size, **rules)
+    return lambda path: load_square(path, model.backbone.image_size, model.preset)
 
 
 def reliability(predicted: Tensor, target: Tensor) -> Tensor:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from clipvg.data.dataset import collate as collate
     from clipvg.data.image import read_image as read_image
     from clipvg.data.letterbox import Letterbox as Letterbox
+    from clipvg.data.letterbox import Square as Square
     from clipvg.data.letterbox import load_square as load_square
+    from clipvg.data.letterbox import make_square as make_square
     from clipvg.data.letterbox import patch_mask as patch_mask
     from clipvg.data.letterbox import square_boxes as square_boxes
     from clipvg.data.preset import PRESETS as PRESETS
@@ -28,7 +30,9 @@ _HOME = {
     "collate": "dataset",
     "read_image": "image",
     "Letterbox": "letterbox",
+    "Square": "letterbox",
     "load_square": "letterbox",
+    "make_square": "letterbox",
     "patch_mask": "letterbox",
     "square_boxes": "letterbox",
     "PRESETS": "preset",

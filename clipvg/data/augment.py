@@ -19,6 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from clipvg.data.letterbox import normalise
+from clipvg.data.preset import Preset
 
 DIRECTIONS = ("left", "right", "top", "bottom", "middle")
 NUM_SCALES = 7
@@ -57,32 +58,31 @@ class TrainTransform:
 
     Args:
         size: side of the square in pixels; the scales are its sevenths (224 to 32 at 224).
-        mean: channel means.
-        std: channel deviations.
+        preset: its mean, deviation and rule for direction words.
         crop: allow the crop branch.
         scale: draw the scale; otherwise the long side becomes ``size``.
         translate: draw the place in the square; otherwise the picture is centred.
         jitter: brightness, contrast and saturation in random order.
         blur: Gaussian blur.
-        direction: rule that ``names_direction`` uses.
     """
 
     def __init__(
         self,
         size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        preset: Preset,
         *,
         crop: bool = True,
         scale: bool = True,
         translate: bool = True,
         jitter: bool = True,
         blur: bool = False,
-        direction: Literal["word", "substring"] = "word",
     ) -> None:
-        self.size, self.mean, self.std = size, tuple(mean), tuple(std)
-        self.crop, self.translate = crop, translate
-        self.jitter, self.blur, self.direction = jitter, blur, direction
+        self.size = size
+        self.preset = preset
+        self.crop = crop
+        self.translate = translate
+        self.jitter = jitter
+        self.blur = blur
         steps = range(NUM_SCALES) if scale else range(1)
         self.scales = tuple(max(1, round(size * (NUM_SCALES - i) / NUM_SCALES)) for i in steps)
 
@@ -132,10 +132,10 @@ class TrainTransform:
             image, placed = _random_crop(image, placed, draw)
         image, placed = self._resize(image, placed, draw)
         image = self._recolour(image, draw)
-        return self._paste(normalise(image, self.mean, self.std), placed, draw)
+        return self._paste(normalise(image, self.preset), placed, draw)
 
     def _crops(self, expressions: Sequence[str], draw: torch.Generator) -> bool:
-        if not self.crop or any(names_direction(e, self.direction) for e in expressions):
+        if not self.crop or any(names_direction(e, self.preset.direction) for e in expressions):
             return False
         return _uniform(0, 1, draw) < CROP_PROBABILITY
 

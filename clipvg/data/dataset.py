@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from clipvg.data.image import read_image
-from clipvg.data.letterbox import Letterbox, load_square
+from clipvg.data.letterbox import Square, load_square
+from clipvg.data.preset import Preset
 
 if TYPE_CHECKING:
     from clipvg.data.augment import TrainTransform
@@ -90,10 +91,7 @@ class LabelDataset(Dataset[Sample]):
         labels: the labels, with an image root.
         tokenize: list of B expressions -> ids (B, T) int64 and mask (B, T) bool, True = real token.
         size: side of the square in pixels.
-        mean: channel means.
-        std: channel deviations.
-        integer_boxes: cut boxes to integers before converting them (published preset).
-        exif: apply the EXIF orientation.
+        preset: rules for images and boxes.
         transform: training augmentation.
         seed: seed of the augmentation.
     """
@@ -102,19 +100,19 @@ class LabelDataset(Dataset[Sample]):
         self,
         labels: LabelTable,
         tokenize: Tokenize,
-        *,
         size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        integer_boxes: bool = False,
-        exif: bool = True,
+        preset: Preset,
+        *,
         transform: TrainTransform | None = None,
         seed: int = 0,
     ) -> None:
-        self.labels, self.tokenize, self.transform = labels, tokenize, transform
-        self.size, self.mean, self.std, self.exif = size, tuple(mean), tuple(std), exif
+        self.labels = labels
+        self.tokenize = tokenize
+        self.transform = transform
+        self.size = size
+        self.preset = preset
         self.seed = seed
-        self._boxes = labels.boxes(integer=integer_boxes)
+        self._boxes = labels.boxes(integer=preset.integer_boxes)
         self._weights = labels.weights()
         self._names, self._image_of = labels.distinct_images()
         self._expressions = labels.table.column("expression")
@@ -153,13 +151,12 @@ class LabelDataset(Dataset[Sample]):
         ]
 
     def _plain(self, rows: Sequence[int], expressions: list[str]) -> list[Picture]:
-        loaded: dict[int, tuple[torch.Tensor, torch.Tensor, Letterbox]] = {}
-        how: dict[str, Any] = {"mean": self.mean, "std": self.std, "exif": self.exif}
+        loaded: dict[int, Square] = {}
         pictures = []
         for row in rows:
             key = int(self._image_of[row])
             if key not in loaded:
-                loaded[key] = load_square(self._path(key), self.size, **how)
+                loaded[key] = load_square(self._path(key), self.size, self.preset)
             pixels, mask, letterbox = loaded[key]
             target = torch.from_numpy(letterbox.to_square(self._boxes[row]))
             pictures.append((pixels, mask, target, key))
@@ -175,7 +172,7 @@ class LabelDataset(Dataset[Sample]):
         for leader, places in groups.items():
             key = int(self._image_of[leader])
             if key not in loaded:
-                loaded[key] = read_image(self._path(key), exif=self.exif)
+                loaded[key] = read_image(self._path(key), exif=self.preset.exif)
             seed = draw_seed(self.seed, int(self._epoch), leader)
             boxes, texts = self._boxes[[rows[p] for p in places]], [expressions[p] for p in places]
             pixels, mask, placed = self.transform.shared(loaded[key], boxes, texts, seed=seed)

@@ -6,10 +6,9 @@ halves to even) and is at least one pixel, so a picture one pixel high stays a p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from PIL import Image
 
 from clipvg.boxes import convert
 from clipvg.data.image import read_image
+from clipvg.data.preset import Preset
 from clipvg.errors import InputError
 
 
@@ -61,6 +61,20 @@ class Letterbox:
         (x, y), (width, height) = self.offset, self.resized
         mask[y : y + height, x : x + width] = False
         return mask
+
+
+class Square(NamedTuple):
+    """An image as a model sees it.
+
+    Attributes:
+        pixels: (3, size, size) float32, standardised, zero where padded.
+        mask: (size, size) bool, True where padded.
+        box: where the image lies in the square.
+    """
+
+    pixels: torch.Tensor
+    mask: torch.Tensor
+    box: Letterbox
 
 
 def square_boxes(boxes: Any, sizes: Any, size: int) -> np.ndarray:
@@ -108,40 +122,32 @@ def patch_mask(
     return grid.all(-1).all(-2).flatten(-2)
 
 
-def normalise(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """An RGB picture as (3, height, width) float32, channels standardised."""
+def normalise(image: Image.Image, preset: Preset) -> torch.Tensor:
+    """Return an RGB image as (3, height, width) float32, channels standardised."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
-    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    mean, std = torch.tensor(preset.mean), torch.tensor(preset.std)
+    return (pixels - mean[:, None, None]) / std[:, None, None]
 
 
-def load_square(
-    image: str | Path | Image.Image,
-    size: int,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    exif: bool = True,
-) -> tuple[torch.Tensor, torch.Tensor, Letterbox]:
-    """The evaluation transform of one picture.
+def load_square(image: str | Path | Image.Image, size: int, preset: Preset) -> Square:
+    """Read an image and make its square: the evaluation transform.
 
     Args:
-        image: a file, or a picture in any mode.
+        image: a file, or an image in any mode.
         size: side of the square in pixels.
-        mean: channel means in [0, 1].
-        std: channel deviations.
-        exif: apply the EXIF orientation.
-
-    Returns:
-        Pixels (3, size, size) float32, zero where padded; mask (size, size) bool, True where
-        padded; the letterbox.
+        preset: its EXIF rule, mean and deviation.
 
     Raises:
-        InputError: the file cannot be read as a picture.
+        InputError: the file cannot be read as an image.
     """
-    picture = read_image(image, exif=exif)
-    box = Letterbox(picture.width, picture.height, size)
-    resized = picture.resize(box.resized, Image.Resampling.BILINEAR)
+    return make_square(read_image(image, exif=preset.exif), size, preset)
+
+
+def make_square(image: Image.Image, size: int, preset: Preset) -> Square:
+    """Make the square of an image that is RGB and upright already."""
+    box = Letterbox(image.width, image.height, size)
+    resized = image.resize(box.resized, Image.Resampling.BILINEAR)
     pixels = torch.zeros(3, size, size)
     (x, y), (width, height) = box.offset, box.resized
-    pixels[:, y : y + height, x : x + width] = normalise(resized, mean, std)
-    return pixels, box.pixel_mask(), box
+    pixels[:, y : y + height, x : x + width] = normalise(resized, preset)
+    return Square(pixels, box.pixel_mask(), box)

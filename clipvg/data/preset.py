@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from clipvg.errors import InputError, near_matches
 
+Channels = tuple[float, float, float]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How images, boxes and text become tensors; recorded in every model's config.
+    """How images, boxes and text become tensors; its name is recorded in every model's config.
 
     Attributes:
         name: name of the preset.
-        mean: mean of the three channels in [0, 1]; None is the backbone's own.
-        std: deviation of the three channels; None is the backbone's own.
+        mean: mean of the three channels in [0, 1].
+        std: deviation of the three channels.
         integer_boxes: boxes as written are cut to integers before any conversion.
-        exif: the EXIF orientation of a picture is applied.
+        exif: the EXIF orientation of an image is applied.
         text_mask: real tokens are those up to the end token ("eot") or with an id above 0
             ("nonzero").
-        patch_mask: a patch is ignored when it holds no picture pixel ("picture") or when more
-            than half of its four centre pixels are padding ("centre").
+        patch_mask: a patch is ignored when it holds no pixel of the image ("picture") or when
+            more than half of its four centre pixels are padding ("centre").
         overlength: what happens to expressions longer than the context.
         special_names: "<|endoftext|>" written in an expression is the end token, not text.
         direction: expressions that are never cropped in training hold a direction as a word
@@ -32,8 +37,8 @@ class Preset:
     """
 
     name: str
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: Channels
+    std: Channels
     integer_boxes: bool = False
     exif: bool = True
     text_mask: Literal["eot", "nonzero"] = "eot"
@@ -43,12 +48,15 @@ class Preset:
     direction: Literal["word", "substring"] = "word"
 
 
-PRESETS = {
-    "default": Preset("default"),
-    "published": Preset(
+def _default(mean: Channels, std: Channels) -> Preset:
+    return Preset("default", mean, std)
+
+
+def _published(mean: Channels, std: Channels) -> Preset:
+    return Preset(
         "published",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
         integer_boxes=True,
         exif=False,
         text_mask="nonzero",
@@ -56,12 +64,24 @@ PRESETS = {
         overlength="error",
         special_names=True,
         direction="substring",
-    ),
+    )
+
+
+#: Each makes a preset from the mean and deviation that a backbone was trained with.
+PRESETS: dict[str, Callable[[Channels, Channels], Preset]] = {
+    "default": _default,
+    "published": _published,
 }
 
 
-def get_preset(name: str) -> Preset:
-    """The preset of a name: "default" or "published"."""
+def get_preset(name: str, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> Preset:
+    """Return the preset of a name, "default" or "published".
+
+    Args:
+        name: its name.
+        mean: the backbone's own mean, which "default" uses.
+        std: the backbone's own deviation, likewise.
+    """
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}: {near_matches(name, PRESETS)}")
-    return PRESETS[name]
+    return PRESETS[name](mean, std)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clipvg.boxes import convert
 from clipvg.data.dataset import Batch
 from clipvg.data.letterbox import load_square, patch_mask
-from clipvg.data.preset import Preset, get_preset
+from clipvg.data.preset import get_preset
 from clipvg.errors import InputError, near_matches
 from clipvg.model.backbone import Backbone
 from clipvg.model.checkpoint import CheckpointMixin
@@ -39,7 +39,7 @@ class GroundingModel(nn.Module, CheckpointMixin):
 
     Attributes:
         config: the configuration.
-        preset: input rules with mean and deviation filled in.
+        preset: input rules.
         backbone: the frozen towers.
     """
 
@@ -47,10 +47,7 @@ class GroundingModel(nn.Module, CheckpointMixin):
         super().__init__()
         width, context = config.width or backbone.embed_dim, backbone.context_length
         self.config = dataclasses.replace(config, levels=list(backbone.levels), width=width)
-        preset = get_preset(config.preset)
-        self.preset: Preset = dataclasses.replace(
-            preset, mean=preset.mean or backbone.mean, std=preset.std or backbone.std
-        )
+        self.preset = get_preset(config.preset, backbone.mean, backbone.std)
         self.backbone = backbone
         self.visual_projection = nn.Linear(backbone.feature_width, width)
         self.text_projection = nn.Linear(backbone.embed_dim, width)
@@ -234,12 +231,7 @@ class GroundingModel(nn.Module, CheckpointMixin):
                 f"{near_matches(box_format, ('xyxy', 'xywh', 'cxcywh'))}"
             )
         texts = [expressions] if isinstance(expressions, str) else list(expressions)
-        preset = self.preset
-        assert preset.mean is not None
-        assert preset.std is not None
-        pixels, mask, letterbox = load_square(
-            image, self.backbone.image_size, mean=preset.mean, std=preset.std, exif=preset.exif
-        )
+        pixels, mask, letterbox = load_square(image, self.backbone.image_size, self.preset)
         boxes = [np.zeros((0, 4), np.float32)]
         with torch.no_grad(), _evaluating(self):
             features = self.encode_images(pixels[None].to(self.device))

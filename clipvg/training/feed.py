@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch.utils.data import DataLoader
 
@@ -50,22 +50,22 @@ class PictureFeed:
     def __init__(
         self, model: "GroundingModel", labels: "LabelTable", config: FitConfig, order: Order
     ) -> None:
-        preset = model.preset
-        assert preset.mean is not None
-        assert preset.std is not None
-        size, mean, std = model.backbone.image_size, preset.mean, preset.std
-        names = ("crop", "scale", "translate", "jitter", "blur")
-        flags: dict[str, Any] = {name: getattr(config, name) for name in names}
-        flags["direction"] = preset.direction
+        size, preset = model.backbone.image_size, model.preset
+        transform = TrainTransform(
+            size,
+            preset,
+            crop=config.crop,
+            scale=config.scale,
+            translate=config.translate,
+            jitter=config.jitter,
+            blur=config.blur,
+        )
         self._dataset = LabelDataset(
             labels,
             model.tokenizer,
-            size=size,
-            mean=mean,
-            std=std,
-            integer_boxes=preset.integer_boxes,
-            exif=preset.exif,
-            transform=TrainTransform(size, mean, std, **flags) if config.augment else None,
+            size,
+            preset,
+            transform=transform if config.augment else None,
             seed=config.seed,
         )
         self._order = order

@@ -41,7 +41,7 @@ def read_squares(
     Args:
         paths: the files.
         size: side of the square in pixels.
-        preset: resolved preset, with mean and deviation.
+        preset: of the model.
         batch_size: pictures at a time.
         num_workers: processes that decode; 0 decodes here.
 
@@ -68,13 +68,8 @@ class _Pictures(Dataset[tuple]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple:
-        preset = self.preset
-        assert preset.mean is not None
-        assert preset.std is not None
         try:
-            pixels, mask, box = load_square(
-                self.paths[index], self.size, mean=preset.mean, std=preset.std, exif=preset.exif
-            )
+            pixels, mask, box = load_square(self.paths[index], self.size, self.preset)
         except InputError as error:  # kept as text: a worker's exception arrives as a traceback
             blank = torch.ones(self.size, self.size, dtype=torch.bool)
             return torch.zeros(3, self.size, self.size), blank, (1, 1), str(error)

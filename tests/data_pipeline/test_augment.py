@@ -1,12 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from clipvg.data import TrainTransform
+from clipvg.data import Preset, TrainTransform
 from clipvg.data.augment import names_direction
 
-MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+PLAIN = Preset("plain", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def marked(width=160, height=120, box=(60, 40, 90, 80)):
@@ -45,7 +47,7 @@ def test_direction_words(expression, word, substring):
 
 def test_box_travels_with_the_picture():
     """Over many draws the returned box is where the object is, to a pixel."""
-    transform = TrainTransform(96, MEAN, STD, jitter=False)
+    transform = TrainTransform(96, PLAIN, jitter=False)
     image, box = marked()
     for seed in range(60):
         pixels, mask, target = transform(image, box, "dog", seed=seed)
@@ -58,10 +60,10 @@ def test_box_travels_with_the_picture():
 
 
 def test_scales_are_sevenths_of_the_size():
-    assert TrainTransform(224, MEAN, STD).scales == (224, 192, 160, 128, 96, 64, 32)
-    assert TrainTransform(96, MEAN, STD).scales == (96, 82, 69, 55, 41, 27, 14)
-    assert TrainTransform(224, MEAN, STD, scale=False).scales == (224,)
-    transform = TrainTransform(96, MEAN, STD, crop=False)
+    assert TrainTransform(224, PLAIN).scales == (224, 192, 160, 128, 96, 64, 32)
+    assert TrainTransform(96, PLAIN).scales == (96, 82, 69, 55, 41, 27, 14)
+    assert TrainTransform(224, PLAIN, scale=False).scales == (224,)
+    transform = TrainTransform(96, PLAIN, crop=False)
     image, box = marked()
     seen = set()
     for seed in range(200):
@@ -73,7 +75,7 @@ def test_scales_are_sevenths_of_the_size():
 
 
 def test_no_crop_for_directions_and_half_crops_otherwise():
-    transform = TrainTransform(96, MEAN, STD, scale=False, translate=False, jitter=False)
+    transform = TrainTransform(96, PLAIN, scale=False, translate=False, jitter=False)
     image, box = marked(200, 200, (80, 80, 120, 120))
     plain = transform(image, box, "left dog", seed=0)[2]
     uncropped = {"left dog": 0, "dog": 0, "laptop": 0}
@@ -84,14 +86,13 @@ def test_no_crop_for_directions_and_half_crops_otherwise():
     assert uncropped["left dog"] == 200
     assert 70 < uncropped["dog"] < 135
     assert uncropped["laptop"] < 135
-    faithful = TrainTransform(
-        96, MEAN, STD, scale=False, translate=False, jitter=False, direction="substring"
-    )
+    rule = dataclasses.replace(PLAIN, direction="substring")
+    faithful = TrainTransform(96, rule, scale=False, translate=False, jitter=False)
     assert torch.equal(faithful(image, box, "laptop", seed=3)[2], plain)
 
 
 def test_crops_keep_the_centre_and_an_area():
-    transform = TrainTransform(96, MEAN, STD, scale=False, translate=False, jitter=False)
+    transform = TrainTransform(96, PLAIN, scale=False, translate=False, jitter=False)
     boxes = [(0, 0, 3, 3), (190, 0, 200, 200), (0, 0, 200, 200), (99, 99, 100, 100)]
     for corner in boxes:
         image, box = marked(200, 200, corner)
@@ -106,7 +107,7 @@ def test_crops_keep_the_centre_and_an_area():
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (500, 1), (7, 1000)])
 def test_odd_pictures(size):
-    transform = TrainTransform(32, MEAN, STD, blur=True)
+    transform = TrainTransform(32, PLAIN, blur=True)
     image = Image.new("RGB", size, "red")
     box = np.float32([0, 0, *size])
     for seed in range(30):
@@ -119,7 +120,7 @@ def test_odd_pictures(size):
 
 def test_empty_and_outside_boxes_stay_finite():
     image, _ = marked()
-    transform = TrainTransform(64, MEAN, STD)
+    transform = TrainTransform(64, PLAIN)
     for box in [(10, 10, 10, 10), (-50, -50, -20, -20), (100, 100, 300, 300)]:
         for seed in range(20):
             assert torch.isfinite(transform(image, np.float32(box), "dog", seed=seed)[2]).all()
@@ -130,7 +131,7 @@ def test_never_a_flip():
     pixels = np.zeros((80, 80, 3), dtype=np.uint8)
     pixels[:, :40] = 255
     image = Image.fromarray(pixels)
-    transform = TrainTransform(64, MEAN, STD)
+    transform = TrainTransform(64, PLAIN)
     for seed in range(60):
         out, mask, _ = transform(image, np.float32([0, 0, 40, 80]), "dog", seed=seed)
         columns = torch.nonzero((~mask).any(0)).flatten()
@@ -141,7 +142,7 @@ def test_never_a_flip():
 
 def test_the_seed_decides_everything():
     image, box = marked()
-    transform = TrainTransform(64, MEAN, STD, blur=True)
+    transform = TrainTransform(64, PLAIN, blur=True)
     first = transform(image, box, "dog", seed=5)
     torch.manual_seed(123)
     torch.rand(7)
@@ -155,8 +156,8 @@ def test_jitter_changes_colour_four_times_of_five():
     options = {"crop": False, "scale": False, "translate": False}
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    plain = TrainTransform(64, MEAN, STD, jitter=False, **options)(image, [0, 0, 9, 9], "a", seed=0)
-    jitter = TrainTransform(64, MEAN, STD, **options)
+    plain = TrainTransform(64, PLAIN, jitter=False, **options)(image, [0, 0, 9, 9], "a", seed=0)
+    jitter = TrainTransform(64, PLAIN, **options)
     same = sum(
         torch.equal(jitter(image, [0, 0, 9, 9], "a", seed=seed)[0], plain[0]) for seed in range(200)
     )
@@ -164,7 +165,7 @@ def test_jitter_changes_colour_four_times_of_five():
 
 
 def test_one_label_is_transformed_as_ever_and_several_alike():
-    transform = TrainTransform(96, MEAN, STD)
+    transform = TrainTransform(96, PLAIN)
     image, box = marked()
     for seed in range(20):
         pixels, mask, target = transform(image, box, "dog", seed=seed)
@@ -177,9 +178,9 @@ def test_one_label_is_transformed_as_ever_and_several_alike():
 
 def test_a_direction_word_keeps_the_group_from_being_cropped():
     plain = {"scale": False, "translate": False, "jitter": False}
-    transform = TrainTransform(96, MEAN, STD, **plain)
+    transform = TrainTransform(96, PLAIN, **plain)
     image, box = marked(200, 200, (80, 80, 120, 120))
-    full = TrainTransform(96, MEAN, STD, crop=False, **plain)(image, box, "dog", seed=0)[0]
+    full = TrainTransform(96, PLAIN, crop=False, **plain)(image, box, "dog", seed=0)[0]
 
     def cropped(expressions):
         pixels = (transform.shared(image, [box] * 2, expressions, seed=s)[0] for s in range(60))
@@ -190,7 +191,7 @@ def test_a_direction_word_keeps_the_group_from_being_cropped():
 
 
 def test_a_shared_crop_keeps_every_box():
-    transform = TrainTransform(96, MEAN, STD, scale=False, translate=False, jitter=False)
+    transform = TrainTransform(96, PLAIN, scale=False, translate=False, jitter=False)
     corners = [(0, 0, 60, 60), (140, 140, 200, 200), (90, 10, 120, 30)]
     image, _ = marked(200, 200, corners[0])
     whole = transform.shared(image, corners, ["left"] * 3, seed=0)[2]

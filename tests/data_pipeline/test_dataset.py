@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,13 +7,13 @@ from PIL import Image
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
-from clipvg.data import LabelDataset, TrainTransform, collate
+from clipvg.data import LabelDataset, Preset, TrainTransform, collate
 from clipvg.data import dataset as dataset_module
 from clipvg.data.sampler import EpochOrder
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 
-MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+PRESET = Preset("halves", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def tokenize(expressions):
@@ -35,8 +37,8 @@ def labels(tmp_path, rng) -> LabelTable:
     )
 
 
-def make(labels, **options):
-    return LabelDataset(labels, tokenize, size=32, mean=MEAN, std=STD, **options)
+def make(labels, preset=PRESET, **options):
+    return LabelDataset(labels, tokenize, 32, preset, **options)
 
 
 def test_batch_holds_each_image_once(labels, monkeypatch):
@@ -70,7 +72,7 @@ def test_each_row_alone_equals_the_batch(labels):
 
 
 def test_integer_boxes(labels):
-    cut = make(labels, integer_boxes=True)[0].target
+    cut = make(labels, dataclasses.replace(PRESET, integer_boxes=True))[0].target
     plain = make(labels)[0].target
     scale = 32 / 30
     assert plain[3].item() == pytest.approx((15.2 - 1.9) * scale / 32, abs=1e-6)
@@ -78,7 +80,7 @@ def test_integer_boxes(labels):
 
 
 def augmented(labels, **options):
-    return make(labels, transform=TrainTransform(32, MEAN, STD), **options)
+    return make(labels, transform=TrainTransform(32, PRESET), **options)
 
 
 def epoch(data, workers, batch_size=5, number=0):

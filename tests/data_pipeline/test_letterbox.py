@@ -9,7 +9,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from safetensors.torch import load_file
 
-from clipvg.data import Letterbox, get_preset, load_square, patch_mask, square_boxes
+from clipvg.data import (
+    Letterbox,
+    Preset,
+    get_preset,
+    load_square,
+    patch_mask,
+    square_boxes,
+)
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
 
@@ -46,7 +53,7 @@ def test_one_pixel_high_pictures_keep_a_row(cases):
         assert int((~box.pixel_mask()).sum()) == case["size"]
         assert not patch_mask(box.pixel_mask(), PATCH, "picture").all()
         image = Image.new("RGB", (case["w"], case["h"]), "white")
-        pixels, _, _ = load_square(image, case["size"], mean=(0, 0, 0), std=(1, 1, 1))
+        pixels, _, _ = load_square(image, case["size"], Preset("plain", (0, 0, 0), (1, 1, 1)))
         assert int(pixels.sum()) == 3 * case["size"]
 
 
@@ -60,9 +67,7 @@ def test_pixels_masks_and_targets_of_the_reference(data_dir):
     boxes = labels.boxes(integer=preset.integer_boxes)
     found = 0
     for i, name in enumerate(labels.image_names):
-        pixels, mask, box = load_square(
-            labels.image_path(name), 96, mean=preset.mean, std=preset.std, exif=preset.exif
-        )
+        pixels, mask, box = load_square(labels.image_path(name), 96, preset)
         target = torch.from_numpy(box.to_square(boxes[i]))
         match = [j for j, t in enumerate(golden["target"]) if torch.allclose(t, target, atol=1e-6)]
         for j in match:
@@ -124,9 +129,8 @@ def test_patch_mask_centre_is_the_unaliased_resize(cases):
 
 
 def test_padding_is_zero_after_normalisation():
-    pixels, mask, _ = load_square(
-        Image.new("RGB", (10, 5)), 8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
-    )
+    preset = Preset("halves", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    pixels, mask, _ = load_square(Image.new("RGB", (10, 5)), 8, preset)
     assert pixels.dtype == torch.float32
     assert (pixels[:, mask] == 0).all()
     assert (pixels[:, ~mask] == -2).all()

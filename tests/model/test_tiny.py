@@ -29,15 +29,11 @@ def test_captions_find_their_scenes(backbone: Backbone) -> None:
     rng = np.random.default_rng(11)
     scenes = [sample_scene(rng) for _ in range(64)]
     texts = [caption(scene, rng, max_objects=2) for scene in scenes]
+    preset = get_preset("default", backbone.mean, backbone.std)
     pixels = torch.stack(
-        [
-            load_square(
-                render_scene(scene), backbone.image_size, mean=backbone.mean, std=backbone.std
-            )[0]
-            for scene in scenes
-        ]
+        [load_square(render_scene(scene), backbone.image_size, preset).pixels for scene in scenes]
     )
-    tokens, _ = Tokenizer(get_preset("default"), backbone.context_length)(texts)
+    tokens, _ = Tokenizer(preset, backbone.context_length)(texts)
     with torch.no_grad():
         images = backbone.clip.encode_image(pixels, normalize=True)
         captions = backbone.clip.encode_text(tokens, normalize=True)

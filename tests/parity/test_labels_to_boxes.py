@@ -32,18 +32,7 @@ def read(mini: Path, name: str) -> LabelTable:
 
 
 def dataset(model: GroundingModel, labels: LabelTable) -> LabelDataset:
-    preset = model.preset
-    assert preset.mean is not None
-    assert preset.std is not None
-    return LabelDataset(
-        labels,
-        model.tokenize,
-        size=model.backbone.image_size,
-        mean=preset.mean,
-        std=preset.std,
-        integer_boxes=preset.integer_boxes,
-        exif=preset.exif,
-    )
+    return LabelDataset(labels, model.tokenize, model.backbone.image_size, model.preset)
 
 
 def run(model: GroundingModel, labels: LabelTable) -> tuple[torch.Tensor, torch.Tensor]:

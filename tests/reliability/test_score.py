@@ -39,9 +39,7 @@ def one_by_one(model: GroundingModel, labels: LabelTable) -> np.ndarray:
         zip(labels.image_names, labels.expressions, strict=True)
     ):
         path = labels.image_path(name)
-        pixels, mask, letterbox = load_square(
-            path, model.backbone.image_size, mean=preset.mean, std=preset.std, exif=preset.exif
-        )
+        pixels, mask, letterbox = load_square(path, model.backbone.image_size, preset)
         tokens, text_mask = model.tokenize([expression])
         with torch.no_grad():
             box = model.fuse(

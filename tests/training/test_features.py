@@ -25,10 +25,7 @@ def model() -> GroundingModel:
 
 def by_pictures(model: GroundingModel, labels: LabelTable) -> torch.Tensor:
     """Boxes of all labels without any cache."""
-    preset = model.preset
-    dataset = LabelDataset(
-        labels, model.tokenize, size=model.backbone.image_size, mean=preset.mean, std=preset.std
-    )
+    dataset = LabelDataset(labels, model.tokenize, model.backbone.image_size, model.preset)
     with torch.no_grad():
         return model(collate(dataset.__getitems__(range(len(labels)))))
 
@@ -44,8 +41,7 @@ def test_cached_features_give_the_same_boxes(model: GroundingModel, labels: Labe
 
 
 def test_targets_are_those_of_the_dataset(model: GroundingModel, labels: LabelTable) -> None:
-    preset = model.preset
-    dataset = LabelDataset(labels, model.tokenize, size=96, mean=preset.mean, std=preset.std)
+    dataset = LabelDataset(labels, model.tokenize, 96, model.preset)
     expected = collate(dataset.__getitems__(range(len(labels)))).target
     torch.testing.assert_close(FeatureCache(model, labels).view(labels).target, expected)
 

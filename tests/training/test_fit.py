@@ -139,14 +139,13 @@ def test_augmentation_does_not_depend_on_the_workers(labels: LabelTable) -> None
 
 def test_a_shared_picture_is_encoded_once_and_teaches_as_its_copies(labels: LabelTable) -> None:
     model = toy.make_model()
-    preset = model.preset
+    size, preset = model.backbone.image_size, model.preset
     data = LabelDataset(
         labels,
         model.tokenize,
-        size=model.backbone.image_size,
-        mean=preset.mean,
-        std=preset.std,
-        transform=TrainTransform(model.backbone.image_size, preset.mean, preset.std),
+        size,
+        preset,
+        transform=TrainTransform(size, preset),
     )
     rows, leader = group_by_image(labels.distinct_images()[1], 3, 9)
     data.set_epoch(0, leader)

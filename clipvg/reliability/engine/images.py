@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from clipvg.data.image import read_image
-from clipvg.data.letterbox import Letterbox, load_square
+from clipvg.data.letterbox import Square, make_square
+from clipvg.data.preset import Channels, Preset
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.engine.plan import Chunk
@@ -27,25 +28,22 @@ if TYPE_CHECKING:
 MAX_WORKERS = 16
 _CHUNKS_AHEAD = 2
 
-Square = tuple[Tensor, Tensor, Letterbox]
-
 
 @dataclass(frozen=True)
 class Geometry:
     """What decides the pixels a model sees."""
 
     size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Channels
+    std: Channels
     exif: bool
+    preset: Preset = field(compare=False)
 
     @classmethod
     def of(cls, model: GroundingModel) -> Geometry:
         """Return the geometry of a model."""
         preset = model.preset
-        assert preset.mean is not None
-        assert preset.std is not None
-        return cls(model.backbone.image_size, tuple(preset.mean), tuple(preset.std), preset.exif)
+        return cls(model.backbone.image_size, preset.mean, preset.std, preset.exif, preset)
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,8 @@ def load_image(path: Path, geometries: Iterable[Geometry]) -> dict[Geometry, Squ
         for geometry in geometries:
             if geometry.exif not in pictures:
                 pictures[geometry.exif] = read_image(path, exif=geometry.exif)
-            squares[geometry] = load_square(
-                pictures[geometry.exif],
-                geometry.size,
-                mean=geometry.mean,
-                std=geometry.std,
-                exif=geometry.exif,
-            )
+            picture = pictures[geometry.exif]
+            squares[geometry] = make_square(picture, geometry.size, geometry.preset)
     except InputError as error:
         return error
     return squares

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.data.letterbox import square_boxes
+from clipvg.data.letterbox import Square, square_boxes
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.engine.images import Decoded, Square
+from clipvg.reliability.engine.images import Decoded
 from clipvg.reliability.engine.plan import in_one_piece
 
 if TYPE_CHECKING:

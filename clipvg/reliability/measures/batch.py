@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.data.letterbox import Letterbox, load_square
+from clipvg.data.letterbox import Letterbox, make_square
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.training.texts import TextStore
@@ -70,19 +70,8 @@ class Chunk:
         return self.memo.get(key, lambda: self._squares(model))
 
     def _squares(self, model: GroundingModel) -> tuple[Tensor, Tensor, list[Letterbox]]:
-        preset = model.preset
-        assert preset.mean is not None
-        assert preset.std is not None
-        made = [
-            load_square(
-                picture[preset.exif],
-                model.backbone.image_size,
-                mean=preset.mean,
-                std=preset.std,
-                exif=False,  # applied when the picture was decoded
-            )
-            for picture in self.pictures
-        ]
+        size, preset = model.backbone.image_size, model.preset
+        made = [make_square(picture[preset.exif], size, preset) for picture in self.pictures]
         pixels, masks, boxes = zip(*made, strict=True)
         return torch.stack(pixels), torch.stack(masks), list(boxes)
 

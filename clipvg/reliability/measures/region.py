@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from clipvg.data.letterbox import load_square
+from clipvg.data.letterbox import make_square
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -65,8 +65,9 @@ class _RegionMeasure(PictureMeasure):
         super().__init__([model], name or self.column)
         self.modes = ("crop", "blur") if mode == "both" else (mode,)
         self.prompt, self.proposals, self.grid = prompt, proposals, grid
-        context = model.backbone.context_length
-        self._tokenizer = Tokenizer(get_preset("default"), context, prompt=prompt)
+        backbone = model.backbone
+        self._preset = get_preset("default", backbone.mean, backbone.std)
+        self._tokenizer = Tokenizer(self._preset, backbone.context_length, prompt=prompt)
 
     def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
         """Return what was seen, (N,), with a reason where a box is alone."""
@@ -126,7 +127,7 @@ class _RegionMeasure(PictureMeasure):
 
     def _encode(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
         (model,) = self.models
-        preset = model.preset
+        exif, size = model.preset.exif, model.backbone.image_size
         first_row = np.zeros(len(chunk.pictures), dtype=np.int64)
         first_row[chunk.image] = chunk.rows  # any row of the picture names it
         numbers = boxes.image_of[first_row]
@@ -142,11 +143,11 @@ class _RegionMeasure(PictureMeasure):
                     kept.clear()
 
         for picture, number in zip(chunk.pictures, numbers, strict=True):
-            image = picture[preset.exif]
+            image = picture[exif]
             cells = boxes.pixels(int(number), image.size, self.grid)
             for kept, mode in zip(squares, self.modes, strict=True):
                 for region in region_pictures(image, cells, mode):
-                    kept.append(_square(region, model))
+                    kept.append(make_square(region, size, self._preset).pixels)
             flush(_ENCODE_BATCH - 1)
         flush(0)
         return torch.stack([torch.cat(parts) for parts in found]), starts
@@ -219,12 +220,6 @@ def region_pictures(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequenc
         copy.paste(image.crop(box), box[:2])
         made.append(copy)
     return made
-
-
-def _square(image: Image.Image, model: GroundingModel) -> Tensor:
-    backbone = model.backbone
-    mean, std = backbone.mean, backbone.std
-    return load_square(image, backbone.image_size, mean=mean, std=std, exif=False)[0]
 
 
 def _logit_scale(model: GroundingModel) -> Tensor:

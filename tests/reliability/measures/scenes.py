@@ -18,15 +18,8 @@ def one_row(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tokens (1, S, D), positions, kept tokens and the label's box (1, 4) cxcywh of one label."""
     preset = model.preset
-    assert preset.mean is not None
-    assert preset.std is not None
-    pixels, mask, letterbox = load_square(
-        labels.image_path(labels.image_names[row]),
-        model.backbone.image_size,
-        mean=preset.mean,
-        std=preset.std,
-        exif=preset.exif,
-    )
+    path = labels.image_path(labels.image_names[row])
+    pixels, mask, letterbox = load_square(path, model.backbone.image_size, preset)
     ids, text_mask = model.tokenize([labels.expressions[row]])
     with torch.no_grad():
         parts = model.sequence(

@@ -69,12 +69,10 @@ def test_copies_lie_in_their_corner(corner: tuple[int, int], origin: tuple[int, 
 def test_confidence_carries_the_boxes_back(model: GroundingModel, labels: LabelTable) -> None:
     part = labels.select([0, 1, 2])
     found = measure(PredictionConfidence(model, copies=2, zoom=0.75), part, Context())
-    preset = model.preset
     for row in range(len(part)):
         pixels, mask, _ = load_square(
-            part.image_path(part.image_names[row]), model.backbone.image_size,
-            mean=preset.mean, std=preset.std, exif=preset.exif,
-        )  # fmt: skip
+            part.image_path(part.image_names[row]), model.backbone.image_size, model.preset
+        )
         boxes = [predicted(model, part)[row].numpy()]
         for corner in ((0, 0), (1, 1)):
             moved, padding = move_into_corner(pixels[None], mask[None], 0.75, corner)

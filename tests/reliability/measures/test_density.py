@@ -148,11 +148,9 @@ def test_features_of_a_label(model: GroundingModel, labels: LabelTable, features
 
 
 def image_tokens(model: GroundingModel, labels: LabelTable, row: int) -> torch.Tensor:
-    preset = model.preset
     pixels, _, _ = load_square(
-        labels.image_path(labels.image_names[row]), model.backbone.image_size,
-        mean=preset.mean, std=preset.std, exif=preset.exif,
-    )  # fmt: skip
+        labels.image_path(labels.image_names[row]), model.backbone.image_size, model.preset
+    )
     with torch.no_grad():
         return model.encode_images(pixels[None])[0, :, -model.backbone.width :]
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 from reliability.scenery import make_labels, make_model
 
-from clipvg.data import load_square
+from clipvg.data import get_preset, load_square
 from clipvg.data.scenes import make_labels as make_scenes
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -37,6 +37,7 @@ def shares_one_by_one(
 ) -> tuple[np.ndarray, int]:
     """Softmax over the boxes of a label's picture, and which of them is its own."""
     backbone, clip = model.backbone, model.backbone.clip
+    preset = get_preset("default", backbone.mean, backbone.std)
     name = labels.image_names[row]
     image = Image.open(labels.image_path(name)).convert("RGB")
     rows = [i for i, other in enumerate(labels.image_names) if other == name]
@@ -52,9 +53,7 @@ def shares_one_by_one(
             blur.paste(image.crop(box), box[:2])
             cosine = 0.0
             for region in (image.crop(box), blur):
-                square = load_square(
-                    region, backbone.image_size, mean=backbone.mean, std=backbone.std
-                )[0]
+                square = load_square(region, backbone.image_size, preset).pixels
                 cosine += float(clip.encode_image(square[None], normalize=True)[0] @ words)
             logits.append(cosine * float(clip.logit_scale.exp()))
     shares = torch.tensor(logits).softmax(0).numpy()
