@@ -17,6 +17,7 @@ from _rescoring.flops import Counted, engine_flops
 from _rescoring.measure import score
 from _rescoring.measurers import diversify, make_measurers, predicted_boxes
 from _rescoring.workload import SAMPLE, Workload, make_table, place_boxes, sample
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import flop_counter
 
 from clipvg.labels import LabelTable
@@ -176,13 +177,18 @@ def test_a_workload_is_made_again_alike(tmp_path: Path) -> None:
 
 @contextmanager
 def counted_products() -> Iterator[Any]:
-    """Count matrix products; in-place ones too, which the counter does not know by itself."""
+    """Count matrix products; in-place ones too, which the counter does not know by itself.
+
+    Attention is made of plain products meanwhile: which of its fused kernels the counter knows,
+    and what it takes them for, differs from one PyTorch to the next.
+    """
     aten = torch.ops.aten
     own: dict[Any, Any] = {aten.addmm_: _product_flops, aten.baddbmm_: _product_flops}
     own[torch.ops.mkldnn._linear_pointwise] = _linear_flops
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with flop_counter.FlopCounterMode(display=False, custom_mapping=own) as counter:
+        counting = flop_counter.FlopCounterMode(display=False, custom_mapping=own)
+        with sdpa_kernel(SDPBackend.MATH), counting as counter:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(True)

@@ -101,12 +101,19 @@ def interpreted() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", ["float32", "one query", "wide", "narrow"])
-def test_interpreted_kernels_err_at_most_twice_the_reference(case: str, interpreted: dict) -> None:
+def test_interpreted_kernels_err_hardly_more_than_the_reference(
+    case: str, interpreted: dict
+) -> None:
+    """Twice the reference's error, and what one more rounding of the logits adds.
+
+    The kernels take powers of 2: a logit times log2(e), of up to 8 here, is rounded once more, by
+    up to 2**-22, and so a softmax weight by about as much, relatively.
+    """
     found = interpreted[case]
     for ours, reference in zip(found["ours"], found["reference"], strict=True):
         assert 0 < reference < 1e-6
-        assert ours <= 2 * reference
-    assert found["small blocks"] <= 2 * found["reference"][0]
+        assert ours <= 2 * reference + 2**-22
+    assert found["small blocks"] <= 2 * found["reference"][0] + 2**-22
 
 
 @pytest.mark.parametrize("case", ["float16", "bfloat16"])
