@@ -1,30 +1,34 @@
 # Every target creates .venv when it is missing and reinstalls when the build's inputs change.
-# PYTHON=python3.12 picks the interpreter, CLIPVG_BUILD=none|cpu|cuda the native build (see setup.py).
+# PYTHON=python3.12 picks the interpreter, TORCH="torch==2.12.1 torchvision" the versions, CLIPVG_BUILD=none|cpu|cuda
+# the native build (see setup.py).
 
 PYTHON ?= python3
+TORCH ?= torch torchvision
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard csrc/*)
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+# A worker has one thread: two workers of two threads each would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
 .PHONY: demo test test-all bench lint install clean
 
 demo: .venv/.installed
 	$(BIN)/clipvg demo $(ARGS)
 
-# The core suite: nothing that takes more than ten seconds a test.
-test: .venv/.installed
-	$(PYTEST) -m "not slow" $(ARGS)
+# The core suite: nothing that takes more than ten seconds a test, or needs an optional package.
+test: .venv/.test
+	$(PYTEST) -m "not slow and not measures and not ray" $(ARGS)
 
-test-all: .venv/.installed
+test-all: .venv/.test-all
 	$(PYTEST) $(ARGS)
 
-bench: .venv/.installed
+bench: .venv/.test
 	@set -e; for script in benchmarks/ops/*.py; do echo "$$script"; $(BIN)/python "$$script" $(ARGS); done
 	$(BIN)/python benchmarks/rescoring.py --quick
 	$(BIN)/python benchmarks/training_step.py --quick
+	$(BIN)/python benchmarks/busy.py --quick
 
-lint: .venv/.installed
+lint: .venv/.lint
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
@@ -38,9 +42,22 @@ install: .venv/.installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) torch torchvision
+	$(PIP) $(TORCH)
 	$(PIP) "setuptools>=77" wheel "pybind11>=3.0" ninja
-	$(PIP) --no-build-isolation -e ".[dev]"
+	$(PIP) --no-build-isolation -e .
+	@touch $@
+
+# Each target installs what it needs, and no more: clipvg is there already, so this adds the packages of an extra.
+.venv/.test: .venv/.installed
+	$(PIP) "clipvg[test]"
+	@touch $@
+
+.venv/.test-all: .venv/.test
+	$(PIP) "clipvg[measures,ray]"
+	@touch $@
+
+.venv/.lint: .venv/.installed
+	$(PIP) "clipvg[lint]"
 	@touch $@
 
 clean:

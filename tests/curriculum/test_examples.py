@@ -19,8 +19,8 @@ def load_example(repository: Path, name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.measures
 def test_a_scikit_learn_model_is_adapted(repository: Path, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
     result = load_example(repository, "adapt_scikit_learn").main(tmp_path / "run")
     assert result.summary["gain"] > 0.2
 

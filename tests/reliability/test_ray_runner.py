@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -28,10 +27,6 @@ from clipvg.reliability.measures import find_measure
 from clipvg.reliability.ray_parquet import TableScorer, score_parquet_with_ray
 from clipvg.reliability.ray_runner import Crew, RayPool, score_with_ray
 from clipvg.reliability.store import ScoreStore
-
-needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'clipvg[ray]'"
-)
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +84,7 @@ def assert_same(found: ScoreMatrix, wanted: ScoreMatrix) -> None:
     np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
 
 
-@needs_ray
+@pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_scores_are_those_of_one_process_and_are_kept(
     labels: LabelTable,
@@ -118,7 +113,7 @@ def test_scores_are_those_of_one_process_and_are_kept(
     assert store.found == store.asked > 0
 
 
-@needs_ray
+@pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_the_command_stops_at_an_unreadable_image(
     labels: LabelTable,
@@ -138,7 +133,7 @@ def test_the_command_stops_at_an_unreadable_image(
     assert not out.exists()
 
 
-@needs_ray
+@pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_parquet_keeps_rows_and_columns(
     labels: LabelTable,
@@ -207,7 +202,7 @@ def test_a_table_in_an_actor(
     assert scorers[0](wrong.table)["unscored"].null_count == 0
 
 
-@needs_ray
+@pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_shares_of_actors() -> None:
     pool = RayPool(2)
@@ -218,7 +213,7 @@ def test_shares_of_actors() -> None:
             RayPool(**wrong)
 
 
-@needs_ray
+@pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_what_fails_leaves_no_folder(
     labels: LabelTable, models: dict[str, GroundingModel], tmp_path: Path
@@ -229,7 +224,7 @@ def test_what_fails_leaves_no_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["labels.parquet"]
 
 
-@needs_ray
+@pytest.mark.ray
 def test_refused_before_anything_starts(
     labels: LabelTable,
     models: dict[str, GroundingModel],
