@@ -18,6 +18,7 @@ from typing import NoReturn, TextIO
 import clipvg
 from clipvg.cli.commands import COMMANDS, load_command
 from clipvg.cli.failure import explain, find_near
+from clipvg.runtime.waiting import adapt_waiting
 
 USAGE_ERROR = 2
 INTERNAL_ERROR = 1
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nothing but the result.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    adapt_waiting()
     try:
         if not words or words[0] in {"-h", "--help"}:
             print(_overview())

@@ -16,6 +16,7 @@ from clipvg.cli.commands import Command, Result
 from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
+from clipvg.runtime.waiting import describe_waiting
 
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pyarrow", "triton")
 
@@ -76,6 +77,7 @@ def _devices() -> list[dict[str, Any]]:
         "name": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "waiting": describe_waiting(),
     }
     gpus = [
         {
@@ -139,7 +141,10 @@ def _describe_installation(result: Mapping[str, Any]) -> str:
 def _device_text(device: Mapping[str, Any]) -> str:
     if "memory_gib" in device:
         return f"{device['name']}, {device['memory_gib']} GiB"
-    return f"{device['name']}, {device['cores']} cores, torch uses {device['threads']} threads"
+    return (
+        f"{device['name']}, {device['cores']} cores, torch uses {device['threads']} threads, "
+        f"{device['waiting']}"
+    )
 
 
 def _build_text(build: Mapping[str, Any] | None) -> str:

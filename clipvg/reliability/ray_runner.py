@@ -26,6 +26,7 @@ from clipvg.reliability.measurer import OnError
 from clipvg.reliability.names import MeasurerSpec
 from clipvg.reliability.ray_cluster import connected, import_ray, plain_errors
 from clipvg.reliability.score import name_measurers, resolve_measurers, score_labels
+from clipvg.runtime.waiting import waiting_variables
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -141,6 +142,7 @@ class RayPool:
             "num_cpus": self.num_cpus,
             "num_gpus": self.num_gpus or None,
             "batch_format": "pyarrow",
+            "runtime_env": {"env_vars": waiting_variables()},
         }
 
     def precision(self, asked: Precision) -> Precision:

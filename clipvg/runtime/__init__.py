@@ -1,0 +1,1 @@
+"""What every command needs of the machine: how threads wait for each other."""
