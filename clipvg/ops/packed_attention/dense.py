@@ -15,15 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipvg.ops.packed_attention.checks import check_shapes
+from clipvg.ops.runs import Run, equal_runs
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _MAX_WEIGHTS = 2**24  # of softmax that a gradient holds at a time, 64 MiB
 _CACHED_WEIGHTS = 2**18  # of softmax of a run on a CPU: 1 MiB stays in its cache
 _FUSED_WEIGHTS = 2**20  # of one sequence from which on fused attention is faster on a CPU
-
-# Some sequences side by side that have equal numbers of queries and keys:
-# first query, first key, how many sequences, queries of each, keys of each
-Run = tuple[int, int, int, int, int]
 
 
 def check_tensors(q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> None:
@@ -45,38 +42,20 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlen
             )
 
 
-def _sequences(cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
-    """Every sequence that has a query, by itself."""
-    q, k = cu_queries.tolist(), cu_seqlens.tolist()
-    for i in range(len(q) - 1):
-        if q[i + 1] > q[i]:
-            yield q[i], k[i], 1, q[i + 1] - q[i], k[i + 1] - k[i]
+def _sequences(q: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
+    """Yield every sequence that has a query, by itself."""
+    return equal_runs(cu_queries.tolist(), cu_seqlens.tolist(), most=0)
 
 
 def _runs(q: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
-    """Sequences of equal lengths side by side, together: on a CPU as many as its cache holds."""
-    heads, most = q.shape[2], _CACHED_WEIGHTS if q.is_cpu else sys.maxsize
-    run: Run | None = None
-    for each in _sequences(cu_queries, cu_seqlens):
-        count, weights = run[2] + 1 if run else 1, heads * each[3] * each[4]
-        if run and _continues(run, each) and count * weights <= most:
-            run = (run[0], run[1], count, run[3], run[4])
-            continue
-        if run:
-            yield run
-        run = each
-    if run:
-        yield run
+    """Yield sequences of equal lengths together: on a CPU as many as its cache holds."""
+    most = _CACHED_WEIGHTS // max(1, q.shape[2]) if q.is_cpu else sys.maxsize
+    return equal_runs(cu_queries.tolist(), cu_seqlens.tolist(), most)
 
 
-def _continues(run: Run, each: Run) -> bool:
-    """Whether a sequence has the lengths of a run and lies behind it."""
-    return run[3:] == each[3:] and run[1] + run[2] * run[4] == each[1]
-
-
-def _dense(x: Tensor, first: int, count: int, length: int) -> Tensor:
-    """View (T, H, d) of one measurer as (count, H, length, d)."""
-    return x[first : first + count * length].unflatten(0, (count, length)).transpose(1, 2)
+def _dense(x: Tensor, tokens: slice, length: int) -> Tensor:
+    """View some tokens (T, H, d) of one measurer as (count, H, length, d)."""
+    return x[tokens].unflatten(0, (-1, length)).transpose(1, 2)
 
 
 def reference(
@@ -92,8 +71,8 @@ def reference(
     check_tensors(q, k, v, cu_queries, cu_seqlens)
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
     sums = torch.promote_types(q.dtype, torch.float32)
-    for first_q, first_k, _, queries, keys in _sequences(cu_queries, cu_seqlens):
-        of_q, of_k = slice(first_q, first_q + queries), slice(first_k, first_k + keys)
+    for run in _sequences(q, cu_queries, cu_seqlens):
+        of_q, of_k = run.query_tokens, run.key_tokens
         own_q, own_k, own_v = q[:, of_q].to(sums), k[:, of_k].to(sums), v[:, of_k].to(sums)
         scores = torch.einsum("nqhd,nkhd->nhqk", own_q * q.shape[-1] ** -0.5, own_k)
         mixed = torch.einsum("nhqk,nkhd->nqhd", scores.softmax(-1), own_v)
@@ -122,16 +101,16 @@ def native_into(
 ) -> None:
     """Measurers one after the other: on a CPU batched products of several are slower."""
     is_exact = q.dtype in (torch.float32, torch.float64)
-    for first_q, first_k, count, queries, keys in _runs(q, cu_queries, cu_seqlens):
-        in_cache = q.is_cpu and is_exact and q.shape[2] * queries * keys <= _FUSED_WEIGHTS
+    for run in _runs(q, cu_queries, cu_seqlens):
+        in_cache = q.is_cpu and is_exact and q.shape[2] * run.queries * run.keys <= _FUSED_WEIGHTS
         attend = _attend_in_cache if in_cache else _attend_fused
         for own_out, own_q, own_k, own_v in zip(out, q, k, v, strict=True):
-            target = _dense(own_out, first_q, count, queries)
-            if not keys:
+            target = _dense(own_out, run.query_tokens, run.queries)
+            if not run.keys:
                 target.zero_()
                 continue
-            dense_k, dense_v = (_dense(x, first_k, count, keys) for x in (own_k, own_v))
-            attend(target, _dense(own_q, first_q, count, queries), dense_k, dense_v)
+            dense_k, dense_v = (_dense(x, run.key_tokens, run.keys) for x in (own_k, own_v))
+            attend(target, _dense(own_q, run.query_tokens, run.queries), dense_k, dense_v)
 
 
 def _attend_fused(target: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -170,13 +149,13 @@ def _backward_of(
     ) -> tuple[Tensor, Tensor, Tensor]:
         grads = zeros_like_parts(q, k, v)
         sums = torch.promote_types(q.dtype, torch.float32)
-        for first_q, first_k, count, queries, keys in find_runs(q, cu_queries, cu_seqlens):
-            for i in range(len(q) if keys else 0):
+        for run in find_runs(q, cu_queries, cu_seqlens):
+            for i in range(len(q) if run.keys else 0):
                 own_q, own_grad, to_q = (
-                    _dense(x[i], first_q, count, queries) for x in (q, grad, grads[0])
+                    _dense(x[i], run.query_tokens, run.queries) for x in (q, grad, grads[0])
                 )
                 own_k, own_v, to_k, to_v = (
-                    _dense(x[i], first_k, count, keys) for x in (k, v, *grads[1:])
+                    _dense(x[i], run.key_tokens, run.keys) for x in (k, v, *grads[1:])
                 )
                 found = _dense_backward(*(x.to(sums) for x in (own_grad, own_q, own_k, own_v)))
                 for target, value in zip((to_q, to_k, to_v), found, strict=True):
@@ -208,5 +187,5 @@ def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tens
     return to_q, to_k, to_v
 
 
-reference_backward = _backward_of(lambda _, *offsets: _sequences(*offsets))
+reference_backward = _backward_of(_sequences)
 native_backward = _backward_of(_runs)
