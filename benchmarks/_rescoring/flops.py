@@ -87,15 +87,10 @@ class Sizes:
         """Of the box head."""
         return 2 * (2 * self.width**2 + 4 * self.width)
 
-    def layer_flops(self, tokens: float) -> float:
-        """Of a fusion layer without its queries, keys and values."""
+    def layer_flops(self, tokens: float, keys: float) -> float:
+        """Of a fusion layer without its queries, keys and values; tokens attend to so many keys."""
         linear = 2 * tokens * (self.width**2 + 2 * self.width * self.feedforward)
-        return linear + 4 * tokens**2 * self.width
-
-    def reg_layer_flops(self, tokens: float, heads: int) -> float:
-        """Of the last layer for [REG] alone, keys and values not formed."""
-        vectors = 2 * (4 * self.width**2 + 2 * self.width * self.feedforward)
-        return vectors + 4 * heads * tokens * self.width
+        return linear + 4 * tokens * keys * self.width
 
 
 def _tower(transformer: Any, blocks: int) -> Tower:
@@ -106,7 +101,7 @@ def _tower(transformer: Any, blocks: int) -> Tower:
 def reference_flops(sizes: Sizes) -> dict[str, float]:
     """Of one label and measurer in the reference's pass, by stage."""
     tokens = 2 + sizes.context + sizes.patches
-    layers = sizes.layers * (sizes.qkv_flops(tokens) + sizes.layer_flops(tokens))
+    layers = sizes.layers * (sizes.qkv_flops(tokens) + sizes.layer_flops(tokens, tokens))
     project = sizes.project_flops(sizes.context, 1 + sizes.patches)
     return {
         "image": sizes.image_flops(),
@@ -145,7 +140,7 @@ def engine_flops(
     text, visual = _text_tokens(model, labels), _visual_tokens(model, labels)
     encoded = text if does.trim_text else np.full(len(text), sizes.context)
     fuse = sum(
-        _fuse_flops(sizes, model, does, labels.select(rows), text[rows], visual[rows])
+        _fuse_flops(sizes, does, labels.select(rows), text[rows], visual[rows])
         for rows in _chunks(labels, images_per_chunk)
     )
     return {
@@ -157,37 +152,29 @@ def engine_flops(
 
 def _fuse_flops(
     sizes: Sizes,
-    model: GroundingModel,
     does: Optimisations,
     labels: LabelTable,
     text: np.ndarray,
     visual: np.ndarray,
 ) -> float:
     """Of one measurer on one chunk of labels with these numbers of tokens."""
+    keys = 1 + text + visual
     if not does.pack:
         text = np.full(len(text), text.max() if does.trim_text else sizes.context)
         visual = np.full(len(visual), 1 + sizes.patches)
     lengths = 1 + text + visual
-    if does.share_first_layer:
-        _, first_text = np.unique(labels.expressions, return_index=True)
-        _, first_image = np.unique(labels.image_names, return_index=True)
-        if not does.cache_text:
-            first_text = np.arange(len(text))
-        if not does.encode_once:
-            first_image = np.arange(len(visual))
-        texts, visuals, regs = text[first_text].sum(), visual[first_image].sum(), 1
-    else:
-        texts, visuals, regs = text.sum(), visual.sum(), len(text)
-    total = sizes.project_flops(texts, visuals) + len(lengths) * sizes.head_flops()
-    whole = sizes.layers - does.reg_only  # layers that compute every token
-    if whole:
-        total += sizes.qkv_flops(texts + visuals + regs)
-        total += (whole - 1) * sizes.qkv_flops(lengths.sum())
-        total += whole * sum(sizes.layer_flops(length) for length in lengths)
-    if does.reg_only:
-        heads = model.config.heads
-        total += sum(sizes.reg_layer_flops(length, heads) for length in lengths)
-    return float(total)
+    _, first_text = np.unique(labels.expressions, return_index=True)
+    _, first_image = np.unique(labels.image_names, return_index=True)
+    if not does.encode_once:
+        first_image = np.arange(len(visual))
+    total = sizes.project_flops(text[first_text].sum(), visual[first_image].sum())
+    tokens, count = lengths.sum(), len(lengths)
+    layer = sum(sizes.layer_flops(*pair) for pair in zip(lengths, keys, strict=True))
+    total += (sizes.layers - 1) * (sizes.qkv_flops(tokens) + layer)
+    # the last layer: one query a label
+    total += sizes.qkv_flops(count) / 3 + sizes.qkv_flops(tokens) * 2 / 3
+    total += sum(sizes.layer_flops(1, length) for length in keys)
+    return float(total + count * sizes.head_flops())
 
 
 def _text_tokens(model: GroundingModel, labels: LabelTable) -> np.ndarray:

@@ -20,8 +20,8 @@ from _rescoring.peak import peak_memory, synchronise
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability.engine import Engine, EngineConfig, Optimisations, Plan, Stats, images
+from clipvg.reliability.engine.engine import full_precision
 from clipvg.reliability.engine.images import Geometry, load_image
-from clipvg.reliability.engine.run import full_precision
 
 SHARD = 128  # images after which the engine forgets its expressions, as when scores are stored
 WARM_UP = 8  # labels of the reference's warm-up batch; images of the engine's

@@ -80,7 +80,7 @@ def diversify(models: dict[str, GroundingModel], labels: LabelTable) -> None:
         _standardise(model.visual_projection, visual[:, 1:][~ignored])
         _standardise(model.text_projection, text[mask])
         tokens, position, keep = model.sequence(visual, ignored, text, mask, image_index=image)
-        _standardise(model.head.layers[-1], _hidden(model, model.fusion(tokens, position, keep)))
+        _standardise(model.head.layers[-1], model.head.hidden(model.fusion(tokens, position, keep)))
         model.head.layers[-1].bias[2:] -= 0.5  # boxes of 0.38 of the square
 
 
@@ -113,13 +113,6 @@ def _features(model: GroundingModel, labels: LabelTable) -> tuple[Tensor, ...]:
         mask,
         image,
     )
-
-
-def _hidden(model: GroundingModel, state: Tensor) -> Tensor:
-    """What the last layer of the box head reads."""
-    for layer in model.head.layers[:-1]:
-        state = torch.relu(layer(state))
-    return state
 
 
 def _standardise(linear: nn.Linear, x: Tensor) -> None:

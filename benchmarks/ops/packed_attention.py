@@ -15,15 +15,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipvg.model.fast.fusion import Linear
 from clipvg.ops import backend, backends, load_operators, packed_attention
-from clipvg.reliability.engine import stack
+from clipvg.ops.runs import equal_runs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from _harness import Case, chosen, compare, why_no_compile, write
@@ -254,7 +254,7 @@ def with_blocks(own: Inputs, owned: int, read: int, warps: int) -> Callable[[], 
 
 
 def last_layer(own: Inputs, size: Size, device: str) -> dict[str, Callable[[], Tensor]]:
-    """[REG]'s attention from tokens (n, T, D): the engine's way, and keys, values and one query."""
+    """[REG]'s attention from tokens (n, T, D): without forming keys and values, and with them."""
     width, count = HEADS * WIDTH, len(own.lengths)
     generator = torch.Generator().manual_seed(1)
 
@@ -262,34 +262,42 @@ def last_layer(own: Inputs, size: Size, device: str) -> dict[str, Callable[[], T
         return torch.randn(*shape, generator=generator).to(device, DTYPES[size.dtype])
 
     x = normal(size.measurers, sum(own.lengths), width)
-    maps = [
-        stack.Linear(
-            normal(size.measurers, width, width) / width**0.5, normal(size.measurers, width)
-        )
+    to_q, to_k, to_v = (
+        Linear(normal(size.measurers, width, width) / width**0.5, normal(size.measurers, width))
         for _ in range(3)
-    ]
+    )
     table = normal(size.measurers, own.longest, width)
     places = torch.cat([torch.arange(length) for length in own.lengths]).to(device)
-    sequences = stack.Sequences(np.array(own.lengths), places, None)
-    regs = sequences.first_tokens()
-    holder = SimpleNamespace(heads=HEADS, position=table, _mask=stack.HeadStack._mask)
-    layer = SimpleNamespace(**dict(zip("qkv", maps, strict=True)))
+    edges = own.offsets.tolist()
+    first = torch.tensor(edges[:-1], device=device)
     one = torch.arange(count + 1, dtype=torch.int32)
     on_device = {"triton": (own.offsets.to(device), one.to(device))}
+
+    def not_formed() -> Tensor:
+        # q·(W_k y + b_k) is (W_kᵀ q)·y plus a constant that softmax does not see, and
+        # Σ a (W_v x + b_v) is W_v Σ a x + b_v: both matrices meet one vector a head, not T.
+        of_k, of_v = (each.weight.view(-1, HEADS, WIDTH, width) for each in (to_k, to_v))
+        placed = x + table.index_select(1, places)
+        query = to_q(placed[:, first]).unflatten(-1, (HEADS, -1)) * WIDTH**-0.5
+        query = torch.einsum("nbhd,nhdw->nbhw", query, of_k)
+        mixed, done = torch.empty_like(query), 0
+        for run in equal_runs(edges, edges):
+            own_query = query[:, done : done + run.count]
+            keys, values = (t[:, run.key_tokens].unflatten(1, (run.count, -1)) for t in (placed, x))
+            weights = (keys @ own_query.mT).float().softmax(2).to(x.dtype)  # (n, count, length, H)
+            mixed[:, done : done + run.count] = weights.mT @ values
+            done += run.count
+        return torch.einsum("nbhw,nhdw->nbhd", mixed, of_v).flatten(-2) + to_v.bias[:, None]
 
     def formed(name: str) -> Tensor:
         offsets, queries = on_device.get(name, (own.offsets, one))
         placed = x + table.index_select(1, places)
-        q, k, v = layer.q(placed[:, regs]), layer.k(placed), layer.v(x)
+        q, k, v = to_q(placed[:, first]), to_k(placed), to_v(x)
         q, k, v = (part.unflatten(-1, (HEADS, WIDTH)) for part in (q, k, v))
         options = {"cu_queries": queries, "max_queries": 1}
         return packed_attention(q, k, v, offsets, own.longest, **options).flatten(-2)
 
-    found: dict[str, Callable[[], Tensor]] = {
-        "engine: no keys, no values": lambda: stack.HeadStack._reg_attention(
-            holder, layer, x, regs, sequences
-        )
-    }
+    found: dict[str, Callable[[], Tensor]] = {"no keys, no values": not_formed}
     for name in available(device):
         found[f"keys, values, one query: {name}"] = on(name, lambda name=name: formed(name))
     return {name: torch.no_grad()(function) for name, function in found.items()}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clipvg.errors import InputError
-from clipvg.model.image_blocks import can_step, image_levels
+from clipvg.model.fast.image import can_step, image_levels
 from clipvg.model.towers import Towers, is_tag, open_towers
 
 
@@ -168,9 +168,10 @@ class Backbone(nn.Module):
 
     def _tapped(self, images: Tensor, indices: list[int]) -> list[Tensor]:
         """All tokens after some blocks."""
-        if can_step(self, images):
-            return image_levels(self, images, indices)
-        taps = self.clip.visual.forward_intermediates(
+        tower = self.clip.visual
+        if can_step(tower, images):
+            return image_levels(tower, images, indices)
+        taps = tower.forward_intermediates(
             images,
             indices=indices,
             stop_early=True,

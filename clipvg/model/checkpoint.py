@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import MappingProxyType
+from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig
 from clipvg.model.towers import build_towers
-
-if TYPE_CHECKING:
-    from clipvg.model.grounder import GroundingModel
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -36,25 +35,36 @@ A CLIP-VG grounding model: `clipvg.load("hf-hub:<this repository>")`.
 """
 
 
-class CheckpointMixin(ModelHubMixin):
-    """`save_pretrained`, `from_pretrained` and `push_to_hub` of huggingface_hub for our files."""
+class CheckpointMixin(nn.Module, ModelHubMixin):
+    """`save_pretrained`, `from_pretrained` and `push_to_hub` of huggingface_hub for our files.
 
-    def _save_pretrained(self: Any, save_directory: Path) -> None:
+    Attributes:
+        config: all choices of the model.
+        backbone: its towers.
+        leftovers: tensors of an authors' checkpoint that no model uses; they are stored beside
+            the model's, so that the way back gives the file as it was.
+    """
+
+    config: GroundingConfig
+    backbone: Backbone
+    leftovers: Mapping[str, Tensor] = MappingProxyType({})
+
+    def _save_pretrained(self, save_directory: Path) -> None:
         """Write both files; config.json last, so that a torn save has none."""
-        model: GroundingModel = self
-        backbone = model.backbone
+        backbone = self.backbone
         sha256 = backbone.weights_sha256()
         stored = sha256 != backbone.tag_sha256
         state = {
             k: v.detach().contiguous()
-            for k, v in model.state_dict().items()
+            for k, v in self.state_dict().items()
             if stored or not k.startswith(_CLIP)
         }
+        state |= {_UNUSED + k: v.contiguous() for k, v in self.leftovers.items()}
         with atomic_path(save_directory / WEIGHTS_FILE) as partial:
             save_file(state, partial, metadata={"format": "pt"})
         header = {
             "format": _FORMAT,
-            "model": model.config.to_dict(),
+            "model": self.config.to_dict(),
             "clip": backbone.config,
             "clip_mean": backbone.mean,
             "clip_std": backbone.std,
@@ -127,19 +137,20 @@ def _restore(cls: Any, folder: Path, header: dict[str, Any], state: dict[str, Te
                 f"{str(backbone.tag_sha256)[:12]}…. Install the version that saved it."
             )
     model = cls(config, backbone)
-    for name, tensor in state.items():
-        if name.startswith(_UNUSED):
-            model.unused.register_buffer(name.removeprefix(_UNUSED), tensor)
+    weights = {name: tensor for name, tensor in state.items() if not name.startswith(_UNUSED)}
+    model.leftovers = {
+        name.removeprefix(_UNUSED): tensor for name, tensor in state.items() if name not in weights
+    }
     expected = {
         name for name in model.state_dict() if header["clip_stored"] or not name.startswith(_CLIP)
     }
-    if odd := sorted(expected.symmetric_difference(state)):
+    if odd := sorted(expected.symmetric_difference(weights)):
         raise InputError(
             f"{folder / WEIGHTS_FILE}: {len(odd)} tensors are missing or unknown, the first is "
             f"{odd[0]!r}. The file does not belong to its config.json; save the model again."
         )
     try:
-        model.load_state_dict(state, strict=False)
+        model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         text = " ".join(str(error).split())[:300]
         raise InputError(f"{folder / WEIGHTS_FILE} does not fit its config.json: {text}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -39,30 +41,39 @@ class FusionLayer(nn.Module):
             Tensor[B, queries, D].
         """
         rate = self.dropout if self.training else 0.0
-        x = self.norm1(x[:, :queries] + self._attention(x, position, keep, queries, rate))
-        inner = F.dropout(F.relu(self.linear1(x)), rate, self.training)
+        q, k, v = self._project(x, position, queries)  # (B, H, queries or S, D / H)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=rate)
+        mixed = self.self_attn.out_proj(mixed.transpose(1, 2).flatten(-2))  # (B, queries, D)
+        x = self.norm1(x[:, :queries] + F.dropout(mixed, rate, self.training))
+        inner = F.dropout(F.relu(self.linear1(x)), rate, self.training)  # (B, queries, F)
         return self.norm2(x + F.dropout(self.linear2(inner), rate, self.training))
 
-    def _attention(
-        self, x: Tensor, position: Tensor, keep: Tensor, queries: int | None, rate: float
-    ) -> Tensor:
-        attention = self.self_attn
-        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    def reg_attention(self, x: Tensor, position: Tensor, keep: Tensor) -> Tensor:
+        """Return the attention weights of the first token, mean over heads: (B, S) float32.
+
+        Arguments as in `forward`; tokens that are not kept have weight 0.
+        """
+        q, k, _ = self._project(x, position, 1)
+        logits = (q @ k.mT).float() / q.shape[-1] ** 0.5  # (B, H, 1, S)
+        return logits.masked_fill(~keep, -torch.inf).softmax(-1).mean(1)[:, 0]
+
+    def _project(
+        self, x: Tensor, position: Tensor, queries: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values by head, each (B, H, queries or S, D / H)."""
+        weight, bias = self.self_attn.in_proj_weight, self.self_attn.in_proj_bias
         width = x.shape[-1]
         placed = x + position  # q = k = x + position, v = x
         if queries is None:
-            qk = F.linear(placed, weight[: 2 * width], bias[: 2 * width])
+            qk = F.linear(placed, weight[: 2 * width], bias[: 2 * width])  # (B, S, 2D)
             q, k = qk.split(width, dim=-1)
         else:
-            q = F.linear(placed[:, :queries], weight[:width], bias[:width])
+            q = F.linear(placed[:, :queries], weight[:width], bias[:width])  # (B, queries, D)
             k = F.linear(placed, weight[width : 2 * width], bias[width : 2 * width])
-        v = F.linear(x, weight[2 * width :], bias[2 * width :])
-        q, k, v = (
-            t.unflatten(-1, (self.heads, width // self.heads)).transpose(1, 2) for t in (q, k, v)
-        )  # (B, H, S, D / H)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=rate)
-        mixed = attention.out_proj(mixed.transpose(1, 2).flatten(-2))
-        return F.dropout(mixed, rate, self.training)
+        v = F.linear(x, weight[2 * width :], bias[2 * width :])  # (B, S, D)
+        split = (self.heads, width // self.heads)
+        q, k, v = (t.unflatten(-1, split).transpose(1, 2) for t in (q, k, v))
+        return q, k, v
 
 
 class FusionEncoder(nn.Module):
@@ -88,7 +99,7 @@ class FusionEncoder(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, tokens: Tensor, position: Tensor, keep: Tensor) -> Tensor:
-        """State of the first token after the last layer.
+        """Return the state of the first token after the last layer.
 
         Args:
             tokens (Tensor[B, S, D]): the sequence, [REG] first.
@@ -99,21 +110,41 @@ class FusionEncoder(nn.Module):
             Tensor[B, D]. The last layer computes no other query, which changes nothing: no later
             layer reads them.
         """
-        mask = keep[:, None, None]
+        mask = keep[:, None, None]  # (B, 1, 1, S)
         for layer in self.layers[:-1]:
             tokens = layer(tokens, position, mask, None)
         return self.layers[-1](tokens, position, mask, 1)[:, 0]
 
     def states(self, tokens: Tensor, position: Tensor, keep: Tensor) -> Iterator[Tensor]:
-        """All tokens (Tensor[B, S, D]) after each layer, for looking inside."""
+        """Yield all tokens (Tensor[B, S, D]) after each layer, for looking inside."""
         mask = keep[:, None, None]
         for layer in self.layers:
             tokens = layer(tokens, position, mask, None)
             yield tokens
 
+    def reg_attention(
+        self, tokens: Tensor, position: Tensor, keep: Tensor, *, last_only: bool = False
+    ) -> Tensor:
+        """Return the attention weights of [REG], mean over heads, by layer: (layers, B, S).
+
+        Arguments as in `forward`. Each row sums to 1; tokens that are not kept have weight 0.
+
+        Args:
+            tokens: see `forward`.
+            position: see `forward`.
+            keep: see `forward`.
+            last_only: of the last layer alone, (1, B, S).
+        """
+        mask, last = keep[:, None, None], len(self.layers) - 1
+        inputs = [tokens, *islice(self.states(tokens, position, keep), last)]
+        chosen = slice(last if last_only else 0, None)
+        layers = cast(list[FusionLayer], list(self.layers))
+        pairs = zip(layers[chosen], inputs[chosen], strict=True)
+        return torch.stack([layer.reg_attention(x, position, mask) for layer, x in pairs])
+
 
 def keep_mask(text_mask: Tensor, patch_ignored: Tensor) -> Tensor:
-    """Which tokens of `[REG] | text | [CLS] | patches` may be attended to.
+    """Return which tokens of `[REG] | text | [CLS] | patches` may be attended to.
 
     Args:
         text_mask (Tensor[B, T]): bool, True for a real token.

@@ -21,14 +21,17 @@ from clipvg.errors import InputError, near_matches
 from clipvg.model.backbone import Backbone
 from clipvg.model.checkpoint import CheckpointMixin
 from clipvg.model.config import GroundingConfig
+from clipvg.model.fast.tokens import packed_state
 from clipvg.model.fusion import FusionEncoder, keep_mask
 from clipvg.model.head import BoxHead
-from clipvg.model.packed_fusion import packed_state, pays
 from clipvg.model.tokenizer import Tokenizer, prefix_ids
-from clipvg.ops.linear import is_fast
+from clipvg.ops.linear import fast_cpu, is_fast
+
+# Of a fusion encoder; below, the calls a sequence cost more than its padding.
+LEAST_PACKED_WIDTH = 256
 
 
-class GroundingModel(nn.Module, CheckpointMixin):
+class GroundingModel(CheckpointMixin):
     """CLIP-VG (arXiv 2305.08685): find the box that an expression describes.
 
     Made by `create_model`, `load` or `from_pretrained`.
@@ -64,8 +67,6 @@ class GroundingModel(nn.Module, CheckpointMixin):
         self.prefix: nn.Parameter | None = None
         if config.prefix == "learned":
             self.prefix = nn.Parameter(backbone.token_embeddings(prefix_ids(config.prefix)))
-        #: Tensors of an authors' checkpoint that the model never uses, kept for the way back.
-        self.unused = nn.Module()
 
     @property
     def device(self) -> torch.device:
@@ -147,15 +148,33 @@ class GroundingModel(nn.Module, CheckpointMixin):
         Returns:
             Tensor[B, 4] float32, cxcywh in [0, 1].
         """
-        if is_fast(image_features) and len(text_mask) and pays(self.reg_token.weight.shape[1]):
-            state = packed_state(
+        state = self.state(
+            image_features, patch_ignored, text_features, text_mask, image_index=image_index
+        )
+        return self.head(state)
+
+    def state(
+        self,
+        image_features: Tensor,
+        patch_ignored: Tensor,
+        text_features: Tensor,
+        text_mask: Tensor,
+        *,
+        image_index: Tensor | None = None,
+    ) -> Tensor:
+        """Return [REG] after the last fusion layer, (B, D): what the head reads.
+
+        Within `fast_cpu` without padding, see `clipvg.model.fast`. Arguments as in `fuse`.
+        """
+        width = self.reg_token.embedding_dim
+        if is_fast(image_features) and len(text_mask) and width >= LEAST_PACKED_WIDTH:
+            return packed_state(
                 self, image_features, patch_ignored, text_features, text_mask, image_index
             )
-            return self.head(state)
         tokens, position, keep = self.sequence(
             image_features, patch_ignored, text_features, text_mask, image_index=image_index
         )
-        return self.head(self.fusion(tokens, position, keep))
+        return self.fusion(tokens, position, keep)
 
     def sequence(
         self,
@@ -233,7 +252,7 @@ class GroundingModel(nn.Module, CheckpointMixin):
         texts = [expressions] if isinstance(expressions, str) else list(expressions)
         pixels, mask, letterbox = load_square(image, self.backbone.image_size, self.preset)
         boxes = [np.zeros((0, 4), np.float32)]
-        with torch.no_grad(), _evaluating(self):
+        with torch.no_grad(), _evaluating(self), fast_cpu():
             features = self.encode_images(pixels[None].to(self.device))
             ignored = self.patch_mask(mask[None].to(self.device))
             for start in range(0, len(texts), max(1, batch_size)):

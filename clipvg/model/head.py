@@ -19,13 +19,16 @@ class BoxHead(nn.Module):
             [nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 4)]
         )
 
+    def hidden(self, state: Tensor) -> Tensor:
+        """Return what the last layer reads, (B, D)."""
+        return F.relu(self.layers[1](F.relu(self.layers[0](state))))
+
     def logits(self, state: Tensor) -> Tensor:
-        """Box coordinates (Tensor[B, 4]) before the sigmoid."""
-        hidden = F.relu(self.layers[0](state))
-        return self.layers[2](F.relu(self.layers[1](hidden)))
+        """Return box coordinates (Tensor[B, 4]) before the sigmoid."""
+        return self.layers[2](self.hidden(state))
 
     def forward(self, state: Tensor) -> Tensor:
-        """Boxes from [REG] states.
+        """Predict boxes from [REG] states.
 
         Args:
             state (Tensor[B, D]): output of the fusion encoder.

@@ -64,10 +64,12 @@ def load_published(path: str | Path) -> GroundingModel:
             f"{path}: {len(missing)} tensors are missing, the first is {missing[0]!r}. Expected a "
             f"complete checkpoint of the reference code."
         )
-    for ours in ("weight", "bias"):
-        if model.config.visual == "levels" and f"{UNUSED}.{ours}" in state:
-            tensor = state[f"{UNUSED}.{ours}"]
-            model.unused.register_buffer(f"{UNUSED}_{ours}", tensor.float())
+    if model.config.visual == "levels":
+        model.leftovers = {
+            f"{UNUSED}_{part}": state[f"{UNUSED}.{part}"].float()
+            for part in ("weight", "bias")
+            if f"{UNUSED}.{part}" in state
+        }
     _warn_unknown(path, state, set(names.values()))
     weights = {ours: state[theirs].float() for ours, theirs in names.items()}
     try:
@@ -200,11 +202,12 @@ def _published_state(model: GroundingModel) -> dict[str, Tensor]:
             state[TEXT_ALIAS + short] = tensor
     if model.config.visual == "levels":
         width = model.position.embedding_dim
-        kept = dict(model.unused.named_buffers())
         # 512 channels in the reference, whatever the towers are
         zeros = {"weight": torch.zeros(width, 512), "bias": torch.zeros(width)}
         for part, blank in zeros.items():
-            state[f"{UNUSED}.{part}"] = kept.get(f"{UNUSED}_{part}", blank).detach().cpu()
+            state[f"{UNUSED}.{part}"] = (
+                model.leftovers.get(f"{UNUSED}_{part}", blank).detach().cpu()
+            )
     if model.config.prefix is not None:
         ids = prefix_ids(model.config.prefix)
         state[PROMPT_KEY] = torch.tensor(ids, dtype=torch.float32)

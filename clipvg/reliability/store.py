@@ -204,7 +204,7 @@ def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.devi
         run,
     ]
     weights = model.state_dict().items()
-    own = [(k, v) for k, v in weights if not k.startswith(("backbone.", "unused."))]
+    own = [(k, v) for k, v in weights if not k.startswith("backbone.")]
     return digest_weights(own, facts)[:32]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from clipvg.model.packed_text import can_pack, packed_text_features
+from clipvg.model.fast.text import can_pack, packed_text_features
 from clipvg.ops.linear import fast_cpu
 from clipvg.training.config import Amp
 from clipvg.training.features import FeatureBatch

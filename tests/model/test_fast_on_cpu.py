@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from clipvg.data import Batch
-from clipvg.model import GroundingModel, create_model, packed_fusion
+from clipvg.model import GroundingModel, create_model, grounder
 from clipvg.model.dropout import dropout
 from clipvg.ops.linear import fast_cpu, linear, takes_onednn
 from clipvg.training.encode import Encoder
@@ -16,7 +16,7 @@ from clipvg.training.losses import grounding_loss
 
 @pytest.fixture(autouse=True)
 def packs_small_encoders_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_fusion, "_LEAST_WIDTH", 0)
+    monkeypatch.setattr(grounder, "LEAST_PACKED_WIDTH", 0)
 
 
 def make_model(**options) -> GroundingModel:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clipvg.model.backbone import Backbone
-from clipvg.model.packed_text import can_pack, packed_text_features
+from clipvg.model.fast.text import can_pack, packed_text_features
 
 LENGTHS = [1, 3, 3, 3, 7, 12, 12]
 

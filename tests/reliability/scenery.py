@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clipvg.boxes import convert, iou
+from clipvg.data import load_square
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, create_model
 
@@ -44,3 +46,26 @@ def make_labels(folder: Path, num_images: int = 5, per_image: int = 4) -> LabelT
     sources = ["template" if k % 2 else "relation" for k in range(len(rows["image"]))]
     labels = LabelTable.from_columns(**rows, source=sources, images=folder)
     return labels.select(rng.permutation(len(labels)))
+
+
+def one_by_one(model: GroundingModel, labels: LabelTable) -> np.ndarray:
+    """IoU in the letterboxed square, each label with its own full-length pass."""
+    found, wanted = [], []
+    preset = model.preset
+    boxes = labels.boxes(integer=preset.integer_boxes)
+    for row, (name, expression) in enumerate(
+        zip(labels.image_names, labels.expressions, strict=True)
+    ):
+        path = labels.image_path(name)
+        pixels, mask, letterbox = load_square(path, model.backbone.image_size, preset)
+        tokens, text_mask = model.tokenize([expression])
+        with torch.no_grad():
+            box = model.fuse(
+                model.encode_images(pixels[None]),
+                model.patch_mask(mask[None]),
+                model.encode_text(tokens),
+                text_mask,
+            )
+        found.append(convert(box[0].numpy(), "cxcywh", "xyxy").clip(0, 1))
+        wanted.append(convert(letterbox.to_square(boxes[row]), "cxcywh", "xyxy"))
+    return iou(np.stack(found), np.stack(wanted)).astype(np.float32)

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reliability.scenery import WORDS, make_labels, make_model
+from reliability.scenery import WORDS, make_labels, make_model, one_by_one
 
-from clipvg.boxes import convert, iou
-from clipvg.data import load_square
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
@@ -28,29 +26,6 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
 @pytest.fixture(scope="module")
 def model() -> GroundingModel:
     return make_model(trained_on=["template"])
-
-
-def one_by_one(model: GroundingModel, labels: LabelTable) -> np.ndarray:
-    """IoU in the letterboxed square, each label with its own full-length pass."""
-    found, wanted = [], []
-    preset = model.preset
-    boxes = labels.boxes(integer=preset.integer_boxes)
-    for row, (name, expression) in enumerate(
-        zip(labels.image_names, labels.expressions, strict=True)
-    ):
-        path = labels.image_path(name)
-        pixels, mask, letterbox = load_square(path, model.backbone.image_size, preset)
-        tokens, text_mask = model.tokenize([expression])
-        with torch.no_grad():
-            box = model.fuse(
-                model.encode_images(pixels[None]),
-                model.patch_mask(mask[None]),
-                model.encode_text(tokens),
-                text_mask,
-            )
-        found.append(convert(box[0].numpy(), "cxcywh", "xyxy").clip(0, 1))
-        wanted.append(convert(letterbox.to_square(boxes[row]), "cxcywh", "xyxy"))
-    return iou(np.stack(found), np.stack(wanted)).astype(np.float32)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])

@@ -22,35 +22,19 @@ class Optimisations:
     Attributes:
         encode_once: the image tower runs once an image for all measurers that share it, not once
             a label and measurer.
-        cache_text: the text tower runs once a distinct expression, not once a label.
         trim_text: tokens past the last real one are not computed: attention is causal there.
         pack: masked tokens (padding of text and of the letterbox) are not in the sequences.
-        share_first_layer: projections and first-layer queries, keys and values are computed once
-            a token of an image or expression, not once a label.
-        reg_only: the last layer computes what reaches [REG], nothing for other queries.
-        fold_positions: (x + p) W = x W + p W: positions become a bias of one query-key-value
-            product.
-        split_projection: levels are projected one by one and added, not concatenated first.
-        stack_heads: measurers of one architecture are one stack of weights in one pass (on a GPU;
-            a CPU is faster with one after the other).
         fast_cpu: a CPU multiplies float32 matrices of towers and fusion encoders with oneDNN, see
             `clipvg.ops.linear`.
-        fused_score: IoU, validity and histogram of all measurers in one operator.
-        prefetch: images are decoded while earlier ones are scored.
+        stack_heads: measurers of one architecture are one stack of weights in one pass on a GPU,
+            which waits for a measurement; a CPU is faster with one after the other.
     """
 
     encode_once: bool = True
-    cache_text: bool = True
     trim_text: bool = True
     pack: bool = True
-    share_first_layer: bool = True
-    reg_only: bool = True
-    fold_positions: bool = True
-    split_projection: bool = True
-    stack_heads: bool = True
     fast_cpu: bool = True
-    fused_score: bool = True
-    prefetch: bool = True
+    stack_heads: bool = True
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from clipvg.data.letterbox import Square, make_square
 from clipvg.data.preset import Channels, Preset
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.model.fast.tokens import VisualTokens
 from clipvg.reliability.engine.plan import Chunk
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ def decode(
     geometries: list[Geometry],
     *,
     workers: int | None = None,
-    prefetch: bool = True,
 ) -> Generator[Decoded, None, None]:
     """Yield chunks with their images; the next chunks are decoded in threads meanwhile.
 
@@ -92,13 +92,7 @@ def decode(
         chunks: in the order wanted.
         geometries: squares to make of each image.
         workers: number of threads; None is one a core, at most 16.
-        prefetch: decode ahead; else in the calling thread, when asked.
     """
-    if not prefetch:
-        for chunk in chunks:
-            paths = map(labels.image_path, chunk.images)
-            yield Decoded(chunk, [load_image(path, geometries) for path in paths])
-        return
     waiting: deque[tuple[Chunk, list[Future[dict[Geometry, Square] | InputError]]]] = deque()
     pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, MAX_WORKERS))
     try:
@@ -115,25 +109,6 @@ def decode(
 
 def _ready(chunk: Chunk, jobs: list[Future[dict[Geometry, Square] | InputError]]) -> Decoded:
     return Decoded(chunk, [job.result() for job in jobs])
-
-
-@dataclass(frozen=True)
-class VisualTokens:
-    """Visual tokens of U images, image after image, as each image tower gives them.
-
-    Attributes:
-        levels: a list of (R, W) features by level for each image tower of the pass: all tokens.
-        row: (V,) int64, rows of the levels that count.
-        starts: (U + 1,) int64, where each image's tokens begin.
-        token: (V,) int64, number of each token in its image: 0 is [CLS], 1 + p patch p.
-        keep: (V,) bool, False for tokens that nothing may attend to; all True when packed.
-    """
-
-    levels: list[list[Tensor]]
-    row: Tensor
-    starts: np.ndarray
-    token: Tensor
-    keep: Tensor
 
 
 def visual_tokens(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.model.packed_text import can_pack, packed_text_features
+from clipvg.model.fast.text import can_pack, packed_text_features
+from clipvg.model.fast.tokens import TextTokens
 from clipvg.reliability.engine.config import EngineConfig
 from clipvg.reliability.engine.stats import Stats
 
@@ -34,23 +34,6 @@ def text_group(model: GroundingModel) -> tuple[Any, ...]:
         prefix = tuple(prefix)
     rules = (prefix, config.prompt, preset.text_mask, preset.overlength)
     return (model.backbone.text_key, model.device, *rules)
-
-
-@dataclass(frozen=True)
-class TextTokens:
-    """Text tokens of U distinct expressions, one after the other.
-
-    Attributes:
-        features: (V, E) features.
-        starts: (U + 1,) int64, where each expression's tokens begin.
-        token: (V,) int64, number of each token in its text.
-        keep: (V,) bool, False for tokens that nothing may attend to; all True when packed.
-    """
-
-    features: Tensor
-    starts: np.ndarray
-    token: Tensor
-    keep: Tensor
 
 
 class TextFeatures:
@@ -76,11 +59,8 @@ class TextFeatures:
         self._bytes = 0
 
     def tokens(self, expressions: Sequence[str], stats: Stats) -> TextTokens:
-        """Return the tokens of expressions, each given once unless nothing is cached."""
-        if self._does.cache_text:
-            found, encoded = self._find(expressions)
-        else:
-            found, encoded = self._encode(expressions), len(expressions)
+        """Return the tokens of distinct expressions."""
+        found, encoded = self._find(expressions)
         stats.texts += encoded
         stats.text_hits += len(expressions) - encoded
         length = max(len(real) for _, real in found)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.geometry import patch_coverage
@@ -20,51 +18,13 @@ if TYPE_CHECKING:
 LAYERS = ("last", "all")
 
 
-def reg_attention(
-    model: GroundingModel, tokens: Tensor, position: Tensor, keep: Tensor, *, layers: str = "last"
-) -> Tensor:
-    """Attention weights of [REG], mean over heads.
-
-    softmax((x_0 + p_0) W_q ((x + p) W_k)ᵀ / √(D / H)) of the first token in a layer, where tokens
-    that nothing may attend to have weight 0.
-
-    Args:
-        model: the grounding model.
-        tokens: (B, S, D), position (S, D) and keep (B, S) as `GroundingModel.sequence` gives them.
-        position: see tokens.
-        keep: see tokens.
-        layers: "last", or the mean over "all" layers.
-
-    Returns:
-        Tensor[B, S] float32; each row sums to 1.
-    """
-    fusion = model.fusion
-    last = len(fusion.layers) - 1
-    inputs = [tokens, *islice(fusion.states(tokens, position, keep), last)]
-    chosen = range(last, last + 1) if layers == "last" else range(last + 1)
-    return torch.stack(
-        [_layer_attention(fusion.layers[i], inputs[i], position, keep) for i in chosen]
-    ).mean(0)
-
-
-def _layer_attention(layer: Any, x: Tensor, position: Tensor, keep: Tensor) -> Tensor:
-    weight, bias = layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias
-    width = x.shape[-1]
-    placed = x + position
-    q = F.linear(placed[:, :1], weight[:width], bias[:width])
-    k = F.linear(placed, weight[width : 2 * width], bias[width : 2 * width])
-    split = (layer.heads, width // layer.heads)
-    q, k = (t.unflatten(-1, split).transpose(1, 2) for t in (q, k))  # (B, H, 1 or S, D / H)
-    logits = (q @ k.transpose(-1, -2)).float() / split[1] ** 0.5
-    return logits.masked_fill(~keep[:, None, None], -torch.inf).softmax(-1).mean(1)[:, 0]
-
-
 def patch_attention(batch: Batch, model: GroundingModel, layers: str = "last") -> Tensor:
     """[REG]'s attention over the patches alone, (B, P), rows sum to 1; padding has 0."""
 
     def compute() -> Tensor:
         patches = model.backbone.grid**2
-        weights = reg_attention(model, *batch.sequence(model), layers=layers)[:, -patches:]
+        found = model.fusion.reg_attention(*batch.sequence(model), last_only=layers == "last")
+        weights = found.mean(0)[:, -patches:]
         return weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)
 
     return batch.memo.get(("attention", id(model), layers), compute)

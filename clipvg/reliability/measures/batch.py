@@ -145,15 +145,22 @@ class Batch:
         return self.memo.get(("sequence", id(model)), lambda: self._sequence(model))
 
     def _sequence(self, model: GroundingModel) -> tuple[Tensor, Tensor, Tensor]:
-        features, ignored = self.chunk.encoded(model)
-        used, place = self.index(model).unique(return_inverse=True)  # project no other pictures
-        return model.sequence(features[used], ignored[used], *self.text(model), image_index=place)
+        *features, place = self._features(model)
+        return model.sequence(*features, image_index=place)
 
     def state(self, model: GroundingModel) -> Tensor:
         """State of [REG] after the last layer, (B, D)."""
-        return self.memo.get(
-            ("state", id(model)), lambda: model.fusion(*self.sequence(model)).float()
-        )
+        return self.memo.get(("state", id(model)), lambda: self._state(model))
+
+    def _state(self, model: GroundingModel) -> Tensor:
+        *features, place = self._features(model)
+        return model.state(*features, image_index=place).float()
+
+    def _features(self, model: GroundingModel) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Features of images and ignored patches, of text and its mask, and the image of each."""
+        features, ignored = self.chunk.encoded(model)
+        used, place = self.index(model).unique(return_inverse=True)  # project no other pictures
+        return features[used], ignored[used], *self.text(model), place
 
     def boxes(self, model: GroundingModel) -> Tensor:
         """The model's boxes (B, 4) float32, cxcywh of the square.

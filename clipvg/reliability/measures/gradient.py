@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from clipvg.labels import LabelTable
 from clipvg.reliability.measures.batch import Batch
@@ -77,9 +76,9 @@ class GradientNorm(PictureMeasure):
     def look(self, batch: Batch) -> Tensor:
         """Return the norm of the gradient, (B,)."""
         (model,) = self.models
-        first, second, last = model.head.layers
-        hidden = F.relu(second(F.relu(first(batch.state(model)))))
-        gradient = loss_gradient(last(hidden), batch.target(model), self.loss)
+        hidden = model.head.hidden(batch.state(model))
+        logits = model.head.layers[-1](hidden)
+        gradient = loss_gradient(logits, batch.target(model), self.loss)
         return gradient.norm(dim=1) * (hidden.square().sum(1) + 1).sqrt()
 
     def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:

@@ -20,6 +20,7 @@ from torch import Tensor
 from clipvg.data.image import read_image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.measures.batch import Batch, Chunk, Memo
 from clipvg.training import distributed
 from clipvg.training.progress import progress_bar
@@ -107,7 +108,7 @@ def see(
     """Return what each measure sees of all labels, (N, K) float32, NaN for unreadable pictures."""
     models = [model for measure in measures for model in measure.models]
     world = distributed.join(next((model.device for model in models), None))
-    with torch.no_grad(), _evaluating(models):
+    with torch.no_grad(), fast_cpu(), _evaluating(models):
         if world.size == 1:
             return _Pass(measures, labels, context, np.arange(len(labels))).run()
         _, image_of = labels.distinct_images()

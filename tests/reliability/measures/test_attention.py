@@ -15,7 +15,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.reliability.measures import AttentionEntropy, AttentionMass
-from clipvg.reliability.measures.attention import entropy, reg_attention
+from clipvg.reliability.measures.attention import entropy
 from clipvg.reliability.measures.geometry import patch_coverage
 
 
@@ -49,10 +49,10 @@ def test_reg_attention_equals_torch(model: GroundingModel, labels: LabelTable, l
     with torch.no_grad():
         expected = weights_by_torch(model, labels, row)
         tokens, position, keep = one_row(model, labels, row)[:3]
-        found = reg_attention(model, tokens, position, keep, layers=layers)
-    wanted = expected[-1] if layers == "last" else torch.stack(expected).mean(0)
-    torch.testing.assert_close(found[0], wanted)
-    assert found[~keep].abs().max() == 0
+        found = model.fusion.reg_attention(tokens, position, keep, last_only=layers == "last")
+    wanted = expected[-1:] if layers == "last" else expected
+    torch.testing.assert_close(found[:, 0], torch.stack(wanted))
+    assert found[:, ~keep].abs().max() == 0
 
 
 @pytest.mark.parametrize("adjust", [False, True])

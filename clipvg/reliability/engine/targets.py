@@ -36,8 +36,8 @@ class Part:
     squares: list[Square]
 
 
-class Job:
-    """Labels of a pass.
+class Targets:
+    """What the labels of a pass ask for.
 
     Args:
         labels: N labels.
@@ -62,15 +62,13 @@ class Job:
         self.group = sources.indices.to_numpy().astype(np.int64)
         self.num_groups = max(1, len(sources.dictionary))
 
-    def expressions(self, rows: np.ndarray, *, once: bool) -> tuple[list[str], np.ndarray]:
-        """Return expressions of rows, distinct ones when ``once``, and each row's (R,) index."""
+    def expressions(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the distinct expressions of rows, and each row's (R,) index among them."""
         texts = self._expressions.take(rows).to_pylist()
-        if not once:
-            return texts, np.arange(len(texts))
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         return list(place), np.array([place[text] for text in texts])
 
-    def targets(self, model: GroundingModel, part: Part) -> Tensor:
+    def boxes(self, model: GroundingModel, part: Part) -> Tensor:
         """Return the labels' boxes in the square, (R, 4) float32 cxcywh on the model's device."""
         pixels = self._labels.boxes(integer=model.preset.integer_boxes, rows=part.rows)
         sizes = np.array([(box.width, box.height) for _, _, box in part.squares])[part.image]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
@@ -11,23 +11,20 @@ from torch.nn import functional as F
 
 from clipvg.ops.linear import is_fast, linear
 
-if TYPE_CHECKING:
-    from clipvg.model.backbone import Backbone
+
+def can_step(tower: Any, images: Tensor) -> bool:
+    """Whether a tower is computed here: within `fast_cpu`, with blocks of the kind known."""
+    blocks = tower.transformer.resblocks
+    known = all(type(block) is ResidualAttentionBlock for block in blocks)
+    return is_fast(images) and known and not tower.transformer.grad_checkpointing
 
 
-def can_step(backbone: Backbone, images: Tensor) -> bool:
-    """Whether the tower is computed here: within `fast_cpu`, with blocks of the kind known."""
-    tower = backbone.clip.visual.transformer
-    known = all(type(block) is ResidualAttentionBlock for block in tower.resblocks)
-    return is_fast(images) and known and not tower.grad_checkpointing
-
-
-def image_levels(backbone: Backbone, images: Tensor, indices: list[int]) -> list[Tensor]:
-    """Tokens (U, 1 + P, width) after each of some blocks, as of `forward_intermediates`."""
-    tower = backbone.clip.visual
-    x = tower.conv1(images).flatten(2).transpose(1, 2)
+def image_levels(tower: Any, images: Tensor, indices: list[int]) -> list[Tensor]:
+    """Return tokens (U, 1 + P, width) after each of some blocks, as `forward_intermediates`."""
+    x = tower.conv1(images).flatten(2).transpose(1, 2)  # (U, P, width)
     first = tower.class_embedding.to(x.dtype).expand(len(x), 1, -1)
-    x = tower.ln_pre(torch.cat([first, x], dim=1) + tower.positional_embedding.to(x.dtype))
+    x = torch.cat([first, x], dim=1)  # (U, 1 + P, width)
+    x = tower.ln_pre(x + tower.positional_embedding.to(x.dtype))
     levels = []
     for number, block in enumerate(tower.transformer.resblocks[: indices[-1] + 1]):
         x = x + block.ls_1(_attend(block.attn, block.ln_1(x)))
@@ -38,14 +35,14 @@ def image_levels(backbone: Backbone, images: Tensor, indices: list[int]) -> list
 
 
 def feed_forward(mlp: Any, x: Tensor) -> Tensor:
-    """The feed-forward part of a block."""
+    """Apply the feed-forward part of a block."""
     inner = mlp.gelu(linear(x, mlp.c_fc.weight, mlp.c_fc.bias))
     return linear(inner, mlp.c_proj.weight, mlp.c_proj.bias)
 
 
 def _attend(attention: Any, x: Tensor) -> Tensor:
-    qkv = linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    qkv = linear(x, attention.in_proj_weight, attention.in_proj_bias)  # (U, S, 3D)
     shape = (*x.shape[:2], 3, attention.num_heads, -1)
     q, k, v = qkv.view(shape).permute(2, 0, 3, 1, 4)  # each (U, H, S, D / H)
-    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (U, S, D)
     return linear(mixed, attention.out_proj.weight, attention.out_proj.bias)

@@ -1,0 +1,213 @@
+"""The tokens that fusion encoders read: each projected once, whatever sequences it is in.
+
+Shapes: n models, V tokens of all texts or images, T tokens of a batch's sequences, B sequences, D
+width; E channels of text features, W of a level of image features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clipvg.model.backbone import Backbone
+from clipvg.model.fast.fusion import PackedFusion, Sequences, joined, linears, stacked, taken
+from clipvg.model.fusion import FusionEncoder
+from clipvg.model.head import BoxHead
+from clipvg.ops import multilevel_projection
+from clipvg.ops.linear import linear
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Text tokens of U expressions, one after the other.
+
+    Attributes:
+        features: (V, E) features.
+        starts: (U + 1,) int64, where each expression's tokens begin.
+        token: (V,) int64, number of each token in its text.
+        keep: (V,) bool, False for tokens that nothing may attend to; all True when packed.
+    """
+
+    features: Tensor
+    starts: np.ndarray
+    token: Tensor
+    keep: Tensor
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """Visual tokens of U images, image after image, as each image tower gives them.
+
+    Attributes:
+        levels: a list of (R, W) features by level for each image tower: all tokens.
+        row: (V,) int64, rows of the levels that count.
+        starts: (U + 1,) int64, where each image's tokens begin.
+        token: (V,) int64, number of each token in its image: 0 is [CLS], 1 + p patch p.
+        keep: (V,) bool, False for tokens that nothing may attend to; all True when packed.
+    """
+
+    levels: list[list[Tensor]]
+    row: Tensor
+    starts: np.ndarray
+    token: Tensor
+    keep: Tensor
+
+
+class Parts(Protocol):
+    """What a `GroundingModel` has behind its frozen towers."""
+
+    backbone: Backbone
+    text_projection: nn.Linear
+    visual_projection: nn.Linear
+    reg_token: nn.Embedding
+    position: nn.Embedding
+    fusion: FusionEncoder
+    head: BoxHead
+
+
+class FastModels:
+    """Everything of n models of one architecture behind their towers, as one stack of weights.
+
+    A single model's weights are not copied, and learn.
+
+    Args:
+        models: the models.
+        dtype: of weights and tokens; None leaves weights as they are.
+        drops: whether dropout acts, as in training.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Parts],
+        dtype: torch.dtype | None = None,
+        *,
+        drops: bool = False,
+    ) -> None:
+        self.reg = stacked((model.reg_token.weight for model in models), dtype)  # (n, 1, D)
+        self.position = stacked((model.position.weight for model in models), dtype)
+        self.text = linears([model.text_projection for model in models], dtype)
+        self.visual = linears([model.visual_projection for model in models], dtype)
+        self.fusion = PackedFusion([model.fusion for model in models], dtype, drops=drops)
+        self.heads = [model.head for model in models]
+        self.text_length = models[0].backbone.context_length
+
+    def project_text(self, features: Tensor) -> Tensor:
+        """Project text features (V, E) to (n, V, D)."""
+        return self.text(features.expand(len(self.reg), -1, -1))
+
+    def project_visual(self, levels: Sequence[Sequence[Tensor]], row: Tensor) -> Tensor:
+        """Project rows (V,) of the levels (R, W) of each model's image tower to (n, V, D)."""
+        maps = zip(levels, self.visual.weight, self.visual.bias, strict=True)
+        return joined([_project(own, row, weight, bias) for own, weight, bias in maps])
+
+    def boxes(self, states: Tensor) -> Tensor:
+        """Predict boxes (n, B, 4) float32, cxcywh in [0, 1], from [REG] states (n, B, D)."""
+        pairs = zip(self.heads, states, strict=True)
+        return joined([head(own.to(head.layers[0].weight.dtype)) for head, own in pairs])
+
+
+class Tokens:
+    """Tokens of texts and images, each projected once: [REG], then text, then visual.
+
+    Args:
+        models: the models that read the sequences.
+        text: tokens of the texts.
+        visual: tokens of the images.
+        levels: visual features by level, for each model.
+    """
+
+    def __init__(
+        self,
+        models: FastModels,
+        text: TextTokens,
+        visual: VisualTokens,
+        levels: Sequence[Sequence[Tensor]],
+    ) -> None:
+        self._models = models
+        self._text_starts = 1 + text.starts
+        self._visual_starts = self._text_starts[-1] + visual.starts
+        reg = text.token.new_zeros(1)
+        places = [reg, text.token + 1, visual.token + 1 + models.text_length]
+        self._position = torch.cat(places)  # (1 + V + V,), rows of the position table
+        self._keep = torch.cat([reg == 0, text.keep, visual.keep])
+        self._is_packed = bool(self._keep.all())
+        of_text = models.project_text(text.features)
+        of_images = models.project_visual(levels, visual.row)
+        self._rows = torch.cat([models.reg.to(of_text.dtype), of_text, of_images], dim=1)
+
+    def lengths(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Return the number of tokens of each (text, image), (B,) int64."""
+        return 1 + np.diff(self._text_starts)[text] + np.diff(self._visual_starts)[image]
+
+    def states(self, text: np.ndarray, image: np.ndarray) -> Tensor:
+        """Return [REG] after the last layer for each (text, image), (n, B, D).
+
+        Equal lengths side by side are faster.
+        """
+        starts = np.zeros((len(image), 3), dtype=np.int64)  # of [REG], text, visual
+        counts = np.ones_like(starts)
+        for piece, (edges, which) in enumerate(
+            [(self._text_starts, text), (self._visual_starts, image)], start=1
+        ):
+            starts[:, piece], counts[:, piece] = edges[which], np.diff(edges)[which]
+        index = torch.from_numpy(ranges(starts.ravel(), counts.ravel())).to(self._position.device)
+        keep = None if self._is_packed else self._keep[index]
+        sequences = Sequences(counts.sum(1).tolist(), self._position[index], keep)
+        x = taken(self._rows, index)  # (n, T, D)
+        position = taken(self._models.position, sequences.position).to(x.dtype)
+        return self._models.fusion(x, position, sequences)
+
+    def boxes(self, text: np.ndarray, image: np.ndarray) -> Tensor:
+        """Predict the boxes (n, B, 4) of each (text, image)."""
+        return self._models.boxes(self.states(text, image))
+
+
+def packed_state(
+    model: Parts,
+    image_features: Tensor,
+    patch_ignored: Tensor,
+    text_features: Tensor,
+    text_mask: Tensor,
+    image_index: Tensor | None = None,
+) -> Tensor:
+    """Return the [REG] state that `FusionEncoder` gives for `model.sequence`, (B, D).
+
+    A picture that training has scaled and pasted fills a third of its square: the rest, and padding
+    of texts, is left out. Arguments as in `GroundingModel.fuse`.
+    """
+    seen = torch.cat([torch.ones_like(patch_ignored[:, :1]), ~patch_ignored], dim=1)  # with [CLS]
+    row, starts, token, keep = _kept(seen)
+    level = image_features.flatten(0, 1)  # all levels side by side are one
+    visual = VisualTokens([[level]], row, starts, token, keep)
+    row, starts, token, keep = _kept(text_mask)
+    text = TextTokens(text_features.flatten(0, 1).index_select(0, row), starts, token, keep)
+    texts = np.arange(len(text_mask))
+    images = texts if image_index is None else image_index.cpu().numpy()
+    fast = FastModels([model], drops=model.fusion.training)
+    return Tokens(fast, text, visual, visual.levels).states(texts, images)[0]
+
+
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Join ``arange(start, start + count)`` of each pair, (sum of counts,) int64."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def _kept(mask: Tensor) -> tuple[Tensor, np.ndarray, Tensor, Tensor]:
+    """Return row, starts, token and keep of the True entries of a mask (U, S)."""
+    row = mask.flatten().nonzero()[:, 0]  # (V,)
+    starts = np.concatenate([[0], np.cumsum(mask.sum(1).cpu().numpy())])
+    return row, starts, row % mask.shape[1], torch.ones_like(row, dtype=torch.bool)
+
+
+def _project(levels: Sequence[Tensor], row: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Project rows (V,) of levels (R, W) by a linear map over the levels side by side: (V, D)."""
+    if row.is_cuda:  # without the concatenation; that this is faster waits for a measurement
+        return multilevel_projection(levels, weight, bias, index=row)
+    side_by_side = torch.cat([level.index_select(0, row) for level in levels], dim=-1)
+    return linear(side_by_side, weight, bias)
