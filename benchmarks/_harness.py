@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from _rescoring.peak import SECONDS, Peak, matmul_gflops, peak_memory
 
-from clipvg.atomic import atomic_path
+from clipvg.runtime.files import atomic_path
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 0.2

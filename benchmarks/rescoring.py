@@ -32,10 +32,10 @@ from _rescoring.sweep import MEASURERS, Sweep
 from _rescoring.table import print_table
 from _rescoring.workload import Workload, make_table, mean_expressions, place_boxes
 
-from clipvg.atomic import atomic_path
 from clipvg.data.scenes import NoiseConfig, make_labels
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
+from clipvg.runtime.files import atomic_path
 
 # Options that --quick sets where the command line does not.
 QUICK = {"backbone": "clipvg-tiny", "labels": 24, "baseline_labels": 16, "ablation_labels": 8}

@@ -25,11 +25,11 @@ from _science.lab import Lab
 from _science.summary import summarise, tables
 from _science.world import Scale, World
 
-from clipvg.atomic import atomic_path
 from clipvg.data.scenes import SCENES_VERSION
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.lock import Lock
+from clipvg.runtime.files import atomic_path
+from clipvg.runtime.lock import Lock
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 _MIXED = {

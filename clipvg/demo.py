@@ -18,7 +18,6 @@ import numpy as np
 from clipvg.api import RunOptions, adapt, load, train
 from clipvg.configs import read_recipe
 from clipvg.curriculum import SSAConfig
-from clipvg.curriculum.files import write_json
 from clipvg.data.scenes import (
     CLEAN,
     SCENES_VERSION,
@@ -30,6 +29,7 @@ from clipvg.data.scenes import (
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import ModelOptions
 from clipvg.report import draw_report
+from clipvg.runtime.files import write_json
 from clipvg.training import FeatureCache, FitConfig, evaluate
 
 T = TypeVar("T")

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from clipvg.api.run import make_model, model_config
-from clipvg.curriculum.files import replace_folder
 from clipvg.demo import recipe
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, ModelOptions, load
 from clipvg.reliability.measurer import GroundingMeasurer
+from clipvg.runtime.files import atomic_folder
 from clipvg.training import FeatureCache, Fit, FitConfig, GroundingLearner, evaluate
 
 
@@ -83,7 +83,8 @@ class Lab(GroundingLearner):
         folder = self._kept / key
         if not folder.exists():
             result = super().fit(labels, weights=weights, init=self._start_from, seed=seed)
-            replace_folder(folder, lambda new: _write(result, new))
+            with atomic_folder(folder) as new:
+                _write(result, new)
         return Kept(key, load(folder), np.load(folder / "history.npy"))
 
     def fit_many(self, labels: LabelTable, keep: np.ndarray, **options: Any) -> list[Fit]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from clipvg.api.run import RunOptions, make_model, model_config, open_run
-from clipvg.curriculum.files import write_json
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, ModelOptions
+from clipvg.runtime.files import write_json
 from clipvg.training import FitConfig, fit
 
 

@@ -61,7 +61,7 @@ class Command:
 
     def show(self, result: Mapping[str, Any], *, as_json: bool) -> None:
         """Prints a result, the only thing on standard output."""
-        from clipvg.curriculum.run import to_json
+        from clipvg.runtime.files import to_json
 
         text = json.dumps(to_json(result), allow_nan=False) if as_json else self.describe(result)
         print(text)

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import numpy as np
 
-from clipvg.curriculum.files import write_array
 from clipvg.curriculum.fusing import fuse, lasting
 from clipvg.curriculum.protocols import ModelStore
 from clipvg.curriculum.run import Run, Stage
@@ -19,6 +18,7 @@ from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import BoxPredictor, Context, Measurer
 from clipvg.reliability.score import measure
+from clipvg.runtime.files import write_array
 
 
 class Measurements:

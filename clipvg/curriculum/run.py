@@ -17,11 +17,17 @@ from typing import Any
 
 import yaml
 
-from clipvg.atomic import atomic_path, remove_leftovers
-from clipvg.curriculum.files import replace_folder, to_json, write_json, write_lines
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.lock import Lock
+from clipvg.runtime.files import (
+    atomic_folder,
+    atomic_path,
+    remove_leftovers,
+    to_json,
+    write_json,
+    write_lines,
+)
+from clipvg.runtime.lock import Lock
 
 _DIFFERENCES_SHOWN = 5
 # What a finished run has beside its model; the summary vouches for the others, so it goes first.
@@ -154,8 +160,13 @@ class Run:
 
         What an earlier command left there goes before, so that a kill leaves no mixture.
         """
+
+        def copy_model() -> None:
+            with atomic_folder(self.model_folder) as new:
+                _copy(model, new)
+
         self.write(self._forget_outcome)
-        self.write(lambda: replace_folder(self.model_folder, lambda new: _copy(model, new)))
+        self.write(copy_model)
         for name, labels in tables.items():
             self.write(partial(labels.write, self.folder / name))
         self.write(lambda: write_json(self.folder / "summary.json", summary))
@@ -251,9 +262,13 @@ class Stage:
         """
 
         def write() -> None:
-            replace_folder(self.model_folder, save)
-            if save_teacher is not None:
-                replace_folder(self.teacher_folder, save_teacher)
+            for folder, save_into in (
+                (self.model_folder, save),
+                (self.teacher_folder, save_teacher),
+            ):
+                if save_into is not None:
+                    with atomic_folder(folder) as new:
+                        save_into(new)
             write_lines(self.folder / "metrics.jsonl", metrics)
             write_json(self.folder / "stage.json", record)
             shutil.rmtree(self.training_folder, ignore_errors=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.labels.pth import find_layout, write_pth
+from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     from clipvg.labels.table import LabelTable

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.model.backbone import Backbone
 from clipvg.model.grounder import GroundingModel
@@ -28,6 +27,7 @@ from clipvg.model.published_layout import (
 )
 from clipvg.model.tokenizer import prefix_ids
 from clipvg.model.towers import build_towers
+from clipvg.runtime.files import atomic_path
 
 _META = ("epoch", "val_accu")
 

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import encode_names
 from clipvg.reliability.histogram import QUANTILES, Distribution, kept
 from clipvg.reliability.names import check_names
+from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,9 +5,6 @@ Importing this needs no Ray; using it needs the extra ``clipvg[ray]``.
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +24,8 @@ from clipvg.reliability.ray_cluster import connected, import_ray, plain_errors
 from clipvg.reliability.ray_runner import Crew, RayPool, checkpoints
 from clipvg.reliability.rescore import distinct_models, plan_shards
 from clipvg.reliability.score import name_measurers, resolve_measurers
+from clipvg.runtime.files import atomic_folder
+from clipvg.runtime.lock import Lock
 
 if TYPE_CHECKING:
     from clipvg.reliability.engine import Precision
@@ -216,20 +215,16 @@ def _existing(paths: Iterable[str | Path]) -> list[str]:
 
 @contextmanager
 def _whole_folder(out: str) -> Iterator[str]:
-    """Yield a folder to write to that becomes ``out`` when the block succeeds."""
+    """Yield a folder or URI to write to; a folder becomes ``out`` when the block succeeds."""
     if "://" in out:
         yield out
         return
     folder = Path(out).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{out} is there already; remove it or choose another folder.")
-    unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
-    unfinished.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with Lock(folder), atomic_folder(folder) as unfinished:
         yield str(unfinished)
-        os.replace(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _count(out: str) -> ParquetScores:

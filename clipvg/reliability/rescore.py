@@ -14,10 +14,10 @@ import torch
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.lock import Lock
 from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard, ShardScores
 from clipvg.reliability.measurer import Context, OnError
 from clipvg.reliability.store import ScoreStore, ShardKeys, StoredShard, measurer_key
+from clipvg.runtime.lock import Lock
 from clipvg.training import distributed
 from clipvg.training.progress import progress_bar
 

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import box_values
 from clipvg.reliability.engine.config import EngineConfig
 from clipvg.reliability.engine.plan import Chunk, in_one_piece
+from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     import torch

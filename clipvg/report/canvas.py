@@ -6,8 +6,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
+from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

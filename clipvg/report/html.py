@@ -17,8 +17,8 @@ from string import Template
 from typing import Any
 
 import clipvg
-from clipvg.atomic import atomic_path
 from clipvg.report.style import ROLES
+from clipvg.runtime.files import atomic_path
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.report.style import CYCLE, DASHES, ROLES
+from clipvg.runtime.files import atomic_path
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 Line = tuple[float, float, float, float]

@@ -1,1 +1,1 @@
-"""What every command needs of the machine: how threads wait for each other."""
+"""How processes run and what they leave: files, locks, groups of processes, their threads."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
+from clipvg.runtime.files import atomic_path
 
 CHECKPOINT = "checkpoint.pt"
 _FORMAT = 1

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
+from clipvg.runtime.files import atomic_path
 from clipvg.training.progress import progress_bar
 from clipvg.training.squares import Squares, read_squares
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.atomic import atomic_path
+from clipvg.runtime.files import atomic_folder, atomic_path
 from clipvg.training import distributed
 from clipvg.training.distributed import World
 
@@ -93,11 +93,8 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
 
 def write_model(model: "GroundingModel", folder: Path) -> None:
     """Save the model as `folder/model`, which appears whole, and drop the features it needed."""
-    place, temporary = folder / "model", folder / ".model.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    shutil.rmtree(place, ignore_errors=True)
-    temporary.rename(place)
+    with atomic_folder(folder / "model") as new:
+        model.save_pretrained(new)
     shutil.rmtree(folder / FEATURES, ignore_errors=True)
 
 

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.ops.linear import fast_cpu
+from clipvg.runtime.files import atomic_path
 from clipvg.training import distributed
 from clipvg.training.average import Average
 from clipvg.training.calibrate import calibrate

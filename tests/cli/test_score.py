@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from clipvg.labels import LabelTable, read_labels
-from clipvg.lock import Lock
 from clipvg.reliability import rescore
+from clipvg.runtime.lock import Lock
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 PROGRAM = Path(__file__).with_name("score_process.py")

@@ -12,7 +12,6 @@ import pytest
 from curriculum.toy import make_labels
 
 from clipvg.curriculum import Run
-from clipvg.curriculum.files import replace_folder
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 
@@ -88,38 +87,3 @@ def test_metrics_are_written_whole(tmp_path: Path, labels: LabelTable) -> None:
         {"event": "a", "score": 0.5},
         {"event": "b", "score": None},
     ]
-
-
-def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    replace_folder(folder, lambda new: (new / "old").write_text("1"))
-    replace_folder(folder, lambda new: (new / "new").write_text("2"))
-    assert [path.name for path in folder.iterdir()] == ["new"]
-
-    def fail(new: Path) -> None:
-        (new / "half").write_text("3")
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        replace_folder(folder, fail)
-    assert [path.name for path in folder.iterdir()] == ["new"]
-
-
-def test_the_lock_of_a_killed_process_is_waited_for(tmp_path: Path, labels: LabelTable) -> None:
-    # A worker of the killed process still holds its lock for a moment.
-    code = (
-        "import os, sys, time\n"
-        "from clipvg.curriculum import Run\n"
-        "from curriculum.toy import make_labels\n"
-        "run = Run(sys.argv[1], config={}, labels=make_labels(20))\n"
-        "if os.fork() == 0: time.sleep(2); os._exit(0)\n"
-        "os.kill(os.getpid(), 9)"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    assert killed.returncode == -9
-    Run(tmp_path, config={}, labels=labels).close()

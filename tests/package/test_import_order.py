@@ -11,7 +11,7 @@ from typing import NamedTuple
 # Each may import those on earlier lines, and itself; those on one line do not import each other.
 ORDER = [
     {"errors"},
-    {"atomic", "boxes", "configs", "lock", "runtime"},
+    {"boxes", "configs", "runtime"},
     {"labels"},
     {"ops"},
     {"data"},

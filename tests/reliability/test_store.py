@@ -15,11 +15,11 @@ from reliability.scenery import make_labels, make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.lock import Lock
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix, rescore, score_labels
 from clipvg.reliability.engine import Engine
+from clipvg.runtime.lock import Lock
 
 IMAGES, SHARD = 7, 2  # four shards, the last one smaller
 

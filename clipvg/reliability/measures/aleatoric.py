@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.look import PictureMeasure
 from clipvg.reliability.measures.scales import note, positive
+from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipvg.atomic import atomic_path
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.text import read_csv, read_jsonl
 from clipvg.reliability.measures.scales import note
+from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context

@@ -3,8 +3,7 @@ import sys
 
 import pytest
 
-from clipvg.atomic import atomic_path, remove_leftovers
-from clipvg.errors import InputError, MissingExtraError, near_matches
+from clipvg.runtime.files import atomic_folder, atomic_path, remove_leftovers
 
 
 def test_writes_and_makes_the_folder(tmp_path):
@@ -35,7 +34,7 @@ def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     code = (
         "import os, sys\n"
-        "from clipvg.atomic import atomic_path\n"
+        "from clipvg.runtime.files import atomic_path\n"
         "with atomic_path(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('half')\n"
         "    os._exit(1)"
@@ -68,36 +67,11 @@ def test_killed_writer_leaves_the_old_file(tmp_path):
     target = tmp_path / "b.txt"
     target.write_text("old")
     script = (
-        "import os, sys\nfrom clipvg.atomic import atomic_path\n"
+        "import os, sys\nfrom clipvg.runtime.files import atomic_path\n"
         "with atomic_path(sys.argv[1]) as t:\n    t.write_text('half')\n    os._exit(9)\n"
     )
     assert subprocess.run([sys.executable, "-c", script, str(target)]).returncode == 9
     assert target.read_text() == "old"
-
-
-def test_error_from_a_worker_is_one_line():
-    text = "Caught InputError in DataLoader worker process 0.\nOriginal Traceback ...\n  File x\n"
-    assert str(InputError(text + "clipvg.errors.InputError: a.jpg: no such file\n")) == (
-        "a.jpg: no such file"
-    )
-
-
-def test_missing_extra_names_the_command():
-    error = MissingExtraError.for_extra("ONNX export", "onnx")
-    assert isinstance(error, ImportError)
-    assert "pip install 'clipvg[onnx]'" in str(error)
-
-
-@pytest.mark.parametrize(
-    ("name", "choices", "expected"),
-    [
-        ("expresion", ["image", "expression"], "did you mean 'expression'?"),
-        ("zzz", ["image", "box"], "choose from image, box"),
-        ("zzz", [], "there are none"),
-    ],
-)
-def test_near_matches(name, choices, expected):
-    assert near_matches(name, choices) == expected
 
 
 def test_file_gets_the_permissions_of_any_new_file(tmp_path):
@@ -105,3 +79,38 @@ def test_file_gets_the_permissions_of_any_new_file(tmp_path):
     with atomic_path(tmp_path / "a.txt") as temporary:
         temporary.touch(mode=0o600)
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "a" / "model"
+    for name in ("old", "new"):
+        with atomic_folder(folder) as new:
+            (new / name).write_text(name)
+    assert [path.name for path in folder.iterdir()] == ["new"]
+
+    def fail():
+        with atomic_folder(folder) as new:
+            (new / "half").write_text("3")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_killed_writer_leaves_the_old_folder_and_the_next_one_tidies_up(tmp_path):
+    folder = tmp_path / "model"
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom clipvg.runtime.files import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as new:\n"
+        "    (new / 'half').write_text('half')\n    os._exit(9)\n"
+    )
+    with atomic_folder(folder) as new:
+        (new / "old").write_text("old")
+    assert subprocess.run([sys.executable, "-c", script, str(folder)]).returncode == 9
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    with atomic_folder(folder) as new:
+        (new / "new").write_text("new")
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,0 +1,139 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.[^.]+)?")  # as `atomic_path` names them
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Write a file under a temporary name; flush and rename it when the block succeeds.
+
+    The temporary file is in the same folder and keeps the suffix, since writers choose formats by
+    it. When the block raises, it is removed and the old file stays as it was; an error of writing
+    names the file that was asked for. The file gets the permissions of any new file: some writers
+    (safetensors) make files for their owner alone.
+
+    Args:
+        path: the file to write; its folder is created.
+
+    Yields:
+        The temporary path to write to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.stem}.{secrets.token_hex(6)}.tmp{path.suffix}"
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        temporary.unlink()
+        yield temporary
+        temporary.chmod(mode)
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            if error.filename is None or str(error.filename) == str(temporary):
+                error.filename = str(path)
+        raise
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder under a temporary name; flush its files and put it in place in the end.
+
+    When the block raises, what it wrote is removed and the old folder stays as it was; what a
+    killed process left is removed by the next one that writes the folder. One process writes it
+    at a time.
+
+    Args:
+        folder: replaced when it exists; the folder above it is created.
+
+    Yields:
+        The temporary folder to write to.
+    """
+    new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        for path in new.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder and below.
+
+    Nobody may be writing there: the caller holds the folder's lock.
+    """
+    for path in folder.rglob(".*.tmp*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON Lines atomically; numbers that are not finite become null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(to_json(line)) + "\n" for line in lines))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON atomically; numbers that are not finite become null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(to_json(value), indent=1) + "\n")
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """Write an array atomically, as NumPy's .npy."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
+
+
+def to_json(value: Any) -> Any:
+    """Return plain JSON values: tuples become lists, NaN and infinities null, paths text."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
+
+
+def _flush(path: Path) -> None:
+    """Force a file, or the entries of a folder, to the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # folders cannot be opened there
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
