@@ -12,7 +12,7 @@ import pyarrow as pa
 from clipvg.errors import InputError
 from clipvg.labels.schema import parse_boxes
 from clipvg.labels.text import records_table
-from clipvg.labels.unpickle import load_plain
+from clipvg.runtime.unpickle import read_pickle
 
 _LEFT_RIGHT_PX = 50  # horizontal distance at which left and right decide, as in Pseudo-Q
 
@@ -24,7 +24,7 @@ def read_refer(path: str | Path) -> pa.Table:
     ``refer.sent_id``. The pickle is read without executing it.
     """
     path = Path(path)
-    refs = load_plain(path)
+    refs = read_pickle(path, "a list of referents")
     instances = path.with_name("instances.json")
     if not instances.is_file():
         raise InputError(f"{path}: its boxes are in instances.json, which is not beside it")

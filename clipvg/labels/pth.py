@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.schema import WORD, box_array, box_values
-from clipvg.labels.unpickle import load_plain
+from clipvg.runtime.unpickle import read_pickle
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_pth(path: str | Path, layout: str | None = None) -> pa.Table:
         InputError: not such a file, records of another shape, or anything that is not plain data.
     """
     shape = find_layout(path, layout)
-    records = load_plain(path)
+    records = read_pickle(path, "a list of labels")
     if not isinstance(records, list | tuple):
         raise InputError(
             f"{path}: holds a {type(records).__name__}, not a list of labels; is it a checkpoint?"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from clipvg.model.published_layout import (
 from clipvg.model.tokenizer import prefix_ids
 from clipvg.model.towers import build_towers
 from clipvg.runtime.files import atomic_path
+from clipvg.runtime.unpickle import StoredTensor, read_pickle
 
 _META = ("epoch", "val_accu")
 
@@ -115,31 +115,18 @@ def export_published(model: GroundingModel, path: str | Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path} is no file. Expected a checkpoint of the reference code.")
-    with path.open("rb") as file:
-        magic = file.read(2)
-    if magic != b"PK" and magic[:1] != b"\x80":  # a zip, or the pickle of torch before 1.6
-        raise InputError(
-            f"{path} is {'empty' if not magic else 'not a torch file'}. Expected a checkpoint of "
-            f"the reference code."
-        )
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        text = " ".join(str(error).split())
-        if "Unsupported" in text or "GLOBAL" in text:
-            why = "holds objects that would run code, which are not loaded"
-        else:
-            why = "is no checkpoint or is damaged"
-        raise InputError(f"{path} {why}. Expected tensors and an argparse.Namespace.") from error
-    except Exception as error:  # zip, EOF and runtime errors: all mean damage
-        text = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path} is damaged: {text}. Copy or download it again.") from error
+    checkpoint = read_pickle(path, "tensors and an argparse.Namespace", _tensor)
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path} holds a {type(checkpoint).__name__}. Expected a dictionary.")
     return checkpoint
+
+
+def _tensor(stored: StoredTensor) -> Tensor:
+    dtype = getattr(torch, stored.dtype)
+    flat = (
+        torch.frombuffer(stored.data, dtype=dtype) if stored.data else torch.empty(0, dtype=dtype)
+    )
+    return flat.as_strided(stored.shape, stored.stride, stored.offset)
 
 
 def _state(path: Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -167,8 +154,7 @@ def _state(path: Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 def _arguments(checkpoint: dict[str, Any]) -> dict[str, Any]:
     args = checkpoint.get("args")
-    values = vars(args) if isinstance(args, argparse.Namespace) else args
-    return {k: _plain(v) for k, v in values.items()} if isinstance(values, dict) else {}
+    return {k: _plain(v) for k, v in args.items()} if isinstance(args, dict) else {}
 
 
 def _plain(value: Any) -> Any:
