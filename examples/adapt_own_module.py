@@ -2,14 +2,12 @@
 
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import nn
 
-from clipvg.boxes import iou
-from clipvg.curriculum import MSAConfig, Run, msa
+from clipvg.curriculum import BoxMeasurer, Fitted, Learner, Run, msa
 from clipvg.labels import LabelTable
 from clipvg.pseudo import mean_entities
 
@@ -29,15 +27,10 @@ class MyGrounder(nn.Module):
 
 
 # --- glue ---------------------------------------------------------------------------------------
-class Wrapped:
-    """Learner and store of a module, and its measurer when made with a trained one."""
+class Wrapped(Learner):
+    """Trains, keeps and asks the module."""
 
-    name, requires = "mine", frozenset()
-
-    def __init__(self, model=None):
-        self.model = model
-
-    def fit(self, labels, *, weights=None, init=None, seed=0):
+    def fit(self, labels, *, weights=None, init=None, seed=0, out=None):
         torch.manual_seed(seed)
         model, target = MyGrounder(), torch.from_numpy(labels.boxes()) / 100
         if init is not None:
@@ -49,17 +42,10 @@ class Wrapped:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return SimpleNamespace(model=model)
+        return Fitted(model)
 
-    def fit_many(self, labels, keep, *, init=None, seed=0):
-        return [self.fit(labels, weights=row, init=init, seed=seed) for row in keep]
-
-    def evaluate(self, model, labels):
-        return float(np.average(Wrapped(model).measure(labels) >= 0.5, weights=labels.weights()))
-
-    def measure(self, labels, context=None):
-        with torch.no_grad():
-            return iou(100 * self.model(labels.expressions).numpy(), labels.boxes()).clip(0, 1)
+    def measurer(self, model):
+        return BoxMeasurer(lambda labels: 100 * model(labels.expressions).detach().numpy())
 
     def save(self, model, folder, *, trained_on):
         torch.save(model.state_dict(), folder / "model.pt")
@@ -94,14 +80,10 @@ def main(out):
     parts = [make_labels(150, "template", 0.3, 0), make_labels(150, "relation", 0.6, 1)]
     labels, validation = LabelTable.concat(parts), make_labels(60, "human", 0.0, 2)
     with Run(out, config={}, labels=labels, validation=validation) as run:
-        result = msa(
-            Wrapped(), labels, validation, run=run, store=Wrapped(), as_measurer=Wrapped,
-            complexity=mean_entities, config=MSAConfig(),
-        )  # fmt: skip
-    before = result.summary["no_curriculum"]["score"]
+        result = msa(Wrapped(), labels, validation, run=run, complexity=mean_entities)
     for step in result.steps:
         print(f"{step.source}: r >= {step.threshold:g} by {step.measurer}, {step.kept} labels")
-    print(f"accuracy {before:.2f} -> {result.summary['score']:.2f}")
+    print(f"accuracy {result.summary.score_before:.2f} -> {result.summary.score:.2f}")
     return result
 
 

@@ -136,7 +136,7 @@ def test_several_sources_are_adapted_to_one_after_the_other(
     assert multi.scores.names[-1] == "adapted"
     for measurer in summary["measurers"]:
         folder = multi.folder / "stages" / measurer["stage"] / "model"
-        assert tuple(clipvg.load(folder).config.trained_on) == measurer["trained_on"]
+        assert list(clipvg.load(folder).config.trained_on) == measurer["trained_on"]
     with pytest.raises(InputError, match="use thresholds"):
         _ = multi.threshold
     assert clipvg.load(multi.folder / "model").config.trained_on

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from _science.lab import Lab, Models
+from _science.lab import Lab
 from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
 from _science.world import KINDS, SOURCES, STANDARD, World, only
 from clipvg.curriculum import MSAConfig, Run, SSAConfig, msa, ssa
@@ -85,12 +85,10 @@ class Bench:
                 labels,
                 validation,
                 run=run,
-                store=Models(),
-                as_measurer=self.lab.measurer,
                 config=config,
                 **options,
             )
-        summary = result.summary
+        summary = result.summary.to_dict()
         record = {
             "test": self.lab.accuracy(folder / "model", self.world.test),
             **_qualities(result.scores, labels),

@@ -29,6 +29,8 @@ class Kept:
     key: str
     model: GroundingModel
     history: np.ndarray
+    teacher: GroundingModel | None = None
+    metrics: Sequence[Mapping[str, Any]] = ()
 
 
 class Lab(GroundingLearner):
@@ -76,6 +78,7 @@ class Lab(GroundingLearner):
         weights: np.ndarray | None = None,
         init: Any = None,
         seed: int = 0,
+        out: Path | None = None,
     ) -> Kept:
         """Train, or read what the same call trained before."""
         assert init is None, "every training starts from the same head"
@@ -90,6 +93,7 @@ class Lab(GroundingLearner):
     def fit_many(self, labels: LabelTable, keep: np.ndarray, **options: Any) -> list[Fit]:
         """Train candidates together, from the same head; not kept here but by the run."""
         assert options.pop("init", None) is None, "every training starts from the same head"
+        options.pop("outs", None)  # the trainings are short, so none is kept halfway
         return super().fit_many(labels, keep, init=self._start_from, **options)
 
     def accuracy(self, model: GroundingModel | Path, labels: LabelTable) -> float:
@@ -102,6 +106,14 @@ class Lab(GroundingLearner):
         """Return a model as a measurer that reads the features that are there."""
         return GroundingMeasurer(model, "measurer", features=self._features)
 
+    def save(self, model: GroundingModel, folder: Path, *, trained_on: Sequence[str]) -> None:
+        """Write a model of a curriculum's run."""
+        model.save_pretrained(folder)
+
+    def load(self, folder: Path) -> GroundingModel:
+        """Read a model of a curriculum's run."""
+        return load(folder)
+
     def _key(self, labels: LabelTable, weights: np.ndarray | None, seed: int) -> str:
         digest = hashlib.sha256(self._identity.encode())
         digest.update(labels.fingerprint().encode())
@@ -113,15 +125,3 @@ class Lab(GroundingLearner):
 def _write(fit: Fit, folder: Path) -> None:
     fit.model.save_pretrained(folder)
     np.save(folder / "history.npy", np.asarray(fit.history))
-
-
-class Models:
-    """Keeps the models of a curriculum's run."""
-
-    def save(self, model: GroundingModel, folder: Path, *, trained_on: Sequence[str]) -> None:
-        """Write a model."""
-        model.save_pretrained(folder)
-
-    def load(self, folder: Path) -> GroundingModel:
-        """Read a model."""
-        return load(folder)

@@ -12,13 +12,11 @@ import torch
 
 from clipvg.api.run import RunOptions, make_model, model_config, open_run
 from clipvg.curriculum import (
+    Adapted,
     Beyond,
     MSAConfig,
-    MSAResult,
     Previous,
     SSAConfig,
-    SSAResult,
-    ThresholdSearch,
     identity_of_scores,
     msa,
     ssa,
@@ -60,7 +58,7 @@ class AdaptResult:
     """
 
     folder: Path
-    result: SSAResult | MSAResult
+    result: Adapted
 
     @cached_property
     def model(self) -> GroundingModel:
@@ -73,7 +71,7 @@ class AdaptResult:
 
         That of the search; what `Beyond` made of it is in ``summary["beyond"]``.
         """
-        return {source: search.best for source, search in self._searches.items()}
+        return self.result.thresholds
 
     @property
     def threshold(self) -> float:
@@ -82,7 +80,7 @@ class AdaptResult:
         Raises:
             InputError: there are several.
         """
-        return self._only.best
+        return self.result.threshold
 
     @property
     def curve(self) -> list[tuple[float, float | None]]:
@@ -91,7 +89,7 @@ class AdaptResult:
         Raises:
             InputError: there are several.
         """
-        return self._only.curve
+        return self.result.search.curve
 
     @property
     def scores(self) -> ScoreMatrix:
@@ -101,23 +99,7 @@ class AdaptResult:
     @property
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` holds."""
-        return self.result.summary
-
-    @property
-    def _searches(self) -> dict[str, ThresholdSearch]:
-        if isinstance(self.result, MSAResult):
-            return {step.source: step.search for step in self.result.steps}
-        return {"+".join(self.summary["labels"]["sources"]): self.result.search}
-
-    @property
-    def _only(self) -> ThresholdSearch:
-        searches = list(self._searches.values())
-        if len(searches) > 1:
-            raise InputError(
-                f"the run has {len(searches)} sources with a threshold and a curve each; use "
-                "thresholds, or steps of its result."
-            )
-        return searches[0]
+        return self.result.summary.to_dict()
 
 
 def adapt(
@@ -173,9 +155,7 @@ def adapt(
     options = _options(search or MSAConfig(seed=training.seed), method)
     training = dataclasses.replace(training, seed=options.seed)
     settings = model_config(labels, backbone, model)
-    learner = GroundingLearner(
-        lambda seed: make_model(settings, seed, place), training, validation, progress=run.progress
-    )
+    learner = _Learner(settings, training, validation, device=place, progress=run.progress)
     config = _identity(settings, training, options)
     if scored_by:
         config["scored_by"] = identity_of_scores(labels, scored_by)
@@ -185,42 +165,66 @@ def adapt(
         config["continue_from"] = previous.identity()
     further = dataclasses.asdict(beyond) if beyond else None
     with open_run(out, config, labels, validation, place, further) as opened:
-        common: dict[str, Any] = {
-            "run": opened,
-            "store": _Checkpoints(place),
-            "as_measurer": lambda trained: GroundingMeasurer(trained, "measurer"),
-            "config": options,
-            "beyond": beyond,
-            "progress": run.progress,
-            "notes": {"command": run.recorded_command(opened)},
-        }
-        result: SSAResult | MSAResult
+        command = run.recorded_command(opened)
         if isinstance(options, MSAConfig):
-            common |= {
-                "complexity": sources.complexity,
-                "scored_by": scored_by,
-                "previous": previous,
-            }
-            result = msa(learner, labels, validation, **common)
+            result = msa(
+                learner,
+                labels,
+                validation,
+                run=opened,
+                complexity=sources.complexity,
+                config=options,
+                scored_by=scored_by,
+                previous=previous,
+                beyond=beyond,
+                progress=run.progress,
+                command=command,
+            )
         else:
-            name = scored_by[0] if scored_by else None
-            result = ssa(learner, labels, validation, scored_by=name, **common)
+            result = ssa(
+                learner,
+                labels,
+                validation,
+                run=opened,
+                config=options,
+                scored_by=scored_by[0] if scored_by else None,
+                beyond=beyond,
+                progress=run.progress,
+                command=command,
+            )
         run.draw_report(opened)
     return AdaptResult(opened.folder, result)
 
 
-class _Checkpoints:
-    """Keeps grounding models in folders of a run."""
+class _Learner(GroundingLearner):
+    """Trains grounding models, keeps them as checkpoints and makes measurers of them."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(
+        self,
+        settings: GroundingConfig,
+        training: FitConfig,
+        validation: LabelTable | None,
+        *,
+        device: torch.device,
+        progress: bool,
+    ) -> None:
+        super().__init__(
+            lambda seed: make_model(settings, seed, device), training, validation, progress=progress
+        )
+        self.device = device
+
+    def measurer(self, model: GroundingModel) -> GroundingMeasurer:
+        """Return a trained model as a measurer."""
+        return GroundingMeasurer(model, "measurer")
 
     def save(self, model: GroundingModel, folder: Path, *, trained_on: Sequence[str]) -> None:
+        """Write a checkpoint that says what the model was trained on."""
         model.config.trained_on = sorted(trained_on)
         model.save_pretrained(folder)
 
     def load(self, folder: Path) -> GroundingModel:
-        return load(folder).to(self._device)
+        """Read a checkpoint onto the device of the trainings."""
+        return load(folder).to(self.device)
 
 
 def _identity(settings: GroundingConfig, training: FitConfig, options: SSAConfig) -> dict[str, Any]:

@@ -59,64 +59,49 @@ def _run(args: Namespace) -> Result:
 
 
 def _describe(result: Mapping[str, Any]) -> str:
-    base = result["no_curriculum"] and result["no_curriculum"]["score"]
-    is_ssa = result["method"] == "ssa"
-    rows = _ssa_rows(result, base) if is_ssa else _msa_rows(result, base)
-    rows += [
-        _row(_variant_name(each, result["beyond"]["chosen"]), each, base)
-        for each in (result.get("beyond") or {"variants": []})["variants"][1:]
-    ]
+    from clipvg.curriculum import RunSummary
+
+    summary = RunSummary.from_dict(dict(result))
+    base = summary.score_before
+    rows = []
+    for each in summary.stages:
+        name = f"all of {each.measurer}" if each.measurer else each.name
+        name = "all labels" if name == "measurer" else name
+        rows.append(_row(name, each.kept, each.score, base if name == "continued" else None))
+    if summary.method == "ssa":
+        thresholds = f"{summary.steps[0].threshold:g}"
+        for each in summary.steps[0].stages:
+            chosen = " (chosen)" if each.threshold == summary.steps[0].threshold else ""
+            rows.append(_row(f"r ≥ {each.threshold:g}{chosen}", each.kept, each.score, base))
+    else:
+        thresholds = ", ".join(f"{step.source} {step.threshold:g}" for step in summary.steps)
+        for step in summary.steps:
+            name = f"+ {step.source} with r ≥ {step.threshold:g} by {step.measurer}"
+            rows.append(_row(name, step.total, step.score, base))
+    beyond = summary.beyond
+    for variant in beyond.variants[1:] if beyond else ():
+        chosen = " (chosen)" if beyond and variant.name == beyond.chosen else ""
+        boxes = "" if variant.corrected is None else f" {variant.corrected:,} boxes"
+        rows.append(_row(f"{variant.name}{boxes}{chosen}", variant.kept, variant.score, base))
     facts = {
-        "threshold h": f"{result['threshold']:g}" if is_ssa else _thresholds(result),
-        "labels kept": f"{result['kept']:,} of {result['labels']['count']:,}",
-        "gain": f"{points(result['gain'])} points" if result["gain"] is not None else "–",
+        "threshold h": thresholds,
+        "labels kept": f"{summary.kept:,} of {summary.labels.count:,}",
+        "gain": "–" if summary.gain is None else f"{points(summary.gain)} points",
         "model": result["model"],
         "report": result["report"],
     }
     return "\n".join(
         [
             table(("trained on", "labels", "validation", "gain"), rows),
-            result["validation"]["statement"],
+            summary.validation.statement,
             pairs(facts),
         ]
     )
 
 
-def _ssa_rows(result: Mapping[str, Any], base: float | None) -> list[tuple[str, ...]]:
-    rows = []
-    for stage in result["stages"]:
-        h = stage["threshold"]
-        chosen = " (chosen)" if h == result["threshold"] else ""
-        name = "all labels" if h is None else f"r ≥ {h:g}{chosen}"
-        rows.append(_row(name, stage, None if h is None else base))
-    return rows
-
-
-def _msa_rows(result: Mapping[str, Any], base: float | None) -> list[tuple[str, ...]]:
-    rows = []
-    for stage in result["stages"]:
-        is_measurer = stage["name"] == "measurer"
-        name = f"all of {stage['measurer']}" if is_measurer else stage["name"]
-        rows.append(_row(name, stage, base if stage["name"] == "continued" else None))
-    for step in result["steps"]:
-        name = f"+ {step['source']} with r ≥ {step['threshold']:g} by {step['measurer']}"
-        rows.append(_row(name, {"kept": step["total"], "score": step["score"]}, base))
-    return rows
-
-
-def _variant_name(variant: Mapping[str, Any], chosen: str) -> str:
-    corrected = f" {variant['corrected']:,} boxes" if "corrected" in variant else ""
-    return f"{variant['name']}{corrected}{' (chosen)' if variant['name'] == chosen else ''}"
-
-
-def _thresholds(result: Mapping[str, Any]) -> str:
-    return ", ".join(f"{step['source']} {step['threshold']:g}" for step in result["steps"])
-
-
-def _row(name: str, stage: Mapping[str, Any], base: float | None) -> tuple[str, ...]:
-    score = stage["score"]
+def _row(name: str, kept: int, score: float | None, base: float | None) -> tuple[str, ...]:
     gain = "" if base is None or score is None else points(score - base)
-    return name, f"{stage['kept']:,}", percent(score), gain
+    return name, f"{kept:,}", percent(score), gain
 
 
 COMMAND = Command(

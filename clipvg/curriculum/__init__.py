@@ -1,31 +1,36 @@
 """Curriculum: threshold search and self-paced adapting over any learner; imports no torch."""
 
-from clipvg.curriculum.calibrate import calibrate, calibrated_threshold, soft_weights
-from clipvg.curriculum.config import Beyond, MSAConfig, SSAConfig
-from clipvg.curriculum.correction import Agreed, agreed_boxes
-from clipvg.curriculum.fusing import fuse
-from clipvg.curriculum.holdout import hold_out
-from clipvg.curriculum.material import identity_of_scores
-from clipvg.curriculum.msa import MSAResult, msa
-from clipvg.curriculum.previous import Previous
-from clipvg.curriculum.protocols import Fit, Learner, ModelStore
-from clipvg.curriculum.run import Run, Stage, Workers
-from clipvg.curriculum.ssa import SSAResult, ssa
-from clipvg.curriculum.threshold import ThresholdSearch, find_threshold
-from clipvg.curriculum.walk import Step
+from clipvg.curriculum.beyond.calibrate import calibrate, calibrated_threshold, soft_weights
+from clipvg.curriculum.beyond.config import Beyond
+from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes
+from clipvg.curriculum.beyond.fusion import fuse
+from clipvg.curriculum.config import MSAConfig, SSAConfig
+from clipvg.curriculum.continued import Previous
+from clipvg.curriculum.msa import msa
+from clipvg.curriculum.outcome import Adapted
+from clipvg.curriculum.protocols import BoxMeasurer, Fit, Fitted, Learner
+from clipvg.curriculum.run import Run
+from clipvg.curriculum.split import identity_of_scores
+from clipvg.curriculum.ssa import ssa
+from clipvg.curriculum.stage import Stage, Workers
+from clipvg.curriculum.summary import RunSummary, Step
+from clipvg.curriculum.threshold import SearchStrategy, ThresholdSearch, find_threshold
+from clipvg.curriculum.validation import hold_out
 
 __all__ = [
+    "Adapted",
     "Agreed",
     "Beyond",
+    "BoxMeasurer",
     "Fit",
+    "Fitted",
     "Learner",
     "MSAConfig",
-    "MSAResult",
-    "ModelStore",
     "Previous",
     "Run",
+    "RunSummary",
     "SSAConfig",
-    "SSAResult",
+    "SearchStrategy",
     "Stage",
     "Step",
     "ThresholdSearch",

@@ -1,46 +1,70 @@
-"""What the curriculum knows of models: how one is trained, evaluated and kept."""
+"""What the curriculum knows of models: a `Learner` trains, keeps, judges and asks them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from clipvg.boxes import iou
+from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.reliability.measurer import Context, Measurer
+
+Model = TypeVar("Model")
+Kept = TypeVar("Kept", covariant=True)
+Metrics = Iterable[Mapping[str, object]]
 
 
-class Fit(Protocol):
-    """Result of one training.
-
-    It may also have a ``teacher``, a model with the mean of the weights over the training, which
-    measures the labels in the rounds of `Beyond`.
-    """
+class Fit(Protocol[Kept]):
+    """Result of one training, such as `Fitted` or `clipvg.training.Fit`."""
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Kept:
         """The trained model."""
         ...
 
+    @property
+    def teacher(self) -> Kept | None:
+        """A model with the mean of the weights over the training, if any: see `Beyond.rounds`."""
+        ...
 
-class Learner(Protocol):
-    """Trains a model on labels. Trainings with equal arguments give equal models.
+    @property
+    def metrics(self) -> Metrics:
+        """Metrics of the training, kept beside the model."""
+        ...
 
-    A learner whose ``fit`` also takes ``out``, a folder, gets one in the run for each training and
-    may keep checkpoints there, from which the same call goes on. One with a method
-    ``prepare(labels)`` is given all training labels before its first training in a process, so
-    that what it computes ahead does not depend on where a run was interrupted.
+
+@dataclass(frozen=True)
+class Fitted(Generic[Model]):
+    """Result of one training; see `Fit`."""
+
+    model: Model
+    teacher: Model | None = None
+    metrics: Metrics = ()
+
+
+class Learner(Protocol[Model]):
+    """Trains models on labels, keeps them in folders and makes measurers of them.
+
+    Inherit from it and write `fit`, `measurer`, `save` and `load`; the rest has defaults. A class
+    that has all the methods needs not inherit. Trainings with equal arguments give equal models.
     """
 
+    @abstractmethod
     def fit(
         self,
         labels: LabelTable,
         *,
         weights: np.ndarray | None = None,
-        init: Any = None,
+        init: Model | None = None,
         seed: int = 0,
-    ) -> Fit:
+        out: Path | None = None,
+    ) -> Fit[Model]:
         """Train one model.
 
         Args:
@@ -48,42 +72,94 @@ class Learner(Protocol):
             weights: (N,) float, batch loss = sum(w * l) / sum(w); all 1 when None.
             init: model whose weights training starts from; fresh when None.
             seed: of the initial weights, the order of the data and dropout.
+            out: folder for checkpoints, from which the same call may go on.
         """
         ...
+
+    @abstractmethod
+    def measurer(self, model: Model) -> Measurer:
+        """Return a trained model as a measurer, `BoxMeasurer` for example."""
+        ...
+
+    @abstractmethod
+    def save(self, model: Model, folder: Path, *, trained_on: Sequence[str]) -> None:
+        """Write a model into an existing, empty folder.
+
+        Args:
+            model: what `fit` trained.
+            folder: where to.
+            trained_on: names of the sources of the labels it was trained on.
+        """
+        ...
+
+    @abstractmethod
+    def load(self, folder: Path) -> Model:
+        """Read what `save` wrote; the model predicts exactly as it did."""
+        ...
+
+    def evaluate(self, model: Model, labels: LabelTable) -> float:
+        """Return the performance of a model on labels by their weights; higher is better.
+
+        By default the share of the labels with a reliability of at least 0.5: for IoU, Acc@0.5.
+        """
+        found = self.measurer(model).measure(labels, Context())
+        return float(np.average(found >= 0.5, weights=labels.weights()))
 
     def fit_many(
         self,
         labels: LabelTable,
         keep: np.ndarray,
         *,
-        init: Any = None,
+        init: Model | None = None,
         seed: int = 0,
-    ) -> Sequence[Fit]:
-        """Train K models; equals ``[fit(labels, weights=k) for k in keep]``, keep (K, N) bool.
-
-        A learner may also take ``outs``, K folders as ``out`` of ``fit``, and ``judge``, a score
-        of a model (higher is better) by which it drops the worse half on the way.
-        """
-        ...
-
-    def evaluate(self, model: Any, labels: LabelTable) -> float:
-        """Return the performance of a model on labels by their weights; higher is better."""
-        ...
-
-
-class ModelStore(Protocol):
-    """Keeps models in folders of a run."""
-
-    def save(self, model: Any, folder: Path, *, trained_on: Sequence[str]) -> None:
-        """Write a model into an existing, empty folder.
+        outs: Sequence[Path] | None = None,
+        judge: Callable[[Model], float] | None = None,
+    ) -> Sequence[Fit[Model]]:
+        """Train K models; equals ``[fit(labels, weights=k) for k in keep]``, which is the default.
 
         Args:
-            model: what a learner trained.
-            folder: where to.
-            trained_on: names of the sources of the labels it was trained on.
+            labels: N labels.
+            keep: bool (K, N).
+            init: see `fit`.
+            seed: see `fit`.
+            outs: K folders, as ``out`` of `fit`.
+            judge: score of a model, higher is better, by which a learner that trains all together
+                drops the worse half on the way.
         """
-        ...
+        if judge is not None:
+            raise InputError("this learner trains one model at a time; leave halving out.")
+        folders = [None] * len(keep) if outs is None else outs
+        return [
+            self.fit(labels, weights=row, init=init, seed=seed, out=out)
+            for row, out in zip(keep, folders, strict=True)
+        ]
 
-    def load(self, folder: Path) -> Any:
-        """Read what `save` wrote; the model predicts exactly as it did."""
-        ...
+    def prepare(self, labels: LabelTable) -> None:
+        """Compute ahead what all trainings need.
+
+        Called with all training labels before the first training in a process, so that what is
+        computed does not depend on where a run was interrupted. By default nothing.
+        """
+
+
+class BoxMeasurer:
+    """Reliability = IoU of predicted boxes with the labels'.
+
+    Args:
+        predict: labels -> (N, 4) xyxy pixels, NaN where there is no box.
+        name: of the measurer.
+    """
+
+    requires: frozenset[str] = frozenset()
+
+    def __init__(self, predict: Callable[[LabelTable], np.ndarray], name: str = "iou") -> None:
+        self.name = name
+        self._predict = predict
+
+    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return the IoU of each label, float32 (N,), NaN without a box."""
+        return np.asarray(iou(self._predict(labels), labels.boxes()).clip(0, 1), np.float32)
+
+    def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return the predicted boxes, float32 (N, 4)."""
+        return np.asarray(self._predict(labels), np.float32)

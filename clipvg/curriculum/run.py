@@ -8,52 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from clipvg.curriculum.record import Json
+from clipvg.curriculum.stage import Stage, Workers, copy_model, fill_folder
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.runtime.files import (
-    atomic_folder,
-    atomic_path,
-    remove_leftovers,
-    to_json,
-    write_json,
-    write_lines,
-)
+from clipvg.runtime.files import atomic_path, remove_leftovers, to_json, write_json, write_lines
 from clipvg.runtime.lock import Lock
 
+Made = TypeVar("Made")
 _DIFFERENCES_SHOWN = 5
 # What a finished run has beside its model; the summary vouches for the others, so it goes first.
 _OUTCOME = ("summary.json", "selected.parquet", "corrections.parquet", "held_out.parquet")
 _RESULTS = ("checkpoint.pt", "stage.json")  # of a training that is going on, of a finished one
-
-
-@dataclass(frozen=True)
-class Workers:
-    """This process among those that make one run together; alone by default.
-
-    All of them make the same decisions and read the same stages; the main one writes.
-
-    Attributes:
-        is_main: whether this process writes.
-        wait: returns when every process has called it.
-    """
-
-    is_main: bool = True
-    wait: Callable[[], Any] = lambda: None
-
-    def write(self, action: Callable[[], Any]) -> None:
-        """Act on the main process, then wait for all: nobody reads what is not written yet."""
-        if self.is_main:
-            action()
-        self.wait()
 
 
 class Run:
@@ -90,13 +63,13 @@ class Run:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; choose another --out for the run.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.config: dict[str, Any] = {
+        self.config: Json = {
             "config": to_json(config),
             "labels": _describe(labels),
             "validation": None if validation is None else _describe(validation),
         }
         self._further = to_json({"further": further} if further else {})
-        self._metrics: list[dict[str, Any]] = []
+        self._metrics: list[Json] = []
         self._is_new = False
         self._lock = Lock(self.folder) if self.workers.is_main else None
         try:
@@ -140,6 +113,19 @@ class Run:
         """Let the main process write, and every process wait until it has."""
         self.workers.write(action)
 
+    def once(
+        self,
+        path: Path,
+        make: Callable[[], Made],
+        write: Callable[[Made, Path], Any],
+        read: Callable[[Path], Made],
+    ) -> Made:
+        """Read a file of the run; where it is not there yet, make what it holds and write it."""
+        if not self.workers.see(path.exists):
+            made = make()
+            self.write(lambda: write(made, path))
+        return read(path)
+
     def scores_path(self, key: str) -> Path:
         """Return where the scores given by a stage's model are kept."""
         return self.folder / "scores" / f"{key}.parquet"
@@ -160,13 +146,8 @@ class Run:
 
         What an earlier command left there goes before, so that a kill leaves no mixture.
         """
-
-        def copy_model() -> None:
-            with atomic_folder(self.model_folder) as new:
-                _copy(model, new)
-
         self.write(self._forget_outcome)
-        self.write(copy_model)
+        self.write(lambda: fill_folder(self.model_folder, lambda new: copy_model(model, new)))
         for name, labels in tables.items():
             self.write(partial(labels.write, self.folder / name))
         self.write(lambda: write_json(self.folder / "summary.json", summary))
@@ -177,7 +158,7 @@ class Run:
 
     def _check_or_write(self, labels: LabelTable) -> None:
         path = self.folder / "config.yaml"
-        there: dict[str, Any] = {}
+        there: Json = {}
         if path.exists():
             there = yaml.safe_load(path.read_text()) or {}
             same = {key: value for key, value in there.items() if key != "further"}
@@ -199,101 +180,7 @@ class Run:
                 temporary.write_text(text)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One training, or anything else worth keeping, under its key.
-
-    Attributes:
-        folder: ``stages/<key>`` of the run.
-        workers: see `Run`.
-    """
-
-    folder: Path
-    workers: Workers
-
-    @property
-    def key(self) -> str:
-        """Hash of what decides the stage."""
-        return self.folder.name
-
-    @property
-    def model_folder(self) -> Path:
-        """Where the stage's model is."""
-        return self.folder / "model"
-
-    @property
-    def teacher_folder(self) -> Path:
-        """Where the mean of the model's weights over its training is; often there is none."""
-        return self.folder / "teacher"
-
-    @property
-    def training_folder(self) -> Path:
-        """Where a training that is going on may keep its checkpoints."""
-        return self.folder / "training"
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the stage needs not be done again."""
-        return (self.folder / "stage.json").exists()
-
-    def read(self) -> dict[str, Any]:
-        """Return the record of a finished stage."""
-        record: dict[str, Any] = json.loads((self.folder / "stage.json").read_text())
-        return record
-
-    def finish(
-        self,
-        record: Mapping[str, Any],
-        save: Callable[[Path], Any],
-        *,
-        metrics: Iterable[Mapping[str, Any]] = (),
-        save_teacher: Callable[[Path], Any] | None = None,
-    ) -> dict[str, Any]:
-        """Keep a stage: its models first, its record last.
-
-        Args:
-            record: plain values.
-            save: writes the model into the folder it is given.
-            save_teacher: the same for the teacher, where there is one.
-            metrics: of the training, kept as the stage's own ``metrics.jsonl``.
-
-        Returns:
-            The record as `read` gives it.
-        """
-
-        def write() -> None:
-            for folder, save_into in (
-                (self.model_folder, save),
-                (self.teacher_folder, save_teacher),
-            ):
-                if save_into is not None:
-                    with atomic_folder(folder) as new:
-                        save_into(new)
-            write_lines(self.folder / "metrics.jsonl", metrics)
-            write_json(self.folder / "stage.json", record)
-            shutil.rmtree(self.training_folder, ignore_errors=True)
-
-        self.workers.write(write)
-        return self.read()
-
-    def add(self, **facts: Any) -> None:
-        """Add plain values to the record of a finished stage."""
-        record = {**self.read(), **facts}
-        self.workers.write(lambda: write_json(self.folder / "stage.json", record))
-
-    def adopt(self, record: Mapping[str, Any], model: Path) -> None:
-        """Finish the stage with a model that another run has trained, unless it is finished."""
-        is_finished = self.is_finished
-        self.workers.wait()  # all have looked before one writes
-        if not is_finished:
-            self.finish(record, lambda folder: _copy(model, folder))
-
-
-def _copy(model: Path, folder: Path) -> None:
-    shutil.copytree(model, folder, dirs_exist_ok=True)
-
-
-def _describe(labels: LabelTable) -> dict[str, Any]:
+def _describe(labels: LabelTable) -> Json:
     return {
         "count": len(labels),
         "images": labels.num_images,
@@ -302,10 +189,10 @@ def _describe(labels: LabelTable) -> dict[str, Any]:
     }
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(value: Any, prefix: str = "") -> Json:
     if not isinstance(value, Mapping):
         return {prefix: value}
-    flat: dict[str, Any] = {}
+    flat: Json = {}
     for key, item in value.items():
         flat.update(_flat(item, f"{prefix}.{key}" if prefix else str(key)))
     return flat

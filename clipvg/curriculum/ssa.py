@@ -2,74 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from clipvg.curriculum.calibrate import unsearched_threshold
-from clipvg.curriculum.config import Beyond, SSAConfig
-from clipvg.curriculum.material import Material
-from clipvg.curriculum.measurements import scores_key, sources_of
-from clipvg.curriculum.protocols import Learner, ModelStore
-from clipvg.curriculum.run import Run, Stage
-from clipvg.curriculum.summary import (
-    ADAPTED,
-    GIVEN,
-    check_names,
-    describe_measurers,
-    keep_given,
-    outcome,
-    some_reasons,
-)
-from clipvg.curriculum.threshold import ThresholdSearch
-from clipvg.curriculum.trainings import Entry, Trainings
-from clipvg.curriculum.variants import FUSED, PLAIN, Variant, Variants
+from clipvg.curriculum.beyond.calibrate import search_strategy
+from clipvg.curriculum.beyond.config import Beyond
+from clipvg.curriculum.beyond.extend import check_beyond, extend
+from clipvg.curriculum.config import SSAConfig
+from clipvg.curriculum.measurements import Measurements, sources_of
+from clipvg.curriculum.measurers import Measurers
+from clipvg.curriculum.outcome import Adapted, Decisions, Plain, conclude
+from clipvg.curriculum.protocols import Learner
+from clipvg.curriculum.run import Run
+from clipvg.curriculum.split import Split
+from clipvg.curriculum.threshold import SearchStrategy, find_threshold
+from clipvg.curriculum.trainings import Trainings
 from clipvg.labels import LabelTable
 from clipvg.reliability.histogram import Distribution, kept
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Measurer
 
-_ALL = "measurer"
-
-
-@dataclass(frozen=True)
-class SSAResult:
-    """Result of `ssa`.
-
-    Attributes:
-        search: the threshold search on the validation labels; of `Beyond.measures` where that
-            led to a better model.
-        scores: reliability of the training labels by the measurer ("measurer", or the name of the
-            given scores), by further measures and by the adapted model ("adapted").
-        summary: what ``summary.json`` holds.
-    """
-
-    search: ThresholdSearch
-    scores: ScoreMatrix
-    summary: dict[str, Any]
-
-    @property
-    def threshold(self) -> float:
-        """The chosen threshold h*."""
-        return self.search.best
+MEASURER = "measurer"
 
 
 def ssa(
-    learner: Learner,
+    learner: Learner[Any],
     labels: LabelTable,
     validation: LabelTable | None = None,
     *,
     run: Run,
-    store: ModelStore,
-    as_measurer: Callable[[Any], Measurer],
     config: SSAConfig | None = None,
     scored_by: str | None = None,
+    strategy: SearchStrategy = find_threshold,
     beyond: Beyond | None = None,
     progress: bool = False,
-    notes: Mapping[str, Any] | None = None,
-) -> SSAResult:
+    command: str | None = None,
+) -> Adapted:
     """Train on all labels, measure reliability, find the threshold, keep the best model.
 
     1. A model is trained on all labels: the measurer, whose performance is "no curriculum".
@@ -83,125 +51,68 @@ def ssa(
     from the run, so a killed run continues and ends alike.
 
     Args:
-        learner: trains and evaluates models.
+        learner: trains, evaluates and keeps models, and makes measurers of them.
         labels: training labels; their truth is never read.
         validation: labels that candidates are judged on. None holds out images of ``labels``
             themselves, whose boxes are pseudo-labels: the summary says so.
         run: run directory, opened with these labels.
-        store: keeps models in the run.
-        as_measurer: makes a trained model a measurer.
         config: options.
         scored_by: name of the measurer whose scores the labels have; nothing is measured then
             (step 2). The model of step 1 is trained for comparison.
-        beyond: what goes beyond the published method; nothing when None.
+        strategy: how the threshold is found in step 3.
+        beyond: what goes beyond the published method, after it; nothing when None.
         progress: show a bar while labels are measured.
-        notes: plain values to add to the summary.
-
-    Returns:
-        The search, the scores and the summary; the winner's weights are in ``run.model_folder``.
+        command: what was typed, for the summary.
 
     Raises:
         InputError: no threshold keeps enough labels, there are no labels or no such scores.
     """
     config, beyond = config or SSAConfig(), beyond or Beyond()
-    check_names([scored_by] if scored_by else [])
-    material = Material.of(labels, validation, config, [scored_by] if scored_by else [])
-    work = Trainings(
+    given = [scored_by] if scored_by else []
+    split = Split.of(labels, validation, config.holdout, config.seed, given)
+    check_beyond(beyond, given or [MEASURER])
+    trainings = Trainings(
         learner,
-        material.training,
+        split.training,
+        split.validation.labels,
         run=run,
-        store=store,
-        as_measurer=as_measurer,
         config=config,
-        progress=progress,
+        strategy=search_strategy(beyond, strategy),
     )
-    work.validation = material.validation.labels
-    everything = np.ones(len(work.labels), dtype=bool)
-    base = work.train([everything])[0]
-    if scored_by is None:
-        scores = work.measure(base, _ALL, trained_on=sources_of(work.labels))
-        stages, files = {_ALL: base}, [scores_key(base.key, _ALL)]
+    measurements = Measurements(learner, split.training, run, progress)
+    everything = np.ones(len(split.training), dtype=bool)
+    (base,) = trainings.train([everything])
+    if given:
+        measurers = Measurers.given(split, run)
     else:
-        scores, stages, files = keep_given(run, material.given_scores()), {}, [GIVEN]
-    name = scores.names[0]
-    first = work.note(_ALL, base, reliability=Distribution(scores[name]).to_dict())
-    # Before the search: a measure that cannot be made costs no training of it.
-    fused = work.fuse(scores, beyond.measures, stages) if beyond.measures else None
-    searched = [_searched(work, beyond, PLAIN, name, scores[name], base)]
-    if fused is not None:
-        more, file = fused
-        name = more.names[-1]
-        searched.append(_searched(work, beyond, FUSED, name, more[name], base))
-        scores = ScoreMatrix.concat([scores, more])
-        files = files + [file] * len(more.names)
-    first_ones = [each.variant for each in searched]
-    variants = _variants(work, beyond, base, scores.names[0], first_ones)
-    best, decided = variants.best, max(searched, key=lambda each: each.variant.score)
-    search = decided.search
-    own = work.measure(best.stage, ADAPTED, trained_on=sources_of(work.labels))
-    both = ScoreMatrix.concat([scores, own])
-    run.record(event="chosen", threshold=search.best, score=search.score)
-    summary = {
-        "method": "ssa",
-        **(notes or {}),
-        **outcome(work, material, first, variants),
-        "measurer": decided.measurer,
-        "threshold": search.best,
-        "search": search.to_dict(),
-        "stages": [first, *decided.candidates],
-        "measurers": describe_measurers(scores, stages, files),
-        "reliability": {n: Distribution(both[n]).to_dict() for n in both.names},
-        "unscored": some_reasons(both),
-    }
-    tables = material.tables(best.weights, best.agreed, variants.corrections)
-    run.finish(summary, best.stage.model_folder, tables)
-    return SSAResult(search, both, summary)
+        trained_on = {MEASURER: sources_of(split.training)}
+        measurers = Measurers.of(measurements, {MEASURER: base}, trained_on)
 
+    def decide(scores: ScoreMatrix, variant: str | None = None) -> Decisions:
+        """Search the threshold of the last measurer's reliability."""
+        name = scores.names[-1]
+        found = trainings.search(scores[name], init=base, variant=variant)
+        keep = kept(scores[name], found.search.best, strict=config.strict)
+        step = found.step(source, name, specific=not given, labels=len(keep), kept=keep.sum())
+        rests_on = frozenset({base.key})
+        needs = rests_on | step.trainings
+        return Decisions((step,), keep, scores[name], found.best, rests_on, needs)
 
-def _variants(
-    work: Trainings, beyond: Beyond, base: Stage, measurer: str, first: Sequence[Variant]
-) -> Variants:
-    """Make what goes beyond the published method; all labels are of one source."""
-    one = np.zeros(len(work.labels), np.int64)
-    name = "+".join(sources_of(work.labels))
-    variants = Variants(
-        work, beyond, group=one, sources=[name], measurers=[measurer], voters=[base]
+    source = "+".join(sorted(set(split.training.sources())))
+    reliability = Distribution(measurers.scores.scores[0]).to_dict()
+    first = trainings.note(MEASURER, base, reliability=reliability)
+    plain = Plain(
+        method="ssa",
+        split=split,
+        trainings=trainings,
+        measurements=measurements,
+        measurers=measurers,
+        stages=(first,),
+        base=first,
+        decisions=decide(measurers.scores),
+        decide=decide,
+        voters=(base,),
+        groups=([source], np.zeros(len(everything), np.int64)),
+        given=~everything,
     )
-    variants.make(first)
-    return variants
-
-
-@dataclass(frozen=True)
-class _Searched:
-    """A search, the measurer whose reliability selected, and the best candidate."""
-
-    variant: Variant
-    measurer: str
-    search: ThresholdSearch
-    candidates: list[Entry]
-
-
-def _searched(
-    work: Trainings,
-    beyond: Beyond,
-    name: str,
-    measurer: str,
-    reliability: np.ndarray,
-    base: Stage,
-) -> _Searched:
-    """Search the threshold on a measurer's reliability, or take the calibrated one."""
-    at = unsearched_threshold(beyond, reliability, strict=work.config.strict)
-    note = {"variant": name} if name != PLAIN else {}
-    search, entries = work.search(reliability, at=at, init=base, note=note)
-    candidates = [entries[h] for h, _ in search.curve]
-    source = "+".join(sources_of(work.labels))
-    variant = Variant(
-        name,
-        work.dir.stage_of_key(str(entries[search.best]["stage"])),
-        kept(reliability, search.best, strict=work.config.strict).astype(np.float32),
-        reliability,
-        needs=frozenset({base.key, *(str(entry["stage"]) for entry in candidates)}),
-        measured=frozenset({base.key}),
-        facts={"thresholds": {source: search.best}, "measurers": {source: measurer}},
-    )
-    return _Searched(variant, measurer, search, candidates)
+    return conclude(plain, extend(plain, beyond), command)

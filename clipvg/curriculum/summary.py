@@ -1,90 +1,269 @@
-"""What the summaries of SSA and MSA share."""
+"""What ``summary.json`` of a run holds, as records: decisions with their evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from clipvg.curriculum.config import ADAPTED
-from clipvg.curriculum.holdout import describe
-from clipvg.curriculum.material import Material
-from clipvg.curriculum.run import Run, Stage
-from clipvg.curriculum.trainings import Entry, Trainings
-from clipvg.curriculum.variants import Variants
-from clipvg.errors import InputError
-from clipvg.reliability.matrix import ScoreMatrix
-
-GIVEN = "given"
+from clipvg.curriculum.beyond.facts import BeyondFacts
+from clipvg.curriculum.record import Json, Record
+from clipvg.curriculum.threshold import ThresholdSearch
+from clipvg.labels import LabelTable
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse names of measurers that the curriculum uses itself, and an empty one."""
-    for name in names:
-        if not name:
-            raise InputError(
-                "some labels have no source; name one with source=..., or take all labels as one "
-                "source with method='ssa'."
-            )
-        if name == ADAPTED:
-            raise InputError(f"{name!r} is what the adapted model is called; choose another name.")
+@dataclass(frozen=True, kw_only=True)
+class LabelFacts(Record):
+    """Labels of a run: how many, on how many images, of which sources, below which folder."""
+
+    count: int
+    images: int
+    sources: list[str]
+    fingerprint: str
+    root: str | None
+
+    @classmethod
+    def of(cls, labels: LabelTable) -> LabelFacts:
+        """Return the facts of labels."""
+        return cls(
+            count=len(labels),
+            images=labels.num_images,
+            sources=sorted(set(labels.sources())),
+            fingerprint=labels.fingerprint(),
+            root=None if labels.images is None else str(labels.images),
+        )
 
 
-def keep_given(run: Run, scores: ScoreMatrix) -> ScoreMatrix:
-    """Write scores that came with the labels into the run, and return them."""
-    run.write(lambda: scores.write(run.scores_path(GIVEN)))
-    return scores
+@dataclass(frozen=True, kw_only=True)
+class ValidationFacts(LabelFacts):
+    """The labels that decided: ``kind`` is "given" or "held out", ``statement`` is for people."""
+
+    kind: str
+    weighted: bool
+    statement: str
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether held-out pseudo-labels decided."""
+        return self.kind == "held out"
 
 
-def outcome(
-    work: Trainings, material: Material, base: Entry | None, variants: Variants
-) -> dict[str, Any]:
-    """Return the part of a summary that SSA and MSA share.
+@dataclass(frozen=True, kw_only=True)
+class Baseline(Record):
+    """The training without curriculum: its stage, score and number of labels."""
 
-    Args:
-        work: trainings of the run.
-        material: its labels.
-        base: what was recorded of the training without curriculum; None where there was none.
-        variants: the best of them is the result.
+    stage: str
+    score: float | None
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Record):
+    """One training.
+
+    Attributes:
+        name: what it was for: "measurer", "candidate", "choice", "all labels", "continued".
+        threshold: of the labels it was trained on; None is all.
+        source: whose labels were being decided on.
+        measurer: whose reliability selected; of a measurer its own name.
+        variant: of `Beyond` that it was made for.
+        stage: key of its stage.
+        kept: number of labels it was trained on.
+        seconds: it took.
+        score: on the validation labels; None where it is no number.
+        reliability: distribution over the labels that the threshold keeps.
     """
-    before = None if base is None else base["score"]
-    best, score = variants.best, variants.best.score
-    beyond = {"beyond": variants.to_dict()} if variants.beyond else {}
+
+    name: str
+    threshold: float | None
+    source: str | None = None
+    measurer: str | None = None
+    variant: str | None = None
+    stage: str
+    kept: int
+    seconds: float
+    score: float | None
+    reliability: Json | None = None
+
+    def as_baseline(self) -> Baseline:
+        """Return what the summary says of it where it is the training without curriculum."""
+        return Baseline(stage=self.stage, score=self.score, kept=self.kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurerFacts(Record):
+    """A measurer: its stage (None where its scores came along) and its file of scores."""
+
+    name: str
+    stage: str | None
+    trained_on: list[str]
+    scores: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Record):
+    """A measurer compared at h0: the labels it keeps and, where trained, the score and stage."""
+
+    measurer: str
+    specific: bool
+    kept: int
+    score: float | None
+    stage: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Record):
+    """What was decided about one source.
+
+    Attributes:
+        source: whose labels were selected; all sources, joined by "+", in SSA.
+        measurer: the chosen measurer i*, whose reliability selects.
+        complexity: of the source; None in SSA.
+        labels: number of the source's labels.
+        specific: whether the measurer was trained on the source.
+        h0: threshold at which measurers were compared; None in SSA.
+        choice: the measurers compared.
+        threshold: the chosen threshold h*.
+        kept: number of the source's labels selected.
+        score: of the model trained on what is selected by now.
+        search: the search of the threshold.
+        stages: its candidates, by threshold.
+        total: number of labels selected by now.
+    """
+
+    source: str
+    measurer: str
+    complexity: float | None = None
+    labels: int
+    specific: bool
+    h0: float | None = None
+    choice: tuple[Choice, ...]
+    threshold: float
+    kept: int
+    score: float
+    search: ThresholdSearch
+    stages: tuple[Training, ...]
+    total: int
+
+    @property
+    def trainings(self) -> frozenset[str]:
+        """Keys of all trainings of the step."""
+        compared = {row.stage for row in self.choice if row.stage}
+        return frozenset(compared | {training.stage for training in self.stages})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continued(Record):
+    """The finished run that this one goes on from, with its decisions."""
+
+    folder: str
+    sources: list[str]
+    kept: int
+    steps: tuple[Step, ...]
+    score: float | None
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary(Record):
+    """Summary of an SSA or MSA run.
+
+    Attributes:
+        method: "ssa" or "msa".
+        command: what was typed, where it is known.
+        labels: trained on.
+        validation: labels that decided.
+        options: of the curriculum.
+        no_curriculum: the training on all labels; None where there was none.
+        kept: number of labels that the result was trained on.
+        score: of the result on the validation labels.
+        gain: over no curriculum.
+        winner: key of the stage whose model is the result.
+        num_trainings: number of trainings in all.
+        beyond: variants beyond the published method, where there are any.
+        steps: decisions, one a source; one in SSA.
+        stages: trainings that all decisions rest on: measurers, all labels, the continued run.
+        continued: the run that this one goes on from.
+        measurers: what measured the labels.
+        reliability: distributions: by measurer in SSA, `ScoreMatrix.to_dict` in MSA.
+        unscored: row -> why it is not scored, of some labels.
+    """
+
+    method: Literal["ssa", "msa"]
+    command: str | None = None
+    labels: LabelFacts
+    validation: ValidationFacts
+    options: Json
+    no_curriculum: Baseline | None
+    kept: int
+    score: float
+    gain: float | None
+    winner: str
+    num_trainings: int
+    beyond: BeyondFacts | None = None
+    steps: tuple[Step, ...]
+    stages: tuple[Training, ...]
+    continued: Continued | None
+    measurers: tuple[MeasurerFacts, ...]
+    reliability: Json
+    unscored: Mapping[str, str]
+
+    @property
+    def score_before(self) -> float | None:
+        """The score without curriculum, where it is known."""
+        return None if self.no_curriculum is None else self.no_curriculum.score
+
+    @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """The decisions of the runs that this one continues, then its own."""
+        return (*(self.continued.steps if self.continued else ()), *self.steps)
+
+    def to_dict(self) -> Json:
+        """Return JSON values; SSA has its one step spread over the summary."""
+        found = super().to_dict()
+        if self.method == "msa":
+            order = {step.source: step.complexity for step in self.steps}
+            return {**found, "order": list(order), "complexity": order}
+        (step,) = self.steps
+        del found["steps"], found["continued"]
+        return {
+            **found,
+            "measurer": step.measurer,
+            "threshold": step.threshold,
+            "search": step.search.to_dict(),
+            "stages": [training.to_dict() for training in (*self.stages, *step.stages)],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Json) -> RunSummary:
+        """Read what `to_dict` gave."""
+        if data["method"] == "ssa":
+            data = {**data, "steps": [_ssa_step(data)], "stages": data["stages"][:1]}
+        return super().from_dict({"continued": None, **data})
+
+
+def _ssa_step(data: Json) -> Json:
+    """Return the one decision of an SSA run in the form of a step."""
+    threshold, candidates = data["threshold"], data["stages"][1:]
+    chosen = next(stage for stage in candidates if stage["threshold"] == threshold)
     return {
-        "labels": describe(work.labels),
-        "validation": material.validation.to_dict(),
-        "options": asdict(work.config),
-        "no_curriculum": base and {"stage": base["stage"], "score": before, "kept": base["kept"]},
-        "kept": int(best.selected.sum()),
-        "score": score,
-        "gain": None if before is None else score - before,
-        "winner": best.stage.key,
-        "num_trainings": len({entry["stage"] for entry in work.entries}),
-        **beyond,
+        "source": "+".join(data["labels"]["sources"]),
+        "measurer": data["measurer"],
+        "labels": data["labels"]["count"],
+        "specific": bool(data["measurers"][0]["stage"]),
+        "choice": (),
+        "threshold": threshold,
+        "kept": chosen["kept"],
+        "score": chosen["score"],
+        "search": data["search"],
+        "stages": candidates,
+        "total": chosen["kept"],
     }
 
 
-def describe_measurers(
-    scores: ScoreMatrix, stages: Mapping[str, Stage], files: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return what a summary says of the n measurers.
-
-    Args:
-        scores: by them.
-        stages: of those that were trained, by name.
-        files: n names of files of scores, see `Run.scores_path`.
-    """
-    return [
-        {
-            "name": name,
-            "stage": stages[name].key if name in stages else None,
-            "trained_on": trained_on,
-            "scores": file,
-        }
-        for name, trained_on, file in zip(scores.names, scores.trained_on, files, strict=True)
-    ]
-
-
-def some_reasons(scores: ScoreMatrix, count: int = 100) -> dict[str, str]:
-    """Return why some labels are not scored, by row."""
-    return {str(row): reason for row, reason in list(scores.reasons.items())[:count]}
+def decided_steps(summary: RunSummary) -> tuple[Step, ...]:
+    """Return the decisions of a finished run; that of SSA with what its best variant kept."""
+    if summary.method == "msa":
+        return summary.steps
+    (step,) = summary.steps
+    return (replace(step, kept=summary.kept, total=summary.kept, score=summary.score),)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
+from clipvg.curriculum.record import Json
 from clipvg.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ScoreMany = Callable[[Sequence[float]], Sequence[float | None]]
 _UNUSABLE = -math.inf
@@ -40,17 +44,61 @@ class ThresholdSearch:
         """Number of thresholds evaluated."""
         return len(self.curve)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return the search as JSON values."""
         return {
-            "best": self.best,
-            "score": self.score,
+            **asdict(self),
             "curve": [list(point) for point in self.curve],
-            "batches": self.batches,
             "skipped": {str(h): why for h, why in self.skipped.items()},
-            "reason": self.reason,
             "num_evaluations": self.num_evaluations,
         }
+
+    @classmethod
+    def from_dict(cls, data: Json) -> ThresholdSearch:
+        """Read what `to_dict` gave."""
+        return cls(
+            best=data["best"],
+            score=data["score"],
+            curve=[(h, score) for h, score in data["curve"]],
+            batches=data["batches"],
+            reason=data["reason"],
+            skipped={float(h): why for h, why in data["skipped"].items()},
+        )
+
+
+class Candidates(Protocol):
+    """What a search chooses among: the labels whose reliability reaches a threshold.
+
+    Attributes:
+        reliability: (N,) float32, NaN for labels that are not to be selected.
+        strict: whether labels with r > h are kept, not those with r >= h.
+    """
+
+    reliability: np.ndarray
+    strict: bool
+
+    def __call__(self, thresholds: Sequence[float], /) -> Sequence[float | None]:
+        """Train a model on the labels of each threshold and judge it; see `find_threshold`."""
+        ...
+
+
+class SearchStrategy(Protocol):
+    """A function that chooses the threshold; `find_threshold` is one."""
+
+    def __call__(
+        self,
+        candidates: Candidates,
+        /,
+        start: float,
+        step: float,
+        *,
+        low: float,
+        high: float,
+        count: Callable[[float], int],
+        min_kept: int,
+    ) -> ThresholdSearch:
+        """Search; `find_threshold` says what the arguments are."""
+        ...
 
 
 def find_threshold(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from clipvg.curriculum import RunSummary, Step
+from clipvg.curriculum.summary import Choice, Training
 from clipvg.report.beyond import searched_name, variants_facts, variants_lead, variants_table
 from clipvg.report.figures import encode_figure, score_matrix_figure
 from clipvg.report.html import Picture, Report, Table
-from clipvg.report.material import Selection
 from clipvg.report.numbers import percent, points
+from clipvg.report.run_data import Selection
 from clipvg.report.sections import curve_section, histogram_section
 from clipvg.report.selection import (
     Curve,
@@ -27,96 +28,84 @@ _PICTURES = (
 )
 
 
-def curriculum_report(folder: Path, summary: Mapping[str, Any]) -> Report:
+def curriculum_report(folder: Path, summary: RunSummary) -> Report:
     """The report of an SSA or MSA run."""
-    held_out = summary["validation"].get("kind") == "held out"
+    held_out = summary.validation.is_held_out
     metric = "agreement, held-out labels" if held_out else "Acc@0.5, validation labels"
     selection = Selection.read(folder, summary)
-    make = _ssa if summary["method"] == "ssa" else _msa
+    make = _ssa if summary.method == "ssa" else _msa
     report = make(folder, summary, metric, selection)
-    if "beyond" in summary:
-        report.tables = [*report.tables, variants_table(summary["beyond"], metric)]
-        report.lead += variants_lead(summary["beyond"])
+    if summary.beyond is not None:
+        report.tables = [*report.tables, variants_table(summary.beyond, metric)]
+        report.lead += variants_lead(summary.beyond)
     report.gallery_note = _PICTURES
     known = selection.correct is not None
     report.gallery_roles = ("predicted", "true", "pseudo") if known else ("predicted", "pseudo")
     return report
 
 
-def _ssa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selection) -> Report:
-    threshold, before = summary["threshold"], summary["no_curriculum"]
-    chosen = next(stage for stage in summary["stages"] if stage["threshold"] == threshold)
-    after, kept = chosen["score"], chosen["kept"]
+def _ssa(folder: Path, summary: RunSummary, metric: str, selection: Selection) -> Report:
+    (step,), (base,) = summary.steps, summary.stages
+    threshold, after = step.threshold, step.score
     figures: list[Picture] = []
     gallery: list[Picture] = []
     if selection.scores is not None:
-        measurer = summary.get("measurer", selection.scores.names[0])
-        reliability = selection.scores[measurer]
+        reliability = selection.scores[step.measurer]
         figures.append(
             histogram_section(reliability, correct=selection.correct, threshold=threshold)
         )
         gallery = selection.gallery(reliability, np.ones(len(reliability), bool), folder / "model")
-    figures.append(
-        curve_section(
-            summary["stages"][1:], chosen=threshold, baseline=before["score"], metric=metric
-        )
-    )
+    figures.append(curve_section(step.stages, chosen=threshold, baseline=base.score, metric=metric))
     if selection.scores is not None:
-        source = "+".join(summary["labels"].get("sources", [])) or "all"
-        figures += _precision_recall({source: (measurer, threshold)}, selection, whole=True)
-    gain = after - before["score"]
+        chosen = {step.source or "all": (step.measurer, threshold)}
+        figures += _precision_recall(chosen, selection, whole=True)
+    gain = after - (base.score or 0)
     return Report(
         title=f"Self-paced adapting {folder.name}",
         lead=f"The labels with reliability r ≥ {threshold:g} give {percent(after)} instead of "
-        f"{percent(before['score'])} ({points(gain)} points). "
-        f"{summary['validation'].get('statement', '')}",
+        f"{percent(base.score)} ({points(gain)} points). "
+        f"{summary.validation.statement}",
         facts=[
-            ("no SSA", percent(before["score"])),
+            ("no SSA", percent(base.score)),
             (searched_name(summary, "SSA"), percent(after)),
             *variants_facts(summary),
             ("gain (points)", points(gain)),
             ("threshold h", f"{threshold:g}"),
-            ("labels kept", f"{kept:,} of {before['kept']:,}"),
+            ("labels kept", f"{step.kept:,} of {base.kept:,}"),
         ],
         tables=[_ssa_stages(summary, metric)],
         figures=figures,
         gallery=gallery,
-        timings={_ssa_name(stage): _seconds(stage) for stage in summary["stages"]},
+        timings={_ssa_name(training): training.seconds for training in (base, *step.stages)},
     )
 
 
-def _ssa_stages(summary: Mapping[str, Any], metric: str) -> Table:
-    base = summary["no_curriculum"]["score"]
-    rows = []
-    for stage in summary["stages"]:
-        h, score = stage.get("threshold"), stage.get("score")
-        name = "all labels (no SSA)" if h is None else f"r ≥ {h:g}"
-        chosen = h is not None and h == summary["threshold"]
-        gain = "" if h is None or score is None else points(score - base)
+def _ssa_stages(summary: RunSummary, metric: str) -> Table:
+    (step,), (base,) = summary.steps, summary.stages
+    rows = [("all labels (no SSA)", f"{base.kept:,}", percent(base.score), "")]
+    for training in step.stages:
+        chosen = " (chosen)" if training.threshold == step.threshold else ""
+        gain = "" if training.score is None else points(training.score - (base.score or 0))
         rows.append(
-            (name + (" (chosen)" if chosen else ""), f"{stage['kept']:,}", percent(score), gain)
+            (_ssa_name(training) + chosen, f"{training.kept:,}", percent(training.score), gain)
         )
     return Table("Models that were trained", ("trained on", "labels", metric, "gain"), rows)
 
 
-def _ssa_name(stage: Mapping[str, Any]) -> str:
-    h = stage.get("threshold")
+def _ssa_name(training: Training) -> str:
+    h = training.threshold
     return "all labels" if h is None else f"r ≥ {h:g}"
 
 
-def _seconds(stage: Mapping[str, Any]) -> float:
-    return float(stage.get("seconds") or 0)
-
-
-def _msa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selection) -> Report:
-    steps, after = summary["steps"], summary["steps"][-1]["score"]
-    base = (summary["no_curriculum"] or {}).get("score")
-    total, kept = summary["labels"]["count"], summary["steps"][-1]["total"]
-    chosen = {step["source"]: (step["measurer"], step["threshold"]) for step in _all_steps(summary)}
+def _msa(folder: Path, summary: RunSummary, metric: str, selection: Selection) -> Report:
+    last = summary.steps[-1]
+    after, kept, total = last.score, last.total, summary.labels.count
+    base = summary.score_before
+    chosen = {step.source: (step.measurer, step.threshold) for step in summary.all_steps}
     figures = [*_grid(selection, chosen), *_precision_recall(chosen, selection)]
     figures.append(_curves(summary, metric))
     gain = "" if base is None else f" instead of {percent(base)} ({points(after - base)} points)"
-    order = ", ".join(step["source"] for step in _all_steps(summary))
+    order = ", ".join(step.source for step in summary.all_steps)
     name = searched_name(summary, "MSA")
     facts = [(name, percent(after)), ("labels kept", f"{kept:,} of {total:,}")]
     if base is not None:
@@ -125,11 +114,11 @@ def _msa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selec
     return Report(
         title=f"Multi-source self-paced adapting {folder.name}",
         lead=f"{kept:,} reliable labels of {total:,}, selected source by source "
-        f"({order}), give {percent(after)}{gain}. {summary['validation']['statement']}",
-        facts=[*facts, *variants_facts(summary), ("trainings", f"{summary['num_trainings']}")],
+        f"({order}), give {percent(after)}{gain}. {summary.validation.statement}",
+        facts=[*facts, *variants_facts(summary), ("trainings", f"{summary.num_trainings}")],
         tables=[
             _decisions(summary, metric),
-            _choices(steps, metric),
+            _choices(summary.steps, metric),
             _trained_once(summary, metric),
         ],
         figures=figures,
@@ -138,27 +127,20 @@ def _msa(folder: Path, summary: Mapping[str, Any], metric: str, selection: Selec
     )
 
 
-def _all_steps(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The decisions of the runs that this one continues, then its own."""
-    before = (summary.get("continued") or {}).get("steps", [])
-    return [*before, *summary["steps"]]
-
-
-def _decisions(summary: Mapping[str, Any], metric: str) -> Table:
-    earlier = len(_all_steps(summary)) - len(summary["steps"])
+def _decisions(summary: RunSummary, metric: str) -> Table:
+    earlier = len(summary.all_steps) - len(summary.steps)
     rows = []
-    for number, step in enumerate(_all_steps(summary), 1):
-        own = "own" if step["specific"] else "cross-source"
-        complexity = step.get("complexity")
+    for number, step in enumerate(summary.all_steps, 1):
+        own = "own" if step.specific else "cross-source"
         rows.append(
             (
-                f"{number}. {step['source']}{' (earlier run)' if number <= earlier else ''}",
-                "" if complexity is None else f"{complexity:.2f}",
-                f"{step['measurer']} ({own})",
-                f"{step['threshold']:g}",
-                f"{step['kept']:,} of {step['labels']:,}",
-                f"{step['total']:,}",
-                percent(step["score"]),
+                f"{number}. {step.source}{' (earlier run)' if number <= earlier else ''}",
+                "" if step.complexity is None else f"{step.complexity:.2f}",
+                f"{step.measurer} ({own})",
+                f"{step.threshold:g}",
+                f"{step.kept:,} of {step.labels:,}",
+                f"{step.total:,}",
+                percent(step.score),
             )
         )
     header = (
@@ -173,14 +155,14 @@ def _decisions(summary: Mapping[str, Any], metric: str) -> Table:
     )
 
 
-def _choices(steps: Sequence[Mapping[str, Any]], metric: str) -> Table:
-    names = list(dict.fromkeys(row["measurer"] for step in steps for row in step["choice"]))
+def _choices(steps: Sequence[Step], metric: str) -> Table:
+    names = list(dict.fromkeys(choice.measurer for step in steps for choice in step.choice))
     rows = []
     for step in steps:
-        found = {row["measurer"]: row for row in step["choice"]}
-        cells = [_choice_cell(found.get(name), name == step["measurer"]) for name in names]
-        rows.append((f"labels of {step['source']}", *cells))
-    h0 = ", ".join(sorted({f"{step['h0']:g}" for step in steps}))
+        found = {choice.measurer: choice for choice in step.choice}
+        cells = [_choice_cell(found.get(name), name == step.measurer) for name in names]
+        rows.append((f"labels of {step.source}", *cells))
+    h0 = ", ".join(sorted({f"{step.h0:g}" for step in steps}))
     return Table(
         f"Which measurer selects: {metric}, of what was selected before with the labels r ≥ {h0}",
         ("", *(f"by {name}" for name in names)),
@@ -189,24 +171,28 @@ def _choices(steps: Sequence[Mapping[str, Any]], metric: str) -> Table:
     )
 
 
-def _choice_cell(row: Mapping[str, Any] | None, is_chosen: bool) -> str:
-    if row is None:
+def _choice_cell(choice: Choice | None, is_chosen: bool) -> str:
+    if choice is None:
         return ""
-    score = percent(row["score"]) if row["score"] is not None else "not trained"
-    return f"{score} ({row['kept']:,}){' ★' if is_chosen else ''}"
+    score = "not trained" if choice.score is None else percent(choice.score)
+    return f"{score} ({choice.kept:,}){' ★' if is_chosen else ''}"
 
 
-def _trained_once(summary: Mapping[str, Any], metric: str) -> Table:
-    rows = []
-    for stage in summary["stages"]:
-        name = {
-            "measurer": f"all labels of {stage.get('measurer')}",
-            "all labels": "all labels of all sources (no MSA)",
-            "continued": "what the earlier run selected",
-        }[stage["name"]]
-        rows.append((name, f"{stage['kept']:,}", percent(stage.get("score"))))
-    last = summary["steps"][-1]
-    rows.append(("what MSA selected", f"{last['total']:,}", percent(last["score"])))
+def _trained_once(summary: RunSummary, metric: str) -> Table:
+    names = {
+        "all labels": "all labels of all sources (no MSA)",
+        "continued": "what the earlier run selected",
+    }
+    rows = [
+        (
+            names.get(training.name, f"all labels of {training.measurer}"),
+            f"{training.kept:,}",
+            percent(training.score),
+        )
+        for training in summary.stages
+    ]
+    last = summary.steps[-1]
+    rows.append(("what MSA selected", f"{last.total:,}", percent(last.score)))
     return Table("Models to compare with", ("trained on", "labels", metric), rows)
 
 
@@ -275,22 +261,22 @@ def _precision_recall(
     ]
 
 
-def _curves(summary: Mapping[str, Any], metric: str) -> Picture:
-    before = (summary.get("continued") or {}).get("score")
+def _curves(summary: RunSummary, metric: str) -> Picture:
+    before = None if summary.continued is None else summary.continued.score
     curves = []
-    for step in summary["steps"]:
-        tried = [stage for stage in step["stages"] if stage["threshold"] is not None]
+    for step in summary.steps:
+        tried = [(training.threshold, training) for training in step.stages]
         curves.append(
             Curve(
-                f"{step['source']}, by {step['measurer']}",
-                [stage["threshold"] for stage in tried],
-                [np.nan if stage["score"] is None else stage["score"] for stage in tried],
-                step["threshold"],
-                [stage["kept"] for stage in tried],
+                f"{step.source}, by {step.measurer}",
+                [h for h, _ in tried if h is not None],
+                [np.nan if each.score is None else each.score for _, each in tried],
+                step.threshold,
+                [each.kept for _, each in tried],
                 before,
             )
         )
-        before = step["score"]
+        before = step.score
     listed = "; ".join(
         f"{curve.title}: "
         + ", ".join(
@@ -322,12 +308,12 @@ def _msa_gallery(
     return selection.gallery(reliability, np.isfinite(reliability), folder / "model")
 
 
-def _msa_times(summary: Mapping[str, Any]) -> dict[str, float]:
+def _msa_times(summary: RunSummary) -> dict[str, float]:
     times = {
-        f"{stage['name']} {stage.get('measurer', '')}".strip(): _seconds(stage)
-        for stage in summary["stages"]
-        if stage["name"] != "continued"
+        f"{training.name} {training.measurer or ''}".strip(): training.seconds
+        for training in summary.stages
+        if training.name != "continued"
     }
-    for step in summary["steps"]:
-        times[f"search, {step['source']}"] = sum(map(_seconds, step["stages"]))
+    for step in summary.steps:
+        times[f"search, {step.source}"] = sum(training.seconds for training in step.stages)
     return times

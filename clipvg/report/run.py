@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from clipvg.curriculum import RunSummary
 from clipvg.errors import InputError
 from clipvg.report.curriculum import curriculum_report
 from clipvg.report.html import Report, write_html
@@ -61,7 +62,7 @@ def report_run(folder: str | Path) -> Report:
     if isinstance(summary.get("acc_0.5"), Mapping):
         report = _demo(folder, summary)
     elif summary.get("method") in ("ssa", "msa"):
-        report = curriculum_report(folder, summary)
+        report = curriculum_report(folder, RunSummary.from_dict(summary))
     else:
         report = _training(folder, summary, metrics)
     report.config = _read_config(folder / "config.yaml") or report.config
@@ -108,7 +109,7 @@ def _demo(folder: Path, summary: Mapping[str, Any]) -> Report:
     )
     inner = _first_curriculum(folder)
     if inner is not None:
-        part = curriculum_report(inner, _read_json(inner / "summary.json"))
+        part = curriculum_report(inner, RunSummary.from_dict(_read_json(inner / "summary.json")))
         report.figures, report.gallery = part.figures, part.gallery
         report.gallery_note, report.gallery_roles = part.gallery_note, part.gallery_roles
         if len(accuracy["ssa"]) > 1:

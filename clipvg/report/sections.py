@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipvg.boxes import iou
+from clipvg.curriculum.summary import Training
 from clipvg.data.image import read_image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -93,7 +94,7 @@ def histogram_section(
 
 
 def curve_section(
-    points_tried: Sequence[Mapping[str, Any]],
+    tried: Sequence[Training],
     *,
     chosen: float | None = None,
     baseline: float | None = None,
@@ -102,21 +103,18 @@ def curve_section(
     """The performance-reliability curve with the chosen threshold.
 
     Args:
-        points_tried: one mapping a threshold with "threshold", "score" (None where nothing could
-            be trained) and, optionally, "kept".
+        tried: trainings on the labels of a threshold each.
         chosen: the winning threshold.
         baseline: performance without selection.
         metric: what the vertical axis shows.
     """
-    tried = [point for point in points_tried if point.get("threshold") is not None]
-    thresholds = [float(point["threshold"]) for point in tried]
-    scores = [_number(point.get("score")) for point in tried]
-    kept = [point.get("kept") for point in tried]
+    thresholds = [float(training.threshold or 0) for training in tried]
+    scores = [_number(training.score) for training in tried]
     figure = performance_curve(
         thresholds,
         scores,
         chosen=chosen,
-        kept=[count for count in kept if count is not None] if None not in kept else None,
+        kept=[training.kept for training in tried],
         baseline=baseline,
         metric=metric,
     )

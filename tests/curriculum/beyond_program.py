@@ -12,7 +12,7 @@ from typing import Any
 
 from curriculum import toy
 
-from clipvg.curriculum import Beyond, SSAResult
+from clipvg.curriculum import Adapted, Beyond, Fitted
 
 MEASURES = ("ambiguity", "both=weighted_mean,of=measurer+ambiguity")
 EVERYTHING = Beyond(measures=MEASURES, soft=True, calibrated=0.5, correct=0.6, rounds=2)
@@ -22,15 +22,15 @@ class Teaching(toy.ToyLearner):
     """Its trainings give a teacher too, which sees all boxes a little larger."""
 
     def fit(self, labels: Any, **options: Any) -> Any:
-        fit: Any = super().fit(labels, **options)
-        fit.teacher = {
+        fit = super().fit(labels, **options)
+        larger = {
             word: [box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1]
             for word, box in fit.model.items()
         }
-        return fit
+        return Fitted(fit.model, teacher=larger)
 
 
-def run(out: Path, beyond: Beyond | None = EVERYTHING, **options: Any) -> SSAResult:
+def run(out: Path, beyond: Beyond | None = EVERYTHING, **options: Any) -> Adapted:
     """Adapt the toy learner, judged on correct labels."""
     validation = toy.make_labels(40, seed=1, wrong=0.0)
     options = {"learner": Teaching(), "validation": validation, **options}

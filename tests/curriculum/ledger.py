@@ -11,16 +11,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from curriculum.toy import die_at
 
-from clipvg.curriculum import Beyond, MSAConfig, MSAResult, Previous, Run, msa
+from clipvg.curriculum import Adapted, Beyond, Fitted, Learner, MSAConfig, Previous, Run, msa
 from clipvg.labels import LabelTable
-from clipvg.reliability import Context
+from clipvg.reliability import Context, Measurer
 
 WORTH = {"a0": 1, "a1": 1, "a2": -1, "a3": -1, "b0": 1, "b1": 1, "b2": -1, "b3": -2}
 WORTH |= {"c0": 1, "c1": -1, "c2": 1, "c3": -1}
@@ -48,35 +47,32 @@ def make_labels(sources: str = "ab", per_image: int = 1) -> LabelTable:
     )
 
 
-@dataclass
-class Seen:
-    model: Model
-
-
-class LedgerLearner:
+class LedgerLearner(Learner[Model]):
     """Remembers what it was trained on, in `trained`, joined by spaces."""
 
     def __init__(self) -> None:
         self.trained: list[str] = []
 
     def fit(
-        self, labels: LabelTable, *, weights: Any = None, init: Any = None, seed: int = 0
-    ) -> Seen:
+        self,
+        labels: LabelTable,
+        *,
+        weights: Any = None,
+        init: Any = None,
+        seed: int = 0,
+        out: Path | None = None,
+    ) -> Fitted[Model]:
         keep = np.ones(len(labels), bool) if weights is None else np.asarray(weights) > 0
         seen = sorted(np.array(labels.expressions)[keep].tolist())
         self.trained.append(" ".join(seen))
-        return Seen(seen)
-
-    def fit_many(
-        self, labels: LabelTable, keep: Any, *, init: Any = None, seed: int = 0
-    ) -> list[Seen]:
-        return [self.fit(labels, weights=k, init=init, seed=seed) for k in keep]
+        return Fitted(seen)
 
     def evaluate(self, model: Model, labels: LabelTable) -> float:
         return float(sum(WORTH[name] for name in model))
 
+    def measurer(self, model: Model) -> Measurer:
+        return Table(model)
 
-class Store:
     def save(self, model: Model, folder: Path, *, trained_on: Sequence[str]) -> None:
         (folder / "model.json").write_text(json.dumps([model, trained_on]))
 
@@ -117,7 +113,7 @@ def adapt(
     previous: Previous | None = None,
     beyond: Beyond | None = None,
     **options: Any,
-) -> MSAResult:
+) -> Adapted:
     """MSA of the ledger in a run directory."""
     labels = make_labels() if labels is None else labels
     validation = None if held_out else make_labels("a")
@@ -127,8 +123,6 @@ def adapt(
             labels,
             validation,
             run=run,
-            store=Store(),
-            as_measurer=Table,
             complexity=order,
             config=MSAConfig(**options),
             scored_by=scored_by,

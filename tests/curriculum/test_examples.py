@@ -22,13 +22,13 @@ def load_example(repository: Path, name: str) -> ModuleType:
 @pytest.mark.measures
 def test_a_scikit_learn_model_is_adapted(repository: Path, tmp_path: Path) -> None:
     result = load_example(repository, "adapt_scikit_learn").main(tmp_path / "run")
-    assert result.summary["gain"] > 0.2
+    assert result.summary.gain > 0.2
 
 
 def test_a_module_of_ones_own_is_adapted(repository: Path, tmp_path: Path) -> None:
     result = load_example(repository, "adapt_own_module").main(tmp_path / "run")
     assert [step.source for step in result.steps] == ["template", "relation"]
-    assert result.summary["gain"] > 0
+    assert result.summary.gain > 0
 
 
 def test_the_glue_is_under_forty_lines(repository: Path) -> None:

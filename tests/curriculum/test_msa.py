@@ -14,7 +14,7 @@ from curriculum import toy
 from curriculum.ledger import BY, LedgerLearner, adapt, make_labels
 
 from clipvg.curriculum import MSAConfig, Previous, Run, msa
-from clipvg.curriculum.holdout import agreement_with_others
+from clipvg.curriculum.validation import agreement_with_others
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
 from clipvg.reliability import ScoreMatrix
@@ -100,7 +100,7 @@ def test_nothing_is_trained_twice(tmp_path: Path) -> None:
     learner = LedgerLearner()
     result = adapt(tmp_path, learner=learner)
     assert len(learner.trained) == len(set(learner.trained))
-    assert len(learner.trained) == result.summary["num_trainings"]
+    assert len(learner.trained) == result.summary.num_trainings
     learner = LedgerLearner()
     before = outcome(tmp_path)
     adapt(tmp_path, learner=learner)
@@ -135,13 +135,10 @@ def test_one_source_is_ssa(tmp_path: Path) -> None:
     single = toy.adapt(tmp_path / "ssa", labels=labels, validation=validation)
     identity = {"config": {"ssa": {}}, "labels": labels, "validation": validation}
     with Run(tmp_path / "msa", **identity) as run:
-        multi = msa(
-            toy.ToyLearner(), labels, validation, run=run, store=toy.ToyStore(),
-            as_measurer=toy.ToyMeasurer, complexity=len,
-        )  # fmt: skip
+        multi = msa(toy.ToyLearner(), labels, validation, run=run, complexity=len)
     assert multi.steps[0].search == single.search
-    assert multi.summary["winner"] == single.summary["winner"]
-    assert multi.summary["num_trainings"] == single.summary["num_trainings"]
+    assert multi.summary.winner == single.summary.winner
+    assert multi.summary.num_trainings == single.summary.num_trainings
     weights = [tmp_path / name / "model" / "model.json" for name in ("ssa", "msa")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
@@ -164,9 +161,8 @@ def test_given_scores_train_no_measurer(tmp_path: Path) -> None:
     result = adapt(tmp_path, scored, scored_by=["m1", "m2"], learner=learner)
     assert [(s.measurer, s.threshold) for s in result.steps] == [("m1", 0.6), ("m1", 0.5)]
     assert "b0 b1 b2 b3" not in learner.trained
-    assert result.summary["measurers"][0] == {
-        "name": "m1", "stage": None, "trained_on": (), "scores": "given"
-    }  # fmt: skip
+    expected = {"name": "m1", "stage": None, "trained_on": [], "scores": "given"}
+    assert result.summary.measurers[0].to_dict() == expected
     with pytest.raises(InputError, match="no reliability by 'm3'"):
         adapt(tmp_path / "other", scored, scored_by=["m3"])
     taken = labels.with_column("reliability.adapted", rows[0])
@@ -177,20 +173,16 @@ def test_given_scores_train_no_measurer(tmp_path: Path) -> None:
 def test_held_out_labels_count_by_the_agreement_of_other_sources(tmp_path: Path) -> None:
     labels = make_labels()
     result = adapt(tmp_path, labels, held_out=True, holdout=0.25)
-    validation = result.summary["validation"]
-    assert (validation["kind"], validation["weighted"], validation["count"]) == (
-        "held out",
-        True,
-        2,
-    )
-    assert "agree" in validation["statement"]
-    assert "not accuracy" in validation["statement"]
+    validation = result.summary.validation
+    assert (validation.kind, validation.weighted, validation.count) == ("held out", True, 2)
+    assert "agree" in validation.statement
+    assert "not accuracy" in validation.statement
     held = read_labels(tmp_path / "held_out.parquet")
     rows = held.table.column("adapt.row").to_pylist()
     others = {"a": "b", "b": "a"}
     expected = [BY[others[labels.sources()[row]]][row] for row in rows]
     np.testing.assert_array_equal(held.weights(), np.float32(expected))
-    assert result.summary["labels"]["count"] == 6
+    assert result.summary.labels.count == 6
 
 
 def test_agreement_is_the_mean_over_measurers_of_other_sources() -> None:
@@ -215,9 +207,9 @@ def test_a_finished_run_goes_on_with_a_new_source(tmp_path: Path) -> None:
     assert result.steps[0].measurer == "c"
     np.testing.assert_array_equal(result.selected, whole.selected)
     assert "a0 a1 a2 a3" not in learner.trained
-    continued = result.summary["continued"]
-    assert [step["source"] for step in continued["steps"]] == ["a", "b"]
-    assert (continued["kept"], continued["score"]) == (4, 4.0)
+    continued = result.summary.continued
+    assert [step.source for step in continued.steps] == ["a", "b"]
+    assert (continued.kept, continued.score) == (4, 4.0)
     assert result.scores.names == ("a", "b", "c", "adapted")
     with pytest.raises(InputError, match="source 'a' already"):
         previous.joined(make_labels("ad"))

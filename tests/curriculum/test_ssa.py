@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from curriculum.toy import ToyLearner, adapt, make_labels
 
-from clipvg.curriculum import Workers, hold_out
+from clipvg.curriculum import ThresholdSearch, Workers, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import ScoreMatrix
@@ -136,6 +136,33 @@ def test_held_out_images_are_on_one_side_in_any_order() -> None:
         hold_out(labels.select(range(3)))
     with pytest.raises(InputError, match="between 0 and 1"):
         hold_out(labels, 1.0)
+
+
+def test_another_search_strategy_is_one_function(tmp_path: Path, validation: LabelTable) -> None:
+    def sweep(
+        candidates: Any, start: float, step: float, *, low: float, high: float, count: Any,
+        min_kept: int,
+    ) -> ThresholdSearch:  # fmt: skip
+        grid = [round(low + k * step, 6) for k in range(round((high - low) / step) + 1)]
+        usable = [h for h in grid if count(h) >= min_kept]
+        assert count(0.5) == (candidates.reliability >= 0.5).sum()
+        scores = candidates(usable)
+        score, best = max(zip(scores, usable, strict=True))
+        curve = list(zip(usable, scores, strict=True))
+        return ThresholdSearch(best, score, curve, [usable], "the whole grid was tried")
+
+    greedy = adapt(tmp_path, validation=validation)
+    learner = ToyLearner()
+    result = adapt(tmp_path, validation=validation, strategy=sweep, learner=learner)
+    tried = [h for h, _ in result.search.curve]
+    assert tried[:3] == [0.0, 0.1, 0.2]
+    assert result.summary.score == max(score for _, score in result.search.curve if score)
+    assert result.summary.score >= greedy.summary.score
+    # What the other strategy has trained in this run is not trained again.
+    distinct = {training.stage for training in result.steps[0].stages}
+    assert len(learner.trained) < len(distinct)
+    stages = json.loads((tmp_path / "summary.json").read_text())["stages"]
+    assert [stage["threshold"] for stage in stages] == [None, *tried]
 
 
 def test_no_threshold_keeps_enough(tmp_path: Path, validation: LabelTable) -> None:

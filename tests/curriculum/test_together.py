@@ -30,7 +30,7 @@ class Together(toy.ToyLearner):
         seed: int = 0,
         outs: Any = None,
         judge: Callable[[Any], float] | None = None,
-    ) -> list[toy.ToyFit]:
+    ) -> Any:
         self.steps.append((len(keep), list(outs), judge))
         fits = super().fit_many(labels, keep, init=init, seed=seed)
         if judge is not None and len(fits) > 1:
@@ -77,9 +77,8 @@ def test_halved_among_others_is_another_training(tmp_path: Path, halving: bool) 
         work = Trainings(
             Together(),
             labels,
+            None,
             run=run,
-            store=toy.ToyStore(),
-            as_measurer=toy.ToyMeasurer,
             config=SSAConfig(search="together", halving=halving),
         )
         first = work.train(kept[:2], search="together")[0]

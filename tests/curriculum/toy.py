@@ -10,16 +10,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipvg.boxes import iou
-from clipvg.curriculum import Beyond, Run, SSAConfig, SSAResult, Workers, ssa
+from clipvg.curriculum import Adapted, Beyond, Fitted, Learner, Run, SSAConfig, Workers, ssa
+from clipvg.curriculum.threshold import SearchStrategy, find_threshold
 from clipvg.labels import LabelTable
-from clipvg.reliability import Context
+from clipvg.reliability import Context, Measurer
 
 Model = dict[str, list[float]]
 
@@ -42,20 +43,21 @@ def make_labels(count: int = 120, seed: int = 0, wrong: float = 0.3) -> LabelTab
     )
 
 
-@dataclass
-class ToyFit:
-    model: Model
-
-
-class ToyLearner:
-    """Fits the weighted mean box of each expression; counts its trainings."""
+class ToyLearner(Learner[Model]):
+    """Fits the weighted mean box of each expression and keeps it as JSON; counts trainings."""
 
     def __init__(self) -> None:
         self.trained: list[int] = []
 
     def fit(
-        self, labels: LabelTable, *, weights: Any = None, init: Any = None, seed: int = 0
-    ) -> ToyFit:
+        self,
+        labels: LabelTable,
+        *,
+        weights: Any = None,
+        init: Any = None,
+        seed: int = 0,
+        out: Path | None = None,
+    ) -> Fitted[Model]:
         weights = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
         self.trained.append(int(weights.sum()))
         rng = np.random.default_rng(seed)
@@ -65,19 +67,13 @@ class ToyLearner:
             mine = (words == word) * weights
             if mine.sum():
                 model[word] = (mine @ boxes / mine.sum() + rng.normal(0, 0.01, 4)).tolist()
-        return ToyFit(model)
-
-    def fit_many(
-        self, labels: LabelTable, keep: Any, *, init: Any = None, seed: int = 0
-    ) -> list[ToyFit]:
-        return [self.fit(labels, weights=k, init=init, seed=seed) for k in keep]
+        return Fitted(model)
 
     def evaluate(self, model: Model, labels: LabelTable) -> float:
         return float(np.average(overlaps(model, labels), weights=labels.weights()))
 
-
-class ToyStore:
-    """Keeps a model as JSON."""
+    def measurer(self, model: Model) -> Measurer:
+        return ToyMeasurer(model)
 
     def save(self, model: Model, folder: Path, *, trained_on: Sequence[str]) -> None:
         (folder / "model.json").write_text(json.dumps(model))
@@ -116,10 +112,10 @@ def adapt(
     validation: LabelTable | None = None,
     learner: ToyLearner | None = None,
     workers: Workers | None = None,
-    as_measurer: Any = ToyMeasurer,
+    strategy: SearchStrategy = find_threshold,
     beyond: Beyond | None = None,
     **options: Any,
-) -> SSAResult:
+) -> Adapted:
     """SSA of the toy learner in a run directory."""
     labels = make_labels() if labels is None else labels
     config = SSAConfig(**options)
@@ -131,9 +127,8 @@ def adapt(
             labels,
             validation,
             run=run,
-            store=ToyStore(),
-            as_measurer=as_measurer,
             config=config,
+            strategy=strategy,
             beyond=beyond,
         )
 

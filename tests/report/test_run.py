@@ -37,25 +37,49 @@ def make_curriculum(folder, labels):
     labels.write(folder / "labels.parquet")
     scores = np.array([[0.9, 0.6, 0.2, np.nan]], np.float32)
     ScoreMatrix(("measurer",), scores).write(folder / "scores" / "abc-measurer.parquet")
+    training = {"name": "candidate", "seconds": 1.0}
     stages = [
         {"name": "measurer", "threshold": None, "score": 0.5, "kept": 4, "seconds": 2.0},
-        {"name": "candidate", "threshold": 0.5, "score": 0.75, "kept": 2, "seconds": 1.0},
-        {"name": "candidate", "threshold": 0.6, "score": 0.25, "kept": 1, "seconds": 1.0},
+        training | {"threshold": 0.5, "score": 0.75, "kept": 2},
+        training | {"threshold": 0.6, "score": 0.25, "kept": 1},
     ]
+    search = {
+        "best": 0.5,
+        "score": 0.75,
+        "curve": [[0.5, 0.75], [0.6, 0.25]],
+        "batches": [[0.5, 0.6]],
+        "skipped": {},
+        "reason": "there is no lower threshold and higher threshold 0.6 is not better",
+    }
+    facts = {"count": 4, "images": 2, "sources": [""], "fingerprint": "f" * 64}
+    root = str(labels.images)
     summary = {
         "method": "ssa",
         "command": "clipvg adapt 'a b'",
-        "labels": {"root": str(labels.images)},
+        "labels": facts | {"root": root},
         "measurers": [
             {"name": "measurer", "stage": "abc", "trained_on": [], "scores": "abc-measurer"}
         ],
-        "validation": {"kind": "given", "statement": "Decided on the validation labels given."},
+        "validation": facts
+        | {
+            "root": root,
+            "kind": "given",
+            "weighted": False,
+            "statement": "Decided on the validation labels given.",
+        },
         "options": {"holdout": 0.1, "seed": 0},
         "no_curriculum": {"stage": "abc", "score": 0.5, "kept": 4},
+        "measurer": "measurer",
         "threshold": 0.5,
+        "search": search,
         "kept": 2,
         "score": 0.75,
-        "stages": stages,
+        "gain": 0.25,
+        "winner": "def",
+        "num_trainings": 3,
+        "reliability": {},
+        "unscored": {},
+        "stages": [{"stage": str(number), **stage} for number, stage in enumerate(stages)],
     }
     labels.select([0, 1]).with_column("adapt.row", [0, 1]).write(folder / "selected.parquet")
     (folder / "summary.json").write_text(json.dumps(summary))

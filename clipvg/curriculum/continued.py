@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from clipvg.curriculum.material import ROW
 from clipvg.curriculum.measurements import sources_of
-from clipvg.curriculum.run import Run, Stage
+from clipvg.curriculum.record import Json
+from clipvg.curriculum.run import Run
+from clipvg.curriculum.split import ROW
+from clipvg.curriculum.stage import Stage
+from clipvg.curriculum.summary import Continued, MeasurerFacts, RunSummary, Training, decided_steps
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 
@@ -51,7 +53,7 @@ class Previous:
     held_rows: np.ndarray
     measurers: Mapping[str, PreviousMeasurer]
     winner: str
-    summary: Mapping[str, Any]
+    summary: RunSummary
 
     @classmethod
     def read(cls, folder: str | Path) -> Previous:
@@ -62,32 +64,31 @@ class Previous:
         """
         folder = Path(folder)
         path = folder / "summary.json"
-        summary = json.loads(path.read_text()) if path.is_file() else {}
-        if summary.get("method") not in ("ssa", "msa"):
+        content = json.loads(path.read_text()) if path.is_file() else {}
+        if content.get("method") not in ("ssa", "msa"):
             raise InputError(
                 f"{folder} holds no finished run of clipvg adapt; name the --out of one that has "
                 "ended."
             )
-        beyond = summary.get("beyond") or {"chosen": "", "variants": []}
-        chosen = beyond["chosen"]
-        if any(each["name"] == chosen and not each.get("hard") for each in beyond["variants"]):
+        summary = RunSummary.from_dict(content)
+        if summary.beyond is not None and not summary.beyond.winner.hard:
             raise InputError(
-                f"{folder} ended with the variant {chosen!r}, whose labels have weights or boxes "
-                "of their own; run it without that option, which trains nothing anew, and go on."
+                f"{folder} ended with the variant {summary.beyond.chosen!r}, whose labels have "
+                "weights or boxes of their own; run it without that option, which trains nothing "
+                "anew, and go on."
             )
-        labels = read_labels(folder / "labels.parquet", images=summary["labels"]["root"])
         measurers = {
-            _name(entry): PreviousMeasurer(entry["stage"], tuple(entry["trained_on"]))
-            for entry in summary["measurers"]
-            if entry["stage"]
+            _name(each): PreviousMeasurer(each.stage, tuple(each.trained_on))
+            for each in summary.measurers
+            if each.stage
         }
         return cls(
             folder,
-            labels,
+            read_labels(folder / "labels.parquet", images=summary.labels.root),
             _rows(folder / "selected.parquet"),
             _rows(folder / "held_out.parquet"),
             measurers,
-            summary["winner"],
+            summary.winner,
             summary,
         )
 
@@ -99,7 +100,7 @@ class Previous:
     @property
     def decided_on_held_out(self) -> bool:
         """Whether held-out pseudo-labels decided there."""
-        return bool(self.summary["validation"]["kind"] == "held out")
+        return self.summary.validation.is_held_out
 
     def joined(self, new: LabelTable) -> LabelTable:
         """Return the labels of the run followed by new ones.
@@ -115,7 +116,7 @@ class Previous:
             )
         return LabelTable.concat([self.labels, new])
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """Return what of the run decides the next one; not where it is."""
         rows = hashlib.sha256(self.rows.tobytes() + self.held_rows.tobytes()).hexdigest()
         stages = {name: measurer.stage for name, measurer in self.measurers.items()}
@@ -147,41 +148,24 @@ class Previous:
         stage.adopt({k: v for k, v in record.items() if k != "score"}, there / "model")
         return stage
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what the next summary says of the run."""
-        steps = self.summary.get("steps") or [_as_step(self.summary)]
-        before = self.summary.get("continued") or {}
-        return {
-            "folder": str(self.folder),
-            "sources": list(self.sources),
-            "kept": len(self.rows),
-            "steps": [*before.get("steps", []), *steps],
-        }
+    def facts(self, training: Training) -> Continued:
+        """Return what the next summary says of the run, whose winner is judged there."""
+        before = self.summary.continued
+        return Continued(
+            folder=str(self.folder),
+            sources=list(self.sources),
+            kept=len(self.rows),
+            steps=(*(before.steps if before else ()), *decided_steps(self.summary)),
+            score=training.score,
+            stage=training.stage,
+        )
 
 
-def _as_step(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the one decision of an SSA run in the form of an MSA step."""
-    first = summary["measurers"][0]
-    return {
-        "source": "+".join(summary["labels"]["sources"]),
-        "measurer": summary.get("measurer", first["name"]),
-        "labels": summary["labels"]["count"],
-        "specific": bool(first["stage"]),
-        "choice": [],
-        "threshold": summary["threshold"],
-        "kept": summary["kept"],
-        "total": summary["kept"],
-        "score": summary["score"],
-        "search": summary["search"],
-        "stages": summary["stages"][1:],
-    }
-
-
-def _name(entry: Mapping[str, Any]) -> str:
+def _name(measurer: MeasurerFacts) -> str:
     """Return a measurer's name; that of an SSA run has the name of what it was trained on."""
-    if entry["name"] == "measurer" and entry["trained_on"]:
-        return "+".join(entry["trained_on"])
-    return str(entry["name"])
+    if measurer.name == "measurer" and measurer.trained_on:
+        return "+".join(measurer.trained_on)
+    return measurer.name
 
 
 def _rows(path: Path) -> np.ndarray:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from clipvg.curriculum.summary import LabelFacts, ValidationFacts
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
@@ -73,7 +73,7 @@ def agreement_with_others(scores: ScoreMatrix) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Validation:
+class ValidationLabels:
     """The labels that decide, and what is to be said of them.
 
     Attributes:
@@ -86,18 +86,21 @@ class Validation:
     is_held_out: bool
     is_weighted: bool = False
 
-    def weighted(self, scores: ScoreMatrix) -> Validation:
+    def weighted(self, scores: ScoreMatrix) -> ValidationLabels:
         """Weight the labels by the agreement of other sources' measurers, where there is any."""
         weights = self.labels.weights() * agreement_with_others(scores)
         if not weights.any():
             return self
-        return Validation(self.labels.with_column("weight", weights), True, True)
+        return ValidationLabels(self.labels.with_column("weight", weights), True, True)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what the summary says: facts, kind and a statement for people."""
-        kind = "held out" if self.is_held_out else "given"
-        facts = {**describe(self.labels), "kind": kind, "weighted": self.is_weighted}
-        return {**facts, "statement": self._statement()}
+    def facts(self) -> ValidationFacts:
+        """Return what the summary says of them."""
+        return ValidationFacts(
+            **vars(LabelFacts.of(self.labels)),
+            kind="held out" if self.is_held_out else "given",
+            weighted=self.is_weighted,
+            statement=self._statement(),
+        )
 
     def _statement(self) -> str:
         if not self.is_held_out:
@@ -114,14 +117,3 @@ class Validation:
             f"{weighting}Their boxes are pseudo-labels too, wrong ones among them, so scores are "
             "agreement with pseudo-labels, not accuracy."
         )
-
-
-def describe(labels: LabelTable) -> dict[str, Any]:
-    """Return the facts of labels that a summary holds."""
-    return {
-        "count": len(labels),
-        "images": labels.num_images,
-        "sources": sorted(set(labels.sources())),
-        "fingerprint": labels.fingerprint(),
-        "root": None if labels.images is None else str(labels.images),
-    }

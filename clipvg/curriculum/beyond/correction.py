@@ -8,9 +8,13 @@ from itertools import combinations
 import numpy as np
 
 from clipvg.boxes import convert, iou
+from clipvg.curriculum.measurements import Measurements
+from clipvg.curriculum.stage import Stage
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import box_values
+from clipvg.reliability.measurer import BoxPredictor, Context
+from clipvg.runtime.files import write_array
 
 OLD_BOX, AGREEMENT = "adapt.old_box", "adapt.agreement"
 
@@ -79,3 +83,24 @@ def agreed_boxes(
     # A comparison with NaN is False.
     rows = np.flatnonzero((least >= agreement) & (confirmed < low))
     return Agreed(rows, boxes[:, rows].mean(axis=0), least[rows])
+
+
+def predict(measurements: Measurements, stage: Stage) -> np.ndarray:
+    """Return the boxes of a stage's model for the training labels, (N, 4) xyxy pixels.
+
+    Raises:
+        InputError: its measurer is no `BoxPredictor`.
+    """
+
+    def make() -> np.ndarray:
+        measurer = measurements.measurer(stage)
+        if not isinstance(measurer, BoxPredictor):
+            raise InputError(
+                f"a {type(measurer).__name__} predicts no boxes to correct labels with; give it a "
+                "method predict(labels, context), or leave correct out."
+            )
+        context = Context(progress=measurements.progress)
+        return np.asarray(measurer.predict(measurements.labels, context), np.float32)
+
+    path = stage.folder / "boxes.npy"
+    return measurements.run.once(path, make, lambda boxes, path: write_array(path, boxes), np.load)

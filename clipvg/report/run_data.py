@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipvg.curriculum import RunSummary
+from clipvg.curriculum.split import ROW
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
+from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.report.html import Picture
 from clipvg.report.sections import correct_labels, label_picture
-
-if TYPE_CHECKING:
-    from clipvg.reliability import ScoreMatrix
 
 _GALLERY = 12
 
@@ -37,13 +36,13 @@ class Selection:
     is_selected: np.ndarray | None
 
     @classmethod
-    def read(cls, folder: Path, summary: Mapping[str, Any]) -> Selection:
+    def read(cls, folder: Path, summary: RunSummary) -> Selection:
         """Read what is there of a finished run."""
         scores = _scores(folder, summary)
         path = folder / "labels.parquet"
         if not path.is_file() or scores is None:
             return cls(None, scores, None, None)
-        labels = read_labels(path, images=summary["labels"].get("root"))
+        labels = read_labels(path, images=summary.labels.root)
         is_held, is_selected = (
             _mask(folder / f"{name}.parquet", len(labels)) for name in ("held_out", "selected")
         )
@@ -90,11 +89,9 @@ class Selection:
         return f"{kind}{'kept' if self.is_selected[row] else 'left out'} (r = {r:.2f})"
 
 
-def _scores(folder: Path, summary: Mapping[str, Any]) -> ScoreMatrix | None:
+def _scores(folder: Path, summary: RunSummary) -> ScoreMatrix | None:
     """The scores of the measurers, without those of the adapted model."""
-    from clipvg.reliability import ScoreMatrix
-
-    files = dict.fromkeys(entry["scores"] for entry in summary["measurers"])
+    files = dict.fromkeys(measurer.scores for measurer in summary.measurers)
     paths = [folder / "scores" / f"{name}.parquet" for name in files]
     if not all(path.is_file() for path in paths):
         return None
@@ -103,15 +100,15 @@ def _scores(folder: Path, summary: Mapping[str, Any]) -> ScoreMatrix | None:
 
 def _mask(path: Path, count: int) -> np.ndarray:
     """Which of the labels of a run a table of it holds."""
-    from clipvg.curriculum.material import ROW
-
     mask = np.zeros(count, bool)
     if path.is_file():
         mask[read_labels(path).table.column(ROW).to_numpy()] = True
     return mask
 
 
-def _predictions(model_folder: Path, labels: LabelTable, rows: Sequence[int]) -> dict[int, Any]:
+def _predictions(
+    model_folder: Path, labels: LabelTable, rows: Sequence[int]
+) -> dict[int, np.ndarray]:
     if not model_folder.is_dir():
         return {}
     from clipvg.model import load

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
-from clipvg.curriculum.config import Beyond
+from clipvg.curriculum.beyond.config import Beyond
+from clipvg.curriculum.threshold import (
+    Candidates,
+    SearchStrategy,
+    ThresholdSearch,
+    find_threshold,
+)
+from clipvg.errors import InputError
 from clipvg.reliability.measures.mixture import clean_probability
 
 
@@ -54,10 +64,30 @@ def calibrated_threshold(
     return max(0.0, float(np.nextafter(least, 0))) if strict else least
 
 
-def unsearched_threshold(
-    beyond: Beyond, reliability: np.ndarray, *, strict: bool = False
-) -> float | None:
-    """Return the calibrated threshold where it stands in for a search, else None."""
+def search_strategy(beyond: Beyond, strategy: SearchStrategy) -> SearchStrategy:
+    """Return the strategy that takes the calibrated threshold, where asked for; else the given."""
     if not beyond.skip_search or beyond.calibrated is None:
-        return None
-    return calibrated_threshold(reliability, beyond.calibrated, strict=strict)
+        return strategy
+    probability = beyond.calibrated
+
+    def take_calibrated(
+        candidates: Candidates,
+        /,
+        start: float,
+        step: float,
+        *,
+        low: float,
+        high: float,
+        count: Callable[[float], int],
+        min_kept: int,
+    ) -> ThresholdSearch:
+        h = calibrated_threshold(candidates.reliability, probability, strict=candidates.strict)
+        if count(h) < min_kept:
+            raise InputError(
+                f"the calibrated threshold {h:g} keeps {count(h)} label(s), fewer than {min_kept}; "
+                "lower the probability (calibrated), or search a threshold."
+            )
+        found = find_threshold(candidates, h, step, low=h, high=h, count=count, min_kept=min_kept)
+        return replace(found, reason="given, not searched")
+
+    return take_calibrated

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipvg.curriculum.config import SSAConfig
-from clipvg.curriculum.correction import Agreed
-from clipvg.curriculum.holdout import Validation, hold_out
+from clipvg.curriculum.validation import ValidationLabels, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import COLUMN, ScoreMatrix
+
+if TYPE_CHECKING:
+    from clipvg.curriculum.beyond.correction import Agreed
 
 ROW = "adapt.row"
 
 
 @dataclass(frozen=True)
-class Material:
+class Split:
     """Labels divided into those to train on and those that decide.
 
     Attributes:
@@ -33,7 +35,7 @@ class Material:
     labels: LabelTable
     is_held: np.ndarray
     training: LabelTable
-    validation: Validation
+    validation: ValidationLabels
     given: ScoreMatrix | None
 
     @classmethod
@@ -41,16 +43,18 @@ class Material:
         cls,
         labels: LabelTable,
         validation: LabelTable | None,
-        config: SSAConfig,
+        share: float,
+        seed: int,
         scored_by: Sequence[str] = (),
         sides: Mapping[str, bool] | None = None,
-    ) -> Material:
+    ) -> Split:
         """Divide labels; where no validation labels are given, images are held out.
 
         Args:
             labels: all labels.
             validation: labels that decide, or None.
-            config: says how much is held out.
+            share: of the images to hold out.
+            seed: of their choice.
             scored_by: names of the score columns to use.
             sides: images whose side is decided already, see `hold_out`.
 
@@ -60,13 +64,17 @@ class Material:
         given = _given(labels, scored_by) if scored_by else None
         is_held = np.zeros(len(labels), bool)
         if validation is None:
-            is_held = hold_out(labels, config.holdout, seed=config.seed, sides=sides)
+            is_held = hold_out(labels, share, seed=seed, sides=sides)
         # Nothing below sees truth or reliability given by others.
         training = blind(labels.select(~is_held))
         deciding = blind(labels.select(is_held) if validation is None else validation)
         if not len(training) or not len(deciding):
             raise InputError("there are no labels to train or to validate on; pass some.")
-        return cls(labels, is_held, training, Validation(deciding, validation is None), given)
+        return cls(labels, is_held, training, ValidationLabels(deciding, validation is None), given)
+
+    def weighted(self, held_out: ScoreMatrix) -> Split:
+        """Let held-out labels count by the agreement of other sources' measurers."""
+        return replace(self, validation=self.validation.weighted(held_out))
 
     def given_scores(self, *, held_out: bool = False) -> ScoreMatrix:
         """Return the scores that came along, of the training or of the held-out labels."""

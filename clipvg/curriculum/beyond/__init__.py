@@ -1,0 +1,1 @@
+"""Beyond the published method: variants of its result, made after it."""

@@ -1,0 +1,69 @@
+"""Options beyond the published method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clipvg.curriculum.config import ADAPTED
+from clipvg.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beyond:
+    """What goes beyond the published method. Each option adds variants of its result.
+
+    All are judged on the validation labels beside the plain method; the best one is the result,
+    of equals the first, and the plain one comes first. Trainings that variants share are done
+    once, so that options added to a finished run train only what is new.
+
+    Args:
+        measures: further measures of the labels, ``[COLUMN=]METHOD[,option=value]`` each, beside
+            the measurers, whose columns they may name; the last one selects. "fused": SSA
+            searches a threshold on it, in MSA it is one more candidate for each source's measurer.
+        soft: "soft": all labels, each by its probability of being correct as `soft_weights` gives
+            it, in place of a threshold.
+        calibrated: "calibrated": the labels of each source whose probability of being correct
+            is at least this.
+        skip_search: with ``calibrated``, search no threshold; the calibrated ones select.
+        correct: "corrected": labels left out whose box the models place elsewhere get the
+            models' box where these overlap by at least this IoU, see `agreed_boxes`.
+        rounds: "round 1", ...: so many times the best model so far measures the labels, and they
+            are selected anew; until a round is not better.
+    """
+
+    measures: tuple[str, ...] = ()
+    soft: bool = False
+    calibrated: float | None = None
+    skip_search: bool = False
+    correct: float | None = None
+    rounds: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that could not be used, before anything is trained."""
+        from clipvg.reliability.measures.build import check_measures, parse_measure
+        from clipvg.reliability.measures.scales import extra
+
+        measures = (self.measures,) if isinstance(self.measures, str) else tuple(self.measures)
+        object.__setattr__(self, "measures", measures)
+        check_measures(measures)
+        if ADAPTED in (parse_measure(text).name for text in measures):
+            raise InputError(
+                f"{ADAPTED!r} is what the adapted model is called; name the measure otherwise, "
+                "e.g. mine=METHOD."
+            )
+        if self.soft or self.calibrated is not None:
+            extra("scipy.special", "calibrated reliability")
+        if self.calibrated is not None and not 0 < self.calibrated < 1:
+            raise InputError(
+                f"calibrated is {self.calibrated}; expected a probability in (0, 1), e.g. 0.5."
+            )
+        if self.skip_search and self.calibrated is None:
+            raise InputError("without a search something must select: give calibrated=0.5, say.")
+        if self.correct is not None and not 0 < self.correct <= 1:
+            raise InputError(f"correct is {self.correct}; expected an IoU in (0, 1], e.g. 0.7.")
+        if not isinstance(self.rounds, int) or self.rounds < 0:
+            raise InputError(f"rounds is {self.rounds}; expected a whole number, 0 or more.")
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked for."""
+        return self != Beyond()

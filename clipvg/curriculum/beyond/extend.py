@@ -1,0 +1,241 @@
+"""What goes beyond SSA and MSA: makes variants of their result, and takes the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from clipvg.curriculum.beyond.calibrate import calibrated_threshold, soft_weights
+from clipvg.curriculum.beyond.config import Beyond
+from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes, predict
+from clipvg.curriculum.beyond.facts import BeyondFacts, VariantDetails
+from clipvg.curriculum.beyond.fusion import check_fusion, fuse_stages
+from clipvg.curriculum.beyond.variants import Variant, best_of
+from clipvg.curriculum.measurements import scores_key, sources_of
+from clipvg.curriculum.outcome import Decisions, Measurers, Outcome, Plain
+from clipvg.curriculum.stage import Stage
+from clipvg.errors import InputError
+from clipvg.reliability.histogram import kept
+from clipvg.reliability.matrix import ScoreMatrix
+
+PLAIN, FUSED, CALIBRATED = "plain", "fused", "calibrated"
+
+
+def check_beyond(beyond: Beyond, measurers: Sequence[str], *, has_voter: bool = True) -> None:
+    """Refuse what could not be done after the plain method, before anything is trained.
+
+    Args:
+        beyond: options.
+        measurers: names of the measurers, which measures may name.
+        has_voter: whether there is a model beside the adapted one that can correct labels.
+    """
+    check_fusion(beyond.measures, measurers)
+    if beyond.correct is not None and not has_voter:
+        raise InputError(
+            "labels are corrected where two models agree, and with scores given and no baseline "
+            "there is one; leave correct out, or train the baseline."
+        )
+
+
+def extend(plain: Plain, beyond: Beyond) -> Outcome:
+    """Make variants of a plain result, and return the best: the first of the best on validation.
+
+    Args:
+        plain: result of SSA or MSA.
+        beyond: which variants to make.
+    """
+    if not beyond:
+        return plain.outcome()
+    decided = {PLAIN: plain.decisions}
+    measurers = plain.measurers
+    if beyond.measures:
+        measurers, decided[FUSED] = _fused(plain, beyond)
+    first = [Variant.of(name, decisions) for name, decisions in decided.items()]
+    made = _Variants(plain, beyond, first)
+    made.make()
+    return Outcome(
+        made.best.stage,
+        made.best.weights,
+        decided[best_of(first).name],
+        measurers,
+        made.best.agreed,
+        made.corrections,
+        made.facts(),
+    )
+
+
+def _fused(plain: Plain, beyond: Beyond) -> tuple[Measurers, Decisions]:
+    """Decide with the last of further measures beside the measurers."""
+    scores = plain.measurers.scores
+    more, file = fuse_stages(plain.measurements, scores, beyond.measures, plain.measurers.stages)
+    chosen = ScoreMatrix.concat([scores, more.select(more.names[-1:])])
+    return plain.measurers.joined(more, file), plain.decide(chosen, FUSED)
+
+
+class _Variants:
+    """The variants of one run.
+
+    Args:
+        plain: result of the method.
+        beyond: which variants to make.
+        first: of the method, and of fused measures.
+    """
+
+    def __init__(self, plain: Plain, beyond: Beyond, first: Sequence[Variant]) -> None:
+        self.plain = plain
+        self.work = plain.trainings
+        self.beyond = beyond
+        self.sources, self.group = plain.groups
+        self.found = [*first]
+        self.skipped: dict[str, str] = {}
+        self.stopped: str | None = None
+
+    @property
+    def best(self) -> Variant:
+        """The best variant so far."""
+        return best_of(self.found)
+
+    @property
+    def corrections(self) -> Agreed | None:
+        """Labels with another box: of the best variant, else of the best that has some."""
+        with_some = [variant for variant in self.found if variant.agreed is not None]
+        if self.best.agreed is not None or not with_some:
+            return self.best.agreed
+        return best_of(with_some).agreed
+
+    def make(self) -> None:
+        """Make all variants: of the better of the first ones, then round by round."""
+        self.found += self._of(self.best)
+        for number in range(1, self.beyond.rounds + 1):
+            before = self.best
+            try:
+                new = self._round(number, before)
+            except InputError as error:  # no threshold: what was found so far is the result
+                self.skipped[f"round {number}"] = str(error)
+                break
+            self.found += new
+            if best_of(new).score <= before.score:
+                self.stopped = f"round {number} is not better"
+                break
+
+    def facts(self) -> BeyondFacts:
+        """Return what the summary says of them."""
+        return BeyondFacts(
+            options=asdict(self.beyond),
+            chosen=self.best.name,
+            variants=tuple(variant.facts(self.found[0]) for variant in self.found),
+            skipped=self.skipped,
+            stopped=self.stopped,
+        )
+
+    def _of(self, base: Variant, prefix: str = "") -> list[Variant]:
+        """Variants that use the reliability of another one."""
+        beyond, made = self.beyond, []
+        if beyond.calibrated is not None and not beyond.skip_search:
+            made.append(self._calibrated(base, prefix + CALIBRATED, beyond.calibrated))
+        if beyond.soft:
+            made.append(self._soft(base, prefix + "soft"))
+        if beyond.correct is not None:
+            made.append(self._corrected(base, prefix + "corrected", beyond.correct))
+        return [variant for variant in made if variant is not None]
+
+    def _unjudged(self, base: Variant) -> np.ndarray:
+        """Labels that count in full, since they were selected before and nothing decided now."""
+        return np.asarray(self.plain.given & np.isnan(base.reliability))
+
+    def _soft(self, base: Variant, name: str) -> Variant:
+        weights = soft_weights(base.reliability, self.group)
+        weights[self._unjudged(base)] = 1
+        stage = self.work.train_weighted(weights, init=base.stage)
+        details = VariantDetails(weight=round(float(weights.sum(dtype=np.float64)), 3))
+        return self._variant(name, stage, weights, base, details)
+
+    def _calibrated(self, base: Variant, name: str, least: float) -> Variant | None:
+        r, strict = base.reliability, self.work.config.strict
+        thresholds, keep = {}, self._unjudged(base)
+        for number, source in enumerate(self.sources):
+            rows = self.group == number
+            thresholds[source] = calibrated_threshold(r[rows], least, strict=strict)
+            keep |= rows & kept(r, thresholds[source], strict=strict)
+        if keep.sum() < max(1, self.work.config.min_kept):
+            self.skipped[name] = f"keeps {keep.sum()} label(s)"
+            return None
+        stage = self.work.train([keep], search=self.work.config.search, init=base.stage)[0]
+        return self._variant(name, stage, keep, base, VariantDetails(thresholds=thresholds))
+
+    def _corrected(self, base: Variant, name: str, agreement: float) -> Variant | None:
+        work = self.work
+        stages = {stage.key: stage for stage in (*self.plain.voters, base.stage)}
+        if len(stages) < 2:  # the threshold keeps all labels: the measurer is the result
+            self.skipped[name] = "there is one model, which has no one to agree with"
+            return None
+        boxes = np.stack([predict(self.plain.measurements, stage) for stage in stages.values()])
+        agreed = agreed_boxes(boxes, work.labels.boxes(), agreement).select(~base.selected)
+        if not len(agreed):
+            self.skipped[name] = "the models agree about no label that was left out"
+            return None
+        weights = base.weights.copy()
+        weights[agreed.rows] = 1
+        stage = work.train_weighted(weights, labels=agreed.apply(work.labels), init=base.stage)
+        details = VariantDetails(corrected=len(agreed), voters=len(stages))
+        return self._variant(
+            name, stage, weights, base, details, needs=base.needs | {*stages}, agreed=agreed
+        )
+
+    def _round(self, number: int, before: Variant) -> list[Variant]:
+        """Let the best model so far measure the labels, and select again."""
+        work, name = self.work, f"round {number}"
+        teacher = before.stage
+        sources = sources_of(work.labels.select(before.selected))
+        scores = self.plain.measurements.measure(teacher, name, trained_on=sources, teacher=True)
+        reliability = self._selecting(scores, teacher)
+        found = work.search(reliability, init=teacher, variant=name)
+        threshold = found.search.best
+        first = Variant(
+            name=name,
+            stage=found.best,
+            weights=kept(reliability, threshold, strict=work.config.strict).astype(np.float32),
+            reliability=reliability,
+            needs=before.needs | {training.stage for training in found.candidates},
+            measured=before.needs,
+            details=VariantDetails(
+                thresholds={"+".join(self.sources): threshold},
+                search=found.search,
+                scores=scores_key(teacher.key, name),
+                teacher=teacher.teacher_folder.exists(),
+            ),
+        )
+        return [first, *self._of(first, f"{name}, ")]
+
+    def _selecting(self, scores: ScoreMatrix, stage: Stage) -> np.ndarray:
+        """What selects in a round: the fused measure, with one model in place of all measurers."""
+        if not self.beyond.measures:
+            return scores[scores.names[0]]
+        names = self.plain.measurers.scores.names
+        alike = ScoreMatrix.concat(replace(scores, names=(name,)) for name in names)
+        more, _ = fuse_stages(
+            self.plain.measurements,
+            alike,
+            self.beyond.measures,
+            dict.fromkeys(names, stage),
+            teacher=True,
+        )
+        return more[more.names[-1]]
+
+    def _variant(
+        self,
+        name: str,
+        stage: Stage,
+        weights: np.ndarray,
+        base: Variant,
+        details: VariantDetails,
+        *,
+        needs: frozenset[str] | None = None,
+        agreed: Agreed | None = None,
+    ) -> Variant:
+        self.work.note("variant", stage, variant=name, details=details.to_dict())
+        if needs is None:  # a warm start rests on what it starts from
+            needs = base.needs if self.work.config.warm_start else base.measured
+        return base.changed(name, stage, weights, needs, details, agreed)

@@ -1,0 +1,151 @@
+"""Further measures beside the measurers, most often a fusion of them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from clipvg.curriculum.measurements import Measurements, scores_key
+from clipvg.curriculum.stage import Stage
+from clipvg.errors import InputError, near_matches
+from clipvg.labels import LabelTable
+from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.reliability.measurer import Context
+from clipvg.reliability.measures import find_measure
+from clipvg.reliability.measures.build import build_measure, build_measures, parse_measure
+from clipvg.reliability.measures.together import measure_together
+from clipvg.reliability.names import check_names
+
+_ABSENT = frozenset({"history", "reference"})  # what no run of a curriculum has
+
+
+def fuse(
+    scores: ScoreMatrix,
+    labels: LabelTable,
+    measures: Sequence[str],
+    models: Mapping[str, Any] | None = None,
+    *,
+    known: ScoreMatrix | None = None,
+    progress: bool = False,
+) -> ScoreMatrix:
+    """Measure labels by methods of the registry, which may fuse the scores that are there.
+
+    Args:
+        scores: of N labels by n measurers.
+        labels: the labels.
+        measures: ``[COLUMN=]METHOD[,option=value]``, as `build_measures` takes them.
+        models: of the measurers, by name, for measures that ask a model.
+        known: scores by some of ``measures``, which are not made again.
+        progress: show a bar where a measure looks at pictures.
+
+    Returns:
+        The scores by ``measures`` alone; cross-source everywhere.
+
+    Raises:
+        InputError: an unknown measure or option, a name that is taken, or a measure that requires
+            what is not there.
+
+    Example:
+        >>> fuse(scores, labels, ["weighted_mean,geometric=true"]).names
+        ('weighted_mean',)
+    """
+    built = build_measures(measures, models)
+    check_names([*scores.names, *built])
+    found, reasons = {}, {}
+    if known is not None:
+        found, reasons = {name: known[name] for name in known.names}, dict(known.reasons)
+        scores = ScoreMatrix.concat([scores, known])
+    context = Context(scores=scores, progress=progress, reasons=reasons)
+    missing = {name: measurer for name, measurer in built.items() if name not in found}
+    found |= measure_together(missing, labels, context)
+    rows = np.stack([found[name] for name in built])
+    return replace(scores, names=tuple(built), scores=rows, trained_on=(), reasons=reasons)
+
+
+def check_fusion(measures: Sequence[str], measurers: Sequence[str]) -> None:
+    """Refuse measures that could not be made of the scores of measurers, before any is there.
+
+    Args:
+        measures: as of `fuse`.
+        measurers: names of the measurers.
+
+    Raises:
+        InputError: a name is taken, or a measure requires a history or scores that will not be
+            there.
+    """
+    specs = [parse_measure(text) for text in measures]
+    check_names([*measurers, *(spec.name for spec in specs)])
+    known = [*measurers]
+    for spec in specs:
+        if {"model", "models"}.isdisjoint(inspect.signature(find_measure(spec.method)).parameters):
+            made = build_measure(spec, {})
+            missing = sorted(made.requires & _ABSENT)
+            if missing:
+                raise InputError(
+                    f"measure {spec.name!r} requires {', '.join(missing)}, which a run does not "
+                    "have; leave it out."
+                )
+        inputs = spec.options.get("of")
+        for name in inputs if isinstance(inputs, list) else [inputs]:
+            if isinstance(name, str) and name not in known:
+                raise InputError(f"{spec.name!r} fuses {name!r}: {near_matches(name, known)}")
+        known.append(spec.name)
+
+
+@runtime_checkable
+class _OnTowers(Protocol):
+    """A measure that tells which frozen towers decide its scores, with no trained head."""
+
+    @property
+    def towers_key(self) -> str | None: ...
+
+
+def fuse_stages(
+    measurements: Measurements,
+    scores: ScoreMatrix,
+    measures: Sequence[str],
+    stages: Mapping[str, Stage],
+    *,
+    teacher: bool = False,
+) -> tuple[ScoreMatrix, str]:
+    """Return the training labels' scores by further measures, and the name of their file.
+
+    Args:
+        measurements: of the run.
+        scores: by the measurers.
+        measures: as of `fuse`.
+        stages: of the measurers, by name.
+        teacher: let measures that ask a model ask the stage's teacher, where there is one.
+    """
+    run, labels, progress = measurements.run, measurements.labels, measurements.progress
+    rows = hashlib.sha256(scores.scores.tobytes()).hexdigest()
+    key = scores_key(run.stage(measures=list(measures), scores=rows).key, "measures")
+
+    def lasting(models: Mapping[str, Any]) -> ScoreMatrix | None:
+        """Return the scores that no trained head decides: made once in a run, for all rounds."""
+        keys = {
+            text: measure.towers_key
+            for text, measure in zip(
+                measures, build_measures(measures, models).values(), strict=True
+            )
+            if isinstance(measure, _OnTowers) and measure.towers_key is not None
+        }
+        path = run.scores_path(scores_key(run.stage(lasting=keys).key, "lasting"))
+
+        def make() -> ScoreMatrix:
+            return fuse(scores, labels, [*keys], models, progress=progress)
+
+        return run.once(path, make, ScoreMatrix.write, ScoreMatrix.read) if keys else None
+
+    def make() -> ScoreMatrix:
+        folders = {name: stage.measuring_folder(teacher) for name, stage in stages.items()}
+        models = {name: measurements.learner.load(folder) for name, folder in folders.items()}
+        known = lasting(models)
+        return fuse(scores, labels, measures, models, known=known, progress=progress)
+
+    return run.once(run.scores_path(key), make, ScoreMatrix.write, ScoreMatrix.read), key

@@ -1,0 +1,150 @@
+"""Steps of MSA: for one source a measurer, a threshold, and what they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from clipvg.curriculum.continued import Previous
+from clipvg.curriculum.split import Split
+from clipvg.curriculum.stage import Stage
+from clipvg.curriculum.summary import Choice, Step
+from clipvg.curriculum.trainings import Trainings
+from clipvg.reliability.histogram import kept
+from clipvg.reliability.matrix import ScoreMatrix
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """What is selected so far: D in the paper.
+
+    Attributes:
+        mask: (N,) bool, labels selected.
+        reliability: (N,) float32 that decided, NaN where nothing did.
+        stage: trained on them; None where nothing is.
+    """
+
+    mask: np.ndarray
+    reliability: np.ndarray
+    stage: Stage | None
+
+    @classmethod
+    def before(cls, split: Split, trainings: Trainings, previous: Previous | None) -> Selected:
+        """Return what is selected before the first step: what the run to continue selected."""
+        count = len(trainings.labels)
+        undecided = np.full(count, np.nan, np.float32)
+        if previous is None:
+            return cls(np.zeros(count, bool), undecided, None)
+        stage = previous.adopt(previous.winner, trainings.run)
+        trainings.judge(stage)
+        return cls(previous.selected(len(split.labels))[~split.is_held], undecided, stage)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceSteps:
+    """Decides about one source at a time.
+
+    Attributes:
+        trainings: of the run.
+        complexity: of each source.
+        measurers: stages of the measurers trained here, by name.
+        h0: threshold at which measurers are compared.
+        scores: of the labels by the measurers to choose among.
+        variant: of `Beyond` that is made; None for the plain method.
+    """
+
+    trainings: Trainings
+    complexity: Mapping[str, float]
+    measurers: Mapping[str, Stage]
+    h0: float
+    scores: ScoreMatrix
+    variant: str | None = None
+
+    def choose_measurer(self, source: str, before: Selected) -> tuple[Choice, ...]:
+        """Compare the measurers of a source at h0, each joined with what is selected."""
+        work, count = self.trainings, int(before.mask.sum())
+        subsets = {name: self._kept(source, name, self.h0) for name in self.scores.names}
+        choices = [
+            Choice(
+                measurer=name,
+                specific=self._is_specific(name, source),
+                kept=int(keep.sum()),
+                score=None,
+                stage=None,
+            )
+            for name, keep in subsets.items()
+        ]
+        least = max(1, work.config.min_kept)
+        usable = [i for i, choice in enumerate(choices) if choice.kept + count >= least]
+        if len(choices) > 1 and usable:
+            stages = work.train(
+                [before.mask | subsets[choices[i].measurer] for i in usable],
+                search=work.config.search,
+                init=before.stage or self.measurers.get(source),
+                union=before.mask | self._rows(source),
+            )
+            for i, stage in zip(usable, stages, strict=True):
+                training = work.note(
+                    "choice",
+                    stage,
+                    source=source,
+                    measurer=choices[i].measurer,
+                    threshold=self.h0,
+                    variant=self.variant,
+                )
+                choices[i] = replace(choices[i], score=training.score, stage=stage.key)
+        return tuple(choices)
+
+    def search_threshold(
+        self, source: str, choice: tuple[Choice, ...], before: Selected
+    ) -> tuple[Step, Selected]:
+        """Search the threshold of a source by the best of the measurers, and join what it keeps.
+
+        Of equal measurers the source's own is the best, then the first.
+        """
+        measurer = max(choice, key=_rank).measurer
+        work, rows = self.trainings, self._rows(source)
+        found = work.search(
+            np.where(rows, self.scores[measurer], np.float32(np.nan)),
+            given=before.mask,
+            init=before.stage or self.measurers.get(source),
+            union=before.mask | rows,
+            source=source,
+            measurer=measurer,
+            variant=self.variant,
+        )
+        keep = self._kept(source, measurer, found.search.best)
+        after = Selected(
+            before.mask | keep,
+            np.where(rows, self.scores[measurer], before.reliability),
+            found.best,
+        )
+        step = found.step(
+            source,
+            measurer,
+            specific=self._is_specific(measurer, source),
+            labels=int(rows.sum()),
+            kept=keep.sum(),
+            before=int(before.mask.sum()),
+            complexity=self.complexity[source],
+            h0=self.h0,
+            choice=choice,
+        )
+        return step, after
+
+    def _rows(self, source: str) -> np.ndarray:
+        return np.array(self.trainings.labels.sources(), dtype=object) == source
+
+    def _kept(self, source: str, measurer: str, threshold: float) -> np.ndarray:
+        chosen = kept(self.scores[measurer], threshold, strict=self.trainings.config.strict)
+        return np.asarray(chosen & self._rows(source))
+
+    def _is_specific(self, measurer: str, source: str) -> bool:
+        return source in self.scores.trained_on[self.scores.names.index(measurer)]
+
+
+def _rank(choice: Choice) -> tuple[float, bool]:
+    is_number = choice.score is not None and choice.score == choice.score
+    return (float(choice.score or 0) if is_number else float("-inf")), choice.specific

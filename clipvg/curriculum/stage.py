@@ -1,0 +1,141 @@
+"""Stages of a run, each under the key of what decides it, and the processes that make it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipvg.curriculum.record import Json
+from clipvg.runtime.files import atomic_folder, write_json, write_lines
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among those that make one run together; alone by default.
+
+    All of them make the same decisions and read the same stages; the main one writes.
+
+    Attributes:
+        is_main: whether this process writes.
+        wait: returns when every process has called it.
+    """
+
+    is_main: bool = True
+    wait: Callable[[], Any] = lambda: None
+
+    def see(self, look: Callable[[], bool]) -> bool:
+        """Look at the disk, then wait for all: nobody writes before everyone has looked."""
+        seen = look()
+        self.wait()
+        return seen
+
+    def write(self, action: Callable[[], Any]) -> None:
+        """Act on the main process, then wait for all: nobody reads what is not written yet."""
+        if self.is_main:
+            action()
+        self.wait()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training, or anything else worth keeping, under its key.
+
+    Attributes:
+        folder: ``stages/<key>`` of the run.
+        workers: see `Run`.
+    """
+
+    folder: Path
+    workers: Workers
+
+    @property
+    def key(self) -> str:
+        """Hash of what decides the stage."""
+        return self.folder.name
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the stage's model is."""
+        return self.folder / "model"
+
+    @property
+    def teacher_folder(self) -> Path:
+        """Where the mean of the model's weights over its training is; often there is none."""
+        return self.folder / "teacher"
+
+    def measuring_folder(self, teacher: bool) -> Path:
+        """Where the model that measures is: the teacher where asked for and there is one."""
+        return (
+            self.teacher_folder if teacher and self.teacher_folder.exists() else self.model_folder
+        )
+
+    @property
+    def training_folder(self) -> Path:
+        """Where a training that is going on may keep its checkpoints."""
+        return self.folder / "training"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the stage needs not be done again."""
+        return (self.folder / "stage.json").exists()
+
+    def read(self) -> Json:
+        """Return the record of a finished stage."""
+        record: Json = json.loads((self.folder / "stage.json").read_text())
+        return record
+
+    def finish(
+        self,
+        record: Mapping[str, Any],
+        save: Callable[[Path], Any],
+        *,
+        metrics: Iterable[Mapping[str, Any]] = (),
+        save_teacher: Callable[[Path], Any] | None = None,
+    ) -> Json:
+        """Keep a stage: its models first, its record last.
+
+        Args:
+            record: plain values.
+            save: writes the model into the folder it is given.
+            save_teacher: the same for the teacher, where there is one.
+            metrics: of the training, kept as the stage's own ``metrics.jsonl``.
+
+        Returns:
+            The record as `read` gives it.
+        """
+
+        def write() -> None:
+            fill_folder(self.model_folder, save)
+            if save_teacher is not None:
+                fill_folder(self.teacher_folder, save_teacher)
+            write_lines(self.folder / "metrics.jsonl", metrics)
+            write_json(self.folder / "stage.json", record)
+            shutil.rmtree(self.training_folder, ignore_errors=True)
+
+        self.workers.write(write)
+        return self.read()
+
+    def add(self, **facts: Any) -> None:
+        """Add plain values to the record of a finished stage."""
+        record = {**self.read(), **facts}
+        self.workers.write(lambda: write_json(self.folder / "stage.json", record))
+
+    def adopt(self, record: Mapping[str, Any], model: Path) -> None:
+        """Finish the stage with a model that another run has trained, unless it is finished."""
+        if not self.workers.see(lambda: self.is_finished):
+            self.finish(record, lambda folder: copy_model(model, folder))
+
+
+def copy_model(model: Path, folder: Path) -> None:
+    """Copy a model's folder into another one."""
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+
+
+def fill_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
+    """Write a folder whole or not at all."""
+    with atomic_folder(folder) as new:
+        fill(new)
