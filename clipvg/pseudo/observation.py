@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Box = tuple[float, float, float, float]  # xyxy, pixels of the original image
 
@@ -46,29 +48,6 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Observation:
-    """All that is known of one image before it has labels.
-
-    Attributes:
-        image: its name below the image root.
-        width: pixels; None where nobody has said so yet.
-        height: pixels.
-        detections: of the object detector.
-        attribute_detections: of a second detector that names attributes.
-        captions: sentences about the whole image.
-        relations: its scene graph.
-    """
-
-    image: str
-    width: int | None = None
-    height: int | None = None
-    detections: tuple[Detection, ...] = ()
-    attribute_detections: tuple[Detection, ...] = ()
-    captions: tuple[str, ...] = ()
-    relations: tuple[Relation, ...] = ()
-
-
-@dataclass(frozen=True)
 class Candidate:
     """An expression for a box, before the draw of what becomes a label.
 
@@ -83,3 +62,30 @@ class Candidate:
     box: Box
     rule: str
     detection: int | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that is known of one image before it has labels.
+
+    Attributes:
+        image: its name below the image root.
+        width: pixels; None where nobody has said so yet.
+        height: pixels.
+        detections: of the object detector.
+        attribute_detections: of a second detector that names attributes.
+        captions: sentences about the whole image.
+        relations: its scene graph.
+        candidates: expressions that other programs have made, by name of the source.
+        extra: whatever else is known, for sources of other packages.
+    """
+
+    image: str
+    width: int | None = None
+    height: int | None = None
+    detections: tuple[Detection, ...] = ()
+    attribute_detections: tuple[Detection, ...] = ()
+    captions: tuple[str, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,100 @@
+"""The sources of pseudo-labels by name, those of other packages included.
+
+A source is a module, or any object, with these names:
+
+- ``default(observation, options) -> list[Candidate]``: all its expressions of one image. It is
+  pure: the same image and options give the same candidates. Boxes lie inside the image.
+- ``published(observation, options)``: the same by the rules of a published program. Optional.
+- ``NEEDS``: the kinds of observation it lives on, by preset: ``{"default": ("captions",
+  "detections")}`` needs both, ``("relations|detections",)`` either. Optional.
+- ``DRAWN``: False where the published program gives all its candidates instead of a random draw.
+  Optional.
+
+Other packages add theirs by an entry point of the group ``clipvg.sources``. Programs in other
+languages write their expressions into the observations, under ``candidates``: see
+docs/pseudo-labels.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from clipvg.errors import InputError, near_matches
+from clipvg.pseudo.observation import Candidate, Observation
+from clipvg.pseudo.options import Options, Preset
+
+SOURCES = {
+    "template": "clipvg.pseudo.template",
+    "relation": "clipvg.pseudo.relation",
+    "caption": "clipvg.pseudo.caption",
+}
+GROUP = "clipvg.sources"
+
+Generator = Callable[[Observation, Options], list[Candidate]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source under one preset.
+
+    Attributes:
+        name: written to the column ``source`` of its labels.
+        candidates: all its expressions of one image.
+        needs: kinds of observation that it lives on; "a|b" is either.
+        drawn: whether labels are a random draw among the candidates.
+    """
+
+    name: str
+    candidates: Generator
+    needs: tuple[str, ...] = ()
+    drawn: bool = True
+
+    def missing(self, kinds: set[str]) -> str | None:
+        """Return the first need that no kind of observation at hand meets, None if all are met."""
+        unmet = (need for need in self.needs if not kinds & set(need.split("|")))
+        return next(unmet, None)
+
+
+def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) -> Source:
+    """Return a source by name.
+
+    Args:
+        name: one of `SOURCES`, of an installed entry point, or of `given`.
+        preset: which of its two generators.
+        given: names under which the observations bring candidates of their own.
+
+    Raises:
+        InputError: there is no such source, or it has no such preset.
+    """
+    installed = _installed()
+    if name in SOURCES:
+        part: Any = import_module(SOURCES[name])
+    elif name in installed:
+        part = installed[name].load()
+    elif name in given:
+        return Source(name, _given(name), ("candidates",))
+    else:
+        raise InputError(
+            f"source {name!r}: {near_matches(name, [*SOURCES, *installed, *sorted(given)])}"
+        )
+    generator = getattr(part, preset, None)
+    if generator is None:
+        raise InputError(f"source {name!r} has no preset {preset!r}; leave the source out")
+    needs = tuple(getattr(part, "NEEDS", {}).get(preset, ()))
+    drawn = preset == "default" or getattr(part, "DRAWN", True)
+    return Source(name, generator, needs, drawn)
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _given(name: str) -> Generator:
+    def candidates(observation: Observation, options: Options) -> list[Candidate]:
+        return list(observation.candidates.get(name, ()))
+
+    return candidates
