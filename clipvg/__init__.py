@@ -5,8 +5,9 @@ Every public name is imported at first use, so `import clipvg` costs no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from clipvg.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from clipvg.api import adapt, evaluate, load, score, train
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "GroundingModel": "clipvg.model",
-    "LabelTable": "clipvg.labels",
-    "ScoreMatrix": "clipvg.reliability",
-    "adapt": "clipvg.api",
-    "create_model": "clipvg.model",
-    "evaluate": "clipvg.api",
-    "find_threshold": "clipvg.curriculum",
-    "load": "clipvg.api",
-    "read_labels": "clipvg.labels",
-    "score": "clipvg.api",
-    "train": "clipvg.api",
+    "GroundingModel": "model",
+    "LabelTable": "labels",
+    "ScoreMatrix": "reliability",
+    "adapt": "api",
+    "create_model": "model",
+    "evaluate": "api",
+    "find_threshold": "curriculum",
+    "load": "api",
+    "read_labels": "labels",
+    "score": "api",
+    "train": "api",
 }
 
 __all__ = [
@@ -46,14 +47,7 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module 'clipvg' has no attribute {name!r}")
-    value = getattr(import_module(module), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _MODULE_OF)
 
 
 def __dir__() -> list[str]:

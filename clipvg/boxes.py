@@ -1,4 +1,4 @@
-"""Box formats, area and IoU on NumPy arrays; torch code uses ``torchvision.ops``.
+"""Box formats, area and IoU on NumPy arrays; ``clipvg.ops.boxes`` has the IoU of tensors.
 
 Formats: ``xyxy`` (left, top, right, bottom), ``xywh`` (left, top, width, height) and ``cxcywh``
 (centre, width, height), in any unit.
@@ -13,6 +13,7 @@ import numpy as np
 from clipvg.errors import InputError, near_matches
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
+EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
 
 
 def convert(boxes: Any, source: str, target: str) -> np.ndarray:
@@ -47,16 +48,21 @@ def area(boxes: Any) -> np.ndarray:
     return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
 
 
-def iou(a: Any, b: Any, *, eps: float = 1e-16) -> np.ndarray:
-    """Elementwise IoU of xyxy boxes.
+def iou(a: Any, b: Any, *, eps: float = EPS) -> np.ndarray:
+    """Return the IoU of xyxy boxes, elementwise; shapes that broadcast give it pairwise.
 
     Args:
-        a: (N, 4) boxes.
-        b: (N, 4) boxes in the same unit (or broadcastable).
+        a: (..., 4) boxes.
+        b: (..., 4) boxes in the same unit.
         eps: added to the union, so that two empty boxes give 0.
 
     Returns:
-        (N,) floating array in [0, 1].
+        (...) floating array in [0, 1].
+
+    Example:
+        >>> boxes = np.array([[0, 0, 2, 2], [0, 0, 1, 2]])
+        >>> iou(boxes, boxes).tolist(), iou(boxes[:, None], boxes[None]).tolist()
+        ([1.0, 1.0], [[1.0, 0.5], [0.5, 1.0]])
     """
     a, b = _as_boxes(a), _as_boxes(b)
     overlap = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])

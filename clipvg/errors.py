@@ -31,6 +31,11 @@ class MissingExtraError(ImportError):
         )
 
 
+def one_line(error: BaseException, limit: int | None = None) -> str:
+    """Return the text of an error in one line, of so many characters; its type if it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 def near_matches(name: str, choices: Iterable[str]) -> str:
     """The end of an error message about an unknown name: near matches, else all choices.
 

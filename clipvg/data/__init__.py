@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from clipvg.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from clipvg.data.augment import TrainTransform as TrainTransform
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from clipvg.data.preset import PRESETS as PRESETS
     from clipvg.data.preset import Preset as Preset
     from clipvg.data.preset import get_preset as get_preset
-    from clipvg.data.sampler import EpochOrder as EpochOrder
     from clipvg.data.sampler import group_by_image as group_by_image
+    from clipvg.data.sampler import shuffle_rows as shuffle_rows
 
 _HOME = {
     "TrainTransform": "augment",
@@ -38,14 +39,10 @@ _HOME = {
     "PRESETS": "preset",
     "Preset": "preset",
     "get_preset": "preset",
-    "EpochOrder": "sampler",
     "group_by_image": "sampler",
+    "shuffle_rows": "sampler",
 }
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOME)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 
 
 def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Image:
@@ -42,7 +42,7 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
     except InputError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a name that holds a null character
-        raise InputError(f"{path}: cannot be read ({_one_line(error)})") from None
+        raise InputError(f"{path}: cannot be read ({one_line(error)})") from None
 
 
 def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
@@ -52,7 +52,7 @@ def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds, and each means damage
         raise InputError(
-            f"{name}: damaged or truncated picture ({_one_line(error)}); replace the file"
+            f"{name}: damaged or truncated picture ({one_line(error)}); replace the file"
         ) from None
     if exif:
         image = _upright(image)
@@ -85,7 +85,3 @@ def _why_not_an_image(path: Path) -> str:
     if path.stat().st_size == 0:
         return "the file is empty; replace it"
     return "not a picture, or of a kind that Pillow cannot read; replace it"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

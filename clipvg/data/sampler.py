@@ -3,87 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 
 import numpy as np
-
-from clipvg.errors import InputError
 
 _LOOK_AHEAD = 64  # groups among which one is sought that fills a batch
 
 
-class EpochOrder:
-    """Batches of row numbers of one epoch; a ``batch_sampler`` of a DataLoader.
-
-    The permutation depends on (seed, epoch) alone, so every process computes the same one and a
-    resumed run continues with the batch that comes next. Shuffled, the global batch k is the same
-    rows for one process with batch W * B as for W processes with batch B; the last, partial one is
-    split evenly and a process may be left without rows (data-parallel training wants
-    ``drop_last``). In order, each process gets one contiguous range, so that labels of one picture
-    stay together.
-
-    Args:
-        n: number of labels.
-        batch_size: rows a batch and process.
-        seed: seed of the run.
-        epoch: number of the epoch, from 0; may be assigned between epochs.
-        rank: number of this process.
-        world: number of processes.
-        drop_last: leave out the last, partial batch.
-        shuffle: False walks the rows in order.
-        start: batches to skip, for resuming in the middle of an epoch.
-    """
-
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        drop_last: bool = False,
-        shuffle: bool = True,
-        start: int = 0,
-    ) -> None:
-        if batch_size < 1 or world < 1 or not 0 <= rank < world:
-            raise InputError(
-                f"batch size {batch_size}, rank {rank} of {world}: expected a batch size >= 1 "
-                "and 0 <= rank < world"
-            )
-        self.n, self.batch_size, self.seed, self.epoch = n, batch_size, seed, epoch
-        self.rank, self.world = rank, world
-        self.drop_last, self.shuffle, self.start = drop_last, shuffle, start
-
-    def permutation(self) -> np.ndarray:
-        """All rows (n,) int64 in this epoch's order, before batching and sharding."""
-        if not self.shuffle:
-            return np.arange(self.n)
-        return np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
-
-    def _batches(self) -> list[np.ndarray]:
-        """This process's batches of the whole epoch, those before ``start`` included."""
-        order = self.permutation()
-        if not self.shuffle:
-            rows = np.array_split(order, self.world)[self.rank]
-            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        else:
-            step = self.batch_size * self.world
-            shared = [order[i : i + step] for i in range(0, self.n, step)]
-            batches = [np.array_split(batch, self.world)[self.rank] for batch in shared]
-            if self.drop_last and shared and len(shared[-1]) < step:
-                batches.pop()
-        if self.drop_last:
-            batches = [batch for batch in batches if len(batch) == self.batch_size]
-        return [batch for batch in batches if len(batch)]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in self._batches()[self.start :]:
-            yield batch.tolist()
-
-    def __len__(self) -> int:
-        return max(0, len(self._batches()) - self.start)
+def shuffle_rows(n: int, *, seed: int = 0, epoch: int = 0) -> np.ndarray:
+    """Return all rows (n,) int64 in an epoch's order, drawn from (seed, epoch) alone."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 def group_by_image(

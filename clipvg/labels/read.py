@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 from clipvg.labels.annotations import read_json, read_refer
 from clipvg.labels.flickr import is_flickr, read_flickr
 from clipvg.labels.pth import read_pth
@@ -122,8 +122,9 @@ def _parquet(path: Path, layout: str | None) -> pa.Table:
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        detail = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: damaged, or not a Parquet file ({detail})") from None
+        raise InputError(
+            f"{path}: damaged, or not a Parquet file ({one_line(error, 160)})"
+        ) from None
 
 
 def _flickr(path: Path, layout: str | None) -> pa.Table:

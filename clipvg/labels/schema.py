@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipvg.errors import InputError, near_matches
+from clipvg.errors import InputError, near_matches, one_line
 
 BOX = pa.list_(pa.float64(), 4)
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -94,7 +94,7 @@ def convert_column(
         row = _first_bad(column, kind)
         raise InputError(
             f"{where}{row}: column {name!r} holds {column.type} that cannot be {kind} "
-            f"({_one_line(error)}); fix the value"
+            f"({one_line(error)}); fix the value"
         ) from None
 
 
@@ -223,7 +223,3 @@ def _first_bad(column: pa.ChunkedArray, kind: pa.DataType) -> str:
         except pa.ArrowException:
             return f" row {row}"
     return ""
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

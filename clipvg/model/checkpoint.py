@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig
 from clipvg.model.towers import build_towers
@@ -152,7 +152,7 @@ def _restore(cls: Any, folder: Path, header: dict[str, Any], state: dict[str, Te
     try:
         model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error, 300)
         raise InputError(f"{folder / WEIGHTS_FILE} does not fit its config.json: {text}") from error
     return model.eval()
 
@@ -197,7 +197,7 @@ def _download(repository: str, **options: Any) -> Path:
         files = [CONFIG_FILE, WEIGHTS_FILE]
         return Path(snapshot_download(repository, allow_patterns=files, **options))
     except Exception as error:  # the hub client has many error types
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error, 200)
         raise InputError(
             f"{repository!r} is no folder here, and not reachable on the Hugging Face hub: {text}. "
             f"Check the path, or the network for hub repositories."

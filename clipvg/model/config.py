@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, near_matches
 
 AUTO = "auto"
 _TINY = {"backbone": "clipvg-tiny", "pretrained": "scenes-v1"}
@@ -113,10 +112,8 @@ class GroundingConfig(ModelOptions):
         known = [f.name for f in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=3) or known
                 raise InputError(
-                    f"{name!r} is not an option of a grounding model. Did you mean: "
-                    f"{', '.join(near)}?"
+                    f"{name!r} is not an option of a grounding model: {near_matches(name, known)}"
                 )
         return cls(**values)
 

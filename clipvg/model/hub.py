@@ -11,6 +11,8 @@ from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import get_session
 
+from clipvg.errors import one_line
+
 
 def unreachable(repository: str) -> str | None:
     """Why a repository can be had neither from the cache nor from the hub; None when it may be.
@@ -28,7 +30,7 @@ def unreachable(repository: str) -> str | None:
     try:
         get_session().head(constants.ENDPOINT, timeout=5)
     except Exception as error:  # the client's transport errors have no public common base
-        text = " ".join(str(error).split())[:100] or type(error).__name__
+        text = one_line(error, 100)
         return f"{repository} is not in the cache and {constants.ENDPOINT} is unreachable ({text})"
     return None
 

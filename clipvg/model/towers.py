@@ -18,7 +18,7 @@ from open_clip.transformer import TextTransformer, VisionTransformer
 from safetensors.torch import load_file
 from torch import nn
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, near_matches, one_line
 from clipvg.model.hub import quiet, unreachable
 
 TINY = "clipvg-tiny"
@@ -183,10 +183,9 @@ def _open_clip(name: str, pretrained: str | None, config: dict[str, Any]) -> Tow
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else None
     if pretrained and not tag and not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(name)
-        near = difflib.get_close_matches(pretrained, tags, n=3) or tags
         raise InputError(
-            f"pretrained={pretrained!r} is neither a weight tag of {name!r} nor a file. "
-            f"Known tags: {', '.join(near) or 'none'}; pretrained=None gives random weights."
+            f"pretrained={pretrained!r} is neither a weight tag of {name!r} nor a file: "
+            f"{near_matches(pretrained, tags)}; pretrained=None gives random weights."
         )
     quick = bool(tag and tag.get("quick_gelu", False))
     remedy = "Without a network use pretrained=None (random weights) or the path of a weight file."
@@ -197,7 +196,7 @@ def _open_clip(name: str, pretrained: str | None, config: dict[str, Any]) -> Tow
             clip = open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick)
     except Exception as error:  # open_clip, the hub client and torch each raise their own
         raise InputError(
-            f"no weights {pretrained!r} for {name!r}: {_one_line(error)}. {remedy}"
+            f"no weights {pretrained!r} for {name!r}: {one_line(error, 300)}. {remedy}"
         ) from error
     config = deepcopy(config)
     config["quick_gelu"] = quick or bool(config.get("quick_gelu", False))
@@ -215,7 +214,7 @@ def _schema_config(name: str) -> dict[str, Any]:
             return open_clip.get_model_config(name)
     except Exception as error:  # the hub client raises its own, a folder gives OSError
         raise InputError(
-            f"backbone {name!r} could not be read: {_one_line(error)}. Expected a folder or "
+            f"backbone {name!r} could not be read: {one_line(error, 300)}. Expected a folder or "
             f"repository with open_clip_config.json."
         ) from error
 
@@ -234,13 +233,9 @@ def _triple(values: Any) -> tuple[float, float, float]:
     return first, second, third
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
 def copy_weights(clip: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Load a complete state dict into the towers; missing, odd or misshapen tensors are errors."""
     try:
         clip.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"{source} does not fit the towers: {_one_line(error)}.") from error
+        raise InputError(f"{source} does not fit the towers: {one_line(error, 300)}.") from error

@@ -5,8 +5,9 @@ Names are imported at first use: matplotlib comes with the first figure only.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from clipvg.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from clipvg.report.figures import (
@@ -52,9 +53,4 @@ __all__ = [
     "write_html",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module 'clipvg.report' has no attribute {name!r}")
-    return getattr(import_module(f"clipvg.report.{module}"), name)
+__getattr__ = lazy_names(__name__, _MODULE_OF)

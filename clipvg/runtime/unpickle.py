@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_DEPTH = 50
@@ -70,8 +70,9 @@ def read_pickle(
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can raise almost anything
-        detail = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path}: damaged, or not a torch or pickle file ({detail})") from None
+        raise InputError(
+            f"{path}: damaged, or not a torch or pickle file ({one_line(error, 120)})"
+        ) from None
 
 
 class _Refused(pickle.UnpicklingError):

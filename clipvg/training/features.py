@@ -52,11 +52,6 @@ class FeatureBatch:
         moved = {k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()}
         return FeatureBatch(**moved)
 
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return sum(tensor.nbytes for tensor in vars(self).values())
-
     def select(self, rows: Tensor) -> "FeatureBatch":
         """Some labels of the batch, rows (n,) int64, with the pictures that they need."""
         index = self.image_index[rows]

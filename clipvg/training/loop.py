@@ -11,7 +11,6 @@ from clipvg.training.encode import Encoder
 from clipvg.training.features import FeatureBatch, FeatureCache
 from clipvg.training.feed import AnyBatch, Feed
 from clipvg.training.interrupt import Interrupt
-from clipvg.training.lanes import Lanes
 from clipvg.training.progress import progress_bar
 from clipvg.training.trainer import Trainer
 
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
 Judge = Callable[["GroundingModel"], float]
-
-_AT_ONCE = 8  # steps whose batches are held, so that candidates on two cores need not wait
-_AT_ONCE_BYTES = 256 << 20
 
 
 def run(
@@ -97,18 +93,18 @@ class _Loop:
                 if trainer.step == 0:
                     trainer.calibrate(batch)
         batches = self._feed.stream(self._step, steps)
-        lanes = Lanes(self._left)
-        with bar, lanes, Interrupt(self._first.world) as interrupt:
+        with bar, Interrupt(self._first.world) as interrupt:
             while self._step < steps:
-                began, window = time.perf_counter(), self._load(batches, lanes.is_wide)
+                began, parts = time.perf_counter(), self._load(batches)
                 active = [t for t in self._left if t.step == self._step]
-                lanes.update(active, window, side_by_side=len(self._left) > 1)
-                self._step += len(window)
+                for trainer in active:
+                    trainer.update(parts)
+                self._step += 1
                 for trainer in active:
                     trainer.seconds += (time.perf_counter() - began) / len(active)
                     trainer.after_step()
                 self._settle()
-                bar.update(len(window))
+                bar.update()
                 self._show(bar)
                 if interrupt.requested(self._step):
                     self._checkpoint()
@@ -117,27 +113,14 @@ class _Loop:
     def _behind(self) -> int:
         return min(trainer.step for trainer in self._left)
 
-    def _load(self, batches: Iterator[AnyBatch], many: bool) -> list[list[AnyBatch]]:
-        """Batches of the next step, or steps, up to where something is due; encoded if shared."""
-        window: list[list[AnyBatch]] = []
-        step, size = self._step, 0
+    def _load(self, batches: Iterator[AnyBatch]) -> list[AnyBatch]:
+        """Load the parts of the next step's batch, encoded where the candidates share them."""
         try:
-            while True:
-                loaded = [self._prepare(next(batches)) for _ in self._first.order.parts(step)]
-                window.append(loaded)
-                step += 1
-                size += sum(b.nbytes for b in loaded if isinstance(b, FeatureBatch))
-                full = len(window) == _AT_ONCE or size > _AT_ONCE_BYTES
-                if not many or full or self._stops(step):
-                    return window
+            return [self._prepare(next(batches)) for _ in self._first.order.parts(self._step)]
         except KeyboardInterrupt:  # raised by a feed: no step is under way
             if self._first.world.size == 1:
                 self._checkpoint()
             raise
-
-    def _stops(self, step: int) -> bool:
-        ahead = (trainer.step for trainer in self._left)
-        return self._first.is_due(step) or step in self._rungs or step in ahead
 
     def _prepare(self, batch: AnyBatch) -> AnyBatch:
         batch = batch.to(self._first.device, non_blocking=True)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-EPS = 1e-16  # keeps empty boxes finite; too small to move the loss of any box that is not empty
+from clipvg.boxes import EPS
+from clipvg.ops.boxes import area, intersection_and_union
 
 
 def box_losses(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,11 +31,8 @@ def box_losses(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     pred, target = pred.float(), target.float()
     l1 = (pred - target).abs().sum(-1)
     a, b = box_convert(pred, "cxcywh", "xyxy"), box_convert(target, "cxcywh", "xyxy")
-    overlap = torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])  # (B, 2)
-    hull = torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])
-    intersection = _product(overlap.clamp(min=0))
-    union = _product(a[:, 2:] - a[:, :2]) + _product(b[:, 2:] - b[:, :2]) - intersection
-    enclosing = _product(hull)
+    intersection, union = intersection_and_union(a, b)  # (B,) each
+    enclosing = area(torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2]))
     giou = intersection / (union + EPS) - (enclosing - union) / (enclosing + EPS)
     return l1, 1 - giou
 
@@ -55,8 +53,3 @@ def grounding_loss(pred: Tensor, target: Tensor, weight: Tensor | None = None) -
         return (l1 + giou).mean()
     total = weight.sum()
     return ((l1 + giou) * weight).sum() / torch.where(total > 0, total, torch.ones_like(total))
-
-
-def _product(sides: Tensor) -> Tensor:
-    # prod(-1) would save an extra tensor and has a slower backward on two elements
-    return sides[:, 0] * sides[:, 1]

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from clipvg.data.sampler import EpochOrder, group_by_image
+from clipvg.data.sampler import group_by_image, shuffle_rows
 from clipvg.training.distributed import World
 
 
@@ -94,7 +94,7 @@ class Order:
                     self.image_of, self.group, batch, seed=self.seed, epoch=epoch
                 )
             else:
-                rows = EpochOrder(self.num_labels, batch, seed=self.seed, epoch=epoch).permutation()
+                rows = shuffle_rows(self.num_labels, seed=self.seed, epoch=epoch)
             self._epoch = (epoch, rows, leader)
         return self._epoch[1], self._epoch[2]
 

@@ -191,19 +191,12 @@ class Trainer:
         # One stays: an empty batch would give no gradient instead of 0, and AdamW would not step.
         return batch.select(torch.from_numpy(rows if len(rows) else np.zeros(1, np.int64)))
 
-    def is_due(self, step: int) -> bool:
-        """Whether `after_step` has anything to do after so many steps."""
-        every = self.config.checkpoint_steps
-        return self._ends_epoch(step) or bool(every and step % every == 0)
-
-    def _ends_epoch(self, step: int) -> bool:
-        return step % self.per_epoch == 0 or step == self.steps
-
     def after_step(self) -> None:
         """Record, validate and write a checkpoint where an epoch, or a share of it, is over."""
-        if not self.is_due(self.step):
+        every = self.config.checkpoint_steps
+        ended = self.step % self.per_epoch == 0 or self.step == self.steps
+        if not ended and not (every and self.step % every == 0):
             return
-        ended = self._ends_epoch(self.step)
         if ended:
             self._end_epoch()
         self.checkpoint()

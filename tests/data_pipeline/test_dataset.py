@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from clipvg.data import LabelDataset, Preset, TrainTransform, collate
 from clipvg.data import dataset as dataset_module
-from clipvg.data.sampler import EpochOrder
+from clipvg.data.sampler import shuffle_rows
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 
@@ -85,8 +85,9 @@ def augmented(labels, **options):
 
 def epoch(data, workers, batch_size=5, number=0):
     data.set_epoch(number)
-    order = EpochOrder(len(data), batch_size, seed=3, epoch=number)
-    loader = DataLoader(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
+    rows = shuffle_rows(len(data), seed=3, epoch=number).tolist()
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers)
     images, targets = {}, {}
     for batch in loader:
         for i, row in enumerate(batch.row.tolist()):

@@ -136,7 +136,7 @@ def test_levels_must_be_ascending_blocks(make_backbone: MakeBackbone, levels: li
 def test_unknown_names_get_near_ones() -> None:
     with pytest.raises(InputError, match="Did you mean ViT-B-16"):
         open_towers("ViT-B16")
-    with pytest.raises(InputError, match="Known tags: openai"):
+    with pytest.raises(InputError, match="did you mean 'openai'"):
         open_towers("ViT-B-16", "openia")
 
 

@@ -141,7 +141,7 @@ def test_damage_is_named_in_one_line(make_model: Make, tmp_path: Path) -> None:
     broken(lambda f: (f / "config.json").write_text("{"), "not readable JSON")
     broken(lambda f: (f / "config.json").write_text("[]"), "not the configuration")
     broken(lambda f: edit(f, format=99), "format 99")
-    broken(lambda f: edit(f, model={"widht": 3}), "Did you mean: width")
+    broken(lambda f: edit(f, model={"widht": 3}), "did you mean 'width'")
     header = json.loads((good / "config.json").read_text(encoding="utf-8"))
     partial = json.dumps({name: value for name, value in header.items() if name != "clip"})
     broken(lambda f: (f / "config.json").write_text(partial), "not the configuration")

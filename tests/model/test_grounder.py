@@ -123,7 +123,7 @@ def test_initial_tables(make_model: Make) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"widht": 64}, "Did you mean: width"),
+        ({"widht": 64}, "did you mean 'width'"),
         ({"width": 65}, "multiple of the heads"),
         ({"layers": 0}, "at least 1"),
         ({"dropout": 1.0}, r"outside \[0, 1\)"),

@@ -81,11 +81,11 @@ def test_it_equals_separate_trainings(
         np.testing.assert_allclose(one.history, other.history, atol=2e-3)
 
 
-def test_side_by_side_on_several_threads_is_the_same(labels: LabelTable) -> None:
+def test_on_several_threads_it_is_the_same(labels: LabelTable) -> None:
     torch.set_num_threads(2)
-    wide, again = together(labels, steps=50), together(labels, steps=50)
+    both, again = together(labels, steps=50), together(labels, steps=50)
     torch.set_num_threads(1)
-    for first, second, alone in zip(wide, again, apart(labels, steps=50), strict=True):
+    for first, second, alone in zip(both, again, apart(labels, steps=50), strict=True):
         assert toy.largest_difference(toy.state(first.model), toy.state(second.model)) == 0
         states = toy.state(first.model), toy.state(alone.model)
         assert toy.largest_difference(*states, key_biases=False) < 1e-5
@@ -159,8 +159,7 @@ def test_interrupted_and_resumed_is_undisturbed(
 def test_candidates_at_different_steps_catch_up(
     labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between the checkpoints of two candidates; in steps where batches are held ahead."""
-    torch.set_num_threads(2)
+    """Killed between the checkpoints of two candidates."""
     options: dict[str, Any] = {"checkpoint_steps": 2, "epochs": 4, "batch_size": 4}
     folders = [[tmp_path / name / str(k) for k in range(3)] for name in ("whole", "cut")]
     undisturbed = together(labels, folders[0], **options)

@@ -8,7 +8,6 @@ from clipvg.errors import InputError, near_matches
 
 FORMATS = ("cxcywh", "xyxy")
 MAX_BINS = 2**24  # float32 counts exactly up to here
-EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
 # On an axis where a pseudo-box has a smaller side, coordinates are counted from its middle: corners
 # computed in [0, 1] are rounded by up to 2**-25, which is much of a small side. Else the published
 # arithmetic is kept to the bit.

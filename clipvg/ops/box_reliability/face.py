@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipvg.boxes import EPS
 from clipvg.ops import _native
 from clipvg.ops._dispatch import choose
 from clipvg.ops.box_reliability.checks import (
-    EPS,
     SMALL,
     check_arguments,
     check_integer,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clipvg.errors import InputError, near_matches
+from clipvg.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from clipvg.reliability.measures.look import PictureMeasure
@@ -109,14 +110,8 @@ def find_measure(name: str) -> Any:
     return found
 
 
-def __getattr__(name: str) -> Any:
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
-    for place in _PLACES.values():
-        module, _, member = place.partition(":")
-        if member == name:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), member)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_CLASSES = {member: module for module, _, member in (p.partition(":") for p in _PLACES.values())}
 
+__getattr__ = lazy_names(__name__, _FUNCTIONS | _CLASSES)
 
 __all__ = ["MEASURES", "PictureMeasure", "find_measure", "measure_together", "write_questions"]
