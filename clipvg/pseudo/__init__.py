@@ -1,4 +1,4 @@
-"""Label sources: what is known of the expressions of pseudo-labels."""
+"""How complex the expressions of pseudo-labels are: the entities that they name."""
 
 from clipvg.pseudo.entities import count_entities, entity_heads, mean_entities
 

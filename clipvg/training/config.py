@@ -11,7 +11,11 @@ Amp = Literal["none", "bf16", "fp16"]
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """Options of `fit`; the defaults are the published recipe on one process.
+    """Options of `fit`.
+
+    The defaults have the published optimizer and augmentation, the epochs of the paper's Table III
+    and batches of 64. The published recipes are `configs/unsupervised.yaml` and
+    `configs/supervised.yaml`, with the epochs and the effective batch of the authors' code.
 
     The *effective batch* is `batch_size` x `accumulate` x number of processes: one optimizer step
     sees that many labels, and its loss is their weighted mean however they are split. So the

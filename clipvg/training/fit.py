@@ -78,7 +78,7 @@ def fit(
     Args:
         model: on the device to train on.
         labels: with an image root; human and pseudo-labels mix by their `weight` column.
-        config: options; the published recipe when None.
+        config: options; the defaults of `FitConfig` when None.
         validation: labels that choose the best epoch by Acc@0.5.
         out: folder of the training; None keeps everything in memory.
         weights: (N,) factors on the labels' own weights, >= 0. The loss of a step is the sum of
