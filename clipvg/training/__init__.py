@@ -11,7 +11,7 @@ from clipvg.training.evaluate import (
 from clipvg.training.features import FeatureCache
 from clipvg.training.fit import Fit, fit, fit_many
 from clipvg.training.learner import GroundingLearner
-from clipvg.training.losses import box_losses, grounding_loss
+from clipvg.training.losses import box_losses
 
 __all__ = [
     "Evaluation",
@@ -24,7 +24,6 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_many",
-    "grounding_loss",
     "predict_boxes",
     "predict_labels",
 ]

@@ -35,21 +35,3 @@ def box_losses(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     enclosing = area(torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2]))
     giou = intersection / (union + EPS) - (enclosing - union) / (enclosing + EPS)
     return l1, 1 - giou
-
-
-def grounding_loss(pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Weighted mean of L1 + GIoU over a batch: sum of w * l over sum of w.
-
-    Args:
-        pred (Tensor[B, 4]): predicted boxes, cxcywh normalised.
-        target (Tensor[B, 4]): boxes to learn, same format.
-        weight (Tensor[B], optional): weight of each label, >= 0; all 1 when None.
-
-    Returns:
-        Scalar float32. A batch whose weights sum to 0 has loss 0 and gradient 0.
-    """
-    l1, giou = box_losses(pred, target)
-    if weight is None:
-        return (l1 + giou).mean()
-    total = weight.sum()
-    return ((l1 + giou) * weight).sum() / torch.where(total > 0, total, torch.ones_like(total))

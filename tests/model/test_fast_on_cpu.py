@@ -11,7 +11,7 @@ from clipvg.model import GroundingModel, create_model, grounder
 from clipvg.model.dropout import dropout
 from clipvg.ops.linear import fast_cpu, linear, takes_onednn
 from clipvg.training.encode import Encoder
-from clipvg.training.losses import grounding_loss
+from clipvg.training.losses import box_losses
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def make_batch(model: GroundingModel) -> Batch:
 def outcome(model: GroundingModel, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     model.zero_grad()
     boxes = model(batch)
-    grounding_loss(boxes, batch.target).backward()
+    sum(box_losses(boxes, batch.target)).mean().backward()
     learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
     return boxes.detach(), {n: p.grad.clone() for n, p in learning.items()}
 

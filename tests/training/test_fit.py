@@ -12,7 +12,7 @@ from clipvg.data import LabelDataset, TrainTransform, collate, group_by_image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.training import Fit, FitConfig, fit
-from clipvg.training.losses import grounding_loss
+from clipvg.training.losses import box_losses
 
 
 def train(labels: LabelTable, *, model: Any = None, weights: Any = None, **options: Any) -> Fit:
@@ -160,7 +160,7 @@ def test_a_shared_picture_is_encoded_once_and_teaches_as_its_copies(labels: Labe
     gradients = []
     for batch in (shared, apart):
         model.zero_grad()
-        grounding_loss(model(batch), batch.target).backward()
+        sum(box_losses(model(batch), batch.target)).mean().backward()
         gradients.append(
             {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
         )
