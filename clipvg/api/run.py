@@ -13,7 +13,7 @@ import torch
 from clipvg.curriculum import Run, Workers
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model
-from clipvg.training import distributed
+from clipvg.runtime import distributed
 
 Device = str | torch.device | None
 

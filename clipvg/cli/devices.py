@@ -22,7 +22,7 @@ def choose_device(name: str | None) -> torch.device:
     """
     import torch
 
-    from clipvg.training.distributed import default_device
+    from clipvg.runtime.distributed import default_device
 
     if name is None:
         return default_device()

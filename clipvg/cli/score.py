@@ -69,7 +69,7 @@ def _run(args: Namespace) -> Result:
     from clipvg.reliability.measures.build import build_measures
     from clipvg.reliability.rescore import open_store
     from clipvg.report.canvas import check_figure_path
-    from clipvg.training import distributed
+    from clipvg.runtime import distributed
 
     out = check_writable(_table_path(args.out))
     plot = check_writable(check_figure_path(args.plot)) if args.plot else None

@@ -17,9 +17,9 @@ from clipvg.labels import LabelTable
 from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard, ShardScores
 from clipvg.reliability.measurer import Context, OnError
 from clipvg.reliability.store import ScoreStore, ShardKeys, StoredShard, measurer_key
+from clipvg.runtime import distributed
 from clipvg.runtime.lock import Lock
-from clipvg.training import distributed
-from clipvg.training.progress import progress_bar
+from clipvg.runtime.progress import progress_bar
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

@@ -12,12 +12,12 @@ from tqdm import tqdm
 from clipvg.errors import InputError
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
-from clipvg.training import distributed
-from clipvg.training.distributed import World
+from clipvg.runtime import distributed
+from clipvg.runtime.distributed import World
+from clipvg.runtime.progress import progress_bar
 from clipvg.training.evaluation import Evaluation, Group
 from clipvg.training.features import Against, CachedLabels, FeatureCache
 from clipvg.training.pictures import CacheTooLargeError
-from clipvg.training.progress import progress_bar
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable

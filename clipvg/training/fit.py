@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipvg.errors import InputError
-from clipvg.training import distributed
+from clipvg.runtime import distributed
+from clipvg.runtime.distributed import World
 from clipvg.training.checkpoint import load_checkpoint
 from clipvg.training.config import FitConfig
-from clipvg.training.distributed import World
 from clipvg.training.features import FeatureCache, open_cache
 from clipvg.training.feed import CachedFeed, Feed, PictureFeed
 from clipvg.training.loop import Judge, run

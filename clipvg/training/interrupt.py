@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from clipvg.training import distributed
-from clipvg.training.distributed import World
+from clipvg.runtime import distributed
+from clipvg.runtime.distributed import World
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AGREE_EVERY = 10  # steps between two exchanges of the flag: one every step would stall a GPU

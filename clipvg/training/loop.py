@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from clipvg.runtime.progress import progress_bar
 from clipvg.training.encode import Encoder
 from clipvg.training.features import FeatureBatch, FeatureCache
 from clipvg.training.feed import AnyBatch, Feed
 from clipvg.training.interrupt import Interrupt
-from clipvg.training.progress import progress_bar
 from clipvg.training.trainer import Trainer
 
 if TYPE_CHECKING:

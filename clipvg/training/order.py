@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from clipvg.data.sampler import group_by_image, shuffle_rows
-from clipvg.training.distributed import World
+from clipvg.runtime.distributed import World
 
 
 @dataclass(frozen=True)

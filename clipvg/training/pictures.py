@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.runtime.files import atomic_path
-from clipvg.training.progress import progress_bar
+from clipvg.runtime.progress import progress_bar
 from clipvg.training.squares import Squares, read_squares
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.runtime import distributed
+from clipvg.runtime.distributed import World
 from clipvg.runtime.files import atomic_folder, atomic_path
-from clipvg.training import distributed
-from clipvg.training.distributed import World
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel

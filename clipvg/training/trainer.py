@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from clipvg.errors import InputError
 from clipvg.ops.linear import fast_cpu
+from clipvg.runtime import distributed
 from clipvg.runtime.files import atomic_path
-from clipvg.training import distributed
 from clipvg.training.average import Average
 from clipvg.training.calibrate import calibrate
 from clipvg.training.checkpoint import (

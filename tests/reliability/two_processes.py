@@ -14,7 +14,7 @@ from reliability.scenery import make_model
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.reliability import rescore, score_labels
-from clipvg.training import distributed
+from clipvg.runtime import distributed
 
 
 def refusal(labels: LabelTable, store: Path | None) -> str:

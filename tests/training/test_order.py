@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipvg.training.distributed import World
+from clipvg.runtime.distributed import World
 from clipvg.training.order import Order
 
 

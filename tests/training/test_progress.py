@@ -6,8 +6,8 @@ import pytest
 from training import toy
 
 from clipvg.labels import LabelTable
+from clipvg.runtime import progress as module
 from clipvg.training import FeatureCache, evaluate, fit
-from clipvg.training import progress as module
 
 
 def test_what_ends_soon_shows_nothing(

@@ -18,9 +18,9 @@ from training import toy
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model.zoo import load
+from clipvg.runtime.distributed import World
 from clipvg.training import Fit, fit
 from clipvg.training import trainer as trainer_module
-from clipvg.training.distributed import World
 from clipvg.training.interrupt import Interrupt
 
 

@@ -22,8 +22,8 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.measures.batch import Batch, Chunk, Memo
-from clipvg.training import distributed
-from clipvg.training.progress import progress_bar
+from clipvg.runtime import distributed
+from clipvg.runtime.progress import progress_bar
 
 if TYPE_CHECKING:
     from PIL import Image
