@@ -34,10 +34,10 @@ sys.path.insert(0, str(Path(__file__).parent / "baselines"))
 from reference_training import ReferenceTrainer
 
 from clipvg.data import Batch, LabelDataset, TrainTransform, collate, group_by_image
+from clipvg.features.encode import Encoder
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, create_model
 from clipvg.training import FitConfig
-from clipvg.training.encode import Encoder
 from clipvg.training.order import Order
 from clipvg.training.trainer import Trainer
 
@@ -118,7 +118,7 @@ def ours(
     weight = np.ones(count, np.float32)
     trainer = Trainer(model, order, config, weight, identity={}, validation=None, folder=None)
     trainer.serve(None, progress=False)
-    encode = Encoder(model, config.amp)
+    encode = Encoder(model, torch.bfloat16 if config.amp == "bf16" else None)
     if cached:
         return lambda batch: trainer.update([batch]), [encode(batch) for batch in batches]
 

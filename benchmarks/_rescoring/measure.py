@@ -17,11 +17,12 @@ from baselines.reference_rescoring import rescore
 
 from _rescoring.flops import Counted, Sizes, engine_flops, reference_flops
 from _rescoring.peak import peak_memory, synchronise
+from clipvg.features.decode import load_squares
+from clipvg.features.keys import pixels_key
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability.engine import Engine, EngineConfig, Optimisations, Plan, Stats, images
 from clipvg.reliability.engine.engine import full_precision
-from clipvg.reliability.engine.images import Geometry, load_image
 
 SHARD = 128  # images after which the engine forgets its expressions, as when scores are stored
 WARM_UP = 8  # labels of the reference's warm-up batch; images of the engine's
@@ -74,8 +75,8 @@ def run_baseline(
 ) -> Timed:
     """The reference's pass, after a small warm-up batch."""
     device = next(iter(models.values())).device
-    geometry = Geometry.of(next(iter(models.values())))
-    read = (lambda path: memory[path][geometry]) if memory else None
+    key = pixels_key(next(iter(models.values())))
+    read = (lambda path: memory[path][key]) if memory else None
     first = dict(list(models.items())[:1])
     with full_precision(torch.float32):
         rescore(first, labels.select(np.arange(min(WARM_UP, len(labels)))), read=read)
@@ -144,16 +145,15 @@ def score(engine: Engine, labels: LabelTable) -> np.ndarray:
     return scores
 
 
-Memory = dict[Path, Any]  # file -> what `load_image` gives for it
+Memory = dict[Path, Any]  # file -> what `load_squares` gives for it
 
 
 def decode_all(models: Models, labels: LabelTable, workers: int) -> tuple[Memory, float]:
     """Decode every image into memory; also returns images/s with so many threads."""
-    geometries = list(dict.fromkeys(Geometry.of(model) for model in models.values()))
     paths = [labels.image_path(name) for name in labels.distinct_images()[0]]
     start = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
-        squares = list(pool.map(lambda path: load_image(path, geometries), paths))
+        squares = list(pool.map(lambda path: load_squares(path, models.values()), paths))
     rate = len(paths) / (time.perf_counter() - start)
     return dict(zip(paths, squares, strict=True)), rate
 
@@ -163,10 +163,10 @@ def from_memory(memory: Memory | None) -> Any:
     if memory is None:
         return nullcontext()
 
-    def given(path: Path, _geometries: Any) -> Any:
+    def given(path: Path, models: Any) -> Any:
         return memory[path]
 
-    return patch.object(images, "load_image", given)
+    return patch.object(images, "load_squares", given)
 
 
 def _is_cpu(device: torch.device) -> bool:

@@ -96,7 +96,7 @@ def evaluate(
         labels: labels with an image root.
         against: compare with the labels' boxes or with their true boxes.
         batch_size: labels a batch.
-        num_workers: processes that decode images.
+        num_workers: threads that decode images.
         progress: show a progress bar.
     """
     if isinstance(model, str | Path):

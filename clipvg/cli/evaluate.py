@@ -29,7 +29,7 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     add_device(parser)
     add_batch_size(parser, 64)
-    parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures")
+    parser.add_argument("--num_workers", type=int, default=0, help="threads that decode images")
     add_quiet(parser)
 
 

@@ -24,7 +24,7 @@ from clipvg.model.config import GroundingConfig
 from clipvg.model.fast.tokens import packed_state
 from clipvg.model.fusion import FusionEncoder, keep_mask
 from clipvg.model.head import BoxHead
-from clipvg.model.tokenizer import Tokenizer, prefix_ids
+from clipvg.model.tokenizer import Tokenizer, prefix_ids, real_lengths
 from clipvg.ops.linear import fast_cpu, is_fast
 
 # Of a fusion encoder; below, the calls a sequence cost more than its padding.
@@ -82,12 +82,6 @@ class GroundingModel(CheckpointMixin):
     def frozen_text(self) -> bool:
         """Whether text features stay the same while the model trains."""
         return self.prefix is None
-
-    @property
-    def image_key(self) -> str:
-        """Equal for models whose image features are equal for equal picture files."""
-        rules = (self.backbone.image_size, self.preset.mean, self.preset.std, self.preset.exif)
-        return f"{self.backbone.image_key}:{rules}"
 
     def tokenize(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids (Tensor[B, 77] int64) and mask (bool, True for a real token)."""
@@ -252,7 +246,7 @@ class GroundingModel(CheckpointMixin):
         texts = [expressions] if isinstance(expressions, str) else list(expressions)
         pixels, mask, letterbox = load_square(image, self.backbone.image_size, self.preset)
         boxes = [np.zeros((0, 4), np.float32)]
-        with torch.no_grad(), _evaluating(self), fast_cpu():
+        with torch.no_grad(), evaluating(self), fast_cpu():
             features = self.encode_images(pixels[None].to(self.device))
             ignored = self.patch_mask(mask[None].to(self.device))
             for start in range(0, len(texts), max(1, batch_size)):
@@ -271,15 +265,17 @@ def _real_length(text_mask: Tensor) -> int:
     length = text_mask.shape[1]
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not len(text_mask):
         return length
-    real = text_mask.any(dim=0).nonzero()
-    return int(real[-1]) + 1 if len(real) else 1
+    return max(1, int(real_lengths(text_mask).max()))
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Put models into evaluation mode and back into the mode they were in."""
+    before = [model.training for model in models]
     try:
+        for model in models:
+            model.eval()
         yield
     finally:
-        model.train(training)
+        for model, training in zip(models, before, strict=True):
+            model.train(training)

@@ -47,6 +47,16 @@ def prefix_ids(prefix: str | Sequence[int] | None) -> tuple[int, ...]:
     return PUBLISHED_PREFIX if isinstance(prefix, str) else tuple(int(i) for i in prefix)
 
 
+def real_lengths(mask: Tensor) -> Tensor:
+    """Return the positions up to the last real token of each row: (B, T) bool -> (B,) int64.
+
+    Text is causal and what follows is masked, so no position after it matters. Inside it a token
+    may be masked ("published" masks id 0), so lengths are not sums.
+    """
+    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return (mask * places).amax(1)
+
+
 class Tokenizer:
     """CLIP's byte-pair tokenizer with a preset's rules for length and mask.
 

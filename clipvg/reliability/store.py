@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
+from clipvg.features.keys import image_key, text_key
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import box_values
+from clipvg.model.backbone import digest_weights
 from clipvg.reliability.engine.config import EngineConfig
 from clipvg.reliability.engine.plan import Chunk, in_one_piece
 from clipvg.runtime.files import atomic_path
@@ -32,11 +34,6 @@ _MEASURERS = "measurers.json"
 _STOP = ".stop"
 _SCORE = "reliability."
 _REASON = "unscored"
-# What does not change a model's answer, or does so through its weights.
-_NO_FACTS = (
-    "backbone", "pretrained", "dropout", "train_visual_positions", "position_std", "trained_on",
-    "published",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,17 +187,14 @@ def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.devi
     That is all weights, the rules for pictures, boxes and text, and how the engine runs: kind of
     device, precision, batches. Its name and the sources it was trained on are no part of it.
     """
-    from clipvg.model.backbone import digest_weights
-
-    settings = model.config.to_dict()
     run = dataclasses.asdict(config)
     run["precision"] = config.resolved_precision(device)
     del run["workers"]  # threads that decode
     facts = [
         _VERSION,
-        {name: value for name, value in settings.items() if name not in _NO_FACTS},
-        dataclasses.asdict(model.preset),
-        [model.image_key, model.backbone.text_key, device.type],
+        [image_key(model), text_key(model), model.preset.integer_boxes],
+        model.config.heads,  # the one choice of the head that its weights do not show
+        device.type,
         run,
     ]
     weights = model.state_dict().items()

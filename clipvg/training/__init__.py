@@ -1,5 +1,6 @@
 """Training and evaluation of grounding models."""
 
+from clipvg.features import FeatureCache
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import (
     Evaluation,
@@ -8,7 +9,6 @@ from clipvg.training.evaluate import (
     predict_boxes,
     predict_labels,
 )
-from clipvg.training.features import FeatureCache
 from clipvg.training.fit import Fit, fit, fit_many
 from clipvg.training.learner import GroundingLearner
 from clipvg.training.losses import box_losses

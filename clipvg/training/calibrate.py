@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from clipvg.training.features import FeatureBatch
-from clipvg.training.feed import AnyBatch
+from clipvg.features import FeatureBatch
+from clipvg.training.batches import AnyBatch
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel

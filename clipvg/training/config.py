@@ -59,7 +59,7 @@ class FitConfig:
         feature_dtype: type of the cached image features; float16 halves the space.
         cache_bytes: largest size of the cached image features; None takes half of the free memory,
             or nine tenths of the free disk.
-        num_workers: processes that decode and augment images.
+        num_workers: processes that decode and augment images; threads where they are only decoded.
         drop_last: leave out the last, incomplete batch of an epoch (published).
         evaluate_every: epochs between two evaluations on the validation labels.
         checkpoint_steps: optimizer steps between checkpoints inside an epoch; 0: epochs only.

@@ -10,14 +10,15 @@ import torch
 from tqdm import tqdm
 
 from clipvg.errors import InputError
+from clipvg.features.cache import Against, CachedLabels, FeatureCache
+from clipvg.features.images import CacheTooLargeError
+from clipvg.model.grounder import evaluating
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.runtime.progress import progress_bar
-from clipvg.training.evaluation import Evaluation, Group
-from clipvg.training.features import Against, CachedLabels, FeatureCache
-from clipvg.training.pictures import CacheTooLargeError
+from clipvg.training.metrics import Evaluation, Group
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -77,7 +78,7 @@ def predict_labels(
         labels: the table, with an image root.
         batch_size: labels in one forward pass.
         features: a cache over the model's towers to use and extend.
-        num_workers: processes that decode pictures.
+        num_workers: threads that decode images.
         against: which boxes become `target`.
         on_error: "raise" names the first picture that cannot be read; "null" gives its labels NaN
             and the reason.
@@ -97,18 +98,12 @@ def predict_labels(
     # "null" under torchrun, where all processes must reach the exchange of reasons
     delayed: Literal["raise", "null"] = "null" if world.size > 1 else on_error
     chunks = _CacheOptions(num_workers=num_workers, on_error=delayed, progress=progress)
-    training = model.training
-    model.eval()
-    bar = _bar(labels, world, show=progress)
-    try:
+    with evaluating(model), _bar(labels, world, show=progress) as bar:
         for rows, view in _views(model, labels, features, world, against, chunks):
             boxes[rows] = _boxes(model, view, batch_size, bar)
             target[rows], sizes[rows] = view.target.numpy(), view.sizes
             found = zip(rows.tolist(), view.reasons(), strict=True)
             reasons |= {row: why for row, why in found if why is not None}
-    finally:
-        model.train(training)
-        bar.close()
     for part in distributed.gather_objects(reasons, world):
         reasons |= part
     if reasons and on_error == "raise":
@@ -151,7 +146,7 @@ def evaluate(
             box are then left out and counted in `skipped`.
         batch_size: labels in one forward pass.
         features: a cache over the model's towers to use and extend.
-        num_workers: processes that decode pictures.
+        num_workers: threads that decode images.
         progress: show a bar on standard error where it takes over two seconds.
 
     Returns:

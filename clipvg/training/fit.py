@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipvg.errors import InputError
+from clipvg.features.cache import FeatureCache, open_cache
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
+from clipvg.training.batches import Batches, CachedBatches, ImageBatches
 from clipvg.training.checkpoint import load_checkpoint
 from clipvg.training.config import FitConfig
-from clipvg.training.features import FeatureCache, open_cache
-from clipvg.training.feed import CachedFeed, Feed, PictureFeed
 from clipvg.training.loop import Judge, run
 from clipvg.training.order import Order
 from clipvg.training.record import FEATURES
@@ -187,10 +187,10 @@ class _Training:
             cache = _cache(
                 first, self.labels, self.config, folders[0], self.features, world, self.progress
             )
-            feed: Feed = PictureFeed(first, self.labels, self.config, order)
+            batches: Batches = ImageBatches(first, self.labels, self.config, order)
             if cache is not None:
-                feed = CachedFeed(cache.view(self.labels), order)
-            run(trainers, feed, features=cache, progress=self.progress, judge=judge)
+                batches = CachedBatches(cache.view(self.labels), order)
+            run(trainers, batches, features=cache, progress=self.progress, judge=judge)
         return [
             Fit(t.model, t.history, t.metrics, t.finish(), t.seconds, t.step, t.teacher())
             for t in trainers

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipvg.features.cache import FeatureCache, open_cache
 from clipvg.training.checkpoint import load_trainable, trainable_state
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
-from clipvg.training.features import FeatureCache, open_cache
 from clipvg.training.fit import Fit, fit, fit_many
 from clipvg.training.loop import Judge
 

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from math import ceil, log2
 from typing import TYPE_CHECKING
 
+import torch
 from tqdm import tqdm
 
+from clipvg.features import FeatureBatch, FeatureCache
+from clipvg.features.encode import Encoder
 from clipvg.runtime.progress import progress_bar
-from clipvg.training.encode import Encoder
-from clipvg.training.features import FeatureBatch, FeatureCache
-from clipvg.training.feed import AnyBatch, Feed
+from clipvg.training.batches import AnyBatch, Batches
 from clipvg.training.interrupt import Interrupt
 from clipvg.training.trainer import Trainer
 
@@ -22,7 +23,7 @@ Judge = Callable[["GroundingModel"], float]
 
 def run(
     trainers: Sequence[Trainer],
-    feed: Feed,
+    batches: Batches,
     *,
     features: FeatureCache | None,
     progress: bool,
@@ -30,17 +31,17 @@ def run(
 ) -> None:
     """Train all trainers to their last step over the same batches.
 
-    Each does exactly what it would do alone; pictures are decoded and encoded once for all.
+    Each does exactly what it would do alone; images are decoded and encoded once for all.
     Trainers may be at different steps, as after a kill: those ahead wait for the others.
 
     Args:
         trainers: of one order and one set of options, over the same towers.
-        feed: their batches.
+        batches: where they come from.
         features: serve their validation.
         progress: show a bar.
         judge: score of a model, higher is better: the trainers are then halved, see `rungs`.
     """
-    _Loop(trainers, feed, features, progress, judge).run()
+    _Loop(trainers, batches, features, progress, judge).run()
 
 
 def rungs(candidates: int, steps: int) -> list[int]:
@@ -64,17 +65,18 @@ class _Loop:
     def __init__(
         self,
         trainers: Sequence[Trainer],
-        feed: Feed,
+        batches: Batches,
         features: FeatureCache | None,
         progress: bool,
         judge: Judge | None,
     ) -> None:
-        self._left, self._feed, self._judge = list(trainers), feed, judge
+        self._left = list(trainers)
+        self._batches = batches
+        self._judge = judge
         first = self._first = trainers[0]
         self._rungs = rungs(len(trainers), first.steps) if judge is not None else []
-        self._encoder = (
-            Encoder(first.model, first.config.amp) if first.model.frozen_images else None
-        )
+        dtype = torch.bfloat16 if first.config.amp == "bf16" else None
+        self._encoder = Encoder(first.model, dtype) if first.model.frozen_images else None
         self._progress = progress and first.world.is_main
         self._step = 0
         for trainer in trainers:
@@ -88,11 +90,11 @@ class _Loop:
             steps, initial=self._step, unit="step", desc="train", show=self._progress
         )
         if self._first.config.calibrate and self._step == 0:
-            batch = next(iter(self._feed.stream(0, 1)))
+            batch = next(iter(self._batches.stream(0, 1)))
             for trainer in self._left:
                 if trainer.step == 0:
                     trainer.calibrate(batch)
-        batches = self._feed.stream(self._step, steps)
+        batches = self._batches.stream(self._step, steps)
         with bar, Interrupt(self._first.world) as interrupt:
             while self._step < steps:
                 began, parts = time.perf_counter(), self._load(batches)

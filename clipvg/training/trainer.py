@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipvg.errors import InputError
+from clipvg.features import FeatureBatch, FeatureCache
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
 from clipvg.runtime.files import atomic_path
-from clipvg.training.average import Average
+from clipvg.training.batches import AnyBatch
 from clipvg.training.calibrate import calibrate
 from clipvg.training.checkpoint import (
     load_trainable,
@@ -27,9 +28,8 @@ from clipvg.training.checkpoint import (
     trainable_state,
 )
 from clipvg.training.config import FitConfig
+from clipvg.training.ema import MovingAverage
 from clipvg.training.evaluate import evaluate
-from clipvg.training.features import FeatureBatch, FeatureCache
-from clipvg.training.feed import AnyBatch
 from clipvg.training.losses import box_losses
 from clipvg.training.order import Order, Part
 from clipvg.training.record import (
@@ -100,7 +100,7 @@ class Trainer:
             fused=True,
         )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
-        self._average = Average(model, config.ema) if config.ema else None
+        self._average = MovingAverage(model, config.ema) if config.ema else None
         self._losses = EpochLosses(len(weight), self.device)
         self.history: np.ndarray | None = None
         self.metrics: list[dict[str, Any]] = []

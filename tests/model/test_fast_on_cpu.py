@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from clipvg.data import Batch
+from clipvg.features.encode import Encoder
 from clipvg.model import GroundingModel, create_model, grounder
 from clipvg.model.dropout import dropout
 from clipvg.ops.linear import fast_cpu, linear, takes_onednn
-from clipvg.training.encode import Encoder
 from clipvg.training.losses import box_losses
 
 
@@ -84,9 +84,9 @@ def test_encoded_batches_give_the_same_boxes() -> None:
     with torch.no_grad():
         expected = model(batch)
         with fast_cpu():
-            torch.testing.assert_close(Encoder(model, "none")(batch).predict(model), expected)
+            torch.testing.assert_close(Encoder(model)(batch).predict(model), expected)
         with torch.autocast("cpu", torch.bfloat16):
-            reduced = Encoder(model, "bf16")(batch)
+            reduced = Encoder(model, torch.bfloat16)(batch)
             boxes = reduced.predict(model)
     assert reduced.image_features.dtype == reduced.text.dtype == torch.bfloat16
     assert (boxes - expected).abs().max() < 0.02

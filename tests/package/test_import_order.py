@@ -17,6 +17,7 @@ ORDER = [
     {"data"},
     {"pseudo"},
     {"model"},
+    {"features"},
     {"training"},
     {"reliability"},
     {"curriculum"},

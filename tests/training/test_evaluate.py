@@ -11,11 +11,11 @@ from training import toy
 
 from clipvg.data.letterbox import Letterbox
 from clipvg.errors import InputError
+from clipvg.features import FeatureBatch
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.zoo import load
 from clipvg.training import FeatureCache, evaluate, predict_boxes, predict_labels
-from clipvg.training.features import FeatureBatch
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_accuracy_counts_at_the_threshold(
     labels = toy.make_labels(pictures, images=1, per_image=1)
     whole, half = torch.tensor([[0.5, 0.5, 0.5, 0.5]]), torch.tensor([[0.5, 0.5, 0.25, 0.5]])
     monkeypatch.setattr(FeatureBatch, "predict", lambda self, model: half)
-    monkeypatch.setattr("clipvg.training.features.square_boxes", lambda *_: whole.numpy())
+    monkeypatch.setattr("clipvg.features.cache.square_boxes", lambda *_: whole.numpy())
     result = evaluate(model, labels)
     assert result.mean_iou == 0.5
     assert result.accuracy == {0.25: 1.0, 0.5: 1.0, 0.75: 0.0}

@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.features.texts import TextCache
 from clipvg.labels import LabelTable
 from clipvg.model.fast.tokens import TextTokens, Tokens
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.engine.config import EngineConfig
-from clipvg.reliability.engine.images import Decoded, Geometry, decode, visual_tokens
+from clipvg.reliability.engine.images import Decoded, decode_chunks, visual_tokens
 from clipvg.reliability.engine.plan import Plan, one_image_a_label
 from clipvg.reliability.engine.stats import Stats
 from clipvg.reliability.engine.targets import Part, Targets
-from clipvg.reliability.engine.text import TextFeatures
+from clipvg.reliability.engine.text import text_tokens
 from clipvg.reliability.engine.views import View, make_views
 
 if TYPE_CHECKING:
@@ -86,7 +87,6 @@ class Engine:
         self.stats = Stats(waits_for=self.device if profile else None)
         self.histogram = torch.zeros(len(self.names), 1, HISTOGRAM_BINS, dtype=torch.int64)
         self._views = make_views(self._models, self.config)
-        self._geometries = list(dict.fromkeys(Geometry.of(model) for model in self._models))
 
     def stream(
         self,
@@ -141,10 +141,10 @@ class Engine:
     ) -> Generator[Decoded, None, None]:
         size = self.config.images_per_chunk
         chunks = (chunk for first, last in shards for chunk in plan.chunks(size, first, last))
-        return decode(
+        return decode_chunks(
             labels,
             chunks if self.does.encode_once else map(one_image_a_label, chunks),
-            self._geometries,
+            [view.model for view in self._views],
             workers=self.config.workers,
         )
 
@@ -160,7 +160,7 @@ class Engine:
         if len(usable):
             with full_precision(self.config.dtype(self.device)), self._products():
                 for view in self._views:
-                    squares = ready.squares(Geometry.of(view.model))
+                    squares = ready.squares(view.model)
                     part = Part(chunk.rows[usable], image[usable], squares)
                     for members, found in self._score_view(targets, view, part):
                         scores[np.array(members)[:, None], usable] = found.cpu().numpy()
@@ -188,11 +188,13 @@ class Engine:
         target = targets.boxes(view.model, part)
         group = torch.from_numpy(targets.group[part.rows]).to(self.device)
         texts, expression = targets.expressions(part.rows)
-        of_texts: dict[TextFeatures, TextTokens] = {}
+        of_texts: dict[TextCache, TextTokens] = {}
         for stack in view.stacks:
             with self.stats.timed("text"):
                 if stack.text not in of_texts:
-                    of_texts[stack.text] = stack.text.tokens(texts, self.stats)
+                    of_texts[stack.text] = text_tokens(
+                        stack.text, texts, self.stats, pack=self.does.pack
+                    )
                 text = of_texts[stack.text]
             with self.stats.timed("project"):
                 levels = [visual.levels[i] for i in stack.tower_of]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.data.image import read_image
-from clipvg.data.letterbox import Square, make_square
-from clipvg.data.preset import Channels, Preset
+from clipvg.data.letterbox import Square
 from clipvg.errors import InputError
+from clipvg.features.decode import decode, load_squares
+from clipvg.features.keys import PixelsKey, pixels_key
 from clipvg.labels import LabelTable
 from clipvg.model.fast.tokens import VisualTokens
 from clipvg.reliability.engine.plan import Chunk
@@ -26,89 +24,43 @@ if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.model.backbone import Backbone
 
-MAX_WORKERS = 16
-_CHUNKS_AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What decides the pixels a model sees."""
-
-    size: int
-    mean: Channels
-    std: Channels
-    exif: bool
-    preset: Preset = field(compare=False)
-
-    @classmethod
-    def of(cls, model: GroundingModel) -> Geometry:
-        """Return the geometry of a model."""
-        preset = model.preset
-        return cls(model.backbone.image_size, preset.mean, preset.std, preset.exif, preset)
-
 
 @dataclass(frozen=True)
 class Decoded:
-    """Images of a chunk as squares, by geometry; the error where one cannot be read."""
+    """Images of a chunk as squares, by `pixels_key`; the error where one cannot be read."""
 
     chunk: Chunk
-    images: list[dict[Geometry, Square] | InputError]
+    images: list[dict[PixelsKey, Square] | InputError]
 
     def readable(self) -> list[int]:
         """Return positions of the images that could be read."""
         return [i for i, image in enumerate(self.images) if not isinstance(image, InputError)]
 
-    def squares(self, geometry: Geometry) -> list[Square]:
-        """Return the readable images in one geometry."""
-        return [image[geometry] for image in self.images if not isinstance(image, InputError)]
+    def squares(self, model: GroundingModel) -> list[Square]:
+        """Return the readable images as a model sees them."""
+        key = pixels_key(model)
+        return [image[key] for image in self.images if not isinstance(image, InputError)]
 
 
-def load_image(path: Path, geometries: Iterable[Geometry]) -> dict[Geometry, Square] | InputError:
-    """Decode a picture once and make a square of each geometry; or say why it cannot be read."""
-    pictures = {}
-    squares = {}
-    try:
-        for geometry in geometries:
-            if geometry.exif not in pictures:
-                pictures[geometry.exif] = read_image(path, exif=geometry.exif)
-            picture = pictures[geometry.exif]
-            squares[geometry] = make_square(picture, geometry.size, geometry.preset)
-    except InputError as error:
-        return error
-    return squares
-
-
-def decode(
+def decode_chunks(
     labels: LabelTable,
     chunks: Iterable[Chunk],
-    geometries: list[Geometry],
+    models: Sequence[GroundingModel],
     *,
     workers: int | None = None,
 ) -> Generator[Decoded, None, None]:
-    """Yield chunks with their images; the next chunks are decoded in threads meanwhile.
+    """Yield chunks with their images; the next chunk is decoded in threads meanwhile.
 
     Args:
         labels: the labels, with an image root.
         chunks: in the order wanted.
-        geometries: squares to make of each image.
-        workers: number of threads; None is one a core, at most 16.
+        models: whose squares to make of each image.
+        workers: as of `clipvg.features.decode.decode`.
     """
-    waiting: deque[tuple[Chunk, list[Future[dict[Geometry, Square] | InputError]]]] = deque()
-    pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, MAX_WORKERS))
-    try:
-        for chunk in chunks:
-            paths = map(labels.image_path, chunk.images)
-            waiting.append((chunk, [pool.submit(load_image, path, geometries) for path in paths]))
-            if len(waiting) > _CHUNKS_AHEAD:
-                yield _ready(*waiting.popleft())
-        while waiting:
-            yield _ready(*waiting.popleft())
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _ready(chunk: Chunk, jobs: list[Future[dict[Geometry, Square] | InputError]]) -> Decoded:
-    return Decoded(chunk, [job.result() for job in jobs])
+    files = ((chunk, [labels.image_path(name) for name in chunk.images]) for chunk in chunks)
+    with closing(decode(files, partial(load_squares, models=models), workers=workers)) as decoded:
+        for chunk, images in decoded:
+            yield Decoded(chunk, images)
 
 
 def visual_tokens(

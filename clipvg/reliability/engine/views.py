@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from clipvg.features.keys import image_key, pixels_key, text_key
+from clipvg.features.texts import TextCache
 from clipvg.model.fast.tokens import FastModels
 from clipvg.reliability.engine.config import EngineConfig
-from clipvg.reliability.engine.images import Geometry
-from clipvg.reliability.engine.text import TextFeatures, text_group
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -28,7 +28,7 @@ class Stack:
     members: list[int]
     models: FastModels
     tower_of: list[int]
-    text: TextFeatures
+    text: TextCache
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def make_views(models: Sequence[GroundingModel], config: EngineConfig) -> list[V
     groups: dict[Hashable, list[int]] = {}
     for i, model in enumerate(models):
         rules = model.preset.patch_mask, model.preset.integer_boxes, model.backbone.patch_size
-        groups.setdefault((Geometry.of(model), *rules), []).append(i)
+        groups.setdefault((pixels_key(model), *rules), []).append(i)
     maker = _Maker(models, config)
     return [maker.view(members) for members in groups.values()]
 
@@ -57,7 +57,7 @@ class _Maker:
     def __init__(self, models: Sequence[GroundingModel], config: EngineConfig) -> None:
         self._models, self._config, self._does = models, config, config.optimisations
         self._dtype = config.dtype(models[0].device)
-        self._texts: dict[Hashable, TextFeatures] = {}
+        self._texts: dict[Hashable, TextCache] = {}
         self._reduced: dict[Hashable, Backbone] = {}
 
     def view(self, members: list[int]) -> View:
@@ -68,11 +68,17 @@ class _Maker:
         for i in members:
             model = self._models[i]
             tower = self._in_dtype(model.backbone)
-            key_of[i] = model.image_key if self._does.encode_once else i
+            key_of[i] = image_key(model) if self._does.encode_once else i
             towers.setdefault(key_of[i], tower)
-            text = text_group(model)
+            text = text_key(model)
             if text not in self._texts:
-                self._texts[text] = TextFeatures(model, tower, self._config)
+                self._texts[text] = TextCache(
+                    model,
+                    tower,
+                    max_bytes=self._config.text_cache_mib << 20,
+                    packed=self._does.pack,
+                    trims=self._does.trim_text,
+                )
             stacks.setdefault((text, architecture(model), *self._apart(i)), []).append(i)
         place = {key: at for at, key in enumerate(towers)}
         return View(

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from clipvg.data.letterbox import Letterbox, make_square
 from clipvg.errors import InputError
+from clipvg.features.keys import image_key, pixels_key, text_key
+from clipvg.features.texts import TextStore
 from clipvg.labels import LabelTable
-from clipvg.training.texts import TextStore
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,9 +66,7 @@ class Chunk:
 
     def squares(self, model: GroundingModel) -> tuple[Tensor, Tensor, list[Letterbox]]:
         """Pixels (U, 3, S, S), padding mask (U, S, S) and letterboxes as a model sees them."""
-        preset, size = model.preset, model.backbone.image_size
-        key = ("squares", size, preset.mean, preset.std, preset.exif)
-        return self.memo.get(key, lambda: self._squares(model))
+        return self.memo.get(("squares", pixels_key(model)), lambda: self._squares(model))
 
     def _squares(self, model: GroundingModel) -> tuple[Tensor, Tensor, list[Letterbox]]:
         size, preset = model.backbone.image_size, model.preset
@@ -77,7 +76,7 @@ class Chunk:
 
     def encoded(self, model: GroundingModel) -> tuple[Tensor, Tensor]:
         """Image features (U, 1 + P, F) and ignored patches (U, P)."""
-        key = ("encoded", model.image_key, model.preset.patch_mask, model.device)
+        key = ("encoded", image_key(model), model.device)
         return self.memo.get(key, lambda: self._encoded(model))
 
     def _encoded(self, model: GroundingModel) -> tuple[Tensor, Tensor]:
@@ -130,11 +129,12 @@ class Batch:
 
     def text(self, model: GroundingModel) -> tuple[Tensor, Tensor]:
         """Text features (B, T, E) and mask (B, T), True for a real token."""
-        return self.memo.get(("text", _text_key(model)), lambda: self._text(model))
+        key = ("text", text_key(model), model.device)
+        return self.memo.get(key, lambda: self._text(model))
 
     def _text(self, model: GroundingModel) -> tuple[Tensor, Tensor]:
         store, numbers = self.chunk.shared.get(
-            ("texts", _text_key(model)), lambda: _text_store(model, self.labels)
+            ("texts", text_key(model), model.device), lambda: _text_store(model, self.labels)
         )
         features, mask = store.take(torch.from_numpy(numbers[self.rows]))
         features, mask = features.to(model.device), mask.to(model.device)
@@ -181,15 +181,6 @@ class Batch:
                 "are damaged or its training diverged. Train it again with a lower learning rate."
             )
         return boxes
-
-
-def _text_key(model: GroundingModel) -> tuple[Any, ...]:
-    """What decides a model's text features: equal keys share them."""
-    config, preset = model.config, model.preset
-    prefix: Any = tuple(config.prefix) if isinstance(config.prefix, list) else config.prefix
-    own = None if model.frozen_text else id(model)
-    rules = (prefix, config.prompt, preset.text_mask, preset.overlength, preset.special_names)
-    return (model.backbone.text_key, model.device, own, *rules)
 
 
 def _text_store(model: GroundingModel, labels: LabelTable) -> tuple[TextStore, np.ndarray]:

@@ -6,21 +6,23 @@ expression once per text tower, and what a model makes of a batch of labels is c
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.data.image import read_image
 from clipvg.errors import InputError
+from clipvg.features.decode import decode, load_images
+from clipvg.features.keys import image_key, text_key
 from clipvg.labels import LabelTable
+from clipvg.model.grounder import evaluating
 from clipvg.ops.linear import fast_cpu
+from clipvg.reliability.engine.plan import Plan
 from clipvg.reliability.measures.batch import Batch, Chunk, Memo
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.reliability.measurer import Context
 
-IMAGES_PER_CHUNK = 32  # these two where the context has no settings of a pass
-MAX_WORKERS = 16
+IMAGES_PER_CHUNK = 32  # where the context has no settings of a pass
 _ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
 
 
@@ -62,7 +63,7 @@ class PictureMeasure:
         """Equal for models that give equal scores, whatever they learned; None: heads decide."""
         if not self.only_towers or not all(model.frozen_text for model in self.models):
             return None
-        return " ".join(f"{model.image_key} {model.backbone.text_key}" for model in self.models)
+        return " ".join(f"{image_key(model)} {text_key(model)}" for model in self.models)
 
     def look(self, batch: Batch) -> Tensor | np.ndarray:
         """Return what is seen of each label of a batch, (B,) or (B, K) numbers."""
@@ -108,7 +109,7 @@ def see(
     """Return what each measure sees of all labels, (N, K) float32, NaN for unreadable pictures."""
     models = [model for measure in measures for model in measure.models]
     world = distributed.join(next((model.device for model in models), None))
-    with torch.no_grad(), fast_cpu(), _evaluating(models):
+    with torch.no_grad(), fast_cpu(), evaluating(*models):
         if world.size == 1:
             return _Pass(measures, labels, context, np.arange(len(labels))).run()
         _, image_of = labels.distinct_images()
@@ -155,17 +156,15 @@ class _Pass:
         self.batch_size = context.batch_size
         settings = context.engine
         self.per_chunk = IMAGES_PER_CHUNK if settings is None else settings.images_per_chunk
-        workers = None if settings is None else settings.workers
-        self.workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
-        self.upright = sorted({model.preset.exif for model in models}) or [True]
-        self.names, self.image_of = labels.distinct_images()
+        self.workers = None if settings is None else settings.workers
+        self.exif_rules = sorted({model.preset.exif for model in models}) or [True]
         self.memo = Memo()
         self.seen: list[np.ndarray | None] = [None] * len(measures)
 
     def run(self) -> list[np.ndarray]:
         bar = progress_bar(len(self.labels), desc="look", unit="label", show=self.context.progress)
-        with bar, ThreadPoolExecutor(self.workers) as pool:
-            for chunk, num_rows in self._chunks(pool):
+        with bar, closing(self._chunks()) as chunks:
+            for chunk, num_rows in chunks:
                 for start in range(0, len(chunk.rows), self.batch_size):
                     part = slice(start, start + self.batch_size)
                     self._look(Batch(chunk, part))
@@ -187,29 +186,14 @@ class _Pass:
                 seen = self.seen[i] = np.full(shape, np.nan, dtype=np.float32)
             seen[batch.rows] = found
 
-    def _chunks(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Chunk, int]]:
-        """Yield chunks of decoded pictures, the next one decoding meanwhile."""
-        order = np.argsort(self.image_of, kind="stable")
-        ends = np.cumsum(np.bincount(self.image_of, minlength=len(self.names)))
-        starts = range(0, len(self.names), self.per_chunk)
-        waiting = None
-        for first in [*starts, -1]:
-            ready = waiting
-            if first >= 0:
-                names = self.names[first : first + self.per_chunk]
-                rows = order[ends[first - 1] if first else 0 : ends[first + len(names) - 1]]
-                jobs = [pool.submit(self._decode, name) for name in names]
-                waiting = (rows, self.image_of[rows] - first, jobs)
-            if ready is not None:
-                rows, image_of_row, jobs = ready
-                yield self._chunk(rows, image_of_row, [job.result() for job in jobs]), len(rows)
-
-    def _decode(self, name: str) -> dict[bool, Image.Image] | InputError:
-        path = self.labels.image_path(name)
-        try:
-            return {exif: read_image(path, exif=exif) for exif in self.upright}
-        except InputError as error:
-            return error
+    def _chunks(self) -> Generator[tuple[Chunk, int], None, None]:
+        """Yield chunks of decoded images, and the number of labels on them, readable or not."""
+        parts = Plan(self.labels).chunks(self.per_chunk)
+        files = ((part, [self.labels.image_path(name) for name in part.images]) for part in parts)
+        load = partial(load_images, exif_rules=self.exif_rules)
+        with closing(decode(files, load, workers=self.workers)) as decoded:
+            for part, images in decoded:
+                yield self._chunk(part.rows, part.image_of_row, images), len(part.rows)
 
     def _chunk(
         self,
@@ -235,16 +219,3 @@ class _Pass:
             self.memo,
             self.row_names,
         )
-
-
-@contextmanager
-def _evaluating(models: list[GroundingModel]) -> Iterator[None]:
-    """Put models into evaluation mode and back."""
-    before = [model.training for model in models]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for model, training in zip(models, before, strict=True):
-            model.train(training)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clipvg.errors import InputError
+from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.geometry import overlap
@@ -96,7 +97,7 @@ class RegionTextMatch(PictureMeasure):
     def look(self, batch: Batch) -> Tensor:
         """Return boxes and regions of each label's views, (B, views * (4 + bins * C))."""
         (model,) = self.models
-        key = ("narrow", model.image_key, model.preset.patch_mask, model.device)
+        key = ("narrow", image_key(model), model.device)
         features = batch.chunk.memo.get(key, lambda: narrow_pictures(batch, model))
         rows = batch.chunk.row_names[batch.rows]
         boxes = displaced(batch.target(model).cpu(), rows, self.seed).to(features.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from clipvg.data.letterbox import make_square
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
+from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.measures.attention import entropy
@@ -122,7 +123,7 @@ class _RegionMeasure(PictureMeasure):
     def _regions(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
         """Embeddings (modes, R, E) of a chunk's proposals, and where each picture's start."""
         (model,) = self.models
-        key = ("regions", model.image_key, model.device, self.modes, id(boxes), self.grid)
+        key = ("regions", image_key(model), model.device, self.modes, id(boxes), self.grid)
         return chunk.memo.get(key, lambda: self._encode(chunk, boxes))
 
     def _encode(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipvg.features.texts import TextStore
 from clipvg.reliability.measures.geometry import overlap
-from clipvg.training.texts import TextStore
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

@@ -11,12 +11,12 @@ import torch
 from reliability.scenery import make_labels, make_model
 
 from clipvg.errors import InputError
+from clipvg.features import decode as decode_module
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, ScoreMatrix, measure
 from clipvg.reliability.engine import EngineConfig
 from clipvg.reliability.measures import MEASURES, PictureMeasure, measure_together
-from clipvg.reliability.measures import look as look_module
 from clipvg.reliability.measures.build import build_measures
 
 SAMPLED = {"mc_dropout"}  # depends on the batches by its random numbers
@@ -92,9 +92,9 @@ def test_pictures_are_read_and_encoded_once(
     labels: LabelTable, models: dict[str, GroundingModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads, encoded = [], []
-    read_image = look_module.read_image
+    read_image = decode_module.read_image
     monkeypatch.setattr(
-        look_module, "read_image", lambda path, **o: reads.append(path) or read_image(path, **o)
+        decode_module, "read_image", lambda path, **o: reads.append(path) or read_image(path, **o)
     )
     names = ["likelihood", "agreement", "attention_mass", "knn", "gradient_norm", "mc_dropout"]
     measures = build_measures(names, models)

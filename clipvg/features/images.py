@@ -1,10 +1,14 @@
-"""Image features of distinct pictures, in memory or in a memory-mapped file."""
+"""Image features of distinct image files, in memory or in a memory-mapped file."""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -12,13 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.data.letterbox import Letterbox, Square, load_square
 from clipvg.errors import InputError
+from clipvg.features.decode import decode
+from clipvg.features.keys import image_key
 from clipvg.runtime.files import atomic_path
 from clipvg.runtime.progress import progress_bar
-from clipvg.training.squares import Squares, read_squares
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
+
+_IMAGES = 32  # encoded at a time
 
 
 class CacheTooLargeError(InputError):
@@ -26,7 +34,7 @@ class CacheTooLargeError(InputError):
 
 
 class _Block(NamedTuple):
-    """Features of pictures that were added together: (U, 1 + P, F), (U, P), (U, 2), by place."""
+    """Features of images that were added together: (U, 1 + P, F), (U, P), (U, 2), by place."""
 
     features: Tensor
     ignored: Tensor
@@ -34,18 +42,19 @@ class _Block(NamedTuple):
     errors: dict[int, str]
 
 
-class PictureStore:
-    """Image features by picture file; arguments as of `FeatureCache`.
+class ImageStore:
+    """Image features by file; arguments as in `FeatureCache`.
 
     Attributes:
-        sizes: (U, 2) int64 (width, height) in pixels.
-        errors: why a picture could not be read, by number.
+        sizes: (U, 2) int64 (width, height) in pixels, after EXIF rotation where that applies;
+            (1, 1) where an image cannot be read.
+        errors: why an image could not be read, by number.
         nbytes: size of the features.
     """
 
     def __init__(
         self,
-        model: "GroundingModel",
+        model: GroundingModel,
         *,
         folder: Path | None,
         max_bytes: int | None,
@@ -54,8 +63,12 @@ class PictureStore:
         on_error: Literal["raise", "null"],
         progress: bool,
     ) -> None:
-        self._model, self._num_workers, self._on_error = model, num_workers, on_error
-        self._folder, self._max_bytes, self._dtype = folder, max_bytes, dtype
+        self._model = model
+        self._num_workers = num_workers
+        self._on_error = on_error
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._dtype = dtype
         self._progress = progress
         self.device = torch.device("cpu") if folder else model.device
         self._shape = (1 + model.backbone.grid**2, model.backbone.feature_width)
@@ -67,7 +80,7 @@ class PictureStore:
         self.nbytes = 0
 
     def cover(self, paths: Iterable[Path]) -> None:
-        """Encode the pictures not seen yet."""
+        """Encode the images not seen yet."""
         new = [path for path in dict.fromkeys(paths) if str(path) not in self._index]
         if not new:
             return
@@ -83,11 +96,11 @@ class PictureStore:
         self.nbytes += block.features.nbytes
 
     def indices(self, paths: Iterable[Path]) -> np.ndarray:
-        """Number of each picture, int64; all must be covered."""
+        """Return the number of each image, int64; all must be covered."""
         return np.array([self._index[str(path)] for path in paths], dtype=np.int64)
 
     def take(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, 1 + P, F) float32 and ignored patches (B, P) of some pictures."""
+        """Return features (B, 1 + P, F) float32 and ignored patches (B, P) of some images."""
         ignored = self._ignored[numbers]
         low, high = int(numbers.min()), int(numbers.max())
         parts, start = [], 0
@@ -109,7 +122,7 @@ class PictureStore:
         return features
 
     def _in_memory(self, paths: Sequence[Path]) -> _Block:
-        """Features on the model's device; on the CPU where that is a GPU without enough room."""
+        """Encode to the model's device; to the CPU where that is a GPU without enough room."""
         size, device = self._size(len(paths)), self.device
         if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
             device = torch.device("cpu")
@@ -118,33 +131,42 @@ class PictureStore:
         return self._encode(paths, out)
 
     def _encode(self, paths: Sequence[Path], out: Tensor) -> _Block:
-        """Features of pictures, written to `out`."""
+        """Encode images and write their features to `out`."""
         model = self._model
+        blank = _blank(model.backbone.image_size)
         ignored, sizes, errors = [], [], {}
-        for batch in self._squares(paths):
-            if batch.errors and self._on_error == "raise":
-                raise InputError(next(iter(batch.errors.values())))
+        for start, images in self._decoded(paths):
+            squares = []
+            for place, image in enumerate(images, start):
+                if isinstance(image, InputError):
+                    if self._on_error == "raise":
+                        raise image
+                    errors[place] = str(image)
+                    image = blank
+                squares.append(image)
+            pixels = torch.stack([square.pixels for square in squares])  # (B, 3, S, S)
             with torch.no_grad():
-                features = model.encode_images(batch.pixels.to(model.device))
-            out[batch.start : batch.start + len(features)] = features.to(out)
-            ignored.append(model.patch_mask(batch.mask))
-            sizes.append(batch.sizes)
-            errors.update({batch.start + place: why for place, why in batch.errors.items()})
-        return _Block(out, torch.cat(ignored), np.concatenate(sizes), errors)
+                features = model.encode_images(pixels.to(model.device))  # (B, 1 + P, F)
+            out[start : start + len(features)] = features.to(out)
+            ignored.append(model.patch_mask(torch.stack([square.mask for square in squares])))
+            sizes += [(square.box.width, square.box.height) for square in squares]
+        return _Block(out, torch.cat(ignored), np.array(sizes, dtype=np.int64), errors)
 
-    def _squares(self, paths: Sequence[Path]) -> Iterator[Squares]:
-        """Letterboxed pictures, counted by a bar."""
-        side, preset = self._model.backbone.image_size, self._model.preset
+    def _decoded(self, paths: Sequence[Path]) -> Iterator[tuple[int, list[Square | InputError]]]:
+        """Yield the place of the first of some images, and the images; a bar counts them."""
+        model = self._model
+        load = partial(load_square, size=model.backbone.image_size, preset=model.preset)
+        chunks = ((at, paths[at : at + _IMAGES]) for at in range(0, len(paths), _IMAGES))
         bar = progress_bar(
-            len(paths), desc="encode", unit="picture", show=self._progress, leave=False
+            len(paths), desc="encode", unit="image", show=self._progress, leave=False
         )
-        with bar:
-            for batch in read_squares(paths, side, preset, num_workers=self._num_workers):
-                yield batch
-                bar.update(len(batch.sizes))
+        with bar, closing(decode(chunks, load, workers=self._num_workers)) as decoded:
+            for start, images in decoded:
+                yield start, images
+                bar.update(len(images))
 
     def _stored(self, paths: Sequence[Path], folder: Path) -> _Block:
-        """Features out of the folder's file, which is written first where it is missing."""
+        """Read features from the folder's file, which is written first where it is missing."""
         file = folder / f"images-{self._file_key(paths)}.npy"
         facts = file.with_suffix(".json")
         if not (file.exists() and facts.exists()):
@@ -185,19 +207,18 @@ class PictureStore:
                 files.append((str(path), facts.st_size, facts.st_mtime_ns))
             except OSError:
                 files.append((str(path), -1, -1))
-        model = self._model
-        rules = [model.image_key, model.preset.patch_mask, str(self._dtype), list(self._shape)]
+        rules = [image_key(self._model), str(self._dtype)]
         return hashlib.sha256(json.dumps([rules, files]).encode()).hexdigest()[:32]
 
-    def _size(self, num_pictures: int) -> int:
-        return num_pictures * self._shape[0] * self._shape[1] * self._dtype.itemsize
+    def _size(self, num_images: int) -> int:
+        return num_images * self._shape[0] * self._shape[1] * self._dtype.itemsize
 
-    def _check_size(self, size: int, num_pictures: int, device: torch.device) -> None:
+    def _check_size(self, size: int, num_images: int, device: torch.device) -> None:
         limit = self._free(device) + self.nbytes if self._max_bytes is None else self._max_bytes
         if self.nbytes + size > limit:
             where = "on disk" if self._folder else "in memory"
             raise CacheTooLargeError(
-                f"image features of {num_pictures} pictures take {(self.nbytes + size) / 1e9:.3g} "
+                f"image features of {num_images} images take {(self.nbytes + size) / 1e9:.3g} "
                 f"GB {where}, above the limit of {limit / 1e9:.3g} GB. Raise cache_bytes, use "
                 f"feature_dtype='float16', or train with cache_features=False."
             )
@@ -212,3 +233,9 @@ class PictureStore:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         except (AttributeError, ValueError, OSError):  # systems that do not tell
             return 4 << 30
+
+
+def _blank(size: int) -> Square:
+    """Return what stands for an image that cannot be read: its features are never used."""
+    mask = torch.ones(size, size, dtype=torch.bool)
+    return Square(torch.zeros(3, size, size), mask, Letterbox(1, 1, size))

@@ -1,5 +1,7 @@
 """The mean of a model's weights over its training: a teacher."""
 
+from __future__ import annotations
+
 import copy
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
 
-class Average:
+class MovingAverage:
     """Exponential mean of the trainable weights, a step at a time (Polyak and Juditsky, 1992).
 
     The first steps count less than the decay says, so that the fresh weights are soon forgotten:
@@ -23,8 +25,9 @@ class Average:
         decay: share of the mean that stays at each step.
     """
 
-    def __init__(self, model: "GroundingModel", decay: float) -> None:
-        self._model, self._decay = model, decay
+    def __init__(self, model: GroundingModel, decay: float) -> None:
+        self._model = model
+        self._decay = decay
         named = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self._names = list(named)
         self._weights: list[Tensor] = list(named.values())
@@ -46,7 +49,7 @@ class Average:
         for name, mean in zip(self._names, self._mean, strict=True):
             mean.copy_(state[name])
 
-    def model(self) -> "GroundingModel":
+    def model(self) -> GroundingModel:
         """A model with the mean, in evaluation mode; towers that do not learn are shared."""
         towers = self._model.backbone
         learns = any(p.requires_grad for p in towers.parameters())

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from clipvg.training.features import Against
+from clipvg.features.cache import Against
 
 THRESHOLDS = (0.25, 0.5, 0.75)
 
@@ -42,7 +42,7 @@ class Evaluation(Group):
     """Accuracy over a table of labels.
 
     Attributes:
-        by_size: groups "small" (box below 1/300 of the picture's area), "medium" and "large"
+        by_size: groups "small" (box below 1/300 of the image's area), "medium" and "large"
             (from 3/100): COCO's 32^2 and 96^2 pixels as shares of 640 x 480.
         by_length: groups of expressions of "1-3", "4-6" and "7+" words.
         against: "box" or "truth".

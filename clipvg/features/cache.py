@@ -1,4 +1,6 @@
-"""Features of the frozen towers, computed once per distinct picture and expression."""
+"""Features of the frozen towers, computed once per distinct image and expression."""
+
+from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
@@ -12,8 +14,9 @@ from torch import Tensor
 
 from clipvg.data.letterbox import square_boxes
 from clipvg.errors import InputError
-from clipvg.training.pictures import CacheTooLargeError, PictureStore
-from clipvg.training.texts import TextStore
+from clipvg.features.images import CacheTooLargeError, ImageStore
+from clipvg.features.keys import image_key, text_key, token_key
+from clipvg.features.texts import TextStore
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -24,7 +27,7 @@ Against = Literal["box", "truth"]
 
 @dataclass
 class FeatureBatch:
-    """B labels on U distinct pictures, as features of the frozen towers.
+    """B labels on U distinct images, as features of the frozen towers.
 
     Attributes:
         image_features: (U, 1 + P, F) float32, or the type of mixed precision.
@@ -44,7 +47,7 @@ class FeatureBatch:
     target: Tensor
     row: Tensor
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "FeatureBatch":
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> FeatureBatch:
         """The batch on another device; the same object where it is there already."""
         device = torch.device(device)
         if device.type == "cpu" and all(t.device == device for t in vars(self).values()):
@@ -52,8 +55,8 @@ class FeatureBatch:
         moved = {k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()}
         return FeatureBatch(**moved)
 
-    def select(self, rows: Tensor) -> "FeatureBatch":
-        """Some labels of the batch, rows (n,) int64, with the pictures that they need."""
+    def select(self, rows: Tensor) -> FeatureBatch:
+        """Some labels of the batch, rows (n,) int64, with the images that they need."""
         index = self.image_index[rows]
         used, index = index.unique(return_inverse=True)
         return FeatureBatch(
@@ -66,7 +69,7 @@ class FeatureBatch:
             self.row[rows],
         )
 
-    def predict(self, model: "GroundingModel") -> Tensor:
+    def predict(self, model: GroundingModel) -> Tensor:
         """The model's boxes for this batch: (B, 4) cxcywh in [0, 1]."""
         text = self.text if self.text.is_floating_point() else model.encode_text(self.text)
         return model.fuse(
@@ -79,12 +82,12 @@ class FeatureBatch:
 
 
 class FeatureCache:
-    """Image features of distinct pictures and text features of distinct expressions.
+    """Image features of distinct images and text features of distinct expressions.
 
     Serves any number of label tables over the same frozen towers: `cover` computes what is missing,
     `view` gives a table's batches. Image features lie in memory or, with a folder, in a
-    memory-mapped file whose name is a hash of the image tower, preset, input size, type, and the
-    name, size and time of every picture; a later run finds it there. Files appear whole or not at
+    memory-mapped file whose name is a hash of `image_key`, the type, and the name, size and time
+    of every image; a later run finds it there. Files appear whole or not at
     all.
 
     Args:
@@ -95,20 +98,20 @@ class FeatureCache:
         max_bytes: largest size of the image features (text features: likewise); None takes half
             of the free memory, or nine tenths of the free disk.
         dtype: "float32", or "float16" for half the space at about 3 digits.
-        num_workers: processes that decode pictures.
-        on_error: "raise" names the first picture that cannot be read; "null" keeps its labels,
+        num_workers: threads that decode images; 0 decodes between two batches.
+        on_error: "raise" names the first image that cannot be read; "null" keeps its labels,
             with the reason, see `CachedLabels.reasons`.
-        progress: show a bar while pictures are encoded for over two seconds.
+        progress: show a bar while images are encoded for over two seconds.
 
     Raises:
         CacheTooLargeError: above `max_bytes`, with both sizes.
-        InputError: a picture cannot be read.
+        InputError: an image cannot be read.
     """
 
     def __init__(
         self,
-        model: "GroundingModel",
-        labels: "LabelTable | None" = None,
+        model: GroundingModel,
+        labels: LabelTable | None = None,
         *,
         folder: str | Path | None = None,
         max_bytes: int | None = None,
@@ -117,8 +120,9 @@ class FeatureCache:
         on_error: Literal["raise", "null"] = "raise",
         progress: bool = False,
     ) -> None:
-        self._model, self._key = model, _towers_key(model)
-        self._pictures = PictureStore(
+        self._model = model
+        self._key = _batch_key(model)
+        self._images = ImageStore(
             model,
             folder=None if folder is None else Path(folder),
             max_bytes=max_bytes,
@@ -127,21 +131,21 @@ class FeatureCache:
             on_error=on_error,
             progress=progress,
         )
-        self._texts = TextStore(model, self._pictures.device, max_bytes)
+        self._texts = TextStore(model, self._images.device, max_bytes)
         if labels is not None:
             self.cover(labels)
 
     @property
     def nbytes(self) -> int:
         """Size of the image features in bytes."""
-        return self._pictures.nbytes
+        return self._images.nbytes
 
-    def cover(self, labels: "LabelTable") -> None:
-        """Compute the features of the table's pictures and expressions that are not there yet."""
-        self._pictures.cover(_paths(labels))
+    def cover(self, labels: LabelTable) -> None:
+        """Compute the features of the table's images and expressions that are not there yet."""
+        self._images.cover(_paths(labels))
         self._texts.cover(labels.expressions)
 
-    def view(self, labels: "LabelTable", *, against: Against = "box") -> "CachedLabels":
+    def view(self, labels: LabelTable, *, against: Against = "box") -> CachedLabels:
         """Batches of a table's labels; covers it first.
 
         Args:
@@ -151,29 +155,29 @@ class FeatureCache:
         """
         self.cover(labels)
         _, image_of = labels.distinct_images()
-        images = self._pictures.indices(_paths(labels))[image_of]
+        images = self._images.indices(_paths(labels))[image_of]
         texts = self._texts.indices(labels.expressions)
         integer = self._model.preset.integer_boxes
         boxes = labels.boxes(integer=integer) if against == "box" else labels.truth()
-        sizes = self._pictures.sizes[images]
+        sizes = self._images.sizes[images]
         target = square_boxes(boxes, sizes, self._model.backbone.image_size)
         numbers, boxes_norm = map(torch.from_numpy, (np.stack([images, texts]), target))
         return CachedLabels(self, numbers[0], numbers[1], boxes_norm, sizes)
 
-    def fits(self, model: "GroundingModel") -> bool:
-        """Whether these are the features that the model's own towers and rules would give."""
-        return model.frozen_images and self._key == _towers_key(model)
+    def fits(self, model: GroundingModel) -> bool:
+        """Whether these are the batches that the model's own towers and rules would give."""
+        return model.frozen_images and self._key == _batch_key(model)
 
     def batch(self, images: Tensor, texts: Tensor, target: Tensor, row: Tensor) -> FeatureBatch:
-        """Features of some labels, given by the numbers of their pictures and expressions."""
+        """Features of some labels, given by the numbers of their images and expressions."""
         distinct, index = images.unique(return_inverse=True)
-        features, ignored = self._pictures.take(distinct)
+        features, ignored = self._images.take(distinct)
         text, mask = self._texts.take(texts)
         return FeatureBatch(features, ignored, index, text, mask, target, row)
 
     def reason(self, image: int) -> str | None:
-        """Why a picture could not be read; None where it could."""
-        return self._pictures.errors.get(image)
+        """Why an image could not be read; None where it could."""
+        return self._images.errors.get(image)
 
 
 class CachedLabels:
@@ -181,7 +185,7 @@ class CachedLabels:
 
     Attributes:
         target: (N, 4) float32 cxcywh, normalised to the square.
-        sizes: (N, 2) int64 picture sizes (width, height) in pixels.
+        sizes: (N, 2) int64 image sizes (width, height) in pixels.
     """
 
     def __init__(
@@ -199,12 +203,12 @@ class CachedLabels:
         return self._cache.batch(self._images[row], self._texts[row], self.target[row], row)
 
     def reasons(self) -> list[str | None]:
-        """For each label why its picture could not be read; None where it could."""
+        """For each label why its image could not be read; None where it could."""
         return [self._cache.reason(image) for image in self._images.tolist()]
 
 
 def open_cache(
-    model: "GroundingModel", labels: "LabelTable", *, insist: bool, **options: Any
+    model: GroundingModel, labels: LabelTable, *, insist: bool, **options: Any
 ) -> FeatureCache | None:
     """A cache over a table, or None, with a warning, where it would be too large.
 
@@ -226,15 +230,15 @@ def open_cache(
     except CacheTooLargeError as error:
         if insist:
             raise
-        warnings.warn(f"{error} Pictures are encoded anew in every epoch.", stacklevel=3)
+        warnings.warn(f"{error} Images are encoded again in every epoch.", stacklevel=3)
         return None
 
 
-def _paths(labels: "LabelTable") -> list[Path]:
+def _paths(labels: LabelTable) -> list[Path]:
     return [labels.image_path(name) for name in labels.distinct_images()[0]]
 
 
-def _towers_key(model: "GroundingModel") -> tuple[object, ...]:
-    config, preset = model.config, model.preset
-    prefix = tuple(config.prefix) if isinstance(config.prefix, list) else config.prefix
-    return model.image_key, model.backbone.text_key, preset, config.prompt, prefix
+def _batch_key(model: GroundingModel) -> tuple[str, str, bool]:
+    """What decides a cache's batches: its features, or token ids, and its targets."""
+    text = text_key(model) if model.frozen_text else token_key(model)
+    return image_key(model), text, model.preset.integer_boxes

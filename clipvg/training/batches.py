@@ -1,4 +1,6 @@
-"""Where training batches come from: cached features, or pictures decoded and augmented anew."""
+"""Where training batches come from: cached features, or images decoded and augmented."""
+
+from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
@@ -9,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from clipvg.data.augment import TrainTransform
 from clipvg.data.dataset import Batch, LabelDataset, collate
+from clipvg.features import CachedLabels, FeatureBatch
 from clipvg.training.config import FitConfig
-from clipvg.training.features import CachedLabels, FeatureBatch
 from clipvg.training.order import Order
 
 if TYPE_CHECKING:
@@ -20,35 +22,36 @@ if TYPE_CHECKING:
 AnyBatch = Batch | FeatureBatch
 
 
-class Feed(Protocol):
+class Batches(Protocol):
     """Source of the batches of a training."""
 
     def stream(self, start: int, stop: int) -> Iterator[AnyBatch]:
         """This process's batches of the optimizer steps `start` to `stop`, in `Order`'s parts."""
 
 
-class CachedFeed:
+class CachedBatches:
     """Batches gathered from cached features: no decoding, no worker processes."""
 
     def __init__(self, labels: CachedLabels, order: Order) -> None:
-        self._labels, self._order = labels, order
+        self._labels = labels
+        self._order = order
 
     def stream(self, start: int, stop: int) -> Iterator[FeatureBatch]:
-        """See `Feed`."""
+        """See `Batches`."""
         for step in range(start, stop):
             for part in self._order.parts(step):
                 yield self._labels.batch(part.rows)
 
 
-class PictureFeed:
-    """Batches of pictures from a DataLoader, augmented when the options say so.
+class ImageBatches:
+    """Batches of images from a DataLoader, augmented when the options say so.
 
     What a label looks like depends on seed, epoch and row, not on the number of workers; labels
-    that come in one group share their picture.
+    that come in one group share their image.
     """
 
     def __init__(
-        self, model: "GroundingModel", labels: "LabelTable", config: FitConfig, order: Order
+        self, model: GroundingModel, labels: LabelTable, config: FitConfig, order: Order
     ) -> None:
         size, preset = model.backbone.image_size, model.preset
         transform = TrainTransform(
@@ -69,10 +72,10 @@ class PictureFeed:
             seed=config.seed,
         )
         self._order = order
-        self._batches = _Parts(order)
+        self._parts = _Parts(order)
         self._loader = DataLoader(
             self._dataset,
-            batch_sampler=self._batches,
+            batch_sampler=self._parts,
             num_workers=config.num_workers,
             collate_fn=collate,
             persistent_workers=config.num_workers > 0,
@@ -81,21 +84,23 @@ class PictureFeed:
         )
 
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
-        """See `Feed`."""
+        """See `Batches`."""
         per_epoch = self._order.steps_per_epoch
         while start < stop:
             epoch = start // per_epoch
             self._dataset.set_epoch(epoch, self._order.leader(epoch))
-            self._batches.start, self._batches.stop = start, min((epoch + 1) * per_epoch, stop)
+            self._parts.start, self._parts.stop = start, min((epoch + 1) * per_epoch, stop)
             yield from self._loader
-            start = self._batches.stop
+            start = self._parts.stop
 
 
 class _Parts:
     """Batch sampler over the parts of a range of steps."""
 
     def __init__(self, order: Order) -> None:
-        self._order, self.start, self.stop = order, 0, 0
+        self._order = order
+        self.start = 0
+        self.stop = 0
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start, self.stop):

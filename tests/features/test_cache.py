@@ -11,11 +11,17 @@ from training import toy
 
 from clipvg.data.dataset import LabelDataset, collate
 from clipvg.errors import InputError
+from clipvg.features.cache import open_cache
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
+from clipvg.model.tokenizer import real_lengths
 from clipvg.training import FeatureCache
-from clipvg.training.features import open_cache
-from clipvg.training.texts import real_lengths
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
+    """24 labels on 8 images."""
+    return toy.make_labels(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -49,24 +55,24 @@ def test_targets_are_those_of_the_dataset(model: GroundingModel, labels: LabelTa
 def test_each_picture_and_expression_is_encoded_once(
     model: GroundingModel, labels: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts = {"encode_images": 0, "encode_text": 0}
+    counts = {"image_features": 0, "text_features": 0}
 
     def count(name: str) -> None:
-        encode = getattr(model, name)
+        encode = getattr(model.backbone, name)
 
-        def counted(rows: torch.Tensor) -> Any:
+        def counted(rows: torch.Tensor, *prefix: Any) -> Any:
             counts[name] += len(rows)
-            return encode(rows)
+            return encode(rows, *prefix)
 
-        monkeypatch.setattr(model, name, counted)
+        monkeypatch.setattr(model.backbone, name, counted)
 
     for name in counts:
         count(name)
     cache = FeatureCache(model, labels.select(np.arange(10)))
     cache.view(labels)
     cache.view(labels.select([3, 1]))
-    assert counts["encode_images"] == labels.num_images
-    assert counts["encode_text"] == len(set(labels.expressions))
+    assert counts["image_features"] == labels.num_images
+    assert counts["text_features"] == len(set(labels.expressions))
 
 
 def test_labels_over_several_blocks(model: GroundingModel, labels: LabelTable) -> None:
@@ -123,7 +129,7 @@ def test_half_precision_takes_half_the_space(model: GroundingModel, labels: Labe
 def test_too_large_is_refused_or_done_without(model: GroundingModel, labels: LabelTable) -> None:
     with pytest.raises(InputError, match="above the limit of 1e-06 GB"):
         FeatureCache(model, labels, max_bytes=1000)
-    with pytest.warns(UserWarning, match="encoded anew in every epoch"):
+    with pytest.warns(UserWarning, match="encoded again in every epoch"):
         assert open_cache(model, labels, insist=False, max_bytes=1000) is None
     with pytest.raises(InputError):
         open_cache(model, labels, insist=True, max_bytes=1000)

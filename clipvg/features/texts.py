@@ -1,0 +1,217 @@
+"""Text features: every expression is encoded once, up to its last real token, without padding."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipvg.model.fast.text import can_pack, packed_text_features
+from clipvg.model.tokenizer import real_lengths
+
+if TYPE_CHECKING:
+    from clipvg.model.backbone import Backbone
+    from clipvg.model.grounder import GroundingModel
+
+_TOKENS = 4096  # that a tower takes at a time where it needs no padding
+_TEXTS = 256  # texts of similar length, where they are padded
+
+Entry = tuple[Tensor, Tensor]  # features (T, E), which of the T tokens are real (T,) bool
+
+
+def encode_texts(
+    towers: Backbone,
+    tokens: Tensor,
+    lengths: Tensor,
+    *,
+    prefix: Tensor | None = None,
+    packed: bool = False,
+) -> Iterator[tuple[list[int], Sequence[Tensor]]]:
+    """Encode texts, those of similar length together.
+
+    Args:
+        towers: the text tower, on the device and in the number type to use.
+        tokens (Tensor[B, T]): int64 ids.
+        lengths (Tensor[B]): int64, how many of them to encode: attention is causal, so that what
+            comes later does not matter.
+        prefix (Tensor[n, text width], optional): embeddings in place of the first n tokens'.
+        packed: without padding, which a CPU needs `clipvg.ops.linear.fast_cpu` to gain from;
+            towers of an unknown kind pad all the same.
+
+    Yields:
+        (rows of some texts, their features (length, E)); every row comes once.
+    """
+    packed = packed and can_pack(towers)
+    device = next(towers.parameters()).device
+    order = lengths.argsort(stable=True)
+    sizes = lengths[order]
+    batch = sizes.cumsum(0) // _TOKENS if packed else torch.arange(len(order)) // _TEXTS
+    for rows in order.split(batch.unique_consecutive(return_counts=True)[1].tolist()):
+        counts = lengths[rows].tolist()
+        ids = tokens[rows, : counts[-1]].to(device)  # (n, longest)
+        if packed:
+            texts = [text[:count] for text, count in zip(ids, counts, strict=True)]
+            yield rows.tolist(), packed_text_features(towers, texts, prefix)
+        else:
+            features = towers.text_features(ids, prefix)  # (n, longest, E)
+            yield rows.tolist(), [f[:count] for f, count in zip(features, counts, strict=True)]
+
+
+class TextStore:
+    """Text features of any number of distinct expressions, for batches of a training.
+
+    They lie end to end in one (tokens, E) tensor, so that one long expression does not make all
+    others as long. With a text tower that learns (`prefix="learned"`), or above `max_bytes`, only
+    the token ids are kept, and each batch is encoded again.
+
+    Args:
+        model: whose tokenizer and text tower are used.
+        device: where the features are kept.
+        max_bytes: largest size of the features; None for no limit.
+    """
+
+    def __init__(
+        self, model: GroundingModel, device: torch.device, max_bytes: int | None = None
+    ) -> None:
+        self._model = model
+        self.device = device
+        self._max_bytes = max_bytes
+        self._index: dict[str, int] = {}
+        self._keeps = model.frozen_text
+        self._ids = torch.zeros(0, dtype=torch.int64)
+        self._mask = torch.zeros(0, dtype=torch.bool)
+        self._features: Tensor | None = None
+        self._starts = torch.zeros(0, dtype=torch.int64)
+        self._lengths = torch.zeros(0, dtype=torch.int64)
+
+    def cover(self, expressions: Iterable[str]) -> None:
+        """Tokenise, and encode where the tower is frozen, the expressions not seen yet."""
+        new = [e for e in dict.fromkeys(expressions) if e not in self._index]
+        if not new:
+            return
+        ids, mask = self._model.tokenize(new)
+        lengths = real_lengths(mask).clamp(min=1)
+        real = torch.arange(ids.shape[1]) < lengths[:, None]  # (n, T)
+        self._encode(ids, lengths)
+        self._starts = torch.cat([self._starts, len(self._ids) + lengths.cumsum(0) - lengths])
+        self._lengths = torch.cat([self._lengths, lengths])
+        self._ids = torch.cat([self._ids, ids[real]])
+        self._mask = torch.cat([self._mask, mask[real]])
+        first = len(self._index)
+        self._index.update((expression, first + i) for i, expression in enumerate(new))
+
+    def indices(self, expressions: Iterable[str]) -> np.ndarray:
+        """Return the number of each expression, int64; all must be covered."""
+        return np.array([self._index[e] for e in expressions], dtype=np.int64)
+
+    def take(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the padded text of some expressions.
+
+        Args:
+            numbers (Tensor[B]): int64, as given by `indices`.
+
+        Returns:
+            (features Tensor[B, T, E], or token ids Tensor[B, T] where those are not kept;
+            mask Tensor[B, T] bool, True for a real token). T is the longest of the batch.
+        """
+        lengths = self._lengths[numbers]
+        offsets = torch.arange(int(lengths.max()))
+        inside = offsets < lengths[:, None]  # (B, T)
+        place = torch.where(inside, self._starts[numbers][:, None] + offsets, 0)
+        mask = self._mask[place] & inside
+        if self._features is None:
+            return self._ids[place] * inside, mask
+        flat = self._features.index_select(0, place.flatten().to(self.device))
+        return flat.view(*place.shape, -1), mask
+
+    def _encode(self, ids: Tensor, lengths: Tensor) -> None:
+        """Append features of new expressions."""
+        towers = self._model.backbone
+        size = (len(self._ids) + int(lengths.sum())) * towers.embed_dim * 4
+        if self._max_bytes is not None and size > self._max_bytes:
+            self._keeps = False
+        if not self._keeps:
+            self._features = None
+            return
+        pieces: list[Tensor] = [torch.empty(0)] * len(ids)
+        with torch.no_grad():
+            for rows, found in encode_texts(towers, ids, lengths):
+                features = torch.cat(list(found)).float().to(self.device)
+                for row, piece in zip(rows, features.split(lengths[rows].tolist()), strict=True):
+                    pieces[row] = piece
+        kept = [] if self._features is None else [self._features]
+        self._features = torch.cat([*kept, *pieces])
+
+
+class TextCache:
+    """Least-recently-used cache of text features, for passes that meet more than they can keep.
+
+    Args:
+        model: its tokenizer and prefix are used.
+        towers: its towers, in the precision of the pass.
+        max_bytes: largest size of the features that are kept.
+        packed: encode without padding.
+        trims: leave out what follows the last real token.
+    """
+
+    def __init__(
+        self,
+        model: GroundingModel,
+        towers: Backbone,
+        *,
+        max_bytes: int,
+        packed: bool = True,
+        trims: bool = True,
+    ) -> None:
+        self._model = model
+        self._towers = towers
+        self._max_bytes = max_bytes
+        self._packed = packed
+        self._trims = trims
+        self._bytes = 0
+        self._kept: OrderedDict[str, Entry] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all features."""
+        self._kept.clear()
+        self._bytes = 0
+
+    def find(self, expressions: Sequence[str]) -> tuple[list[Entry], int]:
+        """Return the features of distinct expressions, and how many had to be encoded."""
+        missing = [expression for expression in expressions if expression not in self._kept]
+        new = dict(zip(missing, self._encode(missing), strict=True))
+        found = [new[text] if text in new else self._kept[text] for text in expressions]
+        for text in expressions:
+            if text in self._kept:
+                self._kept.move_to_end(text)
+        for text, entry in new.items():
+            self._keep(text, entry)
+        return found, len(missing)
+
+    def _encode(self, expressions: Sequence[str]) -> list[Entry]:
+        if not expressions:
+            return []
+        tokens, mask = self._model.tokenize(expressions)
+        lengths = real_lengths(mask)
+        if not self._trims:
+            lengths = torch.full_like(lengths, mask.shape[1])
+        entries: dict[int, Entry] = {}
+        encoded = encode_texts(
+            self._towers, tokens, lengths, prefix=self._model.prefix, packed=self._packed
+        )
+        for rows, found in encoded:
+            for row, features in zip(rows, found, strict=True):
+                real = mask[row, : len(features)].to(features.device)
+                entries[row] = features.clone(), real  # a view would keep the whole batch
+        return [entries[row] for row in range(len(expressions))]
+
+    def _keep(self, expression: str, entry: Entry) -> None:
+        self._kept[expression] = entry
+        self._bytes += entry[0].nbytes
+        while self._bytes > self._max_bytes and self._kept:
+            _, (features, _) = self._kept.popitem(last=False)
+            self._bytes -= features.nbytes
