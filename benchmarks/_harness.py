@@ -20,9 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from _rescoring.peak import SECONDS, Peak, matmul_gflops, peak_memory
+from _rescoring.peak import (
+    SECONDS,
+    Peak,
+    core_name,
+    cpu_flags,
+    cpu_name,
+    matmul_gflops,
+    peak_memory,
+)
 
 from clipvg.runtime.files import atomic_path
+from clipvg.runtime.waiting import describe_waiting
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 0.2
@@ -170,6 +179,10 @@ def conditions(device: str) -> dict[str, Any]:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
     return {
         "device": name,
+        "cpu": cpu_name(),
+        "cpu_core": core_name(),
+        "cpu_flags": cpu_flags(),
+        "waiting": describe_waiting(),
         "cpu_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device == "cuda" else None,
@@ -177,6 +190,14 @@ def conditions(device: str) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join([*_environment(), "python", shlex.join(sys.argv)]),
     }
+
+
+def place(device: str) -> str:
+    """Where numbers were measured, for the name of their file: zen5-cpu2-pt215, H200-pt211."""
+    version = "pt" + "".join(torch.__version__.split(".")[:2])
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name().replace(' ', '_')}-{version}"
+    return f"{core_name()}-cpu{torch.get_num_threads()}-{version}"
 
 
 def _environment() -> list[str]:
@@ -212,3 +233,7 @@ def write(path: Path, records: list[dict[str, Any]], device: str) -> None:
     with atomic_path(path) as part:
         everything = {"conditions": found, "records": kept + records}
         part.write_text(json.dumps(everything, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    print(place("cuda" if torch.cuda.is_available() else "cpu"))

@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         torch.manual_seed(0)
         records = measure(args, model, labels, config)
     if not args.quick:
-        _harness.write(_harness.RESULTS / file_name(args.device), records, args.device)
+        file = _harness.RESULTS / f"cotraining-{_harness.place(args.device)}.json"
+        _harness.write(file, records, args.device)
     return records
 
 
@@ -89,13 +90,6 @@ def check(apart: list[Fit], together: list[Fit]) -> None:
     for one, other in zip(apart, together, strict=True):
         losses = one.metrics[-1]["loss"], other.metrics[-1]["loss"]
         assert abs(losses[0] - losses[1]) < TOLERANCE * losses[0], losses
-
-
-def file_name(device: str) -> str:
-    """Name of the results by what they depend on."""
-    place = f"cpu{torch.get_num_threads()}" if device == "cpu" else torch.cuda.get_device_name()
-    version = "".join(torch.__version__.split("+")[0].split(".")[:2])
-    return f"cotraining-{place.lower().replace(' ', '-')}-pt{version}.json"
 
 
 def fresh(model: GroundingModel) -> GroundingModel:

@@ -27,7 +27,7 @@ from _rescoring.compare import BASELINE, Amounts, Comparison
 from _rescoring.measure import Save, decode_all
 from _rescoring.measurers import diversify, load_measurers, make_measurers, predicted_boxes
 from _rescoring.memory import COUNTS, run_memory
-from _rescoring.peak import SECONDS, cpu_flags, cpu_name
+from _rescoring.peak import SECONDS, product_rates
 from _rescoring.sweep import MEASURERS, Sweep
 from _rescoring.table import print_table
 from _rescoring.workload import Workload, make_table, mean_expressions, place_boxes
@@ -140,7 +140,8 @@ def make_labels_of(
 
 
 def machine(args: argparse.Namespace) -> dict[str, Any]:
-    return {**conditions(args.device), "cpu": cpu_name(), "cpu_flags": cpu_flags()}
+    rates = product_rates(args.device, 0.05 if args.quick else SECONDS)
+    return {**conditions(args.device), "product_gflops": rates}
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:

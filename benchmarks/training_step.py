@@ -27,7 +27,7 @@ from typing import Any
 import _harness
 import numpy as np
 import torch
-from _rescoring.peak import peak_memory
+from _rescoring.peak import SECONDS, peak_memory, product_rates
 from _rescoring.workload import Workload, make_table, place_boxes
 
 sys.path.insert(0, str(Path(__file__).parent / "baselines"))
@@ -79,6 +79,7 @@ def measure(args: argparse.Namespace, labels: LabelTable) -> list[dict[str, Any]
         reference.step(batch)
         reference.optimizer.zero_grad()  # as ours does: a step's peak has its gradients in it
 
+    rates = product_rates(args.device, 0.05 if args.quick else SECONDS)
     records = []
     for name in args.variants:
         options = dict(VARIANTS[name])
@@ -91,6 +92,7 @@ def measure(args: argparse.Namespace, labels: LabelTable) -> list[dict[str, Any]
             record["speedup"] = round(found[REFERENCE]["ms_50"] / numbers["ms_50"], 2)
             record["samples_per_s"] = round(1e3 * args.batch_size / numbers["ms_50"], 3)
             record["kept_patches"] = share_of_picture(own_pictures)
+            record["product_gflops"] = rates
             records.append(record)
             print(
                 f"{name:14s} {provider:14s} {record['ms_50']:9.1f} ms  x{record['speedup']:<6}"
