@@ -17,7 +17,7 @@ demo: .venv/.installed
 
 # The core suite: nothing that takes more than ten seconds a test, or needs an optional package.
 test: .venv/.test
-	$(PYTEST) -m "not slow and not measures and not ray" $(ARGS)
+	$(PYTEST) -m "not slow and not ray" $(ARGS)
 
 test-all: .venv/.test-all
 	$(PYTEST) $(ARGS)
@@ -53,7 +53,7 @@ install: .venv/.installed
 	@touch $@
 
 .venv/.test-all: .venv/.test
-	$(PIP) "clipvg[measures,ray]"
+	$(PIP) "clipvg[ray]"
 	@touch $@
 
 .venv/.lint: .venv/.installed

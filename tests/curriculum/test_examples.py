@@ -6,8 +6,6 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 
 def load_example(repository: Path, name: str) -> ModuleType:
     path = repository / "examples" / f"{name}.py"
@@ -19,7 +17,6 @@ def load_example(repository: Path, name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.measures
 def test_a_scikit_learn_model_is_adapted(repository: Path, tmp_path: Path) -> None:
     result = load_example(repository, "adapt_scikit_learn").main(tmp_path / "run")
     assert result.summary.gain > 0.2
