@@ -62,7 +62,7 @@ def measure(work: str, args: argparse.Namespace) -> list[dict[str, Any]]:
                         seconds[setting].append(child.run())
             if k == 0:
                 quiet = median(seconds[args.settings[0]])
-            fair = quiet * (threads + k) / threads
+            fair = fair_seconds(quiet, threads, k)
             for setting, found in seconds.items():
                 record = {
                     "case": work, "setting": setting, "spinning": k, "threads": threads,
@@ -77,6 +77,11 @@ def measure(work: str, args: argparse.Namespace) -> list[dict[str, Any]]:
                     flush=True,
                 )
     return records
+
+
+def fair_seconds(quiet: float, threads: int, spinning: int) -> float:
+    """Seconds of work that takes `quiet` alone, when all that runs gets the same share."""
+    return quiet * (threads + spinning) / threads
 
 
 class Child:
