@@ -93,6 +93,8 @@ def msa(
         strategy=search_strategy(beyond, strategy),
     )
     measurements = Measurements(learner, split.training, run, progress)
+
+    # 1. A measurer for each source measures all labels.
     if scored_by:
         measurers = Measurers.given(split, run)
     else:
@@ -108,6 +110,7 @@ def msa(
     once += tuple(filter(None, (everything, earlier)))
     rest_on = frozenset(training.stage for training in once)
 
+    # 2. Select source by source, from simple to complex; the last step's model is the result.
     def decide(scores: ScoreMatrix, variant: str | None = None) -> Decisions:
         """For each source choose a measurer, search its threshold, and join what it keeps."""
         at = SourceSteps(trainings, order, measurers.stages, config.h0, scores, variant)

@@ -80,8 +80,10 @@ def ssa(
         strategy=search_strategy(beyond, strategy),
     )
     measurements = Measurements(learner, split.training, run, progress)
-    everything = np.ones(len(split.training), dtype=bool)
-    (base,) = trainings.train([everything])
+
+    # 1. Train on all labels.
+    base = trainings.train_all()
+    # 2. Measure them.
     if given:
         measurers = Measurers.given(split, run)
     else:
@@ -98,6 +100,7 @@ def ssa(
         needs = rests_on | step.trainings
         return Decisions((step,), keep, scores[name], found.best, rests_on, needs)
 
+    # 3. Search the threshold; the best candidate is the result.
     source = "+".join(sorted(set(split.training.sources())))
     reliability = Distribution(measurers.scores.scores[0]).to_dict()
     first = trainings.note(MEASURER, base, reliability=reliability)
@@ -112,7 +115,7 @@ def ssa(
         decisions=decide(measurers.scores),
         decide=decide,
         voters=(base,),
-        groups=([source], np.zeros(len(everything), np.int64)),
-        given=~everything,
+        groups=([source], np.zeros(len(split.training), np.int64)),
+        given=np.zeros(len(split.training), bool),
     )
     return conclude(plain, extend(plain, beyond), command)

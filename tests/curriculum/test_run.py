@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from curriculum import ledger, toy
 from curriculum.toy import make_labels
 
-from clipvg.curriculum import Run
+from clipvg.curriculum import Beyond, Previous, Run, RunSummary
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
+from clipvg.runtime.files import to_json
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,25 @@ def test_metrics_are_written_whole(tmp_path: Path, labels: LabelTable) -> None:
         {"event": "a", "score": 0.5},
         {"event": "b", "score": None},
     ]
+
+
+def test_a_file_is_made_once(tmp_path: Path, labels: LabelTable) -> None:
+    with Run(tmp_path, config={}, labels=labels) as run:
+        for content in ("first", "second"):
+            read = run.once(
+                tmp_path / "made.txt",
+                lambda content=content: content,  # type: ignore[misc]
+                lambda text, path: path.write_text(text),
+                Path.read_text,
+            )
+            assert read == "first"
+
+
+def test_summaries_are_read_as_they_were_written(tmp_path: Path) -> None:
+    toy.adapt(tmp_path / "ssa")
+    ledger.adapt(tmp_path / "msa", beyond=Beyond(soft=True, rounds=1))
+    previous = Previous.read(tmp_path / "ssa")
+    assert previous.summary.steps[0].source == "template"
+    for name in ("ssa", "msa"):
+        content = json.loads((tmp_path / name / "summary.json").read_text())
+        assert to_json(RunSummary.from_dict(content).to_dict()) == content

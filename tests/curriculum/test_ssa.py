@@ -165,6 +165,11 @@ def test_another_search_strategy_is_one_function(tmp_path: Path, validation: Lab
     assert [stage["threshold"] for stage in stages] == [None, *tried]
 
 
+def test_a_learner_that_trains_one_by_one_cannot_halve(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="leave halving out"):
+        adapt(tmp_path, search="together", halving=True)
+
+
 def test_no_threshold_keeps_enough(tmp_path: Path, validation: LabelTable) -> None:
     with pytest.raises(InputError, match="at least 1000 label"):
         adapt(tmp_path, validation=validation, min_kept=1000)
