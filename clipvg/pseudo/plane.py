@@ -1,0 +1,49 @@
+"""Single boxes in the plane, xyxy in pixels: for rules that look at a handful of them."""
+
+from __future__ import annotations
+
+import math
+
+from clipvg.pseudo.observation import Box
+
+
+def clip_box(box: Box, width: int | None, height: int | None) -> Box | None:
+    """Return the part of a box inside the image, None where nothing is left of it.
+
+    Without a size only the sides at 0 clip.
+    """
+    x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
+    x2 = box[2] if width is None else min(box[2], float(width))
+    y2 = box[3] if height is None else min(box[3], float(height))
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def area(box: Box) -> float:
+    """Return the area of a box; 0 where it is reversed."""
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def shared_area(first: Box, second: Box) -> float:
+    """Return the area that two boxes share."""
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    down = min(first[3], second[3]) - max(first[1], second[1])
+    return across * down if across > 0 and down > 0 else 0.0
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Return the IoU of two boxes; 0 where both are empty."""
+    shared = shared_area(first, second)
+    return shared / (area(first) + area(second) - shared) if shared else 0.0
+
+
+def share_inside(box: Box, other: Box) -> float:
+    """Return the share of a box that lies inside another; 0 for an empty box."""
+    shared = shared_area(box, other)
+    return shared / area(box) if shared else 0.0
+
+
+def gap(first: Box, second: Box) -> float:
+    """Return the distance between two boxes; 0 where they meet."""
+    across = max(first[0], second[0]) - min(first[2], second[2])
+    down = max(first[1], second[1]) - min(first[3], second[3])
+    return math.hypot(max(0.0, across), max(0.0, down))

@@ -1,0 +1,27 @@
+"""The relation source: "man riding horse", from scene graphs or from the boxes themselves."""
+
+from __future__ import annotations
+
+from clipvg.pseudo.observation import Candidate, Observation
+from clipvg.pseudo.options import Options
+from clipvg.pseudo.relation.geometry import compare_boxes
+from clipvg.pseudo.relation.graph import read_graph
+from clipvg.pseudo.relation.published import best_relations, relations_from_logits
+
+__all__ = ["DRAWN", "NEEDS", "default", "published", "relations_from_logits"]
+
+NEEDS = {"default": ("relations|detections",), "published": ("relations",)}
+DRAWN = False  # the published program gives its ten best
+
+
+def default(observation: Observation, options: Options) -> list[Candidate]:
+    """Return expressions of the scene graph, or of how the boxes lie where it gives none."""
+    return read_graph(observation, options) or compare_boxes(observation, options)
+
+
+def published(observation: Observation, options: Options) -> list[Candidate]:
+    """Return "subject predicate object" of the ten best relations, as the published program."""
+    return [
+        Candidate(f"{each.subject} {each.predicate} {each.object}", each.subject_box, "triplet")
+        for each in best_relations(observation.relations)
+    ]
