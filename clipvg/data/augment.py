@@ -1,7 +1,7 @@
 """The training augmentation of the published recipes (CLIP-VG, arXiv 2305.08685, reference code).
 
 One branch of two: resize the long side to a random scale, or crop first; then colour jitter, and
-the picture is pasted at a random place of a square. Never a flip: it would swap left and right.
+the image is pasted at a random place of a square. Never a flip: it would swap left and right.
 Every draw comes from the seed of the call, so a label's augmentation depends on nothing else.
 """
 
@@ -36,7 +36,7 @@ _DIRECTION_WORD = re.compile(rf"\b(?:{'|'.join(DIRECTIONS)})\b", re.IGNORECASE)
 
 
 def names_direction(expression: str, rule: Literal["word", "substring"] = "word") -> bool:
-    """Whether an expression depends on where in the picture its referent is.
+    """Whether an expression depends on where in the image its referent is.
 
     Args:
         expression: the expression.
@@ -49,19 +49,19 @@ def names_direction(expression: str, rule: Literal["word", "substring"] = "word"
 
 
 class TrainTransform:
-    """Random scale, crop, colour and place of one picture and its box.
+    """Random scale, crop, colour and place of one image and its box.
 
     The crop is found in the published coordinates (short side 400, 500 or 600) but taken from the
-    original pixels, so that the picture is resampled once. A crop is accepted when it holds the
+    original pixels, so that the image is resampled once. A crop is accepted when it holds the
     box's centre; the box is clipped to it and keeps an area. Expressions that name a direction are
-    never cropped. `shared` does the same for several labels on one picture.
+    never cropped. `shared` does the same for several labels on one image.
 
     Args:
         size: side of the square in pixels; the scales are its sevenths (224 to 32 at 224).
         preset: its mean, deviation and rule for direction words.
         crop: allow the crop branch.
         scale: draw the scale; otherwise the long side becomes ``size``.
-        translate: draw the place in the square; otherwise the picture is centred.
+        translate: draw the place in the square; otherwise the image is centred.
         jitter: brightness, contrast and saturation in random order.
         blur: Gaussian blur.
     """
@@ -92,8 +92,8 @@ class TrainTransform:
         """Transform one label.
 
         Args:
-            image: picture in mode RGB.
-            box: four numbers, xyxy pixels of the picture.
+            image: in mode RGB.
+            box: four numbers, xyxy pixels of the image.
             expression: the expression; only its direction words are looked at.
             seed: decides every draw.
 
@@ -107,14 +107,14 @@ class TrainTransform:
     def shared(
         self, image: Image.Image, boxes: Any, expressions: Sequence[str], *, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Transform one picture for several labels on it.
+        """Transform one image for several labels on it.
 
         It is cropped only where none of the expressions names a direction, and only so that every
         box's centre and some of its area stay inside.
 
         Args:
-            image: picture in mode RGB.
-            boxes: (n, 4), xyxy pixels of the picture.
+            image: in mode RGB.
+            boxes: (n, 4), xyxy pixels of the image.
             expressions: n expressions.
             seed: decides every draw; one label gets the draws that ``__call__`` gives it.
 
@@ -126,7 +126,7 @@ class TrainTransform:
             torch.as_tensor(np.asarray(boxes), dtype=torch.float32).reshape(-1, 4),
             format="XYXY",
             canvas_size=(image.height, image.width),
-            clamping_mode=None,  # boxes may reach outside the picture
+            clamping_mode=None,  # boxes may reach outside the image
         )
         if self._crops(expressions, draw):
             image, placed = _random_crop(image, placed, draw)
@@ -153,7 +153,7 @@ class TrainTransform:
             for i in torch.randperm(len(adjust), generator=draw).tolist():
                 image = adjust[i](image, _uniform(*JITTER_FACTORS, draw))
         if self.blur and _uniform(0, 1, draw) < BLUR_PROBABILITY:
-            # PIL's filter, as published; torchvision's cannot blur pictures of a few pixels.
+            # PIL's filter, as published; torchvision's cannot blur images of a few pixels.
             image = image.filter(ImageFilter.GaussianBlur(_uniform(*BLUR_RADII, draw)))
         return image
 
@@ -166,11 +166,11 @@ class TrainTransform:
         else:
             left, top = round(spare_x / 2 - 0.1), round(spare_y / 2 - 0.1)
         around = [left, top, spare_x - left, spare_y - top]
-        picture = torch.zeros(pixels.shape[1:], dtype=torch.bool)
+        image = torch.zeros(pixels.shape[1:], dtype=torch.bool)
         boxes = F.convert_bounding_box_format(F.pad(boxes, around), new_format="CXCYWH")
         return (
             F.pad(pixels, around, fill=0.0),
-            F.pad(picture[None], around, fill=1.0)[0],
+            F.pad(image[None], around, fill=1.0)[0],
             boxes.as_subclass(torch.Tensor) / self.size,
         )
 
@@ -178,7 +178,7 @@ class TrainTransform:
 def _random_crop(
     image: Image.Image, boxes: tv_tensors.BoundingBoxes, draw: torch.Generator
 ) -> tuple[Image.Image, tv_tensors.BoundingBoxes]:
-    """A crop that holds each box's centre and some of its area, or the picture as it is."""
+    """A crop that holds each box's centre and some of its area, or the image as it is."""
     ratio = min(image.size) / _choose(SHORT_SIDES, draw)
     width, height = (round(side / ratio) for side in image.size)
     for _ in range(CROP_TRIES):

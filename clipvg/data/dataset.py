@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clipvg.labels import LabelTable
 
 Tokenize = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
-Picture = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]  # pixels, mask, target, key
+Drawn = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]  # pixels, mask, target, key
 
 
 @dataclass
@@ -82,10 +82,10 @@ class Sample:
 class LabelDataset(Dataset[Sample]):
     """Labels, images and tokens together, for a DataLoader with ``collate``.
 
-    Without ``transform`` each picture is letterboxed, and decoded once a batch however many of the
-    batch's labels lie on it. With it each label gets its own augmented picture, which depends only
-    on (seed, epoch, row): not on workers, batches or processes. Labels of one picture that
-    ``set_epoch`` puts into one group share one augmented picture; a group must come in one batch.
+    Without ``transform`` each image is letterboxed, and decoded once a batch however many of the
+    batch's labels lie on it. With it each label gets its own augmented image, which depends only
+    on (seed, epoch, row): not on workers, batches or processes. Labels of one image that
+    ``set_epoch`` puts into one group share one augmented image; a group must come in one batch.
 
     Args:
         labels: the labels, with an image root.
@@ -125,7 +125,7 @@ class LabelDataset(Dataset[Sample]):
 
         Args:
             epoch: number of the epoch.
-            leader: (N,) int64, the row of the same picture whose draws each row takes, as of
+            leader: (N,) int64, the row of the same image whose draws each row takes, as of
                 `group_by_image`; None leaves every row its own.
         """
         self._epoch.fill_(epoch)
@@ -143,32 +143,32 @@ class LabelDataset(Dataset[Sample]):
         expressions = [self._expressions[int(row)].as_py() for row in rows]
         tokens, text_mask = self.tokenize(expressions)
         make = self._plain if self.transform is None else self._augmented
-        pictures = make(rows, expressions)
+        drawn = make(rows, expressions)
         weights = [float(self._weights[row]) for row in rows]
         return [
-            Sample(*picture, tokens[i], text_mask[i], weights[i], int(rows[i]))
-            for i, picture in enumerate(pictures)
+            Sample(*one, tokens[i], text_mask[i], weights[i], int(rows[i]))
+            for i, one in enumerate(drawn)
         ]
 
-    def _plain(self, rows: Sequence[int], expressions: list[str]) -> list[Picture]:
+    def _plain(self, rows: Sequence[int], expressions: list[str]) -> list[Drawn]:
         loaded: dict[int, Square] = {}
-        pictures = []
+        drawn = []
         for row in rows:
             key = int(self._image_of[row])
             if key not in loaded:
                 loaded[key] = load_square(self._path(key), self.size, self.preset)
             pixels, mask, letterbox = loaded[key]
             target = torch.from_numpy(letterbox.to_square(self._boxes[row]))
-            pictures.append((pixels, mask, target, key))
-        return pictures
+            drawn.append((pixels, mask, target, key))
+        return drawn
 
-    def _augmented(self, rows: Sequence[int], expressions: list[str]) -> list[Picture]:
+    def _augmented(self, rows: Sequence[int], expressions: list[str]) -> list[Drawn]:
         assert self.transform is not None
         loaded: dict[int, Image.Image] = {}
         groups: dict[int, list[int]] = {}  # places in the batch by leader
         for place, row in enumerate(rows):
             groups.setdefault(int(self._leader[row]), []).append(place)
-        pictures: dict[int, Picture] = {}
+        drawn: dict[int, Drawn] = {}
         for leader, places in groups.items():
             key = int(self._image_of[leader])
             if key not in loaded:
@@ -176,10 +176,10 @@ class LabelDataset(Dataset[Sample]):
             seed = draw_seed(self.seed, int(self._epoch), leader)
             boxes, texts = self._boxes[[rows[p] for p in places]], [expressions[p] for p in places]
             pixels, mask, placed = self.transform.shared(loaded[key], boxes, texts, seed=seed)
-            # An augmented picture is a group's own: keys below zero are rows.
+            # An augmented image is a group's own: keys below zero are rows.
             for place, box in zip(places, placed, strict=True):
-                pictures[place] = (pixels, mask, box, -1 - leader)
-        return [pictures[place] for place in range(len(rows))]
+                drawn[place] = (pixels, mask, box, -1 - leader)
+        return [drawn[place] for place in range(len(rows))]
 
     def _path(self, key: int) -> Path:
         return self.labels.image_path(self._names[key])
@@ -192,7 +192,7 @@ def draw_seed(*numbers: int) -> int:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples -> a batch that holds each distinct picture once."""
+    """Samples -> a batch that holds each distinct image once."""
     place: dict[int, int] = {}
     first: list[Sample] = []
     for sample in samples:

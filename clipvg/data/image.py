@@ -1,4 +1,4 @@
-"""Pictures from files, as RGB with eight bits a channel."""
+"""Images from files, as RGB with eight bits a channel."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from clipvg.errors import InputError, one_line
 
 
 def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Image:
-    """Read a picture as RGB.
+    """Read an image as RGB.
 
     Sixteen-bit and floating grey values are scaled to eight bits; palettes and CMYK are converted;
     alpha is dropped, not composited (as the reference code does); the first frame of an animation
     is taken.
 
     Args:
-        path: a file, or an opened picture.
+        path: a file, or an opened image.
         exif: apply the EXIF orientation.
 
     Returns:
-        A fully decoded picture in mode RGB.
+        A fully decoded image in mode RGB.
 
     Raises:
-        InputError: the file is missing, empty, not a picture, truncated or too large.
+        InputError: the file is missing, empty, not an image, truncated or too large.
     """
     if isinstance(path, Image.Image):
-        return _to_rgb(path, exif, "the picture")
+        return _to_rgb(path, exif, "the image")
     path = Path(path)
     try:
         with Image.open(path) as image:
@@ -38,7 +38,7 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
     except UnidentifiedImageError:
         raise InputError(f"{path}: {_why_not_an_image(path)}") from None
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}; shrink the picture first") from None
+        raise InputError(f"{path}: {error}; shrink the image first") from None
     except InputError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a name that holds a null character
@@ -52,7 +52,7 @@ def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds, and each means damage
         raise InputError(
-            f"{name}: damaged or truncated picture ({one_line(error)}); replace the file"
+            f"{name}: damaged or truncated image ({one_line(error)}); replace the file"
         ) from None
     if exif:
         image = _upright(image)
@@ -84,4 +84,4 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
 def _why_not_an_image(path: Path) -> str:
     if path.stat().st_size == 0:
         return "the file is empty; replace it"
-    return "not a picture, or of a kind that Pillow cannot read; replace it"
+    return "not an image, or of a kind that Pillow cannot read; replace it"

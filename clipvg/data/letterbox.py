@@ -1,7 +1,7 @@
 """Square model inputs: long side to the input size, centred, padded, with a mask.
 
 One ratio scales both sides and the boxes; each side is then rounded on its own (Python's rounding,
-halves to even) and is at least one pixel, so a picture one pixel high stays a picture.
+halves to even) and is at least one pixel, so an image one pixel high stays an image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from clipvg.errors import InputError
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a picture of ``width`` x ``height`` pixels lies in a square of ``size`` pixels."""
+    """Where an image of ``width`` x ``height`` pixels lies in a square of ``size`` pixels."""
 
     width: int
     height: int
@@ -30,27 +30,27 @@ class Letterbox:
 
     @property
     def scale(self) -> float:
-        """Square pixels per picture pixel, before the sides are rounded."""
+        """Square pixels per image pixel, before the sides are rounded."""
         return self.size / max(self.width, self.height)
 
     @property
     def resized(self) -> tuple[int, int]:
-        """(width, height) of the resized picture."""
+        """(width, height) of the resized image."""
         return max(1, round(self.width * self.scale)), max(1, round(self.height * self.scale))
 
     @property
     def offset(self) -> tuple[int, int]:
-        """(x, y) of the resized picture's corner in the square."""
+        """(x, y) of the resized image's corner in the square."""
         width, height = self.resized
         return round((self.size - width) / 2 - 0.1), round((self.size - height) / 2 - 0.1)
 
     def to_square(self, boxes: Any) -> np.ndarray:
-        """Picture pixels, xyxy (..., 4) -> cxcywh float32 in sides of the square; not clipped."""
+        """Image pixels, xyxy (..., 4) -> cxcywh float32 in sides of the square; not clipped."""
         corners = np.asarray(boxes, dtype=np.float64) * self.scale + np.tile(self.offset, 2)
         return (convert(corners, "xyxy", "cxcywh") / self.size).astype(np.float32)
 
     def to_image(self, boxes: Any) -> np.ndarray:
-        """Sides of the square, cxcywh (..., 4) -> xyxy float32 picture pixels, clipped."""
+        """Sides of the square, cxcywh (..., 4) -> xyxy float32 image pixels, clipped."""
         corners = convert(np.asarray(boxes, dtype=np.float64), "cxcywh", "xyxy") * self.size
         corners = (corners - np.tile(self.offset, 2)) / self.scale
         return np.clip(corners, 0, np.tile([self.width, self.height], 2)).astype(np.float32)
@@ -78,11 +78,11 @@ class Square(NamedTuple):
 
 
 def square_boxes(boxes: Any, sizes: Any, size: int) -> np.ndarray:
-    """``Letterbox.to_square`` for many pictures at once.
+    """``Letterbox.to_square`` for many images at once.
 
     Args:
-        boxes: (N, 4) xyxy picture pixels.
-        sizes: (N, 2) picture sizes as (width, height).
+        boxes: (N, 4) xyxy image pixels.
+        sizes: (N, 2) image sizes as (width, height).
         size: side of the square.
 
     Returns:
@@ -98,14 +98,14 @@ def square_boxes(boxes: Any, sizes: Any, size: int) -> np.ndarray:
 
 
 def patch_mask(
-    pixel_mask: torch.Tensor, patch: int, rule: Literal["picture", "centre"] = "picture"
+    pixel_mask: torch.Tensor, patch: int, rule: Literal["image", "centre"] = "image"
 ) -> torch.Tensor:
     """Which patches are ignored.
 
     Args:
         pixel_mask: (..., S, S) bool, True where there is padding; S a multiple of ``patch``.
         patch: side of a patch in pixels.
-        rule: "picture": ignored when it holds no picture pixel; "centre": when the mean of its
+        rule: "image": ignored when it holds no image pixel; "centre": when the mean of its
             four centre pixels (one, for an odd side) exceeds 0.5, which is the pixel mask resized
             bilinearly without antialias and rounded.
 
@@ -116,8 +116,8 @@ def patch_mask(
         low, high = (patch - 1) // 2, patch // 2
         rows = pixel_mask[..., low::patch, :].int() + pixel_mask[..., high::patch, :].int()
         return (rows[..., low::patch] + rows[..., high::patch] > 2).flatten(-2)
-    if rule != "picture":
-        raise InputError(f"unknown patch mask rule {rule!r}: choose from picture, centre")
+    if rule != "image":
+        raise InputError(f"unknown patch mask rule {rule!r}: choose from image, centre")
     grid = pixel_mask.unflatten(-1, (-1, patch)).unflatten(-3, (-1, patch))
     return grid.all(-1).all(-2).flatten(-2)
 

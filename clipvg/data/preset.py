@@ -28,7 +28,7 @@ class Preset:
         exif: the EXIF orientation of an image is applied.
         text_mask: real tokens are those up to the end token ("eot") or with an id above 0
             ("nonzero").
-        patch_mask: a patch is ignored when it holds no pixel of the image ("picture") or when
+        patch_mask: a patch is ignored when it holds no pixel of the image ("image") or when
             more than half of its four centre pixels are padding ("centre").
         overlength: what happens to expressions longer than the context.
         special_names: "<|endoftext|>" written in an expression is the end token, not text.
@@ -42,7 +42,7 @@ class Preset:
     integer_boxes: bool = False
     exif: bool = True
     text_mask: Literal["eot", "nonzero"] = "eot"
-    patch_mask: Literal["picture", "centre"] = "picture"
+    patch_mask: Literal["image", "centre"] = "image"
     overlength: Literal["truncate", "error"] = "truncate"
     special_names: bool = False
     direction: Literal["word", "substring"] = "word"

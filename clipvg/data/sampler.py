@@ -17,14 +17,14 @@ def shuffle_rows(n: int, *, seed: int = 0, epoch: int = 0) -> np.ndarray:
 def group_by_image(
     image_of: np.ndarray, size: int, batch: int, *, seed: int = 0, epoch: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An epoch's order in which labels of a picture come together, in groups of at most ``size``.
+    """An epoch's order in which labels of an image come together, in groups of at most ``size``.
 
     Groups, and who is in them, are drawn anew in each epoch, from (seed, epoch) alone. A batch has
     exactly ``batch`` labels and whole groups: of the groups that come next the first that fits is
     taken, and where none does one is cut in two.
 
     Args:
-        image_of: (N,) int64, picture of each label.
+        image_of: (N,) int64, image of each label.
         size: most labels in a group.
         batch: labels of a batch.
         seed: seed of the run.
@@ -43,7 +43,7 @@ def group_by_image(
     shuffled = draw.permutation(count)
     by_image = shuffled[np.argsort(image_of[shuffled], kind="stable")]
     place = np.arange(count)
-    begins = np.append(True, np.diff(image_of[by_image]) != 0)[:count]  # (N,), a picture's first
+    begins = np.append(True, np.diff(image_of[by_image]) != 0)[:count]  # (N,), an image's first
     starts = np.flatnonzero((place - np.maximum.accumulate(place * begins)) % size == 0)
     counts = np.diff(starts, append=count)
     groups = _filling(draw.permutation(len(counts)), counts, batch)

@@ -219,20 +219,20 @@ class GroundingModel(CheckpointMixin):
         box_format: str = "xyxy",
         batch_size: int = 64,
     ) -> np.ndarray:
-        """Boxes in a picture.
+        """Boxes in an image.
 
         Args:
-            image: a file, or a picture.
+            image: a file, or an image in memory.
             expressions: one text or several.
             box_format: "xyxy", "xywh" or "cxcywh".
-            batch_size: expressions fused at once; the picture is encoded once.
+            batch_size: expressions fused at once; the image is encoded once.
 
         Returns:
-            float32 (E, 4), pixels of the picture (upright when the preset applies EXIF), clipped
+            float32 (E, 4), pixels of the image (upright when the preset applies EXIF), clipped
             to it. No expressions give shape (0, 4).
 
         Raises:
-            InputError: the picture cannot be read, or an argument is wrong.
+            InputError: the image cannot be read, or an argument is wrong.
 
         Example:
             >>> model.predict("street.jpg", ["left car", "the tall lamp"]).shape

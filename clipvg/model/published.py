@@ -99,7 +99,7 @@ def export_published(model: GroundingModel, path: str | Path) -> None:
         )
     if model.config.preset != "published":
         warnings.warn(
-            "the reference code will normalise pictures, mask text and cut boxes by its own rules "
+            "the reference code will normalise images, mask text and cut boxes by its own rules "
             "(preset 'published'), which differ from this model's preset 'default'.",
             stacklevel=2,
         )

@@ -50,10 +50,10 @@ class FitConfig:
         translate: paste at a random place of the square.
         jitter: colour jitter.
         blur: Gaussian blur (published: off).
-        group_by_image: up to so many labels of a picture come in one batch and share one augmented
-            picture, which is decoded, augmented and encoded once; 1 gives every label its own
-            (published). Faster by nearly the number of labels that share; the pictures of a step
-            become fewer and a shared picture is cropped only where no label forbids it.
+        group_by_image: up to so many labels of an image come in one batch and share one augmented
+            image, which is decoded, augmented and encoded once; 1 gives every label its own
+            (published). Faster by nearly the number of labels that share; the images of a step
+            become fewer and a shared image is cropped only where no label forbids it.
         cache_features: keep image and text features of the frozen towers; needs `augment=False`.
             "auto" does where it can and says so where it cannot; True insists.
         feature_dtype: type of the cached image features; float16 halves the space.

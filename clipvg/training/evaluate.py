@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from clipvg.labels import LabelTable
     from clipvg.model.grounder import GroundingModel
 
-# COCO calls an object small below 32^2 and large from 96^2 pixels, on pictures of about 640 x 480.
-# As shares of the picture's area these hold for pictures of any size.
+# COCO calls an object small below 32^2 and large from 96^2 pixels, on images of about 640 x 480.
+# As shares of the image's area these hold for images of any size.
 SMALL_BELOW = 32**2 / (640 * 480)
 LARGE_FROM = 96**2 / (640 * 480)
 
-_PICTURES_AT_ONCE = 256  # features held while a table is predicted: 0.6 GB for ViT-B-16
+_IMAGES_AT_ONCE = 256  # features held while a table is predicted: 0.6 GB for ViT-B-16
 
 
 class _CacheOptions(TypedDict):
@@ -45,10 +45,10 @@ class Predictions:
     """Boxes for the labels of a table, in its order.
 
     Attributes:
-        boxes: (N, 4) float32 cxcywh, normalised to the letterboxed square; NaN where the picture
+        boxes: (N, 4) float32 cxcywh, normalised to the letterboxed square; NaN where the image
             cannot be read.
         target: (N, 4) float32, the labels' boxes in the same frame; NaN where there is none.
-        sizes: (N, 2) int64 picture sizes (width, height) in pixels; (1, 1) where not readable.
+        sizes: (N, 2) int64 image sizes (width, height) in pixels; (1, 1) where not readable.
         reasons: for each label why there is no box; None where there is one.
     """
 
@@ -69,9 +69,9 @@ def predict_labels(
     on_error: Literal["raise", "null"] = "raise",
     progress: bool = False,
 ) -> Predictions:
-    """Boxes for every label, each distinct picture decoded and encoded once.
+    """Boxes for every label, each distinct image decoded and encoded once.
 
-    Under `torchrun` the pictures are shared out and every process gets all boxes; all must call.
+    Under `torchrun` the images are shared out and every process gets all boxes; all must call.
 
     Args:
         model: on the device to use; it is left in the mode it was in.
@@ -80,7 +80,7 @@ def predict_labels(
         features: a cache over the model's towers to use and extend.
         num_workers: threads that decode images.
         against: which boxes become `target`.
-        on_error: "raise" names the first picture that cannot be read; "null" gives its labels NaN
+        on_error: "raise" names the first image that cannot be read; "null" gives its labels NaN
             and the reason.
         progress: show a bar on standard error where it takes over two seconds.
 
@@ -88,7 +88,7 @@ def predict_labels(
         The boxes in the table's order.
 
     Raises:
-        InputError: a picture cannot be read, or an option is too small.
+        InputError: an image cannot be read, or an option is too small.
     """
     _check_sizes(batch_size, num_workers)
     world, count = distributed.join(model.device), len(labels)
@@ -153,7 +153,7 @@ def evaluate(
         The result; its `to_dict()` has `acc_0.5`, `mean_iou`, `count` and the rest.
 
     Raises:
-        InputError: nothing to compare with, an unreadable picture, or an option too small.
+        InputError: nothing to compare with, an unreadable image, or an option too small.
     """
     if against not in ("box", "truth"):
         raise InputError(f"against is {against!r}; expected 'box' or 'truth'.")
@@ -207,7 +207,7 @@ def _views(
     against: Against,
     chunks: "_CacheOptions",
 ) -> Iterator[tuple[np.ndarray, CachedLabels]]:
-    """This process's rows with their features, a bounded number of pictures at a time."""
+    """This process's rows with their features, a bounded number of images at a time."""
     _, image_of = labels.distinct_images()
     if features is not None and features.fits(model):
         rows = np.flatnonzero(image_of % world.size == world.rank)
@@ -219,7 +219,7 @@ def _views(
             pass  # a table beside the one the cache was made for: read it in chunks
     order = np.argsort(image_of, kind="stable")
     order = order[image_of[order] % world.size == world.rank]
-    chunk_of = image_of[order] // world.size // _PICTURES_AT_ONCE
+    chunk_of = image_of[order] // world.size // _IMAGES_AT_ONCE
     for rows in np.split(order, np.flatnonzero(np.diff(chunk_of)) + 1):
         if len(rows):
             chunk = FeatureCache(model, **chunks)
@@ -240,11 +240,11 @@ def _boxes(model: "GroundingModel", view: CachedLabels, batch_size: int, bar: tq
 
 
 def _area_shares(found: Predictions) -> np.ndarray:
-    """Share of the picture's area that each target covers, (N,)."""
+    """Share of the image's area that each target covers, (N,)."""
     width, height = found.sizes.astype(np.float64).T
-    # In the square the long side is 1, so the picture's area there is short side / long side.
-    picture = np.minimum(width, height) / np.maximum(width, height).clip(min=1)
-    return found.target[:, 2].astype(np.float64) * found.target[:, 3] / picture.clip(min=1e-9)
+    # In the square the long side is 1, so the image's area there is short side / long side.
+    image = np.minimum(width, height) / np.maximum(width, height).clip(min=1)
+    return found.target[:, 2].astype(np.float64) * found.target[:, 3] / image.clip(min=1e-9)
 
 
 def _size_group(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Train grounding models: one loop for cached features and pictures, one process or several."""
+"""Train grounding models: one loop for cached features and images, one process or several."""
 
 import copy
 import hashlib
@@ -90,7 +90,7 @@ def fit(
         The result.
 
     Raises:
-        InputError: no usable label, an empty validation set, options that do not fit, a picture
+        InputError: no usable label, an empty validation set, options that do not fit, an image
             that cannot be read, a folder of another training, or a loss that is not finite.
 
     Example:
@@ -118,7 +118,7 @@ def fit_many(
     Copy k ends as `fit(model, labels, weights=keep[k])` would, up to rounding: all walk the
     batches of all labels for the same number of steps, a batch of which a copy keeps nothing
     gives it a gradient of 0 (AdamW then decays its moments and weights), clipping and the best
-    epoch are each copy's own, and one dropout mask serves all. Pictures are decoded and encoded
+    epoch are each copy's own, and one dropout mask serves all. Images are decoded and encoded
     once for all copies, which share the frozen towers. Labels that a copy does not keep cost it
     nothing where `dropout` is 0.
 
@@ -286,7 +286,7 @@ def _cache(
     world: World,
     progress: bool,
 ) -> FeatureCache | None:
-    """The feature cache to train from; None when pictures are read anew."""
+    """The feature cache to train from; None when images are read anew."""
     if features is not None and not config.augment:
         if not features.fits(model):
             raise InputError(

@@ -23,7 +23,7 @@ class GroundingLearner:
     """Trains fresh grounding models with one set of options.
 
     Without augmentation all its trainings and evaluations share one feature cache: each distinct
-    picture and expression is encoded once in the learner's life. Call `prepare` with the union of
+    image and expression is encoded once in the learner's life. Call `prepare` with the union of
     the labels first, so that they lie in one block.
 
     Args:
@@ -50,7 +50,7 @@ class GroundingLearner:
         self._tried = False
 
     def prepare(self, labels: "LabelTable", model: "GroundingModel | None" = None) -> None:
-        """Encode the pictures and expressions of these labels now, where features are cached.
+        """Encode the images and expressions of these labels now, where features are cached.
 
         Args:
             labels: the union of the labels that trainings will use.

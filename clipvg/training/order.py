@@ -34,8 +34,8 @@ class Order:
         drop_last: leave out the last, incomplete batch of an epoch; a set smaller than one batch
             is one batch.
         world: this process's place.
-        image_of: (N,) int64 picture of each label; needed to group.
-        group: most labels of a picture that come together, see `group_by_image`; 1 does not group.
+        image_of: (N,) int64 image of each label; needed to group.
+        group: most labels of an image that come together, see `group_by_image`; 1 does not group.
             A forward pass then holds whole groups, so about `batch_size` labels.
     """
 

@@ -49,7 +49,7 @@ def test_wrong_paths(clipvg, checkpoint, pictures, labels):
     assert "empty" in clipvg("report", pictures / "empty").error
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n broken"])
 def test_a_file_that_is_no_picture(clipvg, checkpoint, tmp_path, content):
     path = tmp_path / "broken.png"
     path.write_bytes(content)

@@ -34,7 +34,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(IMAGES):
         pixels = draw.integers(0, 255, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / "7.png").write_bytes(b"not a picture")
+    (folder / "7.png").write_bytes(b"not an image")
     order = draw.permutation(2 * IMAGES)
     LabelTable.from_columns(
         image=[f"{row % IMAGES}.png" for row in order],

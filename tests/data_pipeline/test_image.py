@@ -119,11 +119,11 @@ def png() -> bytes:
 
 BAD = {
     "empty": (b"", "the file is empty"),
-    "text": (b"hello, this is text", "not a picture"),
+    "text": (b"hello, this is text", "not an image"),
     "truncated jpeg": (jpeg()[: len(jpeg()) // 2], "truncated"),
     "truncated png": (png()[:-30], "damaged or truncated"),
     "png with a bad checksum": (png()[:45] + b"\x00\x01" + png()[47:], "damaged"),
-    "header only": (jpeg()[:20], "not a picture"),
+    "header only": (jpeg()[:20], "not an image"),
 }
 
 
@@ -147,7 +147,7 @@ def test_missing_folder_and_bomb(tmp_path, monkeypatch):
         read_image(tmp_path)
     path = save(tmp_path / "big.png", Image.new("L", (100, 100)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(InputError, match=r"big\.png: .*decompression bomb.*shrink the picture"):
+    with pytest.raises(InputError, match=r"big\.png: .*decompression bomb.*shrink the image"):
         read_image(path)
 
 
@@ -164,5 +164,5 @@ def test_whatever_a_decoder_raises_means_damage(rgb, tmp_path, monkeypatch, erro
         raise error("inside")
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
-    with pytest.raises(InputError, match=r"a\.png: damaged or truncated picture \('?inside"):
+    with pytest.raises(InputError, match=r"a\.png: damaged or truncated image \('?inside"):
         read_image(path)

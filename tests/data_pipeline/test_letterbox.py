@@ -51,7 +51,7 @@ def test_one_pixel_high_pictures_keep_a_row(cases):
         box = Letterbox(case["w"], case["h"], case["size"])
         assert box.resized == (case["size"], 1)
         assert int((~box.pixel_mask()).sum()) == case["size"]
-        assert not patch_mask(box.pixel_mask(), PATCH, "picture").all()
+        assert not patch_mask(box.pixel_mask(), PATCH, "image").all()
         image = Image.new("RGB", (case["w"], case["h"]), "white")
         pixels, _, _ = load_square(image, case["size"], Preset("plain", (0, 0, 0), (1, 1, 1)))
         assert int(pixels.sum()) == 3 * case["size"]
@@ -105,7 +105,7 @@ def test_to_image_clips_and_to_square_does_not():
 def test_patch_mask_rules():
     mask = torch.ones(4, 8, dtype=torch.bool)
     mask[0, 0] = False  # one picture pixel in the corner of the first patch
-    assert patch_mask(mask, 4, "picture").tolist() == [False, True]
+    assert patch_mask(mask, 4, "image").tolist() == [False, True]
     assert patch_mask(mask, 4, "centre").tolist() == [True, True]
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     mask[0, 1:3, 1] = True  # half of the centre pixels: kept
@@ -114,7 +114,7 @@ def test_patch_mask_rules():
     odd = torch.zeros(6, 3, dtype=torch.bool)
     odd[1, 1] = True
     assert patch_mask(odd, 3, "centre").tolist() == [True, False]
-    with pytest.raises(InputError, match="choose from picture, centre"):
+    with pytest.raises(InputError, match="choose from image, centre"):
         patch_mask(mask, 4, "nearest")
 
 

@@ -131,7 +131,7 @@ def test_an_own_model_goes_the_published_way(make_model: Make, tmp_path: Path) -
 
 
 def test_a_default_preset_is_warned_about(make_model: Make, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="normalise pictures"):
+    with pytest.warns(UserWarning, match="normalise images"):
         export_published(make_model(), tmp_path / "own.pth")
 
 

@@ -210,7 +210,7 @@ def test_an_unreadable_image_is_found_among_others(labels: LabelTable, tmp_path:
     unscored = np.array([name == lost for name in moved.image_names])[part.rows]
     np.testing.assert_array_equal(np.isnan(part.scores[0]), unscored)
     assert set(part.reasons) == set(part.rows[unscored])
-    with pytest.raises(InputError, match="not a picture"):
+    with pytest.raises(InputError, match="not an image"):
         list(engine.stream(moved, on_error="raise"))
 
 

@@ -52,7 +52,7 @@ def cluster() -> Iterator[None]:
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
     folder = tmp_path_factory.mktemp("images")
     labels = make_labels(folder, num_images=7)
-    (folder / "3.png").write_bytes(b"not a picture")
+    (folder / "3.png").write_bytes(b"not an image")
     return labels
 
 
@@ -129,7 +129,7 @@ def test_the_command_stops_at_an_unreadable_image(
     assert main(list(map(str, words))) == 2
     lines = [x for x in capsys.readouterr().err.splitlines() if "core_worker" not in x]
     assert len(lines) == 1
-    assert lines[0].startswith(f"clipvg score: error: {labels.images}/3.png: not a picture")
+    assert lines[0].startswith(f"clipvg score: error: {labels.images}/3.png: not an image")
     assert not out.exists()
 
 
@@ -194,7 +194,7 @@ def test_a_table_in_an_actor(
             table["reliability.m"].to_numpy(), alone["a"][~np.isnan(alone["a"])], atol=1e-5
         )
         assert scorer(table.slice(0, 0)).schema == table.schema
-    with pytest.raises(InputError, match=r"3\.png: not a picture"):
+    with pytest.raises(InputError, match=r"3\.png: not an image"):
         scorers[1](labels.table)
     wrong = readable.with_column("box", [[9, 9, 3, 3]] * len(readable))
     with pytest.raises(InputError, match=r"a label on '\d\.png': .* x2 < x1.*on_error='null'"):

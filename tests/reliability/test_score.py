@@ -103,7 +103,7 @@ def test_truth_is_never_read(model: GroundingModel, labels: LabelTable) -> None:
 def test_unreadable_images_are_unscored_with_the_reason(
     model: GroundingModel, labels: LabelTable, tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    (tmp_path / "broken.png").write_bytes(b"not an image")
     extra = LabelTable.from_columns(
         image=[str(tmp_path / "broken.png"), str(tmp_path / "gone.png")],
         expression=["a", "b"],

@@ -221,7 +221,7 @@ def test_unreadable_pictures_are_finished_until_they_are_repaired(
     gone, broken = labels.image_path(names[1]), labels.image_path(names[4])
     picture = gone.read_bytes()
     gone.unlink()
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"not an image")
     first = score_labels(labels, model, store=store)
     assert encoded() == IMAGES - 2
     assert {labels.image_names[row] for row in first.reasons} == {names[1], names[4]}
@@ -241,7 +241,7 @@ def test_raise_keeps_the_shards_before(labels: LabelTable, store: Path, encoded:
     model = {"a": make_model(1)}
     path = labels.image_path(labels.distinct_images()[0][SHARD])
     picture = path.read_bytes()
-    path.write_bytes(b"not a picture")
+    path.write_bytes(b"not an image")
     with pytest.raises(InputError, match=path.name):
         score_labels(labels, model, store=store, on_error="raise")
     path.write_bytes(picture)

@@ -25,7 +25,7 @@ WAYS = ["memory", "store", "again"]
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
     folder = tmp_path_factory.mktemp("images")
     labels = make_labels(folder, 9)
-    (folder / labels.image_names[3]).write_bytes(b"not a picture")
+    (folder / labels.image_names[3]).write_bytes(b"not an image")
     labels.write(folder / "labels.parquet")
     return labels
 

@@ -19,7 +19,7 @@ from clipvg.reliability.measures.build import build_measures
 
 def test_two_processes_measure_as_one(tmp_path: Path) -> None:
     labels = make_labels(tmp_path, 9)
-    (tmp_path / labels.image_names[3]).write_bytes(b"not a picture")
+    (tmp_path / labels.image_names[3]).write_bytes(b"not an image")
     labels.write(tmp_path / "labels.parquet")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
