@@ -279,7 +279,8 @@ def _projection_width(text: Any, width: int) -> int:
 
 def _tower_facts(transformer: Any) -> list[Any]:
     block = transformer.resblocks[0]
-    return [getattr(block.attn, "num_heads", 0), type(block.mlp.gelu).__name__]
+    heads = getattr(block.attn, "num_heads", 0)
+    return [heads, type(block.mlp.gelu).__name__, getattr(block.ln_1, "eps", 0.0)]
 
 
 def digest_weights(weights: Iterable[tuple[str, Tensor]], facts: list[Any]) -> str:

@@ -82,6 +82,14 @@ def test_keys_follow_weights_and_levels(make_backbone: MakeBackbone) -> None:
     assert text_only.text_key != first.text_key
 
 
+def test_keys_follow_what_weights_do_not_show(make_backbone: MakeBackbone) -> None:
+    plain, other = make_backbone(), make_backbone()
+    for tower in (other.clip.visual, other.text_tower):
+        tower.transformer.resblocks[0].ln_1.eps = 1e-3
+    assert plain.image_key != other.image_key
+    assert plain.text_key != other.text_key
+
+
 def test_key_follows_trained_positions(make_backbone: MakeBackbone) -> None:
     model = make_backbone(train_visual_positions=True)
     before = model.image_key
