@@ -93,7 +93,6 @@ def msa(
         strategy=search_strategy(beyond, strategy),
     )
     measurements = Measurements(learner, split.training, run, progress)
-
     # 1. A measurer for each source measures all labels.
     if scored_by:
         measurers = Measurers.given(split, run)

@@ -96,9 +96,8 @@ def ssa(
         found = trainings.search(scores[name], init=base, variant=variant)
         keep = kept(scores[name], found.search.best, strict=config.strict)
         step = found.step(source, name, specific=not given, labels=len(keep), kept=keep.sum())
-        rests_on = frozenset({base.key})
-        needs = rests_on | step.trainings
-        return Decisions((step,), keep, scores[name], found.best, rests_on, needs)
+        own = frozenset({base.key})
+        return Decisions((step,), keep, scores[name], found.best, own, own | step.trainings)
 
     # 3. Search the threshold; the best candidate is the result.
     source = "+".join(sorted(set(split.training.sources())))
