@@ -63,7 +63,7 @@ class Linear:
         """Map (n, T, in) to (n, T, out)."""
         if x.is_cuda and len(x) > 1:
             return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
-        maps = zip(x, self.weight, self.bias, strict=True)
+        maps = zip(apart(x), apart(self.weight), apart(self.bias), strict=True)
         return joined([linear(*each) for each in maps])
 
     def rows(self, first: int, last: int) -> Linear:
@@ -80,7 +80,8 @@ class Norm:
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise (n, T, D)."""
         if len(x) == 1:
-            return F.layer_norm(x, x.shape[-1:], self.weight[0], self.bias[0], self.eps)
+            weight, bias = self.weight.squeeze(0), self.bias.squeeze(0)
+            return F.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
         normal = F.layer_norm(x, x.shape[-1:], eps=self.eps)
         return torch.addcmul(self.bias[:, None], normal, self.weight[:, None])
 
@@ -205,8 +206,13 @@ def taken(x: Tensor, index: Tensor) -> Tensor:
     By index_select: the backward of x[:, index] would add in any order on several threads.
     """
     if len(x) == 1:
-        return x[0].index_select(0, index)[None]
+        return x.squeeze(0).index_select(0, index)[None]
     return x.index_select(1, index)
+
+
+def apart(x: Tensor) -> Sequence[Tensor]:
+    """Return the n tensors of one; neither a single one nor its gradient is copied."""
+    return (x.squeeze(0),) if len(x) == 1 else x.unbind()
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

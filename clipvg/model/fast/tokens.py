@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clipvg.model.backbone import Backbone
-from clipvg.model.fast.fusion import PackedFusion, Sequences, joined, linears, stacked, taken
+from clipvg.model.fast.fusion import PackedFusion, Sequences, apart, joined, linears, stacked, taken
 from clipvg.model.fusion import FusionEncoder
 from clipvg.model.head import BoxHead
 from clipvg.ops import multilevel_projection
@@ -58,7 +58,7 @@ class VisualTokens:
     keep: Tensor
 
 
-class Parts(Protocol):
+class Grounder(Protocol):
     """What a `GroundingModel` has behind its frozen towers."""
 
     backbone: Backbone
@@ -83,7 +83,7 @@ class FastModels:
 
     def __init__(
         self,
-        models: Sequence[Parts],
+        models: Sequence[Grounder],
         dtype: torch.dtype | None = None,
         *,
         drops: bool = False,
@@ -102,13 +102,13 @@ class FastModels:
 
     def project_visual(self, levels: Sequence[Sequence[Tensor]], row: Tensor) -> Tensor:
         """Project rows (V,) of the levels (R, W) of each model's image tower to (n, V, D)."""
-        maps = zip(levels, self.visual.weight, self.visual.bias, strict=True)
+        maps = zip(levels, apart(self.visual.weight), apart(self.visual.bias), strict=True)
         return joined([_project(own, row, weight, bias) for own, weight, bias in maps])
 
     def boxes(self, states: Tensor) -> Tensor:
         """Predict boxes (n, B, 4) float32, cxcywh in [0, 1], from [REG] states (n, B, D)."""
-        pairs = zip(self.heads, states, strict=True)
-        return joined([head(own.to(head.layers[0].weight.dtype)) for head, own in pairs])
+        pairs = zip(self.heads, apart(states), strict=True)
+        return joined([head(own.to(next(head.parameters()).dtype)) for head, own in pairs])
 
 
 class Tokens:
@@ -168,7 +168,7 @@ class Tokens:
 
 
 def packed_state(
-    model: Parts,
+    model: Grounder,
     image_features: Tensor,
     patch_ignored: Tensor,
     text_features: Tensor,
@@ -189,7 +189,7 @@ def packed_state(
     texts = np.arange(len(text_mask))
     images = texts if image_index is None else image_index.cpu().numpy()
     fast = FastModels([model], drops=model.fusion.training)
-    return Tokens(fast, text, visual, visual.levels).states(texts, images)[0]
+    return Tokens(fast, text, visual, visual.levels).states(texts, images).squeeze(0)
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

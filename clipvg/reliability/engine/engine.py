@@ -20,7 +20,7 @@ from clipvg.reliability.engine.config import EngineConfig
 from clipvg.reliability.engine.images import Decoded, decode_chunks, visual_tokens
 from clipvg.reliability.engine.plan import Plan, one_image_a_label
 from clipvg.reliability.engine.stats import Stats
-from clipvg.reliability.engine.targets import Part, Targets
+from clipvg.reliability.engine.targets import ReadableLabels, Targets
 from clipvg.reliability.engine.text import text_tokens
 from clipvg.reliability.engine.views import View, make_views
 
@@ -161,7 +161,7 @@ class Engine:
             with full_precision(self.config.dtype(self.device)), self._products():
                 for view in self._views:
                     squares = ready.squares(view.model)
-                    part = Part(chunk.rows[usable], image[usable], squares)
+                    part = ReadableLabels(chunk.rows[usable], image[usable], squares)
                     for members, found in self._score_view(targets, view, part):
                         scores[np.array(members)[:, None], usable] = found.cpu().numpy()
         return scores
@@ -172,7 +172,7 @@ class Engine:
         return fast_cpu() if self.does.fast_cpu and is_fp32 else nullcontext()
 
     def _score_view(
-        self, targets: Targets, view: View, part: Part
+        self, targets: Targets, view: View, part: ReadableLabels
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Yield the scores (members, R) of each stack of a view."""
         with self.stats.timed("image"):

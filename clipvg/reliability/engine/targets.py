@@ -22,7 +22,7 @@ _NAMED_ROWS = 5
 
 
 @dataclass(frozen=True)
-class Part:
+class ReadableLabels:
     """Labels whose images could be read.
 
     Attributes:
@@ -68,7 +68,7 @@ class Targets:
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         return list(place), np.array([place[text] for text in texts])
 
-    def boxes(self, model: GroundingModel, part: Part) -> Tensor:
+    def boxes(self, model: GroundingModel, part: ReadableLabels) -> Tensor:
         """Return the labels' boxes in the square, (R, 4) float32 cxcywh on the model's device."""
         pixels = self._labels.boxes(integer=model.preset.integer_boxes, rows=part.rows)
         sizes = np.array([(box.width, box.height) for _, _, box in part.squares])[part.image]
