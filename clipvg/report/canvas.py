@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, without pyplot and its global state."""
+    """Return an empty figure of so many inches, without pyplot and its global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -24,13 +24,13 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def legend_below(figure: Figure) -> None:
-    """Puts the legend under the axes."""
+    """Put the legend under the axes."""
     # Outside the axes, where no bar or curve can lie under it.
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
 
 
 def check_figure_path(path: str | Path) -> Path:
-    """The path of a figure to write, refused early when its ending names no format.
+    """Return the path of a figure to write, refused early when its ending names no format.
 
     Raises:
         InputError: the ending is not .png, .svg or .pdf.
@@ -42,7 +42,7 @@ def check_figure_path(path: str | Path) -> Path:
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
-    """Writes a figure as PNG, SVG or PDF, by the ending of its name, and returns the path.
+    """Write a figure as PNG, SVG or PDF, by the ending of its name, and return the path.
 
     Raises:
         InputError: the ending is another one.
@@ -55,7 +55,7 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
 
 
 def encode_figure(figure: Figure) -> tuple[bytes, str]:
-    """Bytes and media type of a figure for the HTML page, as PNG at twice the screen's density."""
+    """Return bytes and media type of a figure for the page: PNG at twice the screen's density."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=144)
     return buffer.getvalue(), "image/png"

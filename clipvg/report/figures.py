@@ -40,7 +40,7 @@ def reliability_histogram(
     bins: int = 40,
     title: str = "Reliability of the pseudo-labels",
 ) -> Figure:
-    """Histogram of reliability, split by correct and wrong labels where the truth is known.
+    """Draw a histogram of reliability, split by correct and wrong labels where the truth is known.
 
     Args:
         reliability (N,): in [0, 1], NaN where not scored (counted in the legend, not drawn).
@@ -93,7 +93,7 @@ def score_matrix_figure(
     chosen: Mapping[tuple[int, int], float] | None = None,
     bins: int = 40,
 ) -> Figure:
-    """Grid of reliability histograms with density curves: one row a measurer, one column a source.
+    """Draw histograms of reliability with densities: one row a measurer, one column a source.
 
     As in the paper's figure the bars and curves are of (0, 1]: labels without any overlap (r = 0)
     are often so many that nothing else could be seen. Their share is written instead.
@@ -148,7 +148,7 @@ def performance_curve(
     baseline: float | None = None,
     metric: str = "Acc@0.5 on the validation labels",
 ) -> Figure:
-    """Performance of the model trained on labels with r >= h, against h.
+    """Draw the performance of models trained on labels with r >= h, against h.
 
     Args:
         thresholds (K,): the thresholds that were tried, in any order.
@@ -177,7 +177,7 @@ def draw_performance(
     baseline: float | None = None,
     baseline_name: str = "all labels",
 ) -> None:
-    """Draws performance by threshold into axes; the arguments are those of `performance_curve`."""
+    """Draw performance by threshold into axes; the arguments are those of `performance_curve`."""
     order = np.argsort(np.asarray(thresholds, dtype=float), kind="stable")
     h = np.asarray(thresholds, dtype=float)[order]
     y = np.asarray(performance, dtype=float)[order]
@@ -196,7 +196,7 @@ def draw_performance(
 
 
 def training_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss and validation performance by epoch, as `metrics.jsonl` records them.
+    """Draw loss and validation performance by epoch, as `metrics.jsonl` records them.
 
     Args:
         metrics: one mapping an epoch (or step); every numeric key whose name holds "loss" is drawn
@@ -222,7 +222,7 @@ def _count(name: str, mask: np.ndarray) -> str:
 
 
 def cut(name: str, length: int = 26) -> str:
-    """A name that fits beside a figure, its end kept."""
+    """Shorten a name so that it fits beside a figure; its end is kept."""
     # "$" would start a formula in matplotlib.
     short = name if len(name) <= length else "…" + name[-length + 1 :]
     return short.replace("$", r"\$")
@@ -275,7 +275,7 @@ def _density_cell(axes: Axes, values: np.ndarray, color: str, bins: int) -> None
 
 
 def _density(values: np.ndarray, points: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian kernel density on a grid over [0, 1], reflected at both ends to keep its mass."""
+    """Return a Gaussian kernel density over [0, 1], reflected at both ends to keep its mass."""
     counts, edges = np.histogram(values, points, (0.0, 1.0))
     x = (edges[:-1] + edges[1:]) / 2
     # Half of Silverman's rule, which is for one hump: cross-source scores have two. The floor keeps

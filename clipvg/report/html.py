@@ -1,7 +1,7 @@
 """One self-contained HTML page: pictures inside, no script, nothing fetched.
 
-The page is assembled from `Report`, which holds only text, numbers and encoded pictures. Every
-string is escaped where it enters the page, so expressions and paths may hold any characters.
+`templates/page.html` shows a `Report`, which holds only text, numbers and encoded pictures. Every
+string is escaped as it enters the page, so expressions and paths may hold any characters.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import clipvg
 from clipvg.report.style import ROLES
 from clipvg.runtime.files import atomic_path
+
+_LEGEND = {"predicted": "predicted box", "true": "true box", "pseudo": "pseudo-label"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Picture:
     alt: str
     caption: str = ""
     detail: str = ""
+
+    @property
+    def source(self) -> str:
+        """The image as an address that holds all of it."""
+        return f"data:{self.media_type};base64,{b64encode(self.data).decode('ascii')}"
 
 
 @dataclass(frozen=True)
@@ -89,113 +95,28 @@ class Report:
 
 
 def render_html(report: Report) -> str:
-    """The page as one string of HTML5."""
-    sections = [
-        _facts(report.facts),
-        *(_table(table) for table in report.tables),
-        *(_figure(picture) for picture in report.figures),
-        _gallery(report),
-        _timings(report.timings),
-        _run(report),
-    ]
-    template = Template(files("clipvg.report").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=escape(report.title),
-        lead=f'<p class="lead">{escape(report.lead)}</p>' if report.lead else "",
-        body="\n".join(section for section in sections if section),
-        version=escape(clipvg.__version__),
-        **{f"{role}_color": color for role, color in ROLES.items()},
+    """Return the page as one string of HTML5."""
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    times = {name.replace("_", " "): f"{took:.1f} s" for name, took in report.timings.items()}
+    return pages.get_template("page.html").render(
+        report=report,
+        times=list(times.items()),
+        config=json.dumps(report.config, indent=2, ensure_ascii=False, default=str),
+        colors=ROLES,
+        roles=_LEGEND,
+        version=clipvg.__version__,
     )
 
 
 def write_html(report: Report, path: str | Path) -> Path:
-    """Writes the page atomically and returns its path; missing folders are made."""
+    """Write the page atomically and return its path; missing folders are made."""
     path = Path(path)
     with atomic_path(path) as temporary:
         Path(temporary).write_text(render_html(report), encoding="utf-8")
     return path
-
-
-def _facts(facts: Sequence[tuple[str, str]]) -> str:
-    if not facts:
-        return ""
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts
-    )
-    return f'<dl class="facts">{items}</dl>'
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
-    rows = "".join(_row(cells) for cells in table.rows)
-    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    return (
-        f"<section><h2>{escape(table.title)}</h2>"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        f"</div>{note}</section>"
-    )
-
-
-def _row(cells: Sequence[str]) -> str:
-    first, *others = cells
-    return (
-        f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in others)
-        + "</tr>"
-    )
-
-
-def _image(picture: Picture) -> str:
-    data = b64encode(picture.data).decode("ascii")
-    return (
-        f'<img src="data:{escape(picture.media_type)};base64,{data}" alt="{escape(picture.alt)}">'
-    )
-
-
-def _figure(picture: Picture) -> str:
-    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
-    return f'<section><figure class="plot">{_image(picture)}{caption}</figure></section>'
-
-
-def _gallery(report: Report) -> str:
-    if not report.gallery:
-        return ""
-    items = "".join(
-        f"<figure>{_image(picture)}<figcaption>{escape(picture.caption)}"
-        f"<small>{escape(picture.detail)}</small></figcaption></figure>"
-        for picture in report.gallery
-    )
-    legend = "".join(
-        f'<span class="key {role}"></span>{name} '
-        for role, name in (
-            ("predicted", "predicted box"),
-            ("true", "true box"),
-            ("pseudo", "pseudo-label"),
-        )
-        if role in report.gallery_roles
-    )
-    note = f"<p>{escape(report.gallery_note)}</p>" if report.gallery_note else ""
-    return (
-        f'<section><h2>Pictures</h2>{note}<p class="legend">{legend}</p>'
-        f'<div class="gallery">{items}</div></section>'
-    )
-
-
-def _timings(timings: Mapping[str, float]) -> str:
-    if not timings:
-        return ""
-    rows = [(name.replace("_", " "), f"{seconds:.1f} s") for name, seconds in timings.items()]
-    return _table(Table("Time", ("step", "seconds"), rows))
-
-
-def _run(report: Report) -> str:
-    parts = []
-    if report.command:
-        parts.append(f"<h2>Command</h2><pre><code>{escape(report.command)}</code></pre>")
-    if report.config:
-        text = json.dumps(report.config, indent=2, ensure_ascii=False, default=str)
-        parts.append(
-            "<details><summary>Configuration</summary>"
-            f"<pre><code>{escape(text)}</code></pre></details>"
-        )
-    return f"<section>{''.join(parts)}</section>" if parts else ""

@@ -6,16 +6,16 @@ from typing import Any
 
 
 def percent(value: float | None, *, digits: int = 1) -> str:
-    """A share as a percentage, 0.6542 as "65.4 %"; a dash where there is none."""
+    """Write a share as a percentage, 0.6542 as "65.4 %"; a dash where there is none."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def points(difference: float, *, digits: int = 1) -> str:
-    """A difference of two shares in percentage points with its sign, 0.072 as "+7.2"."""
+    """Write a difference of two shares in percentage points with its sign, 0.072 as "+7.2"."""
     return f"{100 * difference:+.{digits}f}"
 
 
 def listed(values: Any, form: str = "g") -> str:
-    """One number or several, joined by commas; a dash for None."""
+    """Write one number or several, joined by commas; a dash for None."""
     values = values if isinstance(values, list | tuple) else [values]
     return ", ".join("–" if value is None else format(value, form) for value in values)

@@ -38,7 +38,7 @@ class Mark:
 
 
 def label_marks(boxes: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[str]) -> list[Mark]:
-    """Marks for several expressions of one picture, each in a colour of its own.
+    """Return marks for several expressions of one picture, each in a colour of its own.
 
     Args:
         boxes (E, 4): xyxy pixels.
@@ -51,7 +51,7 @@ def label_marks(boxes: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[
 
 
 def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320) -> Image.Image:
-    """A copy of a picture with boxes and their labels on it.
+    """Return a copy of a picture with boxes and their labels on it.
 
     Args:
         image: any Pillow image.
@@ -83,7 +83,7 @@ def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320
 
 
 def check_picture_path(path: str | Path) -> Path:
-    """The path of a picture to write, refused early when its ending names no format.
+    """Return the path of a picture to write, refused early when its ending names no format.
 
     Raises:
         InputError: the ending is not .png, .jpg, .jpeg or .webp.
@@ -97,7 +97,7 @@ def check_picture_path(path: str | Path) -> Path:
 
 
 def save_picture(image: Image.Image, path: str | Path) -> Path:
-    """Writes a picture in the format of its ending, whole or not at all, and returns the path."""
+    """Write a picture in the format of its ending, whole or not at all, and return the path."""
     path = check_picture_path(path)
     with atomic_path(path) as temporary:
         image.convert("RGB").save(temporary, _FORMATS[path.suffix.lower()], quality=92)
@@ -105,7 +105,7 @@ def save_picture(image: Image.Image, path: str | Path) -> Path:
 
 
 def encode_picture(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, str]:
-    """Bytes and media type of a picture for the HTML page: JPEG, at most `max_size` pixels long."""
+    """Return bytes and media type of a picture for the page: JPEG, at most `max_size` pixels."""
     small = image.convert("RGB")
     small.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
     buffer = BytesIO()
@@ -149,7 +149,7 @@ def _frame(draw: ImageDraw.ImageDraw, box: Line, color: str, width: int) -> None
 
 
 def _stretches(box: Line, dashes: Sequence[float]) -> Iterator[Line]:
-    """The drawn parts of a dashed frame: lengths drawn and empty, in pixels, in turn."""
+    """Yield the drawn parts of a dashed frame: lengths drawn and empty, in pixels, in turn."""
     x1, y1, x2, y2 = box
     if not dashes:
         return
@@ -174,7 +174,7 @@ def _tag(
     canvas: tuple[int, int],
     taken: list[Line],
 ) -> None:
-    """Writes a label at its box, where no label of `taken` is, and adds its place to them."""
+    """Write a label at its box, where no label of `taken` is, and add its place to them."""
     canvas_width, canvas_height = canvas
     text = _shorten(draw, " ".join(mark.label.split()), font, canvas_width - 8)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)

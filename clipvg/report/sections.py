@@ -33,7 +33,7 @@ def gain_table(
     title: str = "Acc@0.5 on labels that nothing was selected on",
     note: str = "",
 ) -> Table:
-    """Accuracy by what was trained on, with the gain over the first row and its sign.
+    """Return accuracy by what was trained on, with the gain over the first row and its sign.
 
     Args:
         accuracy: shares in [0, 1] by key, one value a seed.
@@ -63,7 +63,7 @@ def gain_table(
 
 
 def correct_labels(labels: LabelTable) -> np.ndarray | None:
-    """Whether each label's box is right, IoU(box, truth) >= 0.5, as bool (N,); None without truth.
+    """Return whether IoU(box, truth) >= 0.5 for each label, as bool (N,); None without truth.
 
     A label whose expression has no referent (its truth is null) is wrong.
     """
@@ -78,7 +78,7 @@ def histogram_section(
     correct: np.ndarray | None = None,
     threshold: float | None = None,
 ) -> Picture:
-    """The histogram of reliability, split by correct and wrong labels where that is known."""
+    """Draw the histogram of reliability, split by correct and wrong labels where that is known."""
     figure = reliability_histogram(reliability, correct=correct, threshold=threshold)
     split = " split by correct and wrong labels" if correct is not None else ""
     scored = reliability[np.isfinite(reliability)]
@@ -100,7 +100,7 @@ def curve_section(
     baseline: float | None = None,
     metric: str = "Acc@0.5 on the validation labels",
 ) -> Picture:
-    """The performance-reliability curve with the chosen threshold.
+    """Draw the performance-reliability curve with the chosen threshold.
 
     Args:
         tried: trainings on the labels of a threshold each.
@@ -130,7 +130,7 @@ def curve_section(
 
 
 def training_section(metrics: Sequence[Mapping[str, Any]]) -> Picture:
-    """Loss and validation curves of one training."""
+    """Draw loss and validation curves of one training."""
     return Picture(
         *encode_figure(training_curves(metrics)),
         alt=f"Curves of training loss and validation accuracy over {len(metrics)} records.",
@@ -141,7 +141,7 @@ def training_section(metrics: Sequence[Mapping[str, Any]]) -> Picture:
 def label_picture(
     labels: LabelTable, row: int, *, predicted: np.ndarray | None = None, remark: str = ""
 ) -> Picture | None:
-    """One label's picture with its pseudo-box, true box and prediction; None if unreadable.
+    """Draw one label's picture with its pseudo-box, true box and prediction; None if unreadable.
 
     Args:
         labels: with an image root.

@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 SOURCES = ["clipvg", "csrc", "kernels", "pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE"]
-DATA = ["clipvg/configs/*.yaml", "clipvg/model/tiny/*", "clipvg/report/*.html", "clipvg/py.typed"]
+DATA = [
+    "clipvg/configs/*.yaml",
+    "clipvg/model/tiny/*",
+    "clipvg/report/templates/*",
+    "clipvg/py.typed",
+]
 OPTIONAL = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"]
 
 

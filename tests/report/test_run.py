@@ -144,7 +144,7 @@ def test_demo_shows_its_table_and_the_figures_of_its_first_run(tmp_path):
     assert "from 55.0 % to 64.0 % (+9.0 points)" in page
     assert "1 of 2" in page
     assert "<h2>Pictures</h2>" in page
-    assert "the adapted model&#x27;s. Of the run seed0." in page
+    assert "the adapted model&#39;s. Of the run seed0." in page
     assert "12.5 s" in page
     assert "clipvg demo</code>" in page
 
