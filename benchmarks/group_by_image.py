@@ -82,7 +82,7 @@ def run(
     seed: int,
 ) -> dict[str, Any]:
     """One training and its accuracy."""
-    grouped = {"augment": size > 0, "group_by_image": max(1, size), "calibrate": False}
+    grouped = {"augment": size > 0, "group_by_image": max(1, size), "standardise": False}
     config = change(recipe()[-1], args, steps=args.steps, seed=seed, **grouped)
     began = time.perf_counter()
     done = fit(fresh(start), train, config=config, progress=False)

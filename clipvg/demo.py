@@ -81,14 +81,11 @@ def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[
 def recipe() -> tuple[str, ModelOptions, FitConfig]:
     """Return the backbone, the model and its training in the recipe `scenes`."""
     values = read_recipe("scenes")
-    backbone = values.pop("backbone")
-    training = {f.name for f in dataclasses.fields(FitConfig)} & values.keys()
-    chosen = FitConfig(**{name: values.pop(name) for name in training})
-    return backbone, ModelOptions(**values), chosen
+    return values["backbone"], ModelOptions(**values["model"]), FitConfig(**values["training"])
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a positive has the higher score than a negative, ties counting half.
+    """Return the probability that a positive scores higher than a negative, ties counting half.
 
     Args:
         scores: (N,) float, finite.
@@ -152,7 +149,7 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
 
 
 def _scenes(folder: Path, count: int, **options: Any) -> LabelTable:
-    """Scenes and labels below `folder`, made once: the table is written last."""
+    """Return scenes and labels below `folder`, made once: the table is written last."""
     path = folder / "labels.parquet"
     if not path.exists():
         make_labels(folder, count, **options).write(path)
@@ -169,7 +166,7 @@ def _test(models: dict[str, Path], test: LabelTable) -> dict[str, float]:
 
 
 def _gap_recovered(accuracy: dict[str, list[float]]) -> float | None:
-    """Mean gain of SSA as a share of the mean gain of clean labels; None without such a gap."""
+    """Return the gain of SSA as a share of that of clean labels; None without such a gap."""
     base, adapted, ceiling = (float(np.mean(values)) for values in accuracy.values())
     return (adapted - base) / (ceiling - base) if ceiling > base else None
 

@@ -27,7 +27,7 @@ TERMINATED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code of the process.
+    """Run one command and return the exit code of the process.
 
     Args:
         argv: words after the program's name; those of the process when None.
@@ -87,7 +87,7 @@ class _Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Lets SIGTERM, with which clusters and `torchrun` end a process, say what was kept."""
+    """Let SIGTERM, with which clusters and `torchrun` end a process, say what was kept."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -104,7 +104,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stdout_for_results() -> Iterator[TextIO]:
-    """Sends what anything below prints to standard error, and warnings there as single lines."""
+    """Send what anything below prints to standard error, and warnings there as single lines."""
     stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.showwarning = _warn

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from clipvg.cli.commands import Command, Result
-from clipvg.cli.options import add_fields, take_fields
+from clipvg.cli.options import add_group, take_group
 from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
-from clipvg.cli.train import add_training, run_results, training_arguments
+from clipvg.cli.train import FIRST, add_training, run_results, training_arguments
 from clipvg.report.numbers import percent, points
 
 
 def _configure(parser: CommandParser) -> None:
-    from clipvg.api.adapt_run import Method
     from clipvg.curriculum import Beyond, MSAConfig
 
     add_training(parser)
     parser.add_argument(
-        "--method", type=Method, default="auto",
+        "--method", type=Literal["auto", "ssa", "msa"], default="auto",
         help="ssa: all labels as one source; msa: source by source; auto: msa for several sources",
     )  # fmt: skip
     parser.add_argument(
@@ -31,13 +30,9 @@ def _configure(parser: CommandParser) -> None:
         "--continue_from", type=str, metavar="RUN",
         help="the --out of a finished run, to go on with the LABELS of new sources",
     )  # fmt: skip
-    add_fields(parser, MSAConfig, skip=("seed",))
-    parser.add_argument(
-        "--measures", type=str, nargs="+", default=[], metavar="METHOD",
-        help="further measures, [COLUMN=]METHOD[,option=value], as of clipvg score --method; the "
-        "last one selects beside the measurers, e.g. weighted_mean,geometric=true",
-    )  # fmt: skip
-    add_fields(parser, Beyond, skip=("measures",))
+    # One seed: that of the trainings is the search's too.
+    add_group(parser, "search", MSAConfig, title="of the reliability thresholds", skip=("seed",))
+    add_group(parser, "beyond", Beyond, title="what goes beyond the published method")
 
 
 def _run(args: Namespace) -> Result:
@@ -45,14 +40,12 @@ def _run(args: Namespace) -> Result:
     from clipvg.curriculum import Beyond, MSAConfig
 
     arguments = training_arguments(args)
-    # One seed: that of the training options is the search's too.
-    search = MSAConfig(**take_fields(args, MSAConfig))
     result = adapt(
         arguments.pop("labels"),
-        search=search,
+        search=take_group(args, "search", MSAConfig, seed=args.training.seed),
         method=args.method,
         sources=Sources(scored_by=args.scored_by, continue_from=args.continue_from),
-        beyond=Beyond(**take_fields(args, Beyond)),
+        beyond=take_group(args, "beyond", Beyond),
         **arguments,
     )
     return run_results(result.folder, result.summary)
@@ -112,4 +105,5 @@ COMMAND = Command(
     run=_run,
     describe=_describe,
     kept="finished stages are kept in --out; run the same command again to go on.",
+    first=(*FIRST, "method"),
 )

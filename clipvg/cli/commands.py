@@ -18,7 +18,7 @@ COMMANDS = {
     "score": "measure the reliability of labels with trained models",
     "adapt": "self-paced adapting (SSA, MSA): train, score, select, train again",
     "evaluate": "accuracy of a model on labels",
-    "predict": "boxes of expressions in one picture",
+    "predict": "boxes of expressions in one image",
     "export": "write a checkpoint in another format",
     "report": "draw the report page of a run again",
     "info": "versions, devices and backends, or the facts of a checkpoint",
@@ -38,6 +38,7 @@ class Command:
         run: does the work; its result is plain data, printed as JSON on request.
         describe: the result for people.
         kept: what Ctrl-C leaves behind and how to go on, one sentence.
+        first: arguments that the help begins with; for commands with many.
     """
 
     name: str
@@ -46,9 +47,10 @@ class Command:
     run: Callable[[Namespace], Result]
     describe: Callable[[Mapping[str, Any]], str]
     kept: str = "nothing was written; run the same command again."
+    first: Sequence[str] = ()
 
     def parse(self, words: Sequence[str]) -> Namespace:
-        """Parsed arguments, with `command_line`: the words as typed, for the records of a run."""
+        """Return the parsed arguments; see `CommandParser.parse_words`."""
         parser = CommandParser(
             prog=f"clipvg {self.name}",
             description=COMMANDS[self.name][0].upper() + COMMANDS[self.name][1:] + ".",
@@ -57,10 +59,12 @@ class Command:
         self.configure(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.shorten_usage()
+        if self.first:
+            parser.show_first(self.first)
         return parser.parse_words(words)
 
     def show(self, result: Mapping[str, Any], *, as_json: bool) -> None:
-        """Prints a result, the only thing on standard output."""
+        """Print a result, the only thing on standard output."""
         from clipvg.runtime.files import to_json
 
         text = json.dumps(to_json(result), allow_nan=False) if as_json else self.describe(result)
@@ -69,5 +73,5 @@ class Command:
 
 
 def load_command(name: str) -> Command:
-    """The command of a name in `COMMANDS`; imports its module."""
+    """Return the command of a name in `COMMANDS`; imports its module."""
     return import_module(f"clipvg.cli.{name}").COMMAND

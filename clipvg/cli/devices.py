@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of a name; without one this process's GPU where there is one, else the CPU.
+    """Return the device of a name; without one this process's GPU where there is one, else the CPU.
 
     Raises:
         InputError: no such device here.
@@ -36,12 +36,12 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def move(model: GroundingModel, name: str | None) -> GroundingModel:
-    """The model on the device of a name, as `choose_device` understands it."""
+    """Move a model to the device of a name, as `choose_device` understands it."""
     return model.to(choose_device(name))
 
 
 def load_measurers(texts: Sequence[str], device: str | None) -> dict[str, GroundingMeasurer]:
-    """Measurers of texts ``[NAME[@SOURCE]=]CKPT``, by name, on the device of a name.
+    """Load the measurers of texts ``[NAME[@SOURCE]=]CKPT``, by name, on the device of a name.
 
     Raises:
         InputError: a text or a checkpoint that cannot be read, or two of one name; names are

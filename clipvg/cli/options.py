@@ -6,7 +6,7 @@ import dataclasses
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from clipvg.labels import LabelTable
 
 OnError = Literal["raise", "drop"]
+Config = TypeVar("Config")
 
 
 def add_labels(parser: CommandParser) -> None:
-    """LABELS, --images, --layout, --source and --on_error."""
+    """Add LABELS, --images, --layout, --source and --on_error."""
     parser.add_argument(
         "labels", nargs="+", type=str, metavar="LABELS",
         help="label files: .parquet, .jsonl, .csv or .pth; several are joined in order",
@@ -37,7 +38,7 @@ def add_labels(parser: CommandParser) -> None:
 
 
 def add_layout(parser: CommandParser) -> None:
-    """--layout of .pth files."""
+    """Add --layout of .pth files."""
     parser.add_argument(
         "--layout", type=str, metavar="NAME",
         help="data set of a .pth file: unc, unc+, gref, gref_umd, referit or flickr; by default "
@@ -46,14 +47,14 @@ def add_layout(parser: CommandParser) -> None:
 
 
 def add_device(parser: CommandParser) -> None:
-    """--device."""
+    """Add --device."""
     parser.add_argument(
         "--device", type=str, help="cpu, cuda, cuda:1, …; by default a GPU where there is one"
     )
 
 
 def add_batch_size(parser: CommandParser, default: int | None) -> None:
-    """--batch_size; with a default of None the device and the labels decide."""
+    """Add --batch_size; with a default of None the device and the labels decide."""
     parser.add_argument(
         "--batch_size", type=int if default is not None else int | None, default=default,
         help="labels in one forward pass"
@@ -62,31 +63,55 @@ def add_batch_size(parser: CommandParser, default: int | None) -> None:
 
 
 def add_quiet(parser: CommandParser) -> None:
-    """--quiet."""
+    """Add --quiet."""
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def add_checkpoint(parser: CommandParser) -> None:
-    """--checkpoint."""
+    """Add --checkpoint."""
     parser.add_argument(
         "--checkpoint", type=str, required=True, metavar="CKPT",
         help="model folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
     )  # fmt: skip
 
 
-def add_fields(parser: CommandParser, config: type, skip: Sequence[str] = ()) -> None:
-    """One option a field of a configuration dataclass, with its default and its description."""
-    parser.add_class_arguments(config, None, skip=set(skip))
+def add_group(
+    parser: CommandParser, name: str, config: type, *, title: str, skip: Sequence[str] = ()
+) -> None:
+    """Add an option ``--name.field`` for each field of a dataclass, with its description."""
+    import docstring_parser
+
+    group = parser.add_argument_group(f"{name}: {title}")
+    kinds = get_type_hints(config)
+    documented = [docstring_parser.parse(kind.__doc__ or "") for kind in config.__mro__[::-1]]
+    said = {each.arg_name: each.description for text in documented for each in text.params}
+    for field in dataclasses.fields(config):
+        if field.name in skip:
+            continue
+        options: dict[str, Any] = {"type": kinds[field.name], "default": field.default}
+        if isinstance(field.default, tuple):  # as words rather than as a YAML list
+            options = {"type": str, "nargs": "+", "default": [*field.default]}
+        group.add_argument(f"--{name}.{field.name}", help=said[field.name], **options)
 
 
-def take_fields(args: Namespace, config: type) -> dict[str, Any]:
-    """The values of `add_fields`, by field."""
-    names = [field.name for field in dataclasses.fields(config)]
-    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+def take_group(args: Namespace, name: str, config: type[Config], **others: Any) -> Config:
+    """Return the dataclass of `add_group`; other fields are given by name.
+
+    Raises:
+        InputError: values that do not go together; names the YAML file that set one of them.
+    """
+    try:
+        return config(**vars(getattr(args, name)), **others)
+    except InputError as error:
+        words = str(error).replace("=", " ").split()
+        files = {file for key, file in args.files.items() if key.rpartition(".")[2] in words}
+        if not files:
+            raise
+        raise InputError(f"{', '.join(sorted(files))}: {error}") from error
 
 
 def read_table(args: Namespace, paths: Sequence[str] | None = None) -> LabelTable:
-    """The label files of a command, or others with the same options.
+    """Read the label files of a command, or others with the same options.
 
     Raises:
         InputError: they cannot be read, hold no label, or the folder of images is missing.

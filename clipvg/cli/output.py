@@ -11,13 +11,13 @@ from clipvg.errors import InputError
 
 
 def pairs(values: Mapping[str, Any]) -> str:
-    """Aligned lines "name  value"; nothing for no values."""
+    """Return aligned lines "name  value"; nothing for no values."""
     width = max(map(len, values), default=0)
     return "\n".join(f"{name:{width}}  {value}" for name, value in values.items())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> str:
-    """Aligned columns: the first `left` of them to the left, the others to the right."""
+    """Return aligned columns: the first `left` of them to the left, the others to the right."""
     cells = [list(map(str, row)) for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
@@ -30,7 +30,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1
 
 
 def check_writable(path: Path) -> Path:
-    """The path of a file to write, refused before the work whose result goes there.
+    """Return the path of a file to write, refused before the work whose result goes there.
 
     Raises:
         InputError: it is a folder, or its folder cannot be made or written to.

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
-from argparse import Namespace
-from collections.abc import Sequence
+from argparse import Action, Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from clipvg.cli.failure import UsageError, find_near, one_line
+from clipvg.cli.failure import UsageError, one_line
 from clipvg.configs import find_recipe, list_recipes
-
-_LITERAL = re.compile(r"typing\.Literal\[(.*?)\]")
-_UNION = re.compile(
-    r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: "
-    r".*Given value: (.*)"
-)
-_CLASS = re.compile(r"<class '([\w.]+)'>")
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -31,7 +25,7 @@ class CommandParser(ArgumentParser):
     """Parser of one command; raises `UsageError` instead of exiting.
 
     Options may be written with dashes or underscores: ``--batch-size`` is ``--batch_size``, the
-    name that Python and YAML use.
+    name that Python and YAML use. Those of a group are ``--group.name``, and a section in YAML.
     """
 
     def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
@@ -40,9 +34,22 @@ class CommandParser(ArgumentParser):
         if example:
             kwargs["epilog"] = f"example:\n  {example}"
         super().__init__(*args, exit_on_error=False, allow_abbrev=False, **kwargs)
+        self._files: dict[str, tuple[str, Any]] = {}  # option: the YAML file that sets it, value
+
+    def show_first(self, names: Sequence[str]) -> None:
+        """Let the help begin with these arguments, whichever group they are in."""
+        first = self.add_argument_group("what matters first")
+        action_of = {action.dest: action for action in self._actions}
+        for name in names:
+            action = action_of[name]
+            for group in self._action_groups:
+                if action in group._group_actions:
+                    group._group_actions.remove(action)
+            first._group_actions.append(action)
+        self._action_groups = [first, *self._action_groups[:-1]]
 
     def shorten_usage(self) -> None:
-        """Lets the usage line show only what every call needs."""
+        """Let the usage line show only what every call needs."""
         words = []
         for action in self._actions:
             name = str(action.metavar)
@@ -53,28 +60,62 @@ class CommandParser(ArgumentParser):
         self.usage = " ".join(["%(prog)s", *words, "[options]"])
 
     def parse_words(self, words: Sequence[str]) -> Namespace:
-        """Parses the words of a command line; the result also holds them as `command_line`."""
+        """Parse the words of a command line.
+
+        Returns:
+            The values, and beside them `command_line`, the words as typed, and `files`: the YAML
+            file of every option that one of them set, unless it was typed as well.
+        """
         plain = [_with_underscores(word) for word in words]
+        typed = [_option(word) for word in plain[: (*plain, "--").index("--")]]
+        self._refuse_unknown([name for name in typed if name])
         for index, path in _config_files(plain):
-            plain[index] = plain[index].replace(path, find_recipe(path))
-            self._check_config(find_recipe(path))
+            found = find_recipe(path)
+            plain[index] = plain[index].replace(path, found)
+            self._files |= {name: (found, value) for name, value in self._read(found).items()}
         args = Namespace(**vars(self.parse_args(plain)))
         args.command_line = [*(self.prog or "").split(), *words]
+        args.files = {name: file for name, (file, _) in self._files.items() if name not in typed}
         return args
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises `UsageError` with one line."""
-        raise UsageError(self._shorten(message)) from ex
+        """Raise `UsageError` with one line."""
+        what, _, rest = message.partition(": ")
+        see = f"{self.prog} --help shows an example"
+        if what == "the following arguments are required":
+            missing = [self._shown(name) for name in rest.split(", ")]
+            raise UsageError(f"missing {', '.join(missing)}; {see}") from ex
+        if what == "unrecognized arguments":
+            raise UsageError(f"unexpected {rest}; {see}") from ex
+        _, quote, key = message.partition('Parser key "')
+        if quote and (name := key.partition('"')[0]) in self._by_name():
+            raise UsageError(self._wrong_value(name, one_line(message))) from ex
+        raise UsageError(one_line(message)) from ex
 
-    def _names(self) -> list[str]:
-        """Names that a YAML file may set."""
-        return [
-            action.dest
+    def _by_name(self) -> dict[str, Action]:
+        """Arguments by the name that a YAML file may give them."""
+        return {
+            action.dest: action
             for action in self._actions
             if action.dest not in {"help", "config", "print_config"}
-        ]
+        }
 
-    def _check_config(self, path: str) -> None:
+    def _shown(self, name: str) -> str:
+        """An argument as it is typed."""
+        action = self._by_name().get(name)
+        return action.option_strings[0] if action and action.option_strings else name.upper()
+
+    def _refuse_unknown(self, names: Sequence[str]) -> None:
+        known = [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            hints = [f"--{name} {_hint(name, known, '--')}".strip() for name in unknown]
+            raise UsageError(
+                f"unknown option {', '.join(hints)}; {self.prog} --help lists the options"
+            )
+
+    def _read(self, path: str) -> dict[str, Any]:
+        """Options that a YAML file sets, ``section.name`` in sections."""
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -86,47 +127,57 @@ class CommandParser(ArgumentParser):
             raise UsageError(f"{path}: not YAML: {one_line(str(error))}") from error
         if content is not None and not isinstance(content, dict):
             raise UsageError(f"{path}: expected lines of the form 'option: value'")
-        unknown = [str(key) for key in content or {} if key not in self._names()]
+        known = self._by_name()
+        sections = {name.partition(".")[0] for name in known if "." in name}
+        found: dict[str, Any] = {}
+        for key, value in (content or {}).items():
+            if key not in sections:
+                found[str(key)] = value
+            elif isinstance(value, Mapping):
+                found |= {f"{key}.{name}": inner for name, inner in value.items()}
+            else:
+                raise UsageError(f"{path}: {key} is a section; expected its options below it")
+        unknown = [f"{key!r} {_hint(key, known)}".strip() for key in found if key not in known]
         if unknown:
-            hints = [f"{key!r} {self._hint(key)}".strip() for key in unknown]
             raise UsageError(
-                f"{path}: unknown {'key' if len(unknown) == 1 else 'keys'} {', '.join(hints)}; "
+                f"{path}: unknown {'key' if len(unknown) == 1 else 'keys'} {', '.join(unknown)}; "
                 f"{self.prog} --help lists them"
             )
+        for key, value in found.items():
+            if known[key].nargs == "+" and not isinstance(value, list):
+                raise UsageError(f"{path}: {key}: expected a list, got {value}")
+        return found
 
-    def _hint(self, name: str, prefix: str = "") -> str:
-        options = [text[2:] for action in self._actions for text in action.option_strings]
-        known = options if prefix else self._names()
-        near = find_near(name.replace("-", "_"), [word for word in known if word])
-        return f"({near.replace('did you mean ', 'did you mean ' + prefix)})" if near else ""
+    def _wrong_value(self, name: str, message: str) -> str:
+        value = message.rpartition("value: ")[2]  # of "Got value: x" and "Given value: x"
+        file, given = self._files.get(name, ("", None))
+        where = f"{file}: {name}" if file and str(given) == value else self._shown(name)
+        kind = _readable(getattr(self._by_name()[name], "_typehint", None))
+        return f"{where}: expected {kind}, got {value}"
 
-    def _shorten(self, message: str) -> str:
-        options = {
-            action.dest: action.option_strings[0] if action.option_strings else action.dest.upper()
-            for action in self._actions
-        }
-        if match := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
-            return self._unrecognized(match[1].split())
-        if match := re.match(r"the following arguments are required: (.*)", message):
-            missing = [options.get(name.strip(), name.strip()) for name in match[1].split(",")]
-            return f"missing {', '.join(missing)}; {self.prog} --help shows an example"
-        if match := re.match(r'Parser key "(.*?)":\s*(.*)', message, re.DOTALL):
-            return f"{options.get(match[1], match[1])}: {_readable(match[2])}"
-        return _readable(message)
 
-    def _unrecognized(self, words: Sequence[str]) -> str:
-        unknown = [word.partition("=")[0] for word in words if word.startswith("-")]
-        if not unknown:
-            return f"unexpected {' '.join(words)}; {self.prog} --help shows an example"
-        hints = [f"{word} {self._hint(word.lstrip('-'), '--')}".strip() for word in unknown]
-        return f"unknown option {', '.join(hints)}; {self.prog} --help lists the options"
+def _hint(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The nearest names in brackets, of any group where the name gives none."""
+    group, _, word = name.replace("-", "_").rpartition(".")
+    of_group = [option for option in known if option.startswith(f"{group}.")]
+    places: dict[str, list[str]] = {}
+    for option in of_group or known:
+        places.setdefault(option.rpartition(".")[2], []).append(prefix + option)
+    close = get_close_matches(word, places, n=3, cutoff=0.6)
+    near = [option for each in close for option in places[each]]
+    return f"(did you mean {' or '.join(near)}?)" if near else ""
+
+
+def _option(word: str) -> str | None:
+    """The name of the option that a word of a command line gives; None for other words."""
+    name = word.partition("=")[0]
+    is_option = name.startswith("--") and len(name) > 2 and not any(map(str.isspace, name))
+    return name[2:] if is_option else None
 
 
 def _with_underscores(word: str) -> str:
-    name, equals, value = word.partition("=")
-    if not name.startswith("--") or len(name) == 2 or any(map(str.isspace, name)):
-        return word
-    return f"--{name[2:].replace('-', '_')}{equals}{value}"
+    name = _option(word)
+    return f"--{name.replace('-', '_')}{word[len(name) + 2 :]}" if name else word
 
 
 def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:
@@ -140,12 +191,12 @@ def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:
     return found
 
 
-def _readable(message: str) -> str:
-    text = _LITERAL.sub(lambda match: f"one of {match[1]}", message)
-    text = _CLASS.sub(lambda match: match[1].rpartition(".")[2], text)
-    if match := _UNION.match(one_line(text)):
-        text = (
-            f"expected {match[1].replace('NoneType', 'null').replace(', ', ' or ')}, got {match[2]}"
-        )
-    text = text.replace("Expected a ", "expected ").replace(". Got value: ", ", got ")
-    return one_line(text)
+def _readable(kind: Any) -> str:
+    """A type in words."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(_readable, get_args(kind)))
+    if kind is NoneType:
+        return "null"
+    return str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))

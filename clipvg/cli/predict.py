@@ -1,4 +1,4 @@
-"""`clipvg predict`: boxes of expressions in one picture."""
+"""`clipvg predict`: boxes of expressions in one image."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from clipvg.errors import InputError
 
 
 def _configure(parser: CommandParser) -> None:
-    parser.add_argument("image", type=str, metavar="IMAGE", help="a picture file")
+    parser.add_argument("image", type=str, metavar="IMAGE", help="an image file")
     parser.add_argument(
         "expression", nargs="+", type=str, metavar="EXPRESSION", help="what to look for"
     )
     add_checkpoint(parser)
-    parser.add_argument("--out", type=str, metavar="PICTURE", help="write the picture with boxes")
+    parser.add_argument("--out", type=str, metavar="FILE", help="write the image with its boxes")
     parser.add_argument(
         "--box_format", type=Literal["xyxy", "xywh", "cxcywh"], default="xyxy",
-        help="of the printed boxes, pixels of the original picture",
+        help="of the printed boxes, pixels of the original image",
     )  # fmt: skip
     add_device(parser)
 

@@ -30,7 +30,7 @@ def _configure(parser: CommandParser) -> None:
         "it was trained on; repeat the option for several",
     )  # fmt: skip
     parser.add_argument(
-        "--method", action="append", type=str, default=[], metavar="[NAME=]METHOD[,K=V...]",
+        "--measure", action="append", type=str, default=[], metavar="[NAME=]MEASURE[,K=V...]",
         help="another measure of reliability, of the list in docs/measures.md or "
         "package.module:Class; repeat the option for several",
     )  # fmt: skip
@@ -38,14 +38,14 @@ def _configure(parser: CommandParser) -> None:
         "--out", type=str, required=True, metavar="FILE.parquet",
         help="the labels with a column reliability.NAME for each measurer",
     )  # fmt: skip
-    parser.add_argument("--plot", type=str, metavar="PICTURE", help="also draw the histograms")
+    parser.add_argument("--plot", type=str, metavar="FILE", help="also draw the histograms")
     parser.add_argument(
-        "--unreadable", type=Literal["null", "raise"], default="null",
-        help="labels whose picture cannot be read: leave them unscored, or stop",
+        "--unreadable_images", type=Literal["null", "raise"], default="null",
+        help="leave labels unscored whose image cannot be read, or stop",
     )  # fmt: skip
     parser.add_argument(
         "--store", type=str, metavar="DIR",
-        help="scores of finished shards of pictures, where an interrupted command goes on; by "
+        help="scores of finished shards of images, where an interrupted command goes on; by "
         "default beside --out, FILE.scores",
     )  # fmt: skip
     parser.add_argument(
@@ -75,20 +75,20 @@ def _run(args: Namespace) -> Result:
     plot = check_writable(check_figure_path(args.plot)) if args.plot else None
     folder = Path(args.store) if args.store else out.with_suffix(".scores")
     check_writable(folder / "shard")
-    if not (args.measurer or args.method):
-        raise InputError("nothing to score with; pass --measurer CKPT, or --method NAME")
-    # With --ray the models run elsewhere; other methods run them here.
+    if not (args.measurer or args.measure):
+        raise InputError("nothing to score with; pass --measurer CKPT, or --measure NAME")
+    # With --ray the models run elsewhere; other measures run them here.
     measurers = load_measurers(
-        args.measurer, "cpu" if args.ray and not args.method else args.device
+        args.measurer, "cpu" if args.ray and not args.measure else args.device
     )
-    methods = build_measures(args.method, {name: m.model for name, m in measurers.items()})
+    measures = build_measures(args.measure, {name: m.model for name, m in measurers.items()})
     labels = read_table(args)
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store:
         scores = _scorer(args)(
             labels,
-            {**measurers, **methods},
-            on_error=args.unreadable,
+            {**measurers, **measures},
+            on_error=args.unreadable_images,
             batch_size=args.batch_size,
             precision=args.precision,
             store=store,
@@ -98,7 +98,7 @@ def _run(args: Namespace) -> Result:
             scores.attach(labels).write(out)
             if plot is not None:
                 scores.plot(plot)
-    # Methods have reasons of their own; a measurer leaves out only what cannot be read.
+    # Measures have reasons of their own; a measurer leaves out only what cannot be read.
     if scores.reasons and measurers and all(np.isnan(scores[name]).all() for name in measurers):
         raise InputError(
             f"not one of the {labels.num_images:,} images could be read: {scores.reasons[0]}. "
@@ -177,6 +177,18 @@ COMMAND = Command(
     configure=_configure,
     run=_run,
     describe=_describe,
-    kept="finished shards of pictures are kept beside --out, or in --store; run the same command "
+    first=(
+        "labels",
+        "images",
+        "measurer",
+        "measure",
+        "out",
+        "plot",
+        "device",
+        "batch_size",
+        "precision",
+        "store",
+    ),
+    kept="finished shards of images are kept beside --out, or in --store; run the same command "
     "again to go on.",
 )

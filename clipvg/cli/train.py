@@ -11,19 +11,32 @@ from typing import Any
 from clipvg.cli.commands import Command, Result
 from clipvg.cli.options import (
     add_device,
-    add_fields,
+    add_group,
     add_labels,
     add_quiet,
     read_table,
-    take_fields,
+    take_group,
 )
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
 
+# What the help of both commands begins with.
+FIRST = (
+    "labels",
+    "images",
+    "validation",
+    "out",
+    "config",
+    "backbone",
+    "device",
+    "training.epochs",
+    "training.batch_size",
+)
+
 
 def add_training(parser: CommandParser) -> None:
-    """Everything that decides a training: labels, model and training options."""
+    """Add everything that decides a training: labels, model and training options."""
     from clipvg.model.config import ModelOptions
     from clipvg.training.config import FitConfig
 
@@ -40,22 +53,22 @@ def add_training(parser: CommandParser) -> None:
         "--backbone", type=str, default="ViT-B-16", metavar="NAME",
         help="any open_clip ViT, or clipvg-tiny, which comes with the package",
     )  # fmt: skip
-    add_fields(parser, ModelOptions)
-    add_fields(parser, FitConfig)
     add_device(parser)
     add_quiet(parser)
+    add_group(parser, "model", ModelOptions, title="what it is made of beside the backbone")
+    add_group(parser, "training", FitConfig, title="of every training")
 
 
 def training_arguments(args: Namespace) -> dict[str, Any]:
-    """What `clipvg.train` and `clipvg.adapt` take, from the options of `add_training`."""
+    """Return what `clipvg.train` and `clipvg.adapt` take, from the options of `add_training`."""
     from clipvg.api import RunOptions
     from clipvg.cli.devices import choose_device
     from clipvg.model.config import ModelOptions
     from clipvg.training.config import FitConfig
 
     return {
-        "training": FitConfig(**take_fields(args, FitConfig)),
-        "model": ModelOptions(**take_fields(args, ModelOptions)),
+        "training": take_group(args, "training", FitConfig),
+        "model": take_group(args, "model", ModelOptions),
         "backbone": args.backbone,
         "out": args.out,
         "run": RunOptions(
@@ -69,7 +82,7 @@ def training_arguments(args: Namespace) -> dict[str, Any]:
 
 
 def run_results(folder: Path, summary: Mapping[str, Any]) -> Result:
-    """The summary of a run with the paths that people look for."""
+    """Return the summary of a run with the paths that people look for."""
     return {
         **summary,
         "out": str(folder),
@@ -105,4 +118,5 @@ COMMAND = Command(
     run=_run,
     describe=_describe,
     kept="the last checkpoint is kept in --out; run the same command again to go on.",
+    first=(*FIRST, "training.lr"),
 )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
 
-def calibrate(model: "GroundingModel", batch: AnyBatch) -> None:
+def standardise_projections(model: "GroundingModel", batch: AnyBatch) -> None:
     """Fold the mean and deviation of a batch's features into the two fresh projections, in place.
 
     Raw CLIP tokens have channels whose mean is many times their deviation; projected as they are,

@@ -39,8 +39,8 @@ class FitConfig:
         warmup_steps: optimizer steps of linear warm-up (published: none).
         drop_every: epochs between drops of `schedule="step"`.
         clip_norm: largest gradient norm; 0 does not clip (published).
-        calibrate: fold mean and deviation of the first batch's features into the fresh projections
-            (published: no), see `clipvg.training.calibrate`.
+        standardise: fold mean and deviation of the first batch's features into the fresh
+            projections (published: no), see `standardise_projections`.
         ema: decay of a mean of the weights over the training, the teacher in `Fit` that measures
             labels in rounds of self-training; 0 keeps none.
         amp: mixed precision of the forward pass; "fp16" scales the loss.
@@ -80,7 +80,7 @@ class FitConfig:
     warmup_steps: int = 0
     drop_every: int = 60
     clip_norm: float = 0.0
-    calibrate: bool = False
+    standardise: bool = False
     ema: float = 0.0
     amp: Amp = "none"
     augment: bool = True

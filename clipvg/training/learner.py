@@ -149,9 +149,9 @@ class GroundingLearner:
     def _options(
         self, model: "GroundingModel", init: "GroundingModel | None", seed: int
     ) -> dict[str, Any]:
-        calibrate = self.config.calibrate and init is None
+        standardise = self.config.standardise and init is None
         return {
-            "config": dataclasses.replace(self.config, seed=seed, calibrate=calibrate),
+            "config": dataclasses.replace(self.config, seed=seed, standardise=standardise),
             "validation": self.validation,
             "features": self._usable(model),
             "progress": self._progress,

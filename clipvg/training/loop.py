@@ -89,11 +89,11 @@ class _Loop:
         bar = progress_bar(
             steps, initial=self._step, unit="step", desc="train", show=self._progress
         )
-        if self._first.config.calibrate and self._step == 0:
+        if self._first.config.standardise and self._step == 0:
             batch = next(iter(self._batches.stream(0, 1)))
             for trainer in self._left:
                 if trainer.step == 0:
-                    trainer.calibrate(batch)
+                    trainer.standardise(batch)
         batches = self._batches.stream(self._step, steps)
         with bar, Interrupt(self._first.world) as interrupt:
             while self._step < steps:

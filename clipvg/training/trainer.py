@@ -18,7 +18,7 @@ from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
 from clipvg.runtime.files import atomic_path
 from clipvg.training.batches import AnyBatch
-from clipvg.training.calibrate import calibrate
+from clipvg.training.calibrate import standardise_projections
 from clipvg.training.checkpoint import (
     load_trainable,
     rng_state,
@@ -117,9 +117,9 @@ class Trainer:
         self._progress = progress and self.world.is_main
         self.model.train()
 
-    def calibrate(self, batch: AnyBatch) -> None:
+    def standardise(self, batch: AnyBatch) -> None:
         """Calibrate the fresh projections on the first batch."""
-        calibrate(self.model, batch.to(self.device))
+        standardise_projections(self.model, batch.to(self.device))
         distributed.broadcast((p.data for p in self._params), self.world)
 
     @property

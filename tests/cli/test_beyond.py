@@ -15,11 +15,14 @@ from clipvg.labels import read_labels
 from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer, ScoreMatrix
 from clipvg.reliability.measures.region import RegionAlignment
 
-MODEL = {"backbone": "clipvg-tiny", "pretrained": None, "width": 16, "layers": 1, "heads": 2}
-QUICK = MODEL | {"feedforward": 16, "epochs": 1, "batch_size": 4, "augment": False, "ema": 0.9}
+QUICK = {
+    "backbone": "clipvg-tiny",
+    "model": {"pretrained": None, "width": 16, "layers": 1, "heads": 2, "feedforward": 16},
+    "training": {"epochs": 1, "batch_size": 4, "augment": False, "ema": 0.9},
+}
 OPTIONS = """
---soft true --calibrated 0.5 --correct 0.2 --rounds 1
---measures hygiene both=weighted_mean,of=measurer+hygiene
+--beyond.soft true --beyond.calibrated 0.5 --beyond.correct 0.2 --beyond.rounds 1
+--beyond.measures hygiene both=weighted_mean,of=measurer+hygiene
 """.split()
 
 
@@ -29,7 +32,7 @@ def words(labels: Path, pictures: Path, tmp_path: Path) -> list[Any]:
     recipe.write_text(yaml.safe_dump(QUICK))
     return [
         "adapt", labels, "--images", pictures, "--validation", labels, "--config", recipe,
-        "--out", tmp_path / "run", "--quiet", "--start", 0.1,
+        "--out", tmp_path / "run", "--quiet", "--search.start", 0.1,
     ]  # fmt: skip
 
 
@@ -52,7 +55,7 @@ def test_a_finished_run_takes_further_options(
     assert settings["further"]["rounds"] == 1
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Beyond the published method" in page
-    refused = clipvg(*words, "--calibrated", 2)
+    refused = clipvg(*words, "--beyond.calibrated", 2)
     assert "expected a probability" in refused.error
 
 
@@ -67,7 +70,7 @@ def test_what_no_head_decides_is_measured_once(
 
     monkeypatch.setattr(RegionAlignment, "judge", counted)
     measures = ["region,grid=2", "both=weighted_mean,of=measurer+region"]
-    outcome = clipvg(*words, "--rounds", 1, "--measures", *measures)
+    outcome = clipvg(*words, "--beyond.rounds", 1, "--beyond.measures", *measures)
     assert outcome.code == 0, outcome.err
     assert calls == ["region"]
     found = [*map(ScoreMatrix.read, (tmp_path / "run" / "scores").glob("*-measures.parquet"))]
@@ -97,7 +100,7 @@ def test_several_sources_with_fused_measures(
     names = [("template", "caption")[i % 2] for i in range(len(table))]
     table.with_column("source", names).write(tmp_path / "two.parquet")
     words[1] = tmp_path / "two.parquet"
-    options = ["--soft", "true", "--measures", "weighted_mean", "--h0", "0.1"]
+    options = ["--beyond.soft", "true", "--beyond.measures", "weighted_mean", "--search.h0", "0.1"]
     outcome = clipvg(*words, *options, "--json")
     assert outcome.code == 0, outcome.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -23,6 +23,8 @@ def test_unknown_option_names_the_near_one(clipvg):
     line = clipvg("evaluate", "l", "--images", "d", "--checkpoint", "c", "--batch-sise=3").error
     assert "did you mean --batch_size?" in line
     assert "did you mean --json?" in clipvg("info", "--jsn").error
+    assert "did you mean --training.epochs?" in clipvg("train", "l", "--epochs", 3).error
+    assert "did you mean --beyond.soft?" in clipvg("adapt", "l", "--sofd", "true").error
 
 
 def test_missing_required(clipvg):
@@ -33,8 +35,8 @@ def test_missing_required(clipvg):
 def test_values_of_the_wrong_kind(clipvg):
     words = ("evaluate", "l", "--images", "d", "--checkpoint", "c")
     assert "--batch_size: expected int, got many" in clipvg(*words, "--batch-size", "many").error
-    train = ("train", "l", "--images", "d", "--out", "o", "--steps", "many")
-    assert "--steps: expected int or null, got many" in clipvg(*train).error
+    train = ("train", "l", "--images", "d", "--out", "o", "--training.steps", "many")
+    assert "--training.steps: expected int or null, got many" in clipvg(*train).error
     line = clipvg(*words, "--against", "trth").error
     assert "--against: expected one of 'box', 'truth', got trth" in line
 
@@ -178,7 +180,7 @@ def test_a_checkpoint_that_is_not_there_is_one_short_line(clipvg, tmp_path):
 
 def test_options_of_the_search_are_refused_before_any_training(clipvg, labels, pictures, tmp_path):
     words = ("adapt", labels, "--images", pictures, "--out", tmp_path / "run")
-    assert "start threshold 2.0 is outside" in clipvg(*words, "--start", 2).error
-    assert "step is 0.0" in clipvg(*words, "--step", 0).error
-    assert "held-out share is 3.0" in clipvg(*words, "--holdout", 3).error
+    assert "start threshold 2.0 is outside" in clipvg(*words, "--search.start", 2).error
+    assert "step is 0.0" in clipvg(*words, "--search.step", 0).error
+    assert "held-out share is 3.0" in clipvg(*words, "--search.holdout", 3).error
     assert not (tmp_path / "run").exists()

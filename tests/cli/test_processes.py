@@ -19,8 +19,9 @@ from clipvg.labels import read_labels
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TINY = [
-    "--backbone", "clipvg-tiny", "--pretrained", "null", "--width", "16", "--layers", "1",
-    "--heads", "2", "--feedforward", "16", "--batch_size", "4", "--augment", "false",
+    "--backbone", "clipvg-tiny", "--model.pretrained", "null", "--model.width", "16",
+    "--model.layers", "1", "--model.heads", "2", "--model.feedforward", "16",
+    "--training.batch_size", "4", "--training.augment", "false",
 ]  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def test_ctrl_c_and_the_same_command_end_like_an_undisturbed_run(
     def words(folder: Path) -> list[object]:
         return [
             verb, labels, "--images", pictures, "--validation", labels, *TINY,
-            "--epochs", epochs, "--out", folder, "--json",
+            "--training.epochs", epochs, "--out", folder, "--json",
         ]  # fmt: skip
 
     cut = tmp_path / "cut"

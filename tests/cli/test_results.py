@@ -86,7 +86,7 @@ def test_unreadable_pictures_are_left_unscored_or_stop(
     words = ("score", labels, "--images", folder, "--measurer", f"m={checkpoint}", "--out", out)
     assert clipvg(*words, "--json").json["unscored_labels"] == 2
     assert np.isnan(read_labels(out).reliability("m")).sum() == 2
-    assert "7.png" in clipvg(*words, "--unreadable", "raise", "--quiet").error
+    assert "7.png" in clipvg(*words, "--unreadable_images", "raise", "--quiet").error
 
 
 def test_info_describes_the_installation(clipvg):

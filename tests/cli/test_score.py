@@ -268,7 +268,7 @@ def test_two_processes_fill_one_store(
 
 
 def test_an_error_of_one_process_ends_both(many: Path, measurers: Path, tmp_path: Path) -> None:
-    done = together(words(many, measurers, tmp_path / "s.parquet", "--unreadable", "raise"))
+    done = together(words(many, measurers, tmp_path / "s.parquet", "--unreadable_images", "raise"))
     assert done.returncode != 0
     assert done.stdout == ""
     assert "7.png" in done.stderr

@@ -125,7 +125,7 @@ def test_the_command_stops_at_an_unreadable_image(
     models["a"].save_pretrained(tmp_path / "model")
     out = tmp_path / "scored.parquet"
     words = ["score", tmp_path / "labels.parquet", "--images", labels.images, "--out", out]
-    words += ["--measurer", f"a={tmp_path / 'model'}", "--unreadable", "raise", "--ray", 1]
+    words += ["--measurer", f"a={tmp_path / 'model'}", "--unreadable_images", "raise", "--ray", 1]
     assert main(list(map(str, words))) == 2
     lines = [x for x in capsys.readouterr().err.splitlines() if "core_worker" not in x]
     assert len(lines) == 1

@@ -22,8 +22,9 @@ from clipvg.report.selection import (
 
 SOURCES = ("template", "relation", "caption")
 MODEL = """
---backbone clipvg-tiny --pretrained null --width 16 --layers 1 --heads 2 --feedforward 16
---steps 2 --batch_size 16 --augment false --start 0.1 --h0 0.1 --quiet --json
+--backbone clipvg-tiny --model.pretrained null --model.width 16 --model.layers 1 --model.heads 2
+--model.feedforward 16 --training.steps 2 --training.batch_size 16 --training.augment false
+--search.start 0.1 --search.h0 0.1 --quiet --json
 """.split()
 
 

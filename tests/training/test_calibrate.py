@@ -10,9 +10,9 @@ import torch
 from training.toy import QUICK, make_labels, make_model
 
 from clipvg.training import FeatureCache, fit
-from clipvg.training.calibrate import calibrate
+from clipvg.training.calibrate import standardise_projections
 
-ONE_STEP = dataclasses.replace(QUICK, steps=1, lr=1e-12, weight_decay=0.0, calibrate=True)
+ONE_STEP = dataclasses.replace(QUICK, steps=1, lr=1e-12, weight_decay=0.0, standardise=True)
 
 
 def test_outputs_are_those_of_standardised_features(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_outputs_are_those_of_standardised_features(tmp_path: Path) -> None:
     features = batch.image_features.flatten(0, 1)
     standard = (features - features.mean(0)) / features.std(0, correction=0)
     expected = model.visual_projection(standard).detach()
-    calibrate(model, batch)
+    standardise_projections(model, batch)
     torch.testing.assert_close(
         model.visual_projection(features).detach(), expected, atol=1e-4, rtol=1e-4
     )

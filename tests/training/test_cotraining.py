@@ -57,7 +57,7 @@ def apart(labels: LabelTable, **options: Any) -> list[Fit]:
         {"cache_features": False, "dropout": 0.2},
         {"augment": True},
         {"augment": True, "dropout": 0.2},
-        {"beta2": 0.9, "clip_norm": 0.3, "calibrate": True},
+        {"beta2": 0.9, "clip_norm": 0.3, "standardise": True},
         {"batch_size": 4, "accumulate": 2, "dropout": 0.2, "drop_last": False},
         {"batch_size": 4, "schedule": "poly", "warmup_steps": 5, "clip_norm": 0.0},
         {"prefix": "learned", "batch_size": 4},

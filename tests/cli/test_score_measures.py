@@ -1,4 +1,4 @@
-"""`clipvg score --method`: measures by name beside measurers, and by themselves."""
+"""`clipvg score --measure`: measures by name beside measurers, and by themselves."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_methods_beside_measurers(
     out = tmp_path / "scored.parquet"
     outcome = score(
         clipvg, labels, pictures, out, "--measurer", f"a={checkpoint}",
-        "--method", "attention_mass,adjust=true", "--method", "near=knn,k=2",
-        "--method", "rank_mean,of=a+attention_mass+near", "--method", "hygiene",
+        "--measure", "attention_mass,adjust=true", "--measure", "near=knn,k=2",
+        "--measure", "rank_mean,of=a+attention_mass+near", "--measure", "hygiene",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     names = ("a", "attention_mass", "near", "rank_mean", "hygiene")
@@ -41,7 +41,7 @@ def test_methods_need_no_measurer(
 ) -> None:
     out = tmp_path / "scored.parquet"
     outcome = score(
-        clipvg, labels, pictures, out, "--method", "ambiguity", "--method", "consistency"
+        clipvg, labels, pictures, out, "--measure", "ambiguity", "--measure", "consistency"
     )
     assert outcome.code == 0, outcome.err
     assert ScoreMatrix.from_labels(read_labels(out)).names[0] == "ambiguity"
@@ -50,10 +50,10 @@ def test_methods_need_no_measurer(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "nothing to score with; pass --measurer CKPT, or --method NAME"),
-        (["--method", "ambiguty"], "no measure 'ambiguty': did you mean 'ambiguity'"),
-        (["--method", "likelihood"], "there is none; name one with --measurer"),
-        (["--method", "vote"], "requires scores"),
+        ([], "nothing to score with; pass --measurer CKPT, or --measure NAME"),
+        (["--measure", "ambiguty"], "no measure 'ambiguty': did you mean 'ambiguity'"),
+        (["--measure", "likelihood"], "there is none; name one with --measurer"),
+        (["--measure", "vote"], "requires scores"),
     ],
 )
 def test_errors(
