@@ -12,6 +12,11 @@ import numpy as np
 
 from clipvg.errors import InputError, near_matches
 
+try:
+    from clipvg._C import iou as _compiled_iou
+except ImportError:  # not built
+    _compiled_iou = None
+
 FORMATS = ("xyxy", "xywh", "cxcywh")
 EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
 
@@ -65,6 +70,8 @@ def iou(a: Any, b: Any, *, eps: float = EPS) -> np.ndarray:
         ([1.0, 1.0], [[1.0, 0.5], [0.5, 1.0]])
     """
     a, b = _as_boxes(a), _as_boxes(b)
+    if _compiled_iou and a.ndim == 2 and a.shape == b.shape and a.dtype == b.dtype == np.float64:
+        return _compiled_iou(a, b, eps)
     overlap = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     intersection = np.prod(np.maximum(overlap, 0), axis=-1)
     return intersection / (area(a) + area(b) - intersection + eps)

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <optional>
@@ -98,6 +99,33 @@ py::tuple box_reliability(const py::array& any_pred, const py::array& any_target
   return py::make_tuple(iou, hist, invalid);
 }
 
+// A side, 0 where the box is reversed; NaN stays, as with numpy.maximum.
+double side(double low, double high) {
+  const double length = high - low;
+  return length <= 0 ? 0 : length;
+}
+
+double area(const double* box) { return side(box[0], box[2]) * side(box[1], box[3]); }
+
+// The arithmetic of clipvg.boxes.iou, in its order. A NaN makes an area NaN, whatever min and max make of it.
+Array<double> iou(const Array<double>& a, const Array<double>& b, double eps) {
+  if (a.ndim() != 2 || a.shape(1) != 4 || b.ndim() != 2 || b.shape(1) != 4 || a.shape(0) != b.shape(0)) {
+    throw std::invalid_argument("iou: expected two arrays (N, 4)");
+  }
+  const py::ssize_t count = a.shape(0);
+  Array<double> result({count});
+  const double *p = a.data(), *q = b.data();
+  double* out = result.mutable_data();
+  py::gil_scoped_release release;
+  for (py::ssize_t i = 0; i < count; ++i, p += 4, q += 4) {
+    const double width = side(std::max(p[0], q[0]), std::min(p[2], q[2]));
+    const double height = side(std::max(p[1], q[1]), std::min(p[3], q[3]));
+    const double intersection = width * height;
+    out[i] = intersection / (area(p) + area(q) - intersection + eps);
+  }
+  return result;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -105,4 +133,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("box_reliability", &box_reliability, py::arg("pred"), py::arg("target"), py::arg("group").none(true),
         py::kw_only(), py::arg("num_groups"), py::arg("bins"), py::arg("cxcywh"), py::arg("eps"), py::arg("threads"),
         "IoU (n, N) float32, histogram (n, num_groups, bins) int64 and count of invalid rows (n,) int64.");
+  m.def("iou", &iou, py::arg("a"), py::arg("b"), py::arg("eps"),
+        "IoU (N,) float64 of boxes (N, 4) xyxy with as many others.");
 }

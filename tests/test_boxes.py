@@ -73,3 +73,14 @@ def test_unsigned_coordinates_do_not_wrap_around():
     boxes = np.array([[5, 5, 2, 9]], dtype=np.uint8)
     assert convert(boxes, "xyxy", "xywh").tolist() == [[5, 5, -3, 4]]
     assert area(boxes).tolist() == [0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_iou_of_two_tables_is_that_of_the_definition_to_the_bit(count, rng):
+    a, b = rng.uniform(-100, 600, (2, count, 4))  # some are reversed
+    b[: count // 4] = a[: count // 4]
+    a[count // 2 : count // 2 + 5] = b[count // 2 : count // 2 + 5, [0, 1, 0, 1]]
+    a[-1:, 2] = np.nan
+    broadcast = iou(a[:, None], b[:, None])[:, 0]  # never compiled
+    assert_array_equal(iou(a, b), broadcast)
+    assert_array_equal(iou(np.asfortranarray(a), b[::-1][::-1]), broadcast)

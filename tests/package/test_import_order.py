@@ -36,8 +36,8 @@ DRAWING = {("clipvg.reliability.matrix", "report")}
 # Imports that close a circle, to be cut: (module, imported module). Nothing is added here.
 KNOWN_CIRCLES = {("clipvg.reliability.measurer", "clipvg.reliability.rescore")}
 
-# Compiled and Triton parts belong to clipvg.ops alone.
-PRIVATE_TO_OPS = {"kernels", "_ops", "_C"}
+# Compiled and Triton parts, and who alone may import them.
+PRIVATE = {"kernels": {"ops"}, "_ops": {"ops"}, "_C": {"boxes", "ops"}}
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,9 +93,9 @@ def out_of_order(module: str) -> Iterator[str]:
         if imported in (part, "__version__"):
             continue
         where = f"{MODULES[module].relative_to(ROOT)}:{line} imports clipvg.{imported}"
-        if imported in PRIVATE_TO_OPS:
-            if part != "ops":
-                yield f"{where}, which belongs to clipvg.ops"
+        if imported in PRIVATE:
+            if part not in PRIVATE[imported]:
+                yield f"{where}, which belongs to {' and '.join(sorted(PRIVATE[imported]))}"
         elif imported not in RANK:
             yield f"{where}, which has no place in ORDER"
         elif RANK[imported] >= RANK[part] and not (in_function and (module, imported) in DRAWING):
