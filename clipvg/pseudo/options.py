@@ -23,6 +23,8 @@ class Options:
         per_image: labels of an image that a source may give.
         seed: of the draw among the candidates; None is 0, or 20211024 as published.
         ambiguous: what becomes of expressions that fit several boxes (default preset only).
+        pipeline: spaCy pipeline that parses captions, by name or folder; None takes spaCy's own
+            English one where it is installed, and rules otherwise.
     """
 
     preset: Preset = "default"
@@ -31,6 +33,7 @@ class Options:
     per_image: int = 6
     seed: int | None = None
     ambiguous: Literal["drop", "keep"] = "drop"
+    pipeline: str | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

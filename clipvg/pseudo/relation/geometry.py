@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, permutations
 
+from clipvg.pseudo.kinds import NEVER_COMPARED, WORN_OR_HELD, group_of
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import area, clip_box, gap, overlap
-from clipvg.pseudo.relation.kinds import NEVER_COMPARED, WORN_OR_HELD, group_of
+from clipvg.pseudo.plurals import make_plural
 from clipvg.pseudo.relation.rules import (
     AMONG_SEVERAL,
     HOLDING,
@@ -25,7 +26,7 @@ from clipvg.pseudo.relation.rules import (
     Rule,
     Thing,
 )
-from clipvg.pseudo.relation.wording import make_plural, say_name, say_object
+from clipvg.pseudo.relation.wording import say_name, say_object
 
 Found = tuple[Thing, str, str]  # what is described, the words, the rule
 _RIVAL_SCORE = 0.7  # of the least score of what is described; below it is no rival either

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from clipvg.pseudo.kinds import CONTAINERS, ON_GROUND, SUPPORTS, WORN_OR_HELD
 from clipvg.pseudo.observation import Box
 from clipvg.pseudo.plane import share_inside, shared_area
-from clipvg.pseudo.relation.kinds import CONTAINERS, ON_GROUND, SUPPORTS, WORN_OR_HELD
 
 
 @dataclass(frozen=True)

@@ -53,22 +53,6 @@ _UNCOUNTED = frozenset(
     scissors shorts skis snow sunglasses traffic water women""".split()
 )
 
-_IRREGULAR_PLURALS = {
-    "child": "children",
-    "foot": "feet",
-    "goose": "geese",
-    "knife": "knives",
-    "leaf": "leaves",
-    "man": "men",
-    "mouse": "mice",
-    "person": "people",
-    "sheep": "sheep",
-    "shelf": "shelves",
-    "skis": "skis",
-    "scissors": "scissors",
-    "woman": "women",
-}
-
 
 def say_name(name: str) -> str:
     """Return what people call a class: "dining table" is a table."""
@@ -104,19 +88,3 @@ def add_article(name: str) -> str:
     if not name or name.lower().split()[-1] in _UNCOUNTED:
         return name
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-
-def make_plural(name: str) -> str:
-    """Return the plural of a name: "wine glass" becomes "wine glasses"."""
-    *before, last = name.split()
-    return " ".join([*before, _plural_of(last)])
-
-
-def _plural_of(word: str) -> str:
-    if word in _IRREGULAR_PLURALS:
-        return _IRREGULAR_PLURALS[word]
-    if word.endswith(("s", "x", "z", "ch", "sh")):
-        return f"{word}es"
-    if word.endswith("y") and word[-2:-1] not in "aeiou":
-        return f"{word[:-1]}ies"
-    return f"{word}s"

@@ -1,0 +1,51 @@
+"""The caption source: what captions say of a thing, with the box of its detection."""
+
+from __future__ import annotations
+
+from clipvg.pseudo.caption.clause import Clause, clauses_of
+from clipvg.pseudo.caption.lemma import published_lemma
+from clipvg.pseudo.caption.match import match_clauses
+from clipvg.pseudo.caption.parse import Chunk, Parse, Token
+from clipvg.pseudo.caption.published import pair_captions
+from clipvg.pseudo.caption.rules import read_clauses
+from clipvg.pseudo.caption.spacy_parser import find_parser, need_parser
+from clipvg.pseudo.observation import Candidate, Observation
+from clipvg.pseudo.options import Options
+
+__all__ = [
+    "NEEDS", "Chunk", "Clause", "Parse", "Token", "default", "pair_captions", "published",
+]  # fmt: skip
+
+NEEDS = {
+    "default": ("captions", "detections"),
+    "published": ("captions", "detections"),
+}
+
+
+def default(observation: Observation, options: Options) -> list[Candidate]:
+    """Return each clause of the captions whose subject is one detection, with its box.
+
+    Captions are parsed by spaCy where a pipeline of it is installed, else read by rules.
+    """
+    parse = find_parser(options.pipeline)
+    clauses: list[Clause] = []
+    for caption in observation.captions:
+        clauses += read_clauses(caption) if parse is None else clauses_of(parse(caption))
+    return match_clauses(observation, clauses, is_strict=options.ambiguous == "drop")
+
+
+def published(observation: Observation, options: Options) -> list[Candidate]:
+    """Return the whole caption for each box whose class is a word of its subject, as published.
+
+    Raises:
+        MissingExtraError: no spaCy pipeline is installed.
+    """
+    from clipvg.pseudo.template.kept import keep_published
+
+    kept = [
+        (each.index, each.found.name, each.found.box)
+        for group in keep_published(observation).values()
+        for each in group
+    ]
+    parse = need_parser(options.pipeline)
+    return pair_captions(kept, observation.captions, parse=parse, lemmatise=published_lemma)

@@ -1,0 +1,74 @@
+"""spaCy as the parser of captions, where it is installed."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+from clipvg.errors import InputError, MissingExtraError
+from clipvg.pseudo.caption.parse import Chunk, Parse, Parser, Token
+
+_PIPELINES = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_trf")
+_DOWNLOAD = "python -m spacy download en_core_web_sm"
+
+
+def find_parser(pipeline: str | None) -> Parser | None:
+    """Return a parser: the pipeline asked for, else the first of spaCy's that is installed.
+
+    Returns:
+        None where none is asked for and none is installed.
+
+    Raises:
+        MissingExtraError: a pipeline is asked for, and spaCy is not installed.
+        InputError: the pipeline is not there, or does not parse.
+    """
+    if pipeline is not None:
+        return load_parser(pipeline)
+    if find_spec("spacy") is None:
+        return None
+    name = next((name for name in _PIPELINES if find_spec(name) is not None), None)
+    return None if name is None else load_parser(name)
+
+
+def need_parser(pipeline: str | None) -> Parser:
+    """Return a parser as `find_parser` does.
+
+    Raises:
+        MissingExtraError: there is none.
+    """
+    parser = find_parser(pipeline)
+    if parser is None:
+        message = "the published caption rules need a spaCy pipeline: pip install 'clipvg[spacy]'"
+        raise MissingExtraError(f"{message}, then {_DOWNLOAD}")
+    return parser
+
+
+@cache
+def load_parser(pipeline: str) -> Parser:
+    """Return the parser of a spaCy pipeline, by its name or folder; see `find_parser`."""
+    try:
+        import spacy
+    except ImportError:
+        raise MissingExtraError.for_extra(f"the spaCy pipeline {pipeline!r}", "spacy") from None
+    try:
+        language = spacy.load(pipeline)
+    except OSError:
+        raise InputError(
+            f"no spaCy pipeline {pipeline!r}: give its name or folder; {_DOWNLOAD} fetches one"
+        ) from None
+    if not {"tagger", "parser"} <= set(language.pipe_names):
+        raise InputError(
+            f"the spaCy pipeline {pipeline!r} has {', '.join(language.pipe_names) or 'nothing'}; "
+            "captions need one with tagger and parser, such as en_core_web_sm"
+        )
+
+    def parse(caption: str) -> Parse:
+        document = language(caption)
+        tokens = [
+            Token(token.text, token.tag_, token.pos_, token.dep_, token.head.i)
+            for token in document
+        ]
+        chunks = [Chunk(chunk.start, chunk.end, chunk.root.i) for chunk in document.noun_chunks]
+        return Parse(caption, tokens, chunks)
+
+    return parse
