@@ -21,8 +21,8 @@ from clipvg.pseudo import mean_entities
 from clipvg.reliability import ScoreMatrix
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.measurer import Context
-from clipvg.reliability.measures import measure_together
 from clipvg.reliability.measures.build import build_measures
+from clipvg.reliability.measures.together import measure_together
 
 GRID = tuple(round(0.1 * k, 1) for k in range(11))
 Record = dict[str, Any]
@@ -158,7 +158,7 @@ def sweep(bench: Bench) -> Record:
     """Every threshold of the grid of SSA's search on the mixed source."""
     labels = bench.world.training()
     model = bench.lab.fit(labels, seed=bench.world.seed).model
-    reliability = bench.lab.measurer(model).measure(labels, Context())
+    reliability = bench.lab.measurer(model).measure(labels, Context()).values
     found: Record = {}
     for h in GRID:
         keep = kept(reliability, h)
@@ -174,7 +174,7 @@ def error_kinds(bench: Bench) -> Record:
         for rate in (0.2, 0.4, 0.7):
             labels = bench.world.training(noise=only(kind, rate))
             model = bench.lab.fit(labels, seed=bench.world.seed).model
-            scores = bench.lab.measurer(model).measure(labels, Context())
+            scores = bench.lab.measurer(model).measure(labels, Context()).values
             found[f"{kind} {rate:g}"] = {
                 **quality(scores, is_correct(labels)),
                 "wrong": float(1 - is_correct(labels).mean()),
@@ -226,15 +226,15 @@ def measures(bench: Bench) -> Record:
     second = bench.second().fit(labels, seed=seed + 1000)
     trained = {"a": bench.lab.fit(labels, seed=seed), "b": second}
     context = Context()
-    rows = [bench.lab.measurer(kept.model).measure(labels, context) for kept in trained.values()]
-    scores = ScoreMatrix(
-        tuple(trained), np.stack(rows), labels.sources(), tuple(((),) * len(rows)), {}
-    )
+    measurers = {name: bench.lab.measurer(kept.model) for name, kept in trained.items()}
+    found = {name: measurer.measure(labels, context) for name, measurer in measurers.items()}
+    scores = ScoreMatrix.of(found, labels.encoded_sources())
     context = Context(scores=scores, history=trained["a"].history)
     built = build_measures(METHODS, {name: kept.model for name, kept in trained.items()})
-    found = {"a (IoU)": rows[0], "b (IoU)": rows[1], **measure_together(built, labels, context)}
+    found = {f"{name} (IoU)": one for name, one in found.items()}
+    found |= measure_together(built, labels, context)
     correct, error = is_correct(labels), labels.table.column("scene.error").to_numpy()
-    return {"measures": {n: by_kind(row, correct, error) for n, row in found.items()}}
+    return {"measures": {n: by_kind(s.values, correct, error) for n, s in found.items()}}
 
 
 def by_kind(scores: np.ndarray, correct: np.ndarray, error: np.ndarray) -> Record:

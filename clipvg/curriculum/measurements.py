@@ -15,8 +15,7 @@ from clipvg.curriculum.stage import Stage
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Context, Measurer
-from clipvg.reliability.score import measure
+from clipvg.reliability.measurer import Context, Measurer, measure
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,12 @@ class Measurements:
         def make() -> ScoreMatrix:
             measured = self.labels if labels is None else labels
             context = Context(progress=self.progress)
-            row = measure(self.measurer(stage, teacher), measured, context)
-            if not np.isfinite(row).any() and context.reasons:
-                why = next(iter(context.reasons.values()))
+            found = measure(self.measurer(stage, teacher), measured, context)
+            if not np.isfinite(found.values).any() and found.reasons:
+                why = next(iter(found.reasons.values()))
                 raise InputError(f"the measurer {name!r} could score no label; the first: {why}")
-            sources = (tuple(filter(None, trained_on)),)
-            return ScoreMatrix((name,), row[None], measured.sources(), sources, context.reasons)
+            origin = {name: filter(None, trained_on)}
+            return ScoreMatrix.of({name: found}, measured.encoded_sources(), origin)
 
         return self.run.once(path, make, ScoreMatrix.write, ScoreMatrix.read)
 

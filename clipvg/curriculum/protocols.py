@@ -13,7 +13,7 @@ import numpy as np
 from clipvg.boxes import iou
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.measurer import Context, Measurer
+from clipvg.reliability.measurer import Context, Measurer, Scores
 
 Model = TypeVar("Model")
 Kept = TypeVar("Kept", covariant=True)
@@ -156,9 +156,10 @@ class BoxMeasurer:
         self.name = name
         self._predict = predict
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the IoU of each label, float32 (N,), NaN without a box."""
-        return np.asarray(iou(self._predict(labels), labels.boxes()).clip(0, 1), np.float32)
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the IoU of each label, NaN without a box."""
+        found = iou(self._predict(labels), labels.boxes()).clip(0, 1)
+        return Scores(np.asarray(found, np.float32))
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the predicted boxes, float32 (N, 4)."""

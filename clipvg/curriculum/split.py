@@ -12,7 +12,8 @@ import numpy as np
 from clipvg.curriculum.validation import ValidationLabels, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.matrix import COLUMN, ScoreMatrix
+from clipvg.reliability.columns import COLUMN
+from clipvg.reliability.matrix import ScoreMatrix
 
 if TYPE_CHECKING:
     from clipvg.curriculum.beyond.correction import Agreed

@@ -2,9 +2,16 @@
 
 from clipvg.reliability.histogram import Distribution, histogram, kept
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import BoxPredictor, Context, GroundingMeasurer, Measurer
+from clipvg.reliability.measurer import (
+    BoxPredictor,
+    Context,
+    GroundingMeasurer,
+    Measurer,
+    Scores,
+    measure,
+)
 from clipvg.reliability.names import MeasurerSpec, default_name, parse_measurer
-from clipvg.reliability.score import measure, score_labels
+from clipvg.reliability.score import score_labels
 
 __all__ = [
     "BoxPredictor",
@@ -14,6 +21,7 @@ __all__ = [
     "Measurer",
     "MeasurerSpec",
     "ScoreMatrix",
+    "Scores",
     "default_name",
     "histogram",
     "kept",

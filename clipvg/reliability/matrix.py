@@ -17,6 +17,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import encode_names
 from clipvg.reliability.histogram import QUANTILES, Distribution, kept
+from clipvg.reliability.measurer import Scores, join_reasons
 from clipvg.reliability.names import check_names
 from clipvg.runtime.files import atomic_path
 
@@ -106,6 +107,30 @@ class ScoreMatrix:
     def _distributions(self) -> list[list[Distribution]]:
         columns = [self.source_of == j for j in range(len(self.sources))]
         return [[Distribution(row[column]) for column in columns] for row in self.scores]
+
+    @classmethod
+    def of(
+        cls,
+        scores: Mapping[str, Scores],
+        label_sources: pa.DictionaryArray,
+        trained_on: Mapping[str, Iterable[str]] | None = None,
+    ) -> ScoreMatrix:
+        """Put together what measurers said of the same labels, one or more.
+
+        Args:
+            scores: by measurer name; of several reasons for one label the first stays.
+            label_sources: see `ScoreMatrix`.
+            trained_on: source names by measurer; () where left out.
+        """
+        origin = trained_on or {}
+        reasons = join_reasons(part.reasons for part in scores.values())
+        return cls(
+            tuple(scores),
+            np.stack([part.values for part in scores.values()]),
+            label_sources,
+            tuple(tuple(origin.get(name, ())) for name in scores),
+            dict(sorted(reasons.items())),
+        )
 
     @classmethod
     def concat(cls, parts: Iterable[ScoreMatrix]) -> ScoreMatrix:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 
 if TYPE_CHECKING:
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from clipvg.training import FeatureCache
 
 OnError = Literal["null", "raise"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a measurer says of N labels.
+
+    Attributes:
+        values: (N,) float32 reliability in [0, 1], higher is better, NaN where not scored.
+        reasons: row of a label that is not scored -> why.
+    """
+
+    values: np.ndarray
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,6 @@ class Context:
         scores: scores of the grounding measurers, for measures that require "scores".
         history: per-row losses by epoch (epochs, N), for measures that require "history".
         reference: what measures that require "reference" compare with.
-        reasons: filled in by the measurer: row -> why the label is not scored.
     """
 
     engine: EngineConfig | None = None
@@ -40,7 +53,6 @@ class Context:
     scores: ScoreMatrix | None = None
     history: np.ndarray | None = None
     reference: Any = None
-    reasons: dict[int, str] = field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:
@@ -50,18 +62,20 @@ class Context:
 
 @runtime_checkable
 class Measurer(Protocol):
-    """Anything that gives every label a reliability.
+    """Anything that gives every label a reliability."""
 
-    Attributes:
-        name: name of its score column, ``reliability.NAME``.
-        requires: which of "images", "history", "scores", "reference" it needs.
-    """
+    @property
+    def name(self) -> str:
+        """Name of its score column, ``reliability.NAME``."""
+        ...
 
-    name: str
-    requires: frozenset[str]
+    @property
+    def requires(self) -> frozenset[str]:
+        """Which of "images", "history", "scores", "reference" it needs."""
+        ...
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return float32 (N,) in [0, 1], higher is better, NaN where not scored."""
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Score every label."""
         ...
 
 
@@ -98,19 +112,27 @@ class GroundingMeasurer:
         trained_on: Iterable[str] | None = None,
         features: FeatureCache | None = None,
     ) -> None:
-        self.model, self.features = model, features
+        self.model = model
+        self.features = features
         self.name = name
         self.trained_on = tuple(model.config.trained_on if trained_on is None else trained_on)
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the IoU of each label, float32 (N,); NaN where its image cannot be read."""
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the IoU of each label; NaN where its image cannot be read."""
         if self.features is not None:
             from clipvg.training import evaluate
 
-            return evaluate(self.model, labels, features=self.features).iou
+            return Scores(evaluate(self.model, labels, features=self.features).iou)
         from clipvg.reliability.rescore import score_models
 
-        return score_models(labels, {self.name: self.model}, context)[0]
+        found, reasons = score_models(
+            labels,
+            {self.name: self.model},
+            context.engine,
+            on_error=context.on_error,
+            progress=context.progress,
+        )
+        return Scores(found[0], reasons)
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the model's box for each label, see `BoxPredictor`."""
@@ -132,3 +154,51 @@ class GroundingMeasurer:
             rows = place == i
             boxes[rows] = Letterbox(width, height, side).to_image(found.boxes[rows])
         return boxes
+
+
+def measure(measurer: Measurer, labels: LabelTable, context: Context) -> Scores:
+    """Run one measurer and check what it returns.
+
+    Raises:
+        InputError: the context lacks what the measurer requires, or it returned no `Scores` of
+            (N,) numbers in [0, 1].
+    """
+    offered = {"history": context.history, "scores": context.scores, "reference": context.reference}
+    lacking = sorted(need for need in measurer.requires if offered.get(need, True) is None)
+    if lacking:
+        raise InputError(
+            f"measurer {measurer.name!r} requires {', '.join(lacking)}, which this call has not; "
+            "pass it in the Context."
+        )
+    return checked(measurer, measurer.measure(labels, context), len(labels))
+
+
+def checked(measurer: Measurer, scores: Scores, num_labels: int) -> Scores:
+    """Return what a measurer gave, values as float32.
+
+    Raises:
+        InputError: its values are not (N,) numbers in [0, 1].
+    """
+    if not isinstance(scores, Scores):
+        raise InputError(
+            f"measurer {measurer.name!r} returned a {type(scores).__name__}; expected "
+            "Scores(values, reasons)."
+        )
+    values = np.asarray(scores.values, dtype=np.float32)
+    wrong = ~np.isnan(values) & ~((values >= 0) & (values <= 1))
+    if values.shape != (num_labels,) or wrong.any():
+        what = f"{int(wrong.sum())} value(s) outside [0, 1]" if wrong.any() else f"{values.shape}"
+        raise InputError(
+            f"measurer {measurer.name!r} returned {what}; expected ({num_labels},) numbers in "
+            "[0, 1], NaN where not scored."
+        )
+    return Scores(values, scores.reasons)
+
+
+def join_reasons(parts: Iterable[Mapping[int, str]]) -> dict[int, str]:
+    """Put reasons by row together; of several for one label the first stays."""
+    joined: dict[int, str] = {}
+    for part in parts:
+        for row, why in part.items():
+            joined.setdefault(row, why)
+    return joined

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ import torch
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard, ShardScores
-from clipvg.reliability.measurer import Context, OnError
 from clipvg.reliability.store import ScoreStore, ShardKeys, StoredShard, measurer_key
 from clipvg.runtime import distributed
 from clipvg.runtime.lock import Lock
@@ -47,7 +46,7 @@ class Runner(Protocol):
         models: Mapping[str, GroundingModel],
         config: EngineConfig,
         *,
-        on_error: OnError,
+        on_error: Literal["null", "raise"],
         advance: Callable[[int], object],
     ) -> Iterator[ShardScores]:
         """Score shards as `Engine.stream` does, and yield them in any order."""
@@ -57,10 +56,13 @@ class Runner(Protocol):
 def score_models(
     labels: LabelTable,
     models: Mapping[str, GroundingModel],
-    context: Context,
+    config: EngineConfig | None = None,
+    *,
+    on_error: Literal["null", "raise"] = "null",
+    progress: bool = False,
     store: ScoreStore | None = None,
     runner: Runner | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[int, str]]:
     """Score all labels with all models.
 
     Under `torchrun` the shards are shared out and every process gets all scores; all must call.
@@ -69,23 +71,27 @@ def score_models(
     Args:
         labels: N labels; their ``truth`` is never read.
         models: n models by name, on one device.
-        context: how the engine runs, what to do about unreadable images, progress; ``reasons`` is
-            filled.
+        config: how the engine runs.
+        on_error: "null" leaves labels with an unreadable image unscored; "raise" stops.
+        progress: show a progress bar.
         store: from `open_store`; what is there is not scored, what is scored is kept there.
         runner: where the shards are scored; None is here.
 
     Returns:
-        (n, N) float32 IoU in label order, NaN where the image cannot be read.
+        (n, N) float32 IoU in label order, NaN where the image cannot be read; row of a label that
+        is not scored -> why.
 
     Raises:
-        InputError: an image cannot be read and ``context.on_error`` is "raise"; a prediction is
-            not finite (names the measurer and the rows).
+        InputError: an image cannot be read and ``on_error`` is "raise"; a prediction is not finite
+            (names the measurer and the rows).
     """
-    work = _Rescoring(labels, models, context, store, runner)
+    work = _Rescoring(labels, models, config or EngineConfig(), store, runner)
+    work.on_error = on_error
+    work.progress = progress
     lacking = work.find()
     own = work.score(lacking)
     work.gather(lacking, own)
-    return work.scores
+    return work.scores, work.reasons
 
 
 def distinct_models(
@@ -149,21 +155,25 @@ class _Rescoring:
         self,
         labels: LabelTable,
         models: Mapping[str, GroundingModel],
-        context: Context,
+        config: EngineConfig,
         store: ScoreStore | None,
         runner: Runner | None,
     ) -> None:
-        self._labels, self._context, self._store = labels, context, store
-        self._config = context.engine or EngineConfig()
+        self.on_error: Literal["null", "raise"] = "null"
+        self.progress = False
+        self._labels = labels
+        self._config = config
+        self._store = store
         self._runner = runner
         device = runner.device if runner else next(iter(models.values())).device
         self._world = distributed.join(device)
-        self._models, self._rows_of = distinct_models(models, self._config, device)
+        self._models, self._rows_of = distinct_models(models, config, device)
         self._keys = tuple(self._models)
         self._plan = Plan(labels)
         self._shards = plan_shards(self._plan)
         self._names: list[str] = []  # of the shards in the store
         self.scores = np.full((len(models), len(labels)), np.nan, dtype=np.float32)
+        self.reasons: dict[int, str] = {}
 
     def find(self) -> Lacking:
         """Read what the store has. The main process decides for all what is missing."""
@@ -211,8 +221,8 @@ class _Rescoring:
         if world.size == 1:
             return
         if store is None:
-            for reasons in distributed.gather_objects(self._context.reasons, world):
-                self._context.reasons.update(reasons)
+            for reasons in distributed.gather_objects(self.reasons, world):
+                self.reasons.update(reasons)
             _exchange(self.scores, world)
             return
         if world.is_main:  # which has read what was there
@@ -251,7 +261,7 @@ class _Rescoring:
         for i in shards:
             rows = self._plan.chunk(*self._shards[i]).rows
             found = self._store.read(self._names[i], sets, len(rows))
-            if found.reasons and self._context.on_error == "raise":
+            if found.reasons and self.on_error == "raise":
                 raise InputError(found.reasons[min(found.reasons)])
             self._place(rows, found)
             missing = tuple(key for key in self._keys if key not in found.scores)
@@ -282,7 +292,7 @@ class _Rescoring:
         shards: Iterable[Shard],
         advance: Callable[[int], None],
     ) -> Iterator[ShardScores]:
-        on_error, labels = self._context.on_error, self._labels
+        on_error, labels = self.on_error, self._labels
         if self._runner is not None:
             return self._runner.stream(
                 labels, shards, models, self._config, on_error=on_error, advance=advance
@@ -294,7 +304,7 @@ class _Rescoring:
         for key, values in found.scores.items():
             for row in self._rows_of[key]:
                 self.scores[row, rows] = values
-        self._context.reasons.update({int(rows[at]): why for at, why in found.reasons.items()})
+        self.reasons.update({int(rows[at]): why for at, why in found.reasons.items()})
 
     def _num_labels(self, shards: Iterable[int]) -> int:
         return sum(len(self._plan.chunk(*self._shards[i]).rows) for i in shards)
@@ -303,7 +313,7 @@ class _Rescoring:
     def _progress(self, todo: int) -> Iterator[Callable[[int], None]]:
         """Show the main process's pace as that of all; what was found is done at once."""
         total, world = len(self._labels), self._world
-        show = self._context.progress and world.is_main
+        show = self.progress and world.is_main
         bar = progress_bar(total, desc="score", unit="label", show=show, initial=total - todo)
         with bar:
             yield lambda count: bar.update(min(count * world.size, total - bar.n))

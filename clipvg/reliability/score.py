@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
-
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Context, GroundingMeasurer, Measurer, OnError
+from clipvg.reliability.measurer import (
+    Context,
+    GroundingMeasurer,
+    Measurer,
+    OnError,
+    Scores,
+)
 from clipvg.reliability.names import MeasurerSpec, check_names, parse_measurer
 
 if TYPE_CHECKING:
@@ -70,55 +74,19 @@ def score_labels(
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
     from clipvg.reliability.engine import EngineConfig
-    from clipvg.reliability.measures import measure_together
+    from clipvg.reliability.measures.together import measure_together
 
     engine = EngineConfig(batch_size=batch_size, precision=precision)
     named = resolve_measurers(measurers)
     labels = labels.drop_columns(_NEVER_READ)
     context = Context(engine=engine, on_error=on_error, progress=progress)
-    rows = _grounding_scores(labels, named, context, store, runner)
+    found = _grounding_scores(labels, named, context, store, runner)
+    sources = labels.encoded_sources()
     origin = {n: tuple(getattr(m, "trained_on", ())) for n, m in named.items()}
-    if rows:
-        context = replace(context, scores=_matrix(labels, rows, origin, context))
-    rows |= measure_together({n: m for n, m in named.items() if n not in rows}, labels, context)
-    return _matrix(labels, {name: rows[name] for name in named}, origin, context)
-
-
-def measure(measurer: Measurer, labels: LabelTable, context: Context) -> np.ndarray:
-    """Run one measurer and check what it returns.
-
-    Returns:
-        (N,) float32 in [0, 1], NaN where not scored.
-
-    Raises:
-        InputError: the context lacks what the measurer requires, or its values are not (N,)
-            numbers in [0, 1].
-    """
-    offered = {"history": context.history, "scores": context.scores, "reference": context.reference}
-    lacking = sorted(need for need in measurer.requires if offered.get(need, True) is None)
-    if lacking:
-        raise InputError(
-            f"measurer {measurer.name!r} requires {', '.join(lacking)}, which this call has not; "
-            "pass it in the Context."
-        )
-    return checked(measurer, measurer.measure(labels, context), len(labels))
-
-
-def checked(measurer: Measurer, values: Any, num_labels: int) -> np.ndarray:
-    """Return what a measurer gave as (N,) float32.
-
-    Raises:
-        InputError: it is not (N,) numbers in [0, 1].
-    """
-    values = np.asarray(values, dtype=np.float32)
-    wrong = ~np.isnan(values) & ~((values >= 0) & (values <= 1))
-    if values.shape != (num_labels,) or wrong.any():
-        what = f"{int(wrong.sum())} value(s) outside [0, 1]" if wrong.any() else f"{values.shape}"
-        raise InputError(
-            f"measurer {measurer.name!r} returned {what}; expected ({num_labels},) numbers in "
-            "[0, 1], NaN where not scored."
-        )
-    return values
+    if found:
+        context = replace(context, scores=ScoreMatrix.of(found, sources, origin))
+    found |= measure_together({n: m for n, m in named.items() if n not in found}, labels, context)
+    return ScoreMatrix.of({name: found[name] for name in named}, sources, origin)
 
 
 def resolve_measurers(
@@ -175,7 +143,7 @@ def _grounding_scores(
     context: Context,
     store: str | Path | ScoreStore | None,
     runner: Runner | None,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Scores]:
     models = {n: m.model for n, m in named.items() if isinstance(m, GroundingMeasurer)}
     if not models:
         return {}
@@ -185,19 +153,13 @@ def _grounding_scores(
         if isinstance(store, str | Path):
             device = next(iter(models.values())).device
             store = stack.enter_context(open_store(store, device))
-        return dict(zip(models, score_models(labels, models, context, store, runner), strict=True))
-
-
-def _matrix(
-    labels: LabelTable,
-    rows: Mapping[str, np.ndarray],
-    trained_on: Mapping[str, tuple[str, ...]],
-    context: Context,
-) -> ScoreMatrix:
-    return ScoreMatrix(
-        tuple(rows),
-        np.stack(list(rows.values())),
-        labels.encoded_sources(),
-        tuple(trained_on[name] for name in rows),
-        dict(sorted(context.reasons.items())),
-    )
+        rows, reasons = score_models(
+            labels,
+            models,
+            context.engine,
+            on_error=context.on_error,
+            progress=context.progress,
+            store=store,
+            runner=runner,
+        )
+    return {name: Scores(row, reasons) for name, row in zip(models, rows, strict=True)}

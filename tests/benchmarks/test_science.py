@@ -105,7 +105,7 @@ def test_selected_labels_train_a_better_model_than_all(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "trainings", LabelTable.concat([labels, test]), changes, tmp_path)
     correct = is_correct(labels)
     everything = lab.fit(labels).model
-    reliability = lab.measurer(everything).measure(labels, Context())
+    reliability = lab.measurer(everything).measure(labels, Context()).values
     accuracy = {
         "all": lab.accuracy(everything, test),
         "selected": lab.accuracy(lab.fit(labels.select(reliability >= 0.5)).model, test),

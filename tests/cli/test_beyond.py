@@ -12,7 +12,7 @@ import yaml
 
 from clipvg import create_model
 from clipvg.labels import read_labels
-from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer, ScoreMatrix
+from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer, ScoreMatrix, Scores
 from clipvg.reliability.measures.region import RegionAlignment
 
 QUICK = {
@@ -62,13 +62,13 @@ def test_a_finished_run_takes_further_options(
 def test_what_no_head_decides_is_measured_once(
     clipvg: Any, words: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls, judge = [], RegionAlignment.judge
+    calls, score = [], RegionAlignment.score
 
-    def counted(measure: RegionAlignment, *inputs: Any) -> np.ndarray:
+    def counted(measure: RegionAlignment, *inputs: Any) -> Scores:
         calls.append(measure.name)
-        return judge(measure, *inputs)
+        return score(measure, *inputs)
 
-    monkeypatch.setattr(RegionAlignment, "judge", counted)
+    monkeypatch.setattr(RegionAlignment, "score", counted)
     measures = ["region,grid=2", "both=weighted_mean,of=measurer+region"]
     outcome = clipvg(*words, "--beyond.rounds", 1, "--beyond.measures", *measures)
     assert outcome.code == 0, outcome.err

@@ -19,7 +19,7 @@ from curriculum.toy import die_at
 
 from clipvg.curriculum import Adapted, Beyond, Fitted, Learner, MSAConfig, Previous, Run, msa
 from clipvg.labels import LabelTable
-from clipvg.reliability import Context, Measurer
+from clipvg.reliability import Context, Measurer, Scores
 
 WORTH = {"a0": 1, "a1": 1, "a2": -1, "a3": -1, "b0": 1, "b1": 1, "b2": -1, "b3": -2}
 WORTH |= {"c0": 1, "c1": -1, "c2": 1, "c3": -1}
@@ -91,10 +91,10 @@ class Table:
         self.source = max(sorted(set(letters)), key=letters.count)
         self.name = "table"
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
         place = {name: i for i, name in enumerate(WORTH)}
         values = [BY[self.source][place[name]] for name in labels.expressions]
-        return np.array(values, np.float32)
+        return Scores(np.array(values, np.float32))
 
 
 def complexity(labels: LabelTable) -> float:

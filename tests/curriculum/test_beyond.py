@@ -20,7 +20,7 @@ from curriculum.test_msa import outcome
 from clipvg.curriculum import Beyond, Previous, Workers, fuse, soft_weights
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
-from clipvg.reliability import ScoreMatrix
+from clipvg.reliability import ScoreMatrix, Scores
 
 ROOT = Path(__file__).parents[1]
 
@@ -275,7 +275,7 @@ def test_a_measurer_without_boxes_corrects_nothing(tmp_path: Path) -> None:
         def __init__(self, model: Any) -> None:
             self._inner = toy.ToyMeasurer(model)
 
-        def measure(self, labels: Any, context: Any) -> np.ndarray:
+        def measure(self, labels: Any, context: Any) -> Scores:
             return self._inner.measure(labels, context)
 
     class WithoutBoxes(Teaching):

@@ -20,7 +20,7 @@ from clipvg.boxes import iou
 from clipvg.curriculum import Adapted, Beyond, Fitted, Learner, Run, SSAConfig, Workers, ssa
 from clipvg.curriculum.threshold import SearchStrategy, find_threshold
 from clipvg.labels import LabelTable
-from clipvg.reliability import Context, Measurer
+from clipvg.reliability import Context, Measurer, Scores
 
 Model = dict[str, list[float]]
 
@@ -92,8 +92,8 @@ class ToyMeasurer:
     def __init__(self, model: Model) -> None:
         self.model, self.name = model, "toy"
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        return overlaps(self.model, labels)
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        return Scores(overlaps(self.model, labels))
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         boxes = [self.model.get(e, [np.nan] * 4) for e in labels.expressions]

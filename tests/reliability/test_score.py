@@ -13,7 +13,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
-from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, score_labels
+from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, Scores, score_labels
 from clipvg.reliability.engine import text
 from clipvg.training import FeatureCache
 
@@ -45,9 +45,10 @@ def test_features_that_are_there_serve_a_measurer(
     features = FeatureCache(model, labels)
     over_them = GroundingMeasurer(model, features=features)
     by_itself = GroundingMeasurer(model)
-    for method in ("measure", "predict"):
-        found = getattr(over_them, method)(labels, Context())
-        np.testing.assert_allclose(found, getattr(by_itself, method)(labels, Context()), atol=2e-5)
+    found, expected = (m.measure(labels, Context()).values for m in (over_them, by_itself))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    found, expected = (m.predict(labels, Context()) for m in (over_them, by_itself))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_several_measurers_of_several_presets_in_one_pass(labels: LabelTable) -> None:
@@ -157,9 +158,9 @@ class Agreement:
     name = "agreement"
     requires = frozenset({"scores"})
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
         assert isinstance(context.scores, ScoreMatrix)
-        return context.scores.scores.min(axis=0)
+        return Scores(context.scores.scores.min(axis=0))
 
 
 def test_measurers_of_ones_own(model: GroundingModel, labels: LabelTable) -> None:
@@ -174,7 +175,7 @@ def test_measurers_of_ones_own(model: GroundingModel, labels: LabelTable) -> Non
 
 
 def test_one_measurer_alone_equals_the_pass(model: GroundingModel, labels: LabelTable) -> None:
-    alone = GroundingMeasurer(model, "m").measure(labels, Context())
+    alone = GroundingMeasurer(model, "m").measure(labels, Context()).values
     np.testing.assert_array_equal(alone, score_labels(labels, {"m": model})["m"])
 
 

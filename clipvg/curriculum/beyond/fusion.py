@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
 
 from clipvg.curriculum.measurements import Measurements, scores_key
 from clipvg.curriculum.stage import Stage
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Context
+from clipvg.reliability.measurer import Context, Scores
 from clipvg.reliability.measures import find_measure
-from clipvg.reliability.measures.build import build_measure, build_measures, parse_measure
+from clipvg.reliability.measures.specs import build_measure, build_measures, parse_measure
 from clipvg.reliability.measures.together import measure_together
 from clipvg.reliability.names import check_names
 
@@ -56,15 +53,14 @@ def fuse(
     """
     built = build_measures(measures, models)
     check_names([*scores.names, *built])
-    found, reasons = {}, {}
+    found: dict[str, Scores] = {}
     if known is not None:
-        found, reasons = {name: known[name] for name in known.names}, dict(known.reasons)
+        found = {name: Scores(known[name], known.reasons) for name in known.names}
         scores = ScoreMatrix.concat([scores, known])
-    context = Context(scores=scores, progress=progress, reasons=reasons)
+    context = Context(scores=scores, progress=progress)
     missing = {name: measurer for name, measurer in built.items() if name not in found}
     found |= measure_together(missing, labels, context)
-    rows = np.stack([found[name] for name in built])
-    return replace(scores, names=tuple(built), scores=rows, trained_on=(), reasons=reasons)
+    return ScoreMatrix.of({name: found[name] for name in built}, scores.label_sources)
 
 
 def check_fusion(measures: Sequence[str], measurers: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Measures of reliability beside the paper's IoU, by name.
 
-Every measure is a `Measurer`: float32 (N,) in [0, 1], higher = more reliable, NaN where a label is
-not scored. docs/measures.md compares them.
+Every measure is a `Measurer`: its `Scores` are float32 (N,) in [0, 1], higher = more reliable, NaN
+where a label is not scored. docs/measures.md compares them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from clipvg.errors import InputError, near_matches
 from clipvg.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from clipvg.reliability.measures.look import PictureMeasure
+    from clipvg.reliability.measures.look import ImageMeasure
     from clipvg.reliability.measures.together import measure_together
     from clipvg.reliability.measures.verifier import write_questions
 
@@ -39,7 +39,7 @@ _PLACES = {
     "ambiguity": "cleanliness:Ambiguity",
     "consistency": "cleanliness:Consistency",
     "hygiene": "cleanliness:Hygiene",
-    "noise_level": "cleanliness:NoiseLevel",
+    "noise_level": "fusion.measures:NoiseLevel",
     "loss_mean": "dynamics:LossMean",
     "loss_variance": "dynamics:LossVariance",
     "forgetting": "dynamics:Forgetting",
@@ -47,15 +47,15 @@ _PLACES = {
     "learning_time": "dynamics:LearningTime",
     "gradient_norm": "gradient:GradientNorm",
     "update_size": "gradient:UpdateSize",
-    "weighted_mean": "fused:WeightedMean",
-    "rank_mean": "fused:RankMean",
-    "vote": "fused:Vote",
-    "cascade": "fused:Cascade",
-    "mixture": "fused:MixtureCalibration",
+    "weighted_mean": "fusion.measures:WeightedMean",
+    "rank_mean": "fusion.measures:RankMean",
+    "vote": "fusion.measures:Vote",
+    "cascade": "fusion.measures:Cascade",
+    "mixture": "fusion.measures:MixtureCalibration",
     "verifier": "verifier:Verifier",
 }
 _FUNCTIONS = {
-    "PictureMeasure": "look",
+    "ImageMeasure": "look",
     "measure_together": "together",
     "write_questions": "verifier",
 }
@@ -114,4 +114,4 @@ _CLASSES = {member: module for module, _, member in (p.partition(":") for p in _
 
 __getattr__ = lazy_names(__name__, _FUNCTIONS | _CLASSES)
 
-__all__ = ["MEASURES", "PictureMeasure", "find_measure", "measure_together", "write_questions"]
+__all__ = ["MEASURES", "ImageMeasure", "find_measure", "measure_together", "write_questions"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +14,13 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.reliability.measurer import Scores
 from clipvg.reliability.measures.batch import Batch
-from clipvg.reliability.measures.look import PictureMeasure
-from clipvg.reliability.measures.scales import note, positive
+from clipvg.reliability.measures.look import ModelMeasure
+from clipvg.reliability.measures.scales import positive
 from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
     from clipvg.reliability.measurer import Context
 
 _FLOOR = 0.01  # sides of the box: a residual of zero would let the likelihood grow without end
@@ -95,11 +97,12 @@ class VarianceHead:
         return cls(tensors)
 
 
-class AleatoricVariance(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AleatoricVariance(ModelMeasure):
     """How little a label of this kind is expected to deviate from the model's box.
 
     r = exp(−mean_c b_c), b the scales of a `VarianceHead` in sides of the predicted box. It does
-    not see the label's own box: it finds pictures and expressions whose labels are noisy.
+    not see the label's own box: it finds images and expressions whose labels are noisy.
 
     Without a head one is fitted on the labels at hand, crosswise: the images are cut into folds,
     and each fold is judged by a head that was fitted on the others.
@@ -114,44 +117,44 @@ class AleatoricVariance(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        head: VarianceHead | str | Path | None = None,
-        folds: int = 5,
-        decay: float = 1e-2,
-        name: str = "aleatoric",
-    ) -> None:
-        if folds < 2:
-            raise InputError(f"folds is {folds}; expected at least 2.")
-        positive("decay", decay)
-        super().__init__([model], name)
-        self.head = VarianceHead.load(head) if isinstance(head, str | Path) else head
-        self.folds, self.decay = folds, decay
+    head: VarianceHead | str | Path | None = None
+    folds: int = 5
+    decay: float = 1e-2
+    name: str = "aleatoric"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise InputError(f"folds is {self.folds}; expected at least 2.")
+        positive("decay", self.decay)
+        _ = self.fitted_head  # a file that cannot be read is refused now
+
+    @cached_property
+    def fitted_head(self) -> VarianceHead | None:
+        """The head that was given, read."""
+        return VarianceHead.load(self.head) if isinstance(self.head, str | Path) else self.head
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return residuals and states, (B, 4 + D)."""
-        (model,) = self.models
-        predicted = batch.boxes(model)
+        predicted = batch.boxes(self.model)
         sides = predicted[:, 2:].clamp(min=1e-6).repeat(1, 2)
-        residuals = (batch.target(model) - predicted) / sides
-        return torch.cat([residuals, batch.state(model)], dim=1)
+        residuals = (batch.target(self.model) - predicted) / sides
+        return torch.cat([residuals, batch.state(self.model)], dim=1)
 
-    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return exp(−mean scale), (N,)."""
-        values = torch.from_numpy(seen)
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return exp(−mean scale)."""
+        values = torch.from_numpy(observed)
         residuals, states = values[:, :4], values[:, 4:]
         known = torch.isfinite(values).all(1)
         scale = torch.full((len(values), 4), torch.nan, dtype=torch.float64)
-        if self.head is not None:
-            width = self.head.tensors["mean"].shape[0]
+        reasons: dict[int, str] = {}
+        if self.fitted_head is not None:
+            width = self.fitted_head.tensors["mean"].shape[0]
             if known.any() and states.shape[1] != width:
                 raise InputError(
                     f"the variance head reads states of width {width}, and this model's have "
                     f"{states.shape[1]}; fit a head for this model."
                 )
-            scale[known] = self.head.scale(states[known])
+            scale[known] = self.fitted_head.scale(states[known])
         else:
             image_of = torch.from_numpy(labels.distinct_images()[1])
             for fold in range(self.folds):
@@ -159,8 +162,8 @@ class AleatoricVariance(PictureMeasure):
                 rest = known & ~here
                 if int(rest.sum()) < 2:
                     why = f"{self.name}: {int(rest.sum())} other label(s) are too few to fit on"
-                    note(context, here.nonzero()[:, 0].tolist(), why)
+                    reasons |= dict.fromkeys(here.nonzero()[:, 0].tolist(), why)
                 elif here.any():
                     head = VarianceHead.fit(states[rest], residuals[rest], decay=self.decay)
                     scale[here] = head.scale(states[here])
-        return torch.exp(-scale.mean(1)).numpy().astype(np.float32)
+        return Scores(torch.exp(-scale.mean(1)).numpy().astype(np.float32), reasons)

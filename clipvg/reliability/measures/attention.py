@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.geometry import patch_coverage
-from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.look import ModelMeasure
 from clipvg.reliability.measures.scales import one_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def entropy(shares: Tensor, count: Tensor) -> Tensor:
     return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.zeros_like(nats))
 
 
-class AttentionMass(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionMass(ModelMeasure):
     """Share of [REG]'s attention over the patches that falls inside the label's box.
 
     r = Σ_p a_p c_p, with a the attention weights over the patches that are not padding (mean over
@@ -60,31 +62,26 @@ class AttentionMass(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        layers: str = "last",
-        adjust: bool = False,
-        name: str = "attention_mass",
-    ) -> None:
-        one_of("layers", layers, LAYERS)
-        super().__init__([model], name)
-        self.layers, self.adjust = layers, adjust
+    layers: str = "last"
+    adjust: bool = False
+    name: str = "attention_mass"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        one_of("layers", self.layers, LAYERS)
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return the mass inside the box, (B,)."""
-        (model,) = self.models
-        inside = patch_coverage(batch.target(model), model.backbone.grid)
-        mass = (patch_attention(batch, model, self.layers) * inside).sum(-1)
+        inside = patch_coverage(batch.target(self.model), self.model.backbone.grid)
+        mass = (patch_attention(batch, self.model, self.layers) * inside).sum(-1)
         if not self.adjust:
             return mass
-        real = real_patches(batch, model)
+        real = real_patches(batch, self.model)
         share = (inside * real).sum(-1) / real.sum(-1)
         return torch.where(mass > 0, mass / (mass + share), torch.zeros_like(mass))
 
 
-class AttentionEntropy(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionEntropy(ModelMeasure):
     """How narrowly [REG] looks: one minus the normalised entropy of its attention over patches.
 
     r = 1 + Σ_p a_p log a_p / log P, over the P patches that are not padding: 1 when one patch has
@@ -99,15 +96,13 @@ class AttentionEntropy(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self, model: GroundingModel, *, layers: str = "last", name: str = "attention_entropy"
-    ) -> None:
-        one_of("layers", layers, LAYERS)
-        super().__init__([model], name)
-        self.layers = layers
+    layers: str = "last"
+    name: str = "attention_entropy"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        one_of("layers", self.layers, LAYERS)
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return one minus the normalised entropy, (B,)."""
-        (model,) = self.models
-        attention = patch_attention(batch, model, self.layers)
-        return 1 - entropy(attention, real_patches(batch, model).sum(-1))
+        attention = patch_attention(batch, self.model, self.layers)
+        return 1 - entropy(attention, real_patches(batch, self.model).sum(-1))

@@ -152,7 +152,7 @@ def _models(
                 f"measure {spec.method!r} asks model {name!r}: {near_matches(name, models)}"
             )
     if many:
-        return [models[name] for name in names]
+        return tuple(models[name] for name in names)
     if len(names) > 1:
         raise InputError(f"measure {spec.method!r} asks one model, not {len(names)}: {names}")
     return models[names[0]]

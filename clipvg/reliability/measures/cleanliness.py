@@ -1,18 +1,20 @@
-"""Cleanliness of labels, judged from the labels alone: ambiguity, consistency, hygiene, noise."""
+"""Cleanliness of labels, from the labels alone: ambiguity, consistency, hygiene."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from clipvg.boxes import area, iou
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.measurer import Context
-from clipvg.reliability.measures.mixture import clean_probability, group_column
+from clipvg.reliability.measurer import Context, Scores
 from clipvg.reliability.measures.pairs import WordSets, group_numbers, pairs_within, plain
-from clipvg.reliability.measures.scales import inside, note
+from clipvg.reliability.measures.scales import inside
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Ambiguity:
     """Share of an expression's boxes on a picture that are this one.
 
@@ -27,14 +29,15 @@ class Ambiguity:
         name: name of the score column.
     """
 
-    requires: frozenset[str] = frozenset()
+    iou: float = 0.5
+    name: str = "ambiguity"
+    requires = frozenset[str]()
 
-    def __init__(self, *, iou: float = 0.5, name: str = "ambiguity") -> None:
-        inside("iou", iou)
-        self.iou, self.name = iou, name
+    def __post_init__(self) -> None:
+        inside("iou", self.iou)
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the shares, float32 (N,)."""
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the shares."""
         boxes = labels.boxes()
         _, image_of = labels.distinct_images()
         texts = [plain(expression) for expression in labels.expressions]
@@ -45,9 +48,10 @@ class Ambiguity:
             agree = iou(boxes[i], boxes[j]) >= self.iou
             same += np.bincount(i, agree, len(labels))
             total += np.bincount(i, minlength=len(labels))
-        return (same / total).astype(np.float32)
+        return Scores((same / total).astype(np.float32))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Consistency:
     """Agreement with what other labels of the picture say in similar words.
 
@@ -63,16 +67,16 @@ class Consistency:
         name: name of the score column.
     """
 
-    requires: frozenset[str] = frozenset()
+    similar: float = 0.5
+    across: bool = False
+    name: str = "consistency"
+    requires = frozenset[str]()
 
-    def __init__(
-        self, *, similar: float = 0.5, across: bool = False, name: str = "consistency"
-    ) -> None:
-        inside("similar", similar)
-        self.similar, self.across, self.name = similar, across, name
+    def __post_init__(self) -> None:
+        inside("similar", self.similar)
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the weighted mean IoU, float32 (N,), NaN where there is nothing to compare."""
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the weighted mean IoU, NaN where there is nothing to compare."""
         boxes, sets = labels.boxes(), WordSets(labels.expressions)
         source = group_numbers(labels.sources())
         weight = np.zeros(len(labels))
@@ -85,11 +89,14 @@ class Consistency:
             weight += np.bincount(i, alike, len(labels))
             total += np.bincount(i, alike * iou(boxes[i], boxes[j]), len(labels))
         alone = weight == 0
-        note(context, np.flatnonzero(alone), f"{self.name}: no other label with similar words")
+        reasons = dict.fromkeys(
+            np.flatnonzero(alone).tolist(), f"{self.name}: no other label with similar words"
+        )
         scores = np.divide(total, weight, out=np.full(len(labels), np.nan), where=~alone)
-        return np.clip(scores, 0, 1).astype(np.float32)
+        return Scores(np.clip(scores, 0, 1).astype(np.float32), reasons)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Hygiene:
     """Share of simple rules that a label keeps; 0 for one that cannot be a label.
 
@@ -110,28 +117,24 @@ class Hygiene:
         name: name of the score column.
     """
 
-    requires: frozenset[str] = frozenset()
+    min_area: float = 0.001
+    max_area: float = 0.95
+    max_aspect: float = 8.0
+    max_words: int = 40
+    name: str = "hygiene"
+    requires = frozenset[str]()
 
-    def __init__(
-        self,
-        *,
-        min_area: float = 0.001,
-        max_area: float = 0.95,
-        max_aspect: float = 8.0,
-        max_words: int = 40,
-        name: str = "hygiene",
-    ) -> None:
-        inside("min_area", min_area)
-        inside("max_area", max_area, min_area)
-        if max_aspect < 1 or max_words < 1:
+    def __post_init__(self) -> None:
+        inside("min_area", self.min_area)
+        inside("max_area", self.max_area, self.min_area)
+        if self.max_aspect < 1 or self.max_words < 1:
             raise InputError(
-                f"max_aspect is {max_aspect} and max_words {max_words}; expected at least 1."
+                f"max_aspect is {self.max_aspect} and max_words {self.max_words}; expected at "
+                "least 1."
             )
-        self.min_area, self.max_area = min_area, max_area
-        self.max_aspect, self.max_words, self.name = max_aspect, max_words, name
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the share of the rules kept, float32 (N,)."""
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the share of the rules kept."""
         boxes = labels.boxes().astype(np.float64)
         sizes = labels.sizes().astype(np.float64)
         texts = [plain(expression) for expression in labels.expressions]
@@ -156,8 +159,8 @@ class Hygiene:
         has_letter = np.array([any(c.isalpha() for c in text) for text in texts], dtype=bool)
         usable = (sides > 0).all(axis=1) & has_letter & ~(known & (share_inside == 0))
         if not len(labels):
-            return np.zeros(0, dtype=np.float32)
-        return np.where(usable, np.nanmean(rules, axis=0), 0).astype(np.float32)
+            return Scores(np.zeros(0, dtype=np.float32))
+        return Scores(np.where(usable, np.nanmean(rules, axis=0), 0).astype(np.float32))
 
     @staticmethod
     def _first_rows(labels: LabelTable, texts: list[str]) -> np.ndarray:
@@ -166,40 +169,3 @@ class Hygiene:
             [labels.distinct_images()[1], group_numbers(texts), labels.boxes().astype(np.float64)]
         )
         return np.unique(keys, axis=0, return_index=True)[1]
-
-
-class NoiseLevel:
-    """Estimated share of right labels among those of the label's group.
-
-    A mixture of two Beta distributions is fitted to the scores of each group (source, or any
-    other column); r = mean posterior of the upper one, the group's share of clean labels, the same
-    for all its labels. Noise rates by group for weighting sources, not for picking labels.
-
-    Cost: a one-dimensional mixture a group. Range [0, 1]. Requires scores (or another measure's,
-    ``of``), SciPy.
-
-    Args:
-        of: column of the scores that is split; None takes the mean of all.
-        by: column whose values are the groups.
-        name: name of the score column.
-    """
-
-    requires: frozenset[str] = frozenset({"scores"})
-
-    def __init__(
-        self, *, of: str | None = None, by: str = "source", name: str = "noise_level"
-    ) -> None:
-        self.of, self.by, self.name = of, by, name
-
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the clean share of each label's group, float32 (N,)."""
-        from clipvg.reliability.measures.inputs import score_column
-
-        scores = score_column(self.of, context, self.name)
-        group = group_column(labels, self.by)
-        posterior = clean_probability(scores, group)
-        known = ~np.isnan(posterior)
-        count = np.bincount(group[known], minlength=group.max(initial=0) + 1)
-        total = np.bincount(group[known], posterior[known], len(count))
-        share = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
-        return np.where(known, share[group], np.nan).astype(np.float32)

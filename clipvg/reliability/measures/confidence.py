@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,18 +12,16 @@ from torch.nn import functional as F
 from clipvg.errors import InputError
 from clipvg.reliability.measures.batch import Batch, Chunk
 from clipvg.reliability.measures.ensemble import AGAINST, agreement
-from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.look import ModelMeasure
 from clipvg.reliability.measures.scales import one_of, positive
 from clipvg.training.losses import box_losses
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 # Corner that the smaller copy of the picture goes to: (x, y) in {0, 1}.
 _CORNERS = ((0, 0), (1, 1), (1, 0), (0, 1))
 
 
-class LabelConfidence(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelConfidence(ModelMeasure):
     """Likelihood of the label's box under the model.
 
     r = exp(−(L1 + GIoU loss) / scale), the training loss as an energy: the self-confidence of
@@ -38,21 +36,20 @@ class LabelConfidence(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self, model: GroundingModel, *, scale: float = 1.0, name: str = "likelihood"
-    ) -> None:
-        positive("scale", scale)
-        super().__init__([model], name)
-        self.scale = scale
+    scale: float = 1.0
+    name: str = "likelihood"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        positive("scale", self.scale)
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return exp(−loss / scale), (B,)."""
-        (model,) = self.models
-        l1, giou = box_losses(batch.boxes(model), batch.target(model))
+        l1, giou = box_losses(batch.boxes(self.model), batch.target(self.model))
         return torch.exp(-(l1 + giou) / self.scale)
 
 
-class PredictionConfidence(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PredictionConfidence(ModelMeasure):
     """How little the model's answer depends on where and how large the picture is shown.
 
     The picture is shrunk to `zoom` of its size and put into each of K corners of the square; each
@@ -70,28 +67,23 @@ class PredictionConfidence(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        zoom: float = 0.875,
-        copies: int = 2,
-        against: str = "members",
-        name: str = "confidence",
-    ) -> None:
-        one_of("against", against, AGAINST)
-        if not 0.25 <= zoom < 1:
-            raise InputError(f"zoom is {zoom}; expected a number from 0.25 to below 1.")
-        if not 1 <= copies <= len(_CORNERS):
-            raise InputError(f"copies is {copies}; expected 1 to {len(_CORNERS)}.")
-        super().__init__([model], name)
-        self.zoom, self.corners, self.against = zoom, _CORNERS[:copies], against
+    zoom: float = 0.875
+    copies: int = 2
+    against: str = "members"
+    name: str = "confidence"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        one_of("against", self.against, AGAINST)
+        if not 0.25 <= self.zoom < 1:
+            raise InputError(f"zoom is {self.zoom}; expected a number from 0.25 to below 1.")
+        if not 1 <= self.copies <= len(_CORNERS):
+            raise InputError(f"copies is {self.copies}; expected 1 to {len(_CORNERS)}.")
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return the mean IoU, (B,)."""
-        (model,) = self.models
+        model = self.model
         boxes = [batch.boxes(model)]
-        for corner in self.corners:
+        for corner in _CORNERS[: self.copies]:
             key = ("copy", id(model), self.zoom, corner)
             features, ignored = batch.chunk.memo.get(
                 key, partial(self._encode, batch.chunk, corner)
@@ -106,11 +98,10 @@ class PredictionConfidence(PictureMeasure):
 
     def _encode(self, chunk: Chunk, corner: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Features and ignored patches of the copies in one corner."""
-        (model,) = self.models
-        pixels, mask, _ = chunk.squares(model)
+        pixels, mask, _ = chunk.squares(self.model)
         pixels, mask = move_into_corner(pixels, mask, self.zoom, corner)
-        features = model.encode_images(pixels.to(model.device))
-        return features, model.patch_mask(mask).to(model.device)
+        features = self.model.encode_images(pixels.to(self.model.device))
+        return features, self.model.patch_mask(mask).to(self.model.device)
 
 
 def move_into_corner(

@@ -1,26 +1,25 @@
 """Feature density and distance: k-NN, Mahalanobis, kernel density, clusters.
 
-All four judge a label by how far its feature lies from a reference, and give the share of the
+All four score a label by how far its feature lies from a reference, and give the share of the
 reference that lies at least as far out (`conformal`). The reference is a table of trusted labels,
-an array of features, or, by default, the labels themselves.
+an array of features, or, by default, the labels themselves; `FeatureDistance` has the options that
+they share: features, reference, max_reference, seed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
-from clipvg.reliability.measures.reference import FeatureDistance, Reference
+from clipvg.reliability.measures.reference import FeatureDistance
 from clipvg.reliability.measures.scales import extra, positive
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 _PER_CLUSTER = 20  # labels of the reference that a cluster needs
 _LEAST_SHARE = 0.1  # of the mean size, below which a cluster is no centre
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class NearestNeighbours(FeatureDistance):
     """Distance to the k-th nearest neighbour among the reference's features of length 1.
 
@@ -33,30 +32,16 @@ class NearestNeighbours(FeatureDistance):
     Args:
         model: grounding model that gives the features.
         k: which neighbour.
-        features: "label", "joint", "region", "text" or "image", see `label_features`.
-        reference: trusted labels, their file, (M, K) features, "context", or None for the labels.
-        max_reference: most rows of the reference.
-        seed: of the part of a larger reference.
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        k: int = 10,
-        features: str = "label",
-        reference: Reference = None,
-        max_reference: int = 20_000,
-        seed: int = 0,
-        name: str = "knn",
-    ) -> None:
-        positive("k", k)
-        super().__init__(
-            model, features=features, reference=reference, max_reference=max_reference, seed=seed,
-            name=name,
-        )  # fmt: skip
-        self.k = k
+    k: int = 10
+    max_reference: int = 20_000
+    name: str = "knn"
+
+    def __post_init__(self) -> None:
+        positive("k", self.k)
+        super().__post_init__()
 
     def distances(
         self, reference: np.ndarray, values: np.ndarray, held: np.ndarray
@@ -72,6 +57,7 @@ class NearestNeighbours(FeatureDistance):
         return inside, _without_self(distances, found, held)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Mahalanobis(FeatureDistance):
     """Mahalanobis distance from the reference's mean.
 
@@ -83,27 +69,11 @@ class Mahalanobis(FeatureDistance):
 
     Args:
         model: grounding model that gives the features.
-        features: as of `NearestNeighbours`.
-        reference: as of `NearestNeighbours`.
-        max_reference: as of `NearestNeighbours`.
-        seed: as of `NearestNeighbours`.
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        features: str = "label",
-        reference: Reference = None,
-        max_reference: int = 100_000,
-        seed: int = 0,
-        name: str = "mahalanobis",
-    ) -> None:
-        super().__init__(
-            model, features=features, reference=reference, max_reference=max_reference, seed=seed,
-            name=name,
-        )  # fmt: skip
+    max_reference: int = 100_000
+    name: str = "mahalanobis"
 
     def distances(
         self, reference: np.ndarray, values: np.ndarray, held: np.ndarray
@@ -113,6 +83,7 @@ class Mahalanobis(FeatureDistance):
         return fitted.mahalanobis(reference), fitted.mahalanobis(values)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class KernelDensity(FeatureDistance):
     """Gaussian kernel density of the reference at the label's feature.
 
@@ -126,33 +97,19 @@ class KernelDensity(FeatureDistance):
         model: grounding model that gives the features.
         bandwidth: h in deviations of the components; None takes Scott's M^(−1/(d+4)).
         components: principal components d.
-        features: as of `NearestNeighbours`.
-        reference: as of `NearestNeighbours`.
-        max_reference: as of `NearestNeighbours`.
-        seed: as of `NearestNeighbours`.
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        bandwidth: float | None = None,
-        components: int = 8,
-        features: str = "label",
-        reference: Reference = None,
-        max_reference: int = 5_000,
-        seed: int = 0,
-        name: str = "kde",
-    ) -> None:
-        positive("components", components)
-        if bandwidth is not None:
-            positive("bandwidth", bandwidth)
-        super().__init__(
-            model, features=features, reference=reference, max_reference=max_reference, seed=seed,
-            name=name,
-        )  # fmt: skip
-        self.bandwidth, self.components = bandwidth, components
+    bandwidth: float | None = None
+    components: int = 8
+    max_reference: int = 5_000
+    name: str = "kde"
+
+    def __post_init__(self) -> None:
+        positive("components", self.components)
+        if self.bandwidth is not None:
+            positive("bandwidth", self.bandwidth)
+        super().__post_init__()
 
     def distances(
         self, reference: np.ndarray, values: np.ndarray, held: np.ndarray
@@ -168,6 +125,7 @@ class KernelDensity(FeatureDistance):
         return -_less(inside, own), -np.where(held >= 0, _less(outside, own), outside)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Clusters(FeatureDistance):
     """Distance to the nearest cluster centre, in radii of that cluster.
 
@@ -182,32 +140,19 @@ class Clusters(FeatureDistance):
         model: grounding model that gives the features.
         clusters: number of clusters, fewer where that would leave under 20 labels each.
         components: principal components that are kept.
-        features: as of `NearestNeighbours`.
-        reference: as of `NearestNeighbours`.
-        max_reference: as of `NearestNeighbours`.
-        seed: of k-means and of the part of a larger reference.
+        seed: of k-means too.
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        clusters: int = 32,
-        components: int = 16,
-        features: str = "label",
-        reference: Reference = None,
-        max_reference: int = 100_000,
-        seed: int = 0,
-        name: str = "clusters",
-    ) -> None:
-        positive("clusters", clusters)
-        positive("components", components)
-        super().__init__(
-            model, features=features, reference=reference, max_reference=max_reference, seed=seed,
-            name=name,
-        )  # fmt: skip
-        self.clusters, self.components = clusters, components
+    clusters: int = 32
+    components: int = 16
+    max_reference: int = 100_000
+    name: str = "clusters"
+
+    def __post_init__(self) -> None:
+        positive("clusters", self.clusters)
+        positive("components", self.components)
+        super().__post_init__()
 
     def distances(
         self, reference: np.ndarray, values: np.ndarray, held: np.ndarray

@@ -7,6 +7,8 @@ visited is not scored.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,8 @@ import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.measures.scales import halving, note, positive
+from clipvg.reliability.measurer import Scores
+from clipvg.reliability.measures.scales import halving, positive
 
 if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context
@@ -22,31 +25,43 @@ if TYPE_CHECKING:
 History = np.ndarray | str | Path | None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Dynamics:
     """Reads the history and marks the labels that were never visited."""
 
-    def __init__(self, history: History, name: str) -> None:
-        self.history = _load(history) if isinstance(history, str | Path) else history
-        self.requires = frozenset({"history"} if history is None else ())
-        self.name = name
+    history: History = field(default=None, repr=False)
+    name: str
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return float32 (N,) in [0, 1], NaN where no epoch visited the label."""
+    def __post_init__(self) -> None:
+        _ = self.given  # a file that cannot be read is refused now
+
+    @cached_property
+    def given(self) -> np.ndarray | None:
+        """The history that was given, read; None for that of the context."""
+        return _load(self.history) if isinstance(self.history, str | Path) else self.history
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What it needs beside the labels."""
+        return frozenset({"history"} if self.history is None else ())
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Score every label that an epoch visited."""
         losses = self._losses(labels, context)
         visited = ~np.isnan(losses)
         seen = visited.any(axis=0)
-        note(context, np.flatnonzero(~seen), f"{self.name}: no epoch visited this label")
         scores = np.full(len(labels), np.nan, dtype=np.float32)
         if seen.any():
             scores[seen] = self.judge(losses[:, seen], visited[:, seen])
-        return scores
+        why = f"{self.name}: no epoch visited this label"
+        return Scores(scores, dict.fromkeys(np.flatnonzero(~seen).tolist(), why))
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return reliability of M labels from losses (E, M) float64, NaN where not visited."""
         raise NotImplementedError
 
     def _losses(self, labels: LabelTable, context: Context) -> np.ndarray:
-        given: Any = context.history if self.history is None else self.history
+        given: Any = context.history if self.given is None else self.given
         losses = np.asarray(given, dtype=np.float64)
         if losses.ndim != 2 or losses.shape[1] != len(labels) or not len(losses):
             raise InputError(
@@ -56,6 +71,7 @@ class _Dynamics:
         return losses
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LossMean(_Dynamics):
     """Small mean loss over the epochs.
 
@@ -72,19 +88,16 @@ class LossMean(_Dynamics):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        *,
-        scale: float | None = None,
-        last: int | None = None,
-        history: History = None,
-        name: str = "loss_mean",
-    ) -> None:
-        super().__init__(history, name)
-        for option, value in (("scale", scale), ("last", last)):
-            if value is not None:
-                positive(option, value)
-        self.scale, self.last = scale, last
+    scale: float | None = None
+    last: int | None = None
+    name: str = "loss_mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale is not None:
+            positive("scale", self.scale)
+        if self.last is not None:
+            positive("last", self.last)
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return 2^(−mean / scale); a label not visited in the last epochs is judged by all."""
@@ -93,6 +106,7 @@ class LossMean(_Dynamics):
         return halving(np.where(np.isnan(mean), _mean(losses, visited), mean), self.scale)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LossVariance(_Dynamics):
     """Small deviation of the loss over the epochs.
 
@@ -104,13 +118,13 @@ class LossVariance(_Dynamics):
     Cost, range, requirements and arguments: as `LossMean`.
     """
 
-    def __init__(
-        self, *, scale: float | None = None, history: History = None, name: str = "loss_variance"
-    ) -> None:
-        super().__init__(history, name)
-        if scale is not None:
-            positive("scale", scale)
-        self.scale = scale
+    scale: float | None = None
+    name: str = "loss_variance"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale is not None:
+            positive("scale", self.scale)
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return 2^(−deviation / scale)."""
@@ -120,15 +134,14 @@ class LossVariance(_Dynamics):
         return halving(np.sqrt(_mean((deviation - mean) ** 2, visited)), self.scale)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Learned(_Dynamics):
     """Measures that ask in which epochs a label was learned: loss <= threshold.
 
     The default threshold is the median of all losses of the history.
     """
 
-    def __init__(self, threshold: float | None, history: History, name: str) -> None:
-        super().__init__(history, name)
-        self.threshold = threshold
+    threshold: float | None = None
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return reliability from which epochs learned the label."""
@@ -140,6 +153,7 @@ class _Learned(_Dynamics):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Forgetting(_Learned):
     """Few forgetting events.
 
@@ -155,14 +169,7 @@ class Forgetting(_Learned):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        *,
-        threshold: float | None = None,
-        history: History = None,
-        name: str = "forgetting",
-    ) -> None:
-        super().__init__(threshold, history, name)
+    name: str = "forgetting"
 
     def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return one minus the share of possible events."""
@@ -175,6 +182,7 @@ class Forgetting(_Learned):
         return np.where(learned.any(axis=0), 1 - events / possible, 0).astype(np.float32)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ErrorRate(_Learned):
     """Share of the visits at which the label was learned.
 
@@ -183,20 +191,14 @@ class ErrorRate(_Learned):
     Cost, range, requirements and arguments: as `Forgetting`.
     """
 
-    def __init__(
-        self,
-        *,
-        threshold: float | None = None,
-        history: History = None,
-        name: str = "error_rate",
-    ) -> None:
-        super().__init__(threshold, history, name)
+    name: str = "error_rate"
 
     def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return the share of visits that learned."""
         return (learned.sum(axis=0) / visited.sum(axis=0)).astype(np.float32)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LearningTime(_Learned):
     """Early and lasting learning.
 
@@ -207,14 +209,7 @@ class LearningTime(_Learned):
     Cost, range, requirements and arguments: as `Forgetting`.
     """
 
-    def __init__(
-        self,
-        *,
-        threshold: float | None = None,
-        history: History = None,
-        name: str = "learning_time",
-    ) -> None:
-        super().__init__(threshold, history, name)
+    name: str = "learning_time"
 
     def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return one minus the share of visits before the label stays learned."""

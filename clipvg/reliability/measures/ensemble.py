@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from clipvg.errors import InputError
 from clipvg.reliability.measures.attention import patch_attention, real_patches
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.geometry import overlap, patch_coverage
-from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.look import ImageMeasure, ModelMeasure
 from clipvg.reliability.measures.scales import one_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,36 @@ def spread(boxes: Tensor) -> Tensor:
     return (boxes.var(0, correction=0) / sides**2).mean(-1).sqrt()
 
 
-class Agreement(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Ensemble(ImageMeasure):
+    """A measure that asks several models.
+
+    Args:
+        models: n >= 2 grounding models.
+    """
+
+    models: Sequence[GroundingModel] = field(kw_only=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.models) < 2:
+            raise InputError(
+                f"measure {self.name!r} compares models and was given {len(self.models)}; give at "
+                "least 2."
+            )
+
+    @property
+    def asks(self) -> tuple[GroundingModel, ...]:
+        """The models."""
+        return tuple(self.models)
+
+    def boxes(self, batch: Batch) -> Tensor:
+        """Return the models' boxes, (n, B, 4), on the device of the first."""
+        device = self.models[0].device
+        return torch.stack([batch.boxes(model).to(device) for model in self.models])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Agreement(_Ensemble):
     """Mean IoU among the boxes of an ensemble.
 
     against="members": r = 2 / (n (n − 1)) Σ_{i<j} IoU(b_i, b_j): how sure the ensemble is, whatever
@@ -66,24 +96,21 @@ class Agreement(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        models: Sequence[GroundingModel],
-        *,
-        against: str = "members",
-        name: str = "agreement",
-    ) -> None:
-        one_of("against", against, AGAINST)
-        super().__init__(_several(models, name), name)
-        self.against = against
+    against: str = "members"
+    name: str = "agreement"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        one_of("against", self.against, AGAINST)
+        super().__post_init__()
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return the mean IoU, (B,)."""
-        boxes, device = _member_boxes(self.models, batch)
-        return agreement(boxes, batch.target(self.models[0]).to(device), self.against)
+        boxes = self.boxes(batch)
+        return agreement(boxes, batch.target(self.models[0]).to(boxes.device), self.against)
 
 
-class Variance(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Variance(_Ensemble):
     """How little the boxes of an ensemble vary.
 
     r = exp(−u), u² = mean over (cx, cy, w, h) of Var_i(b_i) / s², s the sides of the mean box:
@@ -97,29 +124,32 @@ class Variance(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(self, models: Sequence[GroundingModel], *, name: str = "variance") -> None:
-        super().__init__(_several(models, name), name)
+    name: str = "variance"
 
-    def look(self, batch: Batch) -> Tensor:
+    def observe(self, batch: Batch) -> Tensor:
         """Return exp(−u), (B,)."""
-        return torch.exp(-spread(_member_boxes(self.models, batch)[0]))
+        return torch.exp(-spread(self.boxes(batch)))
 
 
-class _PlaceMeasure(PictureMeasure):
-    """A measure of where the members look; subclasses say how their places compare."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _PlaceMeasure(_Ensemble):
+    """A measure of where the members look; subclasses say how their places compare.
 
-    column: str
+    Args:
+        over: "attention" or "box".
+    """
 
-    def __init__(
-        self,
-        models: Sequence[GroundingModel],
-        *,
-        over: str = "attention",
-        name: str | None = None,
-    ) -> None:
-        name = name or self.column
-        super().__init__(_one_grid(_several(models, name), over), name)
-        self.over = over
+    over: str = "attention"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("over", self.over, OVER)
+        grids = {model.backbone.grid for model in self.models}
+        if len(grids) > 1:
+            raise InputError(
+                f"these models cut pictures into {sorted(grids)} patches a side; places can be "
+                "compared only between models of one grid. Leave the others out."
+            )
 
     def places(self, batch: Batch) -> Tensor:
         """Return the distribution of each member over the patches, (n, B, P)."""
@@ -134,6 +164,7 @@ class _PlaceMeasure(PictureMeasure):
         return torch.stack(covered)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MutualInformation(_PlaceMeasure):
     """How little the members' places differ: mutual information of place and member.
 
@@ -148,12 +179,12 @@ class MutualInformation(_PlaceMeasure):
     Args:
         models: n >= 2 grounding models with patch grids of one size.
         over: "attention" or "box".
-        name: name of the score column; that of the measure when None.
+        name: name of the score column.
     """
 
-    column = "mutual_information"
+    name: str = "mutual_information"
 
-    def look(self, batch: Batch) -> Tensor:
+    def observe(self, batch: Batch) -> Tensor:
         """Return 1 − I / log n, (B,)."""
         places = self.places(batch)
         own = torch.special.entr(places).sum(-1).mean(0)
@@ -161,6 +192,7 @@ class MutualInformation(_PlaceMeasure):
         return 1 - (both - own) / torch.tensor(float(len(places))).log()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Divergence(_PlaceMeasure):
     """How little the members' places diverge: Kullback-Leibler divergence between members.
 
@@ -171,12 +203,12 @@ class Divergence(_PlaceMeasure):
     Args:
         models: n >= 2 grounding models with patch grids of one size.
         over: "attention" or "box".
-        name: name of the score column; that of the measure when None.
+        name: name of the score column.
     """
 
-    column = "kl"
+    name: str = "kl"
 
-    def look(self, batch: Batch) -> Tensor:
+    def observe(self, batch: Batch) -> Tensor:
         """Return exp(−mean divergence), (B,)."""
         places = self.places(batch)
         logs = places.clamp(min=1e-12).log()
@@ -186,7 +218,8 @@ class Divergence(_PlaceMeasure):
         return torch.exp(-total.clamp(min=0) / (n * (n - 1)))
 
 
-class DropoutAgreement(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DropoutAgreement(ModelMeasure):
     """Mean IoU of the boxes that one model gives under dropout.
 
     against="label": r = 1/T Σ_t IoU(b_t, b); against="members": mean IoU over all pairs of passes.
@@ -203,29 +236,24 @@ class DropoutAgreement(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        passes: int = 8,
-        against: str = "label",
-        seed: int = 0,
-        name: str = "mc_dropout",
-    ) -> None:
-        one_of("against", against, AGAINST)
-        if passes < 2:
-            raise InputError(f"passes is {passes}; expected at least 2.")
-        if not model.config.dropout > 0:
-            raise InputError(
-                f"measure {name!r} needs dropout, and this model was made with dropout=0: all its "
-                "passes are equal. Use an ensemble (agreement) instead."
-            )
-        super().__init__([model], name)
-        self.passes, self.against, self.seed = passes, against, seed
+    passes: int = 8
+    against: str = "label"
+    seed: int = 0
+    name: str = "mc_dropout"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        one_of("against", self.against, AGAINST)
+        if self.passes < 2:
+            raise InputError(f"passes is {self.passes}; expected at least 2.")
+        if not self.model.config.dropout > 0:
+            raise InputError(
+                f"measure {self.name!r} needs dropout, and this model was made with dropout=0: all "
+                "its passes are equal. Use an ensemble (agreement) instead."
+            )
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return the mean IoU, (B,)."""
-        (model,) = self.models
+        model = self.model
         tokens, position, keep = batch.sequence(model)
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -237,27 +265,3 @@ class DropoutAgreement(PictureMeasure):
                 model.fusion.eval()
         boxes = model.head(torch.stack(states)).float()
         return agreement(boxes, batch.target(model), self.against)
-
-
-def _several(models: Sequence[GroundingModel], name: str) -> Sequence[GroundingModel]:
-    if len(models) < 2:
-        raise InputError(
-            f"measure {name!r} compares models and was given {len(models)}; give at least 2."
-        )
-    return models
-
-
-def _one_grid(models: Sequence[GroundingModel], over: str) -> Sequence[GroundingModel]:
-    one_of("over", over, OVER)
-    grids = {model.backbone.grid for model in models}
-    if len(grids) > 1:
-        raise InputError(
-            f"these models cut pictures into {sorted(grids)} patches a side; places can be "
-            "compared only between models of one grid. Leave the others out."
-        )
-    return models
-
-
-def _member_boxes(models: Sequence[GroundingModel], batch: Batch) -> tuple[Tensor, torch.device]:
-    device = models[0].device
-    return torch.stack([batch.boxes(model).to(device) for model in models]), device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,14 +10,14 @@ import torch
 from torch import Tensor
 
 from clipvg.labels import LabelTable
+from clipvg.reliability.measurer import Scores
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.geometry import overlap
-from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.look import ModelMeasure
 from clipvg.reliability.measures.scales import halving, one_of, positive
 from clipvg.training.losses import box_losses
 
 if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
     from clipvg.reliability.measurer import Context
 
 
@@ -41,7 +42,8 @@ def loss_gradient(logits: Tensor, target: Tensor, loss: str = "squared") -> Tens
     return gradient
 
 
-class GradientNorm(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GradientNorm(ModelMeasure):
     """How small the loss gradient of a label is at the last layer of the box head.
 
     g = ‖∂l / ∂(W, c)‖ = ‖∂l/∂z‖ √(‖h‖² + 1) for z = W h + c, in closed form; r = 2^(−g / scale).
@@ -59,34 +61,30 @@ class GradientNorm(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        loss: str = "squared",
-        scale: float | None = None,
-        name: str = "gradient_norm",
-    ) -> None:
-        one_of("loss", loss, LOSSES)
-        if scale is not None:
-            positive("scale", scale)
-        super().__init__([model], name)
-        self.loss, self.scale = loss, scale
+    loss: str = "squared"
+    scale: float | None = None
+    name: str = "gradient_norm"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        one_of("loss", self.loss, LOSSES)
+        if self.scale is not None:
+            positive("scale", self.scale)
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return the norm of the gradient, (B,)."""
-        (model,) = self.models
+        model = self.model
         hidden = model.head.hidden(batch.state(model))
         logits = model.head.layers[-1](hidden)
         gradient = loss_gradient(logits, batch.target(model), self.loss)
         return gradient.norm(dim=1) * (hidden.square().sum(1) + 1).sqrt()
 
-    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return 2^(−norm / scale), (N,)."""
-        return halving(seen[:, 0], self.scale)
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return 2^(−norm / scale)."""
+        return Scores(halving(observed[:, 0], self.scale))
 
 
-class UpdateSize(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UpdateSize(ModelMeasure):
     """How little a step on this label alone would move the model's box.
 
     The box logits z take one gradient step, z' = z − step ∂l/∂z, which is to first order what a
@@ -102,22 +100,17 @@ class UpdateSize(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        loss: str = "squared",
-        step: float = 5.0,
-        name: str = "update_size",
-    ) -> None:
-        one_of("loss", loss, LOSSES)
-        positive("step", step)
-        super().__init__([model], name)
-        self.loss, self.step = loss, step
+    loss: str = "squared"
+    step: float = 5.0
+    name: str = "update_size"
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        one_of("loss", self.loss, LOSSES)
+        positive("step", self.step)
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return the IoU of the boxes before and after the step, (B,)."""
-        (model,) = self.models
+        model = self.model
         logits = model.head.logits(batch.state(model)).float()
         moved = logits - self.step * loss_gradient(logits, batch.target(model), self.loss)
         return overlap(logits.sigmoid(), moved.sigmoid())

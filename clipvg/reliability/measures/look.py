@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from clipvg.labels import LabelTable
 from clipvg.model.grounder import evaluating
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.engine.plan import Plan
+from clipvg.reliability.measurer import Scores, join_reasons
 from clipvg.reliability.measures.batch import Batch, Chunk, Memo
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
@@ -37,99 +38,134 @@ IMAGES_PER_CHUNK = 32  # where the context has no settings of a pass
 _ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
 
 
-class PictureMeasure:
-    """A measure that looks at pictures; subclasses say what they see and how they judge it.
-
-    Args:
-        models: grounding models that are asked; all on their own device.
-        name: name of the score column.
+class ImageMeasure:
+    """A measure that looks at images: subclasses say what they observe and how they score it.
 
     Attributes:
-        trained_on: sources the models were trained on.
+        name: name of the score column.
         only_towers: whether labels and towers alone decide the scores, and no trained head.
     """
 
-    requires: frozenset[str] = frozenset({"images"})
-    only_towers = False
+    name: str
+    only_towers: ClassVar[bool] = False
 
-    def __init__(self, models: Sequence[GroundingModel], name: str) -> None:
-        self.models = tuple(models)
-        self.name = name
-        sources = (source for model in self.models for source in model.config.trained_on)
-        self.trained_on = tuple(dict.fromkeys(sources))
+    @property
+    def asks(self) -> tuple[GroundingModel, ...]:
+        """Grounding models that are asked, each on its own device."""
+        raise NotImplementedError
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What it needs beside the labels."""
+        return frozenset({"images"})
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Sources the models were trained on."""
+        sources = (source for model in self.asks for source in model.config.trained_on)
+        return tuple(dict.fromkeys(sources))
 
     @property
     def towers_key(self) -> str | None:
         """Equal for models that give equal scores, whatever they learned; None: heads decide."""
-        if not self.only_towers or not all(model.frozen_text for model in self.models):
+        if not self.only_towers or not all(model.frozen_text for model in self.asks):
             return None
-        return " ".join(f"{image_key(model)} {text_key(model)}" for model in self.models)
+        return " ".join(f"{image_key(model)} {text_key(model)}" for model in self.asks)
 
-    def look(self, batch: Batch) -> Tensor | np.ndarray:
+    def observe(self, batch: Batch) -> Tensor | np.ndarray:
         """Return what is seen of each label of a batch, (B,) or (B, K) numbers."""
         raise NotImplementedError
 
-    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return reliability float32 (N,) from what was seen of all labels, (N, K) float32.
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Score all labels by what was observed of them, (N, K) float32.
 
-        Rows whose picture cannot be read are NaN in `seen`.
+        Rows whose image cannot be read are NaN in `observed`; why is known already.
         """
-        return seen[:, 0]
+        return Scores(observed[:, 0])
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return float32 (N,) in [0, 1], higher is better, NaN where not scored."""
-        return look_together([self], labels, context)[0]
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Score every label in a pass of its own."""
+        return measure_images([self], labels, context)[0]
 
 
-def look_together(
-    measures: Sequence[PictureMeasure], labels: LabelTable, context: Context
-) -> np.ndarray:
-    """Run several measures in one pass over the pictures.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelMeasure(ImageMeasure):
+    """An `ImageMeasure` that asks one model.
+
+    Args:
+        model: the grounding model.
+    """
+
+    model: GroundingModel = field(kw_only=False, repr=False)
+
+    @property
+    def asks(self) -> tuple[GroundingModel, ...]:
+        """The model."""
+        return (self.model,)
+
+
+def measure_images(
+    measures: Sequence[ImageMeasure], labels: LabelTable, context: Context
+) -> list[Scores]:
+    """Run several measures in one pass over the images.
 
     Under `torchrun` the images are shared out and every process gets all scores; all must call.
 
     Args:
         measures: n measures.
         labels: N labels.
-        context: settings of the pass, what to do about unreadable images; ``reasons`` is filled.
+        context: settings of the pass, what to do about unreadable images.
 
     Returns:
-        (n, N) float32, NaN where a label is not scored.
+        What each of the n measures says.
     """
-    seen = see(measures, labels, context)
-    judged = [m.judge(values, labels, context) for m, values in zip(measures, seen, strict=True)]
-    scores = np.stack(judged).astype(np.float32)
-    near = (scores > -_ROUNDING) & (scores < 1 + _ROUNDING)  # what is further out is an error
-    return np.where(near, np.clip(scores, 0, 1), scores)
+    observed, unreadable = observe(measures, labels, context)
+    found = []
+    for measure, values in zip(measures, observed, strict=True):
+        scores = measure.score(values, labels, context)
+        reasons = join_reasons([unreadable, scores.reasons])
+        found.append(Scores(_without_rounding(scores.values), reasons))
+    return found
 
 
-def see(
-    measures: Sequence[PictureMeasure], labels: LabelTable, context: Context
-) -> list[np.ndarray]:
-    """Return what each measure sees of all labels, (N, K) float32, NaN for unreadable pictures."""
-    models = [model for measure in measures for model in measure.models]
+def observe(
+    measures: Sequence[ImageMeasure], labels: LabelTable, context: Context
+) -> tuple[list[np.ndarray], dict[int, str]]:
+    """Return what each measure observes of all labels, and why some images cannot be read.
+
+    Returns:
+        n arrays (N, K) float32, NaN for unreadable images; row -> why.
+    """
+    models = [model for measure in measures for model in measure.asks]
     world = distributed.join(next((model.device for model in models), None))
     with torch.no_grad(), fast_cpu(), evaluating(*models):
         if world.size == 1:
-            return _Pass(measures, labels, context, np.arange(len(labels))).run()
+            whole = _Pass(measures, labels, context, np.arange(len(labels)))
+            return whole.run(), whole.unreadable
         _, image_of = labels.distinct_images()
         rows = np.flatnonzero(image_of % world.size == world.rank)
-        part = replace(context, progress=context.progress and world.is_main, reasons={})
+        own = replace(context, progress=context.progress and world.is_main)
+        part = _Pass(measures, labels.select(rows), own, rows)
         error, found = None, None
         try:
-            found = _Pass(measures, labels.select(rows), part, rows).run()
+            found = part.run()
         except InputError as failure:
             error = str(failure)  # the others wait for the exchange
-    reasons = {int(rows[row]): why for row, why in part.reasons.items()}
+    reasons = {int(rows[row]): why for row, why in part.unreadable.items()}
     parts = distributed.gather_objects((error, reasons, rows, found), world)
     if failed := [e for e, *_ in parts if e is not None]:
         raise InputError(failed[0])
-    for _, why, _, _ in parts:
-        context.reasons.update(why)
-    return [
-        _joined([(rows, seen[i]) for _, _, rows, seen in parts if seen], len(labels))
+    observed = [
+        _joined([(rows, found[i]) for _, _, rows, found in parts if found], len(labels))
         for i in range(len(measures))
     ]
+    return observed, join_reasons(why for _, why, _, _ in parts)
+
+
+def _without_rounding(scores: np.ndarray) -> np.ndarray:
+    scores = scores.astype(np.float32)
+    near = (scores > -_ROUNDING) & (scores < 1 + _ROUNDING)  # what is further out is an error
+    return np.where(near, np.clip(scores, 0, 1), scores)
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]], num_labels: int) -> np.ndarray:
@@ -145,14 +181,14 @@ class _Pass:
 
     def __init__(
         self,
-        measures: Sequence[PictureMeasure],
+        measures: Sequence[ImageMeasure],
         labels: LabelTable,
         context: Context,
         row_names: np.ndarray,
     ) -> None:
         self.measures, self.labels, self.context = measures, labels, context
         self.row_names = row_names
-        models = [model for measure in measures for model in measure.models]
+        models = [model for measure in measures for model in measure.asks]
         self.batch_size = context.batch_size
         settings = context.engine
         self.per_chunk = IMAGES_PER_CHUNK if settings is None else settings.images_per_chunk
@@ -160,6 +196,7 @@ class _Pass:
         self.exif_rules = sorted({model.preset.exif for model in models}) or [True]
         self.memo = Memo()
         self.seen: list[np.ndarray | None] = [None] * len(measures)
+        self.unreadable: dict[int, str] = {}
 
     def run(self) -> list[np.ndarray]:
         bar = progress_bar(len(self.labels), desc="look", unit="label", show=self.context.progress)
@@ -167,16 +204,16 @@ class _Pass:
             for chunk, num_rows in chunks:
                 for start in range(0, len(chunk.rows), self.batch_size):
                     part = slice(start, start + self.batch_size)
-                    self._look(Batch(chunk, part))
+                    self._observe(Batch(chunk, part))
                 bar.update(num_rows)
         return [
             np.full((len(self.labels), 1), np.nan, np.float32) if values is None else values
             for values in self.seen
         ]
 
-    def _look(self, batch: Batch) -> None:
+    def _observe(self, batch: Batch) -> None:
         for i, measure in enumerate(self.measures):
-            found = measure.look(batch)
+            found = measure.observe(batch)
             if isinstance(found, Tensor):
                 found = found.float().cpu().numpy()
             found = found.reshape(len(batch.rows), -1)
@@ -207,7 +244,7 @@ class _Pass:
                 if self.context.on_error == "raise":
                     raise picture
                 for row in rows[image_of_row == i]:
-                    self.context.reasons.setdefault(int(row), str(picture))
+                    self.unreadable[int(row)] = str(picture)
         readable = good[image_of_row]
         place = np.cumsum(good) - 1
         pictures = [picture for picture in decoded if not isinstance(picture, InputError)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
+from clipvg.reliability.measurer import Scores
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.geometry import overlap
-from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.look import ModelMeasure
 from clipvg.reliability.measures.matcher import Matcher, Others, Pairs, Trainer
 from clipvg.reliability.measures.pairs import pairs_within
-from clipvg.reliability.measures.scales import note, positive
+from clipvg.reliability.measures.scales import positive
 from clipvg.reliability.measures.views import (
     APART,
     BINS,
@@ -29,7 +31,6 @@ from clipvg.reliability.measures.views import (
 )
 
 if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
     from clipvg.reliability.measurer import Context
 
 _VIEWS = 1 + DISPLACED  # boxes seen of a label, its own first
@@ -37,7 +38,8 @@ _LEAST = 64  # labels that a matcher needs to learn from
 _NONE = -30.0  # logit of a rival that is not there
 
 
-class RegionTextMatch(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RegionTextMatch(ModelMeasure):
     """Probability that region and expression belong together, by a matcher learned from the labels.
 
     r = σ(m(b, t)) · σ(m(b, t) − max_k m(b_k, t)): the words fit the box, and fit it better than any
@@ -70,33 +72,26 @@ class RegionTextMatch(PictureMeasure):
         name: name of the score column.
     """
 
-    only_towers = True
+    folds: int = 3
+    rounds: int = 3
+    epochs: int = 10
+    width: int = 64
+    seed: int = 0
+    name: str = "match"
+    only_towers: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        folds: int = 3,
-        rounds: int = 3,
-        epochs: int = 10,
-        width: int = 64,
-        seed: int = 0,
-        name: str = "match",
-    ) -> None:
-        if folds < 2:
-            raise InputError(f"folds is {folds}; expected at least 2.")
-        positive("rounds", rounds)
-        positive("epochs", epochs)
-        positive("width", width)
-        if width % Matcher.heads:
-            raise InputError(f"width is {width}; expected a multiple of {Matcher.heads}.")
-        super().__init__([model], name)
-        self.folds, self.rounds, self.epochs = folds, rounds, epochs
-        self.width, self.seed = width, seed
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise InputError(f"folds is {self.folds}; expected at least 2.")
+        positive("rounds", self.rounds)
+        positive("epochs", self.epochs)
+        positive("width", self.width)
+        if self.width % Matcher.heads:
+            raise InputError(f"width is {self.width}; expected a multiple of {Matcher.heads}.")
 
-    def look(self, batch: Batch) -> Tensor:
+    def observe(self, batch: Batch) -> Tensor:
         """Return boxes and regions of each label's views, (B, views * (4 + bins * C))."""
-        (model,) = self.models
+        model = self.model
         key = ("narrow", image_key(model), model.device)
         features = batch.chunk.memo.get(key, lambda: narrow_pictures(batch, model))
         rows = batch.chunk.row_names[batch.rows]
@@ -104,32 +99,33 @@ class RegionTextMatch(PictureMeasure):
         regions = bin_features(features[batch.index(model)], boxes)  # (B, V, bins, C)
         return torch.cat([boxes.flatten(1), regions.flatten(1)], dim=1)
 
-    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the probabilities, (N,)."""
-        scores = np.full(len(seen), np.nan, dtype=np.float32)
-        known = np.flatnonzero(np.isfinite(seen).all(axis=1))
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return the probabilities."""
+        scores = np.full(len(observed), np.nan, dtype=np.float32)
+        reasons: dict[int, str] = {}
+        known = np.flatnonzero(np.isfinite(observed).all(axis=1))
         if not len(known):
-            return scores
+            return Scores(scores)
         image = labels.distinct_images()[1][known]
-        pairs = self._pairs(seen[known], np.asarray(labels.expressions)[known])
+        pairs = self._pairs(observed[known], np.asarray(labels.expressions)[known])
         rivals = _rivals(image, pairs.boxes[:, 0])
         trainer = Trainer(
             pairs,
             Others(rivals[0].numpy(), rivals[1].numpy(), len(known)),
             width=self.width,
             epochs=self.epochs,
-            device=self.models[0].device,
+            device=self.model.device,
         )
         fold = torch.from_numpy(image % self.folds)
         for number in range(self.folds):
             judged, rest = (fold == number).nonzero()[:, 0], (fold != number).nonzero()[:, 0]
             if len(judged) and len(rest) < _LEAST:
                 why = f"{self.name}: {len(rest)} other labels are too few to learn from"
-                note(context, known[judged.numpy()], why)
+                reasons |= dict.fromkeys(known[judged.numpy()].tolist(), why)
             elif len(judged):
                 found = self._judge_fold(trainer, judged, rest, rivals, number)
                 scores[known[judged.numpy()]] = found.numpy()
-        return scores
+        return Scores(scores, reasons)
 
     def _judge_fold(
         self, trainer: Trainer, judged: Tensor, rest: Tensor, rivals: Tensor, fold: int
@@ -146,16 +142,15 @@ class RegionTextMatch(PictureMeasure):
                 weights[rest] = of_rest.reliability().clamp(min=1e-3)
         return of_judged.reliability()
 
-    def _pairs(self, seen: np.ndarray, expressions: np.ndarray) -> Pairs:
+    def _pairs(self, observed: np.ndarray, expressions: np.ndarray) -> Pairs:
         """What the matchers read; features have mean 0 and deviation 1."""
-        (model,) = self.models
-        values = torch.from_numpy(seen)
+        values = torch.from_numpy(observed)
         boxes = values[:, : 4 * _VIEWS].unflatten(1, (_VIEWS, 4))
         regions = values[:, 4 * _VIEWS :].unflatten(1, (_VIEWS, BINS**2, -1))
         own = regions[:, 0].flatten(0, 1)
         regions = (regions - own.mean(0)) @ whitening(own)
         distinct, text_of = np.unique(expressions, return_inverse=True)  # in any order of labels
-        texts, masks = token_features(model, distinct.tolist())
+        texts, masks = token_features(self.model, distinct.tolist())
         return Pairs(boxes, regions, texts, masks, torch.from_numpy(text_of), distinct.tolist())
 
 

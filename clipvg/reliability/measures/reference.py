@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,13 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
+from clipvg.reliability.measurer import Scores
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.features import KINDS, label_features
-from clipvg.reliability.measures.look import PictureMeasure, see
-from clipvg.reliability.measures.scales import conformal, note, one_of
+from clipvg.reliability.measures.look import ModelMeasure, observe
+from clipvg.reliability.measures.scales import conformal, one_of
 
 if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
     from clipvg.reliability.measurer import Context
 
 Reference = LabelTable | np.ndarray | str | Path | None
@@ -25,7 +26,8 @@ Reference = LabelTable | np.ndarray | str | Path | None
 CONTEXT = "context"
 
 
-class FeatureDistance(PictureMeasure):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureDistance(ModelMeasure):
     """Distance from a reference, as the share of the reference that lies further out.
 
     Args:
@@ -38,58 +40,64 @@ class FeatureDistance(PictureMeasure):
         name: name of the score column.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        features: str,
-        reference: Reference,
-        max_reference: int,
-        seed: int,
-        name: str,
-    ) -> None:
-        one_of("features", features, KINDS)
-        if max_reference < 2:
-            raise InputError(f"max_reference is {max_reference}; expected at least 2.")
-        super().__init__([model], name)
-        self.features, self.max_reference, self.seed = features, max_reference, seed
-        self.from_context = isinstance(reference, str) and reference == CONTEXT
-        if self.from_context:
-            self.requires = self.requires | {"reference"}
-        elif isinstance(reference, str | Path):
-            reference = read_labels(reference)
-        self.reference = reference
+    features: str = "label"
+    reference: Reference = field(default=None, repr=False)
+    max_reference: int
+    seed: int = 0
 
-    def look(self, batch: Batch) -> Tensor:
+    def __post_init__(self) -> None:
+        one_of("features", self.features, KINDS)
+        if self.max_reference < 2:
+            raise InputError(f"max_reference is {self.max_reference}; expected at least 2.")
+        _ = self.given  # a file that cannot be read is refused now
+
+    @property
+    def from_context(self) -> bool:
+        """Whether the reference is that of the context."""
+        return isinstance(self.reference, str) and self.reference == CONTEXT
+
+    @cached_property
+    def given(self) -> LabelTable | np.ndarray | None:
+        """The reference, read; None for that of the context or the labels."""
+        if isinstance(self.reference, str | Path):
+            return None if self.from_context else read_labels(self.reference)
+        return self.reference
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What it needs beside the labels."""
+        return frozenset({"images", "reference"} if self.from_context else {"images"})
+
+    def observe(self, batch: Batch) -> Tensor:
         """Return the features, (B, K)."""
-        return label_features(batch, self.models[0], self.features)
+        return label_features(batch, self.model, self.features)
 
-    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the share of the reference that lies at least as far out, (N,)."""
-        scores = np.full(len(seen), np.nan, dtype=np.float32)
-        known = np.isfinite(seen).all(axis=1)
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return the share of the reference that lies at least as far out."""
+        scores = np.full(len(observed), np.nan, dtype=np.float32)
+        known = np.isfinite(observed).all(axis=1)
         own = self.reference is None
-        reference = seen[known] if own else self._reference(labels, context)
+        reference = observed[known] if own else self._reference(labels, context)
         if not known.any():
-            return scores
+            return Scores(scores)
         if own and len(reference) == 1:
-            note(context, np.flatnonzero(known), f"{self.name}: one label, nothing to compare with")
-            return scores
-        if len(reference) < 2 or reference.shape[1] != seen.shape[1]:
+            why = f"{self.name}: one label, nothing to compare with"
+            return Scores(scores, dict.fromkeys(np.flatnonzero(known).tolist(), why))
+        if len(reference) < 2 or reference.shape[1] != observed.shape[1]:
             raise InputError(
                 f"measure {self.name!r}: the reference holds {reference.shape} features and the "
-                f"labels {seen.shape}; expected at least 2 rows of the labels' width."
+                f"labels {observed.shape}; expected at least 2 rows of the labels' width."
             )
         rng = np.random.default_rng(self.seed)
         part = np.arange(len(reference))
         if len(reference) > self.max_reference:
             part = np.sort(rng.choice(len(reference), self.max_reference, replace=False))
-        held = np.full(len(seen), -1, dtype=np.int64)  # place in the reference of a label in it
+        held = np.full(len(observed), -1, dtype=np.int64)  # place in the reference of a label in it
         if own:
             held[np.flatnonzero(known)[part]] = np.arange(len(part))
-        inside, outside = self.distances(reference[part], seen[known], held[known])
+        inside, outside = self.distances(reference[part], observed[known], held[known])
         scores[known] = conformal(inside, outside, own=own)
-        return scores
+        return Scores(scores)
 
     def distances(
         self, reference: np.ndarray, values: np.ndarray, held: np.ndarray
@@ -105,13 +113,12 @@ class FeatureDistance(PictureMeasure):
         raise NotImplementedError
 
     def _reference(self, labels: LabelTable, context: Context) -> np.ndarray:
-        given: Any = context.reference if self.from_context else self.reference
+        given: Any = context.reference if self.from_context else self.given
         found = given
         if isinstance(given, LabelTable):
             given = given if given.images is not None else given.with_images(labels.images)
-            # Reasons of its own: those of the reference are no label's.
-            quiet = replace(context, reasons={}, on_error="null")
-            found = see([self], given.drop_columns("truth"), quiet)[0]
+            found = observe([self], given.drop_columns("truth"), replace(context, on_error="null"))
+            found = found[0][0]  # why images of the reference cannot be read is no label's reason
             found = found[np.isfinite(found).all(axis=1)]
         found = np.asarray(found, dtype=np.float32)
         if found.ndim != 2:

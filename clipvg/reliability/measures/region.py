@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -11,16 +13,17 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from clipvg.data.letterbox import make_square
-from clipvg.data.preset import get_preset
+from clipvg.data.preset import Preset, get_preset
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.model.tokenizer import Tokenizer
+from clipvg.reliability.measurer import Scores
 from clipvg.reliability.measures.attention import entropy
 from clipvg.reliability.measures.batch import Batch, Chunk
-from clipvg.reliability.measures.look import PictureMeasure
+from clipvg.reliability.measures.look import ModelMeasure
 from clipvg.reliability.measures.proposals import Proposals
-from clipvg.reliability.measures.scales import note, one_of
+from clipvg.reliability.measures.scales import one_of
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -31,50 +34,43 @@ _BLUR = 0.15  # deviation of the blur in long sides of the picture: 100 pixels o
 _ENCODE_BATCH = 64  # regions encoded at once
 
 
-class _RegionMeasure(PictureMeasure):
-    """CLIP's softmax over the proposals of a picture.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _RegionMeasure(ModelMeasure):
+    """CLIP's softmax over the proposals of an image."""
 
-    Args:
-        model: grounding model whose CLIP towers are used.
-        mode: what stands for a proposal: its "crop", the picture with everything else "blur"-red,
-            or "both", the sum of the two logits.
-        prompt: template with ``{}`` for the expression.
-        proposals: more boxes of the pictures, a table of which image and box are read.
-        grid: also the whole picture and the cells of a grid x grid raster, so that a picture with
-            one label has proposals to compare.
-        name: name of the score column; that of the measure when None.
-    """
+    mode: str = "both"
+    prompt: str = "a photo of {}"
+    proposals: LabelTable | None = field(default=None, repr=False)
+    grid: int = 0
+    only_towers: ClassVar[bool] = True
 
-    column: str
-    only_towers = True
+    def __post_init__(self) -> None:
+        one_of("mode", self.mode, MODES)
+        if "{}" not in self.prompt:
+            raise InputError(
+                f"prompt={self.prompt!r} has no '{{}}'; put it where the expression goes."
+            )
+        if self.grid < 0:
+            raise InputError(f"grid is {self.grid}; expected 0 for none, or cells per side.")
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        mode: str = "both",
-        prompt: str = "a photo of {}",
-        proposals: LabelTable | None = None,
-        grid: int = 0,
-        name: str | None = None,
-    ) -> None:
-        one_of("mode", mode, MODES)
-        if "{}" not in prompt:
-            raise InputError(f"prompt={prompt!r} has no '{{}}'; put it where the expression goes.")
-        if grid < 0:
-            raise InputError(f"grid is {grid}; expected 0 for none, or cells per side.")
-        super().__init__([model], name or self.column)
-        self.modes = ("crop", "blur") if mode == "both" else (mode,)
-        self.prompt, self.proposals, self.grid = prompt, proposals, grid
-        backbone = model.backbone
-        self._preset = get_preset("default", backbone.mean, backbone.std)
-        self._tokenizer = Tokenizer(self._preset, backbone.context_length, prompt=prompt)
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What stands for a proposal, one or two of them."""
+        return ("crop", "blur") if self.mode == "both" else (self.mode,)
 
-    def judge(self, seen: np.ndarray, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return what was seen, (N,), with a reason where a box is alone."""
-        rows = np.flatnonzero(np.isnan(seen[:, 0]))
-        note(context, rows, f"{self.name}: the picture has one proposal, nothing to compare with")
-        return seen[:, 0]
+    @cached_property
+    def _preset(self) -> Preset:
+        return get_preset("default", self.model.backbone.mean, self.model.backbone.std)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer(self._preset, self.model.backbone.context_length, prompt=self.prompt)
+
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return what was observed, with a reason where a box is alone."""
+        alone = np.flatnonzero(np.isnan(observed[:, 0])).tolist()
+        why = f"{self.name}: the picture has one proposal, nothing to compare with"
+        return Scores(observed[:, 0], dict.fromkeys(alone, why))
 
     def shares(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Softmax over each label's proposals.
@@ -83,7 +79,6 @@ class _RegionMeasure(PictureMeasure):
             (shares (B, K), 0 past the last proposal; number of proposals (B,); the place of the
             label's own box among them (B,)).
         """
-        (model,) = self.models
         boxes = self._boxes(batch)
         regions, starts = self._regions(batch.chunk, boxes)  # (modes, R, E)
         texts = self._texts(batch)
@@ -93,7 +88,7 @@ class _RegionMeasure(PictureMeasure):
         longest = int(count.max())
         place = np.minimum(starts[image][:, None] + np.arange(longest), regions.shape[1] - 1)
         chosen = regions[:, torch.from_numpy(place).to(regions.device)]  # (modes, B, K, E)
-        logits = torch.einsum("mbke,be->bk", chosen, texts) * _logit_scale(model)
+        logits = torch.einsum("mbke,be->bk", chosen, texts) * _logit_scale(self.model)
         number = torch.from_numpy(count).to(logits.device)
         absent = torch.arange(longest, device=logits.device) >= number[:, None]
         shares = logits.masked_fill(absent, -torch.inf).softmax(-1)
@@ -109,7 +104,7 @@ class _RegionMeasure(PictureMeasure):
 
     def _texts(self, batch: Batch) -> Tensor:
         """Embeddings of length 1 of the batch's expressions, (B, E)."""
-        (model,) = self.models
+        model = self.model
         expressions = [batch.labels.table.column("expression")[int(r)].as_py() for r in batch.rows]
         key = ("prompts", model.backbone.text_key, model.device, self.prompt)
         kept: dict[str, Tensor] = batch.chunk.shared.get(key, dict)
@@ -122,12 +117,12 @@ class _RegionMeasure(PictureMeasure):
 
     def _regions(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
         """Embeddings (modes, R, E) of a chunk's proposals, and where each picture's start."""
-        (model,) = self.models
+        model = self.model
         key = ("regions", image_key(model), model.device, self.modes, id(boxes), self.grid)
         return chunk.memo.get(key, lambda: self._encode(chunk, boxes))
 
     def _encode(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
-        (model,) = self.models
+        model = self.model
         exif, size = model.preset.exif, model.backbone.image_size
         first_row = np.zeros(len(chunk.pictures), dtype=np.int64)
         first_row[chunk.image] = chunk.rows  # any row of the picture names it
@@ -154,6 +149,7 @@ class _RegionMeasure(PictureMeasure):
         return torch.stack([torch.cat(parts) for parts in found]), starts
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RegionAlignment(_RegionMeasure):
     """CLIP's share of the label's box among all boxes of its picture.
 
@@ -172,18 +168,19 @@ class RegionAlignment(_RegionMeasure):
         prompt: template with ``{}`` for the expression.
         proposals: more boxes of the pictures: a table of which image and box are read.
         grid: also compare with the whole picture and the cells of a grid x grid raster; 0: not.
-        name: name of the score column; "region" when None.
+        name: name of the score column.
     """
 
-    column = "region"
+    name: str = "region"
 
-    def look(self, batch: Batch) -> Tensor:
+    def observe(self, batch: Batch) -> Tensor:
         """Return the share of the label's box, NaN where it is alone, (B,)."""
         shares, number, own = self.shares(batch)
         share = shares.gather(1, own[:, None])[:, 0]
         return torch.where(number > 1, share, torch.nan)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ProposalEntropy(_RegionMeasure):
     """How clearly CLIP prefers one box of the picture, whichever that is.
 
@@ -195,9 +192,9 @@ class ProposalEntropy(_RegionMeasure):
     Range [0, 1].
     """
 
-    column = "proposal_entropy"
+    name: str = "proposal_entropy"
 
-    def look(self, batch: Batch) -> Tensor:
+    def observe(self, batch: Batch) -> Tensor:
         """Return one minus the normalised entropy, NaN where a box is alone, (B,)."""
         shares, number, _ = self.shares(batch)
         return torch.where(number > 1, 1 - entropy(shares, number), torch.nan)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from clipvg.errors import InputError, MissingExtraError
-
-if TYPE_CHECKING:
-    from clipvg.reliability.measurer import Context
 
 
 def halving(values: npt.ArrayLike, scale: float | None = None) -> np.ndarray:
@@ -82,12 +78,6 @@ def extra(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError.for_extra(purpose, "measures") from error
-
-
-def note(context: Context, rows: Iterable[int] | np.ndarray, why: str) -> None:
-    """Record why some rows are not scored; an earlier reason stays."""
-    for row in rows:
-        context.reasons.setdefault(int(row), why)
 
 
 def positive(name: str, value: float) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.text import read_csv, read_jsonl
-from clipvg.reliability.measures.scales import note
+from clipvg.reliability.measurer import Scores
 from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _WORDS = {
 _READERS: dict[str, Any] = {".parquet": pq.read_table, ".jsonl": read_jsonl, ".csv": read_csv}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Verifier:
     """Yes, no or a score for each label from a file.
 
@@ -51,17 +54,26 @@ class Verifier:
             that are not there.
     """
 
-    requires: frozenset[str] = frozenset()
+    path: str | Path = field(kw_only=False)
+    precision: float = 1.0
+    name: str = "verifier"
+    requires = frozenset[str]()
 
-    def __init__(self, path: str | Path, *, precision: float = 1.0, name: str = "verifier") -> None:
-        if not precision >= 0:
-            raise InputError(f"precision is {precision} pixels; expected a number >= 0.")
-        self.path, self.precision, self.name = Path(path), precision, name
-        self._table = _read(self.path)
-        self._answers = _answers(self._table, self.path)
+    def __post_init__(self) -> None:
+        if not self.precision >= 0:
+            raise InputError(f"precision is {self.precision} pixels; expected a number >= 0.")
+        _ = self._answers  # a file that cannot be read is refused now
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return the mean answer, float32 (N,), NaN where no answer names the label."""
+    @cached_property
+    def _table(self) -> pa.Table:
+        return _read(Path(self.path))
+
+    @cached_property
+    def _answers(self) -> np.ndarray:
+        return _answers(self._table, Path(self.path))
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the mean answer, NaN where no answer names the label."""
         at, row = self._numbered(labels) if self._by_row else self._matched(labels)
         answers = self._answers[at]
         given = ~np.isnan(answers)
@@ -75,8 +87,8 @@ class Verifier:
                 f"{len(labels)} labels; check the pictures' names, the expressions and the boxes "
                 "(xyxy unless box_format says xywh)."
             )
-        note(context, unnamed, f"{self.name}: {self.path.name} has no answer for this label")
-        return scores.astype(np.float32)
+        why = f"{self.name}: {Path(self.path).name} has no answer for this label"
+        return Scores(scores.astype(np.float32), dict.fromkeys(unnamed.tolist(), why))
 
     @property
     def _by_row(self) -> bool:
@@ -84,7 +96,7 @@ class Verifier:
 
     def _numbered(self, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
         """Answers and the rows they name."""
-        rows = _numbers(self._table.column("row"), "row", self.path)
+        rows = _numbers(self._table.column("row"), "row", Path(self.path))
         bad = ~((rows >= 0) & (rows < len(labels)) & (rows == np.floor(rows)))
         if bad.any():
             known = f"whole numbers from 0 to {len(labels) - 1}" if len(labels) else "none"

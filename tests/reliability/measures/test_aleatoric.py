@@ -60,9 +60,9 @@ def test_a_saved_head_gives_the_same_scores(labels: LabelTable, tmp_path: Path) 
     rng = torch.Generator().manual_seed(0)
     head = VarianceHead.fit(torch.randn(50, 32, generator=rng), torch.rand(50, 4, generator=rng))
     head.save(tmp_path / "head.safetensors")
-    expected = measure(AleatoricVariance(model, head=head), labels, Context())
+    expected = measure(AleatoricVariance(model, head=head), labels, Context()).values
     read = AleatoricVariance(model, head=tmp_path / "head.safetensors")
-    np.testing.assert_array_equal(measure(read, labels, Context()), expected)
+    np.testing.assert_array_equal(measure(read, labels, Context()).values, expected)
     assert ((expected > 0) & (expected <= 1)).all()
 
 
@@ -73,7 +73,7 @@ def test_expressions_with_noisy_labels_score_lower(labels: LabelTable) -> None:
     table = LabelTable.from_columns(image=names, expression=["x"] * 400, box=[[0, 0, 1, 1]] * 400)
     steady = seen[:, 4] > 0
     seen[:, :4] *= np.where(steady, 0.05, 1.0)[:, None]
-    scores = AleatoricVariance(model).judge(seen, table, Context())
+    scores = AleatoricVariance(model).score(seen, table, Context()).values
     assert scores[steady].mean() > scores[~steady].mean() + 0.2
 
 
@@ -84,14 +84,14 @@ def test_a_row_that_was_not_seen_is_not_scored(labels: LabelTable) -> None:
     table = LabelTable.from_columns(
         image=[f"{i}.png" for i in range(8)], expression=["x"] * 8, box=[[0, 0, 1, 1]] * 8
     )
-    scores = AleatoricVariance(model).judge(seen, table, Context())
+    scores = AleatoricVariance(model).score(seen, table, Context()).values
     assert np.flatnonzero(np.isnan(scores)).tolist() == [3]
 
 
 def test_too_few_labels_to_fit_on_say_so(labels: LabelTable) -> None:
-    context = Context()
-    assert np.isnan(measure(AleatoricVariance(make_model()), labels.select([0]), context)).all()
-    assert context.reasons == {0: "aleatoric: 0 other label(s) are too few to fit on"}
+    found = measure(AleatoricVariance(make_model()), labels.select([0]), Context())
+    assert np.isnan(found.values).all()
+    assert found.reasons == {0: "aleatoric: 0 other label(s) are too few to fit on"}
 
 
 def test_errors_name_the_remedy(labels: LabelTable, tmp_path: Path) -> None:

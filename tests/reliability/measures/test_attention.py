@@ -59,8 +59,8 @@ def test_reg_attention_equals_torch(model: GroundingModel, labels: LabelTable, l
 def test_mass_and_entropy_equal_one_label_at_a_time(
     model: GroundingModel, labels: LabelTable, adjust: bool
 ) -> None:
-    mass = measure(AttentionMass(model, adjust=adjust), labels, Context())
-    narrow = measure(AttentionEntropy(model), labels, Context())
+    mass = measure(AttentionMass(model, adjust=adjust), labels, Context()).values
+    narrow = measure(AttentionEntropy(model), labels, Context()).values
     for row in range(len(labels)):
         with torch.no_grad():
             _, _, keep, target = one_row(model, labels, row)
@@ -81,8 +81,8 @@ def test_a_box_over_everything_holds_all_attention(
     model: GroundingModel, labels: LabelTable
 ) -> None:
     whole = labels.with_column("box", np.tile([-500, -500, 900, 900], (len(labels), 1)))
-    np.testing.assert_allclose(measure(AttentionMass(model), whole, Context()), 1, atol=1e-5)
-    half = measure(AttentionMass(model, adjust=True), whole, Context())
+    np.testing.assert_allclose(measure(AttentionMass(model), whole, Context()).values, 1, atol=1e-5)
+    half = measure(AttentionMass(model, adjust=True), whole, Context()).values
     np.testing.assert_allclose(half, 0.5, atol=1e-5)
 
 

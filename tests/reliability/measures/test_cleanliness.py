@@ -37,7 +37,7 @@ def test_ambiguity_by_hand() -> None:
         [DOG, CAT, [0, 0, 10, 11], CAT, DOG, DOG],
         ["a", "a", "a", "a", "a", "b"],
     )
-    scores = measure(Ambiguity(), labels, Context())
+    scores = measure(Ambiguity(), labels, Context()).values
     np.testing.assert_allclose(scores, [0.5, 0.5, 0.5, 0.5, 1, 1])
 
 
@@ -47,8 +47,8 @@ def test_ambiguity_and_consistency_equal_loops(seed: int, block: int) -> None:
     labels = random_labels(np.random.default_rng(seed))
     whole, pairs.PAIRS_PER_BLOCK = pairs.PAIRS_PER_BLOCK, block
     try:
-        ambiguity = measure(Ambiguity(iou=0.3), labels, Context())
-        consistency = measure(Consistency(similar=0.4, across=True), labels, Context())
+        ambiguity = measure(Ambiguity(iou=0.3), labels, Context()).values
+        consistency = measure(Consistency(similar=0.4, across=True), labels, Context()).values
     finally:
         pairs.PAIRS_PER_BLOCK = whole
     boxes, names, sources = labels.boxes(), labels.image_names, labels.sources()
@@ -72,10 +72,9 @@ def test_ambiguity_and_consistency_equal_loops(seed: int, block: int) -> None:
 
 def test_consistency_says_who_is_alone() -> None:
     labels = written(["red dog", "red dog here", "bus"], [DOG, DOG, CAT])
-    context = Context()
-    scores = measure(Consistency(), labels, context)
-    np.testing.assert_array_equal(scores, np.float32([1, 1, np.nan]))
-    assert context.reasons == {2: "consistency: no other label with similar words"}
+    scores = measure(Consistency(), labels, Context())
+    np.testing.assert_array_equal(scores.values, np.float32([1, 1, np.nan]))
+    assert scores.reasons == {2: "consistency: no other label with similar words"}
 
 
 def test_word_overlap_by_hand() -> None:
@@ -99,7 +98,7 @@ def test_hygiene_by_hand() -> None:
         ],
         width=[100] * 9, height=[100] * 9,
     )  # fmt: skip
-    scores = measure(Hygiene(), labels, Context())
+    scores = measure(Hygiene(), labels, Context()).values
     # five rules: inside, area, aspect, words, first
     expected = [1, (0.5 + 4) / 5, 4 / 5, 4 / 5, 4 / 5, 0, 0, 0, 4 / 5]
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
@@ -107,7 +106,7 @@ def test_hygiene_by_hand() -> None:
 
 def test_hygiene_leaves_out_rules_about_an_unknown_picture() -> None:
     labels = written(["dog", "strip"], [[0, 0, 9999, 9999], [0, 0, 90, 5]])
-    np.testing.assert_allclose(measure(Hygiene(), labels, Context()), [1, 2 / 3])
+    np.testing.assert_allclose(measure(Hygiene(), labels, Context()).values, [1, 2 / 3])
 
 
 def test_noise_level_is_the_clean_share_of_a_group() -> None:
@@ -116,12 +115,12 @@ def test_noise_level_is_the_clean_share_of_a_group() -> None:
     scores = np.where(clean, rng.beta(12, 3, 800), rng.beta(2, 14, 800))
     labels = written(["x"] * 800, [DOG] * 800, source=["good"] * 400 + ["bad"] * 400)
     matrix = ScoreMatrix(("m",), scores[None], labels.sources())
-    found = measure(NoiseLevel(), labels, Context(scores=matrix))
+    found = measure(NoiseLevel(), labels, Context(scores=matrix)).values
     assert np.ptp(found[:400]) == 0
     assert found[0] == pytest.approx(0.9, abs=0.03)
     assert found[-1] == pytest.approx(0.3, abs=0.03)
     np.testing.assert_array_equal(
-        measure(NoiseLevel(of="m"), labels, Context(scores=matrix)), found
+        measure(NoiseLevel(of="m"), labels, Context(scores=matrix)).values, found
     )
 
 

@@ -32,7 +32,7 @@ def test_likelihood_is_the_exponential_of_the_loss(
     model: GroundingModel, labels: LabelTable
 ) -> None:
     l1, giou = box_losses(predicted(model, labels), targets(model, labels))
-    found = measure(LabelConfidence(model, scale=2.0), labels, Context())
+    found = measure(LabelConfidence(model, scale=2.0), labels, Context()).values
     np.testing.assert_allclose(found, torch.exp(-(l1 + giou) / 2), rtol=1e-4)
 
 
@@ -43,8 +43,8 @@ def test_a_box_where_the_model_looks_is_likelier(model: GroundingModel, labels: 
             for name, text in zip(labels.image_names, labels.expressions, strict=True)
         ]
     )
-    good = measure(LabelConfidence(model), labels.with_column("box", own), Context())
-    assert (good > measure(LabelConfidence(model), labels, Context())).all()
+    good = measure(LabelConfidence(model), labels.with_column("box", own), Context()).values
+    assert (good > measure(LabelConfidence(model), labels, Context()).values).all()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_copies_lie_in_their_corner(corner: tuple[int, int], origin: tuple[int, 
 
 def test_confidence_carries_the_boxes_back(model: GroundingModel, labels: LabelTable) -> None:
     part = labels.select([0, 1, 2])
-    found = measure(PredictionConfidence(model, copies=2, zoom=0.75), part, Context())
+    found = measure(PredictionConfidence(model, copies=2, zoom=0.75), part, Context()).values
     for row in range(len(part)):
         pixels, mask, _ = load_square(
             part.image_path(part.image_names[row]), model.backbone.image_size, model.preset
@@ -98,10 +98,10 @@ def test_confidence_against_the_label_falls_for_a_wrong_box(
         ]
     )
     sure = PredictionConfidence(model, against="label")
-    good = measure(sure, labels.with_column("box", own), Context())
-    away = measure(sure, labels.with_column("box", own + 500), Context())
+    good = measure(sure, labels.with_column("box", own), Context()).values
+    away = measure(sure, labels.with_column("box", own + 500), Context()).values
     assert (away == 0).all()
-    assert good.mean() > 2 * measure(sure, labels, Context()).mean()
+    assert good.mean() > 2 * measure(sure, labels, Context()).values.mean()
 
 
 @pytest.mark.parametrize(

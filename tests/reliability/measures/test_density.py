@@ -19,7 +19,7 @@ from clipvg.reliability import Context, measure
 from clipvg.reliability.measures import Clusters, KernelDensity, Mahalanobis, NearestNeighbours
 from clipvg.reliability.measures.density import _components
 from clipvg.reliability.measures.geometry import patch_coverage
-from clipvg.reliability.measures.look import see
+from clipvg.reliability.measures.look import observe
 
 KINDS = [NearestNeighbours, Mahalanobis, KernelDensity, Clusters]
 
@@ -50,7 +50,7 @@ def cloud(count: int = 60, width: int = 4) -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_outlier_is_the_least_reliable(model: GroundingModel, kind: Any) -> None:
     points = cloud()
-    scores = kind(model).judge(points, table(len(points)), Context())
+    scores = kind(model).score(points, table(len(points)), Context())
     assert scores.dtype == np.float32
     assert ((scores > 0) & (scores <= 1)).all()
     assert int(scores.argmin()) == 7
@@ -61,7 +61,7 @@ def test_the_outlier_is_the_least_reliable(model: GroundingModel, kind: Any) -> 
 def test_a_reference_judges_strangers(model: GroundingModel, kind: Any) -> None:
     reference = np.delete(cloud(), 7, axis=0)
     values = np.stack([reference.mean(0), cloud()[7], np.full(4, np.nan, np.float32)])
-    scores = kind(model, reference=reference).judge(values, table(3), Context())
+    scores = kind(model, reference=reference).score(values, table(3), Context())
     assert scores[0] > 0.5
     assert scores[1] == pytest.approx(1 / 60)  # (1 + 0) / (1 + 59): nothing lies further out
     assert np.isnan(scores[2])
@@ -75,7 +75,7 @@ def test_neighbours_by_brute_force(model: GroundingModel) -> None:
     np.fill_diagonal(distances, np.inf)
     third = np.sort(distances, axis=1)[:, 2]
     expected = [(third >= d - 1e-7).mean() for d in third]
-    scores = NearestNeighbours(model, k=3).judge(points, table(60), Context())
+    scores = NearestNeighbours(model, k=3).score(points, table(60), Context())
     np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_clusters_measure_in_radii(model: GroundingModel) -> None:
 
 @pytest.mark.parametrize("features", ["joint", "label", "region", "text", "image"])
 def test_features_of_a_label(model: GroundingModel, labels: LabelTable, features: str) -> None:
-    found = see([NearestNeighbours(model, features=features)], labels, Context())[0]
+    (found,), _ = observe([NearestNeighbours(model, features=features)], labels, Context())
     for row in (0, 5):
         *parts, target = one_row(model, labels, row)
         ids, mask = model.tokenize([labels.expressions[row]])
@@ -157,12 +157,14 @@ def image_tokens(model: GroundingModel, labels: LabelTable, row: int) -> torch.T
 
 def test_references_of_all_kinds(model: GroundingModel, labels: LabelTable, tmp_path: Path) -> None:
     labels.write(tmp_path / "clean.parquet")
-    trusted = measure(NearestNeighbours(model, k=2, reference=labels), labels, Context())
+    trusted = measure(NearestNeighbours(model, k=2, reference=labels), labels, Context()).values
     read = NearestNeighbours(model, k=2, reference=str(tmp_path / "clean.parquet"))
-    np.testing.assert_array_equal(measure(read, labels, Context()), trusted)
+    np.testing.assert_array_equal(measure(read, labels, Context()).values, trusted)
     waiting = NearestNeighbours(model, k=2, reference="context")
     assert waiting.requires == {"images", "reference"}
-    np.testing.assert_array_equal(measure(waiting, labels, Context(reference=labels)), trusted)
+    np.testing.assert_array_equal(
+        measure(waiting, labels, Context(reference=labels)).values, trusted
+    )
     with pytest.raises(InputError, match="requires reference"):
         measure(waiting, labels, Context())
     with pytest.raises(InputError, match="expected a LabelTable or"):
@@ -174,8 +176,8 @@ def test_references_of_all_kinds(model: GroundingModel, labels: LabelTable, tmp_
 def test_a_large_reference_is_sampled(model: GroundingModel) -> None:
     points = cloud()
     small = NearestNeighbours(model, k=2, max_reference=20)
-    first = small.judge(points, table(60), Context())
-    np.testing.assert_array_equal(small.judge(points, table(60), Context()), first)
+    first = small.score(points, table(60), Context())
+    np.testing.assert_array_equal(small.score(points, table(60), Context()), first)
     assert first[7] <= 1 / 20
 
 
@@ -186,7 +188,6 @@ def test_a_reference_of_one_is_refused(model: GroundingModel, kind: Any) -> None
 
 
 def test_one_label_has_no_neighbours(model: GroundingModel) -> None:
-    context = Context()
-    scores = NearestNeighbours(model).judge(cloud()[:1], table(1), context)
-    assert np.isnan(scores).all()
-    assert "nothing to compare" in context.reasons[0]
+    scores = NearestNeighbours(model).score(cloud()[:1], table(1), Context())
+    assert np.isnan(scores.values).all()
+    assert "nothing to compare" in scores.reasons[0]

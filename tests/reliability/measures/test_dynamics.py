@@ -36,7 +36,7 @@ KINDS = [LossMean, LossVariance, Forgetting, ErrorRate, LearningTime]
 def scored(kind: Any, losses: np.ndarray = LOSSES, **options: Any) -> np.ndarray:
     count = losses.shape[1]
     labels = written(["x"] * count, [[0, 0, 1, 1]] * count)
-    return measure(kind(**options), labels, Context(history=losses))
+    return measure(kind(**options), labels, Context(history=losses)).values
 
 
 def test_loss_mean() -> None:
@@ -102,9 +102,10 @@ def test_random_histories_equal_loops() -> None:
 def test_unvisited_labels_are_not_scored_and_say_so(kind: Any) -> None:
     labels = written(["x"] * 6, [[0, 0, 1, 1]] * 6)
     context = Context(history=LOSSES.astype(np.float16))
-    found = measure(kind(), labels, context)
+    scores = measure(kind(), labels, context)
+    found = scores.values
     assert np.flatnonzero(np.isnan(found)).tolist() == [5]
-    assert context.reasons == {5: f"{kind().name}: no epoch visited this label"}
+    assert scores.reasons == {5: f"{kind().name}: no epoch visited this label"}
     assert found[0] >= np.nanmax(found) - 1e-6  # learned at once and never forgotten
 
 
@@ -112,11 +113,11 @@ def test_unvisited_labels_are_not_scored_and_say_so(kind: Any) -> None:
 def test_history_from_a_training_folder(kind: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "history.npy", LOSSES.astype(np.float32))
     labels = written(["x"] * 6, [[0, 0, 1, 1]] * 6)
-    expected = measure(kind(), labels, Context(history=LOSSES.astype(np.float32)))
+    expected = measure(kind(), labels, Context(history=LOSSES.astype(np.float32))).values
     for place in (tmp_path, tmp_path / "history.npy"):
         reader = kind(history=place)
         assert reader.requires == frozenset()
-        np.testing.assert_array_equal(measure(reader, labels, Context()), expected)
+        np.testing.assert_array_equal(measure(reader, labels, Context()).values, expected)
 
 
 def test_errors_name_the_remedy(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_agreement_is_the_mean_iou_over_pairs(
     models: list[GroundingModel], labels: LabelTable
 ) -> None:
     boxes = [predicted(model, labels) for model in models]
-    found = measure(Agreement(models), labels, Context())
+    found = measure(Agreement(models), labels, Context()).values
     for row in range(len(labels)):
         pairs = [pair_iou(a[row], b[row]) for a, b in combinations(boxes, 2)]
         assert found[row] == pytest.approx(np.mean(pairs), abs=2e-5)
@@ -56,8 +56,8 @@ def test_agreement_is_the_mean_iou_over_pairs(
 def test_agreement_with_the_label_is_the_mean_reliability(
     models: list[GroundingModel], labels: LabelTable
 ) -> None:
-    found = measure(Agreement(models, against="label"), labels, Context())
-    each = [measure(GroundingMeasurer(model), labels, Context()) for model in models]
+    found = measure(Agreement(models, against="label"), labels, Context()).values
+    each = [measure(GroundingMeasurer(model), labels, Context()).values for model in models]
     np.testing.assert_allclose(found, np.mean(each, axis=0), atol=2e-5)
 
 
@@ -65,7 +65,7 @@ def test_spread_and_variance(models: list[GroundingModel], labels: LabelTable) -
     boxes = np.stack([predicted(model, labels).numpy() for model in models]).astype(np.float64)
     sides = boxes.mean(0)[:, [2, 3, 2, 3]]
     u = np.sqrt((boxes.var(0) / sides**2).mean(1))
-    found = measure(Variance(models), labels, Context())
+    found = measure(Variance(models), labels, Context()).values
     np.testing.assert_allclose(found, np.exp(-u), rtol=1e-3)
     # Members at cx = 0.4 and 0.6 with width 0.5: σ = 0.1 = 0.2 widths in one of four coordinates.
     two = torch.tensor([[[0.4, 0.5, 0.5, 0.5]], [[0.6, 0.5, 0.5, 0.5]]])
@@ -76,7 +76,7 @@ def test_spread_and_variance(models: list[GroundingModel], labels: LabelTable) -
 def test_information_over_boxes_by_definition(
     models: list[GroundingModel], labels: LabelTable, kind: type
 ) -> None:
-    found = measure(kind(models, over="box"), labels, Context())
+    found = measure(kind(models, over="box"), labels, Context()).values
     square = [i for i, name in enumerate(labels.image_names) if name == "3.png"]  # no padding
     assert square
     grid = models[0].backbone.grid
@@ -99,9 +99,9 @@ def test_information_over_boxes_by_definition(
 def test_equal_members_agree_wholly(
     models: list[GroundingModel], labels: LabelTable, kind: type, over: str
 ) -> None:
-    same = measure(kind([models[0], models[0]], over=over), labels, Context())
+    same = measure(kind([models[0], models[0]], over=over), labels, Context()).values
     np.testing.assert_allclose(same, 1, atol=1e-5)
-    differ = measure(kind(models, over=over), labels, Context())
+    differ = measure(kind(models, over=over), labels, Context()).values
     assert (differ < same).all()
     assert (differ >= 0).all()
 
@@ -110,26 +110,30 @@ def test_equal_members_have_full_agreement(
     models: list[GroundingModel], labels: LabelTable
 ) -> None:
     for kind in (Agreement, Variance):
-        np.testing.assert_allclose(measure(kind([models[0]] * 2), labels, Context()), 1, atol=1e-5)
+        np.testing.assert_allclose(
+            measure(kind([models[0]] * 2), labels, Context()).values, 1, atol=1e-5
+        )
 
 
 def test_dropout_repeats_and_leaves_the_model_as_it_was(labels: LabelTable) -> None:
     model = make_model(1, dropout=0.3)
     sampler = DropoutAgreement(model, passes=4, against="members", seed=3)
     state = torch.get_rng_state()
-    first = measure(sampler, labels, Context())
+    first = measure(sampler, labels, Context()).values
     assert torch.equal(torch.get_rng_state(), state)
     assert not model.training
     assert not model.fusion.training
-    np.testing.assert_array_equal(measure(sampler, labels, Context()), first)
-    other = measure(DropoutAgreement(model, passes=4, against="members", seed=4), labels, Context())
+    np.testing.assert_array_equal(measure(sampler, labels, Context()).values, first)
+    other = measure(
+        DropoutAgreement(model, passes=4, against="members", seed=4), labels, Context()
+    ).values
     assert (other != first).any()
     assert first.max() < 1
 
 
 def test_dropout_near_zero_is_the_model_itself(labels: LabelTable) -> None:
     model = make_model(1, dropout=1e-9)
-    found = measure(DropoutAgreement(model, passes=2), labels, Context())
+    found = measure(DropoutAgreement(model, passes=2), labels, Context()).values
     boxes, wanted = predicted(model, labels), targets(model, labels)
     expected = [pair_iou(a, b) for a, b in zip(boxes, wanted, strict=True)]
     np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -20,8 +20,8 @@ from clipvg.reliability.measures import (
     WeightedMean,
     mixture,
 )
-from clipvg.reliability.measures.fused import competence
-from clipvg.reliability.measures.mixture import clean_probability
+from clipvg.reliability.measures.fusion.measures import competence
+from clipvg.reliability.measures.fusion.mixture import clean_probability
 
 NAN = np.nan
 ROWS = np.array([[0.9, 0.2, NAN, 0.5], [0.5, 0.4, 0.6, NAN], [0.1, 0.6, NAN, NAN]])
@@ -50,25 +50,25 @@ def context(rows: np.ndarray = ROWS) -> Context:
 
 
 def test_weighted_mean() -> None:
-    found = measure(WeightedMean(), numbered(), context())
+    found = measure(WeightedMean(), numbered(), context()).values
     np.testing.assert_allclose(found, [0.5, 0.4, 0.6, 0.5], rtol=1e-6)
-    found = measure(WeightedMean(["c", "a"], weights=[1, 3]), numbered(), context())
+    found = measure(WeightedMean(["c", "a"], weights=[1, 3]), numbered(), context()).values
     np.testing.assert_allclose(found, [0.7, 0.3, NAN, 0.5], rtol=1e-6)
     named = WeightedMean(["c", "a"], weights={"a": 3, "c": 1})
-    np.testing.assert_array_equal(measure(named, numbered(), context()), found)
+    np.testing.assert_array_equal(measure(named, numbered(), context()).values, found)
 
 
 def test_geometric_mean() -> None:
-    found = measure(WeightedMean(weights=[2, 1, 1], geometric=True), numbered(), context())
+    found = measure(WeightedMean(weights=[2, 1, 1], geometric=True), numbered(), context()).values
     expected = [(0.9**2 * 0.5 * 0.1) ** 0.25, (0.2**2 * 0.4 * 0.6) ** 0.25, 0.6, 0.5]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     zeros = context(np.array([[0.0, 0.0], [0.2, 0.8]]))
-    low, high = measure(WeightedMean(geometric=True), numbered(2), zeros)
+    low, high = measure(WeightedMean(geometric=True), numbered(2), zeros).values
     assert 0 < low < high < 1e-3
 
 
 def test_rank_mean() -> None:
-    found = measure(RankMean(["a", "b"]), numbered(), context())
+    found = measure(RankMean(["a", "b"]), numbered(), context()).values
     a = rankdata([0.9, 0.2, 0.5]) / 3
     b = rankdata([0.5, 0.4, 0.6]) / 3
     expected = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2, b[2], a[2]]
@@ -78,14 +78,16 @@ def test_rank_mean() -> None:
 def test_rank_mean_does_not_see_the_scale() -> None:
     cubed = ROWS.copy()
     cubed[0] **= 3
-    found = measure(RankMean(), numbered(), context(cubed))
-    np.testing.assert_array_equal(found, measure(RankMean(), numbered(), context()))
+    found = measure(RankMean(), numbered(), context(cubed)).values
+    np.testing.assert_array_equal(found, measure(RankMean(), numbered(), context()).values)
 
 
 def test_vote() -> None:
-    found = measure(Vote(), numbered(), context())
+    found = measure(Vote(), numbered(), context()).values
     np.testing.assert_allclose(found, [2 / 3, 1 / 3, 1, 1], rtol=1e-6)
-    strict = measure(Vote(threshold=[0.95, 0.4, 0.1], weights=[2, 1, 1]), numbered(), context())
+    strict = measure(
+        Vote(threshold=[0.95, 0.4, 0.1], weights=[2, 1, 1]), numbered(), context()
+    ).values
     np.testing.assert_allclose(strict, [0.5, 0.5, 1, 0], rtol=1e-6)
 
 
@@ -102,8 +104,8 @@ def test_competence_weighs_by_agreement_with_the_others() -> None:
     agree = np.where(others == 0, 0.5, (others > 0) == (votes[0] > 0)).mean()
     assert weights[0] == pytest.approx(np.log(agree / (1 - agree)))
     matrix = Context(scores=ScoreMatrix(tuple("abcd"), votes))
-    plain = measure(Vote(), numbered(5000), matrix)
-    weighted = measure(Vote(weights="competence"), numbered(5000), matrix)
+    plain = measure(Vote(), numbered(5000), matrix).values
+    weighted = measure(Vote(weights="competence"), numbered(5000), matrix).values
     assert ((weighted >= 0.5) == truth).mean() > ((plain >= 0.5) == truth).mean()
 
 
@@ -111,7 +113,7 @@ def test_cascade_asks_later_stages_about_open_labels_only() -> None:
     first = Constant([0.9, 0.5, NAN, 0.1], "first")
     second = Constant([0.0, 0.6, 0.7, 0.0], "second")
     last = Constant([0.0, 0.95, NAN, 0.0], "last")
-    found = measure(Cascade([first, second, last]), numbered(), Context())
+    found = measure(Cascade([first, second, last]), numbered(), Context()).values
     np.testing.assert_allclose(found, [0.9, 0.95, 0.7, 0.1], rtol=1e-6)
     assert (first.asked, second.asked, last.asked) == ([[0, 1, 2, 3]], [[1, 2]], [[1, 2]])
 
@@ -121,7 +123,7 @@ def test_cascade_of_columns_and_measures() -> None:
     stage = Constant([0, 0, 0.3, 0.4], "stage")
     cascade = Cascade(["a", stage])
     assert cascade.requires == {"scores"}
-    found = measure(cascade, numbered(), context())
+    found = measure(cascade, numbered(), context()).values
     np.testing.assert_allclose(found, [0.9, 0.2, 0.3, 0.4], rtol=1e-6)
     assert stage.asked == [[2, 3]]
 
@@ -129,7 +131,7 @@ def test_cascade_of_columns_and_measures() -> None:
 def test_inputs_may_be_measures() -> None:
     fused = WeightedMean([Constant([0.2] * 4, "x"), Constant([0.4] * 4, "y")])
     assert fused.requires == frozenset()
-    np.testing.assert_allclose(measure(fused, numbered(), Context()), 0.3, rtol=1e-6)
+    np.testing.assert_allclose(measure(fused, numbered(), Context()).values, 0.3, rtol=1e-6)
 
 
 def test_mixture_recovers_the_posterior() -> None:
@@ -169,8 +171,8 @@ def test_mixtures_by_source_have_thresholds_of_their_own() -> None:
     labels = written(["x"] * 800, [[0, 0, 1, 1]] * 800, source=["hard"] * 400 + ["easy"] * 400)
     wanted = Context(scores=ScoreMatrix(("m",), scores[None]))
     clean = np.r_[np.ones(300), np.zeros(100), np.ones(300), np.zeros(100)].astype(bool)
-    by = measure(MixtureCalibration(by="source"), labels, wanted)
-    whole = measure(MixtureCalibration("m"), labels, wanted)
+    by = measure(MixtureCalibration(by="source"), labels, wanted).values
+    whole = measure(MixtureCalibration("m"), labels, wanted).values
     assert ((by >= 0.5) == clean).mean() > 0.95
     assert ((whole >= 0.5) == clean).mean() < 0.75
 
@@ -190,7 +192,7 @@ def test_what_cannot_be_split_is_returned_as_it_is() -> None:
 @pytest.mark.parametrize("kind", [WeightedMean, RankMean, Vote, MixtureCalibration])
 def test_nothing_scored_stays_unscored(kind: Any) -> None:
     rows = np.full((2, 4), NAN)
-    assert np.isnan(measure(kind(), numbered(), context(rows))).all()
+    assert np.isnan(measure(kind(), numbered(), context(rows)).values).all()
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ def test_the_norm_is_that_of_the_last_layer(
         last = model.head.layers[2]
         gradients = torch.autograd.grad(value, [last.weight, last.bias])
         norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
-    found = measure(GradientNorm(model, loss=loss, scale=1.0), labels, Context())
+    found = measure(GradientNorm(model, loss=loss, scale=1.0), labels, Context()).values
     np.testing.assert_allclose(found, halving(norms, 1.0), rtol=1e-3, atol=1e-6)
-    middle = np.median(measure(GradientNorm(model, loss=loss), labels, Context()))
+    middle = np.median(measure(GradientNorm(model, loss=loss), labels, Context()).values)
     assert middle == pytest.approx(0.5, abs=0.1)
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -56,7 +56,7 @@ def test_the_norm_is_that_of_the_last_layer(
 def test_the_update_is_a_step_on_the_logits(
     model: GroundingModel, labels: LabelTable, loss: str
 ) -> None:
-    found = measure(UpdateSize(model, loss=loss, step=0.3), labels, Context())
+    found = measure(UpdateSize(model, loss=loss, step=0.3), labels, Context()).values
     for row in range(len(labels)):
         *parts, target = one_row(model, labels, row)
         with torch.no_grad():
@@ -79,13 +79,13 @@ def test_a_box_where_the_model_looks_pulls_less(
         ]
     )
     options = {"scale": 1.0} if kind is GradientNorm else {}
-    good = measure(kind(model, **options), labels.with_column("box", own), Context())
-    assert (good > measure(kind(model, **options), labels, Context())).all()
+    good = measure(kind(model, **options), labels.with_column("box", own), Context()).values
+    assert (good > measure(kind(model, **options), labels, Context()).values).all()
 
 
 def test_a_smaller_step_moves_less(model: GroundingModel, labels: LabelTable) -> None:
-    small = measure(UpdateSize(model, step=1e-4), labels, Context())
-    assert (small >= measure(UpdateSize(model, step=0.1), labels, Context())).all()
+    small = measure(UpdateSize(model, step=1e-4), labels, Context()).values
+    assert (small >= measure(UpdateSize(model, step=0.1), labels, Context()).values).all()
     assert small.min() > 0.9
 
 

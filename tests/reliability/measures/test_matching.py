@@ -53,7 +53,7 @@ def things(seed: int = 0) -> tuple[np.ndarray, LabelTable, np.ndarray]:
 
 def test_wrong_words_score_lower(model: GroundingModel) -> None:
     seen, labels, right = things()
-    scores = RegionTextMatch(model, **QUICK).judge(seen, labels, Context())
+    scores = RegionTextMatch(model, **QUICK).score(seen, labels, Context()).values
     assert scores.dtype == np.float32
     assert ((scores >= 0) & (scores <= 1)).all()
     assert auroc(scores, right) > 0.95
@@ -63,7 +63,7 @@ def test_an_expression_that_fits_two_boxes_scores_lower(model: GroundingModel) -
     seen, labels, right = things()
     half = len(seen) // 2 // EACH * EACH
     seen[1:half:EACH, 12:] = seen[0:half:EACH, 12:]  # the second box shows what the first shows
-    scores = RegionTextMatch(model, **QUICK).judge(seen, labels, Context())
+    scores = RegionTextMatch(model, **QUICK).score(seen, labels, Context()).values
     twice, once = scores[:half:EACH][right[:half:EACH]], scores[half::EACH][right[half::EACH]]
     assert np.median(twice) < 0.75 * np.median(once)
 
@@ -72,10 +72,10 @@ def test_a_label_is_judged_by_what_others_taught(model: GroundingModel) -> None:
     """Changing a label changes nothing for the labels of its own fold, which never taught them."""
     seen, labels, _ = things()
     matcher = RegionTextMatch(model, epochs=1, folds=3, width=8)
-    before = matcher.judge(seen, labels, Context())
+    before = matcher.score(seen, labels, Context()).values
     changed = seen.copy()
     changed[[0, 1]] = seen[[1, 0]]  # regions of two labels of image 0 swapped
-    after = matcher.judge(changed, labels, Context())
+    after = matcher.score(changed, labels, Context()).values
     image = np.arange(len(seen)) // EACH
     same_fold = (image % 3 == 0) & (image != 0)
     np.testing.assert_allclose(after[same_fold], before[same_fold], atol=1e-4)
@@ -85,16 +85,22 @@ def test_a_label_is_judged_by_what_others_taught(model: GroundingModel) -> None:
 def test_it_repeats_and_leaves_the_random_state(model: GroundingModel) -> None:
     seen, labels, _ = things()
     state = torch.get_rng_state()
-    first = RegionTextMatch(model, folds=2, rounds=1, epochs=1, width=8, seed=3).judge(
-        seen, labels, Context()
+    first = (
+        RegionTextMatch(model, folds=2, rounds=1, epochs=1, width=8, seed=3)
+        .score(seen, labels, Context())
+        .values
     )
     assert torch.equal(torch.get_rng_state(), state)
-    again = RegionTextMatch(model, folds=2, rounds=1, epochs=1, width=8, seed=3).judge(
-        seen, labels, Context()
+    again = (
+        RegionTextMatch(model, folds=2, rounds=1, epochs=1, width=8, seed=3)
+        .score(seen, labels, Context())
+        .values
     )
     np.testing.assert_array_equal(again, first)
-    other = RegionTextMatch(model, folds=2, rounds=1, epochs=1, width=8, seed=4).judge(
-        seen, labels, Context()
+    other = (
+        RegionTextMatch(model, folds=2, rounds=1, epochs=1, width=8, seed=4)
+        .score(seen, labels, Context())
+        .values
     )
     assert (other != first).any()
 
@@ -102,13 +108,15 @@ def test_it_repeats_and_leaves_the_random_state(model: GroundingModel) -> None:
 def test_rows_that_were_not_seen_are_not_scored(model: GroundingModel) -> None:
     seen, labels, _ = things()
     seen[[4, 9]] = np.nan
-    scores = RegionTextMatch(model, folds=2, epochs=1, rounds=1).judge(seen, labels, Context())
+    scores = (
+        RegionTextMatch(model, folds=2, epochs=1, rounds=1).score(seen, labels, Context()).values
+    )
     assert np.flatnonzero(np.isnan(scores)).tolist() == [4, 9]
 
 
 def test_nothing_seen(model: GroundingModel) -> None:
     seen, labels, _ = things()
-    scores = RegionTextMatch(model).judge(np.full_like(seen, np.nan), labels, Context())
+    scores = RegionTextMatch(model).score(np.full_like(seen, np.nan), labels, Context()).values
     assert np.isnan(scores).all()
 
 
@@ -116,21 +124,23 @@ def test_too_few_labels_say_so(
     model: GroundingModel, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     labels = make_labels(tmp_path_factory.mktemp("images"))
-    context = Context()
-    assert np.isnan(measure(RegionTextMatch(model), labels, context)).all()
-    assert context.reasons[0] == "match: 12 other labels are too few to learn from"
+    found = measure(RegionTextMatch(model), labels, Context())
+    assert np.isnan(found.values).all()
+    assert found.reasons[0] == "match: 12 other labels are too few to learn from"
 
 
 def test_from_pictures(model: GroundingModel, tmp_path_factory: pytest.TempPathFactory) -> None:
     labels = make_labels(tmp_path_factory.mktemp("images"), num_images=40)
-    scores = measure(RegionTextMatch(model, folds=2, epochs=1, width=16), labels, Context())
+    scores = measure(RegionTextMatch(model, folds=2, epochs=1, width=16), labels, Context()).values
     assert ((scores > 0) & (scores < 1)).all()
 
 
 def test_a_text_tower_that_learns(tmp_path_factory: pytest.TempPathFactory) -> None:
     labels = make_labels(tmp_path_factory.mktemp("images"), num_images=40)
     learned = make_model(prefix="learned")
-    scores = measure(RegionTextMatch(learned, folds=2, epochs=1, rounds=1), labels, Context())
+    scores = measure(
+        RegionTextMatch(learned, folds=2, epochs=1, rounds=1), labels, Context()
+    ).values
     assert ((scores > 0) & (scores < 1)).all()
 
 

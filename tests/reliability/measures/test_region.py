@@ -64,8 +64,8 @@ def test_alignment_and_entropy_equal_one_region_at_a_time(
     model: GroundingModel, labels: LabelTable
 ) -> None:
     prompt = "picture of {}"
-    found = measure(RegionAlignment(model, prompt=prompt), labels, Context())
-    clear = measure(ProposalEntropy(model, prompt=prompt), labels, Context())
+    found = measure(RegionAlignment(model, prompt=prompt), labels, Context()).values
+    clear = measure(ProposalEntropy(model, prompt=prompt), labels, Context()).values
     for row in range(len(labels)):
         shares, own = shares_one_by_one(model, labels, row, prompt)
         assert found[row] == pytest.approx(shares[own], abs=1e-4)
@@ -77,7 +77,7 @@ def test_the_right_box_scores_higher_than_another(tmp_path: Path) -> None:
     """With the shipped CLIP, which knows the colours of the scenes."""
     labels = make_scenes(tmp_path, 40, seed=5)
     clip = create_model("clipvg-tiny", width=32, layers=1, heads=2, feedforward=32)
-    right = measure(RegionAlignment(clip, prompt="{}"), labels, Context())
+    right = measure(RegionAlignment(clip, prompt="{}"), labels, Context()).values
     boxes, (_, image_of) = labels.boxes(), labels.distinct_images()
     other = boxes.copy()
     for i in range(len(labels)):
@@ -87,7 +87,7 @@ def test_the_right_box_scores_higher_than_another(tmp_path: Path) -> None:
         other[i] = boxes[away[0]] if len(away) else boxes[i]
     changed = (other != boxes).any(axis=1)
     swapped = LabelTable.concat([labels, labels.with_column("box", other)])
-    wrong = measure(RegionAlignment(clip, prompt="{}"), swapped, Context())[len(labels) :]
+    wrong = measure(RegionAlignment(clip, prompt="{}"), swapped, Context()).values[len(labels) :]
     usable = changed & ~np.isnan(right) & ~np.isnan(wrong)
     assert usable.sum() > 50
     assert right[usable].mean() > wrong[usable].mean() + 0.05
@@ -95,23 +95,24 @@ def test_the_right_box_scores_higher_than_another(tmp_path: Path) -> None:
 
 def test_a_label_alone_on_its_picture(model: GroundingModel, labels: LabelTable) -> None:
     first = labels.select([0])
-    context = Context()
-    assert np.isnan(measure(RegionAlignment(model), first, context)).all()
-    assert context.reasons == {0: "region: the picture has one proposal, nothing to compare with"}
-    assert 0 < measure(RegionAlignment(model, grid=2), first, Context())[0] < 1
-    others = measure(RegionAlignment(model, proposals=labels), first, Context())
+    found = measure(RegionAlignment(model), first, Context())
+    assert np.isnan(found.values).all()
+    assert found.reasons == {0: "region: the picture has one proposal, nothing to compare with"}
+    assert 0 < measure(RegionAlignment(model, grid=2), first, Context()).values[0] < 1
+    others = measure(RegionAlignment(model, proposals=labels), first, Context()).values
     np.testing.assert_allclose(
-        others, measure(RegionAlignment(model), labels, Context())[:1], atol=1e-5
+        others, measure(RegionAlignment(model), labels, Context()).values[:1], atol=1e-5
     )
 
 
 def test_modes_differ_and_batches_do_not(model: GroundingModel, labels: LabelTable) -> None:
     crop, blur = (
-        measure(RegionAlignment(model, mode=mode), labels, Context()) for mode in ("crop", "blur")
+        measure(RegionAlignment(model, mode=mode), labels, Context()).values
+        for mode in ("crop", "blur")
     )
     assert np.abs(crop - blur).max() > 1e-3
     small = Context(engine=EngineConfig(batch_size=3, images_per_chunk=2))
-    again = measure(RegionAlignment(model, mode="crop"), labels, small)
+    again = measure(RegionAlignment(model, mode="crop"), labels, small).values
     np.testing.assert_allclose(again, crop, atol=1e-5)
 
 

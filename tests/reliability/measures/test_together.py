@@ -16,7 +16,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, ScoreMatrix, measure
 from clipvg.reliability.engine import EngineConfig
-from clipvg.reliability.measures import MEASURES, PictureMeasure, measure_together
+from clipvg.reliability.measures import MEASURES, ImageMeasure, measure_together
 from clipvg.reliability.measures.build import build_measures
 
 SAMPLED = {"mc_dropout"}  # depends on the batches by its random numbers
@@ -36,7 +36,7 @@ def models() -> dict[str, GroundingModel]:
 
 def looking(models: dict[str, GroundingModel]) -> dict[str, Any]:
     """Every measure that looks at pictures."""
-    names = [name for name, kind in MEASURES.items() if issubclass(kind, PictureMeasure)]
+    names = [name for name, kind in MEASURES.items() if issubclass(kind, ImageMeasure)]
     assert len(names) > 12
     return build_measures(names, models)
 
@@ -70,9 +70,9 @@ def test_together_equals_alone(
         if name in SAMPLED:
             continue
         context = Context(engine=EngineConfig(batch_size=3, images_per_chunk=per_chunk))
-        alone = measure(measurer, labels, context)
+        alone = measure(measurer, labels, context).values
         atol = 2e-3 if name in FITTED else 2e-5
-        np.testing.assert_allclose(alone, whole[name], atol=atol, err_msg=name)
+        np.testing.assert_allclose(alone, whole[name].values, atol=atol, err_msg=name)
 
 
 def test_scores_are_numbers_in_range(
@@ -81,7 +81,8 @@ def test_scores_are_numbers_in_range(
     measures = every(models, tmp_path)
     assert list(measures) == list(MEASURES)
     found = measure_together(measures, labels, context_of(labels))
-    for name, scores in found.items():
+    for name, one in found.items():
+        scores = one.values
         assert scores.dtype == np.float32
         assert scores.shape == (len(labels),)
         assert ((scores >= 0) & (scores <= 1) | np.isnan(scores)).all(), name
@@ -116,13 +117,12 @@ def test_unreadable_pictures_leave_their_labels_unscored(
     labels = make_labels(tmp_path)
     (tmp_path / "2.png").write_bytes(b"no picture")
     bad = np.array([name == "2.png" for name in labels.image_names])
-    context = Context()
-    found = measure_together(looking(models), labels, context)
+    found = measure_together(looking(models), labels, Context())
     for name, scores in found.items():
         if name not in LEARNED:
-            np.testing.assert_array_equal(np.isnan(scores), bad, err_msg=name)
-    told = [row for row, why in context.reasons.items() if "2.png" in why]
-    assert sorted(told) == np.flatnonzero(bad).tolist()
+            np.testing.assert_array_equal(np.isnan(scores.values), bad, err_msg=name)
+        told = [row for row, why in scores.reasons.items() if "2.png" in why]
+        assert sorted(told) == np.flatnonzero(bad).tolist()
     with pytest.raises(InputError, match=r"2\.png"):
         measure_together(looking(models), labels, Context(on_error="raise"))
 
@@ -130,7 +130,7 @@ def test_unreadable_pictures_leave_their_labels_unscored(
 def test_no_pictures_at_all(models: dict[str, GroundingModel], labels: LabelTable) -> None:
     gone = labels.with_images("nowhere")
     for name, scores in measure_together(looking(models), gone, Context()).items():
-        assert np.isnan(scores).all(), name
+        assert np.isnan(scores.values).all(), name
 
 
 @pytest.mark.filterwarnings("error")
@@ -140,7 +140,7 @@ def test_empty_tables(
     empty = labels.select([])
     measures = every(models, tmp_path, answers="")
     for name, scores in measure_together(measures, empty, context_of(empty)).items():
-        assert scores.shape == (0,), name
+        assert scores.values.shape == (0,), name
 
 
 def test_truth_is_never_read(
@@ -153,7 +153,8 @@ def test_truth_is_never_read(
         for table in (labels, labels.with_column("truth", noise))
     ]
     for name in names:
-        np.testing.assert_array_equal(scores[0][name], scores[1][name], err_msg=name)
+        first, second = (found[name].values for found in scores)
+        np.testing.assert_array_equal(first, second, err_msg=name)
 
 
 def test_fused_measures_see_those_of_the_same_call(
@@ -162,8 +163,8 @@ def test_fused_measures_see_those_of_the_same_call(
     texts = ["weighted_mean,of=likelihood+m", "likelihood"]
     found = measure_together(build_measures(texts, models), labels, context_of(labels))
     assert list(found) == ["weighted_mean", "likelihood"]
-    expected = (found["likelihood"] + context_of(labels).scores["m"]) / 2
-    np.testing.assert_allclose(found["weighted_mean"], expected, rtol=1e-6)
+    expected = (found["likelihood"].values + context_of(labels).scores["m"]) / 2
+    np.testing.assert_allclose(found["weighted_mean"].values, expected, rtol=1e-6)
 
 
 def test_models_come_back_as_they_were(
@@ -192,9 +193,9 @@ def test_predictions_that_are_not_finite_name_the_rows(labels: LabelTable) -> No
 def test_models_of_every_kind(labels: LabelTable, options: dict[str, Any]) -> None:
     models = {"a": make_model(1, dropout=0.1), "b": make_model(2, dropout=0.1, **options)}
     texts = [f"{name},model=b" if "model" in _takes(kind) else name
-             for name, kind in MEASURES.items() if issubclass(kind, PictureMeasure)]  # fmt: skip
-    for name, scores in measure_together(build_measures(texts, models), labels, Context()).items():
-        assert name in LEARNED or ((scores >= 0) & (scores <= 1)).all(), name
+             for name, kind in MEASURES.items() if issubclass(kind, ImageMeasure)]  # fmt: skip
+    for name, found in measure_together(build_measures(texts, models), labels, Context()).items():
+        assert name in LEARNED or ((found.values >= 0) & (found.values <= 1)).all(), name
 
 
 @pytest.mark.gpu
@@ -206,7 +207,7 @@ def test_on_a_gpu(labels: LabelTable, models: dict[str, GroundingModel]) -> None
     for name, scores in there.items():
         if name not in SAMPLED:
             atol = 0.2 if name in ranked else 5e-3
-            np.testing.assert_allclose(scores, here[name], atol=atol, err_msg=name)
+            np.testing.assert_allclose(scores.values, here[name].values, atol=atol, err_msg=name)
 
 
 def _takes(kind: Any) -> list[str]:

@@ -31,18 +31,17 @@ def labels() -> LabelTable:
 def test_rows_and_words(labels: LabelTable, tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
     path.write_text('row,answer\n0,Yes.\n1,"No, it shows a cat."\n3,maybe\n')
-    context = Context()
-    found = measure(Verifier(path), labels, context)
-    np.testing.assert_array_equal(found, np.float32([1, 0, NAN, NAN]))
-    assert set(context.reasons) == {2, 3}
-    assert "answers.csv has no answer" in context.reasons[2]
+    found = measure(Verifier(path), labels, Context())
+    np.testing.assert_array_equal(found.values, np.float32([1, 0, NAN, NAN]))
+    assert set(found.reasons) == {2, 3}
+    assert "answers.csv has no answer" in found.reasons[2]
 
 
 def test_several_answers_are_averaged(labels: LabelTable, tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     rows = [(0, 0.9), (0, 0.6), (2, 0.25), (2, None)]
     path.write_text("\n".join(json.dumps({"row": r, "score": s}) for r, s in rows))
-    found = measure(Verifier(path, name="vlm"), labels, Context())
+    found = measure(Verifier(path, name="vlm"), labels, Context()).values
     np.testing.assert_allclose(found, [0.75, NAN, 0.25, NAN])
 
 
@@ -51,7 +50,7 @@ def test_triples_in_any_order(labels: LabelTable, tmp_path: Path, kind: str) -> 
     path = tmp_path / f"answers.{kind}"
     mixed = labels.select([3, 1, 0]).with_column("score", pa.array([0.1, 0.5, 1.0]))
     mixed.write(path)
-    found = measure(Verifier(path), labels, Context())
+    found = measure(Verifier(path), labels, Context()).values
     np.testing.assert_allclose(found, [1, 0.5, NAN, 0.1], rtol=1e-6)
 
 
@@ -61,7 +60,7 @@ def test_boxes_in_other_words_are_the_same(labels: LabelTable, tmp_path: Path) -
         "image,expression,x,y,w,h,answer\na.jpg,red dog,5,5,15,25,yes\na.jpg,red dog,0,0,12,10,no\n"
     )
     for precision, expected in ((1, [NAN, 1, NAN, NAN]), (2, [0, 1, NAN, NAN])):
-        found = measure(Verifier(path, precision=precision), labels, Context())
+        found = measure(Verifier(path, precision=precision), labels, Context()).values
         np.testing.assert_array_equal(found, np.float32(expected))
     with pytest.raises(InputError, match="none of its 2 answers"):
         measure(Verifier(path, precision=0.1), labels, Context())
@@ -72,7 +71,7 @@ def test_equal_labels_share_an_answer(labels: LabelTable, tmp_path: Path) -> Non
     labels.with_column("answer", pa.array([True, False, True, False])).write(
         tmp_path / "answers.parquet"
     )
-    found = measure(Verifier(tmp_path / "answers.parquet"), twins, Context())
+    found = measure(Verifier(tmp_path / "answers.parquet"), twins, Context()).values
     assert found.tolist() == [1, 0, 1, 0] * 2
 
 
@@ -87,13 +86,13 @@ def test_questions_come_back_as_answers(labels: LabelTable, tmp_path: Path) -> N
             json.dumps({**line, "answer": "yes" if i else "no"}) for i, line in enumerate(lines)
         )
     )
-    assert measure(Verifier(path), labels, Context()).tolist() == [0, 1, 1, 1]
+    assert measure(Verifier(path), labels, Context()).values.tolist() == [0, 1, 1, 1]
 
 
 def test_no_labels(tmp_path: Path, labels: LabelTable) -> None:
     path = tmp_path / "a.csv"
     path.write_text("image,expression,x1,y1,x2,y2,score\na,b,1,2,3,4,1\n")
-    assert measure(Verifier(path), labels.select([]), Context()).shape == (0,)
+    assert measure(Verifier(path), labels.select([]), Context()).values.shape == (0,)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Measures of other scores: means, votes, cascades, mixtures."""
