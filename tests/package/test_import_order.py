@@ -33,9 +33,6 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # Methods that draw delegate upwards through an import in their body: (module, imported part).
 DRAWING = {("clipvg.reliability.matrix", "report")}
 
-# Imports that close a circle, to be cut: (module, imported module). Nothing is added here.
-KNOWN_CIRCLES = {("clipvg.reliability.measurer", "clipvg.reliability.rescore")}
-
 # Compiled and Triton parts, and who alone may import them.
 PRIVATE = {"kernels": {"ops"}, "_ops": {"ops"}, "_C": {"boxes", "ops"}}
 
@@ -125,18 +122,11 @@ def circles(graph: dict[str, set[str]]) -> Iterator[str]:
             return
 
 
-def without(graph: dict[str, set[str]], cut: set[tuple[str, str]]) -> dict[str, set[str]]:
-    return {a: {b for b in imported if (a, b) not in cut} for a, imported in graph.items()}
-
-
 def test_imports_run_one_way_and_in_no_circle() -> None:
     assert len(MODULES) > 10
     faults = [fault for module in MODULES if module != "clipvg" for fault in out_of_order(module)]
     graph = {module: imported_modules(module) for module in MODULES}
-    faults += circles(without(graph, KNOWN_CIRCLES))
-    for known in KNOWN_CIRCLES:
-        if not any(circles(without(graph, KNOWN_CIRCLES - {known}))):
-            faults.append(f"{known} closes no circle any more: remove it from KNOWN_CIRCLES")
+    faults += circles(graph)
     assert not faults, "\n".join(["", *faults])
 
 
