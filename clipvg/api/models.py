@@ -69,12 +69,13 @@ def score(
         >>> scores = score(labels, {"template": m1, "relation": m2})
         >>> scores.count_above(0.5)
     """
+    from clipvg.reliability.engine import EngineConfig
+
     return score_labels(
         labels,
         measurers,
+        engine=EngineConfig(batch_size=batch_size, precision=precision),
         on_error=on_error,
-        batch_size=batch_size,
-        precision=precision,
         store=store,
         progress=progress,
     )

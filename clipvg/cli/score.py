@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +16,9 @@ from clipvg.errors import InputError
 from clipvg.report.numbers import percent
 
 if TYPE_CHECKING:
-    from clipvg.reliability import ScoreMatrix
+    from clipvg.labels import LabelTable
+    from clipvg.reliability import Measurer, ScoreMatrix
+    from clipvg.reliability.store import ScoreStore
 
 _REASONS_SHOWN = 3
 
@@ -67,7 +68,7 @@ def _run(args: Namespace) -> Result:
 
     from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.reliability.measures.build import build_measures
-    from clipvg.reliability.rescore import open_store
+    from clipvg.reliability.store import open_store
     from clipvg.report.canvas import check_figure_path
     from clipvg.runtime import distributed
 
@@ -85,15 +86,7 @@ def _run(args: Namespace) -> Result:
     labels = read_table(args)
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store:
-        scores = _scorer(args)(
-            labels,
-            {**measurers, **measures},
-            on_error=args.unreadable_images,
-            batch_size=args.batch_size,
-            precision=args.precision,
-            store=store,
-            progress=not args.quiet,
-        )
+        scores = _score(args, labels, {**measurers, **measures}, store)
         if distributed.join(device).is_main:
             scores.attach(labels).write(out)
             if plot is not None:
@@ -117,15 +110,31 @@ def _run(args: Namespace) -> Result:
     }
 
 
-def _scorer(args: Namespace) -> Callable[..., ScoreMatrix]:
+def _score(
+    args: Namespace, labels: LabelTable, measurers: Mapping[str, Measurer], store: ScoreStore
+) -> ScoreMatrix:
+    from clipvg.reliability.engine import EngineConfig
+
+    engine = EngineConfig(batch_size=args.batch_size, precision=args.precision)
     if args.ray is None:
         from clipvg.reliability import score_labels
 
-        return score_labels
+        return score_labels(
+            labels,
+            measurers,
+            engine=engine,
+            on_error=args.unreadable_images,
+            store=store,
+            progress=not args.quiet,
+        )
+    from clipvg.reliability.ray_cluster import RayOptions
     from clipvg.reliability.ray_runner import score_with_ray
 
     num_gpus = {None: None, "cpu": 0}.get(args.device, 1)
-    return partial(score_with_ray, actors=args.ray, num_gpus=num_gpus)
+    ray = RayOptions(args.ray, num_gpus=num_gpus, progress=not args.quiet)
+    return score_with_ray(
+        labels, measurers, ray=ray, engine=engine, on_error=args.unreadable_images, store=store
+    )
 
 
 def _most_common(scores: ScoreMatrix) -> list[dict[str, Any]]:
@@ -144,7 +153,7 @@ def _table_path(name: str) -> Path:
 
 
 def _describe(result: Mapping[str, Any]) -> str:
-    from clipvg.reliability.matrix import REASON
+    from clipvg.reliability.columns import REASON
 
     rows = [
         (measurer, source or "–", *_cell(result["cells"][i][j], result["kept_0.5"][i][j]))

@@ -10,7 +10,7 @@ from clipvg.reliability.measurer import (
     Scores,
     measure,
 )
-from clipvg.reliability.names import MeasurerSpec, default_name, parse_measurer
+from clipvg.reliability.names import NamedCheckpoint, default_name, parse_measurer
 from clipvg.reliability.score import score_labels
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "Distribution",
     "GroundingMeasurer",
     "Measurer",
-    "MeasurerSpec",
+    "NamedCheckpoint",
     "ScoreMatrix",
     "Scores",
     "default_name",

@@ -16,6 +16,15 @@ import pyarrow.parquet as pq
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import encode_names
+from clipvg.reliability.columns import (
+    COLUMN,
+    METADATA,
+    REASON,
+    read_metadata,
+    read_reasons,
+    reason_column,
+    with_reasons,
+)
 from clipvg.reliability.histogram import QUANTILES, Distribution, kept
 from clipvg.reliability.measurer import Scores, join_reasons
 from clipvg.reliability.names import check_names
@@ -23,10 +32,6 @@ from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-COLUMN = "reliability."
-REASON = "unscored"
-_METADATA = b"clipvg.measurers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,10 +261,10 @@ class ScoreMatrix:
             raise InputError(f"{len(self)} scores for {len(labels)} labels; score these labels.")
         for name, values in self._columns().items():
             labels = labels.with_column(name, values)
-        labels = _with_reasons(labels, {**_read_reasons(labels.table), **self.reasons})
-        known = _read_metadata(labels.table.schema.metadata)
+        labels = with_reasons(labels, {**read_reasons(labels.table), **self.reasons})
+        known = read_metadata(labels.table.schema.metadata)
         known.update(self._trained_on())
-        metadata = {**(labels.table.schema.metadata or {}), _METADATA: json.dumps(known).encode()}
+        metadata = {**(labels.table.schema.metadata or {}), METADATA: json.dumps(known).encode()}
         return LabelTable(labels.table.replace_schema_metadata(metadata), labels.images)
 
     @classmethod
@@ -274,21 +279,21 @@ class ScoreMatrix:
             raise InputError(
                 "the labels have no column reliability.NAME; score them first: clipvg score."
             )
-        trained_on = _read_metadata(labels.table.schema.metadata)
+        trained_on = read_metadata(labels.table.schema.metadata)
         return cls(
             tuple(names),
             np.stack([labels.reliability(name) for name in names]),
             labels.encoded_sources(),
             tuple(tuple(trained_on.get(name, ())) for name in names),
-            _read_reasons(labels.table),
+            read_reasons(labels.table),
         )
 
     def write(self, path: str | Path) -> None:
         """Write the scores alone as Parquet: ``reliability.NAME`` columns and the sources."""
         columns = {"source": self._encoded_sources.cast(pa.string()), **self._columns()}
         if self.reasons:
-            columns[REASON] = _reason_column(self.reasons, len(self))
-        metadata = {_METADATA: json.dumps(self._trained_on()).encode()}
+            columns[REASON] = reason_column(self.reasons, len(self))
+        metadata = {METADATA: json.dumps(self._trained_on()).encode()}
         table = pa.table(columns).replace_schema_metadata(metadata)
         with atomic_path(path) as temporary:
             pq.write_table(table, temporary)
@@ -297,7 +302,7 @@ class ScoreMatrix:
     def read(cls, path: str | Path) -> ScoreMatrix:
         """Read what `write` wrote."""
         table = pq.read_table(path)
-        trained_on = _read_metadata(table.schema.metadata)
+        trained_on = read_metadata(table.schema.metadata)
         names = tuple(n.removeprefix(COLUMN) for n in table.column_names if n.startswith(COLUMN))
         columns = [table[COLUMN + name].to_numpy().astype(np.float32) for name in names]
         return cls(
@@ -305,7 +310,7 @@ class ScoreMatrix:
             np.stack(columns),
             table["source"],
             tuple(tuple(trained_on.get(name, ())) for name in names),
-            _read_reasons(table),
+            read_reasons(table),
         )
 
     def _row(self, name: str) -> int:
@@ -324,35 +329,3 @@ class ScoreMatrix:
             COLUMN + name: pa.array(row, pa.float32(), mask=np.isnan(row))
             for name, row in zip(self.names, self.scores, strict=True)
         }
-
-
-def _read_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    return dict(json.loads((metadata or {}).get(_METADATA, b"{}")))
-
-
-def _reason_column(reasons: Mapping[int, str], count: int) -> pa.Array:
-    words = list(dict.fromkeys(reasons.values()))
-    place = {reason: i for i, reason in enumerate(words)}
-    codes = np.full(count, -1, np.int32)
-    codes[list(reasons)] = [place[reason] for reason in reasons.values()]
-    indices = pa.array(codes, mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string())).cast(pa.string())
-
-
-def _with_reasons(labels: LabelTable, reasons: dict[int, str]) -> LabelTable:
-    """Keep a reason only where some measurer's score is still missing."""
-    if not reasons:
-        return labels
-    missing = np.any([np.isnan(labels.reliability(n)) for n in labels.reliability_names], axis=0)
-    left = {row: reason for row, reason in reasons.items() if missing[row]}
-    if left:
-        return labels.with_column(REASON, _reason_column(left, len(labels)))
-    return labels.drop_columns([REASON]) if REASON in labels.table.column_names else labels
-
-
-def _read_reasons(table: pa.Table) -> dict[int, str]:
-    if REASON not in table.column_names:
-        return {}
-    column = table[REASON]
-    rows = np.flatnonzero(column.is_valid().to_numpy())
-    return dict(zip(rows.tolist(), column.drop_null().to_pylist(), strict=True))

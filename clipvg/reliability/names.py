@@ -13,7 +13,7 @@ _SCHEMES = ("hf-hub:", "local-dir:")
 
 
 @dataclass(frozen=True)
-class MeasurerSpec:
+class NamedCheckpoint:
     """Where a measurer is, what it is called and which sources it was trained on.
 
     Attributes:
@@ -27,7 +27,7 @@ class MeasurerSpec:
     trained_on: tuple[str, ...] | None = None
 
 
-def parse_measurer(text: str) -> MeasurerSpec:
+def parse_measurer(text: str) -> NamedCheckpoint:
     """Read ``[NAME[@SOURCE]=]PATH``.
 
     NAME defaults to parent-folder/stem of the path, so that two files both called
@@ -42,7 +42,7 @@ def parse_measurer(text: str) -> MeasurerSpec:
 
     Example:
         >>> parse_measurer("m1@template=runs/a/model")
-        MeasurerSpec(name='m1', path='runs/a/model', trained_on=('template',))
+        NamedCheckpoint(name='m1', path='runs/a/model', trained_on=('template',))
         >>> parse_measurer("runs/a/model").name
         'a/model'
     """
@@ -55,7 +55,7 @@ def parse_measurer(text: str) -> MeasurerSpec:
             "template=runs/template/model or only the path."
         )
     if not label:
-        return MeasurerSpec(default_name(path), path)
+        return NamedCheckpoint(default_name(path), path)
     name, at, source = label.partition("@")
     sources = tuple(part.strip() for part in source.split(",") if part.strip())
     if not name.strip() or (at and not sources):
@@ -63,7 +63,7 @@ def parse_measurer(text: str) -> MeasurerSpec:
             f"measurer {text!r} has an empty {'source' if name.strip() else 'name'}; "
             "write NAME@SOURCE=PATH, NAME=PATH or only PATH."
         )
-    return MeasurerSpec(name.strip(), path, sources if at else None)
+    return NamedCheckpoint(name.strip(), path, sources if at else None)
 
 
 def default_name(path: str | Path) -> str:

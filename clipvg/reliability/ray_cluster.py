@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from clipvg.errors import InputError, MissingExtraError
@@ -24,6 +25,26 @@ _LEVELS = {
 }
 _INPUT_ERROR = re.compile(r"^clipvg\.errors\.InputError: (.+)$", re.MULTILINE)
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How a Ray cluster scores.
+
+    Attributes:
+        actors: how many engines score at a time.
+        num_cpus: CPUs of each, which are its threads too; None is 1, less where the actors would
+            take more than half of the cluster: reading and writing need CPUs.
+        num_gpus: GPUs of each; None is 1 where the cluster has as many as actors, else 0.
+        labels_per_task: labels an actor takes at a time, where labels come from Parquet.
+        progress: show a progress bar.
+    """
+
+    actors: int = 2
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    labels_per_task: int = 8192
+    progress: bool = False
 
 
 def import_ray() -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -17,18 +17,19 @@ import pyarrow as pa
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.validate import row_problems
+from clipvg.reliability.columns import COLUMN, REASON
 from clipvg.reliability.engine import EngineConfig, Plan
-from clipvg.reliability.matrix import COLUMN, REASON, ScoreMatrix
+from clipvg.reliability.engine.plan import plan_shards
+from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import GroundingMeasurer, OnError
-from clipvg.reliability.ray_cluster import connected, import_ray, plain_errors
+from clipvg.reliability.ray_cluster import RayOptions, connected, import_ray, plain_errors
 from clipvg.reliability.ray_runner import Crew, RayPool, checkpoints
-from clipvg.reliability.rescore import distinct_models, plan_shards
 from clipvg.reliability.score import name_measurers, resolve_measurers
+from clipvg.reliability.store import distinct_models
 from clipvg.runtime.files import atomic_folder
 from clipvg.runtime.lock import Lock
 
 if TYPE_CHECKING:
-    from clipvg.reliability.engine import Precision
     from clipvg.reliability.score import AnyMeasurer
 
 LABELS_PER_FILE = 262_144  # at least, but for the last
@@ -56,14 +57,9 @@ def score_parquet_with_ray(
     measurers: Mapping[str, AnyMeasurer] | Iterable[str],
     *,
     images: str | Path | None = None,
-    actors: int = 2,
-    num_cpus: float | None = None,
-    num_gpus: float | None = None,
+    ray: RayOptions | None = None,
+    engine: EngineConfig | None = None,
     on_error: OnError = "null",
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-    labels_per_task: int = 8192,
-    progress: bool = False,
 ) -> ParquetScores:
     """Score labels in one streaming pass, Parquet in and Parquet out.
 
@@ -77,14 +73,9 @@ def score_parquet_with_ray(
         out: folder to make, or ``s3://…``. A folder appears when it is complete.
         measurers: grounding models and checkpoints, as in `score_with_ray`.
         images: folder that image names are relative to.
-        actors: how many engines score at a time.
-        num_cpus: CPUs of each, see `RayPool`.
-        num_gpus: GPUs of each, see `RayPool`.
+        ray: how the cluster scores.
+        engine: as in `score_with_ray`.
         on_error: "null" leaves what cannot be scored unscored, with the reason; "raise" stops.
-        batch_size: labels fused at a time; None is chosen by device and number of tokens.
-        precision: as in `score_with_ray`.
-        labels_per_task: labels an actor takes at a time.
-        progress: show Ray's progress bar.
 
     Returns:
         How many rows were written, and how many of them are unscored.
@@ -100,16 +91,18 @@ def score_parquet_with_ray(
     sources = _existing([source] if isinstance(source, str | Path) else source)
     named = name_measurers(measurers)
     given = _grounding(named)
-    with _whole_folder(str(out)) as folder, connected() as ray:
-        pool = RayPool(actors, num_cpus=num_cpus, num_gpus=num_gpus, paths=checkpoints(named))
-        config = EngineConfig(batch_size=batch_size, precision=pool.precision(precision))
+    ray = ray or RayOptions()
+    engine = engine or EngineConfig()
+    with _whole_folder(str(out)) as folder, connected() as cluster:
+        pool = RayPool(ray, paths=checkpoints(named))
+        config = replace(engine, precision=pool.precision(engine.precision))
         models = {name: measurer.model for name, measurer in given.items()}
         distinct, places = distinct_models(models, config, pool.device)
         row_of = {place: row for row, key in enumerate(distinct) for place in places[key]}
-        labels = ray.data.read_parquet(sources)
+        labels = cluster.data.read_parquet(sources)
         labels.context.execution_options.preserve_order = True
-        labels.context.enable_progress_bars = progress
-        scored = labels.repartition(target_num_rows_per_block=labels_per_task).map_batches(
+        labels.context.enable_progress_bars = ray.progress
+        scored = labels.repartition(target_num_rows_per_block=ray.labels_per_task).map_batches(
             TableScorer,
             fn_constructor_kwargs={
                 "crew": pool.crew(dict(distinct.values()), config),
@@ -118,7 +111,7 @@ def score_parquet_with_ray(
                 "images": images,
                 "on_error": on_error,
             },
-            batch_size=labels_per_task,
+            batch_size=ray.labels_per_task,
             **pool.options,
         )
         with plain_errors():

@@ -23,8 +23,8 @@ from clipvg.labels import LabelTable, read_labels
 from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard, ShardScores
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import OnError
-from clipvg.reliability.names import MeasurerSpec
-from clipvg.reliability.ray_cluster import connected, import_ray, plain_errors
+from clipvg.reliability.names import NamedCheckpoint
+from clipvg.reliability.ray_cluster import RayOptions, connected, import_ray, plain_errors
 from clipvg.reliability.score import name_measurers, resolve_measurers, score_labels
 from clipvg.runtime.waiting import waiting_variables
 
@@ -43,14 +43,10 @@ def score_with_ray(
     measurers: Mapping[str, AnyMeasurer] | Iterable[str],
     *,
     images: str | Path | None = None,
-    actors: int = 2,
-    num_cpus: float | None = None,
-    num_gpus: float | None = None,
+    ray: RayOptions | None = None,
+    engine: EngineConfig | None = None,
     on_error: OnError = "null",
-    batch_size: int | None = None,
-    precision: Precision = "auto",
     store: str | Path | ScoreStore | None = None,
-    progress: bool = False,
 ) -> ScoreMatrix:
     """Score labels as `score_labels` does, grounding models on a Ray cluster.
 
@@ -64,14 +60,10 @@ def score_with_ray(
         measurers: as in `score_labels`. Checkpoints given as paths are loaded once an actor;
             models are sent through Ray's object store once.
         images: folder of the images of a label file.
-        actors: how many engines score at a time.
-        num_cpus: CPUs of each, see `RayPool`.
-        num_gpus: GPUs of each, see `RayPool`.
+        ray: how the cluster scores.
+        engine: as in `score_labels`; the precision "auto" goes by the actors' devices.
         on_error: as in `score_labels`.
-        batch_size: as in `score_labels`.
-        precision: as in `score_labels`; "auto" goes by the actors' devices.
         store: as in `score_labels`; this process writes what arrives.
-        progress: show a progress bar.
 
     Returns:
         The score matrix, labels in input order.
@@ -84,16 +76,17 @@ def score_with_ray(
     named = name_measurers(measurers)
     table = labels if isinstance(labels, LabelTable) else read_labels(labels, images=images)
     ready = resolve_measurers(named)
+    ray = ray or RayOptions()
+    engine = engine or EngineConfig()
     with connected():
-        pool = RayPool(actors, num_cpus=num_cpus, num_gpus=num_gpus, paths=checkpoints(named))
+        pool = RayPool(ray, paths=checkpoints(named))
         return score_labels(
             table,
             ready,
+            engine=replace(engine, precision=pool.precision(engine.precision)),
             on_error=on_error,
-            batch_size=batch_size,
-            precision=pool.precision(precision),
             store=store,
-            progress=progress,
+            progress=ray.progress,
             runner=pool,
         )
 
@@ -102,10 +95,7 @@ class RayPool:
     """Actors that score on the connected Ray cluster; a `Runner` of `score_models`.
 
     Args:
-        actors: how many.
-        num_cpus: CPUs of each, which are its threads too; None is 1, less where the actors would
-            take more than half of the cluster: reading and writing need CPUs.
-        num_gpus: GPUs of each; None is 1 where the cluster has as many as actors, else 0.
+        options: how many actors, and the share of each.
         paths: checkpoints of models that actors load by themselves; others are sent to them.
 
     Raises:
@@ -113,13 +103,10 @@ class RayPool:
     """
 
     def __init__(
-        self,
-        actors: int = 2,
-        *,
-        num_cpus: float | None = None,
-        num_gpus: float | None = None,
-        paths: Mapping[str, str] | None = None,
+        self, options: RayOptions | None = None, *, paths: Mapping[str, str] | None = None
     ) -> None:
+        options = options or RayOptions()
+        actors, num_cpus, num_gpus = options.actors, options.num_cpus, options.num_gpus
         there = import_ray().cluster_resources()
         if actors >= 1 and num_gpus is None:
             num_gpus = 1.0 if there.get("GPU", 0) >= actors else 0.0
@@ -272,7 +259,7 @@ class ShardScorer:
 
 def checkpoints(named: Mapping[str, AnyMeasurer]) -> dict[str, str]:
     """Return the paths of those measurers that are given as paths."""
-    paths = {n: m.path if isinstance(m, MeasurerSpec) else m for n, m in named.items()}
+    paths = {n: m.path if isinstance(m, NamedCheckpoint) else m for n, m in named.items()}
     return {name: str(path) for name, path in paths.items() if isinstance(path, str | Path)}
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -15,15 +14,14 @@ import torch
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard, ShardScores
-from clipvg.reliability.store import ScoreStore, ShardKeys, StoredShard, measurer_key
+from clipvg.reliability.engine.plan import ShardKeys, plan_shards
+from clipvg.reliability.store import ScoreStore, StoredShard, distinct_models
 from clipvg.runtime import distributed
-from clipvg.runtime.lock import Lock
 from clipvg.runtime.progress import progress_bar
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
 
-IMAGES_PER_SHARD = 128
 # Seconds to wait for files of other machines: network file systems show new ones late.
 _WAITS = (0, 2, 10, 30)
 
@@ -85,67 +83,12 @@ def score_models(
         InputError: an image cannot be read and ``on_error`` is "raise"; a prediction is not finite
             (names the measurer and the rows).
     """
-    work = _Rescoring(labels, models, config or EngineConfig(), store, runner)
-    work.on_error = on_error
-    work.progress = progress
+    config = config or EngineConfig()
+    work = _Rescoring(labels, models, config, on_error, progress, store, runner)
     lacking = work.find()
     own = work.score(lacking)
     work.gather(lacking, own)
     return work.scores, work.reasons
-
-
-def distinct_models(
-    models: Mapping[str, GroundingModel], config: EngineConfig, device: torch.device
-) -> tuple[dict[str, tuple[str, GroundingModel]], dict[str, list[int]]]:
-    """Find models of equal weights and rules, which are scored once.
-
-    Returns:
-        key -> name and model, in the order of the keys however the models come (the bytes of a
-        pass may depend on it); key -> places of all its models among those given.
-    """
-    distinct: dict[str, tuple[str, GroundingModel]] = {}
-    places: dict[str, list[int]] = {}
-    for i, (name, model) in enumerate(models.items()):
-        key = measurer_key(model, config, device)
-        distinct.setdefault(key, (name, model))
-        places.setdefault(key, []).append(i)
-    return {key: distinct[key] for key in sorted(distinct)}, places
-
-
-def plan_shards(plan: Plan) -> list[Shard]:
-    """Cut the distinct images of a plan into shards."""
-    count = plan.num_images
-    starts = range(0, count, IMAGES_PER_SHARD)
-    return [(first, min(first + IMAGES_PER_SHARD, count)) for first in starts]
-
-
-@contextmanager
-def open_store(
-    folder: str | Path, device: torch.device, *, output: Path | None = None
-) -> Iterator[ScoreStore]:
-    """Open a store for one job: one process, or those that `torchrun` started together.
-
-    Args:
-        folder: of the store; made when missing.
-        device: where the models are.
-        output: a file that this job writes and no other may meanwhile.
-
-    Raises:
-        InputError: another job uses the store or the output.
-    """
-    world = distributed.join(device)
-    store = ScoreStore(folder)
-    with ExitStack() as locks:
-
-        def lock() -> None:
-            if world.is_main and output is not None:
-                output.parent.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(Lock(output))
-            if world.is_main:
-                locks.enter_context(Lock(store.folder, "--store"))
-
-        distributed.together(lock, world)
-        yield store
 
 
 class _Rescoring:
@@ -156,12 +99,14 @@ class _Rescoring:
         labels: LabelTable,
         models: Mapping[str, GroundingModel],
         config: EngineConfig,
+        on_error: Literal["null", "raise"],
+        progress: bool,
         store: ScoreStore | None,
         runner: Runner | None,
     ) -> None:
-        self.on_error: Literal["null", "raise"] = "null"
-        self.progress = False
         self._labels = labels
+        self._on_error: Literal["null", "raise"] = on_error
+        self._show = progress
         self._config = config
         self._store = store
         self._runner = runner
@@ -261,7 +206,7 @@ class _Rescoring:
         for i in shards:
             rows = self._plan.chunk(*self._shards[i]).rows
             found = self._store.read(self._names[i], sets, len(rows))
-            if found.reasons and self.on_error == "raise":
+            if found.reasons and self._on_error == "raise":
                 raise InputError(found.reasons[min(found.reasons)])
             self._place(rows, found)
             missing = tuple(key for key in self._keys if key not in found.scores)
@@ -292,7 +237,7 @@ class _Rescoring:
         shards: Iterable[Shard],
         advance: Callable[[int], None],
     ) -> Iterator[ShardScores]:
-        on_error, labels = self.on_error, self._labels
+        on_error, labels = self._on_error, self._labels
         if self._runner is not None:
             return self._runner.stream(
                 labels, shards, models, self._config, on_error=on_error, advance=advance
@@ -313,7 +258,7 @@ class _Rescoring:
     def _progress(self, todo: int) -> Iterator[Callable[[int], None]]:
         """Show the main process's pace as that of all; what was found is done at once."""
         total, world = len(self._labels), self._world
-        show = self.progress and world.is_main
+        show = self._show and world.is_main
         bar = progress_bar(total, desc="score", unit="label", show=show, initial=total - todo)
         with bar:
             yield lambda count: bar.update(min(count * world.size, total - bar.n))

@@ -18,15 +18,15 @@ from clipvg.reliability.measurer import (
     OnError,
     Scores,
 )
-from clipvg.reliability.names import MeasurerSpec, check_names, parse_measurer
+from clipvg.reliability.names import NamedCheckpoint, check_names, parse_measurer
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
-    from clipvg.reliability.engine import Precision
+    from clipvg.reliability.engine import EngineConfig
     from clipvg.reliability.rescore import Runner
     from clipvg.reliability.store import ScoreStore
 
-    AnyMeasurer = GroundingModel | Measurer | MeasurerSpec | str | Path
+    AnyMeasurer = GroundingModel | Measurer | NamedCheckpoint | str | Path
 
 _NEVER_READ = "truth"
 
@@ -35,9 +35,8 @@ def score_labels(
     labels: LabelTable,
     measurers: Mapping[str, AnyMeasurer] | Iterable[str],
     *,
+    engine: EngineConfig | None = None,
     on_error: OnError = "null",
-    batch_size: int | None = None,
-    precision: Precision = "auto",
     store: str | Path | ScoreStore | None = None,
     progress: bool = False,
     runner: Runner | None = None,
@@ -53,11 +52,9 @@ def score_labels(
         labels: N labels with an image root. ``truth`` is never read.
         measurers: name -> a grounding model, anything with the `Measurer` protocol, or the path of
             a checkpoint; or texts ``[NAME[@SOURCE]=]PATH``.
+        engine: how grounding models run: batch, precision, threads.
         on_error: "null" leaves labels whose image cannot be read unscored, with the reason;
             "raise" stops at the first.
-        batch_size: labels fused at a time; None is chosen by device and number of tokens.
-        precision: of grounding models: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU,
-            bf16 on a GPU.
         store: folder that keeps the scores of grounding models shard by shard: what is there is
             not scored again, what a killed call scored is not lost. None keeps nothing.
         progress: show a progress bar.
@@ -73,10 +70,8 @@ def score_labels(
     """
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
-    from clipvg.reliability.engine import EngineConfig
     from clipvg.reliability.measures.together import measure_together
 
-    engine = EngineConfig(batch_size=batch_size, precision=precision)
     named = resolve_measurers(measurers)
     labels = labels.drop_columns(_NEVER_READ)
     context = Context(engine=engine, on_error=on_error, progress=progress)
@@ -123,7 +118,7 @@ def _measurer(name: str, value: Any) -> Measurer:
     from clipvg.model import GroundingModel, load
 
     trained_on = None
-    if isinstance(value, MeasurerSpec):
+    if isinstance(value, NamedCheckpoint):
         value, trained_on = value.path, value.trained_on
     if isinstance(value, str | Path):
         value = load(value)
@@ -147,7 +142,8 @@ def _grounding_scores(
     models = {n: m.model for n, m in named.items() if isinstance(m, GroundingMeasurer)}
     if not models:
         return {}
-    from clipvg.reliability.rescore import open_store, score_models
+    from clipvg.reliability.rescore import score_models
+    from clipvg.reliability.store import open_store
 
     with ExitStack() as stack:
         if isinstance(store, str | Path):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,20 +16,18 @@ import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key, text_key
-from clipvg.labels import LabelTable
-from clipvg.labels.schema import box_values
 from clipvg.model.backbone import digest_weights
 from clipvg.reliability.engine.config import EngineConfig
-from clipvg.reliability.engine.plan import Chunk, in_one_piece
+from clipvg.reliability.engine.plan import SCORES_VERSION
+from clipvg.runtime import distributed
 from clipvg.runtime.files import atomic_path
+from clipvg.runtime.lock import Lock
 
 if TYPE_CHECKING:
     import torch
 
     from clipvg.model import GroundingModel
 
-# Part of every key: to be raised when equal models on equal labels get other scores.
-_VERSION = "clipvg scores 1"
 _MEASURERS = "measurers.json"
 _STOP = ".stop"
 _SCORE = "reliability."
@@ -153,32 +151,51 @@ class ScoreStore:
             )
 
 
-class ShardKeys:
-    """Keys of shards: hashes of the labels and image files that scores depend on.
+@contextmanager
+def open_store(
+    folder: str | Path, device: torch.device, *, output: Path | None = None
+) -> Iterator[ScoreStore]:
+    """Open a store for one job: one process, or those that `torchrun` started together.
 
     Args:
-        labels: N labels; neither ``truth`` nor sources, weights and earlier scores matter.
+        folder: of the store; made when missing.
+        device: where the models are.
+        output: a file that this job writes and no other may meanwhile.
+
+    Raises:
+        InputError: another job uses the store or the output.
     """
+    world = distributed.join(device)
+    store = ScoreStore(folder)
+    with ExitStack() as locks:
 
-    def __init__(self, labels: LabelTable) -> None:
-        self._labels = labels
-        self._expressions = in_one_piece(labels.table.column("expression"))
-        self._boxes = box_values(labels.table.column("box"))
-        self._is_xywh = labels.is_xywh()
+        def lock() -> None:
+            if world.is_main and output is not None:
+                output.parent.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(Lock(output))
+            if world.is_main:
+                locks.enter_context(Lock(store.folder, "--store"))
 
-    def key(self, chunk: Chunk) -> str:
-        """Return the key of a shard.
+        distributed.together(lock, world)
+        yield store
 
-        It is made of names, sizes and times of change of the image files ("missing" where there is
-        none), and of the expressions and boxes as written, in the order in which they are scored.
-        """
-        files = [_identity(self._labels.image_path(name)) for name in chunk.images]
-        texts = self._expressions.take(pa.array(chunk.rows)).to_pylist()
-        digest = hashlib.sha256(json.dumps([_VERSION, chunk.images, files, texts]).encode())
-        digest.update(chunk.image_of_row.astype("<i8").tobytes())
-        digest.update(self._boxes[chunk.rows].astype("<f8").tobytes())
-        digest.update(self._is_xywh[chunk.rows].tobytes())
-        return digest.hexdigest()[:32]
+
+def distinct_models(
+    models: Mapping[str, GroundingModel], config: EngineConfig, device: torch.device
+) -> tuple[dict[str, tuple[str, GroundingModel]], dict[str, list[int]]]:
+    """Find models of equal weights and rules, which are scored once.
+
+    Returns:
+        key -> name and model, in the order of the keys however the models come (the bytes of a
+        pass may depend on it); key -> places of all its models among those given.
+    """
+    distinct: dict[str, tuple[str, GroundingModel]] = {}
+    places: dict[str, list[int]] = {}
+    for i, (name, model) in enumerate(models.items()):
+        key = measurer_key(model, config, device)
+        distinct.setdefault(key, (name, model))
+        places.setdefault(key, []).append(i)
+    return {key: distinct[key] for key in sorted(distinct)}, places
 
 
 def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.device) -> str:
@@ -191,7 +208,7 @@ def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.devi
     run["precision"] = config.resolved_precision(device)
     del run["workers"]  # threads that decode
     facts = [
-        _VERSION,
+        SCORES_VERSION,
         [image_key(model), text_key(model), model.preset.integer_boxes],
         model.config.heads,  # the one choice of the head that its weights do not show
         device.type,
@@ -213,14 +230,6 @@ def _held(folder: Path) -> list[str]:
 
 def _set_name(keys: Sequence[str]) -> str:
     return hashlib.sha256(" ".join(sorted(keys)).encode()).hexdigest()[:16]
-
-
-def _identity(path: Path) -> str:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a name with a null character
-        return "missing"
-    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _read(path: Path, num_labels: int, keys: Sequence[str]) -> pa.Table | None:

@@ -3,8 +3,8 @@
 import sys
 
 from clipvg.cli import main
-from clipvg.reliability import rescore
+from clipvg.reliability.engine import plan
 
 if __name__ == "__main__":
-    rescore.IMAGES_PER_SHARD = 4
+    plan.IMAGES_PER_SHARD = 4
     sys.exit(main())

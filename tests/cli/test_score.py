@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from clipvg.labels import LabelTable, read_labels
-from clipvg.reliability import rescore
+from clipvg.reliability.engine import plan
 from clipvg.runtime.lock import Lock
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -244,7 +244,7 @@ def together(command: list[str]) -> subprocess.CompletedProcess[str]:
 def test_two_processes_fill_one_store(
     clipvg: Any, many: Path, measurers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rescore, "IMAGES_PER_SHARD", 4)
+    monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 4)
     one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
     alone = clipvg(*words(many, measurers, one)).json
     done = together(words(many, measurers, two))

@@ -13,6 +13,7 @@ import pytest
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import GroundingModel, load
 from clipvg.reliability import Distribution, kept, score_labels
+from clipvg.reliability.engine import EngineConfig
 
 IMAGES = {
     "unc": "other/images/mscoco/images/train2014",
@@ -65,7 +66,7 @@ def test_our_reliabilities_are_theirs(
     mini: Path, stored: dict[str, Any], checkpoint: GroundingModel, name: str, batch_size: int
 ) -> None:
     labels = labels_of(mini, name)
-    scores = score_labels(labels, {"m": checkpoint}, batch_size=batch_size)
+    scores = score_labels(labels, {"m": checkpoint}, engine=EngineConfig(batch_size=batch_size))
     rows = [label["index"] for label in stored[name]["labels"]]
     expected = np.array([label["iou"] for label in stored[name]["labels"]])
     assert rows == list(range(len(labels)))

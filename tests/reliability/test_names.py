@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.reliability import MeasurerSpec, default_name, parse_measurer
+from clipvg.reliability import NamedCheckpoint, default_name, parse_measurer
 from clipvg.reliability.names import check_names
 
 
@@ -33,17 +33,17 @@ def test_a_file_here_takes_the_name_of_this_folder(
     ],
 )
 def test_folders_keep_their_whole_name(path: str, name: str) -> None:
-    assert parse_measurer(path) == MeasurerSpec(name, path)
+    assert parse_measurer(path) == NamedCheckpoint(name, path)
 
 
 def test_name_and_source() -> None:
-    assert parse_measurer("m=a/b.pth") == MeasurerSpec("m", "a/b.pth")
-    assert parse_measurer("m@s=a/b.pth") == MeasurerSpec("m", "a/b.pth", ("s",))
-    assert parse_measurer("m@s,t=a/b.pth") == MeasurerSpec("m", "a/b.pth", ("s", "t"))
+    assert parse_measurer("m=a/b.pth") == NamedCheckpoint("m", "a/b.pth")
+    assert parse_measurer("m@s=a/b.pth") == NamedCheckpoint("m", "a/b.pth", ("s",))
+    assert parse_measurer("m@s,t=a/b.pth") == NamedCheckpoint("m", "a/b.pth", ("s", "t"))
 
 
 def test_only_the_first_equals_sign_splits() -> None:
-    assert parse_measurer("m=a=b/c.pth") == MeasurerSpec("m", "a=b/c.pth")
+    assert parse_measurer("m=a=b/c.pth") == NamedCheckpoint("m", "a=b/c.pth")
 
 
 def test_an_existing_path_is_never_split(tmp_path: Path) -> None:

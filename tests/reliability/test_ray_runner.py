@@ -21,9 +21,10 @@ from clipvg.errors import InputError, MissingExtraError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix, ray_parquet, rescore, score_labels
-from clipvg.reliability.engine import EngineConfig
+from clipvg.reliability.engine import EngineConfig, plan
 from clipvg.reliability.measurer import OnError
 from clipvg.reliability.measures import find_measure
+from clipvg.reliability.ray_cluster import RayOptions
 from clipvg.reliability.ray_parquet import TableScorer, score_parquet_with_ray
 from clipvg.reliability.ray_runner import Crew, RayPool, score_with_ray
 from clipvg.reliability.store import ScoreStore
@@ -69,7 +70,7 @@ def alone(labels: LabelTable, models: dict[str, GroundingModel]) -> ScoreMatrix:
     torch.set_num_threads(1)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rescore, "IMAGES_PER_SHARD", 2)
+            patch.setattr(plan, "IMAGES_PER_SHARD", 2)
             return score_labels(labels, models)
     finally:
         torch.set_num_threads(threads)
@@ -93,7 +94,7 @@ def test_scores_are_those_of_one_process_and_are_kept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rescore, "IMAGES_PER_SHARD", 2)
+    monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 2)
     models["a"].save_pretrained(tmp_path / "a" / "model")
     mixed = {**models, "a": tmp_path / "a" / "model"}
     found = score_with_ray(labels, mixed, store=tmp_path / "store")
@@ -154,8 +155,7 @@ def test_parquet_keeps_rows_and_columns(
         tmp_path / "out",
         models,
         images=labels.images,
-        num_cpus=0.5,
-        labels_per_task=4,
+        ray=RayOptions(num_cpus=0.5, labels_per_task=4),
     )
     assert (written.num_labels, written.num_unscored) == (28, 4 + (0 not in alone.reasons))
     assert len(list((tmp_path / "out").glob("*.parquet"))) > 1
@@ -205,12 +205,12 @@ def test_a_table_in_an_actor(
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_shares_of_actors() -> None:
-    pool = RayPool(2)
+    pool = RayPool()
     assert (pool.num_cpus, pool.device.type, pool.precision("auto")) == (0.5, "cpu", "fp32")
-    assert RayPool(2, num_gpus=1).precision("fp16") == "fp16"
+    assert RayPool(RayOptions(num_gpus=1)).precision("fp16") == "fp16"
     for wrong in ({"actors": 0}, {"num_cpus": 0}, {"num_cpus": -1.0}, {"num_gpus": -1}):
         with pytest.raises(InputError, match="actors of"):
-            RayPool(**wrong)
+            RayPool(RayOptions(**wrong))
 
 
 @pytest.mark.ray
@@ -220,7 +220,9 @@ def test_what_fails_leaves_no_folder(
 ) -> None:
     labels.write(tmp_path / "labels.parquet")
     with pytest.raises(InputError, match="at least one actor"):
-        score_parquet_with_ray(tmp_path / "labels.parquet", tmp_path / "out", models, actors=0)
+        score_parquet_with_ray(
+            tmp_path / "labels.parquet", tmp_path / "out", models, ray=RayOptions(actors=0)
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["labels.parquet"]
 
 

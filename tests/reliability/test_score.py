@@ -14,7 +14,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, Scores, score_labels
-from clipvg.reliability.engine import text
+from clipvg.reliability.engine import EngineConfig, text
 from clipvg.training import FeatureCache
 
 
@@ -32,7 +32,7 @@ def model() -> GroundingModel:
 def test_equals_one_label_at_a_time(
     model: GroundingModel, labels: LabelTable, batch_size: int
 ) -> None:
-    scores = score_labels(labels, {"m": model}, batch_size=batch_size)
+    scores = score_labels(labels, {"m": model}, engine=EngineConfig(batch_size=batch_size))
     expected = one_by_one(model, labels)
     assert expected.std() > 0.05
     np.testing.assert_allclose(scores["m"], expected, atol=2e-5)
@@ -80,7 +80,9 @@ def test_each_image_and_each_expression_is_encoded_once(
         "packed_text_features",
         lambda tower, ids, prefix: texts.append(len(ids)) or packed(tower, ids, prefix),
     )
-    score_labels(labels, {"a": make_model(1), "b": make_model(2)}, batch_size=3)
+    score_labels(
+        labels, {"a": make_model(1), "b": make_model(2)}, engine=EngineConfig(batch_size=3)
+    )
     assert sum(images) == labels.num_images
     assert sum(texts) == len(WORDS)
 
@@ -183,7 +185,7 @@ def test_senseless_options_are_refused(model: GroundingModel, labels: LabelTable
     with pytest.raises(InputError, match="on_error"):
         score_labels(labels, {"m": model}, on_error="skip")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="batch_size"):
-        score_labels(labels, {"m": model}, batch_size=0)
+        score_labels(labels, {"m": model}, engine=EngineConfig(batch_size=0))
     with pytest.raises(InputError, match="no measurer"):
         score_labels(labels, {})
 

@@ -17,8 +17,8 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
-from clipvg.reliability import GroundingMeasurer, ScoreMatrix, rescore, score_labels
-from clipvg.reliability.engine import Engine
+from clipvg.reliability import GroundingMeasurer, ScoreMatrix, score_labels
+from clipvg.reliability.engine import Engine, EngineConfig, plan
 from clipvg.runtime.lock import Lock
 
 IMAGES, SHARD = 7, 2  # four shards, the last one smaller
@@ -32,7 +32,7 @@ def labels(tmp_path: Path) -> LabelTable:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(rescore, "IMAGES_PER_SHARD", SHARD)
+    monkeypatch.setattr(plan, "IMAGES_PER_SHARD", SHARD)
     return tmp_path / "store"
 
 
@@ -152,7 +152,7 @@ def test_another_way_to_run_is_scored_apart(
     model = {"a": make_model(1)}
     first = score_labels(labels, model, store=store)
     encoded()
-    score_labels(labels, model, store=store, **options)
+    score_labels(labels, model, store=store, engine=EngineConfig(**options))
     assert encoded() == IMAGES
     assert same(first, score_labels(labels, model, store=store))
     assert encoded() == 0

@@ -15,7 +15,8 @@ import pytest
 from reliability.scenery import make_labels, make_model
 
 from clipvg.labels import LabelTable
-from clipvg.reliability import rescore, score_labels
+from clipvg.reliability import score_labels
+from clipvg.reliability.engine import plan
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 WAYS = ["memory", "store", "again"]
@@ -58,7 +59,7 @@ def together(labels: LabelTable) -> list[dict[str, Any]]:
 def test_both_get_all_scores(
     labels: LabelTable, together: list[dict[str, Any]], way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rescore, "IMAGES_PER_SHARD", 2)
+    monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 2)
     alone = score_labels(labels, {"a": make_model(1), "b": make_model(2)})
     assert np.isnan(alone.scores).any()
     for process in together:

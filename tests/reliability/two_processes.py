@@ -13,7 +13,8 @@ from reliability.scenery import make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
-from clipvg.reliability import rescore, score_labels
+from clipvg.reliability import score_labels
+from clipvg.reliability.engine import plan
 from clipvg.runtime import distributed
 
 
@@ -27,7 +28,7 @@ def refusal(labels: LabelTable, store: Path | None) -> str:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    rescore.IMAGES_PER_SHARD = 2
+    plan.IMAGES_PER_SHARD = 2
     labels = read_labels(folder / "labels.parquet", images=folder)
     models = {"a": make_model(1), "b": make_model(2)}
     found = {

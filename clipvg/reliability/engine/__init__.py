@@ -6,8 +6,8 @@ encoders without padding), `targets` (the labels' boxes and expressions), `engin
 """
 
 from clipvg.reliability.engine.config import EngineConfig, Optimisations, Precision
-from clipvg.reliability.engine.engine import Engine, Shard, ShardScores
-from clipvg.reliability.engine.plan import Plan
+from clipvg.reliability.engine.engine import Engine, ShardScores
+from clipvg.reliability.engine.plan import Plan, Shard
 from clipvg.reliability.engine.stats import STAGES, Stats
 
 __all__ = [

@@ -18,7 +18,7 @@ from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.engine.config import EngineConfig
 from clipvg.reliability.engine.images import Decoded, decode_chunks, visual_tokens
-from clipvg.reliability.engine.plan import Plan, one_image_a_label
+from clipvg.reliability.engine.plan import Plan, Shard, one_image_a_label
 from clipvg.reliability.engine.stats import Stats
 from clipvg.reliability.engine.targets import ReadableLabels, Targets
 from clipvg.reliability.engine.text import text_tokens
@@ -32,8 +32,6 @@ HISTOGRAM_BINS = 1000  # as in the paper's figure of reliability distributions
 # CPU what is larger falls out of the last-level cache.
 _TOKENS = {"cpu": 1600, "cuda": 131_072}
 _IMAGES = {"cpu": 4, "cuda": 64}
-
-Shard = tuple[int, int]  # images [first, last) of a `Plan`
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from clipvg.reliability.measures import (
     RankMean,
     Vote,
     WeightedMean,
-    mixture,
 )
+from clipvg.reliability.measures.fusion import mixture
 from clipvg.reliability.measures.fusion.measures import competence
 from clipvg.reliability.measures.fusion.mixture import clean_probability
 
