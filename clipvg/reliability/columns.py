@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +12,35 @@ from clipvg.labels import LabelTable
 
 COLUMN = "reliability."
 REASON = "unscored"
-METADATA = b"clipvg.measurers"
+_METADATA = b"clipvg.measurers"
 
 
-def read_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+def score_columns(names: Iterable[str], scores: np.ndarray) -> dict[str, pa.Array]:
+    """Return a column a measurer by its name in a table, null where not scored."""
+    return {
+        COLUMN + name: pa.array(row, pa.float32(), mask=np.isnan(row))
+        for name, row in zip(names, scores, strict=True)
+    }
+
+
+def read_scores(table: pa.Table) -> dict[str, np.ndarray]:
+    """Return the scores in a table by measurer, (N,) float32 each, NaN where not scored."""
+    names = [name for name in table.column_names if name.startswith(COLUMN)]
+    return {n.removeprefix(COLUMN): table[n].to_numpy().astype(np.float32) for n in names}
+
+
+def with_trained_on(
+    table: pa.Table, names: Iterable[str], trained_on: Iterable[Iterable[str]]
+) -> pa.Table:
+    """Let a table remember what measurers were trained on, beside those that it knows."""
+    known = read_trained_on(table) | {n: [*s] for n, s in zip(names, trained_on, strict=True)}
+    metadata = {**(table.schema.metadata or {}), _METADATA: json.dumps(known).encode()}
+    return table.replace_schema_metadata(metadata)
+
+
+def read_trained_on(table: pa.Table) -> dict[str, list[str]]:
     """Return what the measurers of a table were trained on, by name."""
-    return dict(json.loads((metadata or {}).get(METADATA, b"{}")))
+    return dict(json.loads((table.schema.metadata or {}).get(_METADATA, b"{}")))
 
 
 def reason_column(reasons: Mapping[int, str], count: int) -> pa.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,13 +16,14 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import encode_names
 from clipvg.reliability.columns import (
-    COLUMN,
-    METADATA,
     REASON,
-    read_metadata,
     read_reasons,
+    read_scores,
+    read_trained_on,
     reason_column,
+    score_columns,
     with_reasons,
+    with_trained_on,
 )
 from clipvg.reliability.histogram import QUANTILES, Distribution, kept
 from clipvg.reliability.measurer import Scores, join_reasons
@@ -259,13 +259,11 @@ class ScoreMatrix:
         """
         if len(labels) != len(self):
             raise InputError(f"{len(self)} scores for {len(labels)} labels; score these labels.")
-        for name, values in self._columns().items():
+        for name, values in score_columns(self.names, self.scores).items():
             labels = labels.with_column(name, values)
         labels = with_reasons(labels, {**read_reasons(labels.table), **self.reasons})
-        known = read_metadata(labels.table.schema.metadata)
-        known.update(self._trained_on())
-        metadata = {**(labels.table.schema.metadata or {}), METADATA: json.dumps(known).encode()}
-        return LabelTable(labels.table.replace_schema_metadata(metadata), labels.images)
+        table = with_trained_on(labels.table, self.names, self.trained_on)
+        return LabelTable(table, labels.images)
 
     @classmethod
     def from_labels(cls, labels: LabelTable) -> ScoreMatrix:
@@ -274,27 +272,19 @@ class ScoreMatrix:
         Raises:
             InputError: there is none.
         """
-        names = labels.reliability_names
-        if not names:
+        if not labels.reliability_names:
             raise InputError(
                 "the labels have no column reliability.NAME; score them first: clipvg score."
             )
-        trained_on = read_metadata(labels.table.schema.metadata)
-        return cls(
-            tuple(names),
-            np.stack([labels.reliability(name) for name in names]),
-            labels.encoded_sources(),
-            tuple(tuple(trained_on.get(name, ())) for name in names),
-            read_reasons(labels.table),
-        )
+        return cls._of_table(labels.table, labels.encoded_sources())
 
     def write(self, path: str | Path) -> None:
         """Write the scores alone as Parquet: ``reliability.NAME`` columns and the sources."""
-        columns = {"source": self._encoded_sources.cast(pa.string()), **self._columns()}
+        columns = score_columns(self.names, self.scores)
+        columns = {"source": self._encoded_sources.cast(pa.string()), **columns}
         if self.reasons:
             columns[REASON] = reason_column(self.reasons, len(self))
-        metadata = {METADATA: json.dumps(self._trained_on()).encode()}
-        table = pa.table(columns).replace_schema_metadata(metadata)
+        table = with_trained_on(pa.table(columns), self.names, self.trained_on)
         with atomic_path(path) as temporary:
             pq.write_table(table, temporary)
 
@@ -302,14 +292,17 @@ class ScoreMatrix:
     def read(cls, path: str | Path) -> ScoreMatrix:
         """Read what `write` wrote."""
         table = pq.read_table(path)
-        trained_on = read_metadata(table.schema.metadata)
-        names = tuple(n.removeprefix(COLUMN) for n in table.column_names if n.startswith(COLUMN))
-        columns = [table[COLUMN + name].to_numpy().astype(np.float32) for name in names]
+        return cls._of_table(table, table["source"])
+
+    @classmethod
+    def _of_table(cls, table: pa.Table, label_sources: pa.Array | pa.ChunkedArray) -> ScoreMatrix:
+        scores = read_scores(table)
+        trained_on = read_trained_on(table)
         return cls(
-            names,
-            np.stack(columns),
-            table["source"],
-            tuple(tuple(trained_on.get(name, ())) for name in names),
+            tuple(scores),
+            np.stack([*scores.values()]),
+            label_sources,
+            tuple(tuple(trained_on.get(name, ())) for name in scores),
             read_reasons(table),
         )
 
@@ -320,12 +313,3 @@ class ScoreMatrix:
 
     def _by_cell(self, count: Any) -> np.ndarray:
         return np.array([[count(cell) for cell in row] for row in self._distributions])
-
-    def _trained_on(self) -> dict[str, list[str]]:
-        return {n: list(s) for n, s in zip(self.names, self.trained_on, strict=True)}
-
-    def _columns(self) -> dict[str, pa.Array]:
-        return {
-            COLUMN + name: pa.array(row, pa.float32(), mask=np.isnan(row))
-            for name, row in zip(self.names, self.scores, strict=True)
-        }
