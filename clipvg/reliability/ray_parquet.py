@@ -23,7 +23,7 @@ from clipvg.reliability.engine.plan import plan_shards
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import GroundingMeasurer, OnError
 from clipvg.reliability.ray_cluster import RayOptions, connected, import_ray, plain_errors
-from clipvg.reliability.ray_runner import Crew, RayPool, checkpoints
+from clipvg.reliability.ray_runner import EngineSetup, RayPool, checkpoints
 from clipvg.reliability.score import name_measurers, resolve_measurers
 from clipvg.reliability.store import distinct_models
 from clipvg.runtime.files import atomic_folder
@@ -105,7 +105,7 @@ def score_parquet_with_ray(
         scored = labels.repartition(target_num_rows_per_block=ray.labels_per_task).map_batches(
             TableScorer,
             fn_constructor_kwargs={
-                "crew": pool.crew(dict(distinct.values()), config),
+                "setup": pool.setup(dict(distinct.values()), config),
                 "trained_on": {name: m.trained_on for name, m in given.items()},
                 "row_of": [row_of[place] for place in range(len(given))],
                 "images": images,
@@ -123,7 +123,7 @@ class TableScorer:
     """Actor: tables of labels -> the same with scores and reasons.
 
     Args:
-        crew: makes the engine, of distinct models.
+        setup: makes the engine, of distinct models.
         trained_on: sources by name of each measurer.
         row_of: which of the engine's models each measurer is.
         images: folder that image names are relative to.
@@ -132,13 +132,13 @@ class TableScorer:
 
     def __init__(
         self,
-        crew: Crew,
+        setup: EngineSetup,
         trained_on: Mapping[str, tuple[str, ...]],
         row_of: list[int],
         images: str | Path | None,
         on_error: OnError,
     ) -> None:
-        self._engine, self._trained_on, self._row_of = crew.engine(), trained_on, row_of
+        self._engine, self._trained_on, self._row_of = setup.engine(), trained_on, row_of
         self._images, self._on_error = images, on_error
 
     def __call__(self, table: pa.Table) -> pa.Table:

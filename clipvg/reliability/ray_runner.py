@@ -139,10 +139,10 @@ class RayPool:
         can = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
         return "bf16" if can else "fp16"
 
-    def crew(self, models: Mapping[str, GroundingModel], config: EngineConfig) -> Crew:
+    def setup(self, models: Mapping[str, GroundingModel], config: EngineConfig) -> EngineSetup:
         """Return what every actor needs to make its engine; models sent go through Ray once."""
         sent = {name: model for name, model in models.items() if name not in self._paths}
-        return Crew(
+        return EngineSetup(
             names=tuple(models),
             paths={name: self._paths[name] for name in models if name in self._paths},
             sent=import_ray().put(pickle.dumps(_on_cpu(sent))) if sent else None,
@@ -176,7 +176,7 @@ class RayPool:
             .map_batches(
                 ShardScorer,
                 fn_constructor_kwargs={
-                    "crew": self.crew(models, config),
+                    "setup": self.setup(models, config),
                     "images": labels.images,
                     "on_error": on_error,
                 },
@@ -195,7 +195,7 @@ class RayPool:
 
 
 @dataclass(frozen=True)
-class Crew:
+class EngineSetup:
     """What every actor needs to make its engine.
 
     Attributes:
@@ -241,8 +241,8 @@ class Crew:
 class ShardScorer:
     """Actor of `RayPool.stream`: pickled labels of shards -> pickled `ShardScores`."""
 
-    def __init__(self, crew: Crew, images: Path | None, on_error: OnError) -> None:
-        self._engine, self._images, self._on_error = crew.engine(), images, on_error
+    def __init__(self, setup: EngineSetup, images: Path | None, on_error: OnError) -> None:
+        self._engine, self._images, self._on_error = setup.engine(), images, on_error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Score the shards of a batch."""

@@ -26,7 +26,7 @@ from clipvg.reliability.measurer import OnError
 from clipvg.reliability.measures import find_measure
 from clipvg.reliability.ray_cluster import RayOptions
 from clipvg.reliability.ray_parquet import TableScorer, score_parquet_with_ray
-from clipvg.reliability.ray_runner import Crew, RayPool, score_with_ray
+from clipvg.reliability.ray_runner import EngineSetup, RayPool, score_with_ray
 from clipvg.reliability.store import ScoreStore
 
 
@@ -183,8 +183,8 @@ def test_a_table_in_an_actor(
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     models["a"].save_pretrained(tmp_path / "model")
     paths = {"a": str(tmp_path / "model")}
-    crew = Crew(("a",), paths, None, EngineConfig(precision="fp32"), "cpu", 1, os.getcwd())
-    scorers = [TableScorer(crew, {"m": ("s",)}, [0], labels.images, e) for e in get_args(OnError)]
+    setup = EngineSetup(("a",), paths, None, EngineConfig(precision="fp32"), "cpu", 1, os.getcwd())
+    scorers = [TableScorer(setup, {"m": ("s",)}, [0], labels.images, e) for e in get_args(OnError)]
     readable = labels.select(~np.isnan(alone["a"]))
     for scorer in scorers:
         table = scorer(readable.table)

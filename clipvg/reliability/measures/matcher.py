@@ -23,7 +23,7 @@ _CERTAIN = 1e-5  # the least log-probability against a pair
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class MatcherInputs:
     """What a matcher sees: N labels with S views each, the label's own box first, and U texts.
 
     Attributes:
@@ -43,7 +43,7 @@ class Pairs:
     words: Sequence[str]
 
 
-class Others:
+class RaggedLists:
     """Members of lists that lie end to end, to draw from.
 
     Args:
@@ -67,7 +67,7 @@ class Others:
         return there, self._members[self._starts[asked] + part.long()]
 
 
-def one_word_away(texts: Sequence[str], used: np.ndarray) -> Others:
+def one_word_away(texts: Sequence[str], used: np.ndarray) -> RaggedLists:
     """For each text the used texts that differ from it in one word, at most 64 for each place.
 
     Args:
@@ -87,7 +87,7 @@ def one_word_away(texts: Sequence[str], used: np.ndarray) -> Others:
             owner += [number] * len(near)
             member += near
     lists = np.array(owner, dtype=np.int64), np.array(member, dtype=np.int64)
-    return Others(*lists, len(texts))
+    return RaggedLists(*lists, len(texts))
 
 
 class Matcher(nn.Module):
@@ -136,7 +136,7 @@ class Matcher(nn.Module):
         return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-class Trainer:
+class MatcherTrainer:
     """Trains matchers on labels and asks them about pairs.
 
     Args:
@@ -148,10 +148,19 @@ class Trainer:
     """
 
     def __init__(
-        self, pairs: Pairs, others: Others, *, width: int, epochs: int, device: torch.device
+        self,
+        pairs: MatcherInputs,
+        others: RaggedLists,
+        *,
+        width: int,
+        epochs: int,
+        device: torch.device,
     ) -> None:
-        self.pairs, self.others, self.device = pairs, others, device
-        self.width, self.epochs = width, epochs
+        self.pairs = pairs
+        self.others = others
+        self.width = width
+        self.epochs = epochs
+        self.device = device
 
     def train(self, rows: Tensor, weights: Tensor, seed: int) -> Matcher:
         """Train a matcher to tell labels from mismatches.
@@ -183,7 +192,7 @@ class Trainer:
         return net.eval()
 
     def _step(
-        self, net: Matcher, rows: Tensor, ends: Tensor, near: Others, draw: torch.Generator
+        self, net: Matcher, rows: Tensor, ends: Tensor, near: RaggedLists, draw: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Logits of a batch of labels and their mismatches, and which are labels."""
 

@@ -16,7 +16,7 @@ from clipvg.reliability.measurer import Scores
 from clipvg.reliability.measures.batch import Batch
 from clipvg.reliability.measures.geometry import overlap
 from clipvg.reliability.measures.look import ModelMeasure
-from clipvg.reliability.measures.matcher import Matcher, Others, Pairs, Trainer
+from clipvg.reliability.measures.matcher import Matcher, MatcherInputs, MatcherTrainer, RaggedLists
 from clipvg.reliability.measures.pairs import pairs_within
 from clipvg.reliability.measures.scales import positive
 from clipvg.reliability.measures.views import (
@@ -109,9 +109,9 @@ class RegionTextMatch(ModelMeasure):
         image = labels.distinct_images()[1][known]
         pairs = self._pairs(observed[known], np.asarray(labels.expressions)[known])
         rivals = _rivals(image, pairs.boxes[:, 0])
-        trainer = Trainer(
+        trainer = MatcherTrainer(
             pairs,
-            Others(rivals[0].numpy(), rivals[1].numpy(), len(known)),
+            RaggedLists(rivals[0].numpy(), rivals[1].numpy(), len(known)),
             width=self.width,
             epochs=self.epochs,
             device=self.model.device,
@@ -128,11 +128,11 @@ class RegionTextMatch(ModelMeasure):
         return Scores(scores, reasons)
 
     def _judge_fold(
-        self, trainer: Trainer, judged: Tensor, rest: Tensor, rivals: Tensor, fold: int
+        self, trainer: MatcherTrainer, judged: Tensor, rest: Tensor, rivals: Tensor, fold: int
     ) -> Tensor:
         """Return r of some labels by matchers trained on the rest, (J,)."""
         weights = torch.ones(len(trainer.pairs.boxes))
-        of_judged, of_rest = _Asked(judged, rivals, trainer), _Asked(rest, rivals, trainer)
+        of_judged, of_rest = _Logits(judged, rivals, trainer), _Logits(rest, rivals, trainer)
         for number in range(self.rounds):
             seed = (self.seed * 1009 + fold) * 1009 + number
             net = trainer.train(rest, weights, seed)
@@ -142,7 +142,7 @@ class RegionTextMatch(ModelMeasure):
                 weights[rest] = of_rest.reliability().clamp(min=1e-3)
         return of_judged.reliability()
 
-    def _pairs(self, observed: np.ndarray, expressions: np.ndarray) -> Pairs:
+    def _pairs(self, observed: np.ndarray, expressions: np.ndarray) -> MatcherInputs:
         """What the matchers read; features have mean 0 and deviation 1."""
         values = torch.from_numpy(observed)
         boxes = values[:, : 4 * _VIEWS].unflatten(1, (_VIEWS, 4))
@@ -151,13 +151,15 @@ class RegionTextMatch(ModelMeasure):
         regions = (regions - own.mean(0)) @ whitening(own)
         distinct, text_of = np.unique(expressions, return_inverse=True)  # in any order of labels
         texts, masks = token_features(self.model, distinct.tolist())
-        return Pairs(boxes, regions, texts, masks, torch.from_numpy(text_of), distinct.tolist())
+        return MatcherInputs(
+            boxes, regions, texts, masks, torch.from_numpy(text_of), distinct.tolist()
+        )
 
 
-class _Asked:
+class _Logits:
     """Labels, and the labels of their pictures that show another object, as matchers see them."""
 
-    def __init__(self, rows: Tensor, rivals: Tensor, trainer: Trainer) -> None:
+    def __init__(self, rows: Tensor, rivals: Tensor, trainer: MatcherTrainer) -> None:
         self.rows, self.trainer = rows, trainer
         place = torch.full((len(trainer.pairs.boxes),), -1)
         place[rows] = torch.arange(len(rows))

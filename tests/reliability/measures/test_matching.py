@@ -13,7 +13,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.reliability.measures import RegionTextMatch
-from clipvg.reliability.measures.matcher import Matcher, Others, one_word_away
+from clipvg.reliability.measures.matcher import Matcher, RaggedLists, one_word_away
 from clipvg.reliability.measures.matching import _rivals
 from clipvg.reliability.measures.views import displaced, token_features, whitening
 
@@ -145,7 +145,7 @@ def test_a_text_tower_that_learns(tmp_path_factory: pytest.TempPathFactory) -> N
 
 
 def test_others_are_drawn_from_the_lists_that_have_members() -> None:
-    others = Others(np.array([2, 0, 2]), np.array([7, 8, 9]), 4)
+    others = RaggedLists(np.array([2, 0, 2]), np.array([7, 8, 9]), 4)
     places, members = others.draw(torch.tensor([0, 1, 2, 3] * 20), torch.Generator().manual_seed(0))
     pairs = set(zip((places % 4).tolist(), members.tolist(), strict=True))
     assert pairs == {(0, 8), (2, 7), (2, 9)}
