@@ -21,7 +21,7 @@ from clipvg.pseudo import mean_entities
 from clipvg.reliability import ScoreMatrix
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.measurer import Context
-from clipvg.reliability.measures.build import build_measures
+from clipvg.reliability.measures.specs import build_measures
 from clipvg.reliability.measures.together import measure_together
 
 GRID = tuple(round(0.1 * k, 1) for k in range(11))

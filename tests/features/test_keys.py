@@ -19,7 +19,7 @@ from clipvg.model import GroundingModel
 from clipvg.reliability import Context, score_labels
 from clipvg.reliability.engine import EngineConfig
 from clipvg.reliability.measures import Agreement
-from clipvg.reliability.measures.batch import Batch
+from clipvg.reliability.measures.common.batch import Batch
 from clipvg.reliability.store import measurer_key
 
 # For each choice of a preset another value, and what it decides. A new choice needs a line here.
@@ -116,12 +116,12 @@ def test_presets_that_differ_in_special_names_share_no_text(
     np.testing.assert_array_equal(together, alone)
     boxes: dict[str, list[torch.Tensor]] = {}
 
-    def look(self: Agreement, batch: Batch) -> torch.Tensor:
+    def observe(self: Agreement, batch: Batch) -> torch.Tensor:
         for model in self.models:
             boxes.setdefault(model.config.preset, []).append(batch.boxes(model))
         return batch.boxes(plain)[:, 0]
 
-    monkeypatch.setattr(Agreement, "look", look)
+    monkeypatch.setattr(Agreement, "observe", observe)
     Agreement([plain, third]).measure(labels, Context(engine=EngineConfig(batch_size=len(labels))))
     assert not torch.allclose(torch.cat(boxes["default"]), torch.cat(boxes["third"]))
     assert not FeatureCache(plain, labels).fits(third)

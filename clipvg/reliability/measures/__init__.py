@@ -14,7 +14,7 @@ from clipvg.errors import InputError, near_matches
 from clipvg.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from clipvg.reliability.measures.look import ImageMeasure
+    from clipvg.reliability.measures.common.image_measure import ImageMeasure
     from clipvg.reliability.measures.together import measure_together
     from clipvg.reliability.measures.verifier import write_questions
 
@@ -29,13 +29,13 @@ _PLACES = {
     "aleatoric": "aleatoric:AleatoricVariance",
     "attention_mass": "attention:AttentionMass",
     "attention_entropy": "attention:AttentionEntropy",
-    "region": "region:RegionAlignment",
-    "proposal_entropy": "region:ProposalEntropy",
-    "match": "matching:RegionTextMatch",
-    "knn": "density:NearestNeighbours",
-    "mahalanobis": "density:Mahalanobis",
-    "kde": "density:KernelDensity",
-    "clusters": "density:Clusters",
+    "region": "region.measures:RegionAlignment",
+    "proposal_entropy": "region.measures:ProposalEntropy",
+    "match": "match.measures:RegionTextMatch",
+    "knn": "density.measures:NearestNeighbours",
+    "mahalanobis": "density.measures:Mahalanobis",
+    "kde": "density.measures:KernelDensity",
+    "clusters": "density.measures:Clusters",
     "ambiguity": "cleanliness:Ambiguity",
     "consistency": "cleanliness:Consistency",
     "hygiene": "cleanliness:Hygiene",
@@ -55,7 +55,7 @@ _PLACES = {
     "verifier": "verifier:Verifier",
 }
 _FUNCTIONS = {
-    "ImageMeasure": "look",
+    "ImageMeasure": "common.image_measure",
     "measure_together": "together",
     "write_questions": "verifier",
 }

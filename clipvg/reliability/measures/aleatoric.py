@@ -15,9 +15,9 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.measurer import Scores
-from clipvg.reliability.measures.batch import Batch
-from clipvg.reliability.measures.look import ModelMeasure
-from clipvg.reliability.measures.scales import positive
+from clipvg.reliability.measures.common.batch import Batch
+from clipvg.reliability.measures.common.image_measure import ModelMeasure
+from clipvg.reliability.measures.common.scales import positive
 from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from clipvg.reliability.measures.batch import Batch
-from clipvg.reliability.measures.geometry import patch_coverage
-from clipvg.reliability.measures.look import ModelMeasure
-from clipvg.reliability.measures.scales import one_of
+from clipvg.reliability.measures.common.batch import Batch
+from clipvg.reliability.measures.common.geometry import patch_coverage
+from clipvg.reliability.measures.common.image_measure import ModelMeasure
+from clipvg.reliability.measures.common.scales import one_of
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

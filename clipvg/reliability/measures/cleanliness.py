@@ -10,8 +10,8 @@ from clipvg.boxes import area, iou
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.measurer import Context, Scores
-from clipvg.reliability.measures.pairs import WordSets, group_numbers, pairs_within, plain
-from clipvg.reliability.measures.scales import inside
+from clipvg.reliability.measures.common.pairs import WordSets, group_numbers, pairs_within, plain
+from clipvg.reliability.measures.common.scales import inside
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

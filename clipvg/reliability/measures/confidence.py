@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipvg.errors import InputError
-from clipvg.reliability.measures.batch import Batch, Chunk
+from clipvg.reliability.measures.common.batch import Batch, Chunk
+from clipvg.reliability.measures.common.image_measure import ModelMeasure
+from clipvg.reliability.measures.common.scales import one_of, positive
 from clipvg.reliability.measures.ensemble import AGAINST, agreement
-from clipvg.reliability.measures.look import ModelMeasure
-from clipvg.reliability.measures.scales import one_of, positive
 from clipvg.training.losses import box_losses
 
 # Corner that the smaller copy of the picture goes to: (x, y) in {0, 1}.

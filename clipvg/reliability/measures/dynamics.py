@@ -17,7 +17,7 @@ import numpy as np
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.measurer import Scores
-from clipvg.reliability.measures.scales import halving, positive
+from clipvg.reliability.measures.common.scales import halving, positive
 
 if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context

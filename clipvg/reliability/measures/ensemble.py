@@ -12,10 +12,10 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.reliability.measures.attention import patch_attention, real_patches
-from clipvg.reliability.measures.batch import Batch
-from clipvg.reliability.measures.geometry import overlap, patch_coverage
-from clipvg.reliability.measures.look import ImageMeasure, ModelMeasure
-from clipvg.reliability.measures.scales import one_of
+from clipvg.reliability.measures.common.batch import Batch
+from clipvg.reliability.measures.common.geometry import overlap, patch_coverage
+from clipvg.reliability.measures.common.image_measure import ImageMeasure, ModelMeasure
+from clipvg.reliability.measures.common.scales import one_of
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

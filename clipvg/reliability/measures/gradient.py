@@ -11,10 +11,10 @@ from torch import Tensor
 
 from clipvg.labels import LabelTable
 from clipvg.reliability.measurer import Scores
-from clipvg.reliability.measures.batch import Batch
-from clipvg.reliability.measures.geometry import overlap
-from clipvg.reliability.measures.look import ModelMeasure
-from clipvg.reliability.measures.scales import halving, one_of, positive
+from clipvg.reliability.measures.common.batch import Batch
+from clipvg.reliability.measures.common.geometry import overlap
+from clipvg.reliability.measures.common.image_measure import ModelMeasure
+from clipvg.reliability.measures.common.scales import halving, one_of, positive
 from clipvg.training.losses import box_losses
 
 if TYPE_CHECKING:

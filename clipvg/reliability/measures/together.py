@@ -8,7 +8,7 @@ from dataclasses import replace
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Measurer, Scores, checked, measure
-from clipvg.reliability.measures.look import ImageMeasure, measure_images
+from clipvg.reliability.measures.common.image_measure import ImageMeasure, measure_images
 
 
 def measure_together(

@@ -16,7 +16,7 @@ from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.reliability.measures import AttentionEntropy, AttentionMass
 from clipvg.reliability.measures.attention import entropy
-from clipvg.reliability.measures.geometry import patch_coverage
+from clipvg.reliability.measures.common.geometry import patch_coverage
 
 
 @pytest.fixture(scope="module")

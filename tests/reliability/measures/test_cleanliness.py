@@ -12,8 +12,9 @@ from clipvg.boxes import iou
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import Context, ScoreMatrix, measure
-from clipvg.reliability.measures import Ambiguity, Consistency, Hygiene, NoiseLevel, pairs
-from clipvg.reliability.measures.pairs import WordSets, pairs_within, plain
+from clipvg.reliability.measures import Ambiguity, Consistency, Hygiene, NoiseLevel
+from clipvg.reliability.measures.common import pairs
+from clipvg.reliability.measures.common.pairs import WordSets, pairs_within, plain
 
 DOG, CAT = [0, 0, 10, 10], [50, 50, 70, 70]
 

@@ -17,9 +17,9 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.reliability.measures import Clusters, KernelDensity, Mahalanobis, NearestNeighbours
-from clipvg.reliability.measures.density import _components
-from clipvg.reliability.measures.geometry import patch_coverage
-from clipvg.reliability.measures.look import observe
+from clipvg.reliability.measures.common.geometry import patch_coverage
+from clipvg.reliability.measures.common.image_measure import observe
+from clipvg.reliability.measures.density.measures import _components
 
 KINDS = [NearestNeighbours, Mahalanobis, KernelDensity, Clusters]
 

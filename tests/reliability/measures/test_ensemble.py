@@ -21,8 +21,8 @@ from clipvg.reliability.measures import (
     MutualInformation,
     Variance,
 )
+from clipvg.reliability.measures.common.geometry import patch_coverage
 from clipvg.reliability.measures.ensemble import spread
-from clipvg.reliability.measures.geometry import patch_coverage
 
 
 @pytest.fixture(scope="module")

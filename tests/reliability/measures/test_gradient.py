@@ -13,8 +13,8 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.reliability.measures import GradientNorm, UpdateSize
+from clipvg.reliability.measures.common.scales import halving
 from clipvg.reliability.measures.gradient import LOSSES
-from clipvg.reliability.measures.scales import halving
 from clipvg.training.losses import box_losses
 
 

@@ -13,9 +13,9 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.reliability.measures import RegionTextMatch
-from clipvg.reliability.measures.matcher import Matcher, RaggedLists, one_word_away
-from clipvg.reliability.measures.matching import _rivals
-from clipvg.reliability.measures.views import displaced, token_features, whitening
+from clipvg.reliability.measures.match.features import displaced, token_features, whitening
+from clipvg.reliability.measures.match.matcher import Matcher, RaggedLists, one_word_away
+from clipvg.reliability.measures.match.measures import _rivals
 
 IMAGES, EACH = 120, 3
 QUICK = {"folds": 2, "rounds": 2, "epochs": 80, "width": 32}

@@ -14,7 +14,7 @@ from reliability.measures.two_processes import METHODS
 from reliability.scenery import make_labels, make_model
 
 from clipvg.reliability import score_labels
-from clipvg.reliability.measures.build import build_measures
+from clipvg.reliability.measures.specs import build_measures
 
 
 def test_two_processes_measure_as_one(tmp_path: Path) -> None:

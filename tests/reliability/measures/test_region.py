@@ -18,8 +18,8 @@ from clipvg.model import GroundingModel, create_model
 from clipvg.reliability import Context, measure
 from clipvg.reliability.engine import EngineConfig
 from clipvg.reliability.measures import ProposalEntropy, RegionAlignment
-from clipvg.reliability.measures.proposals import Proposals
-from clipvg.reliability.measures.region import region_pictures
+from clipvg.reliability.measures.region.measures import region_pictures
+from clipvg.reliability.measures.region.proposals import Proposals
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import Context, Measurer, Scores
 from clipvg.reliability.measures import MEASURES
-from clipvg.reliability.measures.build import MeasureSpec, build_measures, parse_measure
+from clipvg.reliability.measures.specs import MeasureSpec, build_measures, parse_measure
 
 REQUIRES = {"images", "history", "scores", "reference"}
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from clipvg.errors import InputError, MissingExtraError
-from clipvg.reliability.measures.geometry import overlap, patch_coverage
-from clipvg.reliability.measures.scales import conformal, extra, halving, ranks
+from clipvg.reliability.measures.common.geometry import overlap, patch_coverage
+from clipvg.reliability.measures.common.scales import conformal, extra, halving, ranks
 
 
 def test_halving_gives_half_at_the_scale() -> None:

@@ -17,7 +17,7 @@ from clipvg.model import GroundingModel
 from clipvg.reliability import Context, ScoreMatrix, measure
 from clipvg.reliability.engine import EngineConfig
 from clipvg.reliability.measures import MEASURES, ImageMeasure, measure_together
-from clipvg.reliability.measures.build import build_measures
+from clipvg.reliability.measures.specs import build_measures
 
 SAMPLED = {"mc_dropout"}  # depends on the batches by its random numbers
 FITTED = {"aleatoric"}  # ends within the tolerance of its solver

@@ -15,7 +15,7 @@ from clipvg.errors import InputError
 from clipvg.labels import read_labels
 from clipvg.reliability import Context, score_labels
 from clipvg.reliability.measures import measure_together
-from clipvg.reliability.measures.build import build_measures
+from clipvg.reliability.measures.specs import build_measures
 from clipvg.runtime import distributed
 
 METHODS = ["likelihood", "attention_mass", "agreement", "knn,k=3", "region", "gradient_norm",

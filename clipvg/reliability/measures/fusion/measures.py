@@ -11,6 +11,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.measurer import Context, Scores
+from clipvg.reliability.measures.common.scales import inside, ranks
 from clipvg.reliability.measures.fusion.inputs import (
     FusedMeasure,
     Input,
@@ -20,7 +21,6 @@ from clipvg.reliability.measures.fusion.inputs import (
     weights_of,
 )
 from clipvg.reliability.measures.fusion.mixture import clean_probability, group_column
-from clipvg.reliability.measures.scales import inside, ranks
 
 _ZERO = 1e-6  # least score of a geometric mean
 _COMPETENT = (0.01, 0.99)  # bounds of a member's estimated accuracy: no one decides alone

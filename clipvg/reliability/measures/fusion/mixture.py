@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
-from clipvg.reliability.measures.scales import extra
+from clipvg.reliability.measures.common.scales import extra
 
 _LEAST = 8  # scored labels below which no mixture is fitted to a group
 _MOST = 20_000  # scores that a fit looks at

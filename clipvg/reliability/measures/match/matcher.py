@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipvg.reliability.measures.pairs import words
+from clipvg.reliability.measures.common.pairs import words
 
 _BATCH = 192
 _RATE = 2e-3

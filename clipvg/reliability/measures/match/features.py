@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipvg.features.texts import TextStore
-from clipvg.reliability.measures.geometry import overlap
+from clipvg.reliability.measures.common.geometry import overlap
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
-    from clipvg.reliability.measures.batch import Batch
+    from clipvg.reliability.measures.common.batch import Batch
 
 APART = 0.5  # IoU below which two boxes are two answers
 BINS = 3  # a side; a box's features are read in a raster over a box 1.4 times as wide and high

@@ -13,13 +13,12 @@ from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.reliability.measurer import Scores
-from clipvg.reliability.measures.batch import Batch
-from clipvg.reliability.measures.geometry import overlap
-from clipvg.reliability.measures.look import ModelMeasure
-from clipvg.reliability.measures.matcher import Matcher, MatcherInputs, MatcherTrainer, RaggedLists
-from clipvg.reliability.measures.pairs import pairs_within
-from clipvg.reliability.measures.scales import positive
-from clipvg.reliability.measures.views import (
+from clipvg.reliability.measures.common.batch import Batch
+from clipvg.reliability.measures.common.geometry import overlap
+from clipvg.reliability.measures.common.image_measure import ModelMeasure
+from clipvg.reliability.measures.common.pairs import pairs_within
+from clipvg.reliability.measures.common.scales import positive
+from clipvg.reliability.measures.match.features import (
     APART,
     BINS,
     DISPLACED,
@@ -28,6 +27,12 @@ from clipvg.reliability.measures.views import (
     narrow_pictures,
     token_features,
     whitening,
+)
+from clipvg.reliability.measures.match.matcher import (
+    Matcher,
+    MatcherInputs,
+    MatcherTrainer,
+    RaggedLists,
 )
 
 if TYPE_CHECKING:

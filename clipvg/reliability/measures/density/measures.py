@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipvg.reliability.measures.reference import FeatureDistance
-from clipvg.reliability.measures.scales import extra, positive
+from clipvg.reliability.measures.common.scales import extra, positive
+from clipvg.reliability.measures.density.reference import FeatureDistance
 
 _PER_CLUSTER = 20  # labels of the reference that a cluster needs
 _LEAST_SHARE = 0.1  # of the mean size, below which a cluster is no centre

@@ -20,10 +20,10 @@ from clipvg.labels import LabelTable
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.measurer import Scores
 from clipvg.reliability.measures.attention import entropy
-from clipvg.reliability.measures.batch import Batch, Chunk
-from clipvg.reliability.measures.look import ModelMeasure
-from clipvg.reliability.measures.proposals import Proposals
-from clipvg.reliability.measures.scales import one_of
+from clipvg.reliability.measures.common.batch import Batch, Chunk
+from clipvg.reliability.measures.common.image_measure import ModelMeasure
+from clipvg.reliability.measures.common.scales import one_of
+from clipvg.reliability.measures.region.proposals import Proposals
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

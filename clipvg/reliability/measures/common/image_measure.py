@@ -24,7 +24,7 @@ from clipvg.model.grounder import evaluating
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.engine.plan import Plan
 from clipvg.reliability.measurer import Scores, join_reasons
-from clipvg.reliability.measures.batch import Batch, Chunk, Memo
+from clipvg.reliability.measures.common.batch import Batch, Chunk, Memo
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
 

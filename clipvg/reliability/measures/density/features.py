@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipvg.reliability.measures.attention import real_patches
-from clipvg.reliability.measures.geometry import patch_coverage
+from clipvg.reliability.measures.common.geometry import patch_coverage
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
-    from clipvg.reliability.measures.batch import Batch
+    from clipvg.reliability.measures.common.batch import Batch
 
 KINDS = ("joint", "label", "region", "text", "image")
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.reliability.measurer import Scores
-from clipvg.reliability.measures.batch import Batch
-from clipvg.reliability.measures.features import KINDS, label_features
-from clipvg.reliability.measures.look import ModelMeasure, observe
-from clipvg.reliability.measures.scales import conformal, one_of
+from clipvg.reliability.measures.common.batch import Batch
+from clipvg.reliability.measures.common.image_measure import ModelMeasure, observe
+from clipvg.reliability.measures.common.scales import conformal, one_of
+from clipvg.reliability.measures.density.features import KINDS, label_features
 
 if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context

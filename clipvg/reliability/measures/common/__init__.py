@@ -1,0 +1,1 @@
+"""What several measures share; no file here defines a measure."""

@@ -1,0 +1,1 @@
+"""Feature density and distance from a reference."""

@@ -1,0 +1,1 @@
+"""A matcher of regions and words, learned from the labels."""

@@ -1,0 +1,1 @@
+"""CLIP on regions of an image."""
