@@ -50,7 +50,7 @@ def cloud(count: int = 60, width: int = 4) -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_outlier_is_the_least_reliable(model: GroundingModel, kind: Any) -> None:
     points = cloud()
-    scores = kind(model).score(points, table(len(points)), Context())
+    scores = kind(model).score(points, table(len(points)), Context()).values
     assert scores.dtype == np.float32
     assert ((scores > 0) & (scores <= 1)).all()
     assert int(scores.argmin()) == 7
@@ -61,7 +61,7 @@ def test_the_outlier_is_the_least_reliable(model: GroundingModel, kind: Any) -> 
 def test_a_reference_judges_strangers(model: GroundingModel, kind: Any) -> None:
     reference = np.delete(cloud(), 7, axis=0)
     values = np.stack([reference.mean(0), cloud()[7], np.full(4, np.nan, np.float32)])
-    scores = kind(model, reference=reference).score(values, table(3), Context())
+    scores = kind(model, reference=reference).score(values, table(3), Context()).values
     assert scores[0] > 0.5
     assert scores[1] == pytest.approx(1 / 60)  # (1 + 0) / (1 + 59): nothing lies further out
     assert np.isnan(scores[2])
@@ -75,7 +75,7 @@ def test_neighbours_by_brute_force(model: GroundingModel) -> None:
     np.fill_diagonal(distances, np.inf)
     third = np.sort(distances, axis=1)[:, 2]
     expected = [(third >= d - 1e-7).mean() for d in third]
-    scores = NearestNeighbours(model, k=3).score(points, table(60), Context())
+    scores = NearestNeighbours(model, k=3).score(points, table(60), Context()).values
     np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
@@ -176,8 +176,8 @@ def test_references_of_all_kinds(model: GroundingModel, labels: LabelTable, tmp_
 def test_a_large_reference_is_sampled(model: GroundingModel) -> None:
     points = cloud()
     small = NearestNeighbours(model, k=2, max_reference=20)
-    first = small.score(points, table(60), Context())
-    np.testing.assert_array_equal(small.score(points, table(60), Context()), first)
+    first = small.score(points, table(60), Context()).values
+    np.testing.assert_array_equal(small.score(points, table(60), Context()).values, first)
     assert first[7] <= 1 / 20
 
 

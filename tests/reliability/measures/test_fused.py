@@ -11,7 +11,7 @@ from scipy.stats import beta, rankdata
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability import Context, ScoreMatrix, measure
+from clipvg.reliability import Context, ScoreMatrix, Scores, measure
 from clipvg.reliability.measures import (
     Cascade,
     MixtureCalibration,
@@ -35,10 +35,10 @@ class Constant:
     def __init__(self, values: list[float], name: str) -> None:
         self.values, self.name, self.asked = np.array(values), name, []
 
-    def measure(self, labels: LabelTable, context: Context) -> np.ndarray:
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
         rows = [int(text) for text in labels.expressions]
         self.asked.append(rows)
-        return self.values[rows].astype(np.float32)
+        return Scores(self.values[rows].astype(np.float32))
 
 
 def numbered(count: int = 4) -> LabelTable:
