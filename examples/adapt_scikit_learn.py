@@ -28,7 +28,7 @@ class Words(Learner):
         return BoxMeasurer(lambda labels: model.predict(labels.expressions))
 
     def evaluate(self, model, labels):  # mean IoU in place of the share of at least 0.5
-        found = self.measurer(model).measure(labels, Context())
+        found = self.measurer(model).measure(labels, Context()).values
         return float(np.average(found, weights=labels.weights()))
 
     def save(self, model, folder, *, trained_on):

@@ -102,7 +102,7 @@ class Learner(Protocol[Model]):
 
         By default the share of the labels with a reliability of at least 0.5: for IoU, Acc@0.5.
         """
-        found = self.measurer(model).measure(labels, Context())
+        found = self.measurer(model).measure(labels, Context()).values
         return float(np.average(found >= 0.5, weights=labels.weights()))
 
     def fit_many(
