@@ -10,11 +10,12 @@ import torch
 from reliability.scenery import WORDS, make_labels, make_model, one_by_one
 
 from clipvg.errors import InputError
+from clipvg.features import texts as text
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, Scores, score_labels
-from clipvg.reliability.engine import EngineConfig, text
+from clipvg.reliability.engine import EngineConfig
 from clipvg.training import FeatureCache
 
 
