@@ -50,7 +50,7 @@ def build() -> Stage:
 
 def tests(gpu: bool) -> Stage:
     reliability = (
-        "tests/reliability/test_engine.py",
+        "tests/rescoring/test_engine.py",
         "tests/reliability/measures/test_together.py",
     )
     which = [("-m", "gpu", "tests/ops", *reliability)] if gpu else []

@@ -12,7 +12,7 @@ from _rescoring.flops import Sizes
 from _rescoring.measure import Memory, Models, Save, Timed, first_images, run_baseline, run_engine
 from _rescoring.peak import SECONDS, Shape, matmul_gflops
 from clipvg.labels import LabelTable
-from clipvg.reliability.engine import Optimisations
+from clipvg.rescoring import Optimisations
 
 THRESHOLD = 0.5
 BASELINE = "reference"

@@ -14,7 +14,7 @@ import numpy as np
 
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
-from clipvg.reliability.engine import Optimisations, Plan
+from clipvg.rescoring import Optimisations, Plan
 
 STAGES = ("image", "text", "fuse")  # "fuse" includes the projections
 

@@ -21,8 +21,8 @@ from clipvg.features.decode import load_squares
 from clipvg.features.keys import pixels_key
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
-from clipvg.reliability.engine import Engine, EngineConfig, Optimisations, Plan, Stats, images
-from clipvg.reliability.engine.engine import full_precision
+from clipvg.rescoring import Engine, EngineConfig, Optimisations, Plan, Stats, images
+from clipvg.rescoring.engine import full_precision
 
 SHARD = 128  # images after which the engine forgets its expressions, as when scores are stored
 WARM_UP = 8  # labels of the reference's warm-up batch; images of the engine's

@@ -54,7 +54,7 @@ def _child(file: str, pictures: str) -> dict[str, Any]:
     from _rescoring.measurers import make_measurers
     from _rescoring.peak import peak_memory, peak_resident, resident, settled
     from clipvg.labels import read_labels
-    from clipvg.reliability.engine import Engine
+    from clipvg.rescoring import Engine
 
     models = make_measurers(MEASURERS, "clipvg-tiny", "default", own_positions=False, **HEAD)
     labels = read_labels(file, images=pictures)

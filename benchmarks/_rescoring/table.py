@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clipvg.reliability.engine import STAGES
+from clipvg.rescoring import STAGES
 
 
 def print_table(records: list[dict[str, Any]]) -> None:

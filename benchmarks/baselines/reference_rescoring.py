@@ -27,7 +27,7 @@ from torchvision.ops import box_convert
 from clipvg.data.letterbox import Letterbox, load_square
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import GroundingModel, load
-from clipvg.reliability.engine import Stats
+from clipvg.rescoring import Stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from _rescoring.flops import Sizes, reference_flops

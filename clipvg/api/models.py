@@ -15,9 +15,9 @@ from clipvg.training import Evaluation
 from clipvg.training import evaluate as evaluate_model
 
 if TYPE_CHECKING:
-    from clipvg.reliability.engine import Precision
     from clipvg.reliability.measurer import OnError
     from clipvg.reliability.score import AnyMeasurer
+    from clipvg.rescoring import Precision
 
 
 def load(path: str | Path, *, device: Device = None) -> GroundingModel:
@@ -69,7 +69,7 @@ def score(
         >>> scores = score(labels, {"template": m1, "relation": m2})
         >>> scores.count_above(0.5)
     """
-    from clipvg.reliability.engine import EngineConfig
+    from clipvg.rescoring import EngineConfig
 
     return score_labels(
         labels,

@@ -18,7 +18,7 @@ from clipvg.report.numbers import percent
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
     from clipvg.reliability import Measurer, ScoreMatrix
-    from clipvg.reliability.store import ScoreStore
+    from clipvg.rescoring.store import ScoreStore
 
 _REASONS_SHOWN = 3
 
@@ -68,8 +68,8 @@ def _run(args: Namespace) -> Result:
 
     from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.reliability.measures.specs import build_measures
-    from clipvg.reliability.store import open_store
     from clipvg.report.canvas import check_figure_path
+    from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
 
     out = check_writable(_table_path(args.out))
@@ -113,7 +113,7 @@ def _run(args: Namespace) -> Result:
 def _score(
     args: Namespace, labels: LabelTable, measurers: Mapping[str, Measurer], store: ScoreStore
 ) -> ScoreMatrix:
-    from clipvg.reliability.engine import EngineConfig
+    from clipvg.rescoring import EngineConfig
 
     engine = EngineConfig(batch_size=args.batch_size, precision=args.precision)
     if args.ray is None:
@@ -127,8 +127,8 @@ def _score(
             store=store,
             progress=not args.quiet,
         )
-    from clipvg.reliability.ray_cluster import RayOptions
-    from clipvg.reliability.ray_runner import score_with_ray
+    from clipvg.reliability.ray.cluster import RayOptions
+    from clipvg.reliability.ray.runner import score_with_ray
 
     num_gpus = {None: None, "cpu": 0}.get(args.device, 1)
     ray = RayOptions(args.ray, num_gpus=num_gpus, progress=not args.quiet)

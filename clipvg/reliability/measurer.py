@@ -13,8 +13,8 @@ from clipvg.labels import LabelTable
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
-    from clipvg.reliability.engine import EngineConfig
     from clipvg.reliability.matrix import ScoreMatrix
+    from clipvg.rescoring import EngineConfig
     from clipvg.training import FeatureCache
 
 OnError = Literal["null", "raise"]
@@ -123,7 +123,7 @@ class GroundingMeasurer:
             from clipvg.training import evaluate
 
             return Scores(evaluate(self.model, labels, features=self.features).iou)
-        from clipvg.reliability.rescore import score_models
+        from clipvg.rescoring.shards import score_models
 
         found, reasons = score_models(
             labels,

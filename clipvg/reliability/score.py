@@ -22,9 +22,9 @@ from clipvg.reliability.names import NamedCheckpoint, check_names, parse_measure
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
-    from clipvg.reliability.engine import EngineConfig
-    from clipvg.reliability.rescore import Runner
-    from clipvg.reliability.store import ScoreStore
+    from clipvg.rescoring import EngineConfig
+    from clipvg.rescoring.shards import Runner
+    from clipvg.rescoring.store import ScoreStore
 
     AnyMeasurer = GroundingModel | Measurer | NamedCheckpoint | str | Path
 
@@ -142,8 +142,8 @@ def _grounding_scores(
     models = {n: m.model for n, m in named.items() if isinstance(m, GroundingMeasurer)}
     if not models:
         return {}
-    from clipvg.reliability.rescore import score_models
-    from clipvg.reliability.store import open_store
+    from clipvg.rescoring.shards import score_models
+    from clipvg.rescoring.store import open_store
 
     with ExitStack() as stack:
         if isinstance(store, str | Path):

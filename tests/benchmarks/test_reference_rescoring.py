@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import GroundingModel, load
-from clipvg.reliability.engine import Stats
+from clipvg.rescoring import Stats
 
 IMAGES = {
     "unc": "other/images/mscoco/images/train2014",

@@ -22,7 +22,7 @@ from torch.utils import flop_counter
 
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
-from clipvg.reliability.engine import STAGES, Engine, EngineConfig, Optimisations
+from clipvg.rescoring import STAGES, Engine, EngineConfig, Optimisations
 
 CPU = ["--quick", "--device", "cpu"]
 

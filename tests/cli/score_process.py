@@ -3,7 +3,7 @@
 import sys
 
 from clipvg.cli import main
-from clipvg.reliability.engine import plan
+from clipvg.rescoring import plan
 
 if __name__ == "__main__":
     plan.IMAGES_PER_SHARD = 4

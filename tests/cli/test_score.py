@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from clipvg.labels import LabelTable, read_labels
-from clipvg.reliability.engine import plan
+from clipvg.rescoring import plan
 from clipvg.runtime.lock import Lock
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

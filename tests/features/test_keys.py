@@ -17,10 +17,10 @@ from clipvg.features.keys import pixels_key
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, score_labels
-from clipvg.reliability.engine import EngineConfig
 from clipvg.reliability.measures import Agreement
 from clipvg.reliability.measures.common.batch import Batch
-from clipvg.reliability.store import measurer_key
+from clipvg.rescoring import EngineConfig
+from clipvg.rescoring.store import measurer_key
 
 # For each choice of a preset another value, and what it decides. A new choice needs a line here.
 CHOICES: dict[str, tuple[Any, set[str]]] = {

@@ -19,6 +19,7 @@ ORDER = [
     {"model"},
     {"features"},
     {"training"},
+    {"rescoring"},
     {"reliability"},
     {"curriculum"},
     {"report"},

@@ -13,7 +13,7 @@ import pytest
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import GroundingModel, load
 from clipvg.reliability import Distribution, kept, score_labels
-from clipvg.reliability.engine import EngineConfig
+from clipvg.rescoring import EngineConfig
 
 IMAGES = {
     "unc": "other/images/mscoco/images/train2014",

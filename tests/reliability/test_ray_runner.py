@@ -21,13 +21,13 @@ from clipvg.errors import InputError, MissingExtraError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix, ray_parquet, rescore, score_labels
-from clipvg.reliability.engine import EngineConfig, plan
 from clipvg.reliability.measurer import OnError
 from clipvg.reliability.measures import find_measure
-from clipvg.reliability.ray_cluster import RayOptions
-from clipvg.reliability.ray_parquet import TableScorer, score_parquet_with_ray
-from clipvg.reliability.ray_runner import EngineSetup, RayPool, score_with_ray
-from clipvg.reliability.store import ScoreStore
+from clipvg.reliability.ray.cluster import RayOptions
+from clipvg.reliability.ray.parquet import TableScorer, score_parquet_with_ray
+from clipvg.reliability.ray.runner import EngineSetup, RayPool, score_with_ray
+from clipvg.rescoring import EngineConfig, plan
+from clipvg.rescoring.store import ScoreStore
 
 
 @pytest.fixture(scope="session")
@@ -258,6 +258,6 @@ def test_without_ray(
 
 def test_ray_is_imported_when_it_is_used() -> None:
     program = (
-        "import clipvg.reliability.ray_parquet, sys; sys.exit('ray' in sys.modules)"  # 0: not there
+        "import clipvg.reliability.ray.parquet, sys; sys.exit('ray' in sys.modules)"  # 0: not there
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -15,7 +15,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, Scores, score_labels
-from clipvg.reliability.engine import EngineConfig
+from clipvg.rescoring import EngineConfig
 from clipvg.training import FeatureCache
 
 

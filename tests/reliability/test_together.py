@@ -16,7 +16,7 @@ from reliability.scenery import make_labels, make_model
 
 from clipvg.labels import LabelTable
 from clipvg.reliability import score_labels
-from clipvg.reliability.engine import plan
+from clipvg.rescoring import plan
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 WAYS = ["memory", "store", "again"]

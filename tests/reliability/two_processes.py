@@ -14,7 +14,7 @@ from reliability.scenery import make_model
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.reliability import score_labels
-from clipvg.reliability.engine import plan
+from clipvg.rescoring import plan
 from clipvg.runtime import distributed
 
 

@@ -16,10 +16,10 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, create_model
 from clipvg.reliability import Context, measure
-from clipvg.reliability.engine import EngineConfig
 from clipvg.reliability.measures import ProposalEntropy, RegionAlignment
 from clipvg.reliability.measures.region.measures import region_pictures
 from clipvg.reliability.measures.region.proposals import Proposals
+from clipvg.rescoring import EngineConfig
 
 
 @pytest.fixture(scope="module")

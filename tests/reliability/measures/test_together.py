@@ -15,9 +15,9 @@ from clipvg.features import decode as decode_module
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, ScoreMatrix, measure
-from clipvg.reliability.engine import EngineConfig
 from clipvg.reliability.measures import MEASURES, ImageMeasure, measure_together
 from clipvg.reliability.measures.specs import build_measures
+from clipvg.rescoring import EngineConfig
 
 SAMPLED = {"mc_dropout"}  # depends on the batches by its random numbers
 FITTED = {"aleatoric"}  # ends within the tolerance of its solver

@@ -22,9 +22,9 @@ from clipvg.features.keys import image_key, text_key
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import evaluating
 from clipvg.ops.linear import fast_cpu
-from clipvg.reliability.engine.plan import Plan
 from clipvg.reliability.measurer import Scores, join_reasons
 from clipvg.reliability.measures.common.batch import Batch, Chunk, Memo
+from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
 

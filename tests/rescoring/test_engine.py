@@ -18,7 +18,7 @@ from clipvg.model import GroundingModel
 from clipvg.model.fast.tokens import ranges
 from clipvg.ops import linear
 from clipvg.reliability import histogram
-from clipvg.reliability.engine import Engine, EngineConfig, Optimisations, Plan
+from clipvg.rescoring import Engine, EngineConfig, Optimisations, Plan
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def without(off: str) -> Optimisations:
 @pytest.fixture
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stack measurers on a CPU too."""
-    monkeypatch.setattr("clipvg.reliability.engine.views._STACKING", {"cpu", "cuda"})
+    monkeypatch.setattr("clipvg.rescoring.views._STACKING", {"cpu", "cuda"})
 
 
 @pytest.fixture(scope="module", params=["default", "published"])

@@ -16,13 +16,13 @@ from clipvg.labels import LabelTable
 from clipvg.model.fast.tokens import TextTokens, Tokens
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
-from clipvg.reliability.engine.config import EngineConfig
-from clipvg.reliability.engine.images import Decoded, decode_chunks, visual_tokens
-from clipvg.reliability.engine.plan import Plan, Shard, one_image_a_label
-from clipvg.reliability.engine.stats import Stats
-from clipvg.reliability.engine.targets import ReadableLabels, Targets
-from clipvg.reliability.engine.text import text_tokens
-from clipvg.reliability.engine.views import View, make_views
+from clipvg.rescoring.config import EngineConfig
+from clipvg.rescoring.images import Decoded, decode_chunks, visual_tokens
+from clipvg.rescoring.plan import Plan, Shard, one_image_a_label
+from clipvg.rescoring.stats import Stats
+from clipvg.rescoring.targets import ReadableLabels, Targets
+from clipvg.rescoring.text import text_tokens
+from clipvg.rescoring.views import View, make_views
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

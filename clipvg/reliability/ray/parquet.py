@@ -18,14 +18,14 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.validate import row_problems
 from clipvg.reliability.columns import COLUMN, REASON
-from clipvg.reliability.engine import EngineConfig, Plan
-from clipvg.reliability.engine.plan import plan_shards
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import GroundingMeasurer, OnError
-from clipvg.reliability.ray_cluster import RayOptions, connected, import_ray, plain_errors
-from clipvg.reliability.ray_runner import EngineSetup, RayPool, checkpoints
+from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray, plain_errors
+from clipvg.reliability.ray.runner import EngineSetup, RayPool, checkpoints
 from clipvg.reliability.score import name_measurers, resolve_measurers
-from clipvg.reliability.store import distinct_models
+from clipvg.rescoring import EngineConfig, Plan
+from clipvg.rescoring.plan import plan_shards
+from clipvg.rescoring.store import distinct_models
 from clipvg.runtime.files import atomic_folder
 from clipvg.runtime.lock import Lock
 

@@ -18,7 +18,7 @@ from clipvg.features.decode import decode, load_squares
 from clipvg.features.keys import PixelsKey, pixels_key
 from clipvg.labels import LabelTable
 from clipvg.model.fast.tokens import VisualTokens
-from clipvg.reliability.engine.plan import Chunk
+from clipvg.rescoring.plan import Chunk
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

@@ -12,8 +12,8 @@ from torch import Tensor
 from clipvg.data.letterbox import Square, square_boxes
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.engine.images import Decoded
-from clipvg.reliability.engine.plan import in_one_piece
+from clipvg.rescoring.images import Decoded
+from clipvg.rescoring.plan import in_one_piece
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

@@ -12,7 +12,7 @@ import torch
 from clipvg.features.keys import image_key, pixels_key, text_key
 from clipvg.features.texts import TextCache
 from clipvg.model.fast.tokens import FastModels
-from clipvg.reliability.engine.config import EngineConfig
+from clipvg.rescoring.config import EngineConfig
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

@@ -13,9 +13,9 @@ import torch
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.engine import Engine, EngineConfig, Plan, Shard, ShardScores
-from clipvg.reliability.engine.plan import ShardKeys, plan_shards
-from clipvg.reliability.store import ScoreStore, StoredShard, distinct_models
+from clipvg.rescoring import Engine, EngineConfig, Plan, Shard, ShardScores
+from clipvg.rescoring.plan import ShardKeys, plan_shards
+from clipvg.rescoring.store import ScoreStore, StoredShard, distinct_models
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
 

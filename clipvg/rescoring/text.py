@@ -9,7 +9,7 @@ import torch
 
 from clipvg.features.texts import TextCache
 from clipvg.model.fast.tokens import TextTokens
-from clipvg.reliability.engine.stats import Stats
+from clipvg.rescoring.stats import Stats
 
 
 def text_tokens(

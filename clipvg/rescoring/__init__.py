@@ -5,10 +5,10 @@ image tower), `text` (text tower, cache), `clipvg.model.fast` (tokens projected 
 encoders without padding), `targets` (the labels' boxes and expressions), `engine` (the pass).
 """
 
-from clipvg.reliability.engine.config import EngineConfig, Optimisations, Precision
-from clipvg.reliability.engine.engine import Engine, ShardScores
-from clipvg.reliability.engine.plan import Plan, Shard
-from clipvg.reliability.engine.stats import STAGES, Stats
+from clipvg.rescoring.config import EngineConfig, Optimisations, Precision
+from clipvg.rescoring.engine import Engine, ShardScores
+from clipvg.rescoring.plan import Plan, Shard
+from clipvg.rescoring.stats import STAGES, Stats
 
 __all__ = [
     "STAGES",

@@ -18,7 +18,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix, score_labels
-from clipvg.reliability.engine import Engine, EngineConfig, plan
+from clipvg.rescoring import Engine, EngineConfig, plan
 from clipvg.runtime.lock import Lock
 
 IMAGES, SHARD = 7, 2  # four shards, the last one smaller

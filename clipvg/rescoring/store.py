@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key, text_key
 from clipvg.model.backbone import digest_weights
-from clipvg.reliability.engine.config import EngineConfig
-from clipvg.reliability.engine.plan import SCORES_VERSION
+from clipvg.rescoring.config import EngineConfig
+from clipvg.rescoring.plan import SCORES_VERSION
 from clipvg.runtime import distributed
 from clipvg.runtime.files import atomic_path
 from clipvg.runtime.lock import Lock

@@ -1,0 +1,1 @@
+"""Scoring on the machines of a Ray cluster: the cluster, actors that score, tables of Parquet."""
