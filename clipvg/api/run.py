@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from clipvg.curriculum import Run, Workers
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model
+from clipvg.runs import Run, Workers
 from clipvg.runtime import distributed
 
 Device = str | torch.device | None

@@ -22,7 +22,7 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Result:
-    from clipvg.export import export_checkpoint
+    from clipvg.model.export import export_checkpoint
 
     path = export_checkpoint(args.checkpoint, args.out, format=args.format)
     size = sum(item.stat().st_size for item in path.rglob("*")) if path.is_dir() else None

@@ -9,13 +9,13 @@ from clipvg.curriculum.continued import Previous
 from clipvg.curriculum.msa import msa
 from clipvg.curriculum.outcome import Adapted
 from clipvg.curriculum.protocols import BoxMeasurer, Fit, Fitted, Learner
-from clipvg.curriculum.run import Run
 from clipvg.curriculum.split import identity_of_scores
 from clipvg.curriculum.ssa import ssa
-from clipvg.curriculum.stage import Stage, Workers
 from clipvg.curriculum.summary import RunSummary, Step
 from clipvg.curriculum.threshold import SearchStrategy, ThresholdSearch, find_threshold
 from clipvg.curriculum.validation import hold_out
+from clipvg.runs.run import Run
+from clipvg.runs.stage import Stage, Workers
 
 __all__ = [
     "Adapted",

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clipvg.curriculum.stage import Stage
 from clipvg.curriculum.summary import Choice, Step, Training
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.reliability.histogram import Distribution, kept
+from clipvg.runs.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from clipvg.curriculum.measurements import sources_of
-from clipvg.curriculum.record import Json
-from clipvg.curriculum.run import Run
 from clipvg.curriculum.split import ROW
-from clipvg.curriculum.stage import Stage
 from clipvg.curriculum.summary import Continued, MeasurerFacts, RunSummary, Training, decided_steps
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
+from clipvg.runs.record import Json
+from clipvg.runs.run import Run
+from clipvg.runs.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from urllib.parse import quote
 import numpy as np
 
 from clipvg.curriculum.protocols import Learner
-from clipvg.curriculum.run import Run
-from clipvg.curriculum.stage import Stage
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Measurer, measure
+from clipvg.runs.run import Run
+from clipvg.runs.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import numpy as np
 from clipvg.curriculum.config import ADAPTED
 from clipvg.curriculum.continued import Previous
 from clipvg.curriculum.measurements import Measurements, scores_key
-from clipvg.curriculum.run import Run
 from clipvg.curriculum.split import Split
-from clipvg.curriculum.stage import Stage
 from clipvg.curriculum.summary import MeasurerFacts, Training
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import Distribution
 from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.runs.run import Run
+from clipvg.runs.stage import Stage
 
 _GIVEN = "given"
 

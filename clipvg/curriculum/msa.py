@@ -16,7 +16,6 @@ from clipvg.curriculum.measurements import Measurements
 from clipvg.curriculum.measurers import Measurers, check_names, train_measurers
 from clipvg.curriculum.outcome import Adapted, Decisions, Plain, conclude
 from clipvg.curriculum.protocols import Learner
-from clipvg.curriculum.run import Run
 from clipvg.curriculum.source_steps import Selected, SourceSteps
 from clipvg.curriculum.split import Split
 from clipvg.curriculum.summary import Step
@@ -25,6 +24,7 @@ from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.runs.run import Run
 
 Complexity = Callable[[LabelTable], float]
 

@@ -13,7 +13,6 @@ from clipvg.curriculum.config import ADAPTED
 from clipvg.curriculum.measurements import Measurements, sources_of
 from clipvg.curriculum.measurers import Measurers
 from clipvg.curriculum.split import Split
-from clipvg.curriculum.stage import Stage
 from clipvg.curriculum.summary import (
     Continued,
     LabelFacts,
@@ -26,6 +25,7 @@ from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import Distribution
 from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.runs.stage import Stage
 
 if TYPE_CHECKING:
     from clipvg.curriculum.beyond.correction import Agreed

@@ -9,11 +9,11 @@ import numpy as np
 
 from clipvg.curriculum.continued import Previous
 from clipvg.curriculum.split import Split
-from clipvg.curriculum.stage import Stage
 from clipvg.curriculum.summary import Choice, Step
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.runs.stage import Stage
 
 
 @dataclass(frozen=True, eq=False)

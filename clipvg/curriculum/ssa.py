@@ -14,13 +14,13 @@ from clipvg.curriculum.measurements import Measurements, sources_of
 from clipvg.curriculum.measurers import Measurers
 from clipvg.curriculum.outcome import Adapted, Decisions, Plain, conclude
 from clipvg.curriculum.protocols import Learner
-from clipvg.curriculum.run import Run
 from clipvg.curriculum.split import Split
 from clipvg.curriculum.threshold import SearchStrategy, find_threshold
 from clipvg.curriculum.trainings import Trainings
 from clipvg.labels import LabelTable
 from clipvg.reliability.histogram import Distribution, kept
 from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.runs.run import Run
 
 MEASURER = "measurer"
 

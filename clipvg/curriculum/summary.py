@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from clipvg.curriculum.beyond.facts import BeyondFacts
-from clipvg.curriculum.record import Json, Record
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.labels import LabelTable
+from clipvg.runs.record import Json, Record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
-from clipvg.curriculum.record import Json
 from clipvg.errors import InputError
+from clipvg.runs.record import Json
 
 if TYPE_CHECKING:
     import numpy as np

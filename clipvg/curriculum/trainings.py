@@ -15,12 +15,12 @@ from clipvg.curriculum.candidates import Searched, TrainedCandidates
 from clipvg.curriculum.config import Search, SSAConfig
 from clipvg.curriculum.measurements import sources_of
 from clipvg.curriculum.protocols import Fit, Learner
-from clipvg.curriculum.record import Json
-from clipvg.curriculum.run import Run
-from clipvg.curriculum.stage import Stage
 from clipvg.curriculum.summary import Training
 from clipvg.curriculum.threshold import SearchStrategy, find_threshold
 from clipvg.labels import LabelTable
+from clipvg.runs.record import Json
+from clipvg.runs.run import Run
+from clipvg.runs.stage import Stage
 
 
 class Trainings:

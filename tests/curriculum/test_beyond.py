@@ -110,7 +110,7 @@ def test_a_killed_end_leaves_no_mixture(tmp_path: Path, monkeypatch: pytest.Monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("clipvg.curriculum.run.write_json", killed)
+        patch.setattr("clipvg.runs.run.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, None)
     assert not (tmp_path / "summary.json").exists()

@@ -9,11 +9,11 @@ import numpy as np
 
 from clipvg.boxes import convert, iou
 from clipvg.curriculum.measurements import Measurements
-from clipvg.curriculum.stage import Stage
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import box_values
 from clipvg.reliability.measurer import BoxPredictor, Context
+from clipvg.runs.stage import Stage
 from clipvg.runtime.files import write_array
 
 OLD_BOX, AGREEMENT = "adapt.old_box", "adapt.agreement"

@@ -15,10 +15,10 @@ from clipvg.curriculum.beyond.fusion import check_fusion, fuse_stages
 from clipvg.curriculum.beyond.variants import Variant, best_of
 from clipvg.curriculum.measurements import scores_key, sources_of
 from clipvg.curriculum.outcome import Decisions, Measurers, Outcome, Plain
-from clipvg.curriculum.stage import Stage
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.runs.stage import Stage
 
 PLAIN, FUSED, CALIBRATED = "plain", "fused", "calibrated"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clipvg.curriculum.record import Json, Record
 from clipvg.curriculum.threshold import ThresholdSearch
+from clipvg.runs.record import Json, Record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from clipvg.curriculum.measurements import Measurements, scores_key
-from clipvg.curriculum.stage import Stage
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
@@ -17,6 +16,7 @@ from clipvg.reliability.measures import find_measure
 from clipvg.reliability.measures.specs import build_measure, build_measures, parse_measure
 from clipvg.reliability.measures.together import measure_together
 from clipvg.reliability.names import check_names
+from clipvg.runs.stage import Stage
 
 _ABSENT = frozenset({"history", "reference"})  # what no run of a curriculum has
 

@@ -11,7 +11,7 @@ import numpy as np
 from clipvg.curriculum.beyond.correction import Agreed
 from clipvg.curriculum.beyond.facts import VariantDetails, VariantFacts
 from clipvg.curriculum.outcome import Decisions
-from clipvg.curriculum.stage import Stage
+from clipvg.runs.stage import Stage
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipvg.curriculum.record import Json
+from clipvg.runs.record import Json
 from clipvg.runtime.files import atomic_folder, write_json, write_lines
 
 
