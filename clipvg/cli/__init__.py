@@ -46,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] in {"-V", "--version"}:
             print(f"clipvg {clipvg.__version__}")
             return 0
-        if words[0] not in COMMANDS:
+        name = next((n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS), None)
+        if name is None:
             return _fail("clipvg", _unknown(words[0]), USAGE_ERROR)
-        return _run(words[0], words[1:])
+        return _run(name, words[len(name.split()) :])
     except BrokenPipeError:
         # The reader of our output has left, as in `clipvg info | head -1`; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -126,6 +127,8 @@ def _fail(prog: str, message: str, code: int) -> int:
 def _unknown(word: str) -> str:
     if word.startswith("-"):
         return f"unknown option {word} before the command; write clipvg COMMAND {word} …"
+    if group := [name for name in COMMANDS if name.startswith(f"{word} ")]:
+        return f"{word!r} is a group of commands; write clipvg {' or clipvg '.join(group)}"
     near = find_near(word, COMMANDS) or f"expected one of {', '.join(COMMANDS)}"
     return f"unknown command {word!r}; {near}"
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "boxes of expressions in one image",
     "export": "write a checkpoint in another format",
     "report": "draw the report page of a run again",
+    "labels show": "a page of what is in label files, with samples to look at",
     "info": "versions, devices and backends, or the facts of a checkpoint",
 }
 
@@ -73,5 +74,9 @@ class Command:
 
 
 def load_command(name: str) -> Command:
-    """Return the command of a name in `COMMANDS`; imports its module."""
-    return import_module(f"clipvg.cli.{name}").COMMAND
+    """Return the command of a name in `COMMANDS`; imports its module.
+
+    The commands of a group, such as "labels show", are in one module.
+    """
+    module, _, action = name.partition(" ")
+    return getattr(import_module(f"clipvg.cli.{module}"), (action or "command").upper())

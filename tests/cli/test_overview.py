@@ -20,7 +20,7 @@ def test_version(clipvg):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example_to_copy(clipvg, name):
-    outcome = clipvg(name, "--help")
+    outcome = clipvg(*name.split(), "--help")
     assert outcome.code == 0
     assert outcome.err == ""
     example = outcome.out.rsplit("example:\n", 1)[1].strip()
@@ -33,7 +33,7 @@ def test_examples_are_accepted_by_their_own_parsers():
 
     for name in COMMANDS:
         command = load_command(name)
-        args = command.parse(shlex.split(command.example)[2:])
+        args = command.parse(shlex.split(command.example)[1 + len(name.split()) :])
         assert args.command_line == shlex.split(command.example)
 
 
@@ -43,7 +43,7 @@ def test_overview_imports_no_numpy():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_no_torch(name):
-    assert "torch" not in imported_by(name, "--help")
+    assert "torch" not in imported_by(*name.split(), "--help")
 
 
 @pytest.mark.parametrize("name", ["train", "adapt"])
@@ -60,6 +60,13 @@ def imported_by(*words):
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(done.stderr.split())
+
+
+def test_a_group_names_its_commands(clipvg):
+    assert clipvg("labels").error == (
+        "clipvg: error: 'labels' is a group of commands; write clipvg labels show"
+    )
+    assert "write clipvg labels show" in clipvg("labels", "shwo").error
 
 
 @pytest.mark.parametrize("name", ["train", "adapt"])

@@ -1,0 +1,60 @@
+"""`clipvg labels`: commands that look at a file of labels."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipvg.cli import options
+from clipvg.cli.commands import Command, Result
+from clipvg.cli.output import check_writable
+from clipvg.cli.parser import CommandParser
+from clipvg.errors import InputError
+
+
+def _configure(parser: CommandParser) -> None:
+    options.add_labels(parser)
+    parser.add_argument(
+        "--out", type=str, required=True, metavar="PAGE.html", help="the page to write"
+    )
+    parser.add_argument(
+        "--per_rule", type=int, default=4, help="labels of each source and rule in the gallery"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which labels the gallery shows")
+
+
+def _run(args: Namespace) -> Result:
+    from clipvg.report import write_html
+    from clipvg.report.labels import label_rules, report_labels
+
+    if args.per_rule < 1:
+        raise InputError(f"--per_rule {args.per_rule}: expected a whole number from 1")
+    page = check_writable(Path(args.out))
+    labels = options.read_table(args)
+    name = ", ".join(Path(path).name for path in args.labels)
+    report = report_labels(labels, name=name, per_rule=args.per_rule, seed=args.seed)
+    write_html(report, page)
+    rules = label_rules(labels)
+    return {
+        "labels": len(labels),
+        "images": labels.num_images,
+        "sources": dict(Counter(source for source, _ in rules)),
+        "rules": dict(Counter(f"{source}/{rule}" for source, rule in rules if rule)),
+        "page": str(page),
+    }
+
+
+def _describe(result: Mapping[str, Any]) -> str:
+    return f"{result['labels']:,} labels of {result['images']:,} images\npage: {result['page']}"
+
+
+SHOW = Command(
+    name="labels show",
+    example="clipvg labels show pseudo.parquet --images images/ --out labels.html",
+    configure=_configure,
+    run=_run,
+    describe=_describe,
+)
