@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from clipvg.curriculum import find_threshold
     from clipvg.labels import LabelTable, read_labels
     from clipvg.model import GroundingModel, create_model
+    from clipvg.pseudo.generate import generate
+    from clipvg.pseudo.reading import read_observations
     from clipvg.reliability import ScoreMatrix
 
 __version__ = "0.1.0"
@@ -26,8 +28,10 @@ _MODULE_OF = {
     "create_model": "model",
     "evaluate": "api",
     "find_threshold": "curriculum",
+    "generate": "pseudo.generate",
     "load": "api",
     "read_labels": "labels",
+    "read_observations": "pseudo.reading",
     "score": "api",
     "train": "api",
 }
@@ -41,8 +45,10 @@ __all__ = [
     "create_model",
     "evaluate",
     "find_threshold",
+    "generate",
     "load",
     "read_labels",
+    "read_observations",
     "score",
     "train",
 ]

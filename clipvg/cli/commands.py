@@ -14,6 +14,7 @@ from clipvg.cli.parser import CommandParser
 
 COMMANDS = {
     "demo": "the whole method in minutes, offline, with a report",
+    "generate": "pseudo-labels from what detectors and captioners say of images",
     "train": "train a grounding model on labels",
     "score": "measure the reliability of labels with trained models",
     "adapt": "self-paced adapting (SSA, MSA): train, score, select, train again",

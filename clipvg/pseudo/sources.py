@@ -17,7 +17,7 @@ docs/pseudo-labels.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -46,12 +46,14 @@ class Source:
         candidates: all its expressions of one image.
         needs: kinds of observation that it lives on; "a|b" is either.
         drawn: whether labels are a random draw among the candidates.
+        given: whether the observations bring the candidates along.
     """
 
     name: str
     candidates: Generator
     needs: tuple[str, ...] = ()
     drawn: bool = True
+    given: bool = False
 
     def missing(self, kinds: set[str]) -> str | None:
         """Return the first need that no kind of observation at hand meets, None if all are met."""
@@ -76,7 +78,7 @@ def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) 
     elif name in installed:
         part = installed[name].load()
     elif name in given:
-        return Source(name, _given(name), ("candidates",))
+        return Source(name, _given(name), ("candidates",), given=True)
     else:
         raise InputError(
             f"source {name!r}: {near_matches(name, [*SOURCES, *installed, *sorted(given)])}"
@@ -87,6 +89,20 @@ def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) 
     needs = tuple(getattr(part, "NEEDS", {}).get(preset, ()))
     drawn = preset == "default" or getattr(part, "DRAWN", True)
     return Source(name, generator, needs, drawn)
+
+
+def check_names(names: Iterable[str], files: Iterable[str]) -> None:
+    """Refuse misspelt sources early; names that only the observations could know pass.
+
+    Raises:
+        InputError: a name is near one of a source that is there, or no file can bring candidates.
+    """
+    can_bring = any(not file.endswith((".json", ".xml", ".txt", ".pth", ".npy")) for file in files)
+    known = [*SOURCES, *_installed()]
+    for name in names:
+        near = near_matches(name, known)
+        if name not in known and (near.startswith("did") or not can_bring):
+            raise InputError(f"source {name!r}: {near}")
 
 
 def _installed() -> dict[str, EntryPoint]:

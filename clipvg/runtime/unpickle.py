@@ -39,7 +39,7 @@ class StoredTensor(NamedTuple):
 def read_pickle(
     path: str | Path, expected: str, tensor: Callable[[StoredTensor], Any] | None = None
 ) -> Any:
-    """Return what a pickle, or a file of ``torch.save`` (zip or legacy), holds, as plain data.
+    """Return what a pickle, a ``.npy`` of objects or a file of ``torch.save`` holds, as plain data.
 
     Args:
         path: the file.
@@ -62,6 +62,7 @@ def read_pickle(
         with path.open("rb") as file:
             read = _read_zip if zipfile.is_zipfile(file) else _read_stream
             file.seek(0)
+            _skip_npy_header(file)
             return _plain(read(file), tensor or _to_list)
     except _Refused as refusal:
         raise InputError(
@@ -150,6 +151,8 @@ def _make_array(state: Any, *_: Any) -> Any:
     _, shape, dtype, is_fortran, data = state
     if not isinstance(data, list):
         return _flat(dtype, data).reshape(shape, order="F" if is_fortran else "C").tolist()
+    if shape == () and len(data) == 1:  # np.save of a dict
+        return data[0]
     if shape != (len(data),):  # data are Python objects
         raise _Refused("a NumPy array of objects")
     return data
@@ -207,6 +210,21 @@ class _PlainUnpickler(pickle.Unpickler):
         if self._storage is None or not isinstance(pid, tuple) or pid[:1] != ("storage",):
             raise _Refused("a reference to data outside the file")
         return self._storage(str(pid[1]), str(pid[2]))
+
+
+def _skip_npy_header(file: BinaryIO) -> None:
+    """Go to the pickle of a file of ``np.save``; stay where the file is another."""
+    is_npy = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+    file.seek(0)
+    if is_npy:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else (np.lib.format.read_array_header_2_0)
+        )
+        if not read(file)[2].hasobject:
+            raise _Refused("numbers alone")
 
 
 def _read_zip(file: BinaryIO) -> Any:

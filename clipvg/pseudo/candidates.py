@@ -1,0 +1,75 @@
+"""Candidates as Arrow, and a folder that keeps those of finished images."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipvg.labels.schema import BOX
+from clipvg.pseudo.observation import Candidate
+from clipvg.pseudo.options import Options
+from clipvg.runtime.files import atomic_path
+
+_DRAW = ("per_image", "seed")  # options that change the draw alone
+
+
+def candidate_table(groups: Iterable[list[Candidate]]) -> pa.Table:
+    """Return the candidates of some images; ``row`` counts the images from 0."""
+    rows: list[int] = []
+    found: list[Candidate] = []
+    for row, group in enumerate(groups):
+        rows += [row] * len(group)
+        found += group
+    numbers = pa.array([value for one in found for value in one.box], pa.float64())
+    return pa.table(
+        {
+            "row": pa.array(rows, pa.int32()),
+            "expression": pa.array([one.expression for one in found], pa.string()),
+            "box": pa.FixedSizeListArray.from_arrays(numbers, type=BOX),
+            "rule": pa.array([one.rule for one in found], pa.string()),
+            "detection": pa.array([one.detection for one in found], pa.int32()),
+        }
+    )
+
+
+def group_sizes(table: pa.Table, count: int) -> list[int]:
+    """Return the number of candidates of each of `count` images."""
+    return np.bincount(table.column("row").to_numpy(), minlength=count).tolist()
+
+
+class CandidateStore:
+    """Candidates of finished shards of images, one file a source and shard.
+
+    What other observations or options left in the folder is removed.
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: str, options: Options) -> None:
+        asked = {name: value for name, value in asdict(options).items() if name not in _DRAW}
+        key = hashlib.sha256(f"1 {fingerprint} {asked}".encode()).hexdigest()[:16]
+        folder = Path(folder)
+        self._folder = folder / key
+        if folder.is_dir():
+            for other in folder.iterdir():
+                if other.is_dir() and other.name != key and len(other.name) == len(key):
+                    shutil.rmtree(other)
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, source: str, start: int) -> pa.Table | None:
+        """Return the candidates of a shard, None where they are not finished."""
+        path = self._path(source, start)
+        return pq.read_table(path) if path.is_file() else None
+
+    def keep(self, source: str, start: int, table: pa.Table) -> None:
+        """Write the candidates of a finished shard."""
+        with atomic_path(self._path(source, start)) as temporary:
+            pq.write_table(table, temporary)
+
+    def _path(self, source: str, start: int) -> Path:
+        return self._folder / f"{source.replace('/', '_')}-{start:09d}.parquet"

@@ -1,0 +1,145 @@
+"""What numbers in files stand for: names of classes, and images with their sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from PIL import Image
+
+from clipvg.errors import InputError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class KnownImage(NamedTuple):
+    """An image as a COCO file lists it."""
+
+    name: str
+    width: int | None
+    height: int | None
+
+
+class Catalogue:
+    """Names of classes and images.
+
+    Args:
+        root: folder of the images, None when it is not known.
+        path: a COCO file with ``categories`` and ``images``, a text file with one class a line, or
+            a YAML file with ``names``.
+    """
+
+    def __init__(self, root: Path | None = None, path: Path | None = None) -> None:
+        self.root = root
+        self.path = path
+        self.classes: dict[str, str] = {}
+        self.images: dict[str, KnownImage] = {}
+        if path is not None:
+            self._read(path)
+
+    def class_of(self, number: Any) -> str:
+        """Return the name of a class.
+
+        Raises:
+            InputError: there is none of this number.
+        """
+        if not self.classes:
+            raise InputError(
+                f"class {number} has no name; pass --categories INSTANCES.json (or a list of "
+                "names, classes.txt or data.yaml)"
+            )
+        if str(number) not in self.classes:
+            raise InputError(f"class {number} is not in {self.path}; pass the file that names it")
+        return self.classes[str(number)]
+
+    def image_of(self, number: str) -> KnownImage:
+        """Return the image of a number.
+
+        Raises:
+            InputError: there is none of this number.
+        """
+        if not self.images:
+            raise InputError(
+                f"image {number} has no name; pass --categories INSTANCES.json, which lists images "
+                "and classes"
+            )
+        if number not in self.images:
+            raise InputError(f"image {number} is not in {self.path}; pass the file that lists it")
+        return self.images[number]
+
+    def find(self, stem: str) -> str:
+        """Return the image of a name without ending, below the root.
+
+        Raises:
+            InputError: there is no root, or no such image.
+        """
+        if self.root is None:
+            raise InputError(f"image {stem!r} is looked for among the images; pass --images DIR")
+        if stem not in self._by_stem:
+            raise InputError(f"no image {stem!r} below {self.root}; check --images")
+        return self._by_stem[stem]
+
+    def size(self, image: str) -> tuple[int, int]:
+        """Return width and height of an image; opens it.
+
+        Raises:
+            InputError: there is no root, or no such image, or it cannot be read.
+        """
+        if self.root is None:
+            raise InputError(f"the size of {image} is not known; pass --images DIR to read it")
+        try:
+            with Image.open(self.root / image) as picture:
+                turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                return picture.size[::-1] if turned else picture.size
+        except FileNotFoundError:
+            raise InputError(f"no image {image!r} below {self.root}; check --images") from None
+        except OSError as error:
+            raise InputError(f"image {self.root / image} cannot be read ({error})") from None
+
+    @cached_property
+    def _by_stem(self) -> dict[str, str]:
+        assert self.root is not None
+        names = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in PICTURES)
+        return {path.stem: path.relative_to(self.root).as_posix() for path in reversed(names)}
+
+    def _read(self, path: Path) -> None:
+        if not path.is_file():
+            raise InputError(f"--categories {path}: no such file")
+        if path.suffix.lower() == ".txt":
+            names: Any = path.read_text(encoding="utf-8").split("\n")
+        elif path.suffix.lower() in (".yaml", ".yml"):
+            names = _load(path, yaml.safe_load).get("names")
+        else:
+            self.add_coco(_load(path, json.loads), path)
+            return
+        if isinstance(names, list):
+            names = dict(enumerate(name for name in names))
+        if not isinstance(names, dict):
+            raise InputError(f"--categories {path}: no 'names' in it")
+        self.classes = {str(key): str(name).strip() for key, name in names.items() if name}
+
+    def add_coco(self, data: Mapping[str, Any], path: Path) -> None:
+        """Add the categories and images of a COCO file."""
+        self.path = path
+        for entry in data.get("categories") or []:
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                self.classes[str(entry.get("id"))] = entry["name"]
+        for entry in data.get("images") or []:
+            if isinstance(entry, dict) and isinstance(entry.get("file_name"), str):
+                self.images[str(entry.get("id"))] = KnownImage(
+                    entry["file_name"], entry.get("width"), entry.get("height")
+                )
+
+
+def _load(path: Path, load: Any) -> dict[str, Any]:
+    try:
+        data = load(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"--categories {path}: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"--categories {path}: no 'categories' or 'names' in it")
+    return data

@@ -1,0 +1,117 @@
+"""A file to read observations from, and what one of its rows says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from clipvg.errors import InputError
+from clipvg.pseudo.native import read_box
+from clipvg.pseudo.observation import Box, Observation
+
+
+class Row(NamedTuple):
+    """What one row of a file says of one image."""
+
+    where: str  # "line 3", "annotation 17", for errors
+    observation: Observation
+
+
+class File:
+    """A file and its content, read once.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.suffix = path.suffix.lower()
+
+    @cached_property
+    def json(self) -> Any:
+        """The content of a .json file; None for other files."""
+        if self.suffix != ".json":
+            return None
+        try:
+            return json.loads(self.text)
+        except json.JSONDecodeError as error:
+            self.fail(f"line {error.lineno}", f"not JSON ({error.msg}); is the file whole?")
+
+    @cached_property
+    def text(self) -> str:
+        """The content of a text file."""
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{self.path}: not text in UTF-8; is it of another kind?") from None
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The first object of a JSON list; empty for any other content."""
+        data = self.json
+        there = isinstance(data, list) and data and isinstance(data[0], dict)
+        return data[0] if there else {}
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines that are not blank, numbered from 1."""
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if line.strip():
+                yield number, line
+
+    def objects(self, noun: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the objects of a JSON list, each with its place: "noun 3"."""
+        for index, item in enumerate(self.json):
+            where = f"{noun} {index}"
+            if not isinstance(item, dict):
+                self.fail(where, "not an object; is the file of another kind?")
+            yield where, item
+
+    def fail(self, where: str, fault: str) -> NoReturn:
+        """Raise the error of a row."""
+        raise InputError(f"{self.path}: {where}: {fault}") from None
+
+    @contextmanager
+    def at(self, where: str) -> Iterator[None]:
+        """Let errors of the block name the file and the row."""
+        try:
+            yield
+        except InputError as error:
+            self.fail(where, str(error))
+
+
+def image_number(item: dict[str, Any]) -> str:
+    """Return the ``image_id`` of an entry as text.
+
+    Raises:
+        InputError: it has none.
+    """
+    value = item.get("image_id")
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InputError("no 'image_id'; it says which image the entry is about")
+    return str(value)
+
+
+def box_from_coco(values: Any) -> Box:
+    """Return the corners of a COCO ``bbox``.
+
+    Raises:
+        InputError: it is not four finite numbers.
+    """
+    if not isinstance(values, list) or len(values) != 4:
+        raise InputError(f"bbox {str(values)[:60]} is not [x, y, width, height]")
+    return box_from_sides(*values)
+
+
+def box_from_sides(x: Any, y: Any, width: Any, height: Any) -> Box:
+    """Return the corners of a box given by its upper left corner and its sides.
+
+    Raises:
+        InputError: they are not four finite numbers.
+    """
+    left, top, across, down = read_box((x, y, width, height))
+    return left, top, left + across, top + down

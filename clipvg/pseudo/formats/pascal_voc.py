@@ -1,0 +1,51 @@
+"""Pascal VOC: one XML file an image. Files with a DTD, which can blow up, are refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+from clipvg.errors import InputError
+from clipvg.pseudo.formats.catalogue import Catalogue
+from clipvg.pseudo.formats.file import File, Row
+from clipvg.pseudo.native import read_box
+from clipvg.pseudo.observation import Detection, Observation
+
+_DTD = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+
+
+def matches(file: File) -> bool:
+    """Whether this module reads the file."""
+    return file.suffix == ".xml"
+
+
+def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
+    """Yield the rows of the file; corners stay as written."""
+    if _DTD.search(file.text):
+        raise InputError(f"{file.path}: has a DTD, which Pascal VOC does not need; take it out")
+    try:
+        root = ElementTree.fromstring(file.text)
+    except ElementTree.ParseError as error:
+        file.fail(f"line {error.position[0]}", "not XML; is the file whole?")
+    image = root.findtext("filename") or ""
+    if root.tag != "annotation" or not image.strip():
+        raise InputError(f"{file.path}: no <annotation> with a <filename>; is it Pascal VOC?")
+    width, height = (_side(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    yield Row("size", Observation(image.strip(), width, height))
+    for index, entry in enumerate(root.iter("object")):
+        where = f"object {index}"
+        with file.at(where):
+            yield Row(where, Observation(image.strip(), detections=(_read(entry),)))
+
+
+def _read(entry: ElementTree.Element) -> Detection:
+    name = (entry.findtext("name") or "").strip()
+    if not name:
+        raise InputError("no <name>; the object needs its class")
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    return Detection(name, read_box([entry.findtext(f"bndbox/{side}") for side in sides]))
+
+
+def _side(text: str | None) -> int | None:
+    return int(text) if text and text.strip().isdigit() and int(text) else None

@@ -1,0 +1,213 @@
+"""The native form of an observation: one JSON object an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from clipvg.errors import InputError
+from clipvg.pseudo.observation import Box, Candidate, Detection, Observation, Relation
+
+KEYS = (
+    "image",
+    "width",
+    "height",
+    "detections",
+    "attribute_detections",
+    "captions",
+    "relations",
+    "candidates",
+)
+
+
+def observation_from_dict(data: Any) -> Observation:
+    """Return the observation that a JSON object holds; unknown keys travel as ``extra``.
+
+    Raises:
+        InputError: what is wrong and where in the object, without the file's name.
+    """
+    if not isinstance(data, dict):
+        raise InputError(f"{str(data)[:40]!r} is not an object with 'image' and what is seen in it")
+    image = data.get("image")
+    if not isinstance(image, str) or not image:
+        raise InputError("no 'image'; name the file below the image folder")
+    made: dict[str, tuple[Candidate, ...]] = {}
+    for name, candidate in _each(data, "candidates", _candidate):
+        made[name] = (*made.get(name, ()), candidate)
+    return Observation(
+        image,
+        _side(data, "width"),
+        _side(data, "height"),
+        _each(data, "detections", _detection),
+        _each(data, "attribute_detections", _detection),
+        _each(data, "captions", _caption),
+        _each(data, "relations", _relation),
+        made,
+        {key: value for key, value in data.items() if key not in KEYS},
+    )
+
+
+def observation_to_dict(observation: Observation) -> dict[str, Any]:
+    """Return an observation as a JSON object, without what is not known."""
+    data: dict[str, Any] = {
+        "image": observation.image,
+        "width": observation.width,
+        "height": observation.height,
+        "detections": [_of_detection(one) for one in observation.detections],
+        "attribute_detections": [_of_detection(one) for one in observation.attribute_detections],
+        "captions": list(observation.captions),
+        "relations": [_of_relation(one) for one in observation.relations],
+        "candidates": [
+            _of_candidate(name, one)
+            for name, made in observation.candidates.items()
+            for one in made
+        ],
+    }
+    there = {key: value for key, value in data.items() if value not in (None, [])}
+    return {**there, **observation.extra}
+
+
+def read_box(values: Any) -> Box:
+    """Return four finite numbers.
+
+    Raises:
+        InputError: they are not.
+    """
+    try:
+        x1, y1, x2, y2 = map(float, values)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"box {str(values)[:60]} is not four numbers; write [x1, y1, x2, y2] in pixels"
+        ) from None
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise InputError(f"box {str(values)[:60]} is not finite; leave the entry out")
+    return x1, y1, x2, y2
+
+
+def read_score(value: Any, name: str = "score") -> float:
+    """Return a number in [0, 1].
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise InputError(f"{name} {str(value)[:40]!r} is not a number from 0 to 1")
+    return score
+
+
+def read_name(values: Mapping[str, Any], key: str) -> str:
+    """Return the text under a key.
+
+    Raises:
+        InputError: it is missing, empty or no text.
+    """
+    name = values.get(key)
+    if not isinstance(name, str) or not name.strip():
+        fault = f"{key} {str(name)[:40]!r} is not text" if name is not None else f"no {key!r}"
+        raise InputError(f"{fault}; write {key!r} as a word")
+    return name
+
+
+def _each(data: Mapping[str, Any], key: str, read: Callable[[Any], Any]) -> tuple[Any, ...]:
+    values = data.get(key) or []
+    if not isinstance(values, list):
+        raise InputError(f"{key!r} is not a list; write one entry for each")
+    result = []
+    for index, value in enumerate(values):
+        try:
+            result.append(read(value))
+        except InputError as error:
+            raise InputError(f"{key}[{index}]: {error}") from None
+    return tuple(result)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{str(value)[:40]!r} is not an object")
+    return value
+
+
+def _side(data: Mapping[str, Any], key: str) -> int | None:
+    value = data.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise InputError(f"{key} {value!r} is not a whole number of pixels")
+    if value < 1:
+        raise InputError(f"{key} {value!r} is not a number of pixels from 1")
+    return int(value)
+
+
+def _detection(value: Any) -> Detection:
+    data = _object(value)
+    words = _object(data.get("attributes") or {})
+    return Detection(
+        read_name(data, "class"),
+        read_box(data.get("box")),
+        read_score(data.get("score", 1.0)),
+        {word: read_score(p, f"attribute {word!r}") for word, p in words.items()},
+    )
+
+
+def _caption(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{str(value)[:40]!r} is not text")
+    return value
+
+
+def _relation(value: Any) -> Relation:
+    data = _object(value)
+    scores = _object(data.get("scores") or {})
+    subject, predicate, other = (
+        read_score(scores.get(name, 1.0), f"score of {name}")
+        for name in ("subject", "predicate", "object")
+    )
+    return Relation(
+        read_name(data, "subject"),
+        read_name(data, "predicate"),
+        read_name(data, "object"),
+        read_box(data.get("subject_box")),
+        read_box(data.get("object_box")),
+        (subject, predicate, other),
+    )
+
+
+def _candidate(value: Any) -> tuple[str, Candidate]:
+    data = _object(value)
+    index = data.get("detection")
+    if index is not None and not isinstance(index, int):
+        raise InputError(f"detection {index!r} is not the number of a detection")
+    made = Candidate(
+        read_name(data, "expression"),
+        read_box(data.get("box")),
+        str(data.get("rule") or "given"),
+        index,
+    )
+    return read_name(data, "source"), made
+
+
+def _of_detection(found: Detection) -> dict[str, Any]:
+    data = {"class": found.name, "box": list(found.box), "score": found.score}
+    return {**data, "attributes": found.attributes} if found.attributes else data
+
+
+def _of_relation(edge: Relation) -> dict[str, Any]:
+    return {
+        "subject": edge.subject,
+        "predicate": edge.predicate,
+        "object": edge.object,
+        "subject_box": list(edge.subject_box),
+        "object_box": list(edge.object_box),
+        "scores": dict(zip(("subject", "predicate", "object"), edge.scores, strict=True)),
+    }
+
+
+def _of_candidate(source: str, made: Candidate) -> dict[str, Any]:
+    data = {"source": source, "expression": made.expression, "box": list(made.box)}
+    data["rule"] = made.rule
+    return data if made.detection is None else {**data, "detection": made.detection}

@@ -1,0 +1,171 @@
+"""Observations out of files of any known kind, joined by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipvg.errors import InputError
+from clipvg.pseudo.checks import box_faults, size_of
+from clipvg.pseudo.formats import find_format
+from clipvg.pseudo.formats.catalogue import Catalogue
+from clipvg.pseudo.formats.file import File, Row
+from clipvg.pseudo.observation import Observation
+from clipvg.pseudo.observations import ObservationTable
+from clipvg.pseudo.options import Preset
+
+OnError = Literal["raise", "drop"]
+_READ = (".json", ".jsonl", ".parquet", ".xml", ".txt", ".pth", ".npy", ".pkl")
+_NAMES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names", "labels.txt")
+
+
+def read_observations(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    images: str | Path | None = None,
+    categories: str | Path | None = None,
+    preset: Preset = "default",
+    on_error: OnError = "raise",
+) -> ObservationTable:
+    """Read observations; what several files say of an image is put together.
+
+    Args:
+        paths: files of any known kind, or folders of them (docs/pseudo-labels.md lists the kinds).
+        images: folder that image names are below; images are opened where no file gives sizes.
+        categories: names of classes and images where files have numbers: a COCO file, classes.txt
+            or data.yaml.
+        preset: "published" takes boxes as they are; "default" takes no reversed, empty or outside
+            boxes.
+        on_error: raise an error at such a box and at an image that is not there, or leave it out;
+            what was left out is in ``dropped``.
+
+    Raises:
+        InputError: file, row and remedy in one line.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    root = None if images is None else Path(images)
+    if root is not None and not root.is_dir():
+        raise InputError(f"--images {root}: no such folder; name the one that holds the images")
+    joined = _Joined(root, preset, on_error)
+    for path in map(Path, given):
+        members = _members(path)
+        catalogue = Catalogue(root, _names_of(path, members, categories))
+        joined.catalogues.append(catalogue)
+        for member in members:
+            joined.add(member, _rows(member, catalogue))
+    if not joined.entries:
+        raise InputError(f"{', '.join(map(str, given))}: no observations in it; check the files")
+    return ObservationTable.from_observations(joined.finish(), images=root, dropped=joined.dropped)
+
+
+def _members(path: Path) -> list[Path]:
+    if path.is_dir():
+        members = sorted(
+            one for one in path.rglob("*") if one.suffix.lower() in _READ and one.name not in _NAMES
+        )
+        if not members:
+            raise InputError(
+                f"{path}: no files of observations in this folder ({', '.join(_READ)})"
+            )
+        return members
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    return [path]
+
+
+def _names_of(path: Path, members: list[Path], categories: str | Path | None) -> Path | None:
+    """Where names are: in --categories, else beside YOLO's text files."""
+    if categories is not None:
+        return Path(categories)
+    if members[0].suffix.lower() != ".txt":
+        return None
+    folder = path if path.is_dir() else path.parent
+    places = [place / name for place in (folder, *folder.absolute().parents[:2]) for name in _NAMES]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _rows(path: Path, catalogue: Catalogue) -> Iterator[Row]:
+    if path.suffix.lower() != ".parquet":
+        file = File(path)
+        yield from find_format(file).read(file, catalogue)
+        return
+    try:
+        table = ObservationTable(pq.read_table(path))
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: not Parquet ({' '.join(str(error).split())[:80]})") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    for number, observation in enumerate(table):
+        yield Row(f"row {number}", observation)
+
+
+class _Joined:
+    """Rows of files, collected by image in order of first appearance."""
+
+    def __init__(self, root: Path | None, preset: Preset, on_error: OnError) -> None:
+        self.root = root
+        self.catalogues: list[Catalogue] = []
+        self.entries: dict[str, list[tuple[Path, Row]]] = {}
+        self.dropped: tuple[str, ...] = ()
+        self._accepts_any = preset == "published"
+        self._drops = on_error == "drop"
+        self._names: list[str] | None = None
+
+    def add(self, path: Path, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.entries.setdefault(row.observation.image, []).append((path, row))
+
+    def finish(self) -> list[Observation]:
+        """Return one checked observation for each image."""
+        found, dropped = [], []
+        for image, rows in self.entries.items():
+            path, first = rows[0]
+            try:
+                size = self._size(image, rows)
+            except InputError as error:
+                dropped.append(self._drop(f"{path}: {first.where}: {error}"))
+                continue
+            parts = []
+            for path, row in rows:
+                part = replace(row.observation, width=size[0], height=size[1])
+                if not self._accepts_any:
+                    part, faults = box_faults(part)
+                    dropped += [self._drop(f"{path}: {row.where}: {fault}") for fault in faults]
+                parts.append(part)
+            found.append(parts[0] if len(parts) == 1 else _join(parts))
+        self.dropped = tuple(dropped)
+        return found
+
+    def _drop(self, message: str) -> str:
+        if not self._drops:
+            raise InputError(f"{message}, or pass --on_error drop")
+        return message
+
+    def _size(self, image: str, rows: list[tuple[Path, Row]]) -> tuple[int, int]:
+        if self.root is not None and not (self.root / image).is_file():
+            raise InputError(f"no image {image!r} below {self.root}; check --images")
+        size = next((known for _, row in rows if (known := size_of(row.observation))), None)
+        return size or Catalogue(self.root).size(image)
+
+
+def _join(parts: list[Observation]) -> Observation:
+    candidates: dict = {}
+    extra: dict = {}
+    for part in parts:
+        extra |= part.extra
+        for name, made in part.candidates.items():
+            candidates[name] = (*candidates.get(name, ()), *made)
+    return replace(
+        parts[0],
+        detections=tuple(one for part in parts for one in part.detections),
+        attribute_detections=tuple(one for part in parts for one in part.attribute_detections),
+        captions=tuple(one for part in parts for one in part.captions),
+        relations=tuple(one for part in parts for one in part.relations),
+        candidates=candidates,
+        extra=extra,
+    )

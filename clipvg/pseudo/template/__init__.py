@@ -1,0 +1,10 @@
+"""The template source: expressions put together from class, attribute, place and clothes."""
+
+from __future__ import annotations
+
+from clipvg.pseudo.template.default import default
+from clipvg.pseudo.template.published import published
+
+NEEDS = {"default": ("detections",), "published": ("detections",)}
+
+__all__ = ["NEEDS", "default", "published"]

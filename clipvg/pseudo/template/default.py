@@ -1,0 +1,118 @@
+"""Expressions as people write them, each of which fits one box of its image.
+
+The published idea (class, attribute, place, clothes) without its faults, and with orders, sizes,
+counts and landmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from clipvg.pseudo.observation import Candidate, Observation
+from clipvg.pseudo.options import Options
+from clipvg.pseudo.template.clothes import outfits, worn_phrase
+from clipvg.pseudo.template.kept import SMALLEST_SHARE
+from clipvg.pseudo.template.landmarks import beside, landmarks
+from clipvg.pseudo.template.names import is_plural
+from clipvg.pseudo.template.ranks import patterns
+from clipvg.pseudo.template.scene import Scene, Thing, build_scene
+
+# Attributes of the published detector that are not said before or after a noun.
+_NOT_SAID = frozenset(
+    "up down off above back made wearing covering holding looking power number letter bunch herd "
+    "pile stack roll slice written cast whole half still alone public serving stripes covered "
+    "extended raised daytime night horizontal overhead distant side_view in_air for_sale "
+    "taking_off".split()
+)
+_BEFORE = frozenset("parking smiling sleeping rolling serving racing cooking".split())
+
+Expression = tuple[str, str]  # the words and the rule
+
+
+def default(observation: Observation, options: Options) -> list[Candidate]:
+    """Return all expressions of the best objects of an image that fit these alone."""
+    scene = build_scene(observation, options.min_score)
+    worn = outfits(scene)
+    marks = landmarks(scene)
+    owners: dict[str, set[int]] = {}
+    found = []
+    for one in _describable(scene, options.objects):
+        for text, rule in _expressions(one, scene, worn, marks, options):
+            owners.setdefault(text, set()).add(one.index)
+            found.append(Candidate(text, one.box, rule, one.index))
+    keeps_all = options.ambiguous == "keep"
+    return _once(one for one in found if keeps_all or len(owners[one.expression]) == 1)
+
+
+def _describable(scene: Scene, count: int) -> list[Thing]:
+    """The best scored objects that are large enough, in the order of their detections."""
+    smallest = SMALLEST_SHARE * scene.width * scene.height
+    chosen = [one for one in scene.things if not one.is_faint and one.area >= smallest][:count]
+    return sorted(chosen, key=lambda one: one.index)
+
+
+def _once(found: Iterable[Candidate]) -> list[Candidate]:
+    return list({(one.expression, one.detection): one for one in found}.values())
+
+
+def _expressions(
+    one: Thing,
+    scene: Scene,
+    worn: dict[Thing, list[Thing]],
+    marks: list[Thing],
+    options: Options,
+) -> Iterator[Expression]:
+    rivals = scene.rivals(one)
+    keeps_all = options.ambiguous == "keep"
+    if len(rivals) == 1 or keeps_all:
+        yield one.name, "name"
+    ranks = [] if is_plural(one.name) else list(patterns(one, rivals, scene))
+    for pattern, rule in ranks:
+        yield pattern.format(n=one.name), rule
+    word = said_word(one)
+    if word:
+        described = _describe(one.name, word)
+        same = [other for other in rivals if other is one or _may_be(other, word)]
+        if len(same) == 1 or keeps_all:
+            yield described, "attribute"
+        for pattern, rule in ranks:
+            if "{n}" in pattern and rule == "place" and described.endswith(one.name):
+                yield pattern.format(n=described), f"attribute {rule}"
+    yield from _clothed(one, rivals, worn, keeps_all=keeps_all)
+    if not is_plural(one.name):
+        for mark in beside(one, rivals, marks):
+            yield f"{one.name} next to the {mark}", "landmark"
+
+
+def said_word(one: Thing) -> str | None:
+    """Return the likeliest attribute that people say with a name, None where there is none."""
+    for word in one.words:
+        in_name = any(part in one.name for part in word.split())
+        if word.replace(" ", "_") not in _NOT_SAID and not in_name:
+            return word
+    return None
+
+
+def _describe(name: str, word: str) -> str:
+    is_doing = word.split()[0].endswith("ing") and word not in _BEFORE
+    return f"{name} {word}" if is_doing else f"{word} {name}"
+
+
+def _may_be(other: Thing, word: str) -> bool:
+    """Whether an attribute may be said of another object: nothing else is known of it."""
+    return not other.words or word in other.words
+
+
+def _clothed(
+    one: Thing, rivals: list[Thing], worn: dict[Thing, list[Thing]], *, keeps_all: bool
+) -> Iterator[Expression]:
+    for garment in worn.get(one, []):
+        if garment.is_faint:
+            continue
+        others = [item for other in rivals if other is not one for item in worn.get(other, [])]
+        alike = [item for item in others if item.name == garment.name]
+        if not alike or keeps_all:
+            yield f"{one.name} {worn_phrase(garment, None)}", "clothes"
+        word = said_word(garment)
+        if word and (keeps_all or not any(_may_be(item, word) for item in alike)):
+            yield f"{one.name} {worn_phrase(garment, word)}", "clothes"

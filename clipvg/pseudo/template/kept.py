@@ -1,0 +1,82 @@
+"""Which detections the published generators describe (template and caption alike).
+
+The filters are the published ones, quirks included: a coordinate that is exactly 0 becomes 1, and a
+box that another removed still removes others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from clipvg.pseudo.boxes import area, iou
+from clipvg.pseudo.observation import Detection, Observation
+from clipvg.pseudo.template.vocabulary import group_of
+
+GROUPS = ("people", "clothes", "things")
+SMALLEST_SHARE = 1 / 64  # of the image's area, for people and things
+SAME_OBJECT = 0.4  # IoU
+
+Groups = dict[str, list["Kept"]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A detection that stays.
+
+    Attributes:
+        index: which of the detections of its image it is.
+        found: the detection; its box is as the published program changed it.
+        name: its class, without the attribute word that the attribute branch cuts out.
+        word: its attribute, None where it has none.
+    """
+
+    index: int
+    found: Detection
+    name: str
+    word: str | None = None
+
+
+def keep_published(observation: Observation) -> Groups:
+    """Return what stays of the detections of an image, by group and, in a group, by class.
+
+    Classes, and the detections of a class, come in order of first appearance.
+    """
+    sides = observation.width, observation.height
+    if sides[0] is None or sides[1] is None:
+        raise ValueError(f"{observation.image}: its size is not known")
+    smallest = sides[0] * sides[1] * SMALLEST_SHARE
+    groups: Groups = {name: [] for name in GROUPS}
+    for index, found in enumerate(observation.detections):
+        valid = without_zeros(found)
+        group = group_of(found.name)
+        if valid and (group == "clothes" or area(valid.box) >= smallest):
+            groups[group].append(Kept(index, valid, found.name))
+    return {name: by_class(without_doubles(kept)) for name, kept in groups.items()}
+
+
+def without_zeros(found: Detection) -> Detection | None:
+    """Return a detection whose box starts at 1 where it started at 0; None if it is reversed."""
+    x1, y1, x2, y2 = found.box
+    if x1 == 0 or y1 == 0:
+        x1, y1 = x1 or 1.0, y1 or 1.0
+        found = replace(found, box=(x1, y1, x2, y2))
+    return None if x1 > x2 or y1 > y2 else found
+
+
+def without_doubles(kept: list[Kept]) -> list[Kept]:
+    """Return what stays when every overlapping pair loses the lower score, else the later box."""
+    removed = set()
+    for i, one in enumerate(kept):
+        for j in range(i + 1, len(kept)):
+            other = kept[j]
+            if iou(one.found.box, other.found.box) > SAME_OBJECT:
+                removed.add(i if one.found.score < other.found.score else j)
+    return [one for i, one in enumerate(kept) if i not in removed]
+
+
+def by_class(kept: list[Kept]) -> list[Kept]:
+    """Return the same, classes together."""
+    classes: dict[str, list[Kept]] = {}
+    for one in kept:
+        classes.setdefault(one.name, []).append(one)
+    return [one for members in classes.values() for one in members]

@@ -1,0 +1,152 @@
+"""What sets an object apart from its like by place, order, size or depth.
+
+Every function yields (pattern, rule) where the pattern, filled with the object's name, fits this
+object alone. Differences too small to see are passed over. Objects that may not be there (faint
+ones) must not spoil what is said, nor is an object compared with them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+from clipvg.pseudo.template.names import plural
+from clipvg.pseudo.template.scene import Scene, Thing
+
+Pattern = tuple[str, str]
+
+CLEAR_X, CLEAR_Y = 0.06, 0.12  # of the image's sides, between middles
+CLEAR_STEP = 0.04  # of the width, between neighbours of a row
+CLEARLY_BIGGER = 1.8  # ratio of areas
+MUCH_BIGGER = 3.0  # ratio of areas that tells front from back
+MOST_IN_ROW = 6
+_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+_ORDINALS = {1: "second", 2: "third"}
+
+
+def patterns(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
+    """Yield all patterns that fit one object alone among its rivals (itself included)."""
+    if len(rivals) < 2:
+        return
+    sure = sum(not other.is_faint for other in rivals)
+    if one.group == "people" and sure > 1:
+        yield from _in_depth(one, rivals, scene, sure)
+    if len(rivals) - sure > sure:
+        return  # a crowd, of which more may be missing
+    yield from _sideways(one, rivals, scene, sure)
+    if sure == 1:
+        return  # bigger than what may not be there
+    if sure == len(rivals):
+        yield from _in_row(one, rivals, scene)
+    if one.group != "people":
+        yield from _upright(one, rivals, scene)
+        yield from _by_size(one, rivals, scene, sure)
+
+
+def _leads(
+    one: Thing, rivals: list[Thing], measure: Callable[[Thing], float], least: float
+) -> bool:
+    """Whether a measure of one object is greater than that of all others, by at least so much."""
+    return all(measure(one) - measure(other) >= least for other in rivals if other is not one)
+
+
+def _sideways(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Iterator[Pattern]:
+    least = CLEAR_X * scene.width
+    for side, sign in (("left", -1), ("right", 1)):
+        if not _leads(one, rivals, lambda other, sign=sign: sign * other.x, least):  # type: ignore[misc]
+            continue
+        if _reaches_over(one, rivals):
+            continue
+        share = one.x / scene.width if side == "left" else 1 - one.x / scene.width
+        if sure == 2:
+            yield f"{side} {{n}}", "place"
+        elif sure > 2:
+            yield f"{side}most {{n}}", "superlative"
+        if share < 0.4:
+            far = "far " if sure > 2 and share < 0.2 else ""
+            yield f"{{n}} on the {far}{side}", "place"
+
+
+def _reaches_over(one: Thing, rivals: list[Thing]) -> bool:
+    """Whether the object spans most of another sideways, so that neither is at a side."""
+    for other in rivals:
+        if other is not one:
+            shared = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+            narrow = min(one.box[2] - one.box[0], other.box[2] - other.box[0])
+            if shared > 0.6 * narrow:
+                return True
+    return False
+
+
+def _in_row(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
+    """Middle, second from the left, left one of the two: for a row of well separated objects."""
+    row = sorted(rivals, key=lambda other: other.x)
+    steps = [b.x - a.x for a, b in pairwise(row)]
+    if len(row) > MOST_IN_ROW or min(steps) < CLEAR_STEP * scene.width or not _is_level(row):
+        return
+    place, count = row.index(one), len(row)
+    several = f"{_NUMBERS[count]} {plural(one.name)}" if _one_name(rivals) else ""
+    if count == 2 and several:
+        yield f"{'left' if place == 0 else 'right'} one of the {several}", "count"
+    elif place in (0, count - 1) and several:
+        yield f"{'left' if place == 0 else 'right'}most of the {several}", "count"
+    if count == 3 and place == 1:
+        yield "middle {n}", "place"
+        yield "{n} in the middle", "place"
+        if several:
+            yield f"middle one of the {several}", "count"
+    if count > 2:
+        for side, steps_in in (("left", place), ("right", count - 1 - place)):
+            if steps_in in _ORDINALS and steps_in <= count // 2:
+                yield f"{_ORDINALS[steps_in]} {{n}} from the {side}", "ordinal"
+
+
+def _is_level(row: list[Thing]) -> bool:
+    """Whether objects stand side by side: each reaches to the middle of its neighbour."""
+    return all(a.box[1] < b.y < a.box[3] or b.box[1] < a.y < b.box[3] for a, b in pairwise(row))
+
+
+def _one_name(rivals: list[Thing]) -> bool:
+    return len({other.name for other in rivals}) == 1
+
+
+def _upright(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
+    least = CLEAR_Y * scene.height
+    others = [other for other in rivals if other is not one]
+    above = all(one.box[3] < other.y for other in others)
+    below = all(one.box[1] > other.y for other in others)
+    if above and _leads(one, rivals, lambda other: -other.y, least):
+        yield "top {n}", "place"
+        if one.y < scene.height / 3:
+            yield "{n} at the top", "place"
+    if below and _leads(one, rivals, lambda other: other.y, least):
+        yield "bottom {n}", "place"
+        if one.y > scene.height * 2 / 3:
+            yield "{n} at the bottom", "place"
+
+
+def _by_size(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Iterator[Pattern]:
+    others = [other.area for other in rivals if other is not one]
+    if one.area >= CLEARLY_BIGGER * max(others):
+        words = ("bigger", "larger") if sure == 2 else ("biggest", "largest")
+        for word in words:
+            yield f"{word} {{n}}", "superlative"
+    # What the edge of the image cuts off only looks small.
+    if one.area * CLEARLY_BIGGER <= min(others) and not _is_cut(one, scene):
+        yield f"{'smaller' if sure == 2 else 'smallest'} {{n}}", "superlative"
+
+
+def _is_cut(one: Thing, scene: Scene) -> bool:
+    x1, y1, x2, y2 = one.box
+    return x1 <= 2 or y1 <= 2 or x2 >= scene.width - 2 or y2 >= scene.height - 2
+
+
+def _in_depth(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Iterator[Pattern]:
+    """Front and back: nearer people are bigger and stand lower in the image."""
+    others = [other for other in rivals if other is not one]
+    if all(one.area >= MUCH_BIGGER * o.area and one.box[3] >= o.box[3] for o in others):
+        yield "{n} in front", "depth"
+        yield "closest {n}" if sure > 2 else "closer {n}", "superlative"
+    small = all(one.area * MUCH_BIGGER <= o.area and one.box[3] < o.box[3] for o in others)
+    if small and not _is_cut(one, scene):
+        yield "{n} in the background", "depth"

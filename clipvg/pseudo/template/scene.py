@@ -1,0 +1,133 @@
+"""What there is in an image, each object once, for expressions that fit one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from clipvg.pseudo.boxes import area, centre, intersection, iou
+from clipvg.pseudo.observation import Box, Detection, Observation
+from clipvg.pseudo.template.names import may_mean, spoken
+from clipvg.pseudo.template.vocabulary import group_of
+
+SAME_OBJECT = 0.4  # IoU of two detections of one group, as published
+SAME_BOX = 0.5  # IoU of a detection and an attribute detection
+LIKELY = 0.3  # probability of an attribute that is said
+PART = 0.85  # share of an object inside its like that makes it doubtful
+FAINTEST = 0.5  # of the least score: what is fainter is no rival
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object of the image.
+
+    Attributes:
+        index: of its detection; -1 for a doubtful one, which is not described: faint, or inside
+            another of its kind.
+        name: its class.
+        group: people, clothes or things.
+        box: xyxy in pixels, inside the image.
+        score: of the detection.
+        words: what attributes are likely, best first.
+    """
+
+    index: int
+    name: str
+    group: str
+    box: Box
+    score: float
+    words: tuple[str, ...] = ()
+
+    @cached_property
+    def x(self) -> float:
+        """Its middle, from the left."""
+        return centre(self.box)[0]
+
+    @cached_property
+    def y(self) -> float:
+        """Its middle, from above."""
+        return centre(self.box)[1]
+
+    @cached_property
+    def area(self) -> float:
+        """Square pixels of its box."""
+        return area(self.box)
+
+    @property
+    def is_faint(self) -> bool:
+        """Whether it may not be there at all."""
+        return self.index < 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The objects of an image, doubles left out, the best scored first."""
+
+    width: int
+    height: int
+    things: tuple[Thing, ...]
+
+    def rivals(self, one: Thing) -> list[Thing]:
+        """Return all that the object's name may mean, itself included."""
+        return [other for other in self.things if may_mean(one.name, other.name)]
+
+
+def build_scene(observation: Observation, least: float) -> Scene:
+    """Return the scene of an observation; greedy suppression, group by group.
+
+    Args:
+        observation: its boxes are inside the image.
+        least: the least score of a detection that is described.
+    """
+    found = [
+        Thing(i, spoken(one.name), group_of(spoken(one.name)), one.box, one.score)
+        for i, one in enumerate(observation.detections)
+    ]
+    found += [
+        Thing(-1, spoken(one.name), group_of(spoken(one.name)), one.box, one.score)
+        for one in observation.faint
+        if one.score >= FAINTEST * least
+    ]
+    found.sort(key=lambda one: -one.score)
+    kept: list[Thing] = []
+    for one in found:
+        doubles = (other.group == one.group and _overlaps(other, one) for other in kept)
+        if any(doubles):
+            continue
+        if any(_is_inside(one, other) for other in kept):  # a part of it, or one in front of it
+            one = replace(one, index=-1)
+        kept.append(_with_words(one, observation))
+    return Scene(observation.width or 0, observation.height or 0, tuple(kept))
+
+
+def _overlaps(one: Thing, other: Thing) -> bool:
+    return iou(one.box, other.box) > SAME_OBJECT
+
+
+def _is_inside(one: Thing, other: Thing) -> bool:
+    same = one.group == other.group != "clothes" and may_mean(one.name, other.name)
+    return same and intersection(one.box, other.box) > PART * one.area
+
+
+def _with_words(one: Thing, observation: Observation) -> Thing:
+    """The object with its attributes: its own, and those of the best matching second detection."""
+    if one.is_faint:
+        own: dict[str, float] = {}
+    else:
+        own = dict(observation.detections[one.index].attributes)
+    match = _best_match(one, observation.attribute_detections)
+    for word, probability in (match.attributes if match else {}).items():
+        own[word] = max(probability, own.get(word, 0.0))
+    likely = sorted((-probability, word) for word, probability in own.items())
+    words = tuple(word.lower() for probability, word in likely if -probability > LIKELY)
+    return Thing(one.index, one.name, one.group, one.box, one.score, words) if words else one
+
+
+def _best_match(one: Thing, described: tuple[Detection, ...]) -> Detection | None:
+    best, closest = None, SAME_BOX
+    for other in described:
+        if may_mean(one.name, spoken(other.name)):
+            overlap = iou(one.box, other.box)
+            if overlap > closest:
+                best, closest = other, overlap
+    return best
