@@ -6,7 +6,8 @@ import shutil
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,16 +98,16 @@ def _run(args: Namespace) -> Result:
             on_error=args.on_error,
         )
         parts = out.with_name(f"{out.name}.parts")
-        labels = generate(
-            observations,
-            args.sources,
-            options=options,
-            candidates=args.candidates,
-            store=parts,
-            progress=not args.quiet,
-        )
-        labels.write(out, layout=args.layout)
-        shutil.rmtree(parts, ignore_errors=True)
+        with _removed_unless_interrupted(parts):
+            labels = generate(
+                observations,
+                args.sources,
+                options=options,
+                candidates=args.candidates,
+                store=parts,
+                progress=not args.quiet,
+            )
+            labels.write(out, layout=args.layout)
     rules = Counter(zip(labels.sources(), labels.table["pseudo.rule"].to_pylist(), strict=True))
     return {
         "out": str(out),
@@ -120,6 +121,19 @@ def _run(args: Namespace) -> Result:
         "dropped": list(observations.dropped),
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+@contextmanager
+def _removed_unless_interrupted(folder: Path) -> Iterator[None]:
+    """Remove what a run kept for a later one, when there need be no later one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _label_path(args: Namespace) -> Path:

@@ -62,7 +62,7 @@ def generate(
     made = _Labels(chosen, options, everything=candidates)
     parts = CandidateStore(store, observations.fingerprint(), options) if store else None
     bar = tqdm(
-        total=len(observations), desc="generate", unit="image", disable=not progress, leave=False
+        total=len(observations), desc="generate", unit="image", disable=not progress, delay=2.0
     )
     with bar:
         for start in range(0, len(observations), _SHARD):

@@ -17,6 +17,7 @@ SOURCES = ["clipvg", "csrc", "kernels", "pyproject.toml", "setup.py", "MANIFEST.
 DATA = [
     "clipvg/configs/*.yaml",
     "clipvg/model/tiny/*",
+    "clipvg/pseudo/data/*",
     "clipvg/report/templates/*",
     "clipvg/py.typed",
 ]
