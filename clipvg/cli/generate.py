@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,11 @@ def _configure(parser: CommandParser) -> None:
         help="expressions that fit several boxes of their image",
     )  # fmt: skip
     parser.add_argument(
+        "--pipeline", type=str, metavar="NAME",
+        help="spaCy pipeline that parses captions, by name or folder; by default spaCy's English "
+        "one where it is installed, else rules",
+    )  # fmt: skip
+    parser.add_argument(
         "--candidates", action="store_true", help="write all candidates instead of a draw"
     )
     parser.add_argument(
@@ -84,9 +90,7 @@ def _run(args: Namespace) -> Result:
 
     start = time.perf_counter()
     out = check_writable(_label_path(args))
-    options = Options(
-        args.preset, args.min_score, args.objects, args.per_image, args.seed, args.ambiguous
-    )
+    options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
     check_names(args.sources, args.observations)
     out.parent.mkdir(parents=True, exist_ok=True)
     with Lock(out):

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from clipvg.pseudo.boxes import clip
 from clipvg.pseudo.observation import Box, Detection, Observation, Relation
+from clipvg.pseudo.plane import clip_box
 
 T = TypeVar("T", Detection, Relation)
 
@@ -62,30 +62,20 @@ def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
 
 
 def clipped(observation: Observation) -> Observation:
-    """Return an observation whose boxes end where the image ends."""
+    """Return an observation whose detections end where the image ends."""
     width, height = size_of(observation) or (0, 0)
     return replace(
         observation,
-        detections=_clip_detections(observation.detections, width, height),
-        attribute_detections=_clip_detections(observation.attribute_detections, width, height),
-        relations=tuple(
-            replace(
-                edge,
-                subject_box=clip(edge.subject_box, width, height),
-                object_box=clip(edge.object_box, width, height),
-            )
-            for edge in observation.relations
+        detections=tuple(_clip(one, width, height) for one in observation.detections),
+        attribute_detections=tuple(
+            _clip(one, width, height) for one in observation.attribute_detections
         ),
     )
 
 
-def _clip_detections(
-    found: tuple[Detection, ...], width: int, height: int
-) -> tuple[Detection, ...]:
-    return tuple(
-        Detection(one.name, clip(one.box, width, height), one.score, one.attributes)
-        for one in found
-    )
+def _clip(found: Detection, width: int, height: int) -> Detection:
+    box = clip_box(found.box, width, height) or found.box
+    return Detection(found.name, box, found.score, found.attributes)
 
 
 def _boxes(item: Detection | Relation) -> tuple[Box, ...]:

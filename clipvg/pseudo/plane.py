@@ -25,15 +25,23 @@ def area(box: Box) -> float:
 
 def shared_area(first: Box, second: Box) -> float:
     """Return the area that two boxes share."""
-    across = min(first[2], second[2]) - max(first[0], second[0])
-    down = min(first[3], second[3]) - max(first[1], second[1])
-    return across * down if across > 0 and down > 0 else 0.0
+    left, top, right, bottom = first
+    other_left, other_top, other_right, other_bottom = second
+    if right <= other_left or other_right <= left or bottom <= other_top or other_bottom <= top:
+        return 0.0
+    across = min(right, other_right) - max(left, other_left)
+    return across * (min(bottom, other_bottom) - max(top, other_top))
 
 
 def overlap(first: Box, second: Box) -> float:
     """Return the IoU of two boxes; 0 where both are empty."""
     shared = shared_area(first, second)
     return shared / (area(first) + area(second) - shared) if shared else 0.0
+
+
+def centre(box: Box) -> tuple[float, float]:
+    """Return the middle of a box."""
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
 def share_inside(box: Box, other: Box) -> float:

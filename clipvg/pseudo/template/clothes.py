@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipvg.pseudo.boxes import area, intersection
+from clipvg.pseudo.plane import area, shared_area
 from clipvg.pseudo.template.names import with_article
 from clipvg.pseudo.template.scene import Scene, Thing
 
@@ -41,7 +41,7 @@ def outfits(scene: Scene) -> dict[Thing, list[Thing]]:
 
 def _fits(garment: Thing, person: Thing) -> bool:
     size = area(garment.box)
-    if not size or intersection(garment.box, person.box) <= LEAST_INSIDE * size:
+    if not size or shared_area(garment.box, person.box) <= LEAST_INSIDE * size:
         return False
     _, top, _, bottom = person.box
     height = (bottom - garment.y) / (bottom - top)

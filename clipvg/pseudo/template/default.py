@@ -13,7 +13,7 @@ from clipvg.pseudo.options import Options
 from clipvg.pseudo.template.clothes import outfits, worn_phrase
 from clipvg.pseudo.template.kept import SMALLEST_SHARE
 from clipvg.pseudo.template.landmarks import beside, landmarks
-from clipvg.pseudo.template.names import is_plural
+from clipvg.pseudo.template.names import is_several
 from clipvg.pseudo.template.ranks import patterns
 from clipvg.pseudo.template.scene import Scene, Thing, build_scene
 
@@ -66,7 +66,7 @@ def _expressions(
     keeps_all = options.ambiguous == "keep"
     if len(rivals) == 1 or keeps_all:
         yield one.name, "name"
-    ranks = [] if is_plural(one.name) else list(patterns(one, rivals, scene))
+    ranks = [] if is_several(one.name) else list(patterns(one, rivals, scene))
     for pattern, rule in ranks:
         yield pattern.format(n=one.name), rule
     word = said_word(one)
@@ -79,7 +79,7 @@ def _expressions(
             if "{n}" in pattern and rule == "place" and described.endswith(one.name):
                 yield pattern.format(n=described), f"attribute {rule}"
     yield from _clothed(one, rivals, worn, keeps_all=keeps_all)
-    if not is_plural(one.name):
+    if not is_several(one.name):
         for mark in beside(one, rivals, marks):
             yield f"{one.name} next to the {mark}", "landmark"
 

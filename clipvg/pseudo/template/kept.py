@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from clipvg.pseudo.boxes import area, iou
 from clipvg.pseudo.observation import Detection, Observation
+from clipvg.pseudo.plane import area, overlap
 from clipvg.pseudo.template.vocabulary import group_of
 
 GROUPS = ("people", "clothes", "things")
@@ -69,7 +69,7 @@ def without_doubles(kept: list[Kept]) -> list[Kept]:
     for i, one in enumerate(kept):
         for j in range(i + 1, len(kept)):
             other = kept[j]
-            if iou(one.found.box, other.found.box) > SAME_OBJECT:
+            if overlap(one.found.box, other.found.box) > SAME_OBJECT:
                 removed.add(i if one.found.score < other.found.score else j)
     return [one for i, one in enumerate(kept) if i not in removed]
 

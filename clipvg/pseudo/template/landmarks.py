@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clipvg.pseudo.template.names import is_plural
+from clipvg.pseudo.template.names import is_several
 from clipvg.pseudo.template.scene import Scene, Thing
 
 NEAR = 0.35  # gap between two boxes, of the narrower one's width
@@ -21,7 +21,7 @@ def landmarks(scene: Scene) -> list[Thing]:
         for one in scene.things
         if not one.is_faint
         and one.group != "clothes"
-        and not is_plural(one.name)
+        and not is_several(one.name)
         and one.area >= LEAST_AREA * scene.width * scene.height
         and len(scene.rivals(one)) == 1
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clipvg.pseudo.plurals import is_plural
 from clipvg.pseudo.template.vocabulary import people
 
 # Sex and age that a word for a person tells; "" where it leaves them open.
@@ -15,18 +16,6 @@ _PEOPLE = {
     "children": ("", "child"), "kids": ("", "child"), "adult": ("", "adult"),
 }  # fmt: skip
 _SPOKEN = {"she": "woman", "male": "man", "adult": "person"}
-_PLURALS = {
-    "person": "people", "man": "men", "woman": "women", "child": "children", "policeman":
-    "policemen", "mouse": "mice", "knife": "knives", "shelf": "shelves", "leaf": "leaves",
-    "loaf": "loaves", "goose": "geese", "tooth": "teeth", "foot": "feet", "wolf": "wolves",
-    "sheep": "sheep", "fish": "fish", "deer": "deer", "aircraft": "aircraft",
-    "broccoli": "broccoli", "skis": "skis", "scissors": "scissors",
-}  # fmt: skip
-_MANY = frozenset(
-    "people men women children boys girls kids ladies players couple scissors glasses goggles "
-    "sunglasses pants jeans shorts skis shoes boots sneakers tights slacks sweatpants overalls "
-    "pajamas sandals socks cleats uniforms bags clothes bananas apples oranges".split()
-)
 _NO_ARTICLE = frozenset({"broccoli", "bread", "food", "grass", "water", "hair", "snow", "sand"})
 _SILENT = ("hour", "honest")
 _SOUNDS_LIKE_Y = ("uni", "use", "euro", "one")
@@ -51,30 +40,15 @@ def may_mean(name: str, other: str) -> bool:
     return name == other or name.endswith(f" {other}") or other.endswith(f" {name}")
 
 
-def is_plural(name: str) -> bool:
+def is_several(name: str) -> bool:
     """Return whether a name means several, or a pair."""
-    return name.split()[-1] in _MANY
-
-
-def plural(name: str) -> str:
-    """Return the name of several."""
-    *rest, last = name.split()
-    if last in _PLURALS:
-        last = _PLURALS[last]
-    elif last.endswith(("s", "x", "z", "ch", "sh")):
-        last += "es"
-    elif last.endswith("y") and last[-2:-1] not in "aeiou":
-        last = last[:-1] + "ies"
-    elif last in ("potato", "tomato"):
-        last += "es"
-    else:
-        last += "s"
-    return " ".join([*rest, last])
+    last = name.split()[-1]
+    return last == "couple" or is_plural(last)
 
 
 def with_article(phrase: str) -> str:
     """Return "a red hat", "an apron", "jeans"."""
-    if is_plural(phrase) or phrase.split()[-1] in _NO_ARTICLE:
+    if is_several(phrase) or phrase.split()[-1] in _NO_ARTICLE:
         return phrase
     an = phrase[0] in "aeiou" and not phrase.startswith(_SOUNDS_LIKE_Y)
     return f"{'an' if an or phrase.startswith(_SILENT) else 'a'} {phrase}"

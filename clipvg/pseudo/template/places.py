@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clipvg.pseudo.boxes import area, centre
 from clipvg.pseudo.observation import Box
+from clipvg.pseudo.plane import area, centre
 
 LEAST_SPREAD = 50  # pixels between the outermost centres
 SMALL, LARGE = 0.4, 0.8  # area against the largest of the class

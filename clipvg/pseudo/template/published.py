@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clipvg.errors import InputError
-from clipvg.pseudo.boxes import area, centre, intersection, iou
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
+from clipvg.pseudo.plane import area, centre, overlap, shared_area
 from clipvg.pseudo.template.kept import (
     GROUPS,
     Groups,
@@ -73,7 +73,7 @@ def _attributes(kept: Groups, observation: Observation) -> dict[int, str]:
     for group in GROUPS:
         for one in kept[group]:
             for other in described[group]:
-                same = other.name == one.name and iou(one.found.box, other.found.box) > SAME_BOX
+                same = other.name == one.name and overlap(one.found.box, other.found.box) > SAME_BOX
                 if same and other.word is not None:
                     words[one.index] = other.word
     return words
@@ -122,7 +122,7 @@ def _is_worn(garment: Kept, kind: str, person: Kept, observation: Observation) -
             f"{observation.image}: detection {garment.index} ({garment.name}) has no area, where "
             "the published program crashes; take it out, or use the default preset"
         )
-    if intersection(garment.found.box, person.found.box) / size <= LEAST_INSIDE:
+    if shared_area(garment.found.box, person.found.box) / size <= LEAST_INSIDE:
         return False
     _, top, _, bottom = person.found.box
     height = (bottom - centre(garment.found.box)[1]) / (bottom - top)

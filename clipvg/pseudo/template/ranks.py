@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from clipvg.pseudo.template.names import plural
+from clipvg.pseudo.plurals import make_plural
 from clipvg.pseudo.template.scene import Scene, Thing
 
 Pattern = tuple[str, str]
@@ -85,7 +85,7 @@ def _in_row(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
     if len(row) > MOST_IN_ROW or min(steps) < CLEAR_STEP * scene.width or not _is_level(row):
         return
     place, count = row.index(one), len(row)
-    several = f"{_NUMBERS[count]} {plural(one.name)}" if _one_name(rivals) else ""
+    several = f"{_NUMBERS[count]} {make_plural(one.name)}" if _one_name(rivals) else ""
     if count == 2 and several:
         yield f"{'left' if place == 0 else 'right'} one of the {several}", "count"
     elif place in (0, count - 1) and several:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from clipvg.pseudo.boxes import area, centre, intersection, iou
 from clipvg.pseudo.observation import Box, Detection, Observation
+from clipvg.pseudo.plane import area, centre, overlap, shared_area
 from clipvg.pseudo.template.names import may_mean, spoken
 from clipvg.pseudo.template.vocabulary import group_of
 
@@ -101,12 +101,12 @@ def build_scene(observation: Observation, least: float) -> Scene:
 
 
 def _overlaps(one: Thing, other: Thing) -> bool:
-    return iou(one.box, other.box) > SAME_OBJECT
+    return overlap(one.box, other.box) > SAME_OBJECT
 
 
 def _is_inside(one: Thing, other: Thing) -> bool:
     same = one.group == other.group != "clothes" and may_mean(one.name, other.name)
-    return same and intersection(one.box, other.box) > PART * one.area
+    return same and shared_area(one.box, other.box) > PART * one.area
 
 
 def _with_words(one: Thing, observation: Observation) -> Thing:
@@ -127,7 +127,7 @@ def _best_match(one: Thing, described: tuple[Detection, ...]) -> Detection | Non
     best, closest = None, SAME_BOX
     for other in described:
         if may_mean(one.name, spoken(other.name)):
-            overlap = iou(one.box, other.box)
-            if overlap > closest:
-                best, closest = other, overlap
+            shared = overlap(one.box, other.box)
+            if shared > closest:
+                best, closest = other, shared
     return best
