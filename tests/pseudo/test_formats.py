@@ -176,7 +176,7 @@ def test_supervision(folder: Path) -> None:
     write(path, [{**box, "image": "7.jpg"}])
     assert read(folder, path, categories=True).detections == found(0.5)
     write(path, [box])
-    with pytest.raises(InputError, match="entry 0: no image; write it with sink.append"):
+    with pytest.raises(InputError, match=r"entry 0: no image; write it with sink\.append"):
         read_observations(path)
 
 
