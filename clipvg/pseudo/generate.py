@@ -111,7 +111,7 @@ def _candidates(
     """The candidates of each image; their detections are counted as in the observations."""
     catalogue = Catalogue(shard.images)
     for observation in shard:
-        seen, kept = _visible(observation, options, catalogue)
+        seen, kept = _visible(observation, source, options, catalogue)
         found = source.candidates(seen, options)
         if kept is None or source.given:
             yield found
@@ -123,9 +123,9 @@ def _candidates(
 
 
 def _visible(
-    observation: Observation, options: Options, catalogue: Catalogue
+    observation: Observation, source: Source, options: Options, catalogue: Catalogue
 ) -> tuple[Observation, list[int] | None]:
-    """What sources see of an image, and which detections that are; None for all."""
+    """What a source sees of an image, and which detections that are; None for all."""
     if size_of(observation) is None:
         width, height = catalogue.size(observation.image)
         observation = replace(observation, width=width, height=height)
@@ -135,12 +135,10 @@ def _visible(
             raise InputError(f"{observation.image}: {faults[0]}")
         observation = clipped(observation)
     least = options.min_score
-    if all(one.score >= least for one in observation.detections):
+    if source.sees_faint or all(one.score >= least for one in observation.detections):
         return observation, None
     kept = [i for i, one in enumerate(observation.detections) if one.score >= least]
-    strong = tuple(observation.detections[i] for i in kept)
-    faint = tuple(one for one in observation.detections if one.score < least)
-    return replace(observation, detections=strong, faint=faint), kept
+    return replace(observation, detections=tuple(observation.detections[i] for i in kept)), kept
 
 
 class _Labels:

@@ -78,8 +78,6 @@ class Observation:
         relations: its scene graph.
         candidates: expressions that other programs have made, by name of the source.
         extra: whatever else is known, for sources of other packages.
-        faint: detections below the least score, for sources: too weak to describe, and still what
-            an expression may be mistaken to mean. No column of the table.
     """
 
     image: str
@@ -91,4 +89,3 @@ class Observation:
     relations: tuple[Relation, ...] = ()
     candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
-    faint: tuple[Detection, ...] = ()

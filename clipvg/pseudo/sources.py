@@ -7,6 +7,8 @@ A source is a module, or any object, with these names:
 - ``published(observation, options)``: the same by the rules of a published program. Optional.
 - ``NEEDS``: the kinds of observation it lives on, by preset: ``{"default": ("captions",
   "detections")}`` needs both, ``("relations|detections",)`` either. Optional.
+- ``SEES_FAINT``: True where ``default`` wants detections below ``options.min_score`` too: not to
+  describe them, but because an expression may be mistaken to mean them. Optional.
 - ``DRAWN``: False where the published program gives all its candidates instead of a random draw.
   Optional.
 
@@ -47,6 +49,7 @@ class Source:
         needs: kinds of observation that it lives on; "a|b" is either.
         drawn: whether labels are a random draw among the candidates.
         given: whether the observations bring the candidates along.
+        sees_faint: whether it wants detections below the least score too.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Source:
     needs: tuple[str, ...] = ()
     drawn: bool = True
     given: bool = False
+    sees_faint: bool = False
 
     def missing(self, kinds: set[str]) -> str | None:
         """Return the first need that no kind of observation at hand meets, None if all are met."""
@@ -87,8 +91,10 @@ def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) 
     if generator is None:
         raise InputError(f"source {name!r} has no preset {preset!r}; leave the source out")
     needs = tuple(getattr(part, "NEEDS", {}).get(preset, ()))
-    drawn = preset == "default" or getattr(part, "DRAWN", True)
-    return Source(name, generator, needs, drawn)
+    is_default = preset == "default"
+    drawn = is_default or getattr(part, "DRAWN", True)
+    sees_faint = is_default and getattr(part, "SEES_FAINT", False)
+    return Source(name, generator, needs, drawn, sees_faint=sees_faint)
 
 
 def check_names(names: Iterable[str], files: Iterable[str]) -> None:

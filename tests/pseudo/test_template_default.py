@@ -12,11 +12,10 @@ from clipvg.pseudo.template.names import may_mean, with_article
 def say(
     *found: Detection,
     attributes: tuple[Detection, ...] = (),
-    faint: tuple[Detection, ...] = (),
     **options: object,
 ) -> dict[int, list[str]]:
     """The expressions of each detection in an image of 600 × 400."""
-    seen = Observation("a.jpg", 600, 400, found, attributes, faint=faint)
+    seen = Observation("a.jpg", 600, 400, found, attributes)
     spoken: dict[int, list[str]] = {}
     for one in default(seen, Options(**options)):
         spoken.setdefault(one.detection, []).append(one.expression)
@@ -114,9 +113,9 @@ def test_suppression_is_greedy() -> None:
 
 
 def test_a_faint_rival_takes_the_bare_name() -> None:
-    spoken = say(dog(50), faint=(dog(450, score=0.3),), min_score=0.4)
+    spoken = say(dog(50), dog(450, score=0.3), min_score=0.4)
     assert spoken == {0: ["dog on the left"]}
-    assert say(dog(50), faint=(dog(450, score=0.1),), min_score=0.4) == {0: ["dog"]}
+    assert say(dog(50), dog(450, score=0.1), min_score=0.4) == {0: ["dog"]}
 
 
 def test_a_part_inside_its_like_is_not_described() -> None:

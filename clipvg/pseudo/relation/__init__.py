@@ -8,9 +8,10 @@ from clipvg.pseudo.relation.geometry import compare_boxes
 from clipvg.pseudo.relation.graph import read_graph
 from clipvg.pseudo.relation.published import best_relations, relations_from_logits
 
-__all__ = ["DRAWN", "NEEDS", "default", "published", "relations_from_logits"]
+__all__ = ["DRAWN", "NEEDS", "SEES_FAINT", "default", "published", "relations_from_logits"]
 
 NEEDS = {"default": ("relations|detections",), "published": ("relations",)}
+SEES_FAINT = True
 DRAWN = False  # the published program gives its ten best
 
 

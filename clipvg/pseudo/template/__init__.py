@@ -6,5 +6,6 @@ from clipvg.pseudo.template.default import default
 from clipvg.pseudo.template.published import published
 
 NEEDS = {"default": ("detections",), "published": ("detections",)}
+SEES_FAINT = True
 
-__all__ = ["NEEDS", "default", "published"]
+__all__ = ["NEEDS", "SEES_FAINT", "default", "published"]

@@ -80,12 +80,8 @@ def build_scene(observation: Observation, least: float) -> Scene:
         least: the least score of a detection that is described.
     """
     found = [
-        Thing(i, spoken(one.name), group_of(spoken(one.name)), one.box, one.score)
+        _look(i if one.score >= least else -1, one)
         for i, one in enumerate(observation.detections)
-    ]
-    found += [
-        Thing(-1, spoken(one.name), group_of(spoken(one.name)), one.box, one.score)
-        for one in observation.faint
         if one.score >= FAINTEST * least
     ]
     found.sort(key=lambda one: -one.score)
@@ -98,6 +94,11 @@ def build_scene(observation: Observation, least: float) -> Scene:
             one = replace(one, index=-1)
         kept.append(_with_words(one, observation))
     return Scene(observation.width or 0, observation.height or 0, tuple(kept))
+
+
+def _look(index: int, found: Detection) -> Thing:
+    name = spoken(found.name)
+    return Thing(index, name, group_of(name), found.box, found.score)
 
 
 def _overlaps(one: Thing, other: Thing) -> bool:
