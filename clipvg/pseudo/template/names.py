@@ -16,7 +16,7 @@ _PEOPLE = {
     "children": ("", "child"), "kids": ("", "child"), "adult": ("", "adult"),
 }  # fmt: skip
 _SPOKEN = {"she": "woman", "male": "man", "adult": "person"}
-_NO_ARTICLE = frozenset({"broccoli", "bread", "food", "grass", "water", "hair", "snow", "sand"})
+_MASS = frozenset({"broccoli", "bread", "food", "grass", "water", "hair", "snow", "sand"})
 _SILENT = ("hour", "honest")
 _SOUNDS_LIKE_Y = ("uni", "use", "euro", "one")
 
@@ -46,9 +46,14 @@ def is_several(name: str) -> bool:
     return last == "couple" or is_plural(last)
 
 
+def is_mass(name: str) -> bool:
+    """Return whether a name is not counted: bread, broccoli."""
+    return name.split()[-1] in _MASS
+
+
 def with_article(phrase: str) -> str:
     """Return "a red hat", "an apron", "jeans"."""
-    if is_several(phrase) or phrase.split()[-1] in _NO_ARTICLE:
+    if is_several(phrase) or is_mass(phrase):
         return phrase
     an = phrase[0] in "aeiou" and not phrase.startswith(_SOUNDS_LIKE_Y)
     return f"{'an' if an or phrase.startswith(_SILENT) else 'a'} {phrase}"

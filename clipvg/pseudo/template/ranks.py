@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from clipvg.pseudo.plurals import make_plural
+from clipvg.pseudo.template.names import is_mass
 from clipvg.pseudo.template.scene import Scene, Thing
 
 Pattern = tuple[str, str]
@@ -85,7 +86,11 @@ def _in_row(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
     if len(row) > MOST_IN_ROW or min(steps) < CLEAR_STEP * scene.width or not _is_level(row):
         return
     place, count = row.index(one), len(row)
-    several = f"{_NUMBERS[count]} {make_plural(one.name)}" if _one_name(rivals) else ""
+    several = (
+        f"{_NUMBERS[count]} {make_plural(one.name)}"
+        if _one_name(rivals) and not is_mass(one.name)
+        else ""
+    )
     if count == 2 and several:
         yield f"{'left' if place == 0 else 'right'} one of the {several}", "count"
     elif place in (0, count - 1) and several:
