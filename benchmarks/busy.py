@@ -158,16 +158,13 @@ def training(folder: Path, size: float) -> Work:
     import copy
     import dataclasses
 
-    import torch
-
     from clipvg.data.scenes import NoiseConfig, make_labels
     from clipvg.demo import recipe
-    from clipvg.model import create_model
-    from clipvg.training import FeatureCache, fit
+    from clipvg.features import FeatureCache
+    from clipvg.training import fit
 
-    options, config = recipe()
-    torch.manual_seed(0)
-    model = create_model(**options)
+    *_, config = recipe()
+    model = small_model(0).train()
     labels = make_labels(folder, 60, source="mixed", noise=NoiseConfig(), seed=0)
     features = FeatureCache(model, labels)
     config = dataclasses.replace(config, steps=max(2, round(60 * size)))
@@ -223,14 +220,17 @@ def testing(folder: Path, size: float) -> Work:
 
 
 def small_model(seed: int) -> Any:
-    """A model of the recipe `scenes` with random weights."""
+    """A model of the recipe `scenes` with a head of random weights."""
+    from dataclasses import asdict
+
     import torch
 
     from clipvg.demo import recipe
     from clipvg.model import create_model
 
+    backbone, options, _ = recipe()
     torch.manual_seed(seed)
-    return create_model(**recipe()[0]).eval()
+    return create_model(backbone, **{**asdict(options), "pretrained": "scenes-v1"}).eval()
 
 
 WORK = {"train": training, "score": scoring, "predict": prediction, "pytest": testing}

@@ -41,10 +41,11 @@ class FusionLayer(nn.Module):
             Tensor[B, queries, D].
         """
         rate = self.dropout if self.training else 0.0
+        asking = x[:, :queries]  # first: gradients are added in the reverse of this order
         q, k, v = self._project(x, position, queries)  # (B, H, queries or S, D / H)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=rate)
         mixed = self.self_attn.out_proj(mixed.transpose(1, 2).flatten(-2))  # (B, queries, D)
-        x = self.norm1(x[:, :queries] + F.dropout(mixed, rate, self.training))
+        x = self.norm1(asking + F.dropout(mixed, rate, self.training))
         inner = F.dropout(F.relu(self.linear1(x)), rate, self.training)  # (B, queries, F)
         return self.norm2(x + F.dropout(self.linear2(inner), rate, self.training))
 

@@ -12,18 +12,20 @@ from torch import Tensor
 from clipvg.boxes import EPS
 
 
-def intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the areas (...) that boxes (..., 4) xyxy share, and cover together."""
-    sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    intersection = area(sides.clamp(min=0))
-    union = area(a[..., 2:] - a[..., :2]) + area(b[..., 2:] - b[..., :2]) - intersection
-    return intersection, union
+def shared_sides(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sides (..., 2) of what boxes (..., 4) xyxy share; negative where they are apart."""
+    return torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
+
+
+def union_area(a: Tensor, b: Tensor, intersection: Tensor) -> Tensor:
+    """Return the area (...) that boxes (..., 4) xyxy cover together, from the one they share."""
+    return area(a[..., 2:] - a[..., :2]) + area(b[..., 2:] - b[..., :2]) - intersection
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Return the IoU (...) of boxes (..., 4) xyxy, in [0, 1]; two empty boxes give 0."""
-    intersection, union = intersection_and_union(a, b)
-    return intersection / (union + EPS)
+    intersection = area(shared_sides(a, b).clamp(min=0))
+    return intersection / (union_area(a, b, intersection) + EPS)
 
 
 def area(sides: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from clipvg.boxes import EPS
-from clipvg.ops.boxes import area, intersection_and_union
+from clipvg.ops.boxes import area, shared_sides, union_area
 
 
 def box_losses(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,11 @@ def box_losses(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     pred, target = pred.float(), target.float()
     l1 = (pred - target).abs().sum(-1)
     a, b = box_convert(pred, "cxcywh", "xyxy"), box_convert(target, "cxcywh", "xyxy")
-    intersection, union = intersection_and_union(a, b)  # (B,) each
-    enclosing = area(torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2]))
+    # Gradients are added in the reverse of this order; with another one trainings end elsewhere.
+    overlap = shared_sides(a, b)  # (B, 2)
+    hull = torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])  # (B, 2)
+    intersection = area(overlap.clamp(min=0))  # (B,)
+    union = union_area(a, b, intersection)
+    enclosing = area(hull)
     giou = intersection / (union + EPS) - (enclosing - union) / (enclosing + EPS)
     return l1, 1 - giou
