@@ -13,7 +13,7 @@ from clipvg.boxes import EPS
 
 
 def shared_sides(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sides (..., 2) of what boxes (..., 4) xyxy share; negative where they are apart."""
+    """Return the sides (..., 2) of what boxes (..., 4) xyxy share; negative where they do not."""
     return torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
 
 
