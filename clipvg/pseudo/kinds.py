@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+RIVAL_SHARE = 0.7
+"""Of the least score of what is described; fainter things are not even rivals of it."""
+
 PEOPLE = frozenset(
     """adult adults baby boy boys child children couple couples female females girl girls guy guys
     kid kids lady ladies male males man men pedestrian people person persons player players skater

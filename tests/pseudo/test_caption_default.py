@@ -85,6 +85,12 @@ class TestMatching:
             ("dog on a sofa", 1),
         ]
 
+    def test_a_faint_one_is_a_rival(self) -> None:
+        found = Detection("dog", (10, 10, 60, 60), 0.9), Detection("dog", (80, 10, 99, 60), 0.35)
+        image = Observation("a.jpg", 640, 480, found, captions=("A dog.",))
+        assert default(image, Options(min_score=0.4)) == []
+        assert [each.detection for each in default(image, Options(min_score=0.6))] == [0]
+
     def test_doubles_are_one(self) -> None:
         boxes = (10.0, 10.0, 60.0, 60.0), (11.0, 10.0, 60.0, 60.0)
         found = Detection("dog", boxes[0], 0.5), Detection("dog", boxes[1], 0.9)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from clipvg.pseudo.caption import Chunk, Parse, Token, pair_captions
+from clipvg.pseudo.caption import Chunk, Parse, Token, pair_captions, published
 from clipvg.pseudo.caption.lemma import published_lemma
 from clipvg.pseudo.caption.parse import find_subject, split_words, subject_words
-from clipvg.pseudo.observation import Candidate
+from clipvg.pseudo.observation import Candidate, Detection, Observation
+from clipvg.pseudo.options import Options
 
 DATA = Path(__file__).parents[1] / "data" / "pseudo"
 CASES = json.loads((DATA / "caption_captions.json").read_text())
@@ -67,6 +68,26 @@ def drawn() -> Iterator[tuple[dict, list[int]]]:
 def test_golden_candidates(case: dict) -> None:
     found = [[each.detection, case["captions"].index(each.expression)] for each in pair(case)]
     assert found == case["out"]["candidates"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+def test_the_source_gives_the_golden_candidates_of_an_image(
+    case: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From all detections of the image, with the stored parses for spaCy's."""
+    stored = dict(zip(case["captions"], case["out"]["captions"], strict=True))
+    parse = {caption: stored_parse(caption, out) for caption, out in stored.items()}.__getitem__
+    monkeypatch.setattr("clipvg.pseudo.caption.need_parser", lambda pipeline: parse)
+    lemmas = stored_lemmas(case)
+    monkeypatch.setattr("clipvg.pseudo.caption.published_lemma", lemmas.__getitem__)
+    detections = tuple(
+        Detection(each["class"], tuple(each["box"]), each["score"]) for each in case["detections"]
+    )
+    captions = tuple(case["captions"])
+    image = Observation(case["file"], case["width"], case["height"], detections, captions=captions)
+    found = published(image, Options(preset="published"))
+    indices = [[each.detection, case["captions"].index(each.expression)] for each in found]
+    assert indices == case["out"]["candidates"]
 
 
 def test_golden_draw_and_labels() -> None:

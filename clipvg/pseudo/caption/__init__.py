@@ -11,15 +11,26 @@ from clipvg.pseudo.caption.rules import read_clauses
 from clipvg.pseudo.caption.spacy_parser import find_parser, need_parser
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
+from clipvg.pseudo.template.kept import keep_published
 
 __all__ = [
-    "NEEDS", "Chunk", "Clause", "Parse", "Token", "default", "pair_captions", "published",
-]  # fmt: skip
+    "NEEDS",
+    "SEES_FAINT",
+    "Chunk",
+    "Clause",
+    "Parse",
+    "Token",
+    "default",
+    "pair_captions",
+    "published",
+]
 
 NEEDS = {
     "default": ("captions", "detections"),
     "published": ("captions", "detections"),
 }
+
+SEES_FAINT = True  # of two dogs, one faint, a caption may mean either
 
 
 def default(observation: Observation, options: Options) -> list[Candidate]:
@@ -31,7 +42,7 @@ def default(observation: Observation, options: Options) -> list[Candidate]:
     clauses: list[Clause] = []
     for caption in observation.captions:
         clauses += read_clauses(caption) if parse is None else clauses_of(parse(caption))
-    return match_clauses(observation, clauses, is_strict=options.ambiguous == "drop")
+    return match_clauses(observation, clauses, options)
 
 
 def published(observation: Observation, options: Options) -> list[Candidate]:
@@ -40,8 +51,6 @@ def published(observation: Observation, options: Options) -> list[Candidate]:
     Raises:
         MissingExtraError: no spaCy pipeline is installed.
     """
-    from clipvg.pseudo.template.kept import keep_published
-
     kept = [
         (each.index, each.found.name, each.found.box)
         for group in keep_published(observation).values()

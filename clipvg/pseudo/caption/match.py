@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipvg.pseudo.caption.clause import Clause
-from clipvg.pseudo.kinds import PEOPLE
+from clipvg.pseudo.kinds import PEOPLE, RIVAL_SHARE
 from clipvg.pseudo.observation import Candidate, Detection, Observation
+from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import overlap
 from clipvg.pseudo.plurals import is_plural, make_singular
+
+Seen = tuple[int, Detection]  # a detection and its index in the image
 
 _SAME_THING = 0.5  # IoU of two detections of one class
 _LONGEST_NAME = 3  # words
@@ -44,38 +47,40 @@ _OTHER_THINGS = frozenset({("teddy", "bear"), ("hot", "dog"), ("toilet", "paper"
 
 
 def match_clauses(
-    observation: Observation, clauses: Sequence[Clause], *, is_strict: bool
+    observation: Observation, clauses: Sequence[Clause], options: Options
 ) -> list[Candidate]:
     """Return each clause's expression with the box of the only detection that it can mean.
 
+    Detections below the least score are not described, and down to a share of it they may be
+    meant, so that a clause that fits one of them too is left out.
+
     Args:
-        observation: with detections.
+        observation: with detections, faint ones too.
         clauses: of its captions.
-        is_strict: leave out clauses that fit several detections, and all of several things.
+        options: the least score, and what becomes of clauses that fit several detections.
     """
+    least = RIVAL_SHARE * options.min_score
+    seen = [(row, each) for row, each in enumerate(observation.detections) if each.score >= least]
     found: list[Candidate] = []
     for clause in clauses:
-        meant = _meant(observation.detections, clause)
-        if not meant or (is_strict and len(meant) > 1):
+        meant = _meant(seen, clause)
+        if options.ambiguous == "drop" and len(meant) > 1:
             continue
-        for index in meant:
-            candidate = Candidate(
-                clause.expression, observation.detections[index].box, "clause", index
-            )
-            if candidate not in found:
+        for row, detection in meant:
+            candidate = Candidate(clause.expression, detection.box, "clause", row)
+            if detection.score >= options.min_score and candidate not in found:
                 found.append(candidate)
     return found
 
 
-def _meant(detections: Sequence[Detection], clause: Clause) -> list[int]:
-    """Indices of the detections that a clause may mean, without doubles."""
+def _meant(seen: Sequence[Seen], clause: Clause) -> list[Seen]:
+    """Detections that a clause may mean, without doubles."""
     for name in _names_of(clause):
-        rows = [row for row, each in enumerate(detections) if _is_called(each.name, name)]
-        if rows:
-            return _distinct(detections, rows)
+        called = [each for each in seen if _is_called(each[1].name, name)]
+        if called:
+            return _distinct(called)
     if not clause.is_plural and clause.noun[-1] in _PERSONS:
-        rows = [row for row, each in enumerate(detections) if each.name.lower() in PEOPLE]
-        return _distinct(detections, [row for row in rows if _is_general(detections[row].name)])
+        return _distinct([each for each in seen if each[1].name.lower() in ("person", "human")])
     return []
 
 
@@ -104,15 +109,10 @@ def _canonical(name: str) -> str:
     return _SYNONYMS.get(plain, plain)
 
 
-def _is_general(name: str) -> bool:
-    return name.lower() in ("person", "human")
-
-
-def _distinct(detections: Sequence[Detection], rows: list[int]) -> list[int]:
-    """Rows without doubles, the best scored kept, in their order."""
-    kept: list[int] = []
-    for row in sorted(rows, key=lambda row: -detections[row].score):
-        box = detections[row].box
-        if all(overlap(box, detections[other].box) < _SAME_THING for other in kept):
-            kept.append(row)
-    return sorted(kept)
+def _distinct(seen: list[Seen]) -> list[Seen]:
+    """Detections without doubles, the best scored kept, in their order."""
+    kept: list[Seen] = []
+    for row, detection in sorted(seen, key=lambda each: -each[1].score):
+        if all(overlap(detection.box, other.box) < _SAME_THING for _, other in kept):
+            kept.append((row, detection))
+    return sorted(kept, key=lambda each: each[0])

@@ -11,7 +11,7 @@ from clipvg.pseudo.relation.published import best_relations, relations_from_logi
 __all__ = ["DRAWN", "NEEDS", "SEES_FAINT", "default", "published", "relations_from_logits"]
 
 NEEDS = {"default": ("relations|detections",), "published": ("relations",)}
-SEES_FAINT = True
+SEES_FAINT = True  # what is too faint to describe may yet be meant
 DRAWN = False  # the published program gives its ten best
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, permutations
 
-from clipvg.pseudo.kinds import NEVER_COMPARED, WORN_OR_HELD, group_of
+from clipvg.pseudo.kinds import NEVER_COMPARED, RIVAL_SHARE, WORN_OR_HELD, group_of
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import area, clip_box, gap, overlap
@@ -29,7 +29,6 @@ from clipvg.pseudo.relation.rules import (
 from clipvg.pseudo.relation.wording import say_name, say_object
 
 Found = tuple[Thing, str, str]  # what is described, the words, the rule
-_RIVAL_SCORE = 0.7  # of the least score of what is described; below it is no rival either
 _LEAST_AREA = 1 / 250  # of the image; what is smaller is hard to see
 _SAME_THING = 0.5  # IoU of two boxes of one group
 _SAME_PLACE = 0.8  # IoU of two boxes of any groups
@@ -64,7 +63,7 @@ def compare_boxes(observation: Observation, options: Options) -> list[Candidate]
 
 
 def _look(observation: Observation, min_score: float) -> Scene:
-    things = _distinct(_clipped(observation, _RIVAL_SCORE * min_score))
+    things = _distinct(_clipped(observation, RIVAL_SHARE * min_score))
     groups: dict[str, list[Thing]] = defaultdict(list)
     for thing in things:
         groups[thing.group].append(thing)
