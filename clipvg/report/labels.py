@@ -14,7 +14,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.pseudo.entities import count_entities, entity_heads
 from clipvg.pseudo.plurals import make_singular
-from clipvg.pseudo.words import ADJECTIVES
+from clipvg.pseudo.words import ADJECTIVES, PLACES
 from clipvg.report.canvas import encode_figure
 from clipvg.report.html import Picture, Report, Table
 from clipvg.report.label_figures import center_map, count_bars
@@ -108,7 +108,9 @@ def _class_table(labels: LabelTable) -> Table:
 
 
 def _class_of(expression: str) -> str:
-    heads = [head for head in entity_heads(expression) if head not in ADJECTIVES]
+    """The first thing named: of "leftmost of the two dogs" the dog."""
+    said_of_things = ADJECTIVES | PLACES
+    heads = [head for head in entity_heads(expression) if head not in said_of_things]
     return make_singular(heads[0]) if heads else "–"
 
 
