@@ -12,6 +12,7 @@ from clipvg.errors import InputError
 from clipvg.pseudo.observation import Observation, Relation
 from clipvg.pseudo.options import Options
 from clipvg.pseudo.relation import published, relations_from_logits
+from clipvg.pseudo.relation.published import reltr_names
 
 DATA = Path(__file__).parents[1] / "data" / "pseudo"
 CASES = json.loads((DATA / "relation_triplets.json").read_text())
@@ -25,8 +26,6 @@ def observe(case: dict) -> Observation:
         [outputs[f"{role}_logits"] for role in ("sub", "rel", "obj")],
         [outputs[f"{role}_boxes"] for role in ("sub", "obj")],
         size=(case["width"], case["height"]),
-        entities=VOCABULARY["entities"],
-        predicates=VOCABULARY["predicates"],
     )
     return Observation(case["file"], case["width"], case["height"], relations=relations)
 
@@ -52,6 +51,10 @@ def test_golden_names_and_probabilities_of_every_query(case: dict) -> None:
 
 def relation(*scores: float, predicate: str = "on") -> Relation:
     return Relation("cup", predicate, "table", (0, 0, 10, 10), (0, 5, 50, 50), tuple(scores))
+
+
+def test_the_names_are_those_of_reltr() -> None:
+    assert reltr_names() == {kind: VOCABULARY[kind] for kind in ("entities", "predicates")}
 
 
 def test_one_fifth_is_not_enough() -> None:

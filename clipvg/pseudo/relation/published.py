@@ -5,7 +5,10 @@ All arithmetic is in float32, like the program's, so that scores on a threshold 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
 
 import numpy as np
 
@@ -34,8 +37,8 @@ def relations_from_logits(
     boxes: Sequence[np.ndarray],
     *,
     size: tuple[int, int],
-    entities: Sequence[str],
-    predicates: Sequence[str],
+    entities: Sequence[str] | None = None,
+    predicates: Sequence[str] | None = None,
 ) -> tuple[Relation, ...]:
     """Return what a scene-graph model such as RelTR says of an image, one relation a query.
 
@@ -44,12 +47,14 @@ def relations_from_logits(
             column is "no object", which takes part in the softmax and is never the answer.
         boxes: of subjects and objects, (Q, 4) each, cxcywh as shares of the image.
         size: width and height of the image in pixels.
-        entities: E names.
-        predicates: P names.
+        entities: E names; RelTR's by default.
+        predicates: P names; RelTR's by default.
 
     Raises:
         InputError: there are more or fewer columns than names.
     """
+    entities = reltr_names()["entities"] if entities is None else entities
+    predicates = reltr_names()["predicates"] if predicates is None else predicates
     best = [
         _best_of(of_role, names)
         for of_role, names in zip(logits, (entities, predicates, entities), strict=True)
@@ -63,6 +68,13 @@ def relations_from_logits(
             rows, scores.tolist(), strict=True
         )
     )
+
+
+@cache
+def reltr_names() -> dict[str, list[str]]:
+    """Return the names of RelTR's "entities" and "predicates", in the order of its outputs."""
+    path = files("clipvg.pseudo") / "data" / "reltr.json"
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _best_of(logits: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
