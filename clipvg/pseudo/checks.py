@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from clipvg.pseudo.observation import Box, Detection, Observation, Relation
+from clipvg.pseudo.observation import Box, Candidate, Detection, Observation, Relation
 from clipvg.pseudo.plane import clip_box
 
-T = TypeVar("T", Detection, Relation)
+T = TypeVar("T", Candidate, Detection, Relation)
 
 
 def size_of(observation: Observation) -> tuple[int, int] | None:
@@ -21,6 +22,8 @@ def size_of(observation: Observation) -> tuple[int, int] | None:
 def box_fault(box: Box, width: int, height: int) -> str | None:
     """Return what is wrong with a box, None where nothing is."""
     x1, y1, x2, y2 = box
+    if not math.isfinite(x1 + y1 + x2 + y2):
+        return "is not finite; leave it out"
     if x1 > x2 or y1 > y2:
         return "is reversed; write [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
     if x1 == x2 or y1 == y2:
@@ -51,6 +54,10 @@ def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
     detections = valid(observation.detections, "detections")
     attributes = valid(observation.attribute_detections, "attribute_detections")
     relations = valid(observation.relations, "relations")
+    candidates = {
+        name: valid(made, f"candidates of {name!r}")
+        for name, made in observation.candidates.items()
+    }
     if not faults:
         return observation, faults
     return replace(
@@ -58,6 +65,7 @@ def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
         detections=detections,
         attribute_detections=attributes,
         relations=relations,
+        candidates=candidates,
     ), faults
 
 
@@ -78,8 +86,8 @@ def _clip(found: Detection, width: int, height: int) -> Detection:
     return Detection(found.name, box, found.score, found.attributes)
 
 
-def _boxes(item: Detection | Relation) -> tuple[Box, ...]:
-    return (item.box,) if isinstance(item, Detection) else (item.subject_box, item.object_box)
+def _boxes(item: Candidate | Detection | Relation) -> tuple[Box, ...]:
+    return (item.subject_box, item.object_box) if isinstance(item, Relation) else (item.box,)
 
 
 def _short(box: Box) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from clipvg.errors import InputError
 from clipvg.pseudo.observation import Box, Candidate, Detection, Observation, Relation
 
+LARGEST = 2**31 - 1  # of what the table holds
 KEYS = (
     "image",
     "width",
@@ -136,11 +137,11 @@ def _side(data: Mapping[str, Any], key: str) -> int | None:
     value = data.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise InputError(f"{key} {value!r} is not a whole number of pixels")
-    if value < 1:
-        raise InputError(f"{key} {value!r} is not a number of pixels from 1")
-    return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+        raise InputError(f"{key} {str(value)[:20]} is not a whole number of pixels")
+    return value
 
 
 def _detection(value: Any) -> Detection:
@@ -180,8 +181,9 @@ def _relation(value: Any) -> Relation:
 def _candidate(value: Any) -> tuple[str, Candidate]:
     data = _object(value)
     index = data.get("detection")
-    if index is not None and not isinstance(index, int):
-        raise InputError(f"detection {index!r} is not the number of a detection")
+    is_number = isinstance(index, int) and not isinstance(index, bool)
+    if index is not None and not (is_number and 0 <= index <= LARGEST):
+        raise InputError(f"detection {str(index)[:20]} is not the number of a detection")
     made = Candidate(
         read_name(data, "expression"),
         read_box(data.get("box")),

@@ -145,12 +145,26 @@ def _conform(table: pa.Table) -> pa.Table:
         for field in SCHEMA
     ]
     try:
-        return pa.table(columns, names=SCHEMA.names).cast(SCHEMA)
+        conformed = pa.table(columns, names=SCHEMA.names).cast(SCHEMA)
+        _refuse_nulls(conformed)
+        return conformed
     except pa.ArrowException as error:
         raise InputError(
             f"observations of another kind: {' '.join(str(error).split())[:150]}; write the "
             "table with ObservationTable.write"
         ) from None
+
+
+def _refuse_nulls(table: pa.Table) -> None:
+    for name in SCHEMA.names:
+        parts = _flat(table.column(name)) if pa.types.is_list(SCHEMA.field(name).type) else []
+        for part in parts:
+            fields = part.flatten() if pa.types.is_struct(part.type) else []
+            needed = fields[:4] if name == "candidates" else fields  # detection may be null
+            if part.null_count or any(field.null_count for field in needed):
+                raise InputError(f"column {name!r} has entries without a value; leave them out")
+    if table.column("image").null_count:
+        raise InputError("column 'image' has rows without a name; leave them out")
 
 
 def _flat(column: pa.ChunkedArray) -> list[pa.Array]:

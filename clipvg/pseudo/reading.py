@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +15,7 @@ from clipvg.pseudo.checks import box_faults, size_of
 from clipvg.pseudo.formats import find_format
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.formats.file import File, Row
-from clipvg.pseudo.observation import Observation
+from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.options import Preset
 
@@ -55,7 +55,6 @@ def read_observations(
     for path in map(Path, given):
         members = _members(path)
         catalogue = Catalogue(root, _names_of(path, members, categories))
-        joined.catalogues.append(catalogue)
         for member in members:
             joined.add(member, _rows(member, catalogue))
     if not joined.entries:
@@ -109,12 +108,10 @@ class _Joined:
 
     def __init__(self, root: Path | None, preset: Preset, on_error: OnError) -> None:
         self.root = root
-        self.catalogues: list[Catalogue] = []
         self.entries: dict[str, list[tuple[Path, Row]]] = {}
         self.dropped: tuple[str, ...] = ()
         self._accepts_any = preset == "published"
         self._drops = on_error == "drop"
-        self._names: list[str] | None = None
 
     def add(self, path: Path, rows: Iterable[Row]) -> None:
         for row in rows:
@@ -154,8 +151,8 @@ class _Joined:
 
 
 def _join(parts: list[Observation]) -> Observation:
-    candidates: dict = {}
-    extra: dict = {}
+    candidates: dict[str, tuple[Candidate, ...]] = {}
+    extra: dict[str, Any] = {}
     for part in parts:
         extra |= part.extra
         for name, made in part.candidates.items():

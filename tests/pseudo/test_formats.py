@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,3 +191,66 @@ def test_ultralytics(folder: Path) -> None:
     assert read(folder, path).detections == found(0.5)
     write(path, [])
     assert read(folder, path.parent).detections == ()
+
+
+def places(value: object, place: tuple = ()) -> Iterator[tuple]:
+    yield place
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*place, key))
+
+
+def put(value: Any, place: tuple, new: object) -> Any:
+    if not place:
+        return new
+    value = copy.deepcopy(value)
+    inner = value
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = new
+    return value
+
+
+ENTRY = {"name": "dog", "confidence": 0.5, "box": {"x1": 1, "y1": 2, "x2": 30, "y2": 40}}
+OBJECT = {"x": 10, "y": 20, "w": 30, "h": 40, "names": ["Dog"], "attributes": ["brown"]}
+SINK = {"x_min": 1, "y_min": 2, "x_max": 30, "y_max": 40, "class_name": "dog", "image": "7.jpg"}
+NATIVE = {
+    "image": "7.jpg",
+    "width": 200,
+    "detections": [{"class": "dog", "box": [1, 2, 30, 40], "attributes": {"red": 0.5}}],
+    "captions": ["a dog"],
+    "relations": [{"subject": "a", "predicate": "b", "object": "c", "subject_box": [1, 2, 3, 4],
+                   "object_box": [1, 2, 3, 4], "scores": {"subject": 0.5}}],
+    "candidates": [{"source": "v", "expression": "x", "box": [1, 2, 3, 4], "detection": 1}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("instances.json", COCO),
+        ("results.json", [{"image_id": 7, "category_id": 18, "bbox": [10, 20, 30, 40]}]),
+        ("captions.json", {**COCO, "annotations": [{"image_id": 7, "caption": "a dog"}]}),
+        ("objects.json", [{"image_id": 7, "objects": [OBJECT]}]),
+        ("edges.json", [{"image_id": 7, "relationships": [
+            {"predicate": "on", "subject": OBJECT, "object": OBJECT}]}]),
+        ("sink.json", [SINK]),
+        ("7.json", [ENTRY]),
+        ("native.jsonl", NATIVE),
+    ],
+)  # fmt: skip
+def test_whatever_is_wrong_is_one_line(folder: Path, name: str, content: object) -> None:
+    names = write(folder / "names.json", COCO)
+    path = folder / "wrong" / name
+    faults = []
+    for place in places(content):
+        for new in (None, -1, "x", [], {}, [1], True, math.inf, 10**30):
+            write(path, put(content, place, new))
+            try:
+                list(read_observations(path, images=folder / "images", categories=names))
+            except InputError as error:
+                faults.append(str(error))
+    assert len(faults) > 10
+    for fault in faults:
+        assert "\n" not in fault
+        assert fault.startswith(str(path))

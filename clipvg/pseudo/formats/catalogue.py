@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from clipvg.errors import InputError
+from clipvg.pseudo.native import LARGEST
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -125,14 +126,23 @@ class Catalogue:
     def add_coco(self, data: Mapping[str, Any], path: Path) -> None:
         """Add the categories and images of a COCO file."""
         self.path = path
-        for entry in data.get("categories") or []:
+        for entry in _entries(data, "categories"):
             if isinstance(entry, dict) and isinstance(entry.get("name"), str):
                 self.classes[str(entry.get("id"))] = entry["name"]
-        for entry in data.get("images") or []:
+        for entry in _entries(data, "images"):
             if isinstance(entry, dict) and isinstance(entry.get("file_name"), str):
-                self.images[str(entry.get("id"))] = KnownImage(
-                    entry["file_name"], entry.get("width"), entry.get("height")
-                )
+                sides = (_side(entry.get(name)) for name in ("width", "height"))
+                self.images[str(entry.get("id"))] = KnownImage(entry["file_name"], *sides)
+
+
+def _entries(data: Mapping[str, Any], key: str) -> list[Any]:
+    entries = data.get(key)
+    return entries if isinstance(entries, list) else []
+
+
+def _side(value: Any) -> int | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 < value <= LARGEST else None
 
 
 def _load(path: Path, load: Any) -> dict[str, Any]:

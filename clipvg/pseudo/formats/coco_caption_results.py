@@ -17,7 +17,7 @@ def matches(file: File) -> bool:
 
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
-    for where, item in file.objects("result"):
+    for where, item in file.objects("result", file.json):
         with file.at(where):
             known = catalogue.image_of(image_number(item))
             yield Row(where, Observation(*known, captions=(read_name(item, "caption"),)))

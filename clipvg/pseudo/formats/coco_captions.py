@@ -15,7 +15,9 @@ def matches(file: File) -> bool:
     data = file.json
     if not isinstance(data, dict) or "images" not in data:
         return False
-    annotations = data.get("annotations") or [{}]
+    annotations = data.get("annotations")
+    if not isinstance(annotations, list) or not annotations:
+        return False
     return isinstance(annotations[0], dict) and "caption" in annotations[0]
 
 
@@ -23,8 +25,7 @@ def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
     own = Catalogue(catalogue.root)
     own.add_coco(file.json, file.path)
-    for index, item in enumerate(file.json["annotations"]):
-        where = f"annotation {index}"
+    for where, item in file.objects("annotation", file.json["annotations"]):
         with file.at(where):
             known = own.image_of(image_number(item))
             yield Row(where, Observation(*known, captions=(read_name(item, "caption"),)))

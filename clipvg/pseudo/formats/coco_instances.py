@@ -21,8 +21,7 @@ def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     own.add_coco(file.json, file.path)
     for known in own.images.values():
         yield Row("images", Observation(*known))
-    for index, item in enumerate(file.json.get("annotations") or []):
-        where = f"annotation {index}"
+    for where, item in file.objects("annotation", file.json.get("annotations") or []):
         if item.get("iscrowd"):
             continue
         with file.at(where):

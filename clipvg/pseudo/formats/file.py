@@ -63,9 +63,11 @@ class File:
             if line.strip():
                 yield number, line
 
-    def objects(self, noun: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the objects of a JSON list, each with its place: "noun 3"."""
-        for index, item in enumerate(self.json):
+    def objects(self, noun: str, items: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the objects of a list in the file, each with its place: "noun 3"."""
+        if not isinstance(items, list):
+            self.fail(f"{noun}s", "not a list; is the file of another kind?")
+        for index, item in enumerate(items):
             where = f"{noun} {index}"
             if not isinstance(item, dict):
                 self.fail(where, "not an object; is the file of another kind?")

@@ -33,6 +33,8 @@ def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
         )
     for image, entries in data.items():
         yield Row(f"image {image!r}", Observation(str(image)))
+        if not isinstance(entries, list | tuple):
+            file.fail(f"image {image!r}", "not a list of detections; is it another kind of file?")
         for index, entry in enumerate(entries):
             where = f"image {image!r}, entry {index}"
             with file.at(where):

@@ -21,7 +21,7 @@ def matches(file: File) -> bool:
 
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
-    for where, item in file.objects("entry"):
+    for where, item in file.objects("entry", file.json):
         with file.at(where):
             yield Row(where, _read_item(item, catalogue))
 

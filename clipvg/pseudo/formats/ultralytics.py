@@ -22,7 +22,7 @@ def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     with file.at("image"):
         image = catalogue.find(file.path.stem)
     yield Row("image", Observation(image))
-    for where, item in file.objects("entry"):
+    for where, item in file.objects("entry", file.json):
         with file.at(where):
             yield Row(where, Observation(image, detections=(_read_item(item),)))
 

@@ -18,15 +18,18 @@ def matches(file: File) -> bool:
 
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
-    for where, item in file.objects("entry"):
+    for where, item in file.objects("entry", file.json):
         with file.at(where):
             image = image_name(item, catalogue)
         yield Row(where, Observation(image))
-        for index, entry in enumerate(item.get("objects") or item.get("attributes") or []):
-            place = f"{where}, object {index}"
+        entries = item.get("objects") or item.get("attributes") or []
+        for place, entry in file.objects(f"{where}, object", entries):
             with file.at(place):
                 name, box = read_object(entry)
-            words = {str(word).lower(): 1.0 for word in entry.get("attributes") or []}
+            given = entry.get("attributes") or []
+            if not isinstance(given, list):
+                file.fail(place, "'attributes' is not a list of words")
+            words = {str(word).strip().lower(): 1.0 for word in given}
             yield Row(place, Observation(image, detections=(Detection(name, box, 1.0, words),)))
 
 

@@ -20,12 +20,12 @@ def matches(file: File) -> bool:
 
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
-    for where, item in file.objects("entry"):
+    for where, item in file.objects("entry", file.json):
         with file.at(where):
             image = image_name(item, catalogue)
         yield Row(where, Observation(image))
-        for index, edge in enumerate(item.get("relationships") or []):
-            place = f"{where}, relationship {index}"
+        edges = item.get("relationships") or []
+        for place, edge in file.objects(f"{where}, relationship", edges):
             with file.at(place):
                 yield Row(place, Observation(image, relations=(_read_edge(edge),)))
 
