@@ -86,6 +86,8 @@ def _plural_of(word: str) -> str:
         return _PLURALS[word]
     if word in _ALIKE:
         return word
+    if word.endswith("man") and word not in ("german", "human", "roman"):
+        return f"{word[:-3]}men"
     if word.endswith(("s", "x", "z", "ch", "sh")):
         return f"{word}es"
     if word.endswith("y") and word[-2:-1] not in "aeiou":

@@ -20,6 +20,8 @@ _NOT_SAID = frozenset(
     "sleeve waist pocket fur wool blanket bags pant short jean shoe boot sandal sneaker belt "
     "socks".split()
 )
+# What everybody wears says something only with a word before it.
+EVERYDAY = frozenset("shirt pants shoes outfit".split())
 _CARRIED = frozenset(
     "bag backpack handbag necklace tie necktie glasses goggles sunglasses scarf hat cap beanie "
     "helmet visor headband bandana".split()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
-from clipvg.pseudo.template.clothes import outfits, worn_phrase
+from clipvg.pseudo.template.clothes import EVERYDAY, outfits, worn_phrase
 from clipvg.pseudo.template.kept import SMALLEST_SHARE
 from clipvg.pseudo.template.landmarks import beside, landmarks
 from clipvg.pseudo.template.names import is_several
@@ -76,7 +76,7 @@ def _expressions(
         if len(same) == 1 or keeps_all:
             yield described, "attribute"
         for pattern, rule in ranks:
-            if "{n}" in pattern and rule == "place" and described.endswith(one.name):
+            if pattern.startswith("{n}") and rule == "place":
                 yield pattern.format(n=described), f"attribute {rule}"
     yield from _clothed(one, rivals, worn, keeps_all=keeps_all)
     if not is_several(one.name):
@@ -106,12 +106,14 @@ def _may_be(other: Thing, word: str) -> bool:
 def _clothed(
     one: Thing, rivals: list[Thing], worn: dict[Thing, list[Thing]], *, keeps_all: bool
 ) -> Iterator[Expression]:
+    if is_several(one.name):
+        return
     for garment in worn.get(one, []):
         if garment.is_faint:
             continue
         others = [item for other in rivals if other is not one for item in worn.get(other, [])]
         alike = [item for item in others if item.name == garment.name]
-        if not alike or keeps_all:
+        if (not alike and garment.name not in EVERYDAY) or keeps_all:
             yield f"{one.name} {worn_phrase(garment, None)}", "clothes"
         word = said_word(garment)
         if word and (keeps_all or not any(_may_be(item, word) for item in alike)):

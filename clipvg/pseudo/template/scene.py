@@ -82,7 +82,7 @@ def build_scene(observation: Observation, least: float) -> Scene:
     found = [
         _look(i if one.score >= least else -1, one)
         for i, one in enumerate(observation.detections)
-        if one.score >= FAINTEST * least
+        if one.score >= FAINTEST * least and not one.name.startswith("__")  # as "__background__"
     ]
     found.sort(key=lambda one: -one.score)
     kept: list[Thing] = []
