@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clipvg.errors import InputError
 from clipvg.pseudo.caption import Chunk, Parse, Token, pair_captions, published
 from clipvg.pseudo.caption.lemma import published_lemma
 from clipvg.pseudo.caption.parse import find_subject, split_words, subject_words
@@ -116,6 +117,12 @@ def test_lemmas_by_rules_agree_with_wordnet() -> None:
 @pytest.mark.parametrize("text", ["", "  "])
 def test_a_caption_without_words_has_no_subject(text: str) -> None:
     assert subject_words(Parse(text, [], []), str.lower) == ["no_object"]
+
+
+def test_an_empty_caption_is_refused_where_the_published_program_crashes() -> None:
+    image = Observation("a.jpg", 60, 60, captions=("A dog.", ""))
+    with pytest.raises(InputError, match=r"a\.jpg: caption 1 is empty.*use the default preset"):
+        published(image, Options(preset="published"))
 
 
 def test_words_are_cut_as_in_the_treebank() -> None:

@@ -130,6 +130,17 @@ class TestBoxes:
             "person to the right of the other people",
         ]
 
+    def test_the_closest_of_several(self) -> None:
+        dogs = [("dog", (x, 60, x + 10, 80)) for x in (30, 60, 85)]
+        assert "dog closest to the bench" in words(boxes(("bench", (2, 50, 25, 90)), *dogs))
+        near = [("dog", (x, 60, x + 10, 80)) for x in (35, 47, 85)]
+        assert "dog closest to the bench" not in words(boxes(("bench", (2, 50, 25, 90)), *near))
+
+    def test_next_to(self) -> None:
+        dogs = ("dog", (30, 50, 48, 90)), ("dog", (88, 50, 99, 90))
+        bench = ("bench", (2, 50, 25, 90))
+        assert "dog next to the bench" in words(boxes(bench, *dogs))
+
     def test_people_of_all_names_are_rivals(self) -> None:
         image = boxes(
             ("man", (5, 50, 15, 90)), ("woman", (20, 50, 30, 90)), ("bench", (60, 50, 95, 90))

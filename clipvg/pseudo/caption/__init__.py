@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clipvg.errors import InputError
 from clipvg.pseudo.caption.clause import Clause, clauses_of
 from clipvg.pseudo.caption.lemma import published_lemma
 from clipvg.pseudo.caption.match import match_clauses
@@ -50,7 +51,13 @@ def published(observation: Observation, options: Options) -> list[Candidate]:
 
     Raises:
         MissingExtraError: no spaCy pipeline is installed.
+        InputError: a caption is empty, where the published program crashes.
     """
+    if "" in observation.captions:
+        raise InputError(
+            f"{observation.image}: caption {observation.captions.index('')} is empty, where the "
+            "published program crashes; take it out, or use the default preset"
+        )
     kept = [
         (each.index, each.found.name, each.found.box)
         for group in keep_published(observation).values()

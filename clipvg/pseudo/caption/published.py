@@ -17,7 +17,7 @@ def pair_captions(
 
     Args:
         kept: detections that stay: people, garments, then things; in each group by class.
-        captions: of the image; those without any character are left out.
+        captions: of the image.
         parse: parser of captions.
         lemmatise: the singular of a noun.
     """

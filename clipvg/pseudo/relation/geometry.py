@@ -113,16 +113,16 @@ def _nearest(scene: Scene) -> Iterator[Found]:
         if len(scene.groups[landmark.group]) > 1 or landmark.name in WORN_OR_HELD:
             continue
         for group in scene.groups.values():
-            if len(group) < 2:
-                continue
-            nearest, second = sorted(group, key=lambda each: gap(each.box, landmark.box))[:2]
-            if nearest in scene.described and second in scene.described:
-                far = 2 * gap(nearest.box, landmark.box) + _STEP * (
-                    landmark.box[2] - landmark.box[0]
-                )
-                if gap(second.box, landmark.box) > far:
-                    words = f"{say_name(nearest.name)} closest to the {say_name(landmark.name)}"
-                    yield nearest, words, "closest"
+            nearest, *others = sorted(group, key=lambda each: gap(each.box, landmark.box))
+            is_sure = bool(others) and nearest in scene.described and others[0] in scene.described
+            if is_sure and _is_much_nearer(nearest, others[0], landmark):
+                words = f"{say_name(nearest.name)} closest to the {say_name(landmark.name)}"
+                yield nearest, words, "closest"
+
+
+def _is_much_nearer(nearest: Thing, second: Thing, landmark: Thing) -> bool:
+    step = _STEP * (landmark.box[2] - landmark.box[0])
+    return gap(second.box, landmark.box) > 2 * gap(nearest.box, landmark.box) + step
 
 
 def _holding(thing: Thing, landmark: Thing) -> Iterator[Rule]:
