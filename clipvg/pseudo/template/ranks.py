@@ -7,7 +7,7 @@ ones) must not spoil what is said, nor is an object compared with them alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 from clipvg.pseudo.plurals import make_plural
@@ -18,6 +18,7 @@ Pattern = tuple[str, str]
 
 CLEAR_X, CLEAR_Y = 0.06, 0.12  # of the image's sides, between middles
 CLEAR_STEP = 0.04  # of the width, between neighbours of a row
+LEAST_SPANNED = 0.6  # of the narrower one's width
 CLEARLY_BIGGER = 1.8  # ratio of areas
 MUCH_BIGGER = 3.0  # ratio of areas that tells front from back
 MOST_IN_ROW = 6
@@ -44,19 +45,11 @@ def patterns(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]
         yield from _by_size(one, rivals, scene, sure)
 
 
-def _leads(
-    one: Thing, rivals: list[Thing], measure: Callable[[Thing], float], least: float
-) -> bool:
-    """Whether a measure of one object is greater than that of all others, by at least so much."""
-    return all(measure(one) - measure(other) >= least for other in rivals if other is not one)
-
-
 def _sideways(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Iterator[Pattern]:
-    least = CLEAR_X * scene.width
+    others = [other for other in rivals if other is not one]
     for side, sign in (("left", -1), ("right", 1)):
-        if not _leads(one, rivals, lambda other, sign=sign: sign * other.x, least):  # type: ignore[misc]
-            continue
-        if _reaches_over(one, rivals):
+        ahead = min(sign * (one.x - other.x) for other in others)
+        if ahead < CLEAR_X * scene.width or _reaches_over(one, others):
             continue
         share = one.x / scene.width if side == "left" else 1 - one.x / scene.width
         if sure == 2:
@@ -68,14 +61,13 @@ def _sideways(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Itera
             yield f"{{n}} on the {far}{side}", "place"
 
 
-def _reaches_over(one: Thing, rivals: list[Thing]) -> bool:
+def _reaches_over(one: Thing, others: list[Thing]) -> bool:
     """Whether the object spans most of another sideways, so that neither is at a side."""
-    for other in rivals:
-        if other is not one:
-            shared = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
-            narrow = min(one.box[2] - one.box[0], other.box[2] - other.box[0])
-            if shared > 0.6 * narrow:
-                return True
+    for other in others:
+        shared = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+        narrow = min(one.box[2] - one.box[0], other.box[2] - other.box[0])
+        if shared > LEAST_SPANNED * narrow:
+            return True
     return False
 
 
@@ -118,13 +110,11 @@ def _one_name(rivals: list[Thing]) -> bool:
 def _upright(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
     least = CLEAR_Y * scene.height
     others = [other for other in rivals if other is not one]
-    above = all(one.box[3] < other.y for other in others)
-    below = all(one.box[1] > other.y for other in others)
-    if above and _leads(one, rivals, lambda other: -other.y, least):
+    if all(one.box[3] < other.y and other.y - one.y >= least for other in others):
         yield "top {n}", "place"
         if one.y < scene.height / 3:
             yield "{n} at the top", "place"
-    if below and _leads(one, rivals, lambda other: other.y, least):
+    if all(one.box[1] > other.y and one.y - other.y >= least for other in others):
         yield "bottom {n}", "place"
         if one.y > scene.height * 2 / 3:
             yield "{n} at the bottom", "place"
