@@ -20,13 +20,14 @@ from clipvg.cli import main
 from clipvg.errors import InputError, MissingExtraError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
-from clipvg.reliability import GroundingMeasurer, ScoreMatrix, ray_parquet, rescore, score_labels
+from clipvg.reliability import GroundingMeasurer, ScoreMatrix, score_labels
 from clipvg.reliability.measurer import OnError
 from clipvg.reliability.measures import find_measure
+from clipvg.reliability.ray import parquet
 from clipvg.reliability.ray.cluster import RayOptions
 from clipvg.reliability.ray.parquet import TableScorer, score_parquet_with_ray
 from clipvg.reliability.ray.runner import EngineSetup, RayPool, score_with_ray
-from clipvg.rescoring import EngineConfig, plan
+from clipvg.rescoring import EngineConfig, plan, shards
 from clipvg.rescoring.store import ScoreStore
 
 
@@ -103,7 +104,7 @@ def test_scores_are_those_of_one_process_and_are_kept(
     assert_same(found, alone)
     # The store is that of a single process: nothing is left to score, here or there.
     monkeypatch.setattr(RayPool, "stream", None)
-    monkeypatch.setattr(rescore, "Engine", None)
+    monkeypatch.setattr(shards, "Engine", None)
     store = ScoreStore(tmp_path / "store")
     for again in (
         score_with_ray(labels, models, store=store),
@@ -143,7 +144,7 @@ def test_parquet_keeps_rows_and_columns(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ray_parquet, "LABELS_PER_FILE", 10)
+    monkeypatch.setattr(parquet, "LABELS_PER_FILE", 10)
     boxes = labels.boxes()
     boxes[0] = [9, 9, 3, 3]
     given = labels.with_column("box", boxes).with_column("id", 100 + np.arange(len(labels)))
