@@ -14,7 +14,6 @@ from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.reliability.measures import find_measure
 from clipvg.reliability.measures.specs import build_measure, build_measures, parse_measure
-from clipvg.reliability.measures.together import measure_together
 from clipvg.reliability.names import check_names
 from clipvg.runs.stage import Stage
 
@@ -51,6 +50,9 @@ def fuse(
         >>> fuse(scores, labels, ["weighted_mean,geometric=true"]).names
         ('weighted_mean',)
     """
+    # It brings torch, which `import clipvg.curriculum` does without.
+    from clipvg.reliability.measures.together import measure_together
+
     built = build_measures(measures, models)
     check_names([*scores.names, *built])
     found: dict[str, Scores] = {}
