@@ -19,6 +19,7 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from pathlib import Path
 DECIDING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 LOOK_EVERY_S = 0.2
-BUSY = 0.1  # seconds a second without a core, of all threads that could run: now they sleep
-QUIET = 0.02  # below this for QUIET_LOOKS in a row they spin again
-QUIET_LOOKS = 10
+# Seconds a second. Where others take no core, the threads of this process delay each other.
+DELAYED = 0.1  # for which threads that could run had no core, all added up
+TAKEN = 0.25  # of the cores that others used, added up
+QUIET_LOOKS = 10  # in a row, before threads spin again
 _watch: _Watch | None = None
 
 
@@ -69,13 +71,17 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         """Start the idle team when threads wait for cores, and end it when they do not."""
-        before, quiet_looks = delayed_s(), 0
+        delayed, others, looked = delayed_s(), others_s(), time.monotonic()
+        quiet_looks = 0
         pause = threading.Event()
         while not pause.wait(LOOK_EVERY_S):
-            now = delayed_s()
-            share, before = (now - before) / LOOK_EVERY_S, now
-            quiet_looks = quiet_looks + 1 if share < QUIET else 0
-            if self._idle_team is None and share > BUSY:
+            now = delayed_s(), others_s(), time.monotonic()
+            seconds = now[2] - looked
+            share, taken = (now[0] - delayed) / seconds, (now[1] - others) / seconds
+            delayed, others, looked = now
+            is_busy = share > DELAYED and taken > TAKEN
+            quiet_looks = 0 if is_busy else quiet_looks + 1
+            if self._idle_team is None and is_busy:
                 self._idle_team = _IdleTeam.start()
             elif self._idle_team is not None and quiet_looks >= QUIET_LOOKS:
                 self._idle_team.end()
@@ -118,6 +124,18 @@ def delayed_s() -> float:
         except (OSError, IndexError, ValueError):  # it has ended, or the kernel does not count
             continue
     return total / 1e9
+
+
+def others_s() -> float:
+    """Return the seconds that others have computed on the cores that this process may use."""
+    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    total = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name in ours:
+            user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, ticks[:8])
+            total += user + nice + system + irq + softirq + steal
+    return total / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
 def _loaded_runtimes() -> Iterator[str]:

@@ -43,6 +43,7 @@ def past_first_epoch(run: Path) -> bool:
     return any(path.stat().st_size for path in run.glob("metrics.jsonl"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "epochs", "is_amid"),
     [("train", 400, past_first_epoch), ("adapt", 200, in_second_stage)],

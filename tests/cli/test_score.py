@@ -115,6 +115,7 @@ def check_kills(many: Path, measurers: Path, tmp_path: Path, kills: int) -> None
     assert files[0] == files[1]  # nothing half written is left
 
 
+@pytest.mark.slow
 def test_killed_five_times_ends_with_the_same_bytes(
     many: Path, measurers: Path, tmp_path: Path
 ) -> None:

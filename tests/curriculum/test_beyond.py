@@ -312,6 +312,7 @@ def test_several_workers_make_one_run(tmp_path: Path) -> None:
     assert outcome(tmp_path / "two") == outcome(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
     moments = np.random.default_rng(6).integers(1, 120, 7).tolist()
     program = [sys.executable, "-m", "curriculum.beyond_program"]

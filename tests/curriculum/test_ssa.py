@@ -175,6 +175,7 @@ def test_no_threshold_keeps_enough(tmp_path: Path, validation: LabelTable) -> No
         adapt(tmp_path, validation=validation, min_kept=1000)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "curriculum.toy"]
     subprocess.run([*program, str(tmp_path / "whole")], cwd=ROOT, check=True)
