@@ -15,9 +15,9 @@ from clipvg.curriculum.split import ROW
 from clipvg.curriculum.summary import Continued, MeasurerFacts, RunSummary, Training, decided_steps
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
-from clipvg.runs.record import Json
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage
+from clipvg.runtime.files import Json
 
 
 @dataclass(frozen=True)

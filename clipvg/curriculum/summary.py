@@ -9,7 +9,8 @@ from typing import Literal
 from clipvg.curriculum.beyond.facts import BeyondFacts
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.labels import LabelTable
-from clipvg.runs.record import Json, Record
+from clipvg.runs.record import Record
+from clipvg.runtime.files import Json
 
 
 @dataclass(frozen=True, kw_only=True)

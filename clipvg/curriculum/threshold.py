@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from clipvg.errors import InputError
-from clipvg.runs.record import Json
+from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,9 +18,9 @@ from clipvg.curriculum.protocols import Fit, Learner
 from clipvg.curriculum.summary import Training
 from clipvg.curriculum.threshold import SearchStrategy, find_threshold
 from clipvg.labels import LabelTable
-from clipvg.runs.record import Json
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage
+from clipvg.runtime.files import Json
 
 
 class Trainings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-Json = dict[str, Any]  # a JSON object
+from clipvg.runtime.files import Json
 
 
 class Record:

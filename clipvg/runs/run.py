@@ -17,9 +17,15 @@ import yaml
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.runs.record import Json
 from clipvg.runs.stage import Stage, Workers, copy_model, fill_folder
-from clipvg.runtime.files import atomic_path, remove_leftovers, to_json, write_json, write_lines
+from clipvg.runtime.files import (
+    Json,
+    atomic_path,
+    remove_leftovers,
+    to_json,
+    write_json,
+    write_lines,
+)
 from clipvg.runtime.lock import Lock
 
 Made = TypeVar("Made")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipvg.runs.record import Json
-from clipvg.runtime.files import atomic_folder, write_json, write_lines
+from clipvg.runtime.files import Json, atomic_folder, write_json, write_lines
 
 
 @dataclass(frozen=True)

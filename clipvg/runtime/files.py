@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+Json = dict[str, Any]  # a JSON object
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.[^.]+)?")  # as `atomic_path` names them
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clipvg.curriculum.threshold import ThresholdSearch
-from clipvg.runs.record import Json, Record
+from clipvg.runs.record import Record
+from clipvg.runtime.files import Json
 
 
 @dataclass(frozen=True, kw_only=True)
