@@ -51,7 +51,7 @@ def build() -> Stage:
 def tests(gpu: bool) -> Stage:
     reliability = (
         "tests/rescoring/test_engine.py",
-        "tests/reliability/measures/test_together.py",
+        "tests/measures/test_together.py",
     )
     which = [("-m", "gpu", "tests/ops", *reliability)] if gpu else []
     which.append(("-k", "opcheck", "-m", "not gpu", "tests/ops"))

@@ -17,12 +17,12 @@ from clipvg.curriculum import MSAConfig, Run, SSAConfig, msa, ssa
 from clipvg.curriculum.config import Search
 from clipvg.data.scenes import is_correct
 from clipvg.labels import LabelTable
+from clipvg.measures.specs import build_measures
 from clipvg.pseudo import mean_entities
 from clipvg.reliability import ScoreMatrix
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.measurer import Context
-from clipvg.reliability.measures.specs import build_measures
-from clipvg.reliability.measures.together import measure_together
+from clipvg.reliability.together import measure_together
 
 GRID = tuple(round(0.1 * k, 1) for k in range(11))
 Record = dict[str, Any]

@@ -67,7 +67,7 @@ def _run(args: Namespace) -> Result:
     import numpy as np
 
     from clipvg.cli.devices import choose_device, load_measurers
-    from clipvg.reliability.measures.specs import build_measures
+    from clipvg.measures.specs import build_measures
     from clipvg.report.canvas import check_figure_path
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed

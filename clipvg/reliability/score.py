@@ -45,7 +45,7 @@ def score_labels(
 
     Grounding models are scored together in one pass that encodes each distinct image once per
     image tower and each distinct expression once per text tower; other measurers follow, those of
-    `clipvg.reliability.measures` that look at pictures in one pass of their own. Under
+    `clipvg.measures` that look at pictures in one pass of their own. Under
     `torchrun` all processes must call: they share out the images, and each gets all scores.
 
     Args:
@@ -70,7 +70,7 @@ def score_labels(
     """
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
-    from clipvg.reliability.measures.together import measure_together
+    from clipvg.reliability.together import measure_together
 
     named = resolve_measurers(measurers)
     labels = labels.drop_columns(_NEVER_READ)

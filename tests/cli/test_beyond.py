@@ -12,8 +12,8 @@ import yaml
 
 from clipvg import create_model
 from clipvg.labels import read_labels
+from clipvg.measures.region.measures import RegionAlignment
 from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer, ScoreMatrix, Scores
-from clipvg.reliability.measures.region.measures import RegionAlignment
 
 QUICK = {
     "backbone": "clipvg-tiny",

@@ -15,10 +15,10 @@ from clipvg.data.preset import PRESETS, Channels
 from clipvg.features import FeatureCache, image_key, text_key
 from clipvg.features.keys import pixels_key
 from clipvg.labels import LabelTable
+from clipvg.measures import Agreement
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, score_labels
-from clipvg.reliability.measures import Agreement
-from clipvg.reliability.measures.common.batch import Batch
+from clipvg.reliability.batch import Batch
 from clipvg.rescoring import EngineConfig
 from clipvg.rescoring.store import measurer_key
 

@@ -22,6 +22,7 @@ ORDER = [
     {"training"},
     {"rescoring"},
     {"reliability"},
+    {"measures"},
     {"curriculum"},
     {"report"},
     {"api"},

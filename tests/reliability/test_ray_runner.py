@@ -19,10 +19,10 @@ from reliability.scenery import make_labels, make_model
 from clipvg.cli import main
 from clipvg.errors import InputError, MissingExtraError
 from clipvg.labels import LabelTable
+from clipvg.measures import find_measure
 from clipvg.model import GroundingModel
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix, score_labels
 from clipvg.reliability.measurer import OnError
-from clipvg.reliability.measures import find_measure
 from clipvg.reliability.ray import parquet
 from clipvg.reliability.ray.cluster import RayOptions
 from clipvg.reliability.ray.parquet import TableScorer, score_parquet_with_ray

@@ -15,7 +15,7 @@ from clipvg.curriculum.threshold import (
     find_threshold,
 )
 from clipvg.errors import InputError
-from clipvg.reliability.measures.fusion.mixture import clean_probability
+from clipvg.measures.fusion.mixture import clean_probability
 
 
 def calibrate(reliability: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:

@@ -40,8 +40,8 @@ class Beyond:
 
     def __post_init__(self) -> None:
         """Refuse values that could not be used, before anything is trained."""
-        from clipvg.reliability.measures.common.scales import extra
-        from clipvg.reliability.measures.specs import check_measures, parse_measure
+        from clipvg.measures.common.scales import extra
+        from clipvg.measures.specs import check_measures, parse_measure
 
         measures = (self.measures,) if isinstance(self.measures, str) else tuple(self.measures)
         object.__setattr__(self, "measures", measures)

@@ -10,10 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 from clipvg.curriculum.measurements import Measurements, scores_key
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
+from clipvg.measures import find_measure
+from clipvg.measures.specs import build_measure, build_measures, parse_measure
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Scores
-from clipvg.reliability.measures import find_measure
-from clipvg.reliability.measures.specs import build_measure, build_measures, parse_measure
 from clipvg.reliability.names import check_names
 from clipvg.runs.stage import Stage
 
@@ -51,7 +51,7 @@ def fuse(
         ('weighted_mean',)
     """
     # It brings torch, which `import clipvg.curriculum` does without.
-    from clipvg.reliability.measures.together import measure_together
+    from clipvg.reliability.together import measure_together
 
     built = build_measures(measures, models)
     check_names([*scores.names, *built])

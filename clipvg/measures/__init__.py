@@ -1,0 +1,110 @@
+"""Measures of reliability beside the paper's IoU, by name.
+
+Every measure is a `Measurer`: its `Scores` are float32 (N,) in [0, 1], higher = more reliable, NaN
+where a label is not scored. docs/measures.md compares them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from clipvg.errors import InputError, near_matches
+from clipvg.runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from clipvg.measures.verifier import write_questions
+
+_PLACES = {
+    "confidence": "confidence:PredictionConfidence",
+    "likelihood": "confidence:LabelConfidence",
+    "agreement": "ensemble:Agreement",
+    "variance": "ensemble:Variance",
+    "mutual_information": "ensemble:MutualInformation",
+    "kl": "ensemble:Divergence",
+    "mc_dropout": "ensemble:DropoutAgreement",
+    "aleatoric": "aleatoric:AleatoricVariance",
+    "attention_mass": "attention:AttentionMass",
+    "attention_entropy": "attention:AttentionEntropy",
+    "region": "region.measures:RegionAlignment",
+    "proposal_entropy": "region.measures:ProposalEntropy",
+    "match": "match.measures:RegionTextMatch",
+    "knn": "density.measures:NearestNeighbours",
+    "mahalanobis": "density.measures:Mahalanobis",
+    "kde": "density.measures:KernelDensity",
+    "clusters": "density.measures:Clusters",
+    "ambiguity": "cleanliness:Ambiguity",
+    "consistency": "cleanliness:Consistency",
+    "hygiene": "cleanliness:Hygiene",
+    "noise_level": "fusion.measures:NoiseLevel",
+    "loss_mean": "dynamics:LossMean",
+    "loss_variance": "dynamics:LossVariance",
+    "forgetting": "dynamics:Forgetting",
+    "error_rate": "dynamics:ErrorRate",
+    "learning_time": "dynamics:LearningTime",
+    "gradient_norm": "gradient:GradientNorm",
+    "update_size": "gradient:UpdateSize",
+    "weighted_mean": "fusion.measures:WeightedMean",
+    "rank_mean": "fusion.measures:RankMean",
+    "vote": "fusion.measures:Vote",
+    "cascade": "fusion.measures:Cascade",
+    "mixture": "fusion.measures:MixtureCalibration",
+    "verifier": "verifier:Verifier",
+}
+
+
+class _Registry(Mapping[str, Any]):
+    """Classes by name, each imported when first asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, member = _PLACES[name].partition(":")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), member)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+#: Class of every measure by its name.
+MEASURES: Mapping[str, Any] = _Registry()
+
+
+def find_measure(name: str) -> Any:
+    """Return the class of a measure.
+
+    Args:
+        name: a name of `MEASURES`, or the import path ``package.module:Class`` of a user's own.
+
+    Raises:
+        InputError: no such measure.
+    """
+    if ":" not in name:
+        if name not in MEASURES:
+            raise InputError(
+                f"no measure {name!r}: {near_matches(name, MEASURES)}; a measure of your own is "
+                "named package.module:Class"
+            )
+        return MEASURES[name]
+    module, _, member = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in member.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"measure {name!r} cannot be imported ({error}); expected package.module:Class of a "
+            "package that is installed or on PYTHONPATH."
+        ) from None
+    if not callable(found):
+        raise InputError(f"measure {name!r} is a {type(found).__name__}, not a class.")
+    return found
+
+
+_MODULES = {member: module for module, _, member in (p.partition(":") for p in _PLACES.values())}
+
+__getattr__ = lazy_names(__name__, _MODULES | {"write_questions": "verifier"})
+
+__all__ = ["MEASURES", "find_measure", "write_questions"]

@@ -1,0 +1,108 @@
+"""Where [REG] looks: attention mass inside the box, entropy of the attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from clipvg.measures.common.geometry import patch_coverage
+from clipvg.measures.common.scales import one_of
+from clipvg.reliability.batch import Batch
+from clipvg.reliability.image_measure import ModelMeasure
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+
+LAYERS = ("last", "all")
+
+
+def patch_attention(batch: Batch, model: GroundingModel, layers: str = "last") -> Tensor:
+    """[REG]'s attention over the patches alone, (B, P), rows sum to 1; padding has 0."""
+
+    def compute() -> Tensor:
+        patches = model.backbone.grid**2
+        found = model.fusion.reg_attention(*batch.sequence(model), last_only=layers == "last")
+        weights = found.mean(0)[:, -patches:]
+        return weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)
+
+    return batch.memo.get(("attention", id(model), layers), compute)
+
+
+def real_patches(batch: Batch, model: GroundingModel) -> Tensor:
+    """Patches that are not padding, (B, P) bool."""
+    ignored = batch.chunk.encoded(model)[1]
+    return ~ignored[batch.index(model)]
+
+
+def entropy(shares: Tensor, count: Tensor) -> Tensor:
+    """Entropy of distributions (B, P) divided by log of how many values each may take, (B,)."""
+    nats = torch.special.entr(shares).sum(-1)
+    return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.zeros_like(nats))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionMass(ModelMeasure):
+    """Share of [REG]'s attention over the patches that falls inside the label's box.
+
+    r = Σ_p a_p c_p, with a the attention weights over the patches that are not padding (mean over
+    heads, sum 1) and c_p the share of patch p inside the box. A large box holds much of any
+    attention: ``adjust=True`` gives r / (r + s), s the share of the patches inside the box, which
+    is 0.5 for attention spread evenly.
+
+    Cost: one pass of the model, twice through all but its last fusion layer. Range [0, 1].
+    Requires images.
+
+    Args:
+        model: the grounding model.
+        layers: attention of the "last" fusion layer, or the mean over "all".
+        adjust: correct for the size of the box.
+        name: name of the score column.
+    """
+
+    layers: str = "last"
+    adjust: bool = False
+    name: str = "attention_mass"
+
+    def __post_init__(self) -> None:
+        one_of("layers", self.layers, LAYERS)
+
+    def observe(self, batch: Batch) -> Tensor:
+        """Return the mass inside the box, (B,)."""
+        inside = patch_coverage(batch.target(self.model), self.model.backbone.grid)
+        mass = (patch_attention(batch, self.model, self.layers) * inside).sum(-1)
+        if not self.adjust:
+            return mass
+        real = real_patches(batch, self.model)
+        share = (inside * real).sum(-1) / real.sum(-1)
+        return torch.where(mass > 0, mass / (mass + share), torch.zeros_like(mass))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionEntropy(ModelMeasure):
+    """How narrowly [REG] looks: one minus the normalised entropy of its attention over patches.
+
+    r = 1 + Σ_p a_p log a_p / log P, over the P patches that are not padding: 1 when one patch has
+    all attention, 0 when all have the same. It does not see the label's box: it finds expressions
+    that the model cannot place, not boxes that are wrong.
+
+    Cost: as `AttentionMass`. Range [0, 1]. Requires images.
+
+    Args:
+        model: the grounding model.
+        layers: attention of the "last" fusion layer, or the mean over "all".
+        name: name of the score column.
+    """
+
+    layers: str = "last"
+    name: str = "attention_entropy"
+
+    def __post_init__(self) -> None:
+        one_of("layers", self.layers, LAYERS)
+
+    def observe(self, batch: Batch) -> Tensor:
+        """Return one minus the normalised entropy, (B,)."""
+        attention = patch_attention(batch, self.model, self.layers)
+        return 1 - entropy(attention, real_patches(batch, self.model).sum(-1))

@@ -1,0 +1,171 @@
+"""Cleanliness of labels, from the labels alone: ambiguity, consistency, hygiene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipvg.boxes import area, iou
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.measures.common.pairs import WordSets, group_numbers, pairs_within, plain
+from clipvg.measures.common.scales import inside
+from clipvg.reliability.measurer import Context, Scores
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ambiguity:
+    """Share of an expression's boxes on a picture that are this one.
+
+    r_i = |{j : same picture, same words, IoU(b_i, b_j) >= iou}| / |{j : same picture, same words}|,
+    i itself counted: 1 when all labels with these words name one box (or there is one), 0.5 when
+    two boxes share them. Words are compared without case and punctuation.
+
+    Cost: NumPy over the pairs, no model. Range (0, 1]. Requires nothing.
+
+    Args:
+        iou: overlap from which two boxes are one.
+        name: name of the score column.
+    """
+
+    iou: float = 0.5
+    name: str = "ambiguity"
+    requires = frozenset[str]()
+
+    def __post_init__(self) -> None:
+        inside("iou", self.iou)
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the shares."""
+        boxes = labels.boxes()
+        _, image_of = labels.distinct_images()
+        texts = [plain(expression) for expression in labels.expressions]
+        group = group_numbers(list(zip(image_of.tolist(), texts, strict=True)))
+        same = np.ones(len(labels))
+        total = np.ones(len(labels))
+        for i, j in pairs_within(group):
+            agree = iou(boxes[i], boxes[j]) >= self.iou
+            same += np.bincount(i, agree, len(labels))
+            total += np.bincount(i, minlength=len(labels))
+        return Scores((same / total).astype(np.float32))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Consistency:
+    """Agreement with what other labels of the picture say in similar words.
+
+    r_i = Σ_j s_ij IoU(b_i, b_j) / Σ_j s_ij over the other labels of the picture, s_ij the share of
+    words in common (Jaccard) where at least `similar`, else 0; with ``across`` only labels of other
+    sources count. A label with no such other is not scored.
+
+    Cost: NumPy over the pairs of a picture's labels, no model. Range [0, 1]. Requires nothing.
+
+    Args:
+        similar: least share of common words.
+        across: compare only with labels of another source.
+        name: name of the score column.
+    """
+
+    similar: float = 0.5
+    across: bool = False
+    name: str = "consistency"
+    requires = frozenset[str]()
+
+    def __post_init__(self) -> None:
+        inside("similar", self.similar)
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the weighted mean IoU, NaN where there is nothing to compare."""
+        boxes, sets = labels.boxes(), WordSets(labels.expressions)
+        source = group_numbers(labels.sources())
+        weight = np.zeros(len(labels))
+        total = np.zeros(len(labels))
+        for i, j in pairs_within(labels.distinct_images()[1]):
+            alike = sets.jaccard(i, j)
+            alike *= alike >= self.similar
+            if self.across:
+                alike *= source[i] != source[j]
+            weight += np.bincount(i, alike, len(labels))
+            total += np.bincount(i, alike * iou(boxes[i], boxes[j]), len(labels))
+        alone = weight == 0
+        reasons = dict.fromkeys(
+            np.flatnonzero(alone).tolist(), f"{self.name}: no other label with similar words"
+        )
+        scores = np.divide(total, weight, out=np.full(len(labels), np.nan), where=~alone)
+        return Scores(np.clip(scores, 0, 1).astype(np.float32), reasons)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hygiene:
+    """Share of simple rules that a label keeps; 0 for one that cannot be a label.
+
+    r = mean over five rules: the share of the box's area that lies inside the picture; its share of
+    the picture is in [min_area, max_area]; its sides' ratio is at most `max_aspect`; the expression
+    has at most `max_words` words; the same (picture, words, box) does not occur before (1 or 0
+    each). Rules that need the picture's size are left out where columns width and height do not
+    tell it. An empty box, one wholly outside the picture, or an expression without a letter gives
+    0.
+
+    Cost: NumPy, no model and no pictures. Range [0, 1]. Requires nothing.
+
+    Args:
+        min_area: least share of the picture's area.
+        max_area: largest share.
+        max_aspect: largest ratio of the longer to the shorter side.
+        max_words: most words.
+        name: name of the score column.
+    """
+
+    min_area: float = 0.001
+    max_area: float = 0.95
+    max_aspect: float = 8.0
+    max_words: int = 40
+    name: str = "hygiene"
+    requires = frozenset[str]()
+
+    def __post_init__(self) -> None:
+        inside("min_area", self.min_area)
+        inside("max_area", self.max_area, self.min_area)
+        if self.max_aspect < 1 or self.max_words < 1:
+            raise InputError(
+                f"max_aspect is {self.max_aspect} and max_words {self.max_words}; expected at "
+                "least 1."
+            )
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the share of the rules kept."""
+        boxes = labels.boxes().astype(np.float64)
+        sizes = labels.sizes().astype(np.float64)
+        texts = [plain(expression) for expression in labels.expressions]
+        sides, whole = boxes[:, 2:] - boxes[:, :2], area(boxes)
+        known = np.asarray((sizes > 0).all(axis=1))
+        picture = np.where(known, sizes.prod(axis=1), np.nan)
+        clipped = np.clip(boxes, 0, np.where(known[:, None], np.tile(sizes, 2), np.inf))
+        share_inside = area(clipped) / np.where(whole > 0, whole, np.nan)
+        share = area(clipped) / picture
+        longer, shorter = sides.max(axis=1, initial=0), sides.min(axis=1, initial=np.inf)
+        first = np.zeros(len(labels))
+        first[self._first_rows(labels, texts)] = 1
+        rules = np.stack(
+            [
+                np.where(known, share_inside, np.nan),
+                np.where(known, (share >= self.min_area) & (share <= self.max_area), np.nan),
+                longer <= self.max_aspect * shorter,
+                np.array([text.count(" ") + 1 <= self.max_words for text in texts], dtype=float),
+                first,
+            ]
+        )
+        has_letter = np.array([any(c.isalpha() for c in text) for text in texts], dtype=bool)
+        usable = (sides > 0).all(axis=1) & has_letter & ~(known & (share_inside == 0))
+        if not len(labels):
+            return Scores(np.zeros(0, dtype=np.float32))
+        return Scores(np.where(usable, np.nanmean(rules, axis=0), 0).astype(np.float32))
+
+    @staticmethod
+    def _first_rows(labels: LabelTable, texts: list[str]) -> np.ndarray:
+        """Rows at which each distinct (picture, words, box) occurs first."""
+        keys = np.column_stack(
+            [labels.distinct_images()[1], group_numbers(texts), labels.boxes().astype(np.float64)]
+        )
+        return np.unique(keys, axis=0, return_index=True)[1]

@@ -1,0 +1,129 @@
+"""What a label's feature is compared with: trusted labels, features, or the labels themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable, read_labels
+from clipvg.measures.common.scales import conformal, one_of
+from clipvg.measures.density.features import KINDS, label_features
+from clipvg.reliability.batch import Batch
+from clipvg.reliability.image_measure import ModelMeasure, observe
+from clipvg.reliability.measurer import Scores
+
+if TYPE_CHECKING:
+    from clipvg.reliability.measurer import Context
+
+Reference = LabelTable | np.ndarray | str | Path | None
+
+CONTEXT = "context"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureDistance(ModelMeasure):
+    """Distance from a reference, as the share of the reference that lies further out.
+
+    Args:
+        model: grounding model that gives the features.
+        features: kind of feature, see `label_features`.
+        reference: trusted labels, their file, (M, K) features, "context" for
+            ``context.reference``, or None for the labels themselves.
+        max_reference: most rows of the reference; a random part of a larger one is taken.
+        seed: of that part.
+        name: name of the score column.
+    """
+
+    features: str = "label"
+    reference: Reference = field(default=None, repr=False)
+    max_reference: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("features", self.features, KINDS)
+        if self.max_reference < 2:
+            raise InputError(f"max_reference is {self.max_reference}; expected at least 2.")
+        _ = self.given  # a file that cannot be read is refused now
+
+    @property
+    def from_context(self) -> bool:
+        """Whether the reference is that of the context."""
+        return isinstance(self.reference, str) and self.reference == CONTEXT
+
+    @cached_property
+    def given(self) -> LabelTable | np.ndarray | None:
+        """The reference, read; None for that of the context or the labels."""
+        if isinstance(self.reference, str | Path):
+            return None if self.from_context else read_labels(self.reference)
+        return self.reference
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What it needs beside the labels."""
+        return frozenset({"images", "reference"} if self.from_context else {"images"})
+
+    def observe(self, batch: Batch) -> Tensor:
+        """Return the features, (B, K)."""
+        return label_features(batch, self.model, self.features)
+
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return the share of the reference that lies at least as far out."""
+        scores = np.full(len(observed), np.nan, dtype=np.float32)
+        known = np.isfinite(observed).all(axis=1)
+        own = self.reference is None
+        reference = observed[known] if own else self._reference(labels, context)
+        if not known.any():
+            return Scores(scores)
+        if own and len(reference) == 1:
+            why = f"{self.name}: one label, nothing to compare with"
+            return Scores(scores, dict.fromkeys(np.flatnonzero(known).tolist(), why))
+        if len(reference) < 2 or reference.shape[1] != observed.shape[1]:
+            raise InputError(
+                f"measure {self.name!r}: the reference holds {reference.shape} features and the "
+                f"labels {observed.shape}; expected at least 2 rows of the labels' width."
+            )
+        rng = np.random.default_rng(self.seed)
+        part = np.arange(len(reference))
+        if len(reference) > self.max_reference:
+            part = np.sort(rng.choice(len(reference), self.max_reference, replace=False))
+        held = np.full(len(observed), -1, dtype=np.int64)  # place in the reference of a label in it
+        if own:
+            held[np.flatnonzero(known)[part]] = np.arange(len(part))
+        inside, outside = self.distances(reference[part], observed[known], held[known])
+        scores[known] = conformal(inside, outside, own=own)
+        return Scores(scores)
+
+    def distances(
+        self, reference: np.ndarray, values: np.ndarray, held: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far out the reference (M,) and the labels (N,) lie.
+
+        Args:
+            reference: (M, K) features.
+            values: (N, K) features.
+            held: (N,) place in the reference of labels that are in it, else −1; no label counts
+                as its own neighbour.
+        """
+        raise NotImplementedError
+
+    def _reference(self, labels: LabelTable, context: Context) -> np.ndarray:
+        given: Any = context.reference if self.from_context else self.given
+        found = given
+        if isinstance(given, LabelTable):
+            given = given if given.images is not None else given.with_images(labels.images)
+            found = observe([self], given.drop_columns("truth"), replace(context, on_error="null"))
+            found = found[0][0]  # why images of the reference cannot be read is no label's reason
+            found = found[np.isfinite(found).all(axis=1)]
+        found = np.asarray(found, dtype=np.float32)
+        if found.ndim != 2:
+            raise InputError(
+                f"measure {self.name!r}: the reference is a {type(given).__name__} of shape "
+                f"{found.shape}; expected a LabelTable or (M, K) features."
+            )
+        return found

@@ -1,0 +1,238 @@
+"""Learning dynamics: reliability from the losses of each label over the epochs of a training.
+
+All read ``context.history``, (epochs, N) losses of the training that kept `Fit.history`, NaN where
+a label was not visited in an epoch, or a history given to the measure. A label that no epoch
+visited is not scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.measures.common.scales import halving, positive
+from clipvg.reliability.measurer import Scores
+
+if TYPE_CHECKING:
+    from clipvg.reliability.measurer import Context
+
+History = np.ndarray | str | Path | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Dynamics:
+    """Reads the history and marks the labels that were never visited."""
+
+    history: History = field(default=None, repr=False)
+    name: str
+
+    def __post_init__(self) -> None:
+        _ = self.given  # a file that cannot be read is refused now
+
+    @cached_property
+    def given(self) -> np.ndarray | None:
+        """The history that was given, read; None for that of the context."""
+        return _load(self.history) if isinstance(self.history, str | Path) else self.history
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What it needs beside the labels."""
+        return frozenset({"history"} if self.history is None else ())
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Score every label that an epoch visited."""
+        losses = self._losses(labels, context)
+        visited = ~np.isnan(losses)
+        seen = visited.any(axis=0)
+        scores = np.full(len(labels), np.nan, dtype=np.float32)
+        if seen.any():
+            scores[seen] = self.judge(losses[:, seen], visited[:, seen])
+        why = f"{self.name}: no epoch visited this label"
+        return Scores(scores, dict.fromkeys(np.flatnonzero(~seen).tolist(), why))
+
+    def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
+        """Return reliability of M labels from losses (E, M) float64, NaN where not visited."""
+        raise NotImplementedError
+
+    def _losses(self, labels: LabelTable, context: Context) -> np.ndarray:
+        given: Any = context.history if self.given is None else self.given
+        losses = np.asarray(given, dtype=np.float64)
+        if losses.ndim != 2 or losses.shape[1] != len(labels) or not len(losses):
+            raise InputError(
+                f"measure {self.name!r}: the history has shape {losses.shape} for {len(labels)} "
+                "labels; expected (epochs, N) losses of a training on these labels, in their order."
+            )
+        return losses
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LossMean(_Dynamics):
+    """Small mean loss over the epochs.
+
+    r = 2^(−m / scale), m the mean loss over the epochs that visited the label. Networks fit clean
+    labels first (Arpit et al., ICML 2017); small loss as a sign of a clean label: Han et al.,
+    Co-teaching, NeurIPS 2018.
+
+    Cost: one pass over the history. Range [0, 1]. Requires history.
+
+    Args:
+        scale: mean loss at which r = 0.5; None takes the median of the labels.
+        last: only the last so many epochs; None for all.
+        history: (epochs, N) losses or their .npy file; None for ``context.history``.
+        name: name of the score column.
+    """
+
+    scale: float | None = None
+    last: int | None = None
+    name: str = "loss_mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale is not None:
+            positive("scale", self.scale)
+        if self.last is not None:
+            positive("last", self.last)
+
+    def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
+        """Return 2^(−mean / scale); a label not visited in the last epochs is judged by all."""
+        part = slice(None) if self.last is None else slice(-self.last, None)
+        mean = _mean(losses[part], visited[part])
+        return halving(np.where(np.isnan(mean), _mean(losses, visited), mean), self.scale)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LossVariance(_Dynamics):
+    """Small deviation of the loss over the epochs.
+
+    r = 2^(−s / scale), s the standard deviation over the epochs that visited the label, about the
+    mean loss of each epoch, so that the common fall of the loss does not count. Variability in
+    Dataset Cartography (Swayamdipta et al., EMNLP 2020): high for ambiguous labels, low for easy
+    ones and for those never learned, so combine it with `LossMean`.
+
+    Cost, range, requirements and arguments: as `LossMean`.
+    """
+
+    scale: float | None = None
+    name: str = "loss_variance"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale is not None:
+            positive("scale", self.scale)
+
+    def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
+        """Return 2^(−deviation / scale)."""
+        level = _mean(losses.T, visited.T)[:, None]
+        deviation = losses - level
+        mean = _mean(deviation, visited)
+        return halving(np.sqrt(_mean((deviation - mean) ** 2, visited)), self.scale)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Learned(_Dynamics):
+    """Measures that ask in which epochs a label was learned: loss <= threshold.
+
+    The default threshold is the median of all losses of the history.
+    """
+
+    threshold: float | None = None
+
+    def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
+        """Return reliability from which epochs learned the label."""
+        limit = float(np.nanmedian(losses)) if self.threshold is None else self.threshold
+        return self.from_learned(visited & (np.nan_to_num(losses, nan=np.inf) <= limit), visited)
+
+    def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
+        """Return reliability of M labels from (E, M) bool."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Forgetting(_Learned):
+    """Few forgetting events.
+
+    An event is a visit at which a label that was learned (loss <= threshold) at the visit before is
+    not. r = 1 − events / ⌊visits / 2⌋, the most there can be; 0 for a label never learned, as
+    Toneva et al., ICLR 2019, count it.
+
+    Cost: one pass over the history. Range [0, 1]. Requires history.
+
+    Args:
+        threshold: loss up to which a label counts as learned; None takes the median of all losses.
+        history: (epochs, N) losses or their .npy file; None for ``context.history``.
+        name: name of the score column.
+    """
+
+    name: str = "forgetting"
+
+    def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
+        """Return one minus the share of possible events."""
+        events = np.zeros(learned.shape[1])
+        before = np.zeros(learned.shape[1], dtype=bool)
+        for now, here in zip(learned, visited, strict=True):
+            events += here & before & ~now
+            before = np.where(here, now, before)
+        possible = np.maximum(visited.sum(axis=0) // 2, 1)
+        return np.where(learned.any(axis=0), 1 - events / possible, 0).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ErrorRate(_Learned):
+    """Share of the visits at which the label was learned.
+
+    r = visits with loss <= threshold / visits: one minus the error rate over the training.
+
+    Cost, range, requirements and arguments: as `Forgetting`.
+    """
+
+    name: str = "error_rate"
+
+    def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
+        """Return the share of visits that learned."""
+        return (learned.sum(axis=0) / visited.sum(axis=0)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearningTime(_Learned):
+    """Early and lasting learning.
+
+    r = 1 − t / visits, t the number of visits before the one from which the label stays learned
+    (loss <= threshold) to the end; 0 for a label that is not learned at its last visit. The
+    iteration learned of Baldock, Maennel and Neyshabur, NeurIPS 2021.
+
+    Cost, range, requirements and arguments: as `Forgetting`.
+    """
+
+    name: str = "learning_time"
+
+    def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
+        """Return one minus the share of visits before the label stays learned."""
+        missed = (visited & ~learned)[::-1]
+        # visits after the last one that missed
+        after = np.cumsum(visited[::-1], axis=0) * (np.cumsum(missed, axis=0) == 0)
+        return (after.max(axis=0) / visited.sum(axis=0)).astype(np.float32)
+
+
+def _mean(values: np.ndarray, visited: np.ndarray) -> np.ndarray:
+    """Mean over the epochs that visited, (M,); NaN where none did."""
+    count = visited.sum(axis=0)
+    total = np.where(visited, values, 0).sum(axis=0)
+    return np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
+
+
+def _load(path: str | Path) -> np.ndarray:
+    path = Path(path)
+    if path.is_dir():  # a training's folder
+        path = path / "history.npy"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the history.npy of a training.")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not a .npy file of losses ({error})") from None

@@ -1,0 +1,274 @@
+"""Fusion of measures: weighted mean, mean of ranks, vote, cascade, mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.measures.common.scales import inside, ranks
+from clipvg.measures.fusion.inputs import (
+    FusedMeasure,
+    Input,
+    Weights,
+    mean_of_scored,
+    part_of,
+    weights_of,
+)
+from clipvg.measures.fusion.mixture import clean_probability, group_column
+from clipvg.reliability.histogram import kept
+from clipvg.reliability.measurer import Context, Scores
+
+_ZERO = 1e-6  # least score of a geometric mean
+_COMPETENT = (0.01, 0.99)  # bounds of a member's estimated accuracy: no one decides alone
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightedMean(FusedMeasure):
+    """Weighted mean of the inputs that score a label.
+
+    r = Σ_k w_k r_k / Σ_k w_k over the k with a score. Geometric: exp(Σ_k w_k log r_k / Σ_k w_k),
+    which one low input pulls down, for inputs that find different errors.
+
+    Cost: that of the inputs. Range [0, 1]. Requires what the inputs require; scores where they are
+    named.
+
+    Args:
+        of: names of score columns, measures, or both; None for all scores of the context.
+        weights: one number >= 0 an input, by name or in order; all 1 when None.
+        geometric: mean of logarithms; scores below 1e-6 count as that, so that the other inputs
+            still order labels of which one is 0.
+        name: name of the score column.
+    """
+
+    weights: Weights = None
+    geometric: bool = False
+    name: str = "weighted_mean"
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the weighted mean, NaN where no input scores."""
+        rows, reasons = self.input_scores(labels, context)
+        weights = weights_of(self.weights, self.input_names(context), self.name)
+        if self.geometric:
+            found = np.exp(mean_of_scored(np.log(np.maximum(rows, _ZERO)), weights))
+        else:
+            found = mean_of_scored(rows, weights)
+        return _scores(found, reasons)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RankMean(FusedMeasure):
+    """Weighted mean of the inputs' ranks: inputs of different scales count alike.
+
+    r = Σ_k w_k rank_k / N_k / Σ_k w_k over the k with a score; rank 1 is the least reliable of the
+    N_k labels that input k scores, ties share their mean rank.
+
+    Cost: a sort an input. Range (0, 1]. Requires what the inputs require; SciPy.
+
+    Args:
+        of: see `WeightedMean`.
+        weights: see `WeightedMean`.
+        name: name of the score column.
+    """
+
+    weights: Weights = None
+    name: str = "rank_mean"
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the mean of ranks, NaN where no input scores."""
+        rows, reasons = self.input_scores(labels, context)
+        weights = weights_of(self.weights, self.input_names(context), self.name)
+        return _scores(mean_of_scored(ranks(rows), weights), reasons)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Vote(FusedMeasure):
+    """Share of the inputs' votes for a label.
+
+    r = Σ_k w_k [r_k >= threshold_k] / Σ_k w_k over the k with a score. weights="competence" takes
+    w_k = log(p_k / (1 − p_k)), optimal for independent voters that are right with probability p_k
+    (Nitzan and Paroush, International Economic Review, 1982), with p_k the share of labels on which
+    input k votes with the majority of the others (ties count half); an input that is at odds with
+    the others has weight 0.
+
+    Cost: that of the inputs. Range [0, 1]. Requires what the inputs require.
+
+    Args:
+        of: see `WeightedMean`.
+        threshold: score from which an input votes for the label; one for all, or one each.
+        weights: see `WeightedMean`, or "competence".
+        name: name of the score column.
+    """
+
+    threshold: float | Sequence[float] = 0.5
+    weights: Weights | str = None
+    name: str = "vote"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.weights, str) and self.weights != "competence":
+            raise InputError(
+                f"weights={self.weights!r} is unknown: choose 'competence' or numbers."
+            )
+        for value in np.atleast_1d(self.threshold):
+            inside("threshold", float(value))
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the share of votes, NaN where no input scores."""
+        rows, reasons = self.input_scores(labels, context)
+        limits = np.atleast_1d(np.asarray(self.threshold, dtype=np.float64))
+        if len(limits) not in (1, len(rows)):
+            raise InputError(
+                f"measure {self.name!r} has {len(limits)} thresholds for {len(rows)} inputs; give "
+                "one, or one each."
+            )
+        limits = np.broadcast_to(limits, len(rows))
+        votes = np.stack([kept(row, limit) for row, limit in zip(rows, limits, strict=True)])
+        votes = np.where(np.isnan(rows), np.nan, votes)
+        if isinstance(self.weights, str):
+            weights = competence(votes)
+        else:
+            weights = weights_of(self.weights, self.input_names(context), self.name)
+        return _scores(mean_of_scored(votes, weights), reasons)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cascade(FusedMeasure):
+    """Cheap measures first, costly ones only for labels that they leave open.
+
+    Stage k scores the labels that no earlier stage decided; r >= high or r <= low decides, else the
+    next stage is asked. r = score of the last stage that gave one.
+
+    Cost: each stage is paid for undecided labels only. Range [0, 1]. Requires what the stages
+    require.
+
+    Args:
+        of: stages in order: names of score columns, measures, or both; at least two.
+        low: scores up to this reject.
+        high: scores from this accept.
+        name: name of the score column.
+    """
+
+    of: Sequence[Input] = field(kw_only=False)
+    low: float = 0.2
+    high: float = 0.8
+    name: str = "cascade"
+
+    def __post_init__(self) -> None:
+        inside("low", self.low)
+        inside("high", self.high, self.low)
+        super().__post_init__()
+        if len(self.stages) < 2:
+            raise InputError(
+                f"measure {self.name!r} has {len(self.stages)} stage(s); give at least 2."
+            )
+
+    @property
+    def stages(self) -> tuple[Input, ...]:
+        """The inputs in the order in which they are asked."""
+        return self.inputs or ()
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the deciding stage's score, NaN where no stage scores."""
+        scores = np.full(len(labels), np.nan, dtype=np.float32)
+        open_rows = np.arange(len(labels))
+        reasons: dict[int, str] = {}
+        for stage in self.stages:
+            if not len(open_rows):
+                break
+            part, own = part_of(labels, context, open_rows)
+            rows, why = FusedMeasure((stage,), name=self.name).input_scores(part, own)
+            found = rows[0]
+            scored = ~np.isnan(found)
+            scores[open_rows[scored]] = found[scored]
+            reasons |= {int(open_rows[row]): reason for row, reason in why.items()}
+            narrow = found.astype(np.float32)  # as the scores are, and 0.2 is then 0.2
+            decided = (narrow >= np.float32(self.high)) | (narrow <= np.float32(self.low))
+            open_rows = open_rows[~decided]
+        unscored = np.isnan(scores)
+        return Scores(scores, {row: why for row, why in reasons.items() if unscored[row]})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MixtureCalibration(FusedMeasure):
+    """Probability that a label is right, from a mixture of two components of a measure's scores.
+
+    r = P(upper component | score) for two Beta distributions fitted to the scores, by group where
+    asked: scores of any measure become probabilities, comparable across sources, without labels of
+    truth. Splitting clean from noisy by a two-component mixture: Arazo et al., ICML 2019 (Beta);
+    DivideMix, Li et al., ICLR 2020 (normal), there on losses.
+
+    Cost: a one-dimensional mixture a group. Range [0, 1]. Requires what the input requires; SciPy.
+
+    Args:
+        of: name of a score column or a measure; None for the mean of all scores of the context.
+        by: column whose groups ("source") have mixtures of their own; None for one mixture.
+        name: name of the score column.
+    """
+
+    by: str | None = None
+    name: str = "mixture"
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the probabilities, NaN where the input does not score."""
+        rows, reasons = self.input_scores(labels, context)
+        found = clean_probability(mean_of_scored(rows), group_column(labels, self.by))
+        return _scores(found, reasons)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NoiseLevel(FusedMeasure):
+    """Estimated share of right labels among those of the label's group.
+
+    A mixture of two Beta distributions is fitted to the scores of each group (source, or any
+    other column); r = mean posterior of the upper one, the group's share of clean labels, the same
+    for all its labels. Noise rates by group for weighting sources, not for picking labels.
+
+    Cost: a one-dimensional mixture a group. Range [0, 1]. Requires scores (or another measure's,
+    ``of``), SciPy.
+
+    Args:
+        of: name of the score column that is split, or a measure; None for the mean of all scores.
+        by: column whose values are the groups.
+        name: name of the score column.
+    """
+
+    by: str = "source"
+    name: str = "noise_level"
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the clean share of each label's group."""
+        rows, reasons = self.input_scores(labels, context)
+        group = group_column(labels, self.by)
+        posterior = clean_probability(mean_of_scored(rows), group)
+        known = ~np.isnan(posterior)
+        count = np.bincount(group[known], minlength=group.max(initial=0) + 1)
+        total = np.bincount(group[known], posterior[known], len(count))
+        share = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        return Scores(np.where(known, share[group], np.nan).astype(np.float32), reasons)
+
+
+def competence(votes: np.ndarray) -> np.ndarray:
+    """Weights log(p / (1 − p)) of k voters, p their agreement with the majority of the others.
+
+    Args:
+        votes: (k, N) 0 or 1, NaN where a voter abstains.
+    """
+    cast = ~np.isnan(votes)
+    favour = np.where(cast, np.nan_to_num(votes) * 2 - 1, 0)  # (k, N) −1, 0 or 1
+    others = np.sign(favour.sum(axis=0) - favour)
+    agree = (1 + favour * others) / 2
+    share = np.divide(
+        (agree * cast).sum(axis=1), cast.sum(axis=1),
+        out=np.full(len(votes), 0.5), where=cast.any(axis=1),
+    )  # fmt: skip
+    share = np.clip(share, *_COMPETENT)
+    weights = np.maximum(np.log(share / (1 - share)), 0)
+    return weights if weights.any() else np.ones(len(votes))
+
+
+def _scores(values: np.ndarray, reasons: dict[int, str]) -> Scores:
+    return Scores(np.clip(values, 0, 1).astype(np.float32), reasons)

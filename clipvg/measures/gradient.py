@@ -1,0 +1,116 @@
+"""What a training step on one label would do: gradient norm, size of the update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipvg.labels import LabelTable
+from clipvg.measures.common.geometry import overlap
+from clipvg.measures.common.scales import halving, one_of, positive
+from clipvg.reliability.batch import Batch
+from clipvg.reliability.image_measure import ModelMeasure
+from clipvg.reliability.measurer import Scores
+from clipvg.training.losses import box_losses
+
+if TYPE_CHECKING:
+    from clipvg.reliability.measurer import Context
+
+
+LOSSES = ("squared", "training")
+
+
+def loss_gradient(logits: Tensor, target: Tensor, loss: str = "squared") -> Tensor:
+    """Gradient of each label's loss with respect to its box logits z, (B, 4).
+
+    Args:
+        logits (Tensor[B, 4]): box before the sigmoid.
+        target (Tensor[B, 4]): the label's box, cxcywh of the square.
+        loss: "squared": half the squared error of the box; "training": L1 + GIoU.
+    """
+    if loss == "squared":
+        box = logits.sigmoid()
+        return (box - target) * box * (1 - box)
+    with torch.enable_grad():
+        leaf = logits.detach().float().requires_grad_()
+        l1, giou = box_losses(leaf.sigmoid(), target)
+        (gradient,) = torch.autograd.grad((l1 + giou).sum(), leaf)
+    return gradient
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GradientNorm(ModelMeasure):
+    """How small the loss gradient of a label is at the last layer of the box head.
+
+    g = ‖∂l / ∂(W, c)‖ = ‖∂l/∂z‖ √(‖h‖² + 1) for z = W h + c, in closed form; r = 2^(−g / scale).
+    The score GraNd of Paul et al., NeurIPS 2021, at the last layer. l is half the squared error of
+    the box, whose gradient falls with the error as that of a classifier does. With "training" it is
+    L1 + GIoU, whose gradient does not: L1 pulls with the same force from any distance and GIoU most
+    where the boxes nearly match, so that right labels may have the larger one.
+
+    Cost: one pass of the model; no backward pass through it. Range [0, 1]. Requires images.
+
+    Args:
+        model: the grounding model; early checkpoints tell more than converged ones.
+        loss: "squared" or "training".
+        scale: norm at which r = 0.5; None takes the median of the labels.
+        name: name of the score column.
+    """
+
+    loss: str = "squared"
+    scale: float | None = None
+    name: str = "gradient_norm"
+
+    def __post_init__(self) -> None:
+        one_of("loss", self.loss, LOSSES)
+        if self.scale is not None:
+            positive("scale", self.scale)
+
+    def observe(self, batch: Batch) -> Tensor:
+        """Return the norm of the gradient, (B,)."""
+        model = self.model
+        hidden = model.head.hidden(batch.state(model))
+        logits = model.head.layers[-1](hidden)
+        gradient = loss_gradient(logits, batch.target(model), self.loss)
+        return gradient.norm(dim=1) * (hidden.square().sum(1) + 1).sqrt()
+
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return 2^(−norm / scale)."""
+        return Scores(halving(observed[:, 0], self.scale))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UpdateSize(ModelMeasure):
+    """How little a step on this label alone would move the model's box.
+
+    The box logits z take one gradient step, z' = z − step ∂l/∂z, which is to first order what a
+    step on the last layer does; r = IoU(σ(z), σ(z')): 1 where the label pulls at nothing. l as in
+    `GradientNorm`.
+
+    Cost: as `GradientNorm`. Range [0, 1]. Requires images.
+
+    Args:
+        model: the grounding model.
+        loss: "squared" or "training".
+        step: length of the step in units of the gradient.
+        name: name of the score column.
+    """
+
+    loss: str = "squared"
+    step: float = 5.0
+    name: str = "update_size"
+
+    def __post_init__(self) -> None:
+        one_of("loss", self.loss, LOSSES)
+        positive("step", self.step)
+
+    def observe(self, batch: Batch) -> Tensor:
+        """Return the IoU of the boxes before and after the step, (B,)."""
+        model = self.model
+        logits = model.head.logits(batch.state(model)).float()
+        moved = logits - self.step * loss_gradient(logits, batch.target(model), self.loss)
+        return overlap(logits.sigmoid(), moved.sigmoid())

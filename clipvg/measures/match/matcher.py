@@ -1,0 +1,243 @@
+"""A small network that tells whether every word of an expression is found in a box."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipvg.measures.common.pairs import words
+
+_BATCH = 192
+_RATE = 2e-3
+_LEAST_STEPS, _MOST_STEPS = 30, 3_000
+_JUDGED_AT_ONCE = 2_048
+_MOST_NEAR = 64
+_WAVES = (0.5, 1.0, 2.0, 4.0)  # half periods of the box's coordinates in a square
+_CERTAIN = 1e-5  # the least log-probability against a pair
+
+
+@dataclass(frozen=True, eq=False)
+class MatcherInputs:
+    """What a matcher sees: N labels with S views each, the label's own box first, and U texts.
+
+    Attributes:
+        boxes: (N, S, 4) float32 cxcywh in sides of the square; views after the first are displaced.
+        regions: (N, S, B, C) float32 features of B bins of each box.
+        texts: (U, T, E) float32 features of tokens, zeros after the last one.
+        masks: (U, T) bool, True for a token.
+        text_of: (N,) int64 text of each label.
+        words: the U expressions.
+    """
+
+    boxes: Tensor
+    regions: Tensor
+    texts: Tensor
+    masks: Tensor
+    text_of: Tensor
+    words: Sequence[str]
+
+
+class RaggedLists:
+    """Members of lists that lie end to end, to draw from.
+
+    Args:
+        owner: (P,) whose list each member is in.
+        member: (P,) int64 the members.
+        count: number of lists.
+    """
+
+    def __init__(self, owner: np.ndarray, member: np.ndarray, count: int) -> None:
+        order = np.argsort(owner, kind="stable")
+        sizes = np.bincount(owner, minlength=count)
+        self._members = torch.from_numpy(member[order])
+        self._sizes = torch.from_numpy(sizes)
+        self._starts = torch.from_numpy(np.cumsum(sizes) - sizes)
+
+    def draw(self, lists: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the places in `lists` of those that have members, and one member of each."""
+        there = (self._sizes[lists] > 0).nonzero()[:, 0]
+        asked = lists[there]
+        part = torch.rand(len(asked), generator=generator) * self._sizes[asked]
+        return there, self._members[self._starts[asked] + part.long()]
+
+
+def one_word_away(texts: Sequence[str], used: np.ndarray) -> RaggedLists:
+    """For each text the used texts that differ from it in one word, at most 64 for each place.
+
+    Args:
+        texts: U expressions.
+        used: numbers of those that are drawn from and for.
+    """
+    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for number in used.tolist():
+        parts = words(texts[number])
+        for place in range(len(parts)):
+            alike[(*parts[:place], "", *parts[place + 1 :])].append(number)
+    owner, member = [], []
+    for group in alike.values():
+        ring, most = group * 2, min(len(group) - 1, _MOST_NEAR)
+        for place, number in enumerate(group):
+            near = [n for n in ring[place + 1 : place + 1 + most] if n != number]
+            owner += [number] * len(near)
+            member += near
+    lists = np.array(owner, dtype=np.int64), np.array(member, dtype=np.int64)
+    return RaggedLists(*lists, len(texts))
+
+
+class Matcher(nn.Module):
+    """The probability that all words of an expression are found in a box.
+
+    Each token attends to the bins of the box; what it finds there, and the box's place, give the
+    probability that the token is met; the pair's is the product over the tokens.
+
+    Args:
+        region: width of the features of a bin.
+        text: width of the features of a token.
+        bins: number of bins.
+        width: hidden width, divisible by 4.
+    """
+
+    heads = 4
+
+    def __init__(self, region: int, text: int, bins: int, width: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.bin, self.value = nn.Linear(region, width), nn.Linear(width, width)
+        self.bin_place = nn.Parameter(torch.randn(bins, width) * 0.1)
+        self.ask, self.token = nn.Linear(text, width), nn.Linear(text, width)
+        self.place = nn.Sequential(
+            nn.Linear(4 + 8 * len(_WAVES), width), nn.ReLU(), nn.Linear(width, width)
+        )
+        last = nn.Linear(width, 1)
+        # most tokens are met: the product of a dozen halves would be a hopeless start
+        nn.init.constant_(last.bias, 2.0)
+        self.met = nn.Sequential(nn.Linear(4 * width, width), nn.ReLU(), nn.Dropout(dropout), last)
+
+    def forward(self, box: Tensor, region: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """Return the logit of each of B pairs."""
+        bins = F.relu(self.bin(region) + self.bin_place)
+        found = F.scaled_dot_product_attention(
+            self._split(self.ask(text)), self._split(bins), self._split(self.value(bins))
+        )
+        pair, token = mask.nonzero(as_tuple=True)
+        seen = found.transpose(1, 2).flatten(2)[pair, token]
+        said, place = self.token(text[pair, token]), self.place(_waves(box))[pair]
+        states = torch.cat([said, seen * said, seen + place, place * said], dim=1)
+        each = F.logsigmoid(self.met(states)[:, 0])
+        all_met = each.new_zeros(len(box)).index_add(0, pair, each).clamp(max=-_CERTAIN)
+        return all_met - torch.log(-torch.expm1(all_met))
+
+    def _split(self, states: Tensor) -> Tensor:
+        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class MatcherTrainer:
+    """Trains matchers on labels and asks them about pairs.
+
+    Args:
+        pairs: what is seen of the labels.
+        others: for each label the labels of its picture that show another object.
+        width: hidden width of the matchers.
+        epochs: passes over the labels trained on.
+        device: where matchers run.
+    """
+
+    def __init__(
+        self,
+        pairs: MatcherInputs,
+        others: RaggedLists,
+        *,
+        width: int,
+        epochs: int,
+        device: torch.device,
+    ) -> None:
+        self.pairs = pairs
+        self.others = others
+        self.width = width
+        self.epochs = epochs
+        self.device = device
+
+    def train(self, rows: Tensor, weights: Tensor, seed: int) -> Matcher:
+        """Train a matcher to tell labels from mismatches.
+
+        Args:
+            rows: the labels.
+            weights: (N,) how often each is drawn, relative to the others.
+            seed: of the matcher and its mismatches.
+        """
+        draw = torch.Generator().manual_seed(seed)
+        _, _, bins, region = self.pairs.regions.shape
+        used = np.unique(self.pairs.text_of[rows].numpy())
+        near = one_word_away(self.pairs.words, used)
+        steps = min(max(self.epochs * len(rows) // _BATCH, _LEAST_STEPS), _MOST_STEPS)
+        ends = weights[rows].double().cumsum(0)
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda), torch.enable_grad():
+            torch.manual_seed(seed)
+            net = Matcher(region, self.pairs.texts.shape[2], bins, self.width).to(self.device)
+            solver = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=0.05)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(solver, _RATE, total_steps=steps)
+            for _ in range(steps):
+                logits, truth = self._step(net, rows, ends, near, draw)
+                solver.zero_grad()
+                even = (len(truth) - _BATCH) / truth.sum()  # labels count as much as mismatches
+                F.binary_cross_entropy_with_logits(logits, truth, pos_weight=even).backward()
+                solver.step()
+                schedule.step()
+        return net.eval()
+
+    def _step(
+        self, net: Matcher, rows: Tensor, ends: Tensor, near: RaggedLists, draw: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of a batch of labels and their mismatches, and which are labels."""
+
+        def some(count: int) -> Tensor:
+            at = torch.rand(count, generator=draw, dtype=torch.float64) * ends[-1]
+            return rows[torch.searchsorted(ends, at).clamp(max=len(rows) - 1)]
+
+        text_of, half = self.pairs.text_of, _BATCH // 2
+        right = some(_BATCH)
+        beside, shown = self.others.draw(right, draw)
+        changed, said = near.draw(text_of[right[half:]], draw)
+        anyone = text_of[some(half)]
+        displaced = torch.randint(1, self.pairs.boxes.shape[1], (half,), generator=draw)
+        label = torch.cat([right, shown, right[:half], right[half:][changed], right[:half]])
+        text = torch.cat(
+            [text_of[right], text_of[right[beside]], anyone, said, text_of[right[:half]]]
+        )
+        view = torch.zeros_like(label)
+        view[-half:] = displaced
+        truth = torch.zeros(len(label), device=self.device)
+        truth[:_BATCH] = 1
+        return self._logits(net, label, view, text), truth
+
+    def ask(self, net: Matcher, label: Tensor, text: Tensor) -> Tensor:
+        """Logits of labels' boxes with texts, (P,) on the processor."""
+        if not len(label):
+            return torch.zeros(0)
+        parts = zip(label.split(_JUDGED_AT_ONCE), text.split(_JUDGED_AT_ONCE), strict=True)
+        with torch.no_grad():
+            found = [self._logits(net, a, torch.zeros_like(a), b).cpu() for a, b in parts]
+        return torch.cat(found)
+
+    def _logits(self, net: Matcher, label: Tensor, view: Tensor, text: Tensor) -> Tensor:
+        pairs, mask = self.pairs, self.pairs.masks[text]
+        longest = int(mask.sum(1).max())
+        values = (
+            pairs.boxes[label, view],
+            pairs.regions[label, view],
+            pairs.texts[text, :longest],
+            mask[:, :longest],
+        )
+        return net(*(value.to(self.device) for value in values))
+
+
+def _waves(boxes: Tensor) -> Tensor:
+    """Boxes (N, 4) and waves of their coordinates."""
+    angles = torch.cat([boxes * wave * torch.pi for wave in _WAVES], dim=1)
+    return torch.cat([boxes, angles.sin(), angles.cos()], dim=1)

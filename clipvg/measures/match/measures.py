@@ -1,0 +1,196 @@
+"""Do region and words belong together? A matcher learned from the labels themselves, crosswise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipvg.errors import InputError
+from clipvg.features.keys import image_key
+from clipvg.labels import LabelTable
+from clipvg.measures.common.geometry import overlap
+from clipvg.measures.common.pairs import pairs_within
+from clipvg.measures.common.scales import positive
+from clipvg.measures.match.features import (
+    APART,
+    BINS,
+    DISPLACED,
+    bin_features,
+    displaced,
+    narrow_pictures,
+    token_features,
+    whitening,
+)
+from clipvg.measures.match.matcher import (
+    Matcher,
+    MatcherInputs,
+    MatcherTrainer,
+    RaggedLists,
+)
+from clipvg.reliability.batch import Batch
+from clipvg.reliability.image_measure import ModelMeasure
+from clipvg.reliability.measurer import Scores
+
+if TYPE_CHECKING:
+    from clipvg.reliability.measurer import Context
+
+_VIEWS = 1 + DISPLACED  # boxes seen of a label, its own first
+_LEAST = 64  # labels that a matcher needs to learn from
+_NONE = -30.0  # logit of a rival that is not there
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RegionTextMatch(ModelMeasure):
+    """Probability that region and expression belong together, by a matcher learned from the labels.
+
+    r = σ(m(b, t)) · σ(m(b, t) − max_k m(b_k, t)): the words fit the box, and fit it better than any
+    other label's box b_k of its picture (IoU < 0.5). m is a small network over the frozen features
+    (all tapped levels) of patches about the box, its place, and the tokens of the expression: each
+    token looks for what it names in the box, and all must find it. It learns to tell labels from
+    mismatches: the expression with another box of its picture or with a displaced one (IoU < 0.5),
+    the box with any expression, or with one that differs in one word. Most labels are right and
+    wrong ones differ from one another, so it learns what words mean. Each later round draws labels
+    in proportion to the r that the rounds before gave them, and r is that of the rounds' mean
+    logits. The images are cut into folds, and each fold is judged by matchers that were trained,
+    and weighted, on the others alone.
+
+    Words that look for their region: FILIP, Yao et al., ICLR 2022; hard negatives: ALBEF, Li et
+    al., NeurIPS 2021; judging out of sample: Northcutt et al., JAIR 2021.
+
+    It sees what a grounding model does not: an expression that fits no object of the picture, or
+    several. Fuse it with IoU by a mean in which it counts twice.
+
+    Cost: one pass of the towers, then training of a small network rounds × folds times. Range
+    [0, 1]. Requires images. Equal seeds give equal scores on one machine.
+
+    Args:
+        model: grounding model whose towers give the features.
+        folds: parts of the images, at least 2.
+        rounds: trainings of a fold.
+        epochs: passes over the labels of the other folds, at most 3,000 steps of 192 labels.
+        width: hidden width of the matcher, divisible by 4.
+        seed: of the matchers and their mismatches.
+        name: name of the score column.
+    """
+
+    folds: int = 3
+    rounds: int = 3
+    epochs: int = 10
+    width: int = 64
+    seed: int = 0
+    name: str = "match"
+    only_towers: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise InputError(f"folds is {self.folds}; expected at least 2.")
+        positive("rounds", self.rounds)
+        positive("epochs", self.epochs)
+        positive("width", self.width)
+        if self.width % Matcher.heads:
+            raise InputError(f"width is {self.width}; expected a multiple of {Matcher.heads}.")
+
+    def observe(self, batch: Batch) -> Tensor:
+        """Return boxes and regions of each label's views, (B, views * (4 + bins * C))."""
+        model = self.model
+        key = ("narrow", image_key(model), model.device)
+        features = batch.chunk.memo.get(key, lambda: narrow_pictures(batch, model))
+        rows = batch.chunk.row_names[batch.rows]
+        boxes = displaced(batch.target(model).cpu(), rows, self.seed).to(features.device)
+        regions = bin_features(features[batch.index(model)], boxes)  # (B, V, bins, C)
+        return torch.cat([boxes.flatten(1), regions.flatten(1)], dim=1)
+
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return the probabilities."""
+        scores = np.full(len(observed), np.nan, dtype=np.float32)
+        reasons: dict[int, str] = {}
+        known = np.flatnonzero(np.isfinite(observed).all(axis=1))
+        if not len(known):
+            return Scores(scores)
+        image = labels.distinct_images()[1][known]
+        pairs = self._pairs(observed[known], np.asarray(labels.expressions)[known])
+        rivals = _rivals(image, pairs.boxes[:, 0])
+        trainer = MatcherTrainer(
+            pairs,
+            RaggedLists(rivals[0].numpy(), rivals[1].numpy(), len(known)),
+            width=self.width,
+            epochs=self.epochs,
+            device=self.model.device,
+        )
+        fold = torch.from_numpy(image % self.folds)
+        for number in range(self.folds):
+            judged, rest = (fold == number).nonzero()[:, 0], (fold != number).nonzero()[:, 0]
+            if len(judged) and len(rest) < _LEAST:
+                why = f"{self.name}: {len(rest)} other labels are too few to learn from"
+                reasons |= dict.fromkeys(known[judged.numpy()].tolist(), why)
+            elif len(judged):
+                found = self._judge_fold(trainer, judged, rest, rivals, number)
+                scores[known[judged.numpy()]] = found.numpy()
+        return Scores(scores, reasons)
+
+    def _judge_fold(
+        self, trainer: MatcherTrainer, judged: Tensor, rest: Tensor, rivals: Tensor, fold: int
+    ) -> Tensor:
+        """Return r of some labels by matchers trained on the rest, (J,)."""
+        weights = torch.ones(len(trainer.pairs.boxes))
+        of_judged, of_rest = _Logits(judged, rivals, trainer), _Logits(rest, rivals, trainer)
+        for number in range(self.rounds):
+            seed = (self.seed * 1009 + fold) * 1009 + number
+            net = trainer.train(rest, weights, seed)
+            of_judged.add(net)
+            if number + 1 < self.rounds:
+                of_rest.add(net)
+                weights[rest] = of_rest.reliability().clamp(min=1e-3)
+        return of_judged.reliability()
+
+    def _pairs(self, observed: np.ndarray, expressions: np.ndarray) -> MatcherInputs:
+        """What the matchers read; features have mean 0 and deviation 1."""
+        values = torch.from_numpy(observed)
+        boxes = values[:, : 4 * _VIEWS].unflatten(1, (_VIEWS, 4))
+        regions = values[:, 4 * _VIEWS :].unflatten(1, (_VIEWS, BINS**2, -1))
+        own = regions[:, 0].flatten(0, 1)
+        regions = (regions - own.mean(0)) @ whitening(own)
+        distinct, text_of = np.unique(expressions, return_inverse=True)  # in any order of labels
+        texts, masks = token_features(self.model, distinct.tolist())
+        return MatcherInputs(
+            boxes, regions, texts, masks, torch.from_numpy(text_of), distinct.tolist()
+        )
+
+
+class _Logits:
+    """Labels, and the labels of their pictures that show another object, as matchers see them."""
+
+    def __init__(self, rows: Tensor, rivals: Tensor, trainer: MatcherTrainer) -> None:
+        self.rows, self.trainer = rows, trainer
+        place = torch.full((len(trainer.pairs.boxes),), -1)
+        place[rows] = torch.arange(len(rows))
+        self.asking, self.rival = rivals[:, place[rivals[0]] >= 0]
+        self.place = place[self.asking]
+        self.own, self.other = torch.zeros(len(rows)), torch.zeros(len(self.rival))
+        self.matchers = 0
+
+    def add(self, net: Matcher) -> None:
+        """Ask one more matcher."""
+        text_of = self.trainer.pairs.text_of
+        self.own += self.trainer.ask(net, self.rows, text_of[self.rows])
+        self.other += self.trainer.ask(net, self.rival, text_of[self.asking])
+        self.matchers += 1
+
+    def reliability(self) -> Tensor:
+        """Return r of the labels, by the mean of the matchers' logits."""
+        own, other = self.own / self.matchers, self.other / self.matchers
+        best = torch.full_like(own, _NONE).scatter_reduce(0, self.place, other, "amax")
+        return own.sigmoid() * (own - best).sigmoid()
+
+
+def _rivals(image: np.ndarray, boxes: Tensor) -> Tensor:
+    """Pairs (2, P) of labels of one picture whose boxes (N, 4) show different objects."""
+    parts = [torch.zeros((2, 0), dtype=torch.int64)]
+    for i, j in pairs_within(image):
+        pairs = torch.from_numpy(np.stack([i, j]))
+        parts.append(pairs[:, overlap(boxes[pairs[0]], boxes[pairs[1]]) < APART])
+    return torch.cat(parts, dim=1)

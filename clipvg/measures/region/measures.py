@@ -1,0 +1,224 @@
+"""CLIP on regions: does the text fit this box better than the other boxes of the picture?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from clipvg.data.letterbox import make_square
+from clipvg.data.preset import Preset, get_preset
+from clipvg.errors import InputError
+from clipvg.features.keys import image_key
+from clipvg.labels import LabelTable
+from clipvg.measures.attention import entropy
+from clipvg.measures.common.scales import one_of
+from clipvg.measures.region.proposals import Proposals
+from clipvg.model.tokenizer import Tokenizer
+from clipvg.reliability.batch import Batch, Chunk
+from clipvg.reliability.image_measure import ModelMeasure
+from clipvg.reliability.measurer import Scores
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.measurer import Context
+
+MODES = ("crop", "blur", "both")
+_BLUR = 0.15  # deviation of the blur in long sides of the picture: 100 pixels of 640, as ReCLIP's
+_ENCODE_BATCH = 64  # regions encoded at once
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _RegionMeasure(ModelMeasure):
+    """CLIP's softmax over the proposals of an image."""
+
+    mode: str = "both"
+    prompt: str = "a photo of {}"
+    proposals: LabelTable | None = field(default=None, repr=False)
+    grid: int = 0
+    only_towers: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        one_of("mode", self.mode, MODES)
+        if "{}" not in self.prompt:
+            raise InputError(
+                f"prompt={self.prompt!r} has no '{{}}'; put it where the expression goes."
+            )
+        if self.grid < 0:
+            raise InputError(f"grid is {self.grid}; expected 0 for none, or cells per side.")
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What stands for a proposal, one or two of them."""
+        return ("crop", "blur") if self.mode == "both" else (self.mode,)
+
+    @cached_property
+    def _preset(self) -> Preset:
+        return get_preset("default", self.model.backbone.mean, self.model.backbone.std)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer(self._preset, self.model.backbone.context_length, prompt=self.prompt)
+
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Return what was observed, with a reason where a box is alone."""
+        alone = np.flatnonzero(np.isnan(observed[:, 0])).tolist()
+        why = f"{self.name}: the picture has one proposal, nothing to compare with"
+        return Scores(observed[:, 0], dict.fromkeys(alone, why))
+
+    def shares(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Softmax over each label's proposals.
+
+        Returns:
+            (shares (B, K), 0 past the last proposal; number of proposals (B,); the place of the
+            label's own box among them (B,)).
+        """
+        boxes = self._boxes(batch)
+        regions, starts = self._regions(batch.chunk, boxes)  # (modes, R, E)
+        texts = self._texts(batch)
+        image = batch.image
+        of = boxes.image_of[batch.rows]
+        count = boxes.counts[of]
+        longest = int(count.max())
+        place = np.minimum(starts[image][:, None] + np.arange(longest), regions.shape[1] - 1)
+        chosen = regions[:, torch.from_numpy(place).to(regions.device)]  # (modes, B, K, E)
+        logits = torch.einsum("mbke,be->bk", chosen, texts) * _logit_scale(self.model)
+        number = torch.from_numpy(count).to(logits.device)
+        absent = torch.arange(longest, device=logits.device) >= number[:, None]
+        shares = logits.masked_fill(absent, -torch.inf).softmax(-1)
+        own = torch.from_numpy(boxes.place_of[batch.rows]).to(logits.device)
+        return shares, number, own
+
+    def _boxes(self, batch: Batch) -> Proposals:
+        """The proposals of all pictures of the pass."""
+        key = ("proposals", id(self.proposals), self.grid)
+        return batch.chunk.shared.get(
+            key, lambda: Proposals.of(batch.labels, self.proposals, grid=self.grid)
+        )
+
+    def _texts(self, batch: Batch) -> Tensor:
+        """Embeddings of length 1 of the batch's expressions, (B, E)."""
+        model = self.model
+        expressions = [batch.labels.table.column("expression")[int(r)].as_py() for r in batch.rows]
+        key = ("prompts", model.backbone.text_key, model.device, self.prompt)
+        kept: dict[str, Tensor] = batch.chunk.shared.get(key, dict)
+        new = [e for e in dict.fromkeys(expressions) if e not in kept]
+        if new:
+            tokens = self._tokenizer(new)[0].to(model.device)
+            found = model.backbone.clip.encode_text(tokens, normalize=True).float()
+            kept.update(zip(new, found, strict=True))
+        return torch.stack([kept[e] for e in expressions])
+
+    def _regions(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
+        """Embeddings (modes, R, E) of a chunk's proposals, and where each picture's start."""
+        model = self.model
+        key = ("regions", image_key(model), model.device, self.modes, id(boxes), self.grid)
+        return chunk.memo.get(key, lambda: self._encode(chunk, boxes))
+
+    def _encode(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
+        model = self.model
+        exif, size = model.preset.exif, model.backbone.image_size
+        first_row = np.zeros(len(chunk.pictures), dtype=np.int64)
+        first_row[chunk.image] = chunk.rows  # any row of the picture names it
+        numbers = boxes.image_of[first_row]
+        starts = np.concatenate([[0], np.cumsum(boxes.counts[numbers])[:-1]])
+        squares: list[list[Tensor]] = [[] for _ in self.modes]
+        found: list[list[Tensor]] = [[] for _ in self.modes]
+
+        def flush(at_least: int) -> None:
+            for kept, encoded in zip(squares, found, strict=True):
+                if len(kept) > at_least:
+                    pixels = torch.stack(kept).to(model.device)
+                    encoded.append(model.backbone.clip.encode_image(pixels, normalize=True).float())
+                    kept.clear()
+
+        for picture, number in zip(chunk.pictures, numbers, strict=True):
+            image = picture[exif]
+            cells = boxes.pixels(int(number), image.size, self.grid)
+            for kept, mode in zip(squares, self.modes, strict=True):
+                for region in region_pictures(image, cells, mode):
+                    kept.append(make_square(region, size, self._preset).pixels)
+            flush(_ENCODE_BATCH - 1)
+        flush(0)
+        return torch.stack([torch.cat(parts) for parts in found]), starts
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RegionAlignment(_RegionMeasure):
+    """CLIP's share of the label's box among all boxes of its picture.
+
+    r = softmax_k(τ Σ_m cos(v_m(box_k), t)) at the label's own box: v_m the image embedding of the
+    crop and of the picture with all but the box blurred, t the embedding of the prompted
+    expression, τ CLIP's logit scale; proposals are the distinct boxes of the picture's labels.
+    ReCLIP, Subramanian et al., ACL 2022. CLIP knows little of positions and relations: use it for
+    wrong objects and attributes.
+
+    Cost: two image encodings a distinct box, one text encoding an expression. Range [0, 1].
+    Requires images. A label whose picture has one proposal is not scored; ``grid`` adds some.
+
+    Args:
+        model: grounding model whose CLIP towers are used.
+        mode: "both", "crop" or "blur".
+        prompt: template with ``{}`` for the expression.
+        proposals: more boxes of the pictures: a table of which image and box are read.
+        grid: also compare with the whole picture and the cells of a grid x grid raster; 0: not.
+        name: name of the score column.
+    """
+
+    name: str = "region"
+
+    def observe(self, batch: Batch) -> Tensor:
+        """Return the share of the label's box, NaN where it is alone, (B,)."""
+        shares, number, own = self.shares(batch)
+        share = shares.gather(1, own[:, None])[:, 0]
+        return torch.where(number > 1, share, torch.nan)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProposalEntropy(_RegionMeasure):
+    """How clearly CLIP prefers one box of the picture, whichever that is.
+
+    r = 1 − H(softmax over the K proposals) / log K with the softmax of `RegionAlignment`: 0 where
+    all boxes fit the text alike. It does not see which box the label names: it finds ambiguous
+    expressions.
+
+    Cost, requirements and arguments: as `RegionAlignment`, with which it shares the encodings.
+    Range [0, 1].
+    """
+
+    name: str = "proposal_entropy"
+
+    def observe(self, batch: Batch) -> Tensor:
+        """Return one minus the normalised entropy, NaN where a box is alone, (B,)."""
+        shares, number, _ = self.shares(batch)
+        return torch.where(number > 1, 1 - entropy(shares, number), torch.nan)
+
+
+def region_pictures(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[Image.Image]:
+    """Pictures that stand for regions.
+
+    Args:
+        image: the picture.
+        boxes: (K, 4) xyxy whole pixels inside the picture, at least one pixel wide and high.
+        mode: "crop", or "blur": the picture with everything but the box blurred.
+    """
+    corners = [(int(x), int(y), int(z), int(w)) for x, y, z, w in boxes]
+    if mode == "crop":
+        return [image.crop(box) for box in corners]
+    blurred = image.filter(ImageFilter.GaussianBlur(_BLUR * max(image.size)))
+    made = []
+    for box in corners:
+        copy = blurred.copy()
+        copy.paste(image.crop(box), box[:2])
+        made.append(copy)
+    return made
+
+
+def _logit_scale(model: GroundingModel) -> Tensor:
+    return model.backbone.clip.logit_scale.float().exp()

@@ -1,0 +1,196 @@
+"""Measures from texts: ``[COLUMN=]METHOD[,option=value,...]``, as the command line writes them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clipvg.errors import InputError, near_matches
+from clipvg.measures import find_measure
+from clipvg.reliability.names import check_names
+
+if TYPE_CHECKING:
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.measurer import Measurer
+
+_CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
+
+
+@dataclass(frozen=True)
+class MeasureSpec:
+    """One measure as written.
+
+    Attributes:
+        name: name of its score column.
+        method: name of the measure or import path.
+        options: what its constructor is given.
+    """
+
+    name: str
+    method: str
+    options: Mapping[str, Any]
+
+
+def parse_measure(text: str) -> MeasureSpec:
+    """Read ``[COLUMN=]METHOD[,option=value,...]``.
+
+    METHOD is a name of `MEASURES` or ``package.module:Class``; COLUMN is by default METHOD, or
+    the class's name in lower case. Values are numbers, true, false, none or text; ``a+b`` is a
+    list.
+
+    Example:
+        >>> parse_measure("near=knn,k=5")
+        MeasureSpec(name='near', method='knn', options={'k': 5})
+    """
+    head, *rest = text.split(",")
+    column, equals, method = head.partition("=")
+    if not equals:
+        column, method = "", head
+    method, column = method.strip(), column.strip()
+    if not method or (equals and not column):
+        raise InputError(
+            f"measure {text!r} is not [COLUMN=]METHOD[,option=value,...]; write e.g. knn,k=5"
+        )
+    options: dict[str, Any] = {}
+    for part in rest:
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"measure {text!r}: {part!r} is not option=value; write e.g. k=5")
+        if name.strip() in options:
+            raise InputError(f"measure {text!r} has the option {name.strip()!r} twice.")
+        options[name.strip()] = _value(value.strip())
+    default = method.rpartition(":")[2].rpartition(".")[2].lower() if ":" in method else method
+    return MeasureSpec(column or default, method, options)
+
+
+def build_measures(
+    texts: Iterable[str], models: Mapping[str, GroundingModel] | None = None
+) -> dict[str, Measurer]:
+    """Make measures from texts.
+
+    A measure whose constructor takes ``model`` gets the one that its option ``model`` names, by
+    default the first; one that takes ``models`` gets all, or those that ``models=a+b`` names.
+
+    Args:
+        texts: ``[COLUMN=]METHOD[,option=value,...]`` each.
+        models: loaded grounding models by measurer name.
+
+    Returns:
+        Column name -> measure, in the given order.
+
+    Raises:
+        InputError: two of one column name, an unknown measure, option or model, or a measure that
+            needs a model where there is none.
+    """
+    specs = [parse_measure(text) for text in texts]
+    check_names([*(spec.name for spec in specs), *(models or {})])
+    return {spec.name: build_measure(spec, models or {}) for spec in specs}
+
+
+def check_measures(texts: Iterable[str]) -> None:
+    """Refuse what `build_measures` could not make with any models, before anything is computed.
+
+    Raises:
+        InputError: two of one column name, an unknown measure or option, or text of another form.
+    """
+    specs = [parse_measure(text) for text in texts]
+    check_names([spec.name for spec in specs])
+    for spec in specs:
+        _checked(spec)
+
+
+def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Measurer:
+    """Make one measure; see `build_measures`."""
+    from clipvg.reliability.measurer import Measurer
+
+    kind, takes = _checked(spec)
+    options = dict(spec.options)
+    for option in ("model", "models"):
+        if option in takes:
+            options[option] = _models(spec, options.get(option), models, many=option == "models")
+    if "name" in takes:
+        options.setdefault("name", spec.name)
+    missing = [
+        name
+        for name, parameter in takes.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        and name not in options
+    ]
+    if missing:
+        example = f"{spec.method},{missing[0]}=..."
+        raise InputError(f"measure {spec.method!r} needs {', '.join(missing)}; write {example}")
+    try:
+        made = kind(**options)
+    except TypeError as error:
+        raise InputError(f"measure {spec.method!r} refuses its options: {error}") from error
+    if not isinstance(made, Measurer):
+        raise InputError(
+            f"{spec.method!r} makes a {type(made).__name__}; expected an object with name, "
+            "requires and measure(labels, context)."
+        )
+    return made
+
+
+def _models(
+    spec: MeasureSpec, wanted: Any, models: Mapping[str, GroundingModel], *, many: bool
+) -> Any:
+    """The model, or the models, that a measure gets."""
+    names = [str(name) for name in wanted] if isinstance(wanted, list) else wanted
+    names = [str(names)] if names is not None and not isinstance(names, list) else names
+    if not models:
+        raise InputError(
+            f"measure {spec.method!r} asks a grounding model and there is none; name one with "
+            "--measurer NAME=CKPT."
+        )
+    names = (list(models) if many else list(models)[:1]) if names is None else names
+    for name in names:
+        if name not in models:
+            raise InputError(
+                f"measure {spec.method!r} asks model {name!r}: {near_matches(name, models)}"
+            )
+    if many:
+        return tuple(models[name] for name in names)
+    if len(names) > 1:
+        raise InputError(f"measure {spec.method!r} asks one model, not {len(names)}: {names}")
+    return models[names[0]]
+
+
+def _takes_any(takes: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+
+
+def _value(text: str) -> Any:
+    if "+" in text.strip("+") and not _is_number(text):
+        return [_value(part) for part in text.split("+")]
+    if text.lower() in _CONSTANTS:
+        return _CONSTANTS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _checked(spec: MeasureSpec) -> tuple[Any, Mapping[str, inspect.Parameter]]:
+    """The class of a measure and what its constructor takes, where that has all options given."""
+    kind = find_measure(spec.method)
+    takes = inspect.signature(kind).parameters
+    for name in spec.options:
+        if name not in takes and not _takes_any(takes):
+            known = [other for other in takes if other != "name"]
+            raise InputError(
+                f"measure {spec.method!r} has no option {name!r}: {near_matches(name, known)}"
+            )
+    return kind, takes

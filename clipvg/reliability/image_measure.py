@@ -1,0 +1,258 @@
+"""One pass over the pictures for all measures that look at them.
+
+Each picture is decoded once and encoded once per image tower however many measures look, each
+expression once per text tower, and what a model makes of a batch of labels is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipvg.errors import InputError
+from clipvg.features.decode import decode, load_images
+from clipvg.features.keys import image_key, text_key
+from clipvg.labels import LabelTable
+from clipvg.model.grounder import evaluating
+from clipvg.ops.linear import fast_cpu
+from clipvg.reliability.batch import Batch, Chunk, Memo
+from clipvg.reliability.measurer import Scores, join_reasons
+from clipvg.rescoring.plan import Plan
+from clipvg.runtime import distributed
+from clipvg.runtime.progress import progress_bar
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clipvg.model import GroundingModel
+    from clipvg.reliability.measurer import Context
+
+IMAGES_PER_CHUNK = 32  # where the context has no settings of a pass
+_ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
+
+
+class ImageMeasure:
+    """A measure that looks at images: subclasses say what they observe and how they score it.
+
+    Attributes:
+        name: name of the score column.
+        only_towers: whether labels and towers alone decide the scores, and no trained head.
+    """
+
+    name: str
+    only_towers: ClassVar[bool] = False
+
+    @property
+    def asks(self) -> tuple[GroundingModel, ...]:
+        """Grounding models that are asked, each on its own device."""
+        raise NotImplementedError
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What it needs beside the labels."""
+        return frozenset({"images"})
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Sources the models were trained on."""
+        sources = (source for model in self.asks for source in model.config.trained_on)
+        return tuple(dict.fromkeys(sources))
+
+    @property
+    def towers_key(self) -> str | None:
+        """Equal for models that give equal scores, whatever they learned; None: heads decide."""
+        if not self.only_towers or not all(model.frozen_text for model in self.asks):
+            return None
+        return " ".join(f"{image_key(model)} {text_key(model)}" for model in self.asks)
+
+    def observe(self, batch: Batch) -> Tensor | np.ndarray:
+        """Return what is seen of each label of a batch, (B,) or (B, K) numbers."""
+        raise NotImplementedError
+
+    def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
+        """Score all labels by what was observed of them, (N, K) float32.
+
+        Rows whose image cannot be read are NaN in `observed`; why is known already.
+        """
+        return Scores(observed[:, 0])
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Score every label in a pass of its own."""
+        return measure_images([self], labels, context)[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelMeasure(ImageMeasure):
+    """An `ImageMeasure` that asks one model.
+
+    Args:
+        model: the grounding model.
+    """
+
+    model: GroundingModel = field(kw_only=False, repr=False)
+
+    @property
+    def asks(self) -> tuple[GroundingModel, ...]:
+        """The model."""
+        return (self.model,)
+
+
+def measure_images(
+    measures: Sequence[ImageMeasure], labels: LabelTable, context: Context
+) -> list[Scores]:
+    """Run several measures in one pass over the images.
+
+    Under `torchrun` the images are shared out and every process gets all scores; all must call.
+
+    Args:
+        measures: n measures.
+        labels: N labels.
+        context: settings of the pass, what to do about unreadable images.
+
+    Returns:
+        What each of the n measures says.
+    """
+    observed, unreadable = observe(measures, labels, context)
+    found = []
+    for measure, values in zip(measures, observed, strict=True):
+        scores = measure.score(values, labels, context)
+        reasons = join_reasons([unreadable, scores.reasons])
+        found.append(Scores(_without_rounding(scores.values), reasons))
+    return found
+
+
+def observe(
+    measures: Sequence[ImageMeasure], labels: LabelTable, context: Context
+) -> tuple[list[np.ndarray], dict[int, str]]:
+    """Return what each measure observes of all labels, and why some images cannot be read.
+
+    Returns:
+        n arrays (N, K) float32, NaN for unreadable images; row -> why.
+    """
+    models = [model for measure in measures for model in measure.asks]
+    world = distributed.join(next((model.device for model in models), None))
+    with torch.no_grad(), fast_cpu(), evaluating(*models):
+        if world.size == 1:
+            whole = _Pass(measures, labels, context, np.arange(len(labels)))
+            return whole.run(), whole.unreadable
+        _, image_of = labels.distinct_images()
+        rows = np.flatnonzero(image_of % world.size == world.rank)
+        own = replace(context, progress=context.progress and world.is_main)
+        part = _Pass(measures, labels.select(rows), own, rows)
+        error, found = None, None
+        try:
+            found = part.run()
+        except InputError as failure:
+            error = str(failure)  # the others wait for the exchange
+    reasons = {int(rows[row]): why for row, why in part.unreadable.items()}
+    parts = distributed.gather_objects((error, reasons, rows, found), world)
+    if failed := [e for e, *_ in parts if e is not None]:
+        raise InputError(failed[0])
+    observed = [
+        _joined([(rows, found[i]) for _, _, rows, found in parts if found], len(labels))
+        for i in range(len(measures))
+    ]
+    return observed, join_reasons(why for _, why, _, _ in parts)
+
+
+def _without_rounding(scores: np.ndarray) -> np.ndarray:
+    scores = scores.astype(np.float32)
+    near = (scores > -_ROUNDING) & (scores < 1 + _ROUNDING)  # what is further out is an error
+    return np.where(near, np.clip(scores, 0, 1), scores)
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]], num_labels: int) -> np.ndarray:
+    width = max(seen.shape[1] for _, seen in parts)
+    whole = np.full((num_labels, width), np.nan, dtype=np.float32)
+    for rows, seen in parts:
+        whole[rows, : seen.shape[1]] = seen
+    return whole
+
+
+class _Pass:
+    """One pass; `row_names` are the rows' numbers in the table that the labels are a part of."""
+
+    def __init__(
+        self,
+        measures: Sequence[ImageMeasure],
+        labels: LabelTable,
+        context: Context,
+        row_names: np.ndarray,
+    ) -> None:
+        self.measures, self.labels, self.context = measures, labels, context
+        self.row_names = row_names
+        models = [model for measure in measures for model in measure.asks]
+        self.batch_size = context.batch_size
+        settings = context.engine
+        self.per_chunk = IMAGES_PER_CHUNK if settings is None else settings.images_per_chunk
+        self.workers = None if settings is None else settings.workers
+        self.exif_rules = sorted({model.preset.exif for model in models}) or [True]
+        self.memo = Memo()
+        self.seen: list[np.ndarray | None] = [None] * len(measures)
+        self.unreadable: dict[int, str] = {}
+
+    def run(self) -> list[np.ndarray]:
+        bar = progress_bar(len(self.labels), desc="look", unit="label", show=self.context.progress)
+        with bar, closing(self._chunks()) as chunks:
+            for chunk, num_rows in chunks:
+                for start in range(0, len(chunk.rows), self.batch_size):
+                    part = slice(start, start + self.batch_size)
+                    self._observe(Batch(chunk, part))
+                bar.update(num_rows)
+        return [
+            np.full((len(self.labels), 1), np.nan, np.float32) if values is None else values
+            for values in self.seen
+        ]
+
+    def _observe(self, batch: Batch) -> None:
+        for i, measure in enumerate(self.measures):
+            found = measure.observe(batch)
+            if isinstance(found, Tensor):
+                found = found.float().cpu().numpy()
+            found = found.reshape(len(batch.rows), -1)
+            seen = self.seen[i]
+            if seen is None:
+                shape = (len(self.labels), found.shape[1])
+                seen = self.seen[i] = np.full(shape, np.nan, dtype=np.float32)
+            seen[batch.rows] = found
+
+    def _chunks(self) -> Generator[tuple[Chunk, int], None, None]:
+        """Yield chunks of decoded images, and the number of labels on them, readable or not."""
+        parts = Plan(self.labels).chunks(self.per_chunk)
+        files = ((part, [self.labels.image_path(name) for name in part.images]) for part in parts)
+        load = partial(load_images, exif_rules=self.exif_rules)
+        with closing(decode(files, load, workers=self.workers)) as decoded:
+            for part, images in decoded:
+                yield self._chunk(part.rows, part.image_of_row, images), len(part.rows)
+
+    def _chunk(
+        self,
+        rows: np.ndarray,
+        image_of_row: np.ndarray,
+        decoded: list[dict[bool, Image.Image] | InputError],
+    ) -> Chunk:
+        good = np.array([not isinstance(picture, InputError) for picture in decoded])
+        for i, picture in enumerate(decoded):
+            if isinstance(picture, InputError):
+                if self.context.on_error == "raise":
+                    raise picture
+                for row in rows[image_of_row == i]:
+                    self.unreadable[int(row)] = str(picture)
+        readable = good[image_of_row]
+        place = np.cumsum(good) - 1
+        pictures = [picture for picture in decoded if not isinstance(picture, InputError)]
+        return Chunk(
+            self.labels,
+            rows[readable],
+            place[image_of_row[readable]],
+            pictures,
+            self.memo,
+            self.row_names,
+        )
