@@ -1,8 +1,10 @@
 """State of a training on disk: written whole or not at all, and read without executing pickles."""
 
 import random
+import warnings
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from clipvg.errors import InputError
 from clipvg.runtime.files import atomic_path
 
 CHECKPOINT = "checkpoint.pt"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
@@ -89,21 +91,30 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
         folder: of the training.
         identity: what decides the result (options, labels); it must be that of the checkpoint.
 
+    A damaged file is of no use to anyone: it is named in a warning, and the training starts anew.
+
     Raises:
-        InputError: the file cannot be read, or is of a training with other options or labels.
+        InputError: the file is of a training with other options or labels.
     """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{path} cannot be read ({why}). Delete it to train anew.") from error
-    saved = state["identity"]
-    other = [k for k in {**saved, **identity} if saved.get(k) != identity.get(k)]
-    if other or state["format"] != _FORMAT:
-        listed = "; ".join(f"{k} was {saved.get(k)!r}, is {identity.get(k)!r}" for k in other)
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not compare the check sums
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception:  # zipfile and torch raise many kinds for a damaged file
+        state = None
+    if state is None:
+        warnings.warn(f"{path} is damaged; the training starts anew.", stacklevel=2)
+        return None
+    saved = {"format": state.get("format"), **state.get("identity", {})}
+    wanted = {"format": _FORMAT, **identity}
+    other = [k for k in {**saved, **wanted} if saved.get(k) != wanted.get(k)]
+    if other:
+        listed = "; ".join(f"{k} was {saved.get(k)!r}, is {wanted.get(k)!r}" for k in other)
         raise InputError(
             f"{path} belongs to another training ({listed}). Train in another folder or delete it."
         )

@@ -71,8 +71,7 @@ def fit(
     With a folder the training can be stopped at any instant, by Ctrl-C, SIGTERM or SIGKILL, and
     the same call continues it and ends with the weights of an undisturbed run (bit for bit on one
     CPU process). The folder gets `checkpoint.pt`, `metrics.jsonl`, `history.npy`,
-    `best.safetensors` (with validation), `features/` (without augmentation, until the end) and,
-    at the end, `model/`. Under `torchrun` every process calls it with the same arguments; the
+    `features/` (without augmentation, until the end) and, at the end, `model/`. Under `torchrun` every process calls it with the same arguments; the
     result is that of one process with the same effective batch, up to dropout.
 
     Args:
@@ -192,7 +191,7 @@ class _Training:
                 batches = CachedBatches(cache.view(self.labels), order)
             run(trainers, batches, features=cache, progress=self.progress, judge=judge)
         return [
-            Fit(t.model, t.history, t.metrics, t.finish(), t.seconds, t.step, t.teacher())
+            Fit(t.model, t.losses(), t.metrics, t.finish(), t.seconds, t.step, t.teacher())
             for t in trainers
         ]
 

@@ -1,7 +1,11 @@
 """What a training leaves behind besides weights: metrics by epoch and losses by label."""
 
 import json
+import os
 import shutil
+import warnings
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.errors import InputError
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.runtime.files import atomic_folder, atomic_path
+from clipvg.training.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
 METRICS = "metrics.jsonl"
 FEATURES = "features"
-_HISTORY = "history.npy"
+HISTORY = "history.npy"
 
 
 class EpochLosses:
@@ -60,23 +66,79 @@ class EpochLosses:
         self.sums.zero_()
 
 
-def open_history(folder: Path | None, epochs: int, num_labels: int, resume: bool) -> np.ndarray:
-    """(epochs, N) float16 losses, NaN where not visited: in memory, or a file that is mapped.
+class History:
+    """Losses by label of each epoch, (epochs, N) float16, NaN where not visited.
+
+    In memory, or a file that is written row by row. It is not mapped while it grows: where
+    somebody cut a mapped file the process would end without a word.
 
     Args:
-        folder: of the training; None keeps them in memory.
-        epochs: number of rows.
-        num_labels: N.
-        resume: continue the file that is there.
+        folder: of the training; None keeps the losses in memory.
+        shape: (epochs, N).
+        checks: CRC-32 of rows by epoch, of a training that is continued.
+
+    Attributes:
+        checks: of the rows recorded.
+
+    Raises:
+        InputError: the file of a training that is continued is not as it was written.
     """
-    shape = (epochs, num_labels)
-    if folder is None:
-        return np.full(shape, np.nan, dtype=np.float16)
-    path = folder / _HISTORY
-    if not (resume and path.exists()):
-        with atomic_path(path) as temporary:
-            np.save(temporary, np.full(shape, np.nan, dtype=np.float16))
-    return np.load(path, mmap_mode="r+")
+
+    def __init__(self, folder: Path | None, shape: tuple[int, int], checks: dict[int, int]) -> None:
+        self.checks = dict(checks)
+        self._path = None if folder is None else folder / HISTORY
+        if self._path is None:
+            self._rows = np.full(shape, np.nan, dtype=np.float16)
+            return
+        header = BytesIO()
+        facts = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, facts)
+        self._header, self._row_bytes = header.getvalue(), 2 * shape[1]
+        self._size = len(self._header) + shape[0] * self._row_bytes
+        if checks and self._path.exists():
+            self._check(self._path)
+            return
+        if checks:
+            warnings.warn(f"{self._path} is gone; its earlier epochs have no losses.", stacklevel=2)
+        self.checks = {}
+        empty = np.full(shape[1], np.nan, "<f2").tobytes()
+        with atomic_path(self._path) as temporary, temporary.open("wb") as file:
+            file.write(self._header)
+            file.writelines(empty for _ in range(shape[0]))
+
+    def record(self, epoch: int, losses: np.ndarray) -> None:
+        """Keep the losses (N,) of an epoch, counted from 0."""
+        row = losses.astype("<f2")
+        if self._path is None:
+            self._rows[epoch] = row
+            return
+        with self._path.open("r+b") as file:
+            file.seek(len(self._header) + epoch * self._row_bytes)
+            file.write(row.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        self.checks[epoch] = zlib.crc32(row.tobytes())
+
+    def read(self) -> np.ndarray:
+        """Return the losses; those of a file are mapped."""
+        if self._path is None:
+            return self._rows
+        self._check(self._path)
+        return np.load(self._path, mmap_mode="r")
+
+    def _check(self, path: Path) -> None:
+        """Refuse a file of another header or length, and rows that were not written so."""
+        with path.open("rb") as file:
+            is_sound = file.read(len(self._header)) == self._header
+            for epoch, check in sorted(self.checks.items()):
+                file.seek(len(self._header) + epoch * self._row_bytes)
+                is_sound = is_sound and zlib.crc32(file.read(self._row_bytes)) == check
+        if not (is_sound and path.stat().st_size == self._size):
+            raise InputError(
+                f"{path} is damaged: the losses by label are not as they were written. Delete it "
+                f"to go on without those of earlier epochs, or {CHECKPOINT} beside it too to train "
+                "anew."
+            )
 
 
 def write_metrics(folder: Path, lines: list[dict[str, Any]]) -> None:

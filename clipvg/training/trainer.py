@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipvg.errors import InputError
 from clipvg.features import FeatureBatch, FeatureCache
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
-from clipvg.runtime.files import atomic_path
 from clipvg.training.batches import AnyBatch
 from clipvg.training.calibrate import standardise_projections
 from clipvg.training.checkpoint import (
@@ -34,8 +32,8 @@ from clipvg.training.losses import box_losses
 from clipvg.training.order import Order, Part
 from clipvg.training.record import (
     EpochLosses,
+    History,
     append_metrics,
-    open_history,
     write_metrics,
     write_model,
 )
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Trainer:
 
     Attributes:
         step: optimizer steps done.
-        history: see `Fit`.
+        history: losses by label, where they are recorded.
         metrics: see `Fit`.
         best: see `Fit`.
         rungs: score of a co-trained candidate by the step where candidates were compared.
@@ -102,10 +99,10 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self._average = MovingAverage(model, config.ema) if config.ema else None
         self._losses = EpochLosses(len(weight), self.device)
-        self.history: np.ndarray | None = None
+        self.history: History | None = None
         self.metrics: list[dict[str, Any]] = []
         self.best: Best | None = None
-        self._best_state: dict[str, Tensor] | None = None
+        self._best_state: dict[str, Tensor] = {}
         self.rungs: dict[int, float] = {}
         self.step = 0
         self.seconds = 0.0
@@ -131,11 +128,7 @@ class Trainer:
     def finish(self) -> Best | None:
         """Put the best weights into the model and write it to the folder."""
         if self.best is not None:
-            state = self._best_state
-            if state is None and self.folder is not None:
-                state = load_file(self.folder / _BEST)
-            assert state is not None
-            load_trainable(self.model, state)
+            load_trainable(self.model, self._best_state)
         self.model.eval()
         if self.folder is not None and self.world.is_main:
             write_model(self.model, self.folder)
@@ -168,6 +161,10 @@ class Trainer:
     def teacher(self) -> "GroundingModel | None":
         """The model with the mean of the weights, where it is kept."""
         return None if self._average is None else self._average.model()
+
+    def losses(self) -> np.ndarray | None:
+        """Return the losses by label, see `Fit.history`."""
+        return None if self.history is None else self.history.read()
 
     def _backward(self, batch: AnyBatch, scale: float, counts: bool) -> None:
         with self.autocast, fast_cpu():
@@ -213,7 +210,7 @@ class Trainer:
                 f"clip_norm, or use amp='bf16' instead of 'fp16'."
             )
         if self.history is not None:
-            self.history[epoch - 1] = rows.numpy()
+            self.history.record(epoch - 1, rows.numpy())
         line = {
             "epoch": epoch,
             "step": self.step,
@@ -242,9 +239,6 @@ class Trainer:
         if self.best is None or accuracy > self.best.accuracy:
             self.best = Best(epoch, accuracy)
             self._best_state = trainable_state(self.model)
-            if self.folder is not None and self.world.is_main:
-                with atomic_path(self.folder / _BEST) as temporary:
-                    save_file(self._best_state, temporary)
         return {"val_acc_0.5": accuracy, "val_mean_iou": result.mean_iou}
 
     def checkpoint(self) -> None:
@@ -254,8 +248,6 @@ class Trainer:
         rows, sums = self._losses.gathered(self.world)
         if not self.world.is_main:
             return
-        if isinstance(self.history, np.memmap):
-            self.history.flush()
         position = {"seed": self.config.seed, "step_in_epoch": self.step % self.per_epoch}
         state = {
             "identity": self._identity,
@@ -269,6 +261,8 @@ class Trainer:
             "losses": {"rows": rows, "sums": sums},
             "metrics": self.metrics,
             "best": asdict(self.best) if self.best else None,
+            "best_trainable": self._best_state,
+            "history": {} if self.history is None else self.history.checks,
             "rungs": self.rungs,
             "seconds": self.seconds,
             "average": None if self._average is None else self._average.state(),
@@ -284,9 +278,8 @@ class Trainer:
             write_metrics(self.folder, self.metrics)
         if self.config.history:
             folder = self.folder if self.world.is_main else None
-            epochs = math.ceil(self.steps / self.per_epoch)
-            resume = saved is not None
-            self.history = open_history(folder, epochs, self.order.num_labels, resume)
+            shape = math.ceil(self.steps / self.per_epoch), self.order.num_labels
+            self.history = History(folder, shape, saved["history"] if saved else {})
 
     def _load_state(self, saved: dict[str, Any]) -> None:
         load_trainable(self.model, saved["trainable"])
@@ -296,6 +289,7 @@ class Trainer:
         self._losses.restore(saved["losses"]["rows"], saved["losses"]["sums"], self.world)
         self.step, self.metrics = saved["step"], saved["metrics"]
         self.best = Best(**saved["best"]) if saved["best"] else None
+        self._best_state = saved["best_trainable"]
         self.rungs, self.seconds = saved["rungs"], saved["seconds"]
         if self._average is not None:
             self._average.restore(saved["average"])

@@ -163,12 +163,55 @@ def test_how_the_batch_is_split_may_change(labels: LabelTable, tmp_path: Path) -
     train(labels, tmp_path, batch_size=4, accumulate=2, num_workers=1)
 
 
-def test_a_damaged_checkpoint_is_one_line(labels: LabelTable, tmp_path: Path) -> None:
-    train(labels, tmp_path)
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="cannot be read") as caught:
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "changed"])
+def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(
+    labels: LabelTable, validation: LabelTable, tmp_path: Path, damage: str
+) -> None:
+    first = train(labels, tmp_path, validation=validation)
+    path = tmp_path / "checkpoint.pt"
+    spoil(path, damage)
+    with pytest.warns(UserWarning, match=f"{path} is damaged; the training starts anew"):
+        assert_same(first, train(labels, tmp_path, validation=validation))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "changed"])
+def test_damaged_losses_are_named_with_the_remedy(
+    labels: LabelTable, tmp_path: Path, damage: str
+) -> None:
+    first = train(labels, tmp_path)
+    path = tmp_path / "history.npy"
+    spoil(path, damage)
+    with pytest.raises(InputError, match=f"{path} is damaged.*Delete it"):
         train(labels, tmp_path)
-    assert "\n" not in str(caught.value)
+    path.unlink()
+    with pytest.warns(UserWarning, match="earlier epochs have no losses"):
+        again = train(labels, tmp_path)
+    assert again.metrics == first.metrics
+    assert np.isnan(again.history).all()
+
+
+def test_losses_cut_while_a_training_goes_on(
+    labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, 4, lambda: spoil(tmp_path / "history.npy", "cut"))
+    with pytest.raises(InputError, match="is damaged"):
+        train(labels, tmp_path)
+
+
+def spoil(path: Path, damage: str) -> None:
+    """Cut a file after a third, empty it, replace it by noise, or change bytes in it."""
+    content = path.read_bytes()
+    noise = np.random.default_rng(0).bytes(len(content))
+    middle = 2 * len(content) // 3
+    changed = bytes(byte ^ 1 for byte in content[middle : middle + 200])
+    path.write_bytes(
+        {
+            "cut": content[: len(content) // 3],
+            "empty": b"",
+            "noise": noise,
+            "changed": content[:middle] + changed + content[middle + 200 :],
+        }[damage]
+    )
 
 
 def test_a_signal_after_the_last_check_is_not_lost() -> None:
