@@ -70,6 +70,8 @@ def iou(a: Any, b: Any, *, eps: float = EPS) -> np.ndarray:
         ([1.0, 1.0], [[1.0, 0.5], [0.5, 1.0]])
     """
     a, b = _as_boxes(a), _as_boxes(b)
+    if not 0 < eps < np.inf:
+        raise InputError(f"iou: eps is {eps}; expected a number above 0, and finite")
     if _compiled_iou and a.ndim == 2 and a.shape == b.shape and a.dtype == b.dtype == np.float64:
         return _compiled_iou(a, b, eps)
     overlap = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])

@@ -29,6 +29,14 @@ struct BFloat16 {
 
 constexpr int64_t kMaxBins = int64_t{1} << 24;  // float32 counts exactly up to here
 constexpr int64_t kMaxGroups = (int64_t{1} << 31) - 1;
+constexpr int64_t kMaxCounts = int64_t{1} << 30;  // 8 GiB of histogram
+
+// Words about an eps, or a histogram, that no kernel takes; null where both are sound.
+inline const char* why_not(int64_t num_measurers, int64_t num_groups, int64_t bins, double eps) {
+  if (!(eps >= 0x1p-149 && eps <= 3.4e38)) return "eps must be a float32 above 0, and finite";
+  if (num_measurers > kMaxCounts / num_groups / bins) return "n * num_groups * bins must be at most 2^30";
+  return nullptr;
+}
 
 struct BoxReliabilityArgs {
   const void* pred;      // (num_measurers, num_labels, 4), contiguous
@@ -40,7 +48,7 @@ struct BoxReliabilityArgs {
   int64_t num_labels;
   int64_t num_groups;  // 1 to kMaxGroups
   int64_t bins;        // 1 to kMaxBins
-  float eps;
+  float eps;             // above 0, finite
   float* iou;        // (num_measurers, num_labels); NaN where a box is not finite
   int64_t* hist;     // (num_measurers, num_groups, bins), zeroed by the caller
   int64_t* invalid;  // (num_measurers,), zeroed by the caller
@@ -155,9 +163,15 @@ CLIPVG_HD F row_iou(Box<F> stored, const Target<F>& target, float eps) {
   return zero == zero ? iou : F{} + bits_to_float(0x7fc00000u);
 }
 
-// r is finite and in [0, 1], so truncation is floor.
+// In [0, 1] whatever r is, NaN too: no number may reach memory beside the histogram.
+template <typename F>
+CLIPVG_HD F bounded(F r) {
+  return at_most(at_least(r, F{}), F{} + 1.0f);
+}
+
+// Truncation is floor there.
 CLIPVG_HD int64_t bin_of(float r, int64_t bins) {
-  const int64_t bin = static_cast<int32_t>(r * static_cast<float>(bins));  // bins <= kMaxBins
+  const int64_t bin = static_cast<int32_t>(bounded(r) * static_cast<float>(bins));  // bins <= kMaxBins
   return bin < bins ? bin : bins - 1;
 }
 

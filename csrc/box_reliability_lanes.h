@@ -163,8 +163,8 @@ CLIPVG_INLINE typename Lanes<kLanes>::I counters_of(typename Lanes<kLanes>::F io
   constexpr std::make_index_sequence<kLanes> all{};
   I lane;
   for (int j = 0; j < kLanes; ++j) lane[j] = j;
-  // r is in [0, 1], so truncation is floor. Lanes to be replaced count as 0 until then, so that nothing overflows.
-  I cell = __builtin_convertvector((iou == iou ? iou : F{}) * static_cast<float>(block.bins), I);
+  // Truncation is floor in [0, 1]; lanes to be replaced count as 0 until then.
+  I cell = __builtin_convertvector(bounded(iou) * static_cast<float>(block.bins), I);
   const I last = I{} + (block.bins - 1);
   cell = (cell < last ? cell : last) + kFirstBin;
   if (group) {

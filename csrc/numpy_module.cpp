@@ -53,7 +53,7 @@ void run_tasks(int64_t tasks, const std::function<void(int64_t)>& task) {
 
 // Shapes and values are checked by clipvg.ops in words for people; here only what memory safety needs.
 void check(const py::array& pred, const py::array& target, const std::optional<Array<int64_t>>& group,
-           int64_t num_groups, int64_t bins) {
+           int64_t num_groups, int64_t bins, double eps) {
   const bool shapes_agree = pred.ndim() == 3 && pred.shape(2) == 4 && target.ndim() == 2 && target.shape(1) == 4 &&
                             target.shape(0) == pred.shape(1);
   const bool group_agrees = !group || (group->ndim() == 1 && group->shape(0) == pred.shape(1));
@@ -61,6 +61,9 @@ void check(const py::array& pred, const py::array& target, const std::optional<A
   if (!shapes_agree || !group_agrees || !sizes_fit) {
     throw std::invalid_argument(
         "box_reliability: pred (n, N, 4), target (N, 4), group (N,), num_groups 1 to 2^31 - 1, bins 1 to 2^24");
+  }
+  if (const char* error = clipvg::why_not(pred.shape(0), num_groups, bins, eps)) {
+    throw std::invalid_argument(std::string("box_reliability: ") + error);
   }
   if (!pred.dtype().equal(target.dtype())) {
     throw std::invalid_argument("box_reliability: pred and target must share their dtype");
@@ -70,7 +73,7 @@ void check(const py::array& pred, const py::array& target, const std::optional<A
 py::tuple box_reliability(const py::array& any_pred, const py::array& any_target,
                           const std::optional<Array<int64_t>>& group, int64_t num_groups, int64_t bins, bool cxcywh,
                           double eps, int threads) {
-  check(any_pred, any_target, group, num_groups, bins);
+  check(any_pred, any_target, group, num_groups, bins, eps);
   const py::array pred = py::array::ensure(any_pred, py::array::c_style);
   const py::array target = py::array::ensure(any_target, py::array::c_style);
   const py::ssize_t measurers = pred.shape(0), labels = pred.shape(1);

@@ -44,7 +44,7 @@ Tensor packed(const Tensor& tensor) {
 }
 
 void check(const Tensor& pred, const Tensor& target, const std::optional<Tensor>& group, int64_t num_groups,
-           int64_t bins, const std::string& fmt) {
+           int64_t bins, const std::string& fmt, double eps) {
   STD_TORCH_CHECK(pred.dim() == 3 && pred.size(2) == 4, "box_reliability: pred must have shape (n, N, 4)");
   STD_TORCH_CHECK(target.dim() == 2 && target.size(1) == 4 && target.size(0) == pred.size(1),
                   "box_reliability: target must have shape (N, 4) with the N of pred");
@@ -54,6 +54,8 @@ void check(const Tensor& pred, const Tensor& target, const std::optional<Tensor>
   STD_TORCH_CHECK(1 <= num_groups && num_groups <= clipvg::kMaxGroups,
                   "box_reliability: num_groups must be 1 to 2^31 - 1");
   STD_TORCH_CHECK(fmt == "cxcywh" || fmt == "xyxy", "box_reliability: fmt must be 'cxcywh' or 'xyxy'");
+  const char* error = clipvg::why_not(pred.size(0), num_groups, bins, eps);
+  STD_TORCH_CHECK(error == nullptr, "box_reliability: ", error ? error : "");
   if (group) {
     STD_TORCH_CHECK(group->dim() == 1 && group->size(0) == pred.size(1) && group->scalar_type() == ScalarType::Long &&
                         group->device() == pred.device(),
@@ -69,7 +71,7 @@ struct Run {
 
 Run prepare(const Tensor& pred, const Tensor& target, const std::optional<Tensor>& group, int64_t num_groups,
             int64_t bins, const std::string& fmt, double eps) {
-  check(pred, target, group, num_groups, bins, fmt);
+  check(pred, target, group, num_groups, bins, fmt, eps);
   const int64_t measurers = pred.size(0), labels = pred.size(1);
   Run run{packed(pred),
           packed(target),

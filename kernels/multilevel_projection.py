@@ -30,6 +30,7 @@ def project(  # type: ignore[no-untyped-def]
     out,  # (T, D)
     num_rows,
     num_channels,
+    num_tokens,
     num_positions,
     weight_stride,
     position_stride,
@@ -48,6 +49,7 @@ def project(  # type: ignore[no-untyped-def]
     token = row
     if index is not None:
         token = tl.load(index + row, mask=has_row, other=0)
+        has_row = has_row & (token >= 0) & (token < num_tokens)  # never read beside the levels
 
     sums = tl.zeros((BLOCK_T, BLOCK_D), dtype=tl.float32)
     weights = weight + channel.to(tl.int64)[None, :] * weight_stride
@@ -116,6 +118,7 @@ def project_into(
         out,
         rows,
         channels,
+        len(levels[0]),
         1 if position is None else len(position),
         weight.stride(0),
         0 if position is None else position.stride(0),

@@ -84,3 +84,10 @@ def test_iou_of_two_tables_is_that_of_the_definition_to_the_bit(count, rng):
     broadcast = iou(a[:, None], b[:, None])[:, 0]  # never compiled
     assert_array_equal(iou(a, b), broadcast)
     assert_array_equal(iou(np.asfortranarray(a), b[::-1][::-1]), broadcast)
+
+
+@pytest.mark.parametrize("eps", [-0.5, 0.0, float("nan"), float("inf")])
+def test_an_eps_that_leaves_the_unit_interval_is_refused(eps):
+    boxes = np.array([[0.0, 0.0, 1.0, 1.0]])
+    with pytest.raises(InputError, match="eps is"):
+        iou(boxes, boxes, eps=eps)

@@ -13,7 +13,7 @@ from float64_boxes import true_reliability
 from tolerances import TOLERANCES
 
 from clipvg.errors import InputError
-from clipvg.ops import backend, box_reliability, box_reliability_numpy, load_operators
+from clipvg.ops import _native, backend, box_reliability, box_reliability_numpy, load_operators
 
 OPERATOR = "box_reliability"
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -214,6 +214,18 @@ def test_groups_out_of_range_are_named(group: list[int], each_backend: str) -> N
         ({"bins": 0}, "bins is 0"),
         ({"bins": 2**24 + 1}, "bins is 16777217"),
         ({"num_groups": 0}, "num_groups is 0"),
+        ({"num_groups": 2**62}, "make more than 1073741824 counts"),
+        ({"group": torch.tensor([0, 2**40, 1])}, "make more than 1073741824 counts"),
+        ({"bins": 10.5}, "bins is 10.5; expected a whole number"),
+        ({"bins": "10"}, "bins is '10'; expected a whole number"),
+        ({"num_groups": True}, "num_groups is True; expected a whole number"),
+        ({"eps": -0.5}, "eps is -0.5; expected a float32 above 0"),
+        ({"eps": 0.0}, "eps is 0.0; expected a float32 above 0"),
+        ({"eps": 1e-60}, "eps is 1e-60; expected a float32 above 0"),
+        ({"eps": float("nan")}, "eps is nan; expected a float32 above 0"),
+        ({"eps": float("inf")}, "eps is inf; expected a float32 above 0"),
+        ({"eps": 10**400}, "eps is 1.*0; expected a float32 above 0"),
+        ({"eps": None}, "eps is None; expected a number"),
         ({"fmt": "cxcywf"}, "did you mean 'cxcywh'"),
         ({"target": torch.zeros(3, 4, dtype=torch.float64)}, "one dtype and device"),
         ({"pred": torch.zeros(3, 4).int(), "target": torch.zeros(3, 4).int()}, "floating dtype"),
@@ -223,3 +235,33 @@ def test_bad_arguments_are_refused_alike(change: dict, message: str, each_backen
     arguments = {"pred": torch.zeros(3, 4), "target": torch.zeros(3, 4)} | change
     with pytest.raises(ValueError, match=message):
         box_reliability(**arguments)
+    arrays = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
+    if not {"one dtype and device", "floating dtype"} & {message}:  # these it takes
+        message = message.replace("torch.", "")
+        with pytest.raises(ValueError, match=message):
+            box_reliability_numpy(**arrays)
+
+
+@pytest.mark.parametrize("eps", [-0.5, -1e-3, float("nan"), float("inf"), 0.0])
+@pytest.mark.parametrize("bins", [10, 70_000])  # counted by a thread, and in the histogram
+def test_no_number_reaches_memory_beside_the_histogram(eps: float, bins: int) -> None:
+    """The operators and the module below the checked functions, which anybody can call too."""
+    load_operators()
+    box = torch.tensor([[0.5, 0.5, 0.5, 0.5]]).expand(5000, -1).contiguous()
+    for operator in (
+        torch.ops.clipvg.box_reliability,
+        torch.ops.clipvg.box_reliability_reference,
+    ):
+        with pytest.raises((RuntimeError, ValueError), match="eps"):
+            operator(box[None], box, None, 1, bins, "cxcywh", eps)
+    module = _native.numpy_module()[0]
+    if module is not None:
+        options = {"num_groups": 1, "bins": bins, "cxcywh": True, "threads": 1}
+        with pytest.raises(ValueError, match="eps"):
+            module.box_reliability(box[None].numpy(), box.numpy(), None, eps=eps, **options)
+
+
+@pytest.mark.parametrize("boxes", ["text", [["a"] * 4], [[None] * 4], [[1j] * 4]])
+def test_numpy_boxes_that_are_no_numbers_are_refused(boxes: object) -> None:
+    with pytest.raises(InputError, match="box_reliability: boxes are"):
+        box_reliability_numpy(boxes, boxes)

@@ -291,3 +291,10 @@ def test_rows_past_two_to_the_31_elements_on_a_gpu() -> None:
     with backend("triton"):
         found = multilevel_projection([level], weight, weight[:, 0] * 0, index=index)
     assert found[:, 0].tolist() == [columns, 0, 2 * columns]
+
+
+@pytest.mark.parametrize("index", [[0, 4], [-1], [2**62]])
+def test_an_index_of_tokens_that_are_not_there_is_refused(index: list[int]) -> None:
+    level, weight = torch.zeros(2, 2, 3), torch.zeros(5, 3)
+    with pytest.raises(InputError, match=rf"is {index[-1]}; expected 0 to 3"):
+        multilevel_projection([level], weight, weight[:, 0], index=torch.tensor(index))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import numpy as np
 
 from clipvg.errors import InputError, near_matches
 
 FORMATS = ("cxcywh", "xyxy")
 MAX_BINS = 2**24  # float32 counts exactly up to here
+MAX_COUNTS = 2**30  # of a histogram, 8 GiB
+LEAST_EPS, MOST_EPS = 2.0**-149, 3.4e38  # what float32 holds
 # On an axis where a pseudo-box has a smaller side, coordinates are counted from its middle: corners
 # computed in [0, 1] are rounded by up to 2**-25, which is much of a small side. Else the published
 # arithmetic is kept to the bit.
@@ -23,6 +27,7 @@ def check_arguments(
     num_groups: int,
     bins: int,
     fmt: str,
+    eps: float,
 ) -> None:
     """Reject shapes and options that no implementation accepts.
 
@@ -33,6 +38,7 @@ def check_arguments(
         num_groups: number of groups.
         bins: number of bins.
         fmt: box format.
+        eps: added to the union.
 
     Raises:
         InputError: naming the argument, its value and what was expected.
@@ -47,8 +53,27 @@ def check_arguments(
         raise InputError(f"box_reliability: num_groups is {num_groups}; expected at least 1")
     if not 1 <= bins <= MAX_BINS:
         raise InputError(f"box_reliability: bins is {bins}; expected 1 to {MAX_BINS}")
+    if pred[0] * num_groups * bins > MAX_COUNTS:
+        raise InputError(
+            f"box_reliability: {pred[0]} measurers, {num_groups} groups and {bins} bins make more "
+            f"than {MAX_COUNTS} counts; lower num_groups or bins"
+        )
+    if not LEAST_EPS <= eps <= MOST_EPS:  # NaN is refused as well
+        raise InputError(
+            f"box_reliability: eps is {eps}; expected a float32 above 0, and finite: the IoU would "
+            "leave [0, 1]"
+        )
     if fmt not in FORMATS:
         raise InputError(f"box_reliability: unknown fmt {fmt!r}; {near_matches(fmt, FORMATS)}")
+
+
+def check_numbers(num_groups: object, bins: object, eps: object) -> None:
+    """Reject options that are no numbers; what their limits are, `check_arguments` says."""
+    for name, value in (("num_groups", num_groups), ("bins", bins)):
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise InputError(f"box_reliability: {name} is {value!r}; expected a whole number")
+    if isinstance(eps, bool) or not isinstance(eps, Real):
+        raise InputError(f"box_reliability: eps is {eps!r}; expected a number")
 
 
 def check_integer(is_integer: bool, dtype: object) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipvg.boxes import EPS
+from clipvg.errors import InputError
 from clipvg.ops import _native
 from clipvg.ops._dispatch import choose
 from clipvg.ops.box_reliability.checks import (
     SMALL,
     check_arguments,
     check_integer,
+    check_numbers,
     raise_bad_rows,
 )
 
@@ -104,7 +107,11 @@ def box_reliability_numpy(
     Raises:
         InputError: as `box_reliability`.
     """
-    pred, target = _one_dtype(np.asarray(pred), np.asarray(target))
+    pred, target = np.asarray(pred), np.asarray(target)
+    for boxes in (pred, target):
+        if boxes.dtype.kind not in "fiu":
+            raise InputError(f"box_reliability: boxes are {boxes.dtype}; expected a floating dtype")
+    pred, target = _one_dtype(pred, target)
     pred = pred[None] if pred.ndim == 2 else pred
     if group is not None:
         group = np.asarray(group)
@@ -113,7 +120,10 @@ def box_reliability_numpy(
     if num_groups is None:
         num_groups = 1 if group is None or group.size == 0 else max(int(group.max()) + 1, 1)
     shape = None if group is None else group.shape
-    check_arguments(pred.shape, target.shape, shape, num_groups=num_groups, bins=bins, fmt=fmt)
+    check_numbers(num_groups, bins, eps)
+    check_arguments(
+        pred.shape, target.shape, shape, num_groups=num_groups, bins=bins, fmt=fmt, eps=eps
+    )
     if choose("box_reliability", "numpy") == "native":
         module: Any = _native.numpy_module()[0]
         iou, hist, _ = module.box_reliability(
@@ -148,7 +158,7 @@ def _to_float32(boxes: np.ndarray) -> np.ndarray:
 def _num_threads() -> int:
     """OMP_NUM_THREADS as for torch, else the processors that this process may use."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
-    if setting.isdigit() and int(setting):
+    if re.fullmatch("[1-9][0-9]{0,3}", setting):
         return int(setting)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -191,7 +201,7 @@ def _numpy_reference(
     valid = np.isfinite(pred).all(-1) & np.isfinite(target).all(-1) & np.isfinite(iou)
     iou[~valid] = np.nan
     counted = valid if group is None else valid & (group >= 0) & (group < num_groups)
-    cell = np.minimum((np.where(valid, iou, 0) * np.float32(bins)).astype(np.int64), bins - 1)
+    cell = (np.where(valid, iou, 0) * np.float32(bins)).astype(np.int64).clip(0, bins - 1)
     cell += 0 if group is None else group * bins
     cell += np.arange(len(pred))[:, None] * num_groups * bins
     hist = np.bincount(cell[counted], minlength=len(pred) * num_groups * bins)

@@ -10,18 +10,30 @@ import torch
 from torch import Tensor
 
 from clipvg.ops._dispatch import operator_name
-from clipvg.ops.box_reliability.checks import SMALL, check_arguments, check_integer, raise_bad_rows
+from clipvg.ops.box_reliability.checks import (
+    SMALL,
+    check_arguments,
+    check_integer,
+    check_numbers,
+    raise_bad_rows,
+)
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_tensors(
-    pred: Tensor, target: Tensor, group: Tensor | None, num_groups: int, bins: int, fmt: str
+    pred: Tensor,
+    target: Tensor,
+    group: Tensor | None,
+    num_groups: int,
+    bins: int,
+    fmt: str,
+    eps: float,
 ) -> None:
     """Reject arguments of the wrong shape, dtype or device."""
     check_arguments(
         tuple(pred.shape), tuple(target.shape), None if group is None else tuple(group.shape),
-        num_groups=num_groups, bins=bins, fmt=fmt,
+        num_groups=num_groups, bins=bins, fmt=fmt, eps=eps,
     )  # fmt: skip
     if pred.dtype not in DTYPES:
         raise ValueError(f"box_reliability: boxes are {pred.dtype}; expected a floating dtype")
@@ -73,14 +85,14 @@ def reference(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The definition: IoU (n, N), histogram (n, num_groups, bins) and count of bad rows (n,)."""
-    check_tensors(pred, target, group, num_groups, bins, fmt)
+    check_tensors(pred, target, group, num_groups, bins, fmt, eps)
     pred, target = pred.float(), target.float()
     iou = _iou(pred, target, fmt, eps)  # (n, N)
     valid = pred.isfinite().all(-1) & target.isfinite().all(-1) & iou.isfinite()
     iou = iou.where(valid, torch.nan)
     num_measurers, cells = pred.shape[0], num_groups * bins
     counted = valid
-    cell = (iou.nan_to_num() * bins).floor().long().clamp(max=bins - 1)
+    cell = (iou.nan_to_num() * bins).floor().long().clamp(0, bins - 1)
     if group is not None:
         counted = valid & (group >= 0) & (group < num_groups)
         cell = cell + group * bins
@@ -98,7 +110,7 @@ def _fake(
     fmt: str,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    check_tensors(pred, target, group, num_groups, bins, fmt)
+    check_tensors(pred, target, group, num_groups, bins, fmt, eps)
     num_measurers, num_labels, _ = pred.shape
     return (
         pred.new_empty((num_measurers, num_labels), dtype=torch.float32),
@@ -142,7 +154,9 @@ def score_tensors(
         group = group.to(torch.int64)
     if num_groups is None:
         num_groups = 1 if group is None or group.numel() == 0 else max(int(group.max()) + 1, 1)
-    check_tensors(pred, target, group, num_groups, bins, fmt)
+    if not torch.compiler.is_compiling():  # numbers are symbols there
+        check_numbers(num_groups, bins, eps)
+    check_tensors(pred, target, group, num_groups, bins, fmt, eps)
     operator = getattr(torch.ops.clipvg, _operator_name(pred.device.type))
     iou, hist, _ = operator(pred, target, group, num_groups, bins, fmt, eps)
     if not torch.compiler.is_compiling() and int(hist.sum()) != iou.numel():

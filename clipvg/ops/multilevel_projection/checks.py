@@ -46,3 +46,16 @@ def check_shapes(
     rows = tokens if index is None else index[0]
     if out is not None and out != (rows, channels):
         refuse("out", out, f"({rows}, {channels})")
+
+
+def check_index(index: Sequence[int], tokens: int) -> None:
+    """Reject an index of tokens that are not there.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    for row, token in enumerate(index):
+        if not 0 <= token < tokens:
+            raise InputError(
+                f"multilevel_projection: index[{row}] is {token}; expected 0 to {tokens - 1}"
+            )

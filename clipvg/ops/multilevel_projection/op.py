@@ -19,7 +19,7 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.ops._dispatch import choose, load_operators
 from clipvg.ops._triton import why_no_triton
-from clipvg.ops.multilevel_projection.checks import check_shapes
+from clipvg.ops.multilevel_projection.checks import check_index, check_shapes
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -219,6 +219,8 @@ def project_tensors(
     """The body of `clipvg.ops.multilevel_projection`."""
     levels = list(levels)
     check_tensors(levels, weight, bias, position, index, out)
+    if index is not None and index.is_cpu and not torch.compiler.is_compiling():
+        check_index(index.tolist(), math.prod(levels[0].shape[:-1]))
     if out is not None and torch.is_grad_enabled():
         parts = [*levels, weight, bias, position]
         if any(part is not None and part.requires_grad for part in parts):
