@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from adapt_program import QUIET, SMALL, run
-from reliability.scenery import make_labels
+from support.adapting import QUIET, SMALL, run
+from support.processes import killed
+from support.tiny import make_labels
 
 import clipvg
 from clipvg.api import RunOptions, Sources
@@ -23,13 +22,13 @@ from clipvg.training import FitConfig, GroundingLearner
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
-    make_labels(folder, num_images=8)
+    make_labels(folder, images=8)
     return folder
 
 
 @pytest.fixture(scope="module")
 def labels(images: Path) -> LabelTable:
-    return make_labels(images, num_images=8)
+    return make_labels(images, images=8)
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +99,10 @@ def test_another_configuration_needs_another_folder(
 def test_killed_anywhere_and_resumed_it_ends_alike(
     adapted: clipvg.api.AdaptResult, images: Path, tmp_path: Path
 ) -> None:
-    program = Path(__file__).with_name("adapt_program.py")
-    command = [sys.executable, str(program), str(images), str(tmp_path / "run")]
-    moments = ["9", "20", "29", "33", "0"]
-    ended = subprocess.run([*command, *moments], capture_output=True, text=True, check=True)
-    assert ended.stdout.split()[-1] == "0", ended.stderr
-    assert ended.stdout.split().count("-9") >= 3
+    moments = [9, 20, 29, 33, 0]
+    codes = killed("support.adapting:run_on", images, tmp_path / "run", writes=moments)
+    assert codes[-1] == 0
+    assert codes.count(-9) >= 3
     assert outcome(tmp_path / "run") == outcome(adapted.folder)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adapt_program import QUIET, SMALL
-from reliability.scenery import make_labels
+from support.adapting import QUIET, SMALL
+from support.tiny import make_labels
 
 import clipvg
 from clipvg.curriculum import SSAConfig

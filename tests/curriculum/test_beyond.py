@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,16 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from curriculum import ledger, toy
-from curriculum.beyond_program import EVERYTHING, Teaching, run
 from curriculum.test_msa import outcome
+from support import ledger, toy
+from support.beyond import EVERYTHING, Teaching, run
+from support.processes import killed
 
 from clipvg.curriculum import Beyond, Previous, Workers, fuse, soft_weights
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
 from clipvg.reliability import ScoreMatrix, Scores
-
-ROOT = Path(__file__).parents[1]
 
 
 def variants_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -315,12 +312,9 @@ def test_several_workers_make_one_run(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
     moments = np.random.default_rng(6).integers(1, 120, 7).tolist()
-    program = [sys.executable, "-m", "curriculum.beyond_program"]
-    words = [*program, str(tmp_path / "killed"), *map(str, moments), "0"]
-    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    codes = ended.stdout.split()
-    assert codes.count("-9") >= 5, ended.stderr
-    assert codes[-1] == "0"
+    codes = killed("support.beyond:run_everything", tmp_path / "killed", writes=[*moments, 0])
+    assert codes.count(-9) >= 5
+    assert codes[-1] == 0
     run(tmp_path / "whole")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
     tables = [read_labels(tmp_path / name / "corrections.parquet") for name in ("killed", "whole")]

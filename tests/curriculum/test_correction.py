@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from curriculum import ledger
+from support import ledger
 
 from clipvg.curriculum import (
     agreed_boxes,

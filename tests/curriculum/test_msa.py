@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from curriculum import toy
-from curriculum.ledger import BY, LedgerLearner, adapt, make_labels
+from support import toy
+from support.ledger import BY, LedgerLearner, adapt, make_labels
+from support.processes import killed
 
 from clipvg.curriculum import MSAConfig, Previous, Run, msa
 from clipvg.curriculum.validation import agreement_with_others
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
 from clipvg.reliability import ScoreMatrix
-
-ROOT = Path(__file__).parents[1]
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -241,11 +238,8 @@ def test_options_are_checked() -> None:
 
 def test_killed_at_ten_random_moments_and_resumed_it_ends_alike(tmp_path: Path) -> None:
     moments = np.random.default_rng(13).integers(1, 60, 10).tolist()
-    program = [sys.executable, "-m", "curriculum.ledger"]
-    words = [*program, str(tmp_path / "killed"), *map(str, moments), "0"]
-    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    codes = ended.stdout.split()
-    assert codes == ["-9"] * 10 + ["0"], ended.stderr
+    codes = killed("support.ledger:adapt_to_three", tmp_path / "killed", writes=[*moments, 0])
+    assert codes == [-9] * 10 + [0]
     whole = adapt(tmp_path / "whole", make_labels("abc"))
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
     assert not list((tmp_path / "killed").rglob("*.partial"))

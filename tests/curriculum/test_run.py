@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from curriculum import ledger, toy
-from curriculum.toy import make_labels
+from support import ledger, toy
+from support.processes import environment
+from support.toy import make_labels
 
 from clipvg.curriculum import Beyond, Previous, Run, RunSummary
 from clipvg.errors import InputError
@@ -54,15 +55,15 @@ def test_a_file_is_no_run(tmp_path: Path, labels: LabelTable) -> None:
 
 def test_two_processes_do_not_share_a_run(tmp_path: Path, labels: LabelTable) -> None:
     code = (
-        "import sys; from clipvg.curriculum import Run; from curriculum.toy import *\n"
+        "import sys; from clipvg.curriculum import Run; from support.toy import *\n"
         "try: Run(sys.argv[1], config={}, labels=make_labels(20))\n"
         "except ValueError as error: print(error)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    root = Path(__file__).parents[1]
+    options = {"env": environment(), "capture_output": True, "text": True, "check": True}
     with Run(tmp_path, config={}, labels=labels):
-        busy = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    free = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        busy = subprocess.run(command, **options)
+    free = subprocess.run(command, **options)
     assert f"in use by process {os.getpid()}" in busy.stdout
     assert free.stdout == ""
 

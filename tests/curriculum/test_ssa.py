@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from curriculum.toy import ToyLearner, adapt, make_labels
+from support.processes import killed
+from support.toy import ToyLearner, adapt, adapt_to_clean, make_labels
 
 from clipvg.curriculum import ThresholdSearch, Workers, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import ScoreMatrix
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +174,10 @@ def test_no_threshold_keeps_enough(tmp_path: Path, validation: LabelTable) -> No
 
 @pytest.mark.slow
 def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
-    program = [sys.executable, "-m", "curriculum.toy"]
-    subprocess.run([*program, str(tmp_path / "whole")], cwd=ROOT, check=True)
-    killed = tmp_path / "killed"
-    deaths = 0
-    for write in (1, 3, 6, 7, 9, 12, 14, 17):
-        ended = subprocess.run([*program, str(killed), str(write)], cwd=ROOT)
-        deaths += ended.returncode == -9
-    assert deaths >= 6
-    subprocess.run([*program, str(killed)], cwd=ROOT, check=True)
-    assert outcome(killed) == outcome(tmp_path / "whole")
-    assert not list(killed.rglob("*.partial"))
+    adapt_to_clean(str(tmp_path / "whole"))
+    writes = [1, 3, 6, 7, 9, 12, 14, 17, 0]
+    codes = killed("support.toy:adapt_to_clean", tmp_path / "killed", writes=writes)
+    assert codes.count(-9) >= 6
+    assert codes[-1] == 0
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    assert not list((tmp_path / "killed").rglob("*.partial"))

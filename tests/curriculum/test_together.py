@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from curriculum import toy
+from support import toy
 
 from clipvg.curriculum import Run, SSAConfig
 from clipvg.curriculum.trainings import Trainings

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training import toy
+from support import fits
+from support.tiny import make_labels
 
 from clipvg.data.dataset import LabelDataset, collate
 from clipvg.errors import InputError
@@ -21,12 +22,12 @@ from clipvg.training import FeatureCache
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
     """24 labels on 8 images."""
-    return toy.make_labels(tmp_path_factory.mktemp("images"))
+    return make_labels(tmp_path_factory.mktemp("images"), 8, 3)
 
 
 @pytest.fixture(scope="module")
 def model() -> GroundingModel:
-    return toy.make_model().eval()
+    return fits.make_model().eval()
 
 
 def by_pictures(model: GroundingModel, labels: LabelTable) -> torch.Tensor:
@@ -95,11 +96,11 @@ def test_a_folder_serves_the_next_run(
 
 
 def test_a_changed_picture_is_encoded_anew(model: GroundingModel, tmp_path: Path) -> None:
-    labels = toy.make_labels(tmp_path / "a", images=2)
+    labels = make_labels(tmp_path / "a", 2)
     first = by_features(model, FeatureCache(model, labels, folder=tmp_path / "cache"), labels)
     for name in set(labels.image_names):
         (tmp_path / "a" / name).unlink()
-    changed = toy.make_labels(tmp_path / "a", images=2, seed=5).image_names
+    changed = make_labels(tmp_path / "a", 2, seed=5).image_names
     assert changed == labels.image_names
     second = by_features(model, FeatureCache(model, labels, folder=tmp_path / "cache"), labels)
     assert not torch.equal(first, second)
@@ -142,11 +143,11 @@ def test_only_equal_towers_and_rules_share_features(
     model: GroundingModel, labels: LabelTable
 ) -> None:
     cache = FeatureCache(model, labels)
-    assert cache.fits(toy.make_model(seed=3))
-    assert not cache.fits(toy.make_model(preset="published"))
-    assert not cache.fits(toy.make_model(levels=[2]))
-    assert not cache.fits(toy.make_model(prompt="a {}"))
-    assert not cache.fits(toy.make_model(train_visual_positions=True))
+    assert cache.fits(fits.make_model(seed=3))
+    assert not cache.fits(fits.make_model(preset="published"))
+    assert not cache.fits(fits.make_model(levels=[2]))
+    assert not cache.fits(fits.make_model(prompt="a {}"))
+    assert not cache.fits(fits.make_model(train_visual_positions=True))
 
 
 def test_an_unreadable_picture_is_named(model: GroundingModel, labels: LabelTable) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from reliability.scenery import make_model
+from support.tiny import make_model
 
 from clipvg.data import load_square
 from clipvg.errors import InputError

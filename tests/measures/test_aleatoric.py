@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reliability.scenery import make_labels, make_model
+from support.tiny import make_labels, make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

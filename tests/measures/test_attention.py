@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from measures.scenes import one_row
-from reliability.scenery import make_labels, make_model
+from support.one_label import one_row
+from support.tiny import make_labels, make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measures.scenes import written
+from support.one_label import written
 
 from clipvg.boxes import iou
 from clipvg.errors import InputError

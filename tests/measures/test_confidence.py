@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from measures.scenes import pair_iou, predicted, targets
-from reliability.scenery import make_labels, make_model
+from support.one_label import pair_iou, predicted, targets
+from support.tiny import make_labels, make_model
 
 from clipvg.data import load_square
 from clipvg.errors import InputError

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from measures.scenes import one_row
-from reliability.scenery import make_labels, make_model
+from support.one_label import one_row
+from support.tiny import make_labels, make_model
 
 from clipvg.data import load_square
 from clipvg.errors import InputError

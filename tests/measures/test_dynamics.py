@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from measures.scenes import written
+from support.one_label import written
 
 from clipvg.errors import InputError
 from clipvg.measures import (

@@ -7,8 +7,8 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 import torch
-from measures.scenes import pair_iou, predicted, targets
-from reliability.scenery import make_labels, make_model
+from support.one_label import pair_iou, predicted, targets
+from support.tiny import make_labels, make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

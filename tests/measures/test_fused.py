@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from measures.scenes import written
+from support.one_label import written
 from scipy.stats import beta, rankdata
 
 from clipvg.errors import InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from measures.scenes import one_row, pair_iou
-from reliability.scenery import make_labels, make_model
+from support.one_label import one_row, pair_iou
+from support.tiny import make_labels, make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

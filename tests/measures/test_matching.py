@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from reliability.scenery import make_labels, make_model
+from support.tiny import make_labels, make_model
 
 from clipvg.demo import auroc
 from clipvg.errors import InputError
@@ -130,13 +130,13 @@ def test_too_few_labels_say_so(
 
 
 def test_from_pictures(model: GroundingModel, tmp_path_factory: pytest.TempPathFactory) -> None:
-    labels = make_labels(tmp_path_factory.mktemp("images"), num_images=40)
+    labels = make_labels(tmp_path_factory.mktemp("images"), images=40)
     scores = measure(RegionTextMatch(model, folds=2, epochs=1, width=16), labels, Context()).values
     assert ((scores > 0) & (scores < 1)).all()
 
 
 def test_a_text_tower_that_learns(tmp_path_factory: pytest.TempPathFactory) -> None:
-    labels = make_labels(tmp_path_factory.mktemp("images"), num_images=40)
+    labels = make_labels(tmp_path_factory.mktemp("images"), images=40)
     learned = make_model(prefix="learned")
     scores = measure(
         RegionTextMatch(learned, folds=2, epochs=1, rounds=1), labels, Context()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from reliability.scenery import make_labels, make_model
+from support.tiny import make_labels, make_model
 
 from clipvg.data import get_preset, load_square
 from clipvg.data.scenes import make_labels as make_scenes
@@ -24,7 +24,7 @@ from clipvg.rescoring import EngineConfig
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
-    return make_labels(tmp_path_factory.mktemp("images"), num_images=3)
+    return make_labels(tmp_path_factory.mktemp("images"), images=3)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reliability.scenery import make_model
+from support.tiny import make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reliability.scenery import make_labels, make_model
+from support.tiny import make_labels, make_model
 
 from clipvg.errors import InputError
 from clipvg.features import decode as decode_module

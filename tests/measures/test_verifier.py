@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from measures.scenes import written
+from support.one_label import written
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

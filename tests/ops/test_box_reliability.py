@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from float64_boxes import true_reliability
-from tolerances import TOLERANCES
+from support.float64_boxes import true_reliability
+from support.tolerances import TOLERANCES
 
 from clipvg.errors import InputError
 from clipvg.ops import _native, backend, box_reliability, box_reliability_numpy, load_operators

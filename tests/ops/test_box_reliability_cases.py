@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from float64_boxes import true_reliability
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerances import TOLERANCES
+from support.float64_boxes import true_reliability
+from support.tolerances import TOLERANCES
 
 from clipvg.ops import box_reliability, box_reliability_numpy
 

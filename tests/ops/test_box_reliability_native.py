@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from float64_boxes import true_reliability
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerances import TOLERANCES
+from support.float64_boxes import true_reliability
+from support.tolerances import TOLERANCES
 
 from clipvg.errors import InputError
 from clipvg.ops import _native, backend, box_reliability, box_reliability_numpy, load_operators

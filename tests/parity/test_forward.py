@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from tolerances import TOLERANCES
+from support.tolerances import TOLERANCES
 from torch.testing import assert_close
 
 from clipvg.data.dataset import Batch

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tolerances import TOLERANCES
+from support.tolerances import TOLERANCES
 from torch.testing import assert_close
 
 from clipvg.data.dataset import LabelDataset, collate

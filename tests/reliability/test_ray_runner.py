@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from reliability.scenery import make_labels, make_model
+from support.tiny import make_labels, make_model
 
 from clipvg.cli import main
 from clipvg.errors import InputError, MissingExtraError
@@ -53,7 +53,7 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
     folder = tmp_path_factory.mktemp("images")
-    labels = make_labels(folder, num_images=7)
+    labels = make_labels(folder, images=7)
     (folder / "3.png").write_bytes(b"not an image")
     return labels
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reliability.scenery import WORDS, make_labels, make_model, one_by_one
+from support.tiny import WORDS, make_labels, make_model, one_by_one
 
 from clipvg.errors import InputError
 from clipvg.features import texts as text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reliability.scenery import WORDS, make_labels, make_model, one_by_one
+from support.tiny import WORDS, make_labels, make_model, one_by_one
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipvg.errors import InputError
@@ -23,7 +23,7 @@ from clipvg.rescoring import Engine, EngineConfig, Optimisations, Plan
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
-    return make_labels(tmp_path_factory.mktemp("images"), num_images=7, per_image=5)
+    return make_labels(tmp_path_factory.mktemp("images"), images=7, per_image=5)
 
 
 def scores_of(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import toy
+from support import fits
 
 from clipvg.labels import LabelTable
 
@@ -17,13 +17,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def labels(pictures: Path) -> LabelTable:
     """24 labels on 8 pictures."""
-    return toy.make_labels(pictures)
+    return fits.make_labels(pictures)[0]
 
 
 @pytest.fixture(scope="session")
 def validation(pictures: Path) -> LabelTable:
     """24 labels on 8 other pictures."""
-    return toy.make_labels(pictures, seed=1, prefix="v")
+    return fits.make_labels(pictures)[1]
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.toy import QUICK, make_labels, make_model
+from support.fits import QUICK, make_labels, make_model
 
 from clipvg.training import FeatureCache, fit
 from clipvg.training.calibrate import standardise_projections
@@ -16,7 +16,7 @@ ONE_STEP = dataclasses.replace(QUICK, steps=1, lr=1e-12, weight_decay=0.0, stand
 
 
 def test_outputs_are_those_of_standardised_features(tmp_path: Path) -> None:
-    labels, model = make_labels(tmp_path), make_model()
+    labels, model = make_labels(tmp_path)[0], make_model()
     batch = FeatureCache(model, labels).view(labels).batch(range(12))
     features = batch.image_features.flatten(0, 1)
     standard = (features - features.mean(0)) / features.std(0, correction=0)
@@ -29,7 +29,7 @@ def test_outputs_are_those_of_standardised_features(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_fit_calibrates_fresh_projections_alone(tmp_path: Path, cached: bool) -> None:
-    labels, model, plain = make_labels(tmp_path), make_model(), make_model()
+    labels, model, plain = make_labels(tmp_path)[0], make_model(), make_model()
     config = dataclasses.replace(ONE_STEP, cache_features=cached)
     fit(model, labels, config=config, progress=False)
     assert not torch.allclose(model.visual_projection.weight, plain.visual_projection.weight)
@@ -39,7 +39,7 @@ def test_fit_calibrates_fresh_projections_alone(tmp_path: Path, cached: bool) ->
 
 
 def test_a_resumed_training_is_not_calibrated_again(tmp_path: Path) -> None:
-    labels = make_labels(tmp_path / "pictures")
+    labels, _ = make_labels(tmp_path / "pictures")
     config = dataclasses.replace(ONE_STEP, steps=6)
     whole = fit(make_model(), labels, config=config, progress=False).model
     out = tmp_path / "run"

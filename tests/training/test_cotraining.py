@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training import toy
-from training.test_resume import assert_same, interrupt_at, kill_after
+from support import fits
+from support.processes import killed
+from training.test_resume import WRITES, assert_same, interrupt_at
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -32,8 +33,8 @@ def model_and_options(**options: Any) -> tuple[GroundingModel, dict[str, Any]]:
         k: options.pop(k) for k in ("dropout", "prefix", "train_visual_positions") if k in options
     }
     calls = {k: options.pop(k) for k in ("validation", "features") if k in options}
-    config = dataclasses.replace(toy.QUICK, **options)
-    return toy.make_model(**model), {"config": config, "progress": False, **calls}
+    config = dataclasses.replace(fits.QUICK, **options)
+    return fits.make_model(**model), {"config": config, "progress": False, **calls}
 
 
 def together(labels: LabelTable, outs: Any = None, judge: Any = None, **options: Any) -> list[Fit]:
@@ -73,8 +74,7 @@ def test_it_equals_separate_trainings(
     """After 50 steps, with the best epoch of each chosen on its own validation."""
     options = {"steps": 50, "validation": validation, "evaluate_every": 3, **options}
     for one, other in zip(together(labels, **options), apart(labels, **options), strict=True):
-        states = toy.state(one.model), toy.state(other.model)
-        assert toy.largest_difference(*states, key_biases=False) < 1e-5
+        assert fits.difference(one.model, other.model, key_biases=False) < 1e-5
         assert one.best == other.best
         assert [line["step"] for line in one.metrics] == [line["step"] for line in other.metrics]
         assert one.metrics[-1]["loss"] == pytest.approx(other.metrics[-1]["loss"], abs=1e-5)
@@ -86,9 +86,8 @@ def test_on_several_threads_it_is_the_same(labels: LabelTable) -> None:
     both, again = together(labels, steps=50), together(labels, steps=50)
     torch.set_num_threads(1)
     for first, second, alone in zip(both, again, apart(labels, steps=50), strict=True):
-        assert toy.largest_difference(toy.state(first.model), toy.state(second.model)) == 0
-        states = toy.state(first.model), toy.state(alone.model)
-        assert toy.largest_difference(*states, key_biases=False) < 1e-5
+        assert fits.difference(first.model, second.model) == 0
+        assert fits.difference(first.model, alone.model, key_biases=False) < 1e-5
 
 
 def test_labels_of_weight_zero_are_as_good_as_not_there(labels: LabelTable) -> None:
@@ -100,8 +99,7 @@ def test_labels_of_weight_zero_are_as_good_as_not_there(labels: LabelTable) -> N
         patch.setattr(Trainer, "_taught", lambda self, batch, part: batch)
         model, calls = model_and_options(steps=50)
         multiplied = fit(model, labels, weights=kept, **calls)
-    states = toy.state(left_out.model), toy.state(multiplied.model)
-    assert toy.largest_difference(*states, key_biases=False) < 1e-5
+    assert fits.difference(left_out.model, multiplied.model, key_biases=False) < 1e-5
     assert left_out.history is not None
     assert np.isnan(left_out.history[:, ~kept]).all()
     assert np.isfinite(left_out.history[:-1, kept]).all()  # the last epoch is cut at step 50
@@ -110,14 +108,14 @@ def test_labels_of_weight_zero_are_as_good_as_not_there(labels: LabelTable) -> N
 def test_a_batch_without_kept_labels_only_decays(labels: LabelTable) -> None:
     """A gradient of 0 is a step of AdamW: weights shrink by lr x decay."""
     model, calls = model_and_options(batch_size=1, steps=1, lr=1e-2, weight_decay=0.5)
-    before = toy.state(model)
+    before = fits.state(model)
     first_row = int(np.random.default_rng([0, 0]).permutation(len(labels))[0])
     keep = np.stack([np.arange(len(labels)) == first_row, np.arange(len(labels)) != first_row])
-    taught, untaught = (toy.state(f.model) for f in fit_many(model, labels, keep, **calls))
+    taught, untaught = (fits.state(f.model) for f in fit_many(model, labels, keep, **calls))
     for name, value in untaught.items():
         torch.testing.assert_close(value, before[name] * (1 - 1e-2 * 0.5))
-    assert toy.largest_difference(taught, untaught) > 1e-3
-    assert toy.largest_difference(toy.state(model), before) == 0  # the given model stays
+    assert fits.largest_difference(taught, untaught) > 1e-3
+    assert fits.largest_difference(fits.state(model), before) == 0  # the given model stays
 
 
 def test_pictures_are_encoded_once_for_all(
@@ -180,21 +178,15 @@ def test_candidates_at_different_steps_catch_up(
         assert_same(one, other)
 
 
-@pytest.mark.slow
 def test_a_killed_process_resumes(
     labels: LabelTable, validation: LabelTable, pictures: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at two arbitrary instants, then to the end."""
-    options: dict[str, Any] = {"epochs": 20, "checkpoint_steps": 2}
+    """SIGKILL at some of its writes, then to the end."""
+    options: dict[str, Any] = {"epochs": 8, "checkpoint_steps": 2}
     cut = [tmp_path / "cut" / str(k) for k in range(3)]
-    settings: dict[str, Any] = {
-        "images": str(pictures),
-        "outs": [str(f) for f in cut],
-        "config": options,
-    }
-    settings["keep"] = candidates(labels).tolist()
-    for lines in (2, 7):
-        kill_after(settings, cut[0] / "metrics.jsonl", lines=lines)
+    keep, outs = candidates(labels).tolist(), [str(folder) for folder in cut]
+    codes = killed("support.fits:train_in", pictures, outs, keep, options, writes=WRITES)
+    assert codes == [-9] * len(WRITES)
     options |= {"dropout": 0.2, "validation": validation}
     undisturbed = together(labels, [tmp_path / "whole" / str(k) for k in range(3)], **options)
     for one, other in zip(undisturbed, together(labels, cut, **options), strict=True):
@@ -216,7 +208,7 @@ def test_folders_are_those_of_separate_trainings(labels: LabelTable, tmp_path: P
         }
         model, calls = model_and_options(dropout=0.2)
         alone = fit(model, labels, weights=kept, out=out, **calls)
-        assert toy.largest_difference(toy.state(alone.model), toy.state(result.model)) == 0
+        assert fits.difference(alone.model, result.model) == 0
 
 
 def test_rungs_leave_one_candidate_at_half_of_the_steps() -> None:
@@ -236,8 +228,7 @@ def test_halving_drops_the_worse_and_leaves_the_best_alone(labels: LabelTable) -
     halved = together(labels, steps=40, dropout=0.2, judge=judge)
     assert [result.steps for result in halved] == [10, 20, 40]
     assert len(asked) == 5
-    states = toy.state(whole[2].model), toy.state(halved[2].model)
-    assert toy.largest_difference(*states) == 0
+    assert fits.difference(whole[2].model, halved[2].model) == 0
 
 
 def test_halving_resumes_with_its_decisions(
@@ -259,12 +250,12 @@ def test_halving_resumes_with_its_decisions(
 
 
 def test_the_learner_starts_all_from_one_model(labels: LabelTable) -> None:
-    learner = GroundingLearner(toy.make_model, toy.QUICK, progress=False)
-    start = toy.make_model(seed=9)
+    learner = GroundingLearner(fits.make_model, fits.QUICK, progress=False)
+    start = fits.make_model(seed=9)
     many = learner.fit_many(labels, candidates(labels), init=start, seed=2)
     for kept, result in zip(candidates(labels), many, strict=True):
         alone = learner.fit(labels, weights=kept, init=start, seed=2)
-        assert toy.largest_difference(toy.state(alone.model), toy.state(result.model)) == 0
+        assert fits.difference(alone.model, result.model) == 0
     towers = {id(result.model.backbone) for result in many}
     assert len(towers) == 1  # not one copy of CLIP a candidate
 

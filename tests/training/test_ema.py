@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training import toy
+from support import fits
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.training import Fit, FitConfig, fit, fit_many
 from clipvg.training import trainer as trainer_module
 
-TEACHING = dataclasses.replace(toy.QUICK, ema=0.5)
+TEACHING = dataclasses.replace(fits.QUICK, ema=0.5)
 
 
 def train(labels: LabelTable, config: FitConfig = TEACHING, **options: Any) -> Fit:
-    return fit(toy.make_model(), labels, config=config, progress=False, **options)
+    return fit(fits.make_model(), labels, config=config, progress=False, **options)
 
 
 def test_it_is_the_exponential_mean_of_the_weights_of_each_step(
@@ -32,25 +32,25 @@ def test_it_is_the_exponential_mean_of_the_weights_of_each_step(
 
     def update(self: Any, loaded: Any) -> None:
         original(self, loaded)
-        states.append({name: value.clone() for name, value in toy.state(self.model).items()})
+        states.append({name: value.clone() for name, value in fits.state(self.model).items()})
 
     monkeypatch.setattr(trainer_module.Trainer, "update", update)
     teacher = train(labels).teacher
-    expected = toy.state(toy.make_model())
+    expected = fits.state(fits.make_model())
     for step, state in enumerate(states, 1):
         decay = min(0.5, step / (step + 9))
         expected = {n: decay * expected[n] + (1 - decay) * value for n, value in state.items()}
     assert len(states) == 9
-    assert toy.largest_difference(toy.state(teacher), expected) < 1e-6
+    assert fits.largest_difference(fits.state(teacher), expected) < 1e-6
     assert not teacher.training
 
 
 def test_without_it_nothing_changes(labels: LabelTable) -> None:
-    plain, taught = train(labels, toy.QUICK), train(labels)
+    plain, taught = train(labels, fits.QUICK), train(labels)
     assert plain.teacher is None
-    assert "ema" not in toy.QUICK.identity()
+    assert "ema" not in fits.QUICK.identity()
     assert TEACHING.identity()["ema"] == 0.5
-    assert toy.largest_difference(toy.state(plain.model), toy.state(taught.model)) == 0
+    assert fits.difference(plain.model, taught.model) == 0
     with pytest.raises(InputError, match="ema is 1"):
         FitConfig(ema=1)
 
@@ -72,12 +72,12 @@ def test_interrupted_and_resumed_it_is_the_same(
         train(labels, out=tmp_path)
     for _ in range(2):  # resumed, and read when finished
         again = train(labels, out=tmp_path)
-        assert toy.largest_difference(toy.state(undisturbed.teacher), toy.state(again.teacher)) == 0
+        assert fits.difference(undisturbed.teacher, again.teacher) == 0
 
 
 def test_each_candidate_has_its_own(labels: LabelTable) -> None:
     keep = np.stack([np.arange(len(labels)) % 2 == 0, np.ones(len(labels), bool)])
-    together = fit_many(toy.make_model(), labels, keep, config=TEACHING, progress=False)
+    together = fit_many(fits.make_model(), labels, keep, config=TEACHING, progress=False)
     for fitted, weights in zip(together, keep, strict=True):
         alone = train(labels, weights=weights).teacher
-        assert toy.largest_difference(toy.state(fitted.teacher), toy.state(alone)) < 1e-5
+        assert fits.difference(fitted.teacher, alone) < 1e-5

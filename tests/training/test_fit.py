@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training import toy
+from support import fits
 
 from clipvg.data import LabelDataset, TrainTransform, collate, group_by_image
 from clipvg.errors import InputError
@@ -17,17 +17,17 @@ from clipvg.training.losses import box_losses
 
 def train(labels: LabelTable, *, model: Any = None, weights: Any = None, **options: Any) -> Fit:
     validation = options.pop("validation", None)
-    config = dataclasses.replace(toy.QUICK, **options)
-    model = model or toy.make_model()
+    config = dataclasses.replace(fits.QUICK, **options)
+    model = model or fits.make_model()
     return fit(model, labels, config=config, validation=validation, weights=weights, progress=False)
 
 
 def differs(a: Fit, b: Fit, **options: bool) -> float:
-    return toy.largest_difference(toy.state(a.model), toy.state(b.model), **options)
+    return fits.difference(a.model, b.model, **options)
 
 
 def test_it_learns_and_freezes_the_towers(labels: LabelTable) -> None:
-    model = toy.make_model()
+    model = fits.make_model()
     towers = {n: p.clone() for n, p in model.backbone.named_parameters()}
     result = train(labels, model=model, epochs=15, lr=5e-3)
     losses = [line["loss"] for line in result.metrics]
@@ -46,7 +46,7 @@ def test_metrics_have_one_line_per_epoch(labels: LabelTable) -> None:
 
 def test_two_trainings_with_one_seed_are_equal_bit_for_bit(labels: LabelTable) -> None:
     first, again, other = (
-        train(labels, model=toy.make_model(dropout=0.2), seed=seed) for seed in (5, 5, 6)
+        train(labels, model=fits.make_model(dropout=0.2), seed=seed) for seed in (5, 5, 6)
     )
     assert differs(first, again) == 0
     assert first.metrics == again.metrics
@@ -91,14 +91,14 @@ def test_labels_of_weight_zero_teach_nothing(labels: LabelTable) -> None:
 
 def test_a_batch_without_weight_only_decays(labels: LabelTable) -> None:
     """One step over labels without weight: a gradient of 0, so AdamW changes nothing but decay."""
-    model = toy.make_model()
-    before = toy.state(model)
+    model = fits.make_model()
+    before = fits.state(model)
     weights = np.zeros(len(labels))
     options = {"batch_size": 1, "steps": 1, "lr": 1e-3, "weight_decay": 0.0}
     first_row = int(np.random.default_rng([0, 0]).permutation(len(labels))[0])
     weights[(first_row + 1) % len(labels)] = 1.0
     train(labels, model=model, weights=weights, **options)
-    assert all(torch.equal(p, before[n]) for n, p in toy.state(model).items())
+    assert all(torch.equal(p, before[n]) for n, p in fits.state(model).items())
 
 
 def test_weights_multiply_the_labels_own(labels: LabelTable) -> None:
@@ -138,7 +138,7 @@ def test_augmentation_does_not_depend_on_the_workers(labels: LabelTable) -> None
 
 
 def test_a_shared_picture_is_encoded_once_and_teaches_as_its_copies(labels: LabelTable) -> None:
-    model = toy.make_model()
+    model = fits.make_model()
     size, preset = model.backbone.image_size, model.preset
     data = LabelDataset(
         labels,
@@ -187,7 +187,7 @@ def test_evaluation_every_second_epoch_and_at_the_end(
 def test_no_validation_labels_are_refused(labels: LabelTable) -> None:
     nothing = labels.select(np.zeros(0, dtype=int))
     with pytest.raises(InputError, match="no validation labels"):
-        fit(toy.make_model(), labels, config=toy.QUICK, validation=nothing, progress=False)
+        fit(fits.make_model(), labels, config=fits.QUICK, validation=nothing, progress=False)
 
 
 def test_divergence_is_an_error(labels: LabelTable) -> None:
@@ -196,17 +196,17 @@ def test_divergence_is_an_error(labels: LabelTable) -> None:
 
 
 def test_the_image_tower_may_learn(labels: LabelTable) -> None:
-    model = toy.make_model(train_visual_positions=True)
-    positions = {n: p.clone() for n, p in toy.state(model).items() if n.startswith("backbone")}
+    model = fits.make_model(train_visual_positions=True)
+    positions = {n: p.clone() for n, p in fits.state(model).items() if n.startswith("backbone")}
     assert positions
     train(labels, model=model, steps=2)
-    assert any(not torch.equal(toy.state(model)[n], p) for n, p in positions.items())
+    assert any(not torch.equal(fits.state(model)[n], p) for n, p in positions.items())
     with pytest.raises(InputError, match="frozen image tower"):
         train(labels, model=model, cache_features=True)
 
 
 def test_a_learned_prefix_learns(labels: LabelTable) -> None:
-    model = toy.make_model(prefix="learned")
+    model = fits.make_model(prefix="learned")
     assert model.prefix is not None
     before = model.prefix.clone()
     train(labels, model=model, steps=2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training import toy
+from support import fits
 
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
@@ -14,15 +14,15 @@ from clipvg.training import GroundingLearner, evaluate
 
 
 def make_learner(validation: LabelTable | None = None, **options: Any) -> GroundingLearner:
-    config = dataclasses.replace(toy.QUICK, **options)
-    return GroundingLearner(toy.make_model, config, validation, progress=False)
+    config = dataclasses.replace(fits.QUICK, **options)
+    return GroundingLearner(fits.make_model, config, validation, progress=False)
 
 
 def test_trainings_are_repeatable_and_differ_by_seed(labels: LabelTable) -> None:
     learner = make_learner()
-    first, again, other = (toy.state(learner.fit(labels, seed=s).model) for s in (0, 0, 1))
-    assert toy.largest_difference(first, again) == 0
-    assert toy.largest_difference(first, other) > 1e-3
+    first, again, other = (fits.state(learner.fit(labels, seed=s).model) for s in (0, 0, 1))
+    assert fits.largest_difference(first, again) == 0
+    assert fits.largest_difference(first, other) > 1e-3
 
 
 def test_fit_many_is_fit_by_row(labels: LabelTable) -> None:
@@ -31,16 +31,16 @@ def test_fit_many_is_fit_by_row(labels: LabelTable) -> None:
     many = learner.fit_many(labels, keep, seed=2)
     for kept, result in zip(keep, many, strict=True):
         single = learner.fit(labels, weights=kept, seed=2)
-        assert toy.largest_difference(toy.state(single.model), toy.state(result.model)) == 0
+        assert fits.difference(single.model, result.model) == 0
 
 
 def test_init_starts_from_a_model_and_leaves_it_alone(labels: LabelTable) -> None:
     learner = make_learner(steps=1, lr=1e-9)
-    start = toy.make_model(seed=9)
-    before = toy.state(start)
+    start = fits.make_model(seed=9)
+    before = fits.state(start)
     result = learner.fit(labels, init=start, seed=0)
-    assert toy.largest_difference(before, toy.state(result.model)) < 1e-6
-    assert toy.largest_difference(before, toy.state(start)) == 0
+    assert fits.largest_difference(before, fits.state(result.model)) < 1e-6
+    assert fits.largest_difference(before, fits.state(start)) == 0
 
 
 def test_pictures_are_encoded_once_in_a_learners_life(
@@ -71,5 +71,5 @@ def test_a_folder_makes_it_resumable(labels: LabelTable, tmp_path: Path) -> None
     learner = make_learner()
     first = learner.fit(labels, out=tmp_path / "stage")
     again = learner.fit(labels, out=tmp_path / "stage")
-    assert toy.largest_difference(toy.state(first.model), toy.state(again.model)) == 0
+    assert fits.difference(first.model, again.model) == 0
     assert not (tmp_path / "stage" / "features").exists()  # the learner's cache serves it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from training import toy
+from support import fits
 
 from clipvg.labels import LabelTable
 from clipvg.runtime import progress as module
@@ -13,8 +13,8 @@ from clipvg.training import FeatureCache, evaluate, fit
 def test_what_ends_soon_shows_nothing(
     labels: LabelTable, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    evaluate(toy.make_model(), labels, progress=True)
-    fit(toy.make_model(), labels, config=toy.QUICK, validation=labels, progress=True)
+    evaluate(fits.make_model(), labels, progress=True)
+    fit(fits.make_model(), labels, config=fits.QUICK, validation=labels, progress=True)
     assert capfd.readouterr() == ("", "")
 
 
@@ -23,13 +23,13 @@ def test_evaluation_and_encoding_show_how_far_they_are(
 ) -> None:
     monkeypatch.setattr(module, "_DELAY", 0.0)
     monkeypatch.setattr(module, "_IN_FILES", 0.0)
-    evaluate(toy.make_model(), labels, progress=True)
+    evaluate(fits.make_model(), labels, progress=True)
     out, err = capfd.readouterr()
     assert out == ""
     assert "predict: 100%" in err
     assert f"{len(labels)}/{len(labels)}" in err
     assert "encode:" in err
-    FeatureCache(toy.make_model(), labels, progress=True)
+    FeatureCache(fits.make_model(), labels, progress=True)
     assert "encode:" in capfd.readouterr().err
-    evaluate(toy.make_model(), labels)
+    evaluate(fits.make_model(), labels)
     assert capfd.readouterr().err == ""

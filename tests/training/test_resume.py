@@ -2,18 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from training import toy
+from support import fits
+from support.processes import killed
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -23,16 +20,19 @@ from clipvg.training import Fit, fit
 from clipvg.training import trainer as trainer_module
 from clipvg.training.interrupt import Interrupt
 
+# Which writes of a training kill it, each time it is started again.
+WRITES = [1, 2, 5, 9]
+
 
 def train(labels: LabelTable, out: Path | None, **options: Any) -> Fit:
     validation, dropout = options.pop("validation", None), options.pop("dropout", 0.2)
-    config = dataclasses.replace(toy.QUICK, **options)
-    model = toy.make_model(dropout=dropout)
+    config = dataclasses.replace(fits.QUICK, **options)
+    model = fits.make_model(dropout=dropout)
     return fit(model, labels, config=config, validation=validation, out=out, progress=False)
 
 
 def assert_same(first: Fit, second: Fit) -> None:
-    assert toy.largest_difference(toy.state(first.model), toy.state(second.model)) == 0
+    assert fits.difference(first.model, second.model) == 0
     assert first.metrics == second.metrics
     assert first.best == second.best
     np.testing.assert_array_equal(first.history, second.history)
@@ -104,34 +104,16 @@ def test_a_crash_inside_an_epoch_repeats_from_the_last_checkpoint(
 def test_a_killed_process_resumes(
     labels: LabelTable, validation: LabelTable, pictures: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at two arbitrary instants, then to the end."""
-    options = {"epochs": 30, "checkpoint_steps": 2}
+    """SIGKILL at some of its writes, then to the end."""
+    options = {"epochs": 8, "checkpoint_steps": 2}
     cut, whole = tmp_path / "cut", tmp_path / "whole"
-    settings = {"images": str(pictures), "out": str(cut), "config": options}
-    for lines in (2, 9):
-        kill_after(settings, cut / "metrics.jsonl", lines=lines)
+    codes = killed("support.fits:train_in", pictures, [str(cut)], [], options, writes=WRITES)
+    assert codes == [-9] * len(WRITES)
     undisturbed = train(labels, whole, validation=validation, **options)
     assert_same(undisturbed, train(labels, cut, validation=validation, **options))
     written = [json.loads(line) for line in (cut / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in written] == list(range(1, 31))
+    assert [line["epoch"] for line in written] == list(range(1, 9))
     assert written == undisturbed.metrics
-
-
-def kill_after(settings: dict[str, Any], metrics: Path, *, lines: int) -> None:
-    """Start a training and kill it once its metrics have that many lines."""
-    process = subprocess.Popen(
-        [sys.executable, toy.__file__, json.dumps(settings)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not metrics.exists() or len(metrics.read_text().splitlines()) < lines:
-            assert process.poll() is None, "the training ended before it was killed"
-            assert time.monotonic() < deadline, "no progress"
-            time.sleep(0.005)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_finished_training_is_read_not_repeated(
@@ -145,7 +127,7 @@ def test_a_finished_training_is_read_not_repeated(
 def test_the_folder_holds_the_model(labels: LabelTable, tmp_path: Path) -> None:
     result = train(labels, tmp_path)
     loaded = load(tmp_path / "model")
-    assert toy.largest_difference(toy.state(result.model), toy.state(loaded)) == 0
+    assert fits.difference(result.model, loaded) == 0
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"checkpoint.pt", "history.npy", "metrics.jsonl", "model"}
 

@@ -1,18 +1,12 @@
-"""Toy SSA with everything beyond the paper: ``python beyond_program.py OUT WRITE...``.
-
-For each WRITE a child process is killed at its n-th write (0: never); children share the imports.
-"""
+"""Toy SSA with everything beyond the paper."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from curriculum import toy
-
 from clipvg.curriculum import Adapted, Beyond, Fitted
+from support import toy
 
 MEASURES = ("ambiguity", "both=weighted_mean,of=measurer+ambiguity")
 EVERYTHING = Beyond(measures=MEASURES, soft=True, calibrated=0.5, correct=0.6, rounds=2)
@@ -37,13 +31,6 @@ def run(out: Path, beyond: Beyond | None = EVERYTHING, **options: Any) -> Adapte
     return toy.adapt(out, beyond=beyond, **options)
 
 
-if __name__ == "__main__":
-    for write in map(int, sys.argv[2:]):
-        child = os.fork()
-        if child == 0:
-            if write:
-                toy.die_at(write)
-            run(Path(sys.argv[1]))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+def run_everything(out: str) -> None:
+    """Adapt with all of it."""
+    run(Path(out))

@@ -1,4 +1,4 @@
-"""Small pictures, labels on them, and untrained models."""
+"""Small images, labels on them, and untrained models."""
 
 from __future__ import annotations
 
@@ -28,18 +28,26 @@ def make_model(seed: int = 0, **options: Any) -> GroundingModel:
     return model
 
 
-def make_labels(folder: Path, num_images: int = 5, per_image: int = 4) -> LabelTable:
-    """Labels on noise pictures of several shapes, in an order that mixes the images."""
-    rng = np.random.default_rng(0)
+def make_labels(
+    folder: Path, images: int = 5, per_image: int = 4, *, seed: int = 0, prefix: str = ""
+) -> LabelTable:
+    """Labels on noise images of several shapes, in an order that mixes the images.
+
+    An image that is there already stays as it is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
     rows: dict[str, list[Any]] = {"image": [], "expression": [], "box": [], "truth": []}
-    for i in range(num_images):
+    for i in range(images):
         width, height = [(64, 40), (40, 64), (97, 33), (50, 50), (128, 96)][i % 5]
         pixels = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.png")
+        name = f"{prefix}{i}.png"
+        if not (folder / name).exists():
+            Image.fromarray(pixels).save(folder / name)
         for j in range(per_image):
             corner = rng.uniform(0, [width / 2, height / 2])
             box = [*corner, *(corner + rng.uniform(5, [width / 2, height / 2]))]
-            rows["image"].append(f"{i}.png")
+            rows["image"].append(name)
             rows["expression"].append(WORDS[(i + j) % len(WORDS)])
             rows["box"].append(box)
             rows["truth"].append(box)

@@ -1,47 +1,30 @@
-"""A tiny model and label set for the training tests; as a script, trainings in folders."""
+"""Small trainings: what they start from, their options, how their results differ."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.zoo import create_model
 from clipvg.training import FitConfig, fit, fit_many
-
-WORDS = "red green blue circle square ring bar on left right of".split()
+from support import tiny
 
 # Small steps and no dropout: splitting a batch must then change nothing but rounding.
 QUICK = FitConfig(epochs=3, batch_size=8, lr=1e-3, augment=False, schedule_by="step", clip_norm=1.0)
 
 
-def make_labels(
-    folder: Path, *, images: int = 8, per_image: int = 3, seed: int = 0, prefix: str = "p"
-) -> LabelTable:
-    """Noise pictures of several shapes with arbitrary boxes and expressions of 1 to 8 words."""
-    rng = np.random.default_rng(seed)
-    names, boxes, expressions = [], [], []
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(images):
-        width, height = (int(side) for side in rng.integers(60, 140, 2))
-        name = f"{prefix}{i}.png"
-        pixels = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
-        if not (folder / name).exists():
-            Image.fromarray(pixels).save(folder / name)
-        for _ in range(per_image):
-            x, y = rng.integers(0, 30, 2)
-            names.append(name)
-            boxes.append([x, y, x + rng.integers(5, 30), y + rng.integers(5, 30)])
-            expressions.append(" ".join(rng.choice(WORDS, rng.integers(1, 9))))
-    return LabelTable.from_columns(image=names, expression=expressions, box=boxes, images=folder)
+def make_labels(folder: Path) -> tuple[LabelTable, LabelTable]:
+    """24 labels on 8 images, and 24 validation labels on 8 others."""
+    return (
+        tiny.make_labels(folder, 8, 3),
+        tiny.make_labels(folder, 8, 3, seed=1, prefix="v"),
+    )
 
 
 def make_model(seed: int = 0, **options: Any) -> GroundingModel:
@@ -81,19 +64,19 @@ def largest_difference(
     return largest
 
 
-def main(settings: dict[str, Any]) -> None:
-    """Train in `out`, or several in `outs`, with the given options."""
+def difference(a: GroundingModel, b: GroundingModel, *, key_biases: bool = True) -> float:
+    """Largest difference of what two models have learnt."""
+    return largest_difference(state(a), state(b), key_biases=key_biases)
+
+
+def train_in(images: str, outs: list[str], keep: list[list[bool]], options: dict[str, Any]) -> None:
+    """Train one model in a folder, or by row of `keep` several in as many."""
     torch.set_num_threads(1)
-    labels = make_labels(Path(settings["images"]))
-    validation = make_labels(Path(settings["images"]), seed=1, prefix="v")
-    config = dataclasses.replace(QUICK, **settings["config"])
+    labels, validation = make_labels(Path(images))
+    config = dataclasses.replace(QUICK, **options)
+    shared: dict[str, Any] = {"config": config, "validation": validation, "progress": False}
     model = make_model(dropout=0.2)
-    options: dict[str, Any] = {"config": config, "validation": validation, "progress": False}
-    if "outs" in settings:
-        fit_many(model, labels, np.array(settings["keep"]), outs=settings["outs"], **options)
+    if keep:
+        fit_many(model, labels, np.array(keep), outs=outs, **shared)
     else:
-        fit(model, labels, out=settings["out"], **options)
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+        fit(model, labels, out=outs[0], **shared)

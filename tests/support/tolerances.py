@@ -1,6 +1,6 @@
 """Tolerances wider than the defaults of torch.testing.assert_close, each with its reason.
 
-Usage: `from tolerances import TOLERANCES`, then `assert_close(a, b, **TOLERANCES["name"])`.
+Usage: `from support.tolerances import TOLERANCES`, then `assert_close(a, b, **TOLERANCES["name"])`.
 """
 
 TOLERANCES: dict[str, dict[str, float]] = {

@@ -1,21 +1,14 @@
-"""One `clipvg.adapt` with the tiny model: ``python adapt_program.py IMAGES OUT WRITE...``.
-
-For each WRITE a child process is killed at its n-th write (0: never); children share the imports.
-"""
+"""`clipvg.adapt` with an untrained tiny model, quick and quiet."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-
-from curriculum.toy import die_at
-from reliability.scenery import make_labels
 
 from clipvg.api import AdaptResult, RunOptions, adapt
 from clipvg.labels import LabelTable
 from clipvg.model import ModelOptions
 from clipvg.training import FitConfig
+from support.tiny import make_labels
 
 SMALL = ModelOptions(pretrained=None, width=32, layers=2, heads=4, feedforward=32)
 QUIET = RunOptions(progress=False, report=False)
@@ -35,14 +28,6 @@ def run(labels: LabelTable, out: Path, **options: object) -> AdaptResult:
     )
 
 
-if __name__ == "__main__":
-    images, out = Path(sys.argv[1]), Path(sys.argv[2])
-    for write in map(int, sys.argv[3:]):
-        child = os.fork()
-        if child == 0:
-            if write:
-                die_at(write)
-            run(make_labels(images, num_images=8), out)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+def run_on(images: str, out: str) -> None:
+    """Adapt to labels on eight images of a folder."""
+    run(make_labels(Path(images), 8), Path(out))

@@ -1,21 +1,17 @@
 """A learner whose every result can be worked out by hand: a model is the list of what it saw.
 
 Its performance is the sum of what the labels are worth. A measurer's reliability is read from a
-table by the source it was trained on. Run as a program, ``python ledger.py OUT WRITE...``, it makes
-one MSA run in child processes, each killed at its n-th write (0: never).
+table by the source it was trained on.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curriculum.toy import die_at
 
 from clipvg.curriculum import Adapted, Beyond, Fitted, Learner, MSAConfig, Previous, Run, msa
 from clipvg.labels import LabelTable
@@ -131,13 +127,6 @@ def adapt(
         )
 
 
-if __name__ == "__main__":
-    for write in map(int, sys.argv[2:]):
-        child = os.fork()
-        if child == 0:
-            if write:
-                die_at(write)
-            adapt(Path(sys.argv[1]), make_labels("abc"))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+def adapt_to_three(out: str) -> None:
+    """Adapt to three sources."""
+    adapt(Path(out), make_labels("abc"))

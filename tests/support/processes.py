@@ -1,0 +1,114 @@
+"""Calls in processes of their own: killed while they write, or two that work as one.
+
+A call is a name, "module:function", and what `json` can carry. All processes of a call are forked
+from one, which has imported the module: torch is loaded once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a process that may import what tests may, with one thread."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
+
+
+def killed(call: str, *arguments: Any, writes: Sequence[int]) -> list[int]:
+    """Make the call once for each of `writes`, killed at its n-th write (0: never); exit codes."""
+    return _forked(call, arguments, [{"write": write} for write in writes], together=False)
+
+
+def as_two(call: str, *arguments: Any) -> None:
+    """Make the call in two processes of one group, with the variables that `torchrun` sets."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    codes = _forked(call, arguments, [{"environment": rank} for rank in ranks], together=True)
+    assert codes == [0, 0]
+
+
+def _forked(
+    call: str, arguments: Sequence[Any], children: list[dict[str, Any]], *, together: bool
+) -> list[int]:
+    """Exit codes of the children, which run at once or one after the other."""
+    content = {"call": call, "arguments": arguments, "children": children, "together": together}
+    ran = subprocess.run(
+        [sys.executable, "-m", "support.processes"],
+        input=json.dumps(content, default=str),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    sys.stderr.write(ran.stderr)  # shown where a test fails
+    codes: list[int] = json.loads(ran.stdout.splitlines()[-1])
+    return codes
+
+
+def _die_at(write: int) -> None:
+    """Kill this process, without any clean-up, at its n-th rename or flush of a file."""
+    left = [write]
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    os.replace, os.fsync = counted(os.replace), counted(os.fsync)
+    os.rename = counted(os.rename)
+
+
+def _fork(action: Callable[[], Any], *, write: int = 0, environment: Any = ()) -> int:
+    """Start a child that ends with the action; its process id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.environ.update(environment)
+        if write:
+            _die_at(write)
+        action()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _main(call: str, arguments: list[Any], children: list[Any], together: bool) -> list[int]:
+    module, name = call.split(":")
+    function = getattr(importlib.import_module(module), name)
+    codes, started = [], []
+    for options in children:
+        started.append(_fork(lambda: function(*arguments), **options))
+        if not together or len(started) == len(children):
+            codes += [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in started]
+            started.clear()
+    return codes
+
+
+if __name__ == "__main__":
+    print(json.dumps(_main(**json.load(sys.stdin))))
