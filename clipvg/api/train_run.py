@@ -53,8 +53,10 @@ def train(
         InputError: ``out`` holds another run, or labels or options cannot be used.
 
     Example:
-        >>> result = train(labels, backbone="clipvg-tiny", out="runs/first")
-        >>> result.model.predict("street.jpg", "man in red")
+        >>> quick = FitConfig(epochs=2)
+        >>> result = train(labels, backbone="clipvg-tiny", training=quick, out="runs/first")
+        >>> result.model.predict("street.jpg", "man in red").shape
+        (1, 4)
     """
     options, training = run or RunOptions(), training or FitConfig()
     settings = model_config(labels, backbone, model)

@@ -233,10 +233,13 @@ class Trainings:
         self, missing: Sequence[tuple[Stage, np.ndarray]], init: Any, union: np.ndarray
     ) -> None:
         started = time.monotonic()
-        judge = None
+        judge: Callable[[Any], float] | None = None
         if self.config.halving and self.validation is not None:
             validation = self.validation
-            judge = lambda model: self.learner.evaluate(model, validation)  # noqa: E731
+
+            def judge(model: Any) -> float:
+                return self.learner.evaluate(model, validation)
+
         fits = self.learner.fit_many(
             self._subset(union),
             np.stack([keep[union] for _, keep in missing]),

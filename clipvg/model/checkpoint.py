@@ -79,7 +79,7 @@ class CheckpointMixin(nn.Module, ModelHubMixin):
         """A short card; huggingface_hub writes it beside the checkpoint."""
         return ModelCard(_CARD)
 
-    @classmethod
+    @classmethod  # the mixin's takes any keywords, and these are all there are
     def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | Path,

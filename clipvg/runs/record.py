@@ -15,6 +15,7 @@ class Record:
         """Return JSON values."""
         return {
             field.name: _plain(getattr(self, field.name))
+            # Subclasses are dataclasses, which mypy cannot be told of a mixin.
             for field in fields(self)  # type: ignore[arg-type]
             if field.default is MISSING or getattr(self, field.name) != field.default
         }

@@ -115,6 +115,7 @@ def together(
             if is_input:
                 raise InputError(message)
             raise RuntimeError(f"process {rank} of {world.size} failed: {message}")
+    # No process failed, so that each has a result.
     return [result for result, _ in exchanged]  # type: ignore[misc]
 
 

@@ -93,7 +93,9 @@ def fit(
             that cannot be read, a folder of another training, or a loss that is not finite.
 
     Example:
-        >>> fit(model, labels, config=FitConfig(epochs=10), out="runs/first").metrics[-1]["loss"]
+        >>> fitted = fit(model, labels, config=FitConfig(epochs=3), out="runs/fit", progress=False)
+        >>> [line["epoch"] for line in fitted.metrics]
+        [1, 2, 3]
     """
     folders = None if out is None else [out]
     training = _Training(labels, config, validation, features, progress)

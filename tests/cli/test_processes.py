@@ -1,23 +1,17 @@
-"""Commands in processes of their own: interrupted ones go on, several ones share the work."""
+"""Commands in processes of their own: interrupted ones go on."""
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from support.processes import environment
 
-from clipvg.labels import read_labels
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TINY = [
     "--backbone", "clipvg-tiny", "--model.pretrained", "null", "--model.width", "16",
     "--model.layers", "1", "--model.heads", "2", "--model.feedforward", "16",
@@ -28,7 +22,7 @@ TINY = [
 def start(*words: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "clipvg", *map(str, words)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, env=environment(), stdout=pipe, stderr=pipe, text=True)
 
 
 def in_second_stage(run: Path) -> bool:
@@ -84,35 +78,3 @@ def test_ctrl_c_and_the_same_command_end_like_an_undisturbed_run(
     assert len(lines[0].splitlines()) == len(lines[1].splitlines())
     if verb == "train":
         assert lines[0] == lines[1]
-
-
-def test_two_processes_score_as_one(
-    clipvg, checkpoint: Path, labels: Path, pictures: Path, tmp_path: Path
-) -> None:
-    table = read_labels(labels)
-    names = [name if row % 5 else "gone.png" for row, name in enumerate(table.image_names)]
-    table = table.with_column("image", names)
-    some = tmp_path / "some.parquet"
-    table.write(some)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def words(out: Path) -> list[str]:
-        return [
-            "score", str(some), "--images", str(pictures), "--measurer", f"m={checkpoint}",
-            "--out", str(out), "--json",
-        ]  # fmt: skip
-
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    together = subprocess.run(
-        [*launcher, f"--master-port={port}", "-m", "clipvg", *words(tmp_path / "two.parquet")],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert together.returncode == 0, together.stderr
-    alone = clipvg(*words(tmp_path / "one.parquet"))
-    assert json.loads(together.stdout)["unscored_labels"] == alone.json["unscored_labels"] == 4
-    one, two = (read_labels(tmp_path / f"{name}.parquet") for name in ("one", "two"))
-    assert one.expressions == two.expressions
-    assert one.table["unscored"].to_pylist() == two.table["unscored"].to_pylist()
-    np.testing.assert_allclose(one.reliability("m"), two.reliability("m"), atol=1e-6)

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,32 +15,41 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.processes import as_two, environment
 
 from clipvg.labels import LabelTable, read_labels
 from clipvg.rescoring import plan
 from clipvg.runtime.lock import Lock
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-PROGRAM = Path(__file__).with_name("score_process.py")
 IMAGES = 240  # sixty shards
 
 
-@pytest.fixture(scope="session")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of many small pictures, one of them broken, with two labels on each."""
-    folder = tmp_path_factory.mktemp("many")
+def make_images(folder: Path, images: int) -> Path:
+    """Small images, one of them broken, with two labels on each."""
     draw = np.random.default_rng(3)
-    for number in range(IMAGES):
+    for number in range(images):
         pixels = draw.integers(0, 255, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     (folder / "7.png").write_bytes(b"not an image")
-    order = draw.permutation(2 * IMAGES)
+    order = draw.permutation(2 * images)
     LabelTable.from_columns(
-        image=[f"{row % IMAGES}.png" for row in order],
+        image=[f"{row % images}.png" for row in order],
         expression=[f"thing {row}" for row in order],
         box=[[1.0, 2.0, 10.0 + row % 20, 9.0 + row % 11] for row in order],
     ).write(folder / "labels.parquet")
     return folder
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty shards."""
+    return make_images(tmp_path_factory.mktemp("many"), IMAGES)
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten shards."""
+    return make_images(tmp_path_factory.mktemp("few"), 40)
 
 
 def words(folder: Path, checkpoint: Path, out: Path, *more: object) -> list[str]:
@@ -66,8 +74,8 @@ def measurers(checkpoint: Path) -> Path:
 def start(command: list[str]) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), *command],
-        env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True,
+        [sys.executable, "-m", "support.shards", *command],
+        env=environment(), stdout=pipe, stderr=pipe, text=True,
     )  # fmt: skip
 
 
@@ -130,17 +138,20 @@ def test_killed_twenty_times_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_says_how_to_go_on(
-    many: Path, measurers: Path, tmp_path: Path, number: int, code: int
+def test_a_second_process_is_refused_and_a_signal_says_how_to_go_on(
+    clipvg: Any, many: Path, measurers: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     out = tmp_path / "scored.parquet"
-    process = start(words(many, measurers, out))
+    first = start(words(many, measurers, out))
     while finished_shards(out) < 2:
-        assert process.poll() is None, process.communicate()
+        assert first.poll() is None, first.communicate()
         time.sleep(0.002)
-    process.send_signal(number)
-    printed, err = process.communicate(timeout=60)
-    assert (process.returncode, printed) == (code, "")
+    first.send_signal(signal.SIGSTOP)
+    assert f"in use by process {first.pid}" in clipvg(*words(many, measurers, out)).error
+    first.send_signal(number)
+    first.send_signal(signal.SIGCONT)
+    printed, err = first.communicate(timeout=60)
+    assert (first.returncode, printed) == (code, "")
     assert err.splitlines()[-1].startswith("clipvg score: interrupted; finished shards")
     assert not out.exists()
     assert not out.with_name(".scored.parquet.lock").exists()
@@ -164,23 +175,6 @@ def test_two_on_one_output_are_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".lock", "elsewhere", "scored.parquet", "scored.scores",
     ]  # fmt: skip
-
-
-def test_a_second_process_is_refused_while_the_first_one_scores(
-    many: Path, measurers: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "scored.parquet"
-    first = start(words(many, measurers, out))
-    while not finished_shards(out):
-        assert first.poll() is None, first.communicate()
-        time.sleep(0.002)
-    first.send_signal(signal.SIGSTOP)
-    second = start(words(many, measurers, out))
-    printed, err = second.communicate(timeout=60)
-    assert (second.returncode, printed) == (2, "")
-    assert f"in use by process {first.pid}" in err
-    first.send_signal(signal.SIGCONT)
-    assert json.loads(first.communicate(timeout=120)[0])["count"] == 2 * IMAGES
 
 
 def test_scores_are_found_again(
@@ -231,24 +225,17 @@ def test_reasons_are_counted(
     assert [reason["labels"] for reason in result["reasons"]] == [2, 2, 2]
 
 
-def together(command: list[str]) -> subprocess.CompletedProcess[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    return subprocess.run(
-        [*launcher, f"--master-port={port}", str(PROGRAM), *command],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-
-
 def test_two_processes_fill_one_store(
-    clipvg: Any, many: Path, measurers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clipvg: Any, few: Path, measurers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 4)
     one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
-    alone = clipvg(*words(many, measurers, one)).json
-    done = together(words(many, measurers, two))
+    alone = clipvg(*words(few, measurers, one)).json
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, "-m", "support.shards", *words(few, measurers, two)],
+        env=environment(), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["unscored_labels"] == alone["unscored_labels"] == 2
@@ -260,20 +247,21 @@ def test_two_processes_fill_one_store(
         np.testing.assert_array_equal(np.isnan(scores[0]), np.isnan(scores[1]))
         np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
     shards = sorted(two.with_suffix(".scores").glob("*/*.parquet"))
-    assert len(shards) == IMAGES / 4
+    assert len(shards) == 10
     for path in shards[::3]:
         path.unlink()
-    done = together(words(many, measurers, two))
-    assert json.loads(done.stdout)["scores"]["found"] > 0
+    codes, out, err = as_two("support.shards:score", words(few, measurers, two))
+    assert codes == [0, 0], err
+    assert json.loads(out)["scores"]["found"] > 0
     assert read_labels(two).table.equals(tables[1].table)
 
 
-def test_an_error_of_one_process_ends_both(many: Path, measurers: Path, tmp_path: Path) -> None:
-    done = together(words(many, measurers, tmp_path / "s.parquet", "--unreadable_images", "raise"))
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert "7.png" in done.stderr
+def test_an_error_of_one_process_ends_both(few: Path, measurers: Path, tmp_path: Path) -> None:
+    command = words(few, measurers, tmp_path / "s.parquet")
+    codes, out, err = as_two("support.shards:score", [*command, "--unreadable_images", "raise"])
+    assert (codes, out.strip()) == ([2, 2], "")
+    assert "7.png" in err
     with Lock(tmp_path / "s.parquet"):
-        done = together(words(many, measurers, tmp_path / "s.parquet"))
-    assert done.returncode != 0
-    assert f"in use by process {os.getpid()}" in done.stderr
+        codes, out, err = as_two("support.shards:score", command)
+    assert (codes, out.strip()) == ([2, 2], "")
+    assert f"in use by process {os.getpid()}" in err

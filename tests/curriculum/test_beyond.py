@@ -342,4 +342,4 @@ def test_options_are_checked(options: dict[str, Any], message: str) -> None:
 
 def test_everything_is_something() -> None:
     assert EVERYTHING
-    assert Beyond(measures=["vote"]) == Beyond(measures=("vote",))  # type: ignore[arg-type]
+    assert Beyond(measures=["vote"]) == Beyond(measures=("vote",))

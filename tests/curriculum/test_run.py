@@ -97,7 +97,7 @@ def test_a_file_is_made_once(tmp_path: Path, labels: LabelTable) -> None:
         for content in ("first", "second"):
             read = run.once(
                 tmp_path / "made.txt",
-                lambda content=content: content,  # type: ignore[misc]
+                lambda content=content: content,
                 lambda text, path: path.write_text(text),
                 Path.read_text,
             )

@@ -31,7 +31,8 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
 def together(labels: LabelTable) -> list[dict[str, Any]]:
     """Scores, reasons and refusals of both processes."""
     folder = labels.image_path("")
-    as_two("support.two_processes:score", folder)
+    codes, _, err = as_two("support.two_processes:score", folder)
+    assert codes == [0, 0], err
     found = []
     for rank in (0, 1):
         reasons, refused = json.loads((folder / f"{rank}.json").read_text())

@@ -155,7 +155,7 @@ for tokens, levels, columns, channels, position, index, dtype, allowed in (
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel itself is tested on the GPU")
 def test_kernel_in_the_interpreter() -> None:
     """In float32 and float16: Triton's interpreter multiplies bfloat16 as integers."""
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", reason="Triton is not installed")
     run = subprocess.run(
         [sys.executable, "-c", INTERPRETED],
         env=os.environ | {"TRITON_INTERPRET": "1"},
@@ -170,8 +170,10 @@ def test_kernel_in_the_interpreter() -> None:
 def test_kernel_compiles_without_a_gpu(
     capability: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    triton = pytest.importorskip("triton")
-    compiler = pytest.importorskip("triton.backends.compiler")
+    triton = pytest.importorskip("triton", reason="Triton is not installed")
+    compiler = pytest.importorskip(
+        "triton.backends.compiler", reason="not this Triton's place for it"
+    )
     if "nvidia" not in triton.backends.backends:
         pytest.skip("this Triton has no NVIDIA backend")
     from clipvg.kernels import multilevel_projection as kernels

@@ -29,19 +29,12 @@ def run(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_import_is_quick_and_touches_no_torch() -> None:
-    # Processor time of the child: the wall clock of a busy machine says little.
+def test_import_touches_nothing_that_takes_time() -> None:
     code = """
-        import sys, time
-        start = time.process_time()
-        import clipvg
-        seconds = time.process_time() - start
-        heavy = {"torch", "numpy", "pyarrow", "matplotlib"} & set(sys.modules)
-        print(seconds, *heavy)
+        import sys, clipvg
+        print({"torch", "numpy", "pyarrow", "matplotlib"} & set(sys.modules))
     """
-    seconds, *heavy = run(code).stdout.split()
-    assert heavy == []
-    assert float(seconds) < 0.3
+    assert run(code).stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("name", clipvg.__all__)
@@ -52,7 +45,7 @@ def test_every_public_name_resolves(name: str) -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        clipvg.nothing  # noqa: B018
+        clipvg.nothing  # noqa: B018 (looking it up is the test)
 
 
 @pytest.mark.parametrize("module", ["clipvg.errors", "clipvg.boxes", "clipvg.labels", "clipvg.ops"])

@@ -87,7 +87,7 @@ def test_a_prompt_surrounds_the_expression() -> None:
 
 def test_an_expression_that_is_no_text_is_named() -> None:
     with pytest.raises(InputError, match="3, a int"):
-        Tokenizer(get_preset("default"))(["dog", 3])  # type: ignore[list-item]
+        Tokenizer(get_preset("default"))(["dog", 3])
 
 
 def test_no_expressions_give_empty_tensors() -> None:

@@ -70,7 +70,7 @@ def expressions(caption: str, *names: str, **options: str) -> list[tuple[str, in
     boxes = [(60.0 * place, 10.0, 60.0 * place + 50, 90.0) for place in range(len(names))]
     found = tuple(Detection(name, box) for name, box in zip(names, boxes, strict=True))
     image = Observation("a.jpg", 640, 480, found, captions=(caption,))
-    return [(each.expression, each.detection) for each in default(image, Options(**options))]  # type: ignore[arg-type]
+    return [(each.expression, each.detection) for each in default(image, Options(**options))]
 
 
 @pytest.mark.usefixtures("_no_spacy")

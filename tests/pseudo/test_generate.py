@@ -136,7 +136,7 @@ def test_installed_sources(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Candidate(question, (0, 0, 30, 40), "question")]
 
     plugin = types.ModuleType("my_source")
-    plugin.default = default  # type: ignore[attr-defined]
+    plugin.default = default
     monkeypatch.setitem(sys.modules, "my_source", plugin)
     point = EntryPoint("question", "my_source", sources.GROUP)
     monkeypatch.setattr(sources, "entry_points", lambda group: [point])

@@ -22,7 +22,7 @@ def relate(
 
 
 def words(observation: Observation, **options: object) -> list[str]:
-    return [each.expression for each in default(observation, Options(**options))]  # type: ignore[arg-type]
+    return [each.expression for each in default(observation, Options(**options))]
 
 
 def boxes(*detections: tuple) -> Observation:

@@ -174,7 +174,7 @@ def test_measurers_of_ones_own(model: GroundingModel, labels: LabelTable) -> Non
     with pytest.raises(InputError, match="requires scores"):
         score_labels(labels, {"agreement": Agreement()})
     with pytest.raises(InputError, match="expected a grounding model"):
-        score_labels(labels, {"m": 5})  # type: ignore[dict-item]
+        score_labels(labels, {"m": 5})
 
 
 def test_one_measurer_alone_equals_the_pass(model: GroundingModel, labels: LabelTable) -> None:
@@ -184,7 +184,7 @@ def test_one_measurer_alone_equals_the_pass(model: GroundingModel, labels: Label
 
 def test_senseless_options_are_refused(model: GroundingModel, labels: LabelTable) -> None:
     with pytest.raises(InputError, match="on_error"):
-        score_labels(labels, {"m": model}, on_error="skip")  # type: ignore[arg-type]
+        score_labels(labels, {"m": model}, on_error="skip")
     with pytest.raises(InputError, match="batch_size"):
         score_labels(labels, {"m": model}, engine=EngineConfig(batch_size=0))
     with pytest.raises(InputError, match="no measurer"):

@@ -29,7 +29,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
 def scores_of(
     models: dict[str, GroundingModel], labels: LabelTable, **options: object
 ) -> np.ndarray:
-    engine = Engine(models, EngineConfig(**options))  # type: ignore[arg-type]
+    engine = Engine(models, EngineConfig(**options))
     (part,) = engine.stream(labels)
     found = np.empty_like(part.scores)
     found[:, part.rows] = part.scores
@@ -250,7 +250,7 @@ def test_plan_and_ranges() -> None:
 )
 def test_senseless_settings_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
-        EngineConfig(**options)  # type: ignore[arg-type]
+        EngineConfig(**options)
 
 
 def test_optimisations_have_names() -> None:

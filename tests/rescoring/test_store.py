@@ -52,8 +52,8 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Counter:
     counter, levels = Counter(), Backbone.image_levels
 
     def counting(self: Backbone, pixels: object) -> object:
-        counter.images += len(pixels)  # type: ignore[arg-type]
-        return levels(self, pixels)  # type: ignore[arg-type]
+        counter.images += len(pixels)
+        return levels(self, pixels)
 
     monkeypatch.setattr(Backbone, "image_levels", counting)
     return counter
@@ -84,7 +84,7 @@ def test_an_interrupted_call_goes_on(
     stream = Engine.stream
 
     def interrupted(self: Engine, *args: object, **options: object) -> Iterator[object]:
-        for number, part in enumerate(stream(self, *args, **options)):  # type: ignore[arg-type]
+        for number, part in enumerate(stream(self, *args, **options)):
             if number == 2:
                 raise KeyboardInterrupt
             yield part
@@ -107,7 +107,7 @@ def test_another_measurer_is_scored_alone(
 
     def recording(self: Engine, models: dict, *args: object, **options: object) -> None:
         scored.append(sorted(models))
-        init(self, models, *args, **options)  # type: ignore[arg-type]
+        init(self, models, *args, **options)
 
     monkeypatch.setattr(Engine, "__init__", recording)
     both = score_labels(labels, {"a": a, "b": b}, store=store)

@@ -24,7 +24,7 @@ def run(labels: LabelTable, out: Path, **options: object) -> AdaptResult:
         backbone="clipvg-tiny",
         model=SMALL,
         training=training,
-        **{"run": QUIET, **options},  # type: ignore[arg-type]
+        **{"run": QUIET, **options},
     )
 
 

@@ -1,7 +1,8 @@
 """Calls in processes of their own: killed while they write, or two that work as one.
 
-A call is a name, "module:function", and what `json` can carry. All processes of a call are forked
-from one, which has imported the module: torch is loaded once.
+A call is a name, "module:function", and what `json` can carry; a number that it returns is the exit
+code. All processes of a call are forked from one, which has imported the module: torch is loaded
+once.
 """
 
 from __future__ import annotations
@@ -29,24 +30,30 @@ def environment(**more: str) -> dict[str, str]:
 
 def killed(call: str, *arguments: Any, writes: Sequence[int]) -> list[int]:
     """Make the call once for each of `writes`, killed at its n-th write (0: never); exit codes."""
-    return _forked(call, arguments, [{"write": write} for write in writes], together=False)
+    children = [{"write": write} for write in writes]
+    codes, _, err = _forked(call, arguments, children, together=False)
+    sys.stderr.write(err)  # shown where a test fails
+    return codes
 
 
-def as_two(call: str, *arguments: Any) -> None:
-    """Make the call in two processes of one group, with the variables that `torchrun` sets."""
+def as_two(call: str, *arguments: Any) -> tuple[list[int], str, str]:
+    """Make the call in two processes of one group, with the variables that `torchrun` sets.
+
+    Returns:
+        The exit codes, and both output streams.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    codes = _forked(call, arguments, [{"environment": rank} for rank in ranks], together=True)
-    assert codes == [0, 0]
+    return _forked(call, arguments, [{"environment": rank} for rank in ranks], together=True)
 
 
 def _forked(
     call: str, arguments: Sequence[Any], children: list[dict[str, Any]], *, together: bool
-) -> list[int]:
-    """Exit codes of the children, which run at once or one after the other."""
+) -> tuple[list[int], str, str]:
+    """Exit codes and output of the children, which run at once or one after the other."""
     content = {"call": call, "arguments": arguments, "children": children, "together": together}
     ran = subprocess.run(
         [sys.executable, "-m", "support.processes"],
@@ -57,9 +64,8 @@ def _forked(
         timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
-    sys.stderr.write(ran.stderr)  # shown where a test fails
-    codes: list[int] = json.loads(ran.stdout.splitlines()[-1])
-    return codes
+    out, _, codes = ran.stdout.rpartition("\n")
+    return json.loads(codes), out, ran.stderr
 
 
 def _die_at(write: int) -> None:
@@ -75,7 +81,7 @@ def _die_at(write: int) -> None:
 
         return call
 
-    os.replace, os.fsync = counted(os.replace), counted(os.fsync)
+    os.replace, os.fsync = counted(os.replace), counted(lambda descriptor: None)
     os.rename = counted(os.rename)
 
 
@@ -89,11 +95,11 @@ def _fork(action: Callable[[], Any], *, write: int = 0, environment: Any = ()) -
         os.environ.update(environment)
         if write:
             _die_at(write)
-        action()
-        code = 0
+        code = action() or 0
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
@@ -111,4 +117,5 @@ def _main(call: str, arguments: list[Any], children: list[Any], together: bool) 
 
 
 if __name__ == "__main__":
-    print(json.dumps(_main(**json.load(sys.stdin))))
+    found = _main(**json.load(sys.stdin))
+    print(f"\n{json.dumps(found)}", end="")

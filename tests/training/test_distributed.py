@@ -17,7 +17,8 @@ from clipvg.training import evaluate, fit
 def together(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """What two processes trained and measured."""
     folder = tmp_path_factory.mktemp("two")
-    as_two("support.two_processes:train", pictures, folder)
+    codes, _, err = as_two("support.two_processes:train", pictures, folder)
+    assert codes == [0, 0], err
     return torch.load(folder / "result.pt", weights_only=True)
 
 
