@@ -33,6 +33,7 @@ class ObservationTable:
         InputError: no column ``image``, or values of another kind.
 
     Example:
+        >>> from clipvg.pseudo import Detection
         >>> dog = Detection("dog", (10, 20, 110, 220), 0.9)
         >>> seen = ObservationTable.from_observations([Observation("a.jpg", 640, 480, (dog,))])
         >>> len(seen), next(iter(seen)).detections[0].name

@@ -71,8 +71,9 @@ def fit(
     With a folder the training can be stopped at any instant, by Ctrl-C, SIGTERM or SIGKILL, and
     the same call continues it and ends with the weights of an undisturbed run (bit for bit on one
     CPU process). The folder gets `checkpoint.pt`, `metrics.jsonl`, `history.npy`,
-    `features/` (without augmentation, until the end) and, at the end, `model/`. Under `torchrun` every process calls it with the same arguments; the
-    result is that of one process with the same effective batch, up to dropout.
+    `features/` (without augmentation, until the end) and, at the end, `model/`. Under `torchrun`
+    every process calls it with the same arguments; the result is that of one process with the
+    same effective batch, up to dropout.
 
     Args:
         model: on the device to train on.

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.one_label import written
 from scipy.stats import beta, rankdata
+from support.one_label import written
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

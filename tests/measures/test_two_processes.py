@@ -12,8 +12,8 @@ from support.tiny import make_labels, make_model
 from support.two_processes import METHODS
 
 from clipvg.labels import LabelTable
-from clipvg.reliability import ScoreMatrix, score_labels
 from clipvg.measures.specs import build_measures
+from clipvg.reliability import ScoreMatrix, score_labels
 
 WAYS = {"memory": 1e-6, "store": 1e-6, "again": 1e-6, "measures": 1e-5}
 

@@ -15,9 +15,9 @@ import torch.distributed as dist
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
-from clipvg.reliability import Context, score_labels
-from clipvg.measures import measure_together
 from clipvg.measures.specs import build_measures
+from clipvg.measures.together import measure_together
+from clipvg.reliability import Context, score_labels
 from clipvg.rescoring import plan
 from clipvg.runtime import distributed
 from clipvg.training import Fit, evaluate, fit

@@ -50,6 +50,7 @@ def apart(labels: LabelTable, **options: Any) -> list[Fit]:
     return fits
 
 
+@pytest.mark.parametrize("steps", [10, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "options",
     [
@@ -69,10 +70,10 @@ def apart(labels: LabelTable, **options: Any) -> list[Fit]:
     ids=lambda options: ",".join(options) or "plain",
 )
 def test_it_equals_separate_trainings(
-    labels: LabelTable, validation: LabelTable, options: dict[str, Any]
+    labels: LabelTable, validation: LabelTable, options: dict[str, Any], steps: int
 ) -> None:
-    """After 50 steps, with the best epoch of each chosen on its own validation."""
-    options = {"steps": 50, "validation": validation, "evaluate_every": 3, **options}
+    """With the best epoch of each chosen on its own validation."""
+    options = {"steps": steps, "validation": validation, "evaluate_every": 2, **options}
     for one, other in zip(together(labels, **options), apart(labels, **options), strict=True):
         assert fits.difference(one.model, other.model, key_biases=False) < 1e-5
         assert one.best == other.best
@@ -83,9 +84,9 @@ def test_it_equals_separate_trainings(
 
 def test_on_several_threads_it_is_the_same(labels: LabelTable) -> None:
     torch.set_num_threads(2)
-    both, again = together(labels, steps=50), together(labels, steps=50)
+    both, again = together(labels, steps=20), together(labels, steps=20)
     torch.set_num_threads(1)
-    for first, second, alone in zip(both, again, apart(labels, steps=50), strict=True):
+    for first, second, alone in zip(both, again, apart(labels, steps=20), strict=True):
         assert fits.difference(first.model, second.model) == 0
         assert fits.difference(first.model, alone.model, key_biases=False) < 1e-5
 
@@ -93,16 +94,16 @@ def test_on_several_threads_it_is_the_same(labels: LabelTable) -> None:
 def test_labels_of_weight_zero_are_as_good_as_not_there(labels: LabelTable) -> None:
     """Left out of the products, or multiplied by 0: the same."""
     kept = candidates(labels)[1]
-    model, calls = model_and_options(steps=50)
+    model, calls = model_and_options(steps=20)
     left_out = fit(model, labels, weights=kept, **calls)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_taught", lambda self, batch, part: batch)
-        model, calls = model_and_options(steps=50)
+        model, calls = model_and_options(steps=20)
         multiplied = fit(model, labels, weights=kept, **calls)
     assert fits.difference(left_out.model, multiplied.model, key_biases=False) < 1e-5
     assert left_out.history is not None
     assert np.isnan(left_out.history[:, ~kept]).all()
-    assert np.isfinite(left_out.history[:-1, kept]).all()  # the last epoch is cut at step 50
+    assert np.isfinite(left_out.history[:-1, kept]).all()  # the last epoch is cut at step 20
 
 
 def test_a_batch_without_kept_labels_only_decays(labels: LabelTable) -> None:
