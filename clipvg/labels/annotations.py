@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.schema import parse_boxes
 from clipvg.labels.text import records_table
+from clipvg.runtime.files import Json
 from clipvg.runtime.unpickle import read_pickle
 
 _LEFT_RIGHT_PX = 50  # horizontal distance at which left and right decide, as in Pseudo-Q
@@ -28,18 +27,20 @@ def read_refer(path: str | Path) -> pa.Table:
     instances = path.with_name("instances.json")
     if not instances.is_file():
         raise InputError(f"{path}: its boxes are in instances.json, which is not beside it")
-    pictures, objects, _ = _coco_parts(_load_json(instances), instances)
-    rows: list[dict[str, Any]] = []
+    images, objects, _ = _coco_parts(_load_json(instances), instances)
+    rows: list[Json] = []
     try:
         for ref in refs:
             annotation = objects[ref["ann_id"]]
-            picture = pictures[annotation["image_id"]]
+            image = _image_columns(images[annotation["image_id"]])
             for sentence in ref["sentences"]:
                 rows.append(
                     {
-                        **_picture_columns(picture),
+                        **image,
                         "expression": sentence.get("sent") or sentence["raw"],
                         "box": annotation["bbox"],
+                        "box_format": "xywh",
+                        "source": "human",
                         "split": ref["split"],
                         "refer.ref_id": ref["ref_id"],
                         "refer.sent_id": sentence["sent_id"],
@@ -49,7 +50,7 @@ def read_refer(path: str | Path) -> pa.Table:
         raise InputError(
             f"{path}: not a REFER file, or of another instances.json ({error})"
         ) from None
-    return _table(rows, "xywh", path, source="human")
+    return _table(rows, path)
 
 
 def read_json(path: str | Path) -> pa.Table:
@@ -64,7 +65,7 @@ def read_json(path: str | Path) -> pa.Table:
         return coco_labels(content, path)
     if isinstance(content, list) and all(isinstance(record, dict) for record in content):
         if content and {"img_id", "sents", "bbox"} <= content[0].keys():
-            return _table([_from_refcoco(r, path, i) for i, r in enumerate(content)], "xywh", path)
+            return _table([_from_refcoco(r, path, i) for i, r in enumerate(content)], path)
         if content and {"image_id", "category_id", "bbox"} <= content[0].keys():
             raise InputError(
                 f"{path}: COCO results name neither files nor categories; put them under "
@@ -77,17 +78,17 @@ def read_json(path: str | Path) -> pa.Table:
     )
 
 
-def coco_labels(content: dict[str, Any], path: str | Path) -> pa.Table:
+def coco_labels(content: Json, path: str | Path) -> pa.Table:
     """COCO-style instances as labels: the category's name is the expression.
 
-    Where a category occurs several times in a picture, its leftmost and rightmost instances become
+    Where a category occurs several times in an image, its leftmost and rightmost instances become
     "left NAME" and "right NAME" if their centres are more than 50 pixels apart. Crowds are left
     out. Detector scores travel as ``coco.score``, ids as ``coco.id``.
     """
-    pictures, objects, names = _coco_parts(content, path)
-    groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
+    images, objects, names = _coco_parts(content, path)
+    groups: dict[tuple, list[Json]] = defaultdict(list)
     kept = [annotation for annotation in objects.values() if not annotation.get("iscrowd")]
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     try:
         for annotation in kept:
             groups[annotation["image_id"], annotation["category_id"]].append(annotation)
@@ -97,19 +98,20 @@ def coco_labels(content: dict[str, Any], path: str | Path) -> pa.Table:
             side = sides[key].get(annotation["id"], "")
             rows.append(
                 {
-                    **_picture_columns(pictures[key[0]]),
+                    **_image_columns(images[key[0]]),
                     "expression": f"{side} {names[key[1]]}".strip(),
                     "box": annotation["bbox"],
+                    "box_format": "xywh",
                     "coco.id": annotation["id"],
                     "coco.score": annotation.get("score"),
                 }
             )
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: an annotation without its image or category ({error})") from None
-    return _table(rows, "xywh", path)
+    return _table(rows, path)
 
 
-def _sides(group: list[dict[str, Any]]) -> dict[Any, str]:
+def _sides(group: list[Json]) -> dict[object, str]:
     """Ids of the leftmost and rightmost of several instances, where that tells them apart."""
     centres = {a["id"]: a["bbox"][0] + a["bbox"][2] / 2 for a in group}
     first, last = min(centres, key=centres.__getitem__), max(centres, key=centres.__getitem__)
@@ -118,31 +120,31 @@ def _sides(group: list[dict[str, Any]]) -> dict[Any, str]:
     return {first: "left", last: "right"}
 
 
-def _coco_parts(content: Any, path: str | Path) -> tuple[dict, dict, dict]:
-    """Pictures by id, annotations by id, category names by id."""
+def _coco_parts(content: object, path: str | Path) -> tuple[dict, dict, dict]:
+    """Images by id, annotations by id, category names by id."""
     try:
-        pictures = {picture["id"]: picture for picture in content["images"]}
+        if not isinstance(content, dict):
+            raise TypeError("'images'")
+        images = {image["id"]: image for image in content["images"]}
         objects = {a.setdefault("id", i): a for i, a in enumerate(content["annotations"])}
         names = {category["id"]: category["name"] for category in content.get("categories", [])}
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not COCO instances ({error} is missing)") from None
-    return pictures, objects, names
+    return images, objects, names
 
 
-def _picture_columns(picture: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "image": picture["file_name"],
-        "width": picture.get("width"),
-        "height": picture.get("height"),
-    }
+def _image_columns(image: Json) -> Json:
+    sides = {side: image.get(side) for side in ("width", "height")}
+    return {"image": image["file_name"], **sides}
 
 
-def _from_refcoco(record: dict[str, Any], path: Path, row: int) -> dict[str, Any]:
+def _from_refcoco(record: Json, path: Path, row: int) -> Json:
     try:
         return {
             "image": f"{str(record['img_id']).rpartition('_')[0]}.jpg",
             "expression": record["sents"],
             "box": record["bbox"],
+            "box_format": "xywh",
             "width": record.get("width"),
             "height": record.get("height"),
         }
@@ -150,25 +152,15 @@ def _from_refcoco(record: dict[str, Any], path: Path, row: int) -> dict[str, Any
         raise InputError(f"{path} row {row}: no {error}") from None
 
 
-def _table(
-    rows: list[dict[str, Any]], box_format: str, path: str | Path, source: str | None = None
-) -> pa.Table:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def _table(rows: list[Json], path: str | Path) -> pa.Table:
+    """Rows as a table; what none of them has is no column."""
     if not rows:
         raise InputError(f"{path}: no labels in it")
-    data: dict[str, Any] = {}
-    for name in columns:
-        values = [row.get(name) for row in rows]
-        if all(value is None for value in values):
-            continue
-        data[name] = parse_boxes(values, where=str(path)) if name == "box" else pa.array(values)
-    data["box_format"] = pa.array([box_format] * len(rows))
-    if source is not None:
-        data["source"] = pa.array([source] * len(rows))
-    return pa.table(data)
+    there = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return records_table(there, str(path))
 
 
-def _load_json(path: Path) -> Any:
+def _load_json(path: Path) -> object:
     try:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

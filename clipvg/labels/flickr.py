@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.schema import parse_boxes
+from clipvg.labels.text import records_table
+from clipvg.runtime.files import Json
 
 FOLDERS = ("Sentences", "Annotations")
 _PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s/\]]+)*) ([^\]]*)\]")
@@ -30,7 +30,7 @@ def read_flickr(path: str | Path) -> pa.Table:
     number of the sentence travel as ``flickr.entity``, ``flickr.type`` and ``flickr.sentence``.
 
     Args:
-        path: the folder that holds Sentences and Annotations, or a list of picture ids (a .txt
+        path: the folder that holds Sentences and Annotations, or a list of image ids (a .txt
             file, one an id) in that folder.
 
     Raises:
@@ -40,29 +40,22 @@ def read_flickr(path: str | Path) -> pa.Table:
     folder = path if path.is_dir() else path.parent
     if not is_flickr(folder):
         raise InputError(
-            f"{path}: not a file of labels: a .txt lists picture ids beside the folders "
+            f"{path}: not a file of labels: a .txt lists image ids beside the folders "
             "Sentences and Annotations of Flickr30k Entities, which are not there"
         )
     if path.is_dir():
         ids = sorted(file.stem for file in (folder / "Sentences").glob("*.txt"))
     else:
         ids = path.read_text(encoding="utf-8").split()
-    rows = [row for name in ids for row in _picture(folder, name)]
+    rows = [row for name in ids for row in _phrases(folder, name)]
     if not rows:
-        raise InputError(f"{path}: no phrase with a box in {len(ids)} pictures")
-    columns: dict[str, Any] = {
-        name: pa.array([row[name] for row in rows]) for name in rows[0] if name != "box"
-    }
-    columns["box"] = parse_boxes([row["box"] for row in rows], where=str(path))
-    columns["source"] = pa.array(["human"] * len(rows))
-    return pa.table(columns)
+        raise InputError(f"{path}: no phrase with a box in {len(ids)} images")
+    return records_table(rows, str(path))
 
 
-def _picture(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    sentences, annotation = (
-        folder / "Sentences" / f"{name}.txt",
-        folder / "Annotations" / f"{name}.xml",
-    )
+def _phrases(folder: Path, name: str) -> Iterator[Json]:
+    sentences = folder / "Sentences" / f"{name}.txt"
+    annotation = folder / "Annotations" / f"{name}.xml"
     for file in (sentences, annotation):
         if not file.is_file():
             raise InputError(f"{file}: no such file")
@@ -76,6 +69,7 @@ def _picture(folder: Path, name: str) -> Iterator[dict[str, Any]]:
                     "box": boxes[entity],
                     "width": width,
                     "height": height,
+                    "source": "human",
                     "flickr.entity": entity,
                     "flickr.type": types.lstrip("/"),
                     "flickr.sentence": number,
@@ -83,7 +77,7 @@ def _picture(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _boxes(file: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
-    """The box around all boxes of each chain, and the picture's size."""
+    """The box around all boxes of each chain, and the image's size."""
     try:
         root = ElementTree.parse(file).getroot()
         boxes: dict[str, list[float]] = {}

@@ -13,12 +13,14 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.schema import WORD, box_array, box_values
+from clipvg.labels.schema import box_values
+from clipvg.labels.text import records_table
+from clipvg.runtime.files import Json
 from clipvg.runtime.unpickle import read_pickle
 
 
@@ -74,10 +76,8 @@ def read_pth(path: str | Path, layout: str | None = None) -> pa.Table:
         raise InputError(
             f"{path}: holds a {type(records).__name__}, not a list of labels; is it a checkpoint?"
         )
-    columns: dict[str, list] = {name: [] for name in (*shape.fields, "extra")}
-    for row, record in enumerate(records):
-        _append(columns, shape, record, f"{path} row {row}")
-    return _to_table(columns, shape, path)
+    rows = [_row(shape, record, f"{path} row {i}") for i, record in enumerate(records)]
+    return records_table(rows, str(path))
 
 
 def write_pth(table: pa.Table, path: str | Path, shape: Layout) -> None:
@@ -105,7 +105,7 @@ def write_pth(table: pa.Table, path: str | Path, shape: Layout) -> None:
     torch.save([(*row, *extra) for row, extra in zip(rows, columns["extra"], strict=True)], path)
 
 
-def _append(columns: dict[str, list], shape: Layout, record: Any, where: str) -> None:
+def _row(shape: Layout, record: object, where: str) -> Json:
     known = len(shape.fields)
     if not isinstance(record, list | tuple) or len(record) < known:
         size = f"{len(record)} fields" if isinstance(record, list | tuple) else "no fields"
@@ -113,56 +113,38 @@ def _append(columns: dict[str, list], shape: Layout, record: Any, where: str) ->
             f"{where}: a record of {size}, expected ({', '.join(shape.fields)}); "
             "is the layout right?"
         )
+    row: Json = {"box_format": shape.box_format}
     for name, value in zip(shape.fields, record, strict=False):
-        columns[name].append(_checked(name, value, where))
-    columns["extra"].append(
-        json.dumps(record[known:], ensure_ascii=False) if record[known:] else None
-    )
-
-
-def _checked(name: str, value: Any, where: str) -> Any:
-    if name == "box":
-        try:
-            return [float(number) for number in (value[0] if _is_nested(value) else value)]
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{where}: box {str(value)[:60]!r} is not four numbers; is the layout right?"
-            ) from None
-    if name in ("image", "expression"):
-        if not isinstance(value, str):
+        if name == "box":
+            row[name] = _box(value, where)
+        elif name in ("segment", "attributes"):
+            row[f"pth.{name}"] = json.dumps(value)
+        elif isinstance(value, str):
+            row[name] = value
+        else:
             raise InputError(
                 f"{where}: {name} {str(value)[:60]!r} is not text; is the layout right?"
             )
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    if record[known:]:
+        row["pth.extra"] = json.dumps(record[known:])
+    return row
 
 
-def _is_nested(value: Any) -> bool:
-    """A box inside a list of one, as arrays of shape (1, 4) give."""
-    return (
-        isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple)
-    )
-
-
-def _to_table(columns: dict[str, list], shape: Layout, path: str | Path) -> pa.Table:
-    count = len(columns["image"])
-    for row, box in enumerate(columns["box"]):
-        if len(box) != 4:
-            raise InputError(f"{path} row {row}: box {box} has {len(box)} numbers, expected 4")
+def _box(value: object, where: str) -> list[float]:
+    """Four numbers; also from a list of one box, as arrays of shape (1, 4) give."""
+    if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple):
+        value = value[0]
     try:
-        arrays = {
-            "image": pa.array(columns["image"], pa.string()),
-            "expression": pa.array(columns["expression"], pa.string()),
-            "box": box_array(columns["box"]),
-            "box_format": pa.array([shape.box_format] * count, pa.string()).cast(WORD),
-        }
-        for name in ("segment", "attributes", "extra"):
-            values = columns.get(name, [])
-            if any(value is not None for value in values):
-                arrays[f"pth.{name}"] = pa.array(values, pa.string())
-    except UnicodeEncodeError as error:
-        raise InputError(f"{path}: text that is not valid Unicode ({error.reason})") from None
-    return pa.table(arrays)
+        numbers = [float(number) for number in value] if isinstance(value, list | tuple) else None
+    except (TypeError, ValueError):
+        numbers = None
+    if numbers is None:
+        raise InputError(
+            f"{where}: box {str(value)[:60]!r} is not four numbers; is the layout right?"
+        )
+    if len(numbers) != 4:
+        raise InputError(f"{where}: box {numbers} has {len(numbers)} numbers, expected 4")
+    return numbers
 
 
 def _boxes_as(table: pa.Table, box_format: str) -> list[list[float]]:
@@ -170,11 +152,8 @@ def _boxes_as(table: pa.Table, box_format: str) -> list[list[float]]:
     words = ["xyxy"] * len(table)
     if "box_format" in table.column_names:
         words = [word or "xyxy" for word in table.column("box_format").to_pylist()]
-    for row, word in enumerate(words):
-        if word == box_format:
-            continue
-        sign = -1 if box_format == "xywh" else 1
-        boxes[row, 2:] += sign * boxes[row, :2]
+    others = np.array(words, dtype=object) != box_format
+    boxes[others, 2:] += (-1 if box_format == "xywh" else 1) * boxes[others, :2]
     return [[_number(value) for value in box] for box in boxes.tolist()]
 
 
@@ -183,14 +162,14 @@ def _number(value: float) -> float:
     return int(value) if value.is_integer() else value
 
 
-def _from_json(table: pa.Table, name: str, absent: Any) -> list[Any]:
+def _from_json(table: pa.Table, name: str, absent: str | list) -> list:
     if name not in table.column_names:
         return [absent] * len(table)
     texts = table.column(name).to_pylist()
     return [absent if text is None else _pairs(json.loads(text)) for text in texts]
 
 
-def _pairs(value: Any) -> Any:
+def _pairs(value: object) -> object:
     """Attribute parses are pairs (role, words): tuples in the published files, lists in JSON."""
     if isinstance(value, list):
         is_pair = len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], list)

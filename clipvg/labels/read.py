@@ -37,7 +37,7 @@ def read_labels(
     Args:
         path: .parquet, .jsonl, .csv, .tsv, the published .pth, REFER's refs(*).p (beside its
             instances.json), COCO-style .json, or the folder of Flickr30k Entities (or a .txt
-            list of picture ids in it).
+            list of image ids in it).
         images: folder that image names are relative to.
         layout: layout of .pth files: unc, unc+, gref, gref_umd, referit or flickr; None takes the
             prefix of each file's name.
@@ -45,7 +45,7 @@ def read_labels(
         on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
-            outside the picture is kept either way.
+            outside the image is kept either way.
 
     Returns:
         The labels, in file order.

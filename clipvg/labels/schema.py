@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import ArrayLike
 
 from clipvg.errors import InputError, near_matches, one_line
 
@@ -58,7 +58,7 @@ def normalise(table: pa.Table, *, where: str = "labels") -> pa.Table:
             f"{where}: no column {' and no column '.join(hints)}; labels need image, expression "
             "and box (or x1, y1, x2, y2, or x, y, w, h)"
         )
-    columns: dict[str, Any] = {}
+    columns: dict[str, pa.ChunkedArray] = {}
     for name in [*FIELDS, *(n for n in table.column_names if n not in FIELDS)]:
         if name in table.column_names:
             kind = column_type(name)
@@ -79,10 +79,9 @@ def convert_column(
     try:
         if kind == BOX:
             return _boxes(column, name, where)
-        if pa.types.is_string(column.type) and (
-            pa.types.is_integer(kind) or pa.types.is_floating(kind)
-        ):
-            column = _blank_to_null(column)
+        if pa.types.is_string(column.type) and _is_number(kind):
+            text = pc.utf8_trim_whitespace(column)
+            column = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if kind == WORD:
@@ -100,35 +99,15 @@ def convert_column(
 
 def _with_box(table: pa.Table, where: str) -> pa.Table:
     names = set(table.column_names)
-    if "box" in names:
-        return table
     for parts, written in ((CORNERS, "xyxy"), (SIDES, "xywh")):
-        if names.issuperset(parts):
-            rows = pa.StructArray.from_arrays(
-                [_numbers(table.column(part), part, where) for part in parts], names=list(parts)
-            )
-            values = np.stack(
-                [rows.field(part).to_numpy(zero_copy_only=False) for part in parts], axis=1
-            )
-            table = table.drop_columns(list(parts)).append_column("box", box_array(values))
+        if "box" not in names and names.issuperset(parts):
+            sides = [convert_column(table.column(p), pa.float64(), p, where) for p in parts]
+            boxes = box_array(np.stack([side.to_numpy() for side in sides], axis=1))
+            table = table.drop_columns(list(parts)).append_column("box", boxes)
             if "box_format" not in names:
-                written_as = pa.array([written] * len(table), pa.string())
-                table = table.append_column("box_format", written_as.dictionary_encode())
+                table = table.append_column("box_format", pa.repeat(written, len(table)))
             return table
     return table
-
-
-def _numbers(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
-    if pa.types.is_string(column.type):
-        column = _blank_to_null(column)
-    column = convert_column(column, pa.float64(), name, where)
-    array = column.combine_chunks()
-    return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-
-
-def _blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    text = pc.utf8_trim_whitespace(column)
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
 def _boxes(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
@@ -152,7 +131,7 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def parse_boxes(values: list[Any], *, name: str = "box", where: str = "labels") -> pa.Array:
+def parse_boxes(values: list, *, name: str = "box", where: str = "labels") -> pa.Array:
     """Lists of four numbers, their text, or None -> an Arrow array of boxes.
 
     Raises:
@@ -178,7 +157,7 @@ def parse_boxes(values: list[Any], *, name: str = "box", where: str = "labels") 
     return pa.array(rows, BOX)
 
 
-def _box_from_text(text: str) -> Any:
+def _box_from_text(text: str) -> list | None:
     text = text.strip()
     if not text:
         return None
@@ -188,7 +167,7 @@ def _box_from_text(text: str) -> Any:
         return text.strip("[]() ").replace(",", " ").split()
 
 
-def box_array(values: Any) -> pa.Array:
+def box_array(values: ArrayLike) -> pa.Array:
     """(N, 4) numbers -> an Arrow array of boxes, null where a whole row is NaN."""
     values = np.ascontiguousarray(values, dtype=np.float64).reshape(-1, 4)
     absent = np.isnan(values).all(axis=1)
@@ -212,6 +191,25 @@ def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.Dicti
         values = pa.array(list(values), pa.string())
     encoded = pc.fill_null(values.cast(pa.string()), "").dictionary_encode()
     return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+
+
+def column_of(name: str, values: ArrayLike | pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Python or NumPy values as a column of the schema's type; NaN is null in nullable floats."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    kind = column_type(name)
+    if kind is None:
+        return pa.array(values)
+    if kind == pa.float32():
+        numbers = np.asarray(values, dtype=np.float32)
+        return pa.array(numbers, kind, mask=np.isnan(numbers))
+    rows = list(values)
+    if kind == BOX:
+        try:
+            return box_array(np.array(rows, dtype=np.float64).reshape(len(rows), 4))
+        except (ValueError, TypeError):
+            return parse_boxes(rows, name=name)
+    return convert_column(pa.array(rows), kind, name, "labels")
 
 
 def _first_bad(column: pa.ChunkedArray, kind: pa.DataType) -> str:

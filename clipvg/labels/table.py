@@ -6,27 +6,23 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import ArrayLike
 
 from clipvg.boxes import convert
-from clipvg.errors import InputError, near_matches
+from clipvg.errors import InputError, near_matches, one_line
 from clipvg.labels.schema import (
-    BOX,
     RELIABILITY,
-    box_array,
     box_values,
-    column_type,
-    convert_column,
+    column_of,
     encode_names,
     normalise,
 )
-
-if TYPE_CHECKING:
-    from clipvg.labels.validate import Problem, Validation
+from clipvg.labels.validate import Problem, Validation, validate
+from clipvg.labels.write import write_labels
 
 
 class LabelTable:
@@ -36,10 +32,10 @@ class LabelTable:
 
     - ``image``: path below the image root.
     - ``expression``: text as written; lower-cased only when it becomes tokens.
-    - ``box``: four float64 as written, absolute pixels of the original picture.
+    - ``box``: four float64 as written, absolute pixels of the original image.
     - ``box_format``: "xyxy" (when absent) or "xywh".
     - ``source``: name of the label source; "human" for annotations.
-    - ``width``, ``height``: int32 size of the original picture.
+    - ``width``, ``height``: int32 size of the original image.
     - ``weight``: float32 training weight, 1 when absent.
     - ``truth``: four float64, xyxy; for evaluation only, training and scoring never read it.
     - ``reliability.NAME``: float32 in [0, 1], the score by measurer NAME; null is not scored.
@@ -47,6 +43,11 @@ class LabelTable:
     Args:
         table: Arrow table with these columns.
         images: folder that image names are relative to; None when they are paths.
+
+    Attributes:
+        table: the Arrow table, columns in the schema's types.
+        images: the image root.
+        dropped: rows that a reader left out, see `read_labels`.
 
     Raises:
         InputError: a required column is missing or holds values of the wrong kind.
@@ -59,8 +60,8 @@ class LabelTable:
     """
 
     def __init__(self, table: pa.Table, images: str | Path | None = None) -> None:
-        self._table = normalise(table)
-        self._images = None if images is None else Path(images)
+        self.table = normalise(table)
+        self.images = None if images is None else Path(images)
         self.dropped: tuple[Problem, ...] = ()
 
     @classmethod
@@ -69,9 +70,9 @@ class LabelTable:
         *,
         image: Sequence[str],
         expression: Sequence[str],
-        box: Any,
+        box: ArrayLike,
         images: str | Path | None = None,
-        **columns: Any,
+        **columns: ArrayLike,
     ) -> LabelTable:
         """Labels from Python or NumPy columns.
 
@@ -83,11 +84,9 @@ class LabelTable:
             **columns: any other column; a single string is repeated. NaN (a NaN row, for truth)
                 is null.
         """
-        data = {"image": image, "expression": expression, "box": box, **columns}
-        arrays = {
-            name: _array(name, [values] * len(image) if isinstance(values, str) else values)
-            for name, values in data.items()
-        }
+        given = {"image": image, "expression": expression, "box": box, **columns}
+        given |= {name: [word] * len(image) for name, word in given.items() if type(word) is str}
+        arrays = {name: column_of(name, values) for name, values in given.items()}
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise InputError(f"columns of different lengths: {lengths}")
@@ -107,47 +106,38 @@ class LabelTable:
             raise InputError("no label tables to put together")
         roots = {labels.images for labels in tables}
         if len(roots) > 1:
-            tables = [labels._with_whole_paths() for labels in tables]
-        parts = [labels.table for labels in tables]
+            tables = [
+                each.with_column("image", [str(each.image_path(name)) for name in each.image_names])
+                for each in tables
+            ]
         try:
+            parts = [labels.table for labels in tables]
             joined = pa.concat_tables(parts, promote_options="permissive")
         except pa.ArrowException as error:
             raise InputError(
-                f"these labels do not go together: {' '.join(str(error).split())[:200]}; "
-                "give the column one type, or leave it out with drop_columns"
+                f"these labels do not go together: {one_line(error, 200)}; give the column one "
+                "type, or leave it out with drop_columns"
             ) from None
-        return cls(joined.unify_dictionaries(), tables[0].images)
-
-    @property
-    def table(self) -> pa.Table:
-        """The Arrow table."""
-        return self._table
-
-    @property
-    def images(self) -> Path | None:
-        """The image root."""
-        return self._images
+        return cls(joined.unify_dictionaries(), tables[0].images if len(roots) == 1 else None)
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self.table.num_rows
 
     def __repr__(self) -> str:
         return (
             f"LabelTable({len(self)} labels, {self.num_images} images, "
-            f"columns: {', '.join(self._table.column_names)})"
+            f"columns: {', '.join(self.table.column_names)})"
         )
-
-    # Columns
 
     @property
     def image_names(self) -> list[str]:
         """N paths below the image root."""
-        return self._table.column("image").to_pylist()
+        return self.table.column("image").to_pylist()
 
     @property
     def expressions(self) -> list[str]:
         """N expressions as written."""
-        return self._table.column("expression").to_pylist()
+        return self.table.column("expression").to_pylist()
 
     @property
     def num_images(self) -> int:
@@ -160,15 +150,12 @@ class LabelTable:
 
     @cached_property
     def _distinct(self) -> tuple[list[str], np.ndarray]:
-        names = pc.fill_null(self._table.column("image"), "")
-        encoded = names.combine_chunks().dictionary_encode()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = encoded.unify_dictionaries().combine_chunks()
+        encoded = encode_names(self.table.column("image"))
         return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
     def image_path(self, name: str) -> Path:
         """Where an image is."""
-        return Path(name) if self._images is None else self._images / name
+        return Path(name) if self.images is None else self.images / name
 
     def boxes(self, *, integer: bool = False, rows: np.ndarray | None = None) -> np.ndarray:
         """(N, 4) float32 xyxy pixels.
@@ -178,7 +165,7 @@ class LabelTable:
                 reference code does (published preset).
             rows: (R,) int64, only these rows; the result is (R, 4).
         """
-        column = self._table.column("box")
+        column = self.table.column("box")
         written = box_values(column if rows is None else column.take(pa.array(rows)))
         written = np.trunc(written) if integer else written
         as_sides = self.is_xywh(rows)
@@ -187,23 +174,23 @@ class LabelTable:
 
     def is_xywh(self, rows: np.ndarray | None = None) -> np.ndarray:
         """(N,) bool: rows, or those of some rows (R,), whose box is written as xywh."""
-        if "box_format" not in self._table.column_names:
+        if "box_format" not in self.table.column_names:
             return np.zeros(len(self) if rows is None else len(rows), dtype=bool)
-        column = self._table.column("box_format")
+        column = self.table.column("box_format")
         words = (column if rows is None else column.take(pa.array(rows))).cast(pa.string())
         return pc.fill_null(pc.equal(words, "xywh"), False).to_numpy().astype(bool)
 
     @property
     def has_truth(self) -> bool:
         """Whether any row has a true box."""
-        names = self._table.column_names
-        return "truth" in names and self._table.column("truth").null_count < len(self)
+        names = self.table.column_names
+        return "truth" in names and self.table.column("truth").null_count < len(self)
 
     def truth(self) -> np.ndarray:
         """(N, 4) float32 xyxy pixels of the true box, NaN where there is none. Evaluation only."""
-        if "truth" not in self._table.column_names:
+        if "truth" not in self.table.column_names:
             return np.full((len(self), 4), np.nan, dtype=np.float32)
-        return box_values(self._table.column("truth")).astype(np.float32)
+        return box_values(self.table.column("truth")).astype(np.float32)
 
     def weights(self) -> np.ndarray:
         """(N,) float32 training weights, 1 where none is given."""
@@ -211,51 +198,43 @@ class LabelTable:
 
     def sources(self) -> list[str]:
         """N names of label sources, "" where unknown."""
-        if "source" not in self._table.column_names:
-            return [""] * len(self)
-        return pc.fill_null(self._table.column("source").cast(pa.string()), "").to_pylist()
+        return self.encoded_sources().cast(pa.string()).to_pylist()
 
     def encoded_sources(self) -> pa.DictionaryArray:
         """The N names of `sources` as codes: ten million of them cost forty megabytes."""
-        given = self._table.column("source") if "source" in self._table.column_names else None
+        given = self.table.column("source") if "source" in self.table.column_names else None
         return encode_names(pa.repeat("", len(self)) if given is None else given)
 
     def sizes(self) -> np.ndarray:
         """(N, 2) int32 image sizes (width, height), -1 where unknown."""
         sizes = np.full((len(self), 2), -1, dtype=np.int32)
         for axis, name in enumerate(("width", "height")):
-            if name in self._table.column_names:
-                sizes[:, axis] = pc.fill_null(self._table.column(name), -1).to_numpy()
+            if name in self.table.column_names:
+                sizes[:, axis] = pc.fill_null(self.table.column(name), -1).to_numpy()
         return sizes
 
     @property
     def reliability_names(self) -> list[str]:
         """Names of the measurers that have scored these labels."""
-        names = self._table.column_names
+        names = self.table.column_names
         return [name.removeprefix(RELIABILITY) for name in names if name.startswith(RELIABILITY)]
 
     def reliability(self, name: str) -> np.ndarray:
         """(N,) float32 in [0, 1], higher is better; NaN where not scored."""
-        if not self.reliability_names:
-            raise InputError(
-                f"no reliability by {name!r}: these labels are not scored; run clipvg score on "
-                "them first."
-            )
         if name not in self.reliability_names:
-            raise InputError(
-                f"no reliability by {name!r}: {near_matches(name, self.reliability_names)}"
-            )
+            near = near_matches(name, self.reliability_names)
+            if not self.reliability_names:
+                near = "these labels are not scored; run clipvg score on them first."
+            raise InputError(f"no reliability by {name!r}: {near}")
         return self._floats(RELIABILITY + name, float("nan"))
 
     def _floats(self, name: str, absent: float) -> np.ndarray:
-        if name not in self._table.column_names:
+        if name not in self.table.column_names:
             return np.full(len(self), absent, dtype=np.float32)
-        column = pc.fill_null(self._table.column(name), pa.scalar(absent, pa.float32()))
+        column = pc.fill_null(self.table.column(name), pa.scalar(absent, pa.float32()))
         return column.to_numpy().astype(np.float32)
 
-    # New tables
-
-    def select(self, rows: Any) -> LabelTable:
+    def select(self, rows: ArrayLike) -> LabelTable:
         """The rows of a boolean mask (N,), or of indices from 0, in the order given.
 
         Raises:
@@ -269,34 +248,29 @@ class LabelTable:
         if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self)):
             raise InputError(f"indices {rows.min()} to {rows.max()} for {len(self)} labels: "
                              "expected whole numbers from 0")  # fmt: skip
-        taken = self._table.take(pa.array(rows.astype(np.int64)))
-        return LabelTable(taken, self._images)
+        taken = self.table.take(pa.array(rows.astype(np.int64)))
+        return LabelTable(taken, self.images)
 
-    def with_column(self, name: str, values: Any) -> LabelTable:
+    def with_column(self, name: str, values: ArrayLike) -> LabelTable:
         """The labels with a column added or replaced; NaN (a NaN row, for boxes) is null."""
-        array = _array(name, values)
+        array, names = column_of(name, values), self.table.column_names
         if len(array) != len(self):
             raise InputError(f"column {name!r} has {len(array)} values for {len(self)} labels")
-        if name in self._table.column_names:
-            place = self._table.column_names.index(name)
-            return LabelTable(self._table.set_column(place, name, array), self._images)
-        return LabelTable(self._table.append_column(name, array), self._images)
+        if name in names:
+            table = self.table.set_column(names.index(name), name, array)
+        else:
+            table = self.table.append_column(name, array)
+        return LabelTable(table, self.images)
 
     def drop_columns(self, names: str | Sequence[str]) -> LabelTable:
         """The labels without some columns; names that are not there are ignored."""
         names = [names] if isinstance(names, str) else names
-        there = [name for name in names if name in self._table.column_names]
-        return LabelTable(self._table.drop_columns(there), self._images)
+        there = [name for name in names if name in self.table.column_names]
+        return LabelTable(self.table.drop_columns(there), self.images)
 
     def with_images(self, root: str | Path | None) -> LabelTable:
         """The labels with another image root."""
-        return LabelTable(self._table, root)
-
-    def _with_whole_paths(self) -> LabelTable:
-        paths = [str(self.image_path(name)) for name in self.image_names]
-        return self.with_column("image", paths).with_images(None)
-
-    # Identity, checks, files
+        return LabelTable(self.table, root)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of what training and scoring read.
@@ -305,7 +279,7 @@ class LabelTable:
         nor other columns, nor how the table is cut into chunks.
         """
         digest = hashlib.sha256(f"clipvg labels 1 {len(self)}".encode())
-        digest.update(box_values(self._table.column("box")).tobytes())
+        digest.update(box_values(self.table.column("box")).tobytes())
         digest.update(self.is_xywh().tobytes())
         digest.update(self.weights().tobytes())
         for texts in (self.image_names, self.expressions, self.sources()):
@@ -316,32 +290,8 @@ class LabelTable:
 
     def validate(self, check_images: bool = True) -> Validation:
         """Everything that is wrong or odd, row by row; see ``clipvg.labels.validate``."""
-        from clipvg.labels.validate import validate
-
         return validate(self, check_images=check_images)
 
     def write(self, path: str | Path, *, layout: str | None = None) -> None:
         """Write by suffix: .parquet, .jsonl, .csv, or .pth (which needs a layout)."""
-        from clipvg.labels.write import write_labels
-
         write_labels(self, path, layout=layout)
-
-
-def _array(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
-    """Python or NumPy values as a column of the schema's type; NaN is null in nullable floats."""
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values
-    kind = column_type(name)
-    if kind == BOX:
-        try:
-            return box_array(np.array(values, dtype=np.float64).reshape(len(values), 4))
-        except (ValueError, TypeError):
-            from clipvg.labels.schema import parse_boxes
-
-            return parse_boxes(list(values), name=name)
-    if kind is None:
-        return pa.array(values)
-    if kind == pa.float32():
-        numbers = np.asarray(values, dtype=np.float32)
-        return pa.array(numbers, kind, mask=np.isnan(numbers))
-    return convert_column(pa.array(list(values)), kind, name, "labels")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.schema import BOX, column_type, parse_boxes
+from clipvg.runtime.files import Json
 
 _LONGEST_CELL = 10_000_000
 
@@ -21,11 +21,24 @@ def read_csv(path: str | Path, *, delimiter: str = ",") -> pa.Table:
     Columns that the schema does not know stay text, so that "007" comes back as written.
     """
     csv.field_size_limit(_LONGEST_CELL)
+    columns: dict[str, list[str | None]] = {}
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            header = [name.strip() for name in next(reader, [])]
-            columns = _cells(reader, header, path)
+            for name in map(str.strip, next(reader, [])):
+                if name in columns:
+                    raise InputError(
+                        f"{path}: column {name!r} appears twice in the header; rename one"
+                    )
+                columns[name] = []
+            for cells in filter(None, reader):
+                if len(cells) != len(columns):
+                    raise InputError(
+                        f"{path} line {reader.line_num}: {len(cells)} cells, but the header has "
+                        f"{len(columns)}; quote cells that hold the delimiter"
+                    )
+                for column, cell in zip(columns.values(), cells, strict=True):
+                    column.append(cell or None)
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
         except csv.Error as error:
@@ -33,41 +46,21 @@ def read_csv(path: str | Path, *, delimiter: str = ",") -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def _cells(reader: Any, header: list[str], path: str | Path) -> dict[str, list[str | None]]:
-    if len(set(header)) < len(header):
-        twice = sorted({name for name in header if header.count(name) > 1})
-        raise InputError(f"{path}: column {twice[0]!r} appears twice in the header; rename one")
-    columns: dict[str, list[str | None]] = {name: [] for name in header}
-    for cells in reader:
-        if not cells:
-            continue
-        if len(cells) != len(header):
-            raise InputError(
-                f"{path} line {reader.line_num}: {len(cells)} cells, but the header has "
-                f"{len(header)}; quote cells that hold the delimiter"
-            )
-        for name, cell in zip(header, cells, strict=True):
-            columns[name].append(cell or None)
-    return columns
-
-
 def read_jsonl(path: str | Path) -> pa.Table:
     """A file with one JSON object a line; keys that a line lacks are null."""
-    rows: list[dict[str, Any]] = []
     with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                rows.append(_object(line, f"{path} line {number}"))
+        lines = enumerate(file, start=1)
+        rows = [_object(line, f"{path} line {i}") for i, line in lines if line.strip()]
     return records_table(rows, str(path))
 
 
-def records_table(rows: list[dict[str, Any]], where: str) -> pa.Table:
+def records_table(rows: list[Json], where: str) -> pa.Table:
     """Objects as a table; keys that one lacks are null."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pa.table({name: _column(name, [row.get(name) for row in rows], where) for name in names})
 
 
-def _object(line: bytes, where: str) -> dict[str, Any]:
+def _object(line: bytes, where: str) -> Json:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -78,15 +71,15 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _column(name: str, values: list[Any], where: str) -> pa.Array:
+def _column(name: str, values: list, where: str) -> pa.Array:
     if column_type(name) == BOX:
         return parse_boxes(values, name=name, where=where)
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
         if column_type(name) is not None:
-            raise InputError(
-                f"{where}: column {name!r} holds values that do not go together ({error})"
-            ) from None
+            is_text = isinstance(error, UnicodeEncodeError)
+            fault = "text that is not valid Unicode" if is_text else "values of several kinds"
+            raise InputError(f"{where}: column {name!r} holds {fault} ({error})") from None
         # An unknown column of mixed kinds is kept as JSON.
         return pa.array([None if v is None else json.dumps(v, ensure_ascii=True) for v in values])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import ArrayLike
 
 from clipvg.boxes import convert
 from clipvg.labels.schema import BOX_FORMATS, RELIABILITY, box_values
@@ -69,7 +70,7 @@ def validate(labels: LabelTable, *, check_images: bool = True) -> Validation:
 
     Returns:
         Fatal findings (see ``row_problems``; missing and unreadable images) and notes: empty
-        boxes, boxes that reach outside the picture, odd true boxes, sizes that differ from the
+        boxes, boxes that reach outside the image, odd true boxes, sizes that differ from the
         file's.
     """
     problems = list(row_problems(labels))
@@ -178,8 +179,8 @@ def _box_notes(labels: LabelTable, sizes: np.ndarray) -> list[Problem]:
     beyond = (corners[:, :2] < -0.5).any(axis=1) | (corners[:, 2:] > sizes + 0.5).any(axis=1)
     for row in _rows(beyond & (sizes >= 0).all(axis=1)):
         size = f"{sizes[row, 0]}x{sizes[row, 1]}"
-        message = f"box {show_box(written[row])} reaches outside the {size} picture"
-        notes.append(Problem(row, "box outside the picture", message, False))
+        message = f"box {show_box(written[row])} reaches outside the {size} image"
+        notes.append(Problem(row, "box outside the image", message, False))
     return notes
 
 
@@ -198,5 +199,5 @@ def show_box(box: np.ndarray) -> str:
     return f"({', '.join(f'{number:g}' for number in box.tolist())})"
 
 
-def _rows(mask: Any) -> list[int]:
+def _rows(mask: ArrayLike) -> list[int]:
     return np.flatnonzero(np.asarray(mask, dtype=bool)).tolist()

@@ -54,7 +54,7 @@ def test_each_kind_is_found_in_its_row(folder):
     validation = labels.validate()
     assert not validation.ok
     assert kinds(validation) == [
-        (0, "box outside the picture", False),
+        (0, "box outside the image", False),
         (1, "empty box", False),
         (2, "empty expression", True),
         (3, "reversed box", True),
@@ -64,7 +64,7 @@ def test_each_kind_is_found_in_its_row(folder):
         (7, "bad weight", True),
     ]
     assert validation.problems[0].message == (
-        "box (90, 0, 110, 50) reaches outside the 100x50 picture"
+        "box (90, 0, 110, 50) reaches outside the 100x50 image"
     )
     assert "error: reversed box: 1 (row 3: box (9, 1, 2, 2) has x2 < x1" in validation.summary()
 
@@ -76,7 +76,7 @@ def test_without_images_the_size_columns_count(folder):
         width=[20, None],
         height=[40, None],
     )
-    assert kinds(labels.validate(check_images=False)) == [(0, "box outside the picture", False)]
+    assert kinds(labels.validate(check_images=False)) == [(0, "box outside the image", False)]
 
 
 def test_other_columns(folder):
@@ -107,7 +107,7 @@ def test_xywh_boxes_are_checked_as_written(folder):
     labels = make(folder, rows, box_format="xywh")
     findings = labels.validate().problems
     assert [(problem.row, problem.kind) for problem in findings] == [
-        (0, "box outside the picture"),
+        (0, "box outside the image"),
         (1, "reversed box"),
     ]
     assert "has a negative width; expected xywh pixels" in findings[1].message
