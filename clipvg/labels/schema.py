@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from clipvg.errors import InputError, near_matches, one_line
 
+Values = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # of a column
 BOX = pa.list_(pa.float64(), 4)
 WORD = pa.dictionary(pa.int32(), pa.string())
 FIELDS = {
@@ -193,7 +194,7 @@ def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.Dicti
     return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
 
 
-def column_of(name: str, values: ArrayLike | pa.Array | pa.ChunkedArray) -> pa.Array:
+def column_of(name: str, values: Values) -> pa.Array:
     """Python or NumPy values as a column of the schema's type; NaN is null in nullable floats."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values

@@ -16,6 +16,7 @@ from clipvg.boxes import convert
 from clipvg.errors import InputError, near_matches, one_line
 from clipvg.labels.schema import (
     RELIABILITY,
+    Values,
     box_values,
     column_of,
     encode_names,
@@ -70,9 +71,9 @@ class LabelTable:
         *,
         image: Sequence[str],
         expression: Sequence[str],
-        box: ArrayLike,
+        box: Values,
         images: str | Path | None = None,
-        **columns: ArrayLike,
+        **columns: Values,
     ) -> LabelTable:
         """Labels from Python or NumPy columns.
 
@@ -251,7 +252,7 @@ class LabelTable:
         taken = self.table.take(pa.array(rows.astype(np.int64)))
         return LabelTable(taken, self.images)
 
-    def with_column(self, name: str, values: ArrayLike) -> LabelTable:
+    def with_column(self, name: str, values: Values) -> LabelTable:
         """The labels with a column added or replaced; NaN (a NaN row, for boxes) is null."""
         array, names = column_of(name, values), self.table.column_names
         if len(array) != len(self):

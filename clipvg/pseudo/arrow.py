@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -169,7 +169,7 @@ def _cut(lists: pa.ListArray, decode: Callable[[pa.Array], list[T]]) -> list[tup
     return [tuple(values[start:end]) for start, end in pairwise(bounds)]
 
 
-def _boxes(column: pa.Array) -> list[Any]:
+def _boxes(column: pa.Array) -> list:
     flat = iter(column.flatten().to_pylist())
     return list(zip(*[flat] * column.type.list_size, strict=True))
 

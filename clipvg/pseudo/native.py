@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TypeVar
 
 from clipvg.errors import InputError
 from clipvg.pseudo.observation import Box, Candidate, Detection, Observation, Relation
+from clipvg.runtime.files import Json
 
 LARGEST = 2**31 - 1  # of what the table holds
-KEYS = (
-    "image",
-    "width",
-    "height",
-    "detections",
-    "attribute_detections",
-    "captions",
-    "relations",
-    "candidates",
-)
+KEYS = {field.name for field in fields(Observation)} - {"extra"}
+T = TypeVar("T")
 
 
-def observation_from_dict(data: Any) -> Observation:
+def observation_from_dict(data: object) -> Observation:
     """Return the observation that a JSON object holds; unknown keys travel as ``extra``.
 
     Raises:
@@ -49,9 +43,9 @@ def observation_from_dict(data: Any) -> Observation:
     )
 
 
-def observation_to_dict(observation: Observation) -> dict[str, Any]:
+def observation_to_dict(observation: Observation) -> Json:
     """Return an observation as a JSON object, without what is not known."""
-    data: dict[str, Any] = {
+    data: Json = {
         "image": observation.image,
         "width": observation.width,
         "height": observation.height,
@@ -69,14 +63,14 @@ def observation_to_dict(observation: Observation) -> dict[str, Any]:
     return {**there, **observation.extra}
 
 
-def read_box(values: Any) -> Box:
+def read_box(values: object) -> Box:
     """Return four finite numbers.
 
     Raises:
         InputError: they are not.
     """
     try:
-        x1, y1, x2, y2 = map(float, values)
+        x1, y1, x2, y2 = map(float, values if isinstance(values, list | tuple) else ())
     except (TypeError, ValueError, OverflowError):
         raise InputError(
             f"box {str(values)[:60]} is not four numbers; write [x1, y1, x2, y2] in pixels"
@@ -86,22 +80,22 @@ def read_box(values: Any) -> Box:
     return x1, y1, x2, y2
 
 
-def read_score(value: Any, name: str = "score") -> float:
+def read_score(value: object, name: str = "score") -> float:
     """Return a number in [0, 1].
 
     Raises:
         InputError: it is not.
     """
     try:
-        score = float(value)
-    except (TypeError, ValueError):
+        score = float(value) if isinstance(value, int | float | str) else math.nan
+    except ValueError:
         score = math.nan
     if not 0 <= score <= 1:
         raise InputError(f"{name} {str(value)[:40]!r} is not a number from 0 to 1")
     return score
 
 
-def read_name(values: Mapping[str, Any], key: str) -> str:
+def read_name(values: Json, key: str) -> str:
     """Return the text under a key.
 
     Raises:
@@ -114,7 +108,7 @@ def read_name(values: Mapping[str, Any], key: str) -> str:
     return name
 
 
-def _each(data: Mapping[str, Any], key: str, read: Callable[[Any], Any]) -> tuple[Any, ...]:
+def _each(data: Json, key: str, read: Callable[[object], T]) -> tuple[T, ...]:
     values = data.get(key) or []
     if not isinstance(values, list):
         raise InputError(f"{key!r} is not a list; write one entry for each")
@@ -127,13 +121,13 @@ def _each(data: Mapping[str, Any], key: str, read: Callable[[Any], Any]) -> tupl
     return tuple(result)
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _object(value: object) -> Json:
     if not isinstance(value, dict):
         raise InputError(f"{str(value)[:40]!r} is not an object")
     return value
 
 
-def _side(data: Mapping[str, Any], key: str) -> int | None:
+def _side(data: Json, key: str) -> int | None:
     value = data.get(key)
     if value is None:
         return None
@@ -144,7 +138,7 @@ def _side(data: Mapping[str, Any], key: str) -> int | None:
     return value
 
 
-def _detection(value: Any) -> Detection:
+def _detection(value: object) -> Detection:
     data = _object(value)
     words = _object(data.get("attributes") or {})
     return Detection(
@@ -155,13 +149,13 @@ def _detection(value: Any) -> Detection:
     )
 
 
-def _caption(value: Any) -> str:
+def _caption(value: object) -> str:
     if not isinstance(value, str):
         raise InputError(f"{str(value)[:40]!r} is not text")
     return value
 
 
-def _relation(value: Any) -> Relation:
+def _relation(value: object) -> Relation:
     data = _object(value)
     scores = _object(data.get("scores") or {})
     subject, predicate, other = (
@@ -178,7 +172,7 @@ def _relation(value: Any) -> Relation:
     )
 
 
-def _candidate(value: Any) -> tuple[str, Candidate]:
+def _candidate(value: object) -> tuple[str, Candidate]:
     data = _object(value)
     index = data.get("detection")
     is_number = isinstance(index, int) and not isinstance(index, bool)
@@ -193,12 +187,12 @@ def _candidate(value: Any) -> tuple[str, Candidate]:
     return read_name(data, "source"), made
 
 
-def _of_detection(found: Detection) -> dict[str, Any]:
+def _of_detection(found: Detection) -> Json:
     data = {"class": found.name, "box": list(found.box), "score": found.score}
     return {**data, "attributes": found.attributes} if found.attributes else data
 
 
-def _of_relation(edge: Relation) -> dict[str, Any]:
+def _of_relation(edge: Relation) -> Json:
     return {
         "subject": edge.subject,
         "predicate": edge.predicate,
@@ -209,7 +203,7 @@ def _of_relation(edge: Relation) -> dict[str, Any]:
     }
 
 
-def _of_candidate(source: str, made: Candidate) -> dict[str, Any]:
-    data = {"source": source, "expression": made.expression, "box": list(made.box)}
-    data["rule"] = made.rule
+def _of_candidate(source: str, made: Candidate) -> Json:
+    data = {"expression": made.expression, "box": list(made.box), "rule": made.rule}
+    data = {"source": source, **data}
     return data if made.detection is None else {**data, "detection": made.detection}

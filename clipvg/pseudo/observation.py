@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 Box = tuple[float, float, float, float]  # xyxy, pixels of the original image
 
@@ -88,4 +87,4 @@ class Observation:
     captions: tuple[str, ...] = ()
     relations: tuple[Relation, ...] = ()
     candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)

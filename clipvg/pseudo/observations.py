@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 from clipvg.pseudo.arrow import SCHEMA, decode, encode
 from clipvg.pseudo.native import observation_to_dict
 from clipvg.pseudo.observation import Observation
@@ -95,8 +94,8 @@ class ObservationTable:
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of all that is observed."""
         digest = hashlib.sha256()
-        with pa.ipc.new_stream(_Hashed(digest.update), SCHEMA) as stream:
-            stream.write_table(self._table.combine_chunks(), max_chunksize=_BATCH)
+        for batch in self._table.combine_chunks().to_batches(max_chunksize=_BATCH):
+            digest.update(batch.serialize())
         return digest.hexdigest()
 
     def write(self, path: str | Path) -> None:
@@ -118,22 +117,6 @@ class ObservationTable:
                     file.write(line + "\n")
 
 
-class _Hashed:
-    """A file that Arrow writes to and only a digest reads."""
-
-    closed = False
-
-    def __init__(self, update: Callable[[Any], None]) -> None:
-        self._update = update
-
-    def write(self, data: Any) -> int:
-        self._update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-
 def _conform(table: pa.Table) -> pa.Table:
     if table.schema.equals(SCHEMA):
         return table
@@ -151,7 +134,7 @@ def _conform(table: pa.Table) -> pa.Table:
         return conformed
     except pa.ArrowException as error:
         raise InputError(
-            f"observations of another kind: {' '.join(str(error).split())[:150]}; write the "
+            f"observations of another kind: {one_line(error, 150)}; write the "
             "table with ObservationTable.write"
         ) from None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 from clipvg.pseudo.checks import box_faults, size_of
 from clipvg.pseudo.formats import find_format
 from clipvg.pseudo.formats.catalogue import Catalogue
@@ -96,7 +96,7 @@ def _rows(path: Path, catalogue: Catalogue) -> Iterator[Row]:
     try:
         table = ObservationTable(pq.read_table(path))
     except pa.ArrowException as error:
-        raise InputError(f"{path}: not Parquet ({' '.join(str(error).split())[:80]})") from None
+        raise InputError(f"{path}: not Parquet ({one_line(error, 80)})") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     for number, observation in enumerate(table):
@@ -152,7 +152,7 @@ class _Joined:
 
 def _join(parts: list[Observation]) -> Observation:
     candidates: dict[str, tuple[Candidate, ...]] = {}
-    extra: dict[str, Any] = {}
+    extra: dict[str, object] = {}
     for part in parts:
         extra |= part.extra
         for name, made in part.candidates.items():

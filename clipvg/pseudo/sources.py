@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 from clipvg.errors import InputError, near_matches
 from clipvg.pseudo.observation import Candidate, Observation
@@ -78,7 +77,7 @@ def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) 
     """
     installed = _installed()
     if name in SOURCES:
-        part: Any = import_module(SOURCES[name])
+        part: object = import_module(SOURCES[name])
     elif name in installed:
         part = installed[name].load()
     elif name in given:

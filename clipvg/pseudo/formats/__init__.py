@@ -15,12 +15,8 @@ from clipvg.pseudo.formats.file import File
 
 FORMATS = (
     "native",
-    "coco_instances",
-    "coco_captions",
-    "coco_results",
-    "coco_caption_results",
-    "visual_genome_objects",
-    "visual_genome_relationships",
+    "coco",
+    "visual_genome",
     "pascal_voc",
     "yolo",
     "pseudo_q",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 from PIL import Image
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 from clipvg.pseudo.native import LARGEST
+from clipvg.runtime.files import Json
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class KnownImage(NamedTuple):
@@ -42,7 +43,7 @@ class Catalogue:
         if path is not None:
             self._read(path)
 
-    def class_of(self, number: Any) -> str:
+    def class_of(self, number: object) -> str:
         """Return the name of a class.
 
         Raises:
@@ -93,9 +94,9 @@ class Catalogue:
         if self.root is None:
             raise InputError(f"the size of {image} is not known; pass --images DIR to read it")
         try:
-            with Image.open(self.root / image) as picture:
-                turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                return picture.size[::-1] if turned else picture.size
+            with Image.open(self.root / image) as opened:
+                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                return opened.size[::-1] if turned else opened.size
         except FileNotFoundError:
             raise InputError(f"no image {image!r} below {self.root}; check --images") from None
         except OSError as error:
@@ -104,26 +105,26 @@ class Catalogue:
     @cached_property
     def _by_stem(self) -> dict[str, str]:
         assert self.root is not None
-        names = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in PICTURES)
+        names = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in IMAGES)
         return {path.stem: path.relative_to(self.root).as_posix() for path in reversed(names)}
 
     def _read(self, path: Path) -> None:
         if not path.is_file():
             raise InputError(f"--categories {path}: no such file")
         if path.suffix.lower() == ".txt":
-            names: Any = path.read_text(encoding="utf-8").split("\n")
+            names: object = path.read_text(encoding="utf-8").split("\n")
         elif path.suffix.lower() in (".yaml", ".yml"):
             names = _load(path, yaml.safe_load).get("names")
         else:
             self.add_coco(_load(path, json.loads), path)
             return
         if isinstance(names, list):
-            names = dict(enumerate(name for name in names))
+            names = dict(enumerate(names))
         if not isinstance(names, dict):
             raise InputError(f"--categories {path}: no 'names' in it")
         self.classes = {str(key): str(name).strip() for key, name in names.items() if name}
 
-    def add_coco(self, data: Mapping[str, Any], path: Path) -> None:
+    def add_coco(self, data: Json, path: Path) -> None:
         """Add the categories and images of a COCO file."""
         self.path = path
         for entry in _entries(data, "categories"):
@@ -135,21 +136,22 @@ class Catalogue:
                 self.images[str(entry.get("id"))] = KnownImage(entry["file_name"], *sides)
 
 
-def _entries(data: Mapping[str, Any], key: str) -> list[Any]:
+def _entries(data: Json, key: str) -> list:
     entries = data.get(key)
     return entries if isinstance(entries, list) else []
 
 
-def _side(value: Any) -> int | None:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 < value <= LARGEST else None
+def _side(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 < value <= LARGEST else None
 
 
-def _load(path: Path, load: Any) -> dict[str, Any]:
+def _load(path: Path, load: Callable[[str], object]) -> Json:
     try:
         data = load(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"--categories {path}: {' '.join(str(error).split())[:120]}") from None
+        raise InputError(f"--categories {path}: {one_line(error, 120)}") from None
     if not isinstance(data, dict):
         raise InputError(f"--categories {path}: no 'categories' or 'names' in it")
     return data

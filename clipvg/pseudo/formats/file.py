@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 from clipvg.errors import InputError
 from clipvg.pseudo.native import read_box
 from clipvg.pseudo.observation import Box, Observation
+from clipvg.runtime.files import Json
 
 
 class Row(NamedTuple):
@@ -51,11 +52,9 @@ class File:
             raise InputError(f"{self.path}: not text in UTF-8; is it of another kind?") from None
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> Json:
         """The first object of a JSON list; empty for any other content."""
-        data = self.json
-        there = isinstance(data, list) and data and isinstance(data[0], dict)
-        return data[0] if there else {}
+        return first_object(self.json)
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield the lines that are not blank, numbered from 1."""
@@ -63,7 +62,7 @@ class File:
             if line.strip():
                 yield number, line
 
-    def objects(self, noun: str, items: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    def objects(self, noun: str, items: object) -> Iterator[tuple[str, Json]]:
         """Yield the objects of a list in the file, each with its place: "noun 3"."""
         if not isinstance(items, list):
             self.fail(f"{noun}s", "not a list; is the file of another kind?")
@@ -86,7 +85,13 @@ class File:
             self.fail(where, str(error))
 
 
-def image_number(item: dict[str, Any]) -> str:
+def first_object(items: object) -> Json:
+    """Return the first object of a list; empty where there is none."""
+    first = items[0] if isinstance(items, list) and items else None
+    return first if isinstance(first, dict) else {}
+
+
+def image_number(item: Json) -> str:
     """Return the ``image_id`` of an entry as text.
 
     Raises:
@@ -98,7 +103,7 @@ def image_number(item: dict[str, Any]) -> str:
     return str(value)
 
 
-def box_from_coco(values: Any) -> Box:
+def box_from_coco(values: object) -> Box:
     """Return the corners of a COCO ``bbox``.
 
     Raises:
@@ -109,7 +114,7 @@ def box_from_coco(values: Any) -> Box:
     return box_from_sides(*values)
 
 
-def box_from_sides(x: Any, y: Any, width: Any, height: Any) -> Box:
+def box_from_sides(x: object, y: object, width: object, height: object) -> Box:
     """Return the corners of a box given by its upper left corner and its sides.
 
     Raises:

@@ -7,7 +7,6 @@ read; nothing of the file is run.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from clipvg.errors import InputError
 from clipvg.pseudo.formats.catalogue import Catalogue
@@ -41,7 +40,7 @@ def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
                 yield Row(where, _read_entry(str(image), entry))
 
 
-def _read_entry(image: str, entry: Any) -> Observation:
+def _read_entry(image: str, entry: object) -> Observation:
     if not isinstance(entry, list | tuple) or len(entry) not in (2, 3):
         raise InputError("not [class, [x1, y1, x2, y2, score], attributes]")
     name, numbers = entry[0], entry[1]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from clipvg.errors import InputError
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.formats.file import File, Row
 from clipvg.pseudo.native import read_box, read_score
 from clipvg.pseudo.observation import Detection, Observation
+from clipvg.runtime.files import Json
 
 _IMAGE_KEYS = ("image", "image_name", "image_path", "file_name", "filename")
 
@@ -26,7 +26,7 @@ def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
             yield Row(where, _read_item(item, catalogue))
 
 
-def _read_item(item: dict[str, Any], catalogue: Catalogue) -> Observation:
+def _read_item(item: Json, catalogue: Catalogue) -> Observation:
     image = next((item[key] for key in _IMAGE_KEYS if isinstance(item.get(key), str)), None)
     if image is None:
         raise InputError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from clipvg.errors import InputError
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.formats.file import File, Row
 from clipvg.pseudo.native import read_box, read_name, read_score
 from clipvg.pseudo.observation import Detection, Observation
+from clipvg.runtime.files import Json
 
 
 def matches(file: File) -> bool:
@@ -27,7 +27,7 @@ def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
             yield Row(where, Observation(image, detections=(_read_item(item),)))
 
 
-def _read_item(item: dict[str, Any]) -> Detection:
+def _read_item(item: Json) -> Detection:
     sides = item.get("box")
     if not isinstance(sides, dict):
         raise InputError("no 'box' with x1, y1, x2, y2; are the boxes turned ones?")

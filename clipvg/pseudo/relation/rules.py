@@ -77,18 +77,6 @@ def _is_wholly_left(thing: Thing, landmark: Thing) -> bool:
     return _may_be_left(thing, landmark) and _shared_x(thing.box, landmark.box) <= 0.1
 
 
-def _is_wholly_right(thing: Thing, landmark: Thing) -> bool:
-    return _is_wholly_left(landmark, thing)
-
-
-def _is_right(thing: Thing, landmark: Thing) -> bool:
-    return _is_left(landmark, thing)
-
-
-def _may_be_right(thing: Thing, landmark: Thing) -> bool:
-    return _may_be_left(landmark, thing)
-
-
 def _is_above(thing: Thing, landmark: Thing) -> bool:
     """Things on the ground are behind each other, not above; neither are those on a table."""
     if thing.name in ON_GROUND or _lies_on_tables(thing):
@@ -104,10 +92,6 @@ def _may_be_above(thing: Thing, landmark: Thing) -> bool:
 
 def _is_below(thing: Thing, landmark: Thing) -> bool:
     return _is_above(landmark, thing) and not _lies_on_tables(thing)
-
-
-def _may_be_below(thing: Thing, landmark: Thing) -> bool:
-    return _may_be_above(landmark, thing)
 
 
 def _lies_on_tables(thing: Thing) -> bool:
@@ -176,14 +160,6 @@ def _may_be_behind(thing: Thing, landmark: Thing) -> bool:
     return thing.box[3] < landmark.box[3]
 
 
-def _is_in_front(thing: Thing, landmark: Thing) -> bool:
-    return _is_behind(landmark, thing)
-
-
-def _may_be_in_front(thing: Thing, landmark: Thing) -> bool:
-    return _may_be_behind(landmark, thing)
-
-
 def _is_clearly_lower(thing: Thing, landmark: Thing) -> bool:
     step = 0.1 * (landmark.box[3] - landmark.box[1])
     return thing.box[3] - landmark.box[3] >= step
@@ -198,23 +174,28 @@ def _belong(thing: Thing, landmark: Thing) -> bool:
     )
 
 
+def _turned(test: Test) -> Test:
+    """The same test of the landmark as seen from the thing."""
+    return lambda thing, landmark: test(landmark, thing)
+
+
 HOLDING = Rule("with", "with", _has, _may_have)
 IS_LEFT = Rule("left", "to the left of", _is_left, _may_be_left)
 PLACES = (
     Rule("in", "in", _is_in, _meet),
     Rule("on", "on", _is_on, _meet),
-    Rule("front", "in front of", _is_in_front, _may_be_in_front),
+    Rule("front", "in front of", _turned(_is_behind), _turned(_may_be_behind)),
     Rule("behind", "behind", _is_behind, _may_be_behind),
     IS_LEFT,
-    Rule("right", "to the right of", _is_right, _may_be_right),
+    Rule("right", "to the right of", _turned(_is_left), _turned(_may_be_left)),
     Rule("above", "above", _is_above, _may_be_above),
-    Rule("below", "below", _is_below, _may_be_below),
+    Rule("below", "below", _is_below, _turned(_may_be_above)),
 )
 """In the order of what they say; of a pair the first that holds speaks."""
 NEXT_TO = Rule("next", "next to", _is_beside, _may_be_beside)
 AMONG_SEVERAL = (
     Rule("left", "to the left of", _is_left, _is_wholly_left),
-    Rule("right", "to the right of", _is_right, _is_wholly_right),
-    Rule("front", "in front of", _is_in_front, _is_clearly_lower),
+    Rule("right", "to the right of", _turned(_is_left), _turned(_is_wholly_left)),
+    Rule("front", "in front of", _turned(_is_behind), _is_clearly_lower),
 )
 """Of a thing among others of its name; `may_hold` has to hold for all of them."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any
+
+from clipvg.runtime.files import Json
 
 GARMENT_KINDS = ("hat", "shirt", "pants", "shoes")  # in the order in which a class is looked up
 
 
 @cache
-def _lists() -> dict[str, Any]:
+def _lists() -> Json:
     path = files("clipvg.pseudo") / "data" / "words.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
