@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from clipvg.errors import InputError, near_matches, one_line
 
-Values = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # of a column
+Values: TypeAlias = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # of a column
 BOX = pa.list_(pa.float64(), 4)
 WORD = pa.dictionary(pa.int32(), pa.string())
 FIELDS = {
@@ -204,7 +205,7 @@ def column_of(name: str, values: Values) -> pa.Array:
     if kind == pa.float32():
         numbers = np.asarray(values, dtype=np.float32)
         return pa.array(numbers, kind, mask=np.isnan(numbers))
-    rows = list(values)
+    rows: list = list(values)
     if kind == BOX:
         try:
             return box_array(np.array(rows, dtype=np.float64).reshape(len(rows), 4))
