@@ -7,9 +7,9 @@ measurers, H heads, L levels.
 """
 
 from clipvg.ops._dispatch import backend, backends, load_operators
-from clipvg.ops.box_reliability.face import box_reliability, box_reliability_numpy
-from clipvg.ops.multilevel_projection.face import multilevel_projection
-from clipvg.ops.packed_attention.face import packed_attention
+from clipvg.ops.box_reliability import box_reliability, box_reliability_numpy
+from clipvg.ops.multilevel_projection import multilevel_projection
+from clipvg.ops.packed_attention import packed_attention
 
 __all__ = [
     "backend",

@@ -71,7 +71,7 @@ def test_an_expression_that_fits_two_boxes_scores_lower(model: GroundingModel) -
 def test_a_label_is_judged_by_what_others_taught(model: GroundingModel) -> None:
     """Changing a label changes nothing for the labels of its own fold, which never taught them."""
     seen, labels, _ = things()
-    matcher = RegionTextMatch(model, epochs=1, folds=3, width=8)
+    matcher = RegionTextMatch(model, epochs=1, rounds=1, folds=3, width=8)
     before = matcher.score(seen, labels, Context()).values
     changed = seen.copy()
     changed[[0, 1]] = seen[[1, 0]]  # regions of two labels of image 0 swapped
@@ -130,13 +130,15 @@ def test_too_few_labels_say_so(
 
 
 def test_from_pictures(model: GroundingModel, tmp_path_factory: pytest.TempPathFactory) -> None:
-    labels = make_labels(tmp_path_factory.mktemp("images"), images=40)
-    scores = measure(RegionTextMatch(model, folds=2, epochs=1, width=16), labels, Context()).values
+    labels = make_labels(tmp_path_factory.mktemp("images"), images=20)
+    scores = measure(
+        RegionTextMatch(model, folds=2, epochs=1, rounds=1, width=16), labels, Context()
+    ).values
     assert ((scores > 0) & (scores < 1)).all()
 
 
 def test_a_text_tower_that_learns(tmp_path_factory: pytest.TempPathFactory) -> None:
-    labels = make_labels(tmp_path_factory.mktemp("images"), images=40)
+    labels = make_labels(tmp_path_factory.mktemp("images"), images=20)
     learned = make_model(prefix="learned")
     scores = measure(
         RegionTextMatch(learned, folds=2, epochs=1, rounds=1), labels, Context()

@@ -37,6 +37,17 @@ def test_import_touches_nothing_that_takes_time() -> None:
     assert run(code).stdout.strip() == "set()"
 
 
+def test_optional_packages_are_imported_when_they_are_used() -> None:
+    code = """
+        import sys, clipvg.reliability.ray.parquet
+        from clipvg.measures import MEASURES
+        assert len(list(MEASURES.values())) > 9
+        print({"ray", "sklearn", "scipy.stats", "spacy"} & set(sys.modules))
+    """
+    result = run(code)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
 @pytest.mark.parametrize("name", clipvg.__all__)
 def test_every_public_name_resolves(name: str) -> None:
     assert getattr(clipvg, name) is not None

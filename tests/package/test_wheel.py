@@ -60,7 +60,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.Zip
 def test_wheel_holds_kernels_typing_marker_and_licence(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     assert "clipvg/kernels/__init__.py" in names
-    assert "clipvg/ops/box_reliability/face.py" in names
+    assert "clipvg/ops/box_reliability/op.py" in names
     assert "clipvg/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     tops = {name.split("/")[0] for name in names}
