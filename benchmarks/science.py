@@ -145,6 +145,8 @@ def _union(world: World, names: set[str]) -> LabelTable:
         found.append(world.training())
     if names & _THREE:
         found.append(world.three_sources())
+    if "generators" in names:
+        found += world.generated().values()
     return LabelTable.concat(found)
 
 

@@ -121,7 +121,10 @@ def _qualities(scores: ScoreMatrix, labels: LabelTable) -> Record:
     if "match" in columns:
         for name in {"measurer", "adapted"} & set(columns):
             columns[f"{name} and match"] = (columns[name] + 2 * columns["match"]) / 3
-    correct, error = is_correct(labels), labels.table.column("scene.error").to_numpy()
+    correct = is_correct(labels)
+    if "scene.error" not in labels.table.column_names:  # generated: errors are of many kinds
+        return {"auroc": {n: quality(column, correct)["auroc"] for n, column in columns.items()}}
+    error = labels.table.column("scene.error").to_numpy()
     found = {name: by_kind(column, correct, error) for name, column in columns.items()}
     return {
         "auroc": {name: each["auroc"] for name, each in found.items()},
@@ -152,6 +155,12 @@ def three_sources(bench: Bench) -> Record:
     for source in SOURCES:
         record[f"ssa {source}"] = bench.ssa(f"ssa-{source}", labels.select(source_of == source))
     return record
+
+
+def generators(bench: Bench) -> Record:
+    """No curriculum, SSA and the clean ceiling on template labels of either preset."""
+    made = bench.world.generated()
+    return {preset: _with_ssa(bench, f"ssa-{preset}", labels) for preset, labels in made.items()}
 
 
 def sweep(bench: Bench) -> Record:
@@ -273,6 +282,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "sweep": sweep,
     "together": together,
     "measures": measures,
+    "generators": generators,
     "kinds": error_kinds,
     "rates": error_rates,
 }

@@ -9,6 +9,7 @@ import numpy as np
 
 from _science.statistics import interval, paired, signed, table
 from _science.world import SOURCES
+from clipvg.pseudo.options import PRESETS
 
 Record = dict[str, Any]
 Parts = Mapping[str, Sequence[Record]]  # experiment -> its records, by seed
@@ -23,6 +24,7 @@ def summarise(parts: Parts) -> Record:
         "options-three": lambda parts: _options(parts, "options-three", "three", "msa"),
         "confirm-one": lambda parts: _options(parts, "confirm-one", "one", "ssa"),
         "confirm-three": lambda parts: _options(parts, "confirm-three", "three", "msa"),
+        "generators": _generators,
         "sweep": _regret,
         "together": _together,
         "measures": _measures,
@@ -44,6 +46,7 @@ def tables(found: Record) -> dict[str, str]:
         "options-three": _option_table,
         "confirm-one": _option_table,
         "confirm-three": _option_table,
+        "generators": _generator_table,
         "auroc": _auroc_table,
         "sweep": lambda record: table(
             ["threshold", "test accuracy"], [(h, v["mean"]) for h, v in record["curve"].items()]
@@ -105,6 +108,21 @@ def _three(parts: Parts) -> Record:
     found["best single"] = chosen
     found["msa over best single"] = paired(_tests(records, "msa"), best)
     found["msa over oracle single"] = paired(_tests(records, "msa"), oracle)
+    return found
+
+
+def _generators(parts: Parts) -> Record:
+    """Methods on the labels of each preset, and what the default gains over the published one."""
+    records = parts["generators"]
+    found: Record = {}
+    for preset in PRESETS:
+        rows = [{**record[preset], "seed": record["seed"]} for record in records]
+        found[preset] = _methods(rows, ("ssa",))
+        found[preset] |= {n: [row[n] for row in rows] for n in ("labels", "wrong")}
+    found["default over published"] = {
+        name: paired(*(_tests([r[preset] for r in records], name) for preset in PRESETS))
+        for name in ("all", "ssa", "clean")
+    }
     return found
 
 
@@ -282,6 +300,18 @@ def _kind_table(found: Record) -> str:
         for kind in dict.fromkeys(kind for kind, _ in cases)
     ]
     return table(["alone", *(f"{100 * float(rate):g} % wrong" for rate in rates)], rows)
+
+
+def _generator_table(found: Record) -> str:
+    rows = [
+        (
+            _NAMES[name],
+            *(found[preset][name]["test"]["mean"] for preset in PRESETS),
+            signed(difference),
+        )
+        for name, difference in found["default over published"].items()
+    ]
+    return table(["", *PRESETS, "default over published (95 %)"], rows)
 
 
 def _rate_table(found: Record) -> str:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clipvg.data.scenes import CLEAN, NoiseConfig, SceneConfig, make_labels
+import numpy as np
+
+from clipvg import generate
+from clipvg.data.scenes import (
+    CLEAN,
+    NoiseConfig,
+    SceneConfig,
+    make_labels,
+    observe_scenes,
+    with_truth,
+)
 from clipvg.labels import LabelTable, read_labels
+from clipvg.pseudo import Detection, Observation, ObservationTable, Options
+from clipvg.pseudo.options import PRESETS, Preset
 
 SOURCES = ("template", "relation", "caption")
 KINDS = ("same_class", "loose_box", "wrong_attribute", "ambiguous")
 STANDARD = NoiseConfig()  # the standard mix at 40 %
+_PHOTOGRAPH = 640  # pixels of the longer side
 _OBJECTS = SceneConfig(num_objects=(1, 4))  # some scenes with one object: easier to start from
 
 
@@ -64,6 +77,26 @@ class World:
         """Training labels of the three sources, each on pictures of its own."""
         return LabelTable.concat([self.training(source) for source in SOURCES])
 
+    def generated(self) -> dict[Preset, LabelTable]:
+        """Template labels of both presets, of the same imperfect observations of the same scenes.
+
+        Observations say that images are `_PHOTOGRAPH` pixels wide, as in photographs, which the
+        published rules count in.
+        """
+        folder = self.folder / "generated"
+        tables = {preset: folder / f"{preset}.parquet" for preset in PRESETS}
+        if not all(table.exists() for table in tables.values()):
+            seed = 100 * self.seed + 20
+            seen, scenes = observe_scenes(folder, self.scale.scenes, seed=seed, config=_OBJECTS)
+            factor = _PHOTOGRAPH / _OBJECTS.long_side
+            enlarged = ObservationTable.from_observations(
+                (_enlarge(one, factor) for one in seen), seen.images
+            )
+            for preset, table in tables.items():
+                labels = _shrink(generate(enlarged, options=Options(preset=preset)), 1 / factor)
+                with_truth(labels, scenes).write(table)
+        return {p: read_labels(table, images=folder / "images") for p, table in tables.items()}
+
     @property
     def start(self) -> LabelTable:
         """Labels of the standard mix on pictures of their own, for the head to start from."""
@@ -95,6 +128,28 @@ class World:
             made = make_labels(folder, count, source=source, noise=noise, seed=seed, config=config)
             made.write(table)
         return read_labels(table, images=folder / "images")
+
+
+def _enlarge(seen: Observation, factor: float) -> Observation:
+    """An observation of the template source as of a larger image."""
+
+    def larger(found: Sequence[Detection]) -> tuple[Detection, ...]:
+        return tuple(replace(one, box=tuple(factor * v for v in one.box)) for one in found)
+
+    return Observation(
+        seen.image,
+        round(factor * (seen.width or 0)),
+        round(factor * (seen.height or 0)),
+        larger(seen.detections),
+        larger(seen.attribute_detections),
+    )
+
+
+def _shrink(labels: LabelTable, factor: float) -> LabelTable:
+    """Labels with the boxes and sizes of a smaller image."""
+    sizes = np.rint(labels.sizes() * factor).astype(np.int32)
+    labels = labels.with_column("box", labels.boxes() * factor)
+    return labels.with_column("width", sizes[:, 0]).with_column("height", sizes[:, 1])
 
 
 def only(kind: str, rate: float) -> NoiseConfig:

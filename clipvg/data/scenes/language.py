@@ -53,9 +53,9 @@ def referents(expression: Expression, scene: Scene) -> tuple[int, ...]:
             return ()
         found = [i for i in found if is_related(scene, i, expression.relation, anchors[0])]
     if expression.size:
-        found = _extreme(found, [scene.objects[i].area for i in found], expression.size == "big")
+        found = extreme(found, [scene.objects[i].area for i in found], expression.size == "big")
     if expression.position:
-        found = _outermost(scene, found, expression.position)
+        found = outermost(scene, found, expression.position)
     return tuple(found)
 
 
@@ -154,7 +154,7 @@ def _num_attributes(expression: Expression) -> int:
     return said + (_num_attributes(expression.anchor) if expression.anchor else 0)
 
 
-def _extreme(indices: list[int], values: list[float], largest: bool) -> list[int]:
+def extreme(indices: list[int], values: list[float], largest: bool) -> list[int]:
     """The index whose value is clearly extreme among at least two, else nothing."""
     if len(indices) < 2:
         return []
@@ -164,7 +164,8 @@ def _extreme(indices: list[int], values: list[float], largest: bool) -> list[int
     return [indices[order[0]]] if clear else []
 
 
-def _outermost(scene: Scene, indices: list[int], position: str) -> list[int]:
+def outermost(scene: Scene, indices: list[int], position: str) -> list[int]:
+    """The index that lies clearly farthest to a side among at least two, else nothing."""
     if len(indices) < 2:
         return []
     axis = 0 if position in ("left", "right") else 1

@@ -1,12 +1,28 @@
-"""What imperfect machines see in a scene: a detector's boxes and a scene graph's triplets."""
+"""What imperfect models say of a scene: detections, attributes, a caption and a scene graph."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from clipvg.boxes import iou
+from clipvg.data.scenes.captions import caption
 from clipvg.data.scenes.language import RELATIONS, is_related
-from clipvg.data.scenes.world import Box, Scene
+from clipvg.data.scenes.render import render_scene
+from clipvg.data.scenes.world import (
+    COLOURS,
+    SHAPES,
+    TEXTURES,
+    Box,
+    Scene,
+    SceneConfig,
+    SceneObject,
+    sample_scene,
+)
+from clipvg.pseudo import Detection, Observation, ObservationTable, Relation
 
 
 def detected_box(scene: Scene, index: int, rng: np.random.Generator, jitter: float = 0.05) -> Box:
@@ -48,3 +64,143 @@ def _inside(scene: Scene, edges: np.ndarray) -> Box:
     x1, x2 = np.sort(np.clip(edges[[0, 2]], 0, scene.width))
     y1, y2 = np.sort(np.clip(edges[[1, 3]], 0, scene.height))
     return round(float(x1), 1), round(float(y1), 1), round(float(x2), 1), round(float(y2), 1)
+
+
+@dataclass(frozen=True)
+class ObserverErrors:
+    """How often models err about a scene; each model errs on its own.
+
+    Attributes:
+        missed: share of objects that a detector does not find.
+        loose: share of found objects whose box has an IoU of 0.2 to 0.5 with them.
+        wrong_class: share of found objects that are called another shape.
+        wrong_attribute: share of colours and textures that are said to be others.
+        doubled: share of found objects that are found a second time, with another box.
+        wrong_relation: share of a graph's edges with another predicate.
+        jitter: standard deviation of a good box's edges, as a share of its side.
+    """
+
+    missed: float = 0.2
+    loose: float = 0.28
+    wrong_class: float = 0.1
+    wrong_attribute: float = 0.15
+    doubled: float = 0.1
+    wrong_relation: float = 0.15
+    jitter: float = 0.05
+
+
+PERFECT = ObserverErrors(0, 0, 0, 0, 0, 0, 0)
+
+
+def observe_scenes(
+    folder: str | Path,
+    num_images: int,
+    *,
+    errors: ObserverErrors | None = None,
+    seed: int = 0,
+    config: SceneConfig | None = None,
+) -> tuple[ObservationTable, dict[str, Scene]]:
+    """Render `num_images` scenes below `folder`, and let models look at them.
+
+    Args:
+        folder: receives `images/NNNNNN.jpg`; existing files of these names are replaced.
+        num_images: number of scenes.
+        errors: of the models; they change no scene.
+        seed: fixes scenes and errors.
+        config: distribution of scenes.
+
+    Returns:
+        What a detector, one that names attributes, a captioner and a scene-graph model say of the
+        images; and the scenes by image name, which only `with_truth` should see.
+    """
+    images = Path(folder) / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng((seed, num_images, 1))
+    scenes = {f"{number:06d}.jpg": sample_scene(rng, config) for number in range(num_images)}
+    for name, scene in scenes.items():
+        render_scene(scene).save(images / name, quality=95)
+    eyes = np.random.default_rng((seed, num_images, 2))
+    seen = (observe(scene, name, eyes, errors) for name, scene in scenes.items())
+    return ObservationTable.from_observations(seen, images), scenes
+
+
+def observe(
+    scene: Scene, image: str, rng: np.random.Generator, errors: ObserverErrors | None = None
+) -> Observation:
+    """Return what four models say of one scene."""
+    errors = errors or ObserverErrors()
+    described = _mistaken(scene, errors, rng)
+    return Observation(
+        image,
+        scene.width,
+        scene.height,
+        detections=tuple(found for _, found in _detect(scene, errors, rng)),
+        attribute_detections=tuple(
+            replace(found, attributes=_attributes(described.objects[index], rng))
+            for index, found in _detect(described, replace(errors, wrong_class=0), rng)
+        ),
+        captions=(caption(_mistaken(scene, errors, rng), rng),),
+        relations=tuple(_relate(scene, errors, rng)),
+    )
+
+
+def _mistaken(scene: Scene, errors: ObserverErrors, rng: np.random.Generator) -> Scene:
+    """The scene as a model takes it to look: some shapes, colours and textures are others."""
+
+    def seen(value: str, values: Iterable[str], rate: float) -> str:
+        others = [other for other in values if other != value]
+        return str(rng.choice(others)) if rng.random() < rate else value
+
+    objects = tuple(
+        replace(
+            item,
+            shape=seen(item.shape, SHAPES, errors.wrong_class),
+            colour=seen(item.colour, COLOURS, errors.wrong_attribute),
+            texture=seen(item.texture, TEXTURES, errors.wrong_attribute),
+        )
+        for item in scene.objects
+    )
+    return replace(scene, objects=objects)
+
+
+def _detect(
+    scene: Scene, errors: ObserverErrors, rng: np.random.Generator
+) -> Iterator[tuple[int, Detection]]:
+    """Yield the object and its detection; errors have lower scores in the mean, as they do."""
+    called = _mistaken(scene, errors, rng)
+    for index, item in enumerate(called.objects):
+        if rng.random() < errors.missed:
+            continue
+        is_loose = rng.random() < errors.loose
+        box = loose_box(scene, index, rng) if is_loose else _good_box(scene, index, rng, errors)
+        is_right = not is_loose and item.shape == scene.objects[index].shape
+        yield index, Detection(item.shape, box, _score(rng, is_right))
+        if rng.random() < errors.doubled:
+            double = detected_box(scene, index, rng, jitter=0.15)
+            yield index, Detection(item.shape, double, _score(rng, is_right=False))
+
+
+def _good_box(scene: Scene, index: int, rng: np.random.Generator, errors: ObserverErrors) -> Box:
+    return detected_box(scene, index, rng, errors.jitter)
+
+
+def _score(rng: np.random.Generator, is_right: bool) -> float:
+    return round(float(rng.beta(8, 2) if is_right else rng.beta(4, 4)), 3)
+
+
+def _attributes(item: SceneObject, rng: np.random.Generator) -> dict[str, float]:
+    said = [item.colour] if item.texture == "plain" else [item.colour, item.texture]
+    return {word: round(float(rng.uniform(0.5, 1)), 3) for word in said}
+
+
+def _relate(scene: Scene, errors: ObserverErrors, rng: np.random.Generator) -> Iterator[Relation]:
+    """Yield the edges between what a graph's own detector finds."""
+    found = dict(_detect(scene, replace(errors, doubled=0), rng))
+    for first, predicate, second in scene_graph(scene):
+        if first not in found or second not in found:
+            continue
+        if rng.random() < errors.wrong_relation:
+            predicate = str(rng.choice([other for other in RELATIONS if other != predicate]))
+        one, other = found[first], found[second]
+        scores = (one.score, round(float(rng.uniform(0.3, 1)), 3), other.score)
+        yield Relation(one.name, predicate, other.name, one.box, other.box, scores)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from clipvg.pseudo.template.names import is_several
 from clipvg.pseudo.template.scene import Scene, Thing
 
-NEAR = 0.35  # gap between two boxes, of the narrower one's width
+NEAR = 0.35  # gap between two boxes sideways, of the narrower one's width
+MAYBE_NEAR = 0.7  # the same, within which somebody might call another one near
 LEVEL = 0.5  # of the lower height that both share
 SAME_GROUND = 0.25  # difference of the lower edges, of the taller height
 SIMILAR = 6.0  # ratio of areas, at most
@@ -32,22 +33,18 @@ def beside(one: Thing, rivals: list[Thing], marks: list[Thing]) -> Iterator[str]
     for mark in marks:
         if mark not in rivals and is_beside(one, mark):
             others = (other for other in rivals if other is not one)
-            if not any(_is_near(other, mark) for other in others):
+            if not any(_gap(other, mark) <= MAYBE_NEAR for other in others):
                 yield mark.name
 
 
 def is_beside(one: Thing, mark: Thing) -> bool:
     """Whether two objects of similar size stand next to each other on the same ground."""
-    if not _is_near(one, mark) or max(one.area, mark.area) > SIMILAR * min(one.area, mark.area):
+    if _gap(one, mark) > NEAR or max(one.area, mark.area) > SIMILAR * min(one.area, mark.area):
         return False
     heights = one.box[3] - one.box[1], mark.box[3] - mark.box[1]
     level = min(one.box[3], mark.box[3]) - max(one.box[1], mark.box[1])
     on_same_ground = abs(one.box[3] - mark.box[3]) <= SAME_GROUND * max(heights)
     return level >= LEVEL * min(heights) and on_same_ground and _gap(one, mark) > -0.25
-
-
-def _is_near(one: Thing, mark: Thing) -> bool:
-    return _gap(one, mark) <= NEAR
 
 
 def _gap(one: Thing, mark: Thing) -> float:
