@@ -1,7 +1,8 @@
 """The whole method on scenes with known truth, offline: what `clipvg demo` runs.
 
-For each seed: render scenes, make noisy pseudo-labels, adapt with SSA (measurer, scores, threshold
-search), train the clean-label ceiling, and test all three on scenes that nothing was selected on.
+For each seed: render scenes, let an imperfect detector look at them, generate pseudo-labels from
+what it says, adapt with SSA (measurer, scores, threshold search), train the clean-label ceiling,
+and test all three on scenes that nothing was selected on.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from clipvg.curriculum import SSAConfig
 from clipvg.data.scenes import (
     CLEAN,
     SCENES_VERSION,
-    NoiseConfig,
     SceneConfig,
     is_correct,
     make_labels,
+    observe_scenes,
+    with_truth,
 )
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import ModelOptions
+from clipvg.pseudo.generate import generate
 from clipvg.report import draw_report
 from clipvg.runtime.files import write_json
 from clipvg.training import FeatureCache, FitConfig, evaluate
 
 T = TypeVar("T")
 
-NOISE = NoiseConfig()  # the standard mix at 40 %
 TRAINING_SCENES = SceneConfig(num_objects=(1, 4))  # some with one object: easier to start from
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 2500, 300, 500  # pictures, about four labels each
 
@@ -99,15 +101,18 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[str, Any]:
-    def scenes(name: str, count: int, number: int, **options: Any) -> LabelTable:
+    def annotated(name: str, count: int, number: int) -> LabelTable:
         return clock(
             f"rendering {count} {name} scenes",
-            lambda: _scenes(folder / name, count, seed=3 * seed + number, **options),
+            lambda: _annotated(folder / name, count, seed=3 * seed + number),
         )
 
-    labels = scenes("training", NUM_TRAIN, 0, source="mixed", noise=NOISE, config=TRAINING_SCENES)
-    validation = scenes("validation", NUM_VALIDATION, 1, noise=CLEAN)
-    test = scenes("test", NUM_TEST, 2, noise=CLEAN)
+    labels = clock(
+        f"{NUM_TRAIN} images without labels: detecting, generating pseudo-labels",
+        lambda: _generated(folder / "training", NUM_TRAIN, seed=3 * seed),
+    )
+    validation = annotated("validation", NUM_VALIDATION, 1)
+    test = annotated("test", NUM_TEST, 2)
     backbone, model, training = recipe()
     common: dict[str, Any] = {
         "backbone": backbone,
@@ -148,11 +153,24 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
     }
 
 
-def _scenes(folder: Path, count: int, **options: Any) -> LabelTable:
-    """Return scenes and labels below `folder`, made once: the table is written last."""
+def _generated(folder: Path, count: int, seed: int) -> LabelTable:
+    """Return scenes below `folder` with the labels that the template source makes of them.
+
+    Nothing but `is_correct` reads the truth that is written with them.
+    """
     path = folder / "labels.parquet"
     if not path.exists():
-        make_labels(folder, count, **options).write(path)
+        seen, scenes = observe_scenes(folder, count, seed=seed, config=TRAINING_SCENES)
+        seen.write(folder / "observations.jsonl")
+        with_truth(generate(seen), scenes).write(path)
+    return read_labels(path, images=folder / "images")
+
+
+def _annotated(folder: Path, count: int, seed: int) -> LabelTable:
+    """Return scenes below `folder` with right labels, as people would write them."""
+    path = folder / "labels.parquet"
+    if not path.exists():
+        make_labels(folder, count, noise=CLEAN, seed=seed).write(path)
     return read_labels(path, images=folder / "images")
 
 

@@ -14,6 +14,7 @@ from clipvg.data.scenes.language import RELATIONS, extreme, is_related, outermos
 from clipvg.data.scenes.world import COLOURS, SHAPES, TEXTURES, Scene
 from clipvg.labels import LabelTable
 
+_OPPOSITES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 _NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _ORDINALS = {"second": 1, "third": 2}
 _SAME = {
@@ -105,29 +106,31 @@ def _pick(word: str, found: Found, scene: Scene) -> Found:
         return _nth(1, found, "left", scene)
     if word == "medium":
         return tuple(i for i in found if size_word(scene, scene.objects[i]) == word)
-    return tuple(
-        i for i in found if _SAME.get(where := place(scene, scene.objects[i]), where) == word
-    )
+    return tuple(i for i in found if _cell(scene, i) == word)
+
+
+def _cell(scene: Scene, index: int) -> str:
+    """The third of the picture, by row and column, that holds the object."""
+    where = place(scene, scene.objects[index])
+    return _SAME.get(where, where)
 
 
 def _is_false(word: str, index: int, scene: Scene) -> bool:
     """Whether a place is not where the object is: beyond the middle third."""
     where = place(scene, scene.objects[index]).split()
-    opposite = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
-    return any(opposite.get(part) in where for part in word.split())
+    return any(_OPPOSITES.get(part) in where for part in word.split())
 
 
 def _nth(number: int, found: Found, side: str, scene: Scene) -> Found:
     """The second or third of a row whose members lie clearly apart."""
     sign = 1 if side == "left" else -1
     row = sorted(found, key=lambda i: sign * scene.objects[i].centre[0])
-    if number >= len(row) - 1 and len(row) < 3:
+    if len(row) < 3 or number >= len(row):
         return ()
     one = row[number]
-    is_right_of = [is_related(scene, one, f"{side[:0]}{'right' if side == 'left' else 'left'} of", other)
-                   for other in row[:number]]  # fmt: skip
-    is_left_of = [is_related(scene, one, f"{side} of", other) for other in row[number + 1 :]]
-    return (one,) if all(is_right_of) and all(is_left_of) else ()
+    before = all(is_related(scene, i, f"{side} of", one) for i in row[:number])
+    after = all(is_related(scene, one, f"{side} of", i) for i in row[number + 1 :])
+    return (one,) if before and after else ()
 
 
 def _related(match: re.Match[str], scene: Scene) -> Found:
@@ -140,12 +143,14 @@ def _related(match: re.Match[str], scene: Scene) -> Found:
         is_plural = noun.split()[-1] in _PLURALS
         if is_plural == (len(anchors) < 3) or set(found) != set(anchors):
             return ()
-        return tuple(
-            i for i in found if all(_holds(relation, i, j, scene) for j in found if j != i)
-        )
+        return tuple(i for i in found if _is_from_all(relation, i, found, scene))
     if relation == "closest to":
         return _closest(found, anchors, scene)
     return tuple(i for i in found if any(_holds(relation, i, j, scene) for j in anchors))
+
+
+def _is_from_all(relation: str, index: int, others: Found, scene: Scene) -> bool:
+    return all(_holds(relation, index, j, scene) for j in others if j != index)
 
 
 def _holds(relation: str, index: int, anchor: int, scene: Scene) -> bool:
