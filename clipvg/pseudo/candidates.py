@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from clipvg.labels.schema import BOX
 from clipvg.pseudo.observation import Candidate
 from clipvg.pseudo.options import Options
+from clipvg.pseudo.sources import Source
 from clipvg.runtime.files import atomic_path
 
 _DRAW = ("per_image", "seed")  # options that change the draw alone
@@ -53,6 +54,7 @@ class CandidateStore:
     def __init__(self, folder: str | Path, fingerprint: str, options: Options) -> None:
         asked = {name: value for name, value in asdict(options).items() if name not in _DRAW}
         key = hashlib.sha256(f"1 {fingerprint} {asked}".encode()).hexdigest()[:16]
+        self._options = options
         folder = Path(folder)
         self._folder = folder / key
         if folder.is_dir():
@@ -61,15 +63,17 @@ class CandidateStore:
                     shutil.rmtree(other)
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def find(self, source: str, start: int) -> pa.Table | None:
+    def find(self, source: Source, start: int) -> pa.Table | None:
         """Return the candidates of a shard, None where they are not finished."""
         path = self._path(source, start)
         return pq.read_table(path) if path.is_file() else None
 
-    def keep(self, source: str, start: int, table: pa.Table) -> None:
+    def keep(self, source: Source, start: int, table: pa.Table) -> None:
         """Write the candidates of a finished shard."""
         with atomic_path(self._path(source, start)) as temporary:
             pq.write_table(table, temporary)
 
-    def _path(self, source: str, start: int) -> Path:
-        return self._folder / f"{source.replace('/', '_')}-{start:09d}.parquet"
+    def _path(self, source: Source, start: int) -> Path:
+        made_with = source.made_with(self._options)
+        tools = hashlib.sha256(made_with.encode()).hexdigest()[:8] if made_with else "plain"
+        return self._folder / f"{source.name.replace('/', '_')}-{tools}-{start:09d}.parquet"

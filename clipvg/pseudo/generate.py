@@ -68,11 +68,11 @@ def generate(
         for start in range(0, len(observations), _SHARD):
             shard = observations.slice(start, _SHARD)
             for source in chosen:
-                table = parts.find(source.name, start) if parts else None
+                table = parts.find(source, start) if parts else None
                 if table is None:
                     table = candidate_table(_candidates(shard, source, options))
                     if parts:
-                        parts.keep(source.name, start, table)
+                        parts.keep(source, start, table)
                 made.add(source, shard, table)
             bar.update(len(shard))
     labels = LabelTable(made.table(), observations.images)

@@ -11,6 +11,9 @@ A source is a module, or any object, with these names:
   describe them, but because an expression may be mistaken to mean them. Optional.
 - ``DRAWN``: False where the published program gives all its candidates instead of a random draw.
   Optional.
+- ``made_with(options) -> str``: what ``default`` and ``published`` compute with that differs from
+  machine to machine, such as a parser and its version; a stopped call goes on only with the same.
+  Optional.
 
 Other packages add theirs by an entry point of the group ``clipvg.sources``. Programs in other
 languages write their expressions into the observations, under ``candidates``: see
@@ -20,7 +23,7 @@ docs/pseudo-labels.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
@@ -49,6 +52,7 @@ class Source:
         drawn: whether labels are a random draw among the candidates.
         given: whether the observations bring the candidates along.
         sees_faint: whether it wants detections below the least score too.
+        made_with: what it computes with, by the options.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Source:
     drawn: bool = True
     given: bool = False
     sees_faint: bool = False
+    made_with: Callable[[Options], str] = lambda options: ""
 
     def missing(self, kinds: set[str]) -> str | None:
         """Return the first need that no kind of observation at hand meets, None if all are met."""
@@ -93,7 +98,8 @@ def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) 
     is_default = preset == "default"
     drawn = is_default or getattr(part, "DRAWN", True)
     sees_faint = is_default and getattr(part, "SEES_FAINT", False)
-    return Source(name, generator, needs, drawn, sees_faint=sees_faint)
+    source = Source(name, generator, needs, drawn, sees_faint=sees_faint)
+    return replace(source, made_with=getattr(part, "made_with", source.made_with))
 
 
 def check_names(names: Iterable[str], files: Iterable[str]) -> None:

@@ -41,6 +41,7 @@ def read(request: pytest.FixtureRequest) -> Reader:
             ["black cat lying next to a remote control"],
         ),
         ("A man and a woman riding bikes.", ["man", "woman riding bikes"]),
+        ("A red bus on the left and a car.", ["red bus on the left", "car"]),
         ("A man's hat on a table.", ["man's hat on a table"]),
         ("a black and white dog", ["black and white dog"]),
         ("Two buses parked on a street.", ["two buses parked on a street"]),

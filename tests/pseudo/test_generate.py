@@ -14,7 +14,15 @@ import pytest
 from clipvg import generate, read_labels
 from clipvg.cli import main
 from clipvg.errors import InputError
-from clipvg.pseudo import Candidate, Detection, Observation, ObservationTable, Options, sources
+from clipvg.pseudo import (
+    Candidate,
+    Detection,
+    Observation,
+    ObservationTable,
+    Options,
+    caption,
+    sources,
+)
 from clipvg.pseudo import candidates as kept
 
 GENERATE = sys.modules["clipvg.pseudo.generate"]
@@ -179,6 +187,21 @@ def test_a_stopped_call_goes_on_with_the_same_draw(
     generate(seen, options=Options("published", objects=1), store=tmp_path)
     assert len(asked) == 10
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_captions_parsed_otherwise_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dog = Detection("dog", (0, 0, 30, 40), 0.9)
+    seen = ObservationTable.from_observations(
+        [Observation("a.jpg", 60, 40, (dog,), captions=("A dog sleeps.",))]
+    )
+    tools = []
+    for parser in ("rules", "en_core_web_sm 1", "en_core_web_sm 2", "en_core_web_sm 2"):
+        monkeypatch.setattr(caption, "describe_parser", lambda pipeline, parser=parser: parser)
+        generate(seen, ["caption"], store=tmp_path)
+        tools.append(len(list(tmp_path.rglob("caption-*"))))
+    assert tools == [1, 2, 3, 3]
 
 
 @pytest.fixture

@@ -49,6 +49,12 @@ class TestGraph:
             "man behind the other man"
         ]
 
+    def test_the_other_of_three_is_nobody(self) -> None:
+        third = relate("man", "wearing", "hat", (80, 60, 99, 99), HAT)
+        assert words(graph(relate("man", "behind", "man", MAN, FAR), third)) == [
+            "man wearing a hat"
+        ]
+
     def test_words_for_two_boxes_fit_neither(self) -> None:
         unsure = relate("man", "wearing", "hat", FAR, score=0.15)
         sure = relate("man", "wearing", "hat")

@@ -9,7 +9,7 @@ from clipvg.pseudo.caption.match import match_clauses
 from clipvg.pseudo.caption.parse import Chunk, Parse, Token
 from clipvg.pseudo.caption.published import pair_captions
 from clipvg.pseudo.caption.rules import read_clauses
-from clipvg.pseudo.caption.spacy_parser import find_parser, need_parser
+from clipvg.pseudo.caption.spacy_parser import describe_parser, find_parser, need_parser
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
 from clipvg.pseudo.template.kept import keep_published
@@ -22,6 +22,7 @@ __all__ = [
     "Parse",
     "Token",
     "default",
+    "made_with",
     "pair_captions",
     "published",
 ]
@@ -32,6 +33,11 @@ NEEDS = {
 }
 
 SEES_FAINT = True  # of two dogs, one faint, a caption may mean either
+
+
+def made_with(options: Options) -> str:
+    """Return what captions are parsed with."""
+    return describe_parser(options.pipeline)
 
 
 def default(observation: Observation, options: Options) -> list[Candidate]:

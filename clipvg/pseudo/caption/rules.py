@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from clipvg.pseudo.caption.clause import GATHERINGS, Clause, drop_article, join_words
 from clipvg.pseudo.caption.parse import split_words
 from clipvg.pseudo.plurals import is_plural
-from clipvg.pseudo.words import BOUNDARIES, DETERMINERS, NOUNS, PRONOUNS
+from clipvg.pseudo.words import BOUNDARIES, DETERMINERS, NOUNS, PLACES, PRONOUNS
 
 _OPENING = re.compile(
     r"^(there (is|are|was|were)|this is|these are|here (is|are)|it is)\s+", re.IGNORECASE
@@ -45,9 +45,24 @@ def find_subject_text(caption: str) -> str | None:
 
 def _sentences(caption: str) -> Iterator[list[str]]:
     for sentence in re.split(r"(?<=[.!?;])\s+", caption.strip()):
-        plain = _SHOWN.sub("", _OPENING.sub("", sentence.rstrip(" .!?;")))
-        if plain:
-            yield split_words(plain)
+        words = split_words(_SHOWN.sub("", _OPENING.sub("", sentence.rstrip(" .!?;"))))
+        start = 0
+        for i in range(len(words)):
+            if _joins_after_place(words, i):
+                yield words[start:i]
+                start = i + 1
+        if words:
+            yield words[start:]
+
+
+def _joins_after_place(words: list[str], index: int) -> bool:
+    """Whether "and" after a place brings another subject: "a cat on the left and a dog"."""
+    if words[index].lower() != "and" or index + 1 == len(words) or index < 4:
+        return False
+    before = [word.lower() for word in words[:index]]
+    article = next((i for i in range(index - 2, index - 5, -1) if before[i] == "the"), 0)
+    is_place = before[-1] in PLACES and before[article - 1] in ("in", "on", "at")
+    return is_place and words[index + 1].lower() in DETERMINERS
 
 
 def _read_sentence(words: list[str]) -> Iterator[Clause]:
@@ -59,9 +74,7 @@ def _read_sentence(words: list[str]) -> Iterator[Clause]:
         yield from _clause(words[start:end], [])
         second = rest[1:]
         if second[:1] and second[0].lower() in DETERMINERS:
-            begin, stop = _first_phrase(second)
-            if begin == 0 and stop:
-                yield from _clause(second[:stop], second[stop:])
+            yield from _read_sentence(second)
         return
     if rest[:1] == ["of"] and words[end - 1].lower() in GATHERINGS:
         _, stop = _first_phrase(rest[1:])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
+from typing import Any
 
 from clipvg.errors import InputError, MissingExtraError
 from clipvg.pseudo.caption.parse import Chunk, Parse, Parser, Token
@@ -22,12 +24,23 @@ def find_parser(pipeline: str | None) -> Parser | None:
         MissingExtraError: a pipeline is asked for, and spaCy is not installed.
         InputError: the pipeline is not there, or does not parse.
     """
-    if pipeline is not None:
-        return load_parser(pipeline)
-    if find_spec("spacy") is None:
-        return None
-    name = next((name for name in _PIPELINES if find_spec(name) is not None), None)
+    name = _chosen(pipeline)
     return None if name is None else load_parser(name)
+
+
+def describe_parser(pipeline: str | None) -> str:
+    """Return which parser `find_parser` takes, with its version; "rules" for none."""
+    name = _chosen(pipeline)
+    if name is None:
+        return "rules"
+    meta = _load_pipeline(name).meta
+    return f"{meta['lang']}_{meta['name']} {meta['version']}, spaCy {version('spacy')}"
+
+
+def _chosen(pipeline: str | None) -> str | None:
+    if pipeline is not None or find_spec("spacy") is None:
+        return pipeline
+    return next((name for name in _PIPELINES if find_spec(name) is not None), None)
 
 
 def need_parser(pipeline: str | None) -> Parser:
@@ -46,6 +59,22 @@ def need_parser(pipeline: str | None) -> Parser:
 @cache
 def load_parser(pipeline: str) -> Parser:
     """Return the parser of a spaCy pipeline, by its name or folder; see `find_parser`."""
+    language = _load_pipeline(pipeline)
+
+    def parse(caption: str) -> Parse:
+        document = language(caption)
+        tokens = [
+            Token(token.text, token.tag_, token.pos_, token.dep_, token.head.i)
+            for token in document
+        ]
+        chunks = [Chunk(chunk.start, chunk.end, chunk.root.i) for chunk in document.noun_chunks]
+        return Parse(caption, tokens, chunks)
+
+    return parse
+
+
+@cache
+def _load_pipeline(pipeline: str) -> Any:
     try:
         import spacy
     except ImportError:
@@ -61,14 +90,4 @@ def load_parser(pipeline: str) -> Parser:
             f"the spaCy pipeline {pipeline!r} has {', '.join(language.pipe_names) or 'nothing'}; "
             "captions need one with tagger and parser, such as en_core_web_sm"
         )
-
-    def parse(caption: str) -> Parse:
-        document = language(caption)
-        tokens = [
-            Token(token.text, token.tag_, token.pos_, token.dep_, token.head.i)
-            for token in document
-        ]
-        chunks = [Chunk(chunk.start, chunk.end, chunk.root.i) for chunk in document.noun_chunks]
-        return Parse(caption, tokens, chunks)
-
-    return parse
+    return language

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from clipvg.pseudo.observation import Candidate, Observation, Relation
+from clipvg.pseudo.observation import Box, Candidate, Observation, Relation
 from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import clip_box, overlap
 from clipvg.pseudo.relation.published import best_relations
@@ -21,7 +21,8 @@ def read_graph(observation: Observation, options: Options) -> list[Candidate]:
     """Return an expression of each relation that says which box is meant, the best ten at most.
 
     Of relations with the same words and nearly the same box one stays. Words that the graph gives
-    to two different boxes, though it may be unsure of the second, fit neither alone.
+    to two different boxes, though it may be unsure of the second, fit neither alone; nor does "the
+    other dog" fit one of three dogs.
     """
     claims: dict[str, list[Relation]] = defaultdict(list)
     for relation in observation.relations:
@@ -33,6 +34,8 @@ def read_graph(observation: Observation, options: Options) -> list[Candidate]:
         expression = phrase(relation)
         box = clip_box(relation.subject_box, observation.width, observation.height)
         if expression is None or box is None:
+            continue
+        if options.ambiguous == "drop" and _has_several_others(relation, observation.relations):
             continue
         objects = _distinct(claims[expression])
         place = next(row for row, each in enumerate(objects) if _is_same(each, relation))
@@ -72,6 +75,20 @@ def _is_of_itself(relation: Relation) -> bool:
     is_named_alike = say_name(relation.subject) == say_name(relation.object)
     limit = _SAME_BOX if is_named_alike else _SAME_PLACE
     return overlap(relation.subject_box, relation.object_box) >= limit
+
+
+def _has_several_others(relation: Relation, relations: Sequence[Relation]) -> bool:
+    """Whether a relation is between two things of a name of which the graph has more."""
+    name = say_name(relation.subject)
+    if name != say_name(relation.object):
+        return False
+    kept: list[Box] = []
+    for each in relations:
+        for other, box in ((each.subject, each.subject_box), (each.object, each.object_box)):
+            is_new = all(overlap(box, known) < _SAME_BOX for known in kept)
+            if is_new and say_name(other) == name:
+                kept.append(box)
+    return len(kept) > 2
 
 
 def _distinct(relations: Sequence[Relation]) -> list[Relation]:
