@@ -194,7 +194,7 @@ def test_captions_parsed_otherwise_are_made_anew(
 ) -> None:
     dog = Detection("dog", (0, 0, 30, 40), 0.9)
     seen = ObservationTable.from_observations(
-        [Observation("a.jpg", 60, 40, (dog,), captions=("A dog sleeps.",))]
+        [Observation("a.jpg", 60, 40, (dog,), captions=("A dog on a bed.",))]
     )
     tools = []
     for parser in ("rules", "en_core_web_sm 1", "en_core_web_sm 2", "en_core_web_sm 2"):
