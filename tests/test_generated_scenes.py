@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -117,3 +118,16 @@ ROW = Scene(
 )
 def test_reader(expression: str, meant: tuple[int, ...]) -> None:
     assert read(expression, ROW) == meant
+
+
+@pytest.mark.slow
+def test_images_alone_become_a_model(tmp_path: Path) -> None:
+    example = Path(__file__).parents[1] / "examples" / "scenes_end_to_end.py"
+    report = run_path(str(example))["run"](tmp_path, 40, 4, 0, ObserverErrors())
+    assert set(report["precision"]) == {"template", "relation", "caption"} == set(report["order"])
+    for rules in report["precision"].values():
+        assert 0 < rules["all"]["right"] < 1
+        assert rules["all"]["labels"] == sum(v["labels"] for k, v in rules.items() if k != "all")
+    assert 0 <= report["acc_0.5"] <= 1
+    assert (tmp_path / "msa" / "model").is_dir()
+    assert (tmp_path / "report.json").is_file()
