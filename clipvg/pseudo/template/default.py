@@ -26,6 +26,8 @@ _NOT_SAID = frozenset(
 )
 _BEFORE = frozenset("parking smiling sleeping rolling serving racing cooking".split())
 
+_SAID_OF_LOOKS = ("place", "superlative", "ordinal")
+
 Expression = tuple[str, str]  # the words and the rule
 
 
@@ -75,8 +77,11 @@ def _expressions(
         same = [other for other in rivals if other is one or _may_be(other, word)]
         if len(same) == 1 or keeps_all:
             yield described, "attribute"
-        for pattern, rule in ranks:
-            if pattern.startswith("{n}") and rule == "place":
+        places = patterns(one, same, scene) if ranks and len(same) > 1 else ranks
+        for pattern, rule in places:
+            # "left red dog" of two red dogs; of one alone "red dog on the left".
+            fits = pattern.startswith("{n}") or (len(same) > 1 and described.endswith(one.name))
+            if fits and rule in _SAID_OF_LOOKS:
                 yield pattern.format(n=described), f"attribute {rule}"
     yield from _clothed(one, rivals, worn, keeps_all=keeps_all)
     if not is_several(one.name):
