@@ -41,7 +41,6 @@ def read(request: pytest.FixtureRequest) -> Reader:
             ["black cat lying next to a remote control"],
         ),
         ("A man and a woman riding bikes.", ["man", "woman riding bikes"]),
-        ("A red bus on the left and a car.", ["red bus on the left", "car"]),
         ("A man's hat on a table.", ["man's hat on a table"]),
         ("a black and white dog", ["black and white dog"]),
         ("Two buses parked on a street.", ["two buses parked on a street"]),
@@ -52,6 +51,18 @@ def read(request: pytest.FixtureRequest) -> Reader:
 )
 def test_clauses(read: Reader, caption: str, expressions: list[str]) -> None:
     assert [clause.expression for clause in read(caption)] == expressions
+
+
+@pytest.mark.parametrize(
+    ("caption", "expressions"),
+    [
+        ("A red bus on the left and a car.", ["red bus on the left", "car"]),
+        ("A man with a hat and a coat.", ["man with a hat and a coat"]),
+        ("A cat and a dog and a bird in a tree.", ["cat", "dog", "bird in a tree"]),
+    ],
+)
+def test_rules_begin_another_clause_after_a_place(caption: str, expressions: list[str]) -> None:
+    assert [clause.expression for clause in read_clauses(caption)] == expressions
 
 
 @pytest.mark.parametrize(
