@@ -101,7 +101,7 @@ def test_a_changed_picture_is_encoded_anew(model: GroundingModel, tmp_path: Path
     for name in set(labels.image_names):
         (tmp_path / "a" / name).unlink()
     changed = make_labels(tmp_path / "a", 2, seed=5).image_names
-    assert changed == labels.image_names
+    assert set(changed) == set(labels.image_names)
     second = by_features(model, FeatureCache(model, labels, folder=tmp_path / "cache"), labels)
     assert not torch.equal(first, second)
 

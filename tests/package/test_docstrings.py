@@ -30,7 +30,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from clipvg.reliability import score_labels
 
     folder = tmp_path_factory.mktemp("examples")
-    labels = make_labels(folder)
+    labels = make_labels(folder, 2, 4)  # few: what examples train is soon trained
     labels = labels.with_column("source", ["template"] * len(labels))
     Image.new("RGB", (96, 64), "gray").save(folder / "street.jpg")
     torch.manual_seed(0)
