@@ -29,8 +29,8 @@ def differs(a: Fit, b: Fit, **options: bool) -> float:
 def test_it_learns_and_freezes_the_towers(labels: LabelTable) -> None:
     model = fits.make_model()
     towers = {n: p.clone() for n, p in model.backbone.named_parameters()}
-    texts = [f"{text} {row}" for row, text in enumerate(labels.expressions)]  # all differ
-    result = train(labels.with_column("expression", texts), model=model, epochs=25, lr=1e-2)
+    corner = labels.with_column("box", [[2, 2, 22, 22]] * len(labels))  # what there is to learn
+    result = train(corner, model=model, epochs=15, lr=5e-3)
     losses = [line["loss"] for line in result.metrics]
     assert losses[-1] < 0.8 * losses[0]
     assert all(torch.equal(p, towers[n]) for n, p in model.backbone.named_parameters())
