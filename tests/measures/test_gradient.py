@@ -20,7 +20,7 @@ from clipvg.training.losses import box_losses
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
-    return make_labels(tmp_path_factory.mktemp("images"), num_images=2)
+    return make_labels(tmp_path_factory.mktemp("images"), images=2)
 
 
 @pytest.fixture(scope="module")

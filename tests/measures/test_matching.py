@@ -130,7 +130,7 @@ def test_too_few_labels_say_so(
 
 
 def test_from_pictures(model: GroundingModel, tmp_path_factory: pytest.TempPathFactory) -> None:
-    labels = make_labels(tmp_path_factory.mktemp("images"), images=20)
+    labels = make_labels(tmp_path_factory.mktemp("images"), images=20, per_image=8)
     scores = measure(
         RegionTextMatch(model, folds=2, epochs=1, rounds=1, width=16), labels, Context()
     ).values
@@ -138,7 +138,7 @@ def test_from_pictures(model: GroundingModel, tmp_path_factory: pytest.TempPathF
 
 
 def test_a_text_tower_that_learns(tmp_path_factory: pytest.TempPathFactory) -> None:
-    labels = make_labels(tmp_path_factory.mktemp("images"), images=20)
+    labels = make_labels(tmp_path_factory.mktemp("images"), images=20, per_image=8)
     learned = make_model(prefix="learned")
     scores = measure(
         RegionTextMatch(learned, folds=2, epochs=1, rounds=1), labels, Context()
