@@ -99,10 +99,9 @@ def test_another_configuration_needs_another_folder(
 def test_killed_anywhere_and_resumed_it_ends_alike(
     adapted: clipvg.api.AdaptResult, images: Path, tmp_path: Path
 ) -> None:
-    moments = [9, 20, 29, 33, 0]
+    moments = [9, 29, 0]
     codes = killed("support.adapting:run_on", images, tmp_path / "run", writes=moments)
-    assert codes[-1] == 0
-    assert codes.count(-9) >= 3
+    assert codes == [-9, -9, 0]
     assert outcome(tmp_path / "run") == outcome(adapted.folder)
 
 

@@ -43,6 +43,7 @@ def labels(
     return table
 
 
+@pytest.mark.slow
 def test_quick_run_writes_all_it_measured(tmp_path: Path) -> None:
     file, chart = tmp_path / "a" / "run.json", tmp_path / "run.png"
     options = ["--precision", "fp32", "bf16", "--preset", "published"]
