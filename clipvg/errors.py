@@ -31,8 +31,8 @@ class MissingExtraError(ImportError):
         )
 
 
-def one_line(error: BaseException, limit: int | None = None) -> str:
-    """Return the text of an error in one line, of so many characters; its type if it has none."""
+def one_line(error: BaseException | str, limit: int | None = None) -> str:
+    """Return the text of an error in one line, cut to so many characters; its type if empty."""
     return " ".join(str(error).split())[:limit] or type(error).__name__
 
 

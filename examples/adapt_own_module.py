@@ -9,7 +9,6 @@ from torch import nn
 
 from clipvg.curriculum import BoxMeasurer, Fitted, Learner, Run, msa
 from clipvg.labels import LabelTable
-from clipvg.pseudo import mean_entities
 
 
 class MyGrounder(nn.Module):
@@ -80,7 +79,7 @@ def main(out):
     parts = [make_labels(150, "template", 0.3, 0), make_labels(150, "relation", 0.6, 1)]
     labels, validation = LabelTable.concat(parts), make_labels(60, "human", 0.0, 2)
     with Run(out, config={}, labels=labels, validation=validation) as run:
-        result = msa(Wrapped(), labels, validation, run=run, complexity=mean_entities)
+        result = msa(Wrapped(), run)
     for step in result.steps:
         print(f"{step.source}: r >= {step.threshold:g} by {step.measurer}, {step.kept} labels")
     print(f"accuracy {result.summary.score_before:.2f} -> {result.summary.score:.2f}")

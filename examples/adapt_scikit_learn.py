@@ -54,7 +54,7 @@ def make_labels(count, wrong, seed):
 def main(out):
     labels, validation = make_labels(400, wrong=0.33, seed=0), make_labels(100, wrong=0, seed=1)
     with Run(out, config={}, labels=labels, validation=validation) as run:
-        result = ssa(Words(), labels, validation, run=run)
+        result = ssa(Words(), run)
     before, after = result.summary.score_before, result.summary.score
     print(f"h* = {result.threshold:g}: mean IoU {before:.2f} -> {after:.2f}")
     return result

@@ -56,7 +56,7 @@ def test_subsets_that_are_empty_or_smaller_than_a_batch(
         backbone="clipvg-tiny",
         model=SMALL,
         training=FitConfig(epochs=1, batch_size=8, augment=False),
-        search=SSAConfig(start=start, search=search),
+        search=SSAConfig(start=start, candidates=search),
         run=QUIET,
     )
     assert 1 <= result.summary["kept"] <= 5

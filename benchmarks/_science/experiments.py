@@ -14,11 +14,10 @@ from _science.lab import Lab
 from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
 from _science.world import KINDS, SOURCES, STANDARD, World, only
 from clipvg.curriculum import MSAConfig, Run, SSAConfig, msa, ssa
-from clipvg.curriculum.config import Search
+from clipvg.curriculum.config import HowTrained
 from clipvg.data.scenes import is_correct
 from clipvg.labels import LabelTable
 from clipvg.measures.specs import build_measures
-from clipvg.pseudo import mean_entities
 from clipvg.reliability import ScoreMatrix
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.measurer import Context
@@ -54,16 +53,16 @@ class Bench:
         }
 
     def ssa(
-        self, name: str, labels: LabelTable, *, search: Search = "separate", **options: Any
+        self, name: str, labels: LabelTable, *, candidates: HowTrained = "separate", **options: Any
     ) -> Record:
         """SSA on labels as one source."""
-        config = SSAConfig(seed=self.world.seed, search=search)
+        config = SSAConfig(seed=self.world.seed, candidates=candidates)
         return self._adapt(name, ssa, labels, config, **options)
 
     def msa(self, name: str, labels: LabelTable, **options: Any) -> Record:
         """MSA on labels by source."""
         config = MSAConfig(seed=self.world.seed, baseline=False)
-        return self._adapt(name, msa, labels, config, complexity=mean_entities, **options)
+        return self._adapt(name, msa, labels, config, **options)
 
     def _adapt(
         self,
@@ -80,14 +79,7 @@ class Bench:
         further = {} if beyond is None else {"further": dataclasses.asdict(beyond)}
         folder = self.folder / name
         with Run(folder, config=identity, labels=labels, validation=validation, **further) as run:
-            result = method(
-                self.lab,
-                labels,
-                validation,
-                run=run,
-                config=config,
-                **options,
-            )
+            result = method(self.lab, run, config=config, **options)
         summary = result.summary.to_dict()
         record = {
             "test": self.lab.accuracy(folder / "model", self.world.test),
@@ -203,7 +195,7 @@ def error_rates(bench: Bench) -> Record:
 
 def together(bench: Bench) -> Record:
     """SSA on the mixed source whose candidates train in one pass, to compare with `one`."""
-    return {"ssa": bench.ssa("ssa-together", bench.world.training(), search="together")}
+    return {"ssa": bench.ssa("ssa-together", bench.world.training(), candidates="together")}
 
 
 def options_one_source(bench: Bench) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,6 +16,7 @@ from clipvg.curriculum import (
     Beyond,
     MSAConfig,
     Previous,
+    Sources,
     SSAConfig,
     identity_of_scores,
     msa,
@@ -24,28 +25,10 @@ from clipvg.curriculum import (
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, load
-from clipvg.pseudo import mean_entities
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix
 from clipvg.training import FitConfig, GroundingLearner
 
 Method = Literal["auto", "ssa", "msa"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sources:
-    """What is known of the sources of the labels before they are adapted to.
-
-    Args:
-        scored_by: names of measurers that have scored the labels (columns ``reliability.NAME``);
-            none is trained then.
-        continue_from: directory of a finished run, to go on with the labels of new sources.
-        complexity: of a source's labels: MSA starts with the least complex. The mean number of
-            entities per expression by default.
-    """
-
-    scored_by: Sequence[str] = ()
-    continue_from: str | Path | None = None
-    complexity: Callable[[LabelTable], float] = mean_entities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,10 +134,10 @@ def adapt(
     """
     run, sources, training = run or RunOptions(), sources or Sources(), training or FitConfig()
     scored_by, place = sources.scored_by, run.place
-    previous = _previous(sources.continue_from, out, validation)
+    previous = _check_previous(sources, out, validation)
     if previous is not None:
         labels = previous.joined(labels)
-    method = _method(method, labels, scored_by, previous)
+    method = _method(method, labels, sources)
     options = _options(search or MSAConfig(seed=training.seed), method)
     training = dataclasses.replace(training, seed=options.seed)
     settings = model_config(labels, backbone, model)
@@ -168,32 +151,24 @@ def adapt(
         config["continue_from"] = previous.identity()
     further = dataclasses.asdict(beyond) if beyond else None
     with open_run(out, config, labels, validation, place, further) as opened:
-        command = run.recorded_command(opened)
+        opened.command = run.recorded_command(opened)
         if isinstance(options, MSAConfig):
             result = msa(
                 learner,
-                labels,
-                validation,
-                run=opened,
-                complexity=sources.complexity,
+                opened,
                 config=options,
-                scored_by=scored_by,
-                previous=previous,
+                sources=sources,
                 beyond=beyond,
                 progress=run.progress,
-                command=command,
             )
         else:
             result = ssa(
                 learner,
-                labels,
-                validation,
-                run=opened,
+                opened,
                 config=options,
                 scored_by=scored_by[0] if scored_by else None,
                 beyond=beyond,
                 progress=run.progress,
-                command=command,
             )
         run.draw_report(opened)
     return AdaptResult(opened.folder, result)
@@ -239,15 +214,16 @@ def _identity(settings: GroundingConfig, training: FitConfig, options: SSAConfig
     }
 
 
-def _previous(
-    folder: str | Path | None, out: str | Path, validation: LabelTable | None
+def _check_previous(
+    sources: Sources, out: str | Path, validation: LabelTable | None
 ) -> Previous | None:
+    folder = sources.continue_from
     if folder is None:
         return None
     if Path(folder).resolve() == Path(out).resolve():
         raise InputError(f"{out} is the run to continue; choose another --out for what follows.")
-    previous = Previous.read(folder)
-    if validation is None and not previous.decided_on_held_out:
+    previous = sources.previous
+    if validation is None and previous and not previous.summary.validation.is_held_out:
         raise InputError(
             f"{folder} decided on validation labels; pass --validation here too, since all its "
             "labels were trained on."
@@ -255,15 +231,14 @@ def _previous(
     return previous
 
 
-def _method(
-    method: Method, labels: LabelTable, scored_by: Sequence[str], previous: Previous | None
-) -> Method:
+def _method(method: Method, labels: LabelTable, sources: Sources) -> Method:
     if method not in get_args(Method):
         raise InputError(f"method is {method!r}; choose 'auto', 'ssa' or 'msa'.")
-    several = len(set(labels.sources())) > 1 or len(scored_by) > 1 or previous is not None
-    if method == "ssa" and (len(scored_by) > 1 or previous is not None):
-        what = "several measurers" if len(scored_by) > 1 else "a run to continue"
+    has_several, goes_on = len(sources.scored_by) > 1, sources.continue_from is not None
+    if method == "ssa" and (has_several or goes_on):
+        what = "several measurers" if has_several else "a run to continue"
         raise InputError(f"SSA has one measurer and one source, not {what}; choose method 'msa'.")
+    several = len(set(labels.sources())) > 1 or has_several or goes_on
     return ("msa" if several else "ssa") if method == "auto" else method
 
 

@@ -17,7 +17,8 @@ from typing import NoReturn, TextIO
 
 import clipvg
 from clipvg.cli.commands import COMMANDS, load_command
-from clipvg.cli.failure import explain, find_near
+from clipvg.cli.failure import explain
+from clipvg.errors import near_matches
 from clipvg.runtime.waiting import adapt_waiting
 
 USAGE_ERROR = 2
@@ -129,8 +130,7 @@ def _unknown(word: str) -> str:
         return f"unknown option {word} before the command; write clipvg COMMAND {word} …"
     if group := [name for name in COMMANDS if name.startswith(f"{word} ")]:
         return f"{word!r} is a group of commands; write clipvg {' or clipvg '.join(group)}"
-    near = find_near(word, COMMANDS) or f"expected one of {', '.join(COMMANDS)}"
-    return f"unknown command {word!r}; {near}"
+    return f"unknown command {word!r}: {near_matches(word, COMMANDS)}"
 
 
 def _overview() -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.options import add_group, take_group
 from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.train import FIRST, add_training, run_results, training_arguments
 from clipvg.report.numbers import percent, points
+from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
@@ -20,22 +20,22 @@ def _configure(parser: CommandParser) -> None:
     add_training(parser)
     parser.add_argument(
         "--method", type=Literal["auto", "ssa", "msa"], default="auto",
-        help="ssa: all labels as one source; msa: source by source; auto: msa for several sources",
+        help="ssa: all labels are one source; msa: source by source; auto: msa for several",
     )  # fmt: skip
     parser.add_argument(
         "--scored_by", type=str, nargs="+", default=[], metavar="NAME",
-        help="take the scores reliability.NAME that the labels have; no measurer is trained",
+        help="use the scores reliability.NAME that the labels have; no measurer is trained",
     )  # fmt: skip
     parser.add_argument(
         "--continue_from", type=str, metavar="RUN",
-        help="the --out of a finished run, to go on with the LABELS of new sources",
+        help="--out of a finished run to continue; LABELS are then those of new sources",
     )  # fmt: skip
     # One seed: that of the trainings is the search's too.
-    add_group(parser, "search", MSAConfig, title="of the reliability thresholds", skip=("seed",))
-    add_group(parser, "beyond", Beyond, title="what goes beyond the published method")
+    add_group(parser, "search", MSAConfig, title="for the reliability threshold", skip=("seed",))
+    add_group(parser, "beyond", Beyond, title="extensions of the published method")
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     from clipvg.api import Sources, adapt
     from clipvg.curriculum import Beyond, MSAConfig
 
@@ -51,7 +51,7 @@ def _run(args: Namespace) -> Result:
     return run_results(result.folder, result.summary)
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     from clipvg.curriculum import RunSummary
 
     summary = RunSummary.from_dict(dict(result))
@@ -105,5 +105,5 @@ COMMAND = Command(
     run=_run,
     describe=_describe,
     kept="finished stages are kept in --out; run the same command again to go on.",
-    first=(*FIRST, "method"),
+    first=f"{FIRST} method",
 )

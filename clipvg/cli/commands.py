@@ -5,28 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 from clipvg.cli.parser import CommandParser
+from clipvg.runtime.files import Json, to_json
 
 COMMANDS = {
-    "demo": "the whole method in minutes, offline, with a report",
-    "generate": "pseudo-labels from what detectors and captioners say of images",
+    "demo": "run the whole method offline in minutes, with a report",
+    "generate": "make pseudo-labels from what detectors and captioners say about images",
     "train": "train a grounding model on labels",
     "score": "measure the reliability of labels with trained models",
-    "adapt": "self-paced adapting (SSA, MSA): train, score, select, train again",
-    "evaluate": "accuracy of a model on labels",
-    "predict": "boxes of expressions in one image",
+    "adapt": "adapt by self-paced selection (SSA, MSA): train, score, select, train again",
+    "evaluate": "measure the accuracy of a model on labels",
+    "predict": "find the boxes of expressions in an image",
     "export": "write a checkpoint in another format",
     "report": "draw the report page of a run again",
-    "labels show": "a page of what is in label files, with samples to look at",
-    "info": "versions, devices and backends, or the facts of a checkpoint",
+    "labels show": "draw a page of what is in label files, with samples",
+    "info": "show versions, devices and backends, or facts about a checkpoint",
 }
-
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,16 +38,16 @@ class Command:
         run: does the work; its result is plain data, printed as JSON on request.
         describe: the result for people.
         kept: what Ctrl-C leaves behind and how to go on, one sentence.
-        first: arguments that the help begins with; for commands with many.
+        first: arguments that the help begins with, in one text; for commands with many.
     """
 
     name: str
     example: str
     configure: Callable[[CommandParser], None]
-    run: Callable[[Namespace], Result]
-    describe: Callable[[Mapping[str, Any]], str]
+    run: Callable[[Namespace], Json]
+    describe: Callable[[Json], str]
     kept: str = "nothing was written; run the same command again."
-    first: Sequence[str] = ()
+    first: str = ""
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Return the parsed arguments; see `CommandParser.parse_words`."""
@@ -62,13 +60,11 @@ class Command:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.shorten_usage()
         if self.first:
-            parser.show_first(self.first)
+            parser.show_first(self.first.split())
         return parser.parse_words(words)
 
-    def show(self, result: Mapping[str, Any], *, as_json: bool) -> None:
+    def show(self, result: Json, *, as_json: bool) -> None:
         """Print a result, the only thing on standard output."""
-        from clipvg.runtime.files import to_json
-
         text = json.dumps(to_json(result), allow_nan=False) if as_json else self.describe(result)
         print(text)
         sys.stdout.flush()

@@ -6,25 +6,25 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.options import add_quiet
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import listed, percent, points
+from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--out", type=str, default="runs/demo", metavar="DIR", help="folder of the run"
     )
-    parser.add_argument("--seeds", type=int, default=1, help="repeat everything with so many seeds")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds to repeat it with")
     add_quiet(parser)
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     from clipvg.demo import run_demo
 
     if args.seeds < 1:
@@ -35,7 +35,7 @@ def _run(args: Namespace) -> Result:
     return {**summary, "report": str(out / "report.html")}
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     accuracy: Mapping[str, Sequence[float]] = result["acc_0.5"]
     base = mean(accuracy["all_labels"])
     names = {"all_labels": "all labels (no SSA)", "ssa": "SSA", "clean_labels": "clean labels"}

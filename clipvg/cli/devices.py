@@ -10,7 +10,6 @@ from clipvg.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from clipvg.model import GroundingModel
     from clipvg.reliability import GroundingMeasurer
 
 
@@ -35,11 +34,6 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-def move(model: GroundingModel, name: str | None) -> GroundingModel:
-    """Move a model to the device of a name, as `choose_device` understands it."""
-    return model.to(choose_device(name))
-
-
 def load_measurers(texts: Sequence[str], device: str | None) -> dict[str, GroundingMeasurer]:
     """Load the measurers of texts ``[NAME[@SOURCE]=]CKPT``, by name, on the device of a name.
 
@@ -53,9 +47,10 @@ def load_measurers(texts: Sequence[str], device: str | None) -> dict[str, Ground
 
     specs = [parse_measurer(text) for text in texts]
     check_names(spec.name for spec in specs)
+    place = choose_device(device)
     return {
         spec.name: GroundingMeasurer(
-            move(load(spec.path), device), spec.name, trained_on=spec.trained_on
+            load(spec.path).to(place), spec.name, trained_on=spec.trained_on
         )
         for spec in specs
     }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.options import (
     add_batch_size,
     add_checkpoint,
@@ -18,6 +17,7 @@ from clipvg.cli.options import (
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
+from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
@@ -25,7 +25,7 @@ def _configure(parser: CommandParser) -> None:
     add_checkpoint(parser)
     parser.add_argument(
         "--against", type=Literal["box", "truth"], default="box",
-        help="compare with the labels' boxes, or with their recorded truth",
+        help="compare with the boxes of the labels, or with their true boxes",
     )  # fmt: skip
     add_device(parser)
     add_batch_size(parser, 64)
@@ -33,13 +33,13 @@ def _configure(parser: CommandParser) -> None:
     add_quiet(parser)
 
 
-def _run(args: Namespace) -> Result:
-    from clipvg.cli.devices import move
+def _run(args: Namespace) -> Json:
+    from clipvg.cli.devices import choose_device
     from clipvg.model import load
     from clipvg.training import evaluate
 
     labels = read_table(args)
-    model = move(load(args.checkpoint), args.device)
+    model = load(args.checkpoint).to(choose_device(args.device))
     evaluation = evaluate(
         model,
         labels,
@@ -51,7 +51,7 @@ def _run(args: Namespace) -> Result:
     return {"checkpoint": args.checkpoint, **evaluation.to_dict()}
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     names = {"acc_0.25": "Acc@0.25", "acc_0.5": "Acc@0.5", "acc_0.75": "Acc@0.75"}
     lines = {name: percent(result[key]) for key, name in names.items() if key in result}
     lines["mean IoU"] = f"{result['mean_iou']:.4f}"

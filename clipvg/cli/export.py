@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.parser import CommandParser
+from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
-    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the model to write")
+    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the model to convert")
     parser.add_argument(
         "--format", type=Literal["published", "safetensors"], default="published",
-        help="published: the .pth of CLIP-VG's authors; safetensors: a folder of ours",
+        help="published: the .pth of CLIP-VG's authors; safetensors: a model folder",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=str, required=True, metavar="PATH", help="file.pth, or the folder"
+        "--out",
+        type=str,
+        required=True,
+        metavar="PATH",
+        help="the .pth file, or the folder",
     )
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     from clipvg.model.export import export_checkpoint
 
     path = export_checkpoint(args.checkpoint, args.out, format=args.format)
@@ -34,7 +38,7 @@ def _run(args: Namespace) -> Result:
     }
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     return f"{result['out']}  {result['bytes'] / 1e6:.1f} MB  ({result['format']})"
 
 

@@ -6,82 +6,58 @@ import shutil
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
 
-from clipvg.cli.commands import Command, Result
-from clipvg.cli.options import OnError, add_layout, add_quiet
+from clipvg.cli.commands import Command
+from clipvg.cli.options import OnError, add_group, add_layout, add_quiet, take_group
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
+from clipvg.runtime.files import Json
 
 _SHOWN = 3  # of what was left out
 
 
 def _configure(parser: CommandParser) -> None:
+    from clipvg.pseudo.options import Options
+
     parser.add_argument(
         "--observations", nargs="+", type=str, required=True, metavar="FILE",
-        help="what is known of the images: files of any kind in docs/pseudo-labels.md, or folders "
-        "of them; what several say of an image is put together",
+        help="what is known of the images: files of the kinds listed in docs/pseudo-labels.md, or "
+        "folders of them; what several files say about an image is merged",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=str, required=True, metavar="FILE",
-        help="the labels: .parquet, .jsonl, .csv or .pth",
+        help="where to write the labels: .parquet, .jsonl, .csv or .pth",
     )  # fmt: skip
     parser.add_argument(
         "--images", type=str, metavar="DIR",
-        help="folder that image names are below; needed where no file gives the sizes",
+        help="folder that holds the images; needed where no file gives their sizes",
     )  # fmt: skip
     parser.add_argument(
         "--categories", type=str, metavar="FILE",
-        help="names of classes and images where files have numbers: a COCO INSTANCES.json, "
-        "classes.txt or data.yaml",
+        help="names of numbered classes and images: a COCO instances.json, classes.txt or "
+        "data.yaml",
     )  # fmt: skip
     parser.add_argument(
         "--sources", nargs="+", type=str, default=["template"], metavar="SOURCE",
-        help="template, relation, caption, or another that is installed or in the observations",
+        help="template, relation, caption, or another one, installed or in the observations",
     )  # fmt: skip
+    add_group(parser, "", Options, title="how labels are made")
     parser.add_argument(
-        "--preset", type=Literal["default", "published"], default="default",
-        help="published: the published generators to the letter, faults included",
-    )  # fmt: skip
-    parser.add_argument(
-        "--min_score", type=float, default=0.0, help="least score of a detection to describe"
-    )
-    parser.add_argument(
-        "--objects", type=int, default=3, metavar="N", help="described objects of an image"
-    )
-    parser.add_argument(
-        "--per_image", type=int, default=6, metavar="M", help="labels of an image, by source"
-    )
-    parser.add_argument(
-        "--seed", type=int | None, default=None,
-        help="of the draw among the candidates; 0, or 20211024 as published",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ambiguous", type=Literal["drop", "keep"], default="drop",
-        help="expressions that fit several boxes of their image",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pipeline", type=str, metavar="NAME",
-        help="spaCy pipeline that parses captions, by name or folder; by default spaCy's English "
-        "one where it is installed, else rules",
-    )  # fmt: skip
-    parser.add_argument(
-        "--candidates", action="store_true", help="write all candidates instead of a draw"
+        "--candidates", action="store_true", help="write all candidates, without drawing among them"
     )
     parser.add_argument(
         "--on_error", type=OnError, default="raise",
-        help="boxes that are none and images that are not there: stop at them, or leave them out",
+        help="what to do with invalid boxes and missing images: stop, or leave them out",
     )  # fmt: skip
     add_layout(parser)
     add_quiet(parser)
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     from clipvg.pseudo.generate import generate
     from clipvg.pseudo.options import Options
     from clipvg.pseudo.reading import read_observations
@@ -90,7 +66,7 @@ def _run(args: Namespace) -> Result:
 
     start = time.perf_counter()
     out = check_writable(_label_path(args))
-    options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
+    options = take_group(args, "", Options)
     check_names(args.sources, args.observations)
     out.parent.mkdir(parents=True, exist_ok=True)
     with Lock(out):
@@ -132,8 +108,6 @@ def _removed_unless_interrupted(folder: Path) -> Iterator[None]:
     """Remove what a run kept for a later one, when there need be no later one."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -153,7 +127,7 @@ def _label_path(args: Namespace) -> Path:
     return path
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     rows = [(row["source"], row["rule"], f"{row['labels']:,}") for row in result["rules"]]
     lines = [table(("source", "rule", "labels"), rows, left=2)]
     if dropped := result["dropped"]:

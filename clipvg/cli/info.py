@@ -6,16 +6,15 @@ import json
 import os
 import platform
 from argparse import Namespace
-from collections.abc import Mapping
 from importlib import metadata
 from importlib.resources import files
-from typing import Any
 
 import clipvg
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
+from clipvg.runtime.files import Json
 from clipvg.runtime.waiting import describe_waiting
 
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pyarrow", "triton")
@@ -24,15 +23,15 @@ _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pyarrow", "tr
 def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "checkpoint", nargs="?", type=str, metavar="CKPT",
-        help="a model; without it the installation is described",
+        help="a model; without one, the installation is described",
     )  # fmt: skip
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     return _checkpoint(args.checkpoint) if args.checkpoint else _installation()
 
 
-def _checkpoint(path: str) -> Result:
+def _checkpoint(path: str) -> Json:
     from clipvg.model import load
 
     model = load(path)
@@ -48,7 +47,7 @@ def _checkpoint(path: str) -> Result:
     }
 
 
-def _installation() -> Result:
+def _installation() -> Json:
     from clipvg.ops import backends
 
     return {
@@ -69,7 +68,7 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _devices() -> list[dict[str, Any]]:
+def _devices() -> list[Json]:
     import torch
 
     cpu = {
@@ -90,16 +89,16 @@ def _devices() -> list[dict[str, Any]]:
     return [cpu, *gpus]
 
 
-def _build() -> dict[str, Any] | None:
+def _build() -> Json | None:
     record = files("clipvg").joinpath("_build.json")
     return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     return _describe_checkpoint(result) if "config" in result else _describe_installation(result)
 
 
-def _describe_checkpoint(result: Mapping[str, Any]) -> str:
+def _describe_checkpoint(result: Json) -> str:
     counts = result["parameters"]
     facts = {
         "checkpoint": result["checkpoint"],
@@ -111,7 +110,7 @@ def _describe_checkpoint(result: Mapping[str, Any]) -> str:
     return f"{pairs(facts)}\n\nconfiguration:\n{_indent(pairs(result['config']))}"
 
 
-def _describe_installation(result: Mapping[str, Any]) -> str:
+def _describe_installation(result: Json) -> str:
     libraries = {name: version or "not installed" for name, version in result["libraries"].items()}
     facts = {"clipvg": result["clipvg"], "python": result["python"], **libraries}
     devices = {device["device"]: _device_text(device) for device in result["devices"]}
@@ -138,7 +137,7 @@ def _describe_installation(result: Mapping[str, Any]) -> str:
     )
 
 
-def _device_text(device: Mapping[str, Any]) -> str:
+def _device_text(device: Json) -> str:
     if "memory_gib" in device:
         return f"{device['name']}, {device['memory_gib']} GiB"
     return (
@@ -147,7 +146,7 @@ def _device_text(device: Mapping[str, Any]) -> str:
     )
 
 
-def _build_text(build: Mapping[str, Any] | None) -> str:
+def _build_text(build: Json | None) -> str:
     if build is None:
         return "no record: the package runs from an uninstalled source tree"
     parts = {part: reason or "built" for part, reason in build.get("missing", {}).items()}

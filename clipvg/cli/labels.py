@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from clipvg.cli import options
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
+from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
@@ -21,12 +20,12 @@ def _configure(parser: CommandParser) -> None:
         "--out", type=str, required=True, metavar="PAGE.html", help="the page to write"
     )
     parser.add_argument(
-        "--per_rule", type=int, default=4, help="labels of each source and rule in the gallery"
+        "--per_rule", type=int, default=4, help="labels to show of each source and rule"
     )
-    parser.add_argument("--seed", type=int, default=0, help="which labels the gallery shows")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of labels to show")
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     from clipvg.report import write_html
     from clipvg.report.labels import label_rules, report_labels
 
@@ -47,7 +46,7 @@ def _run(args: Namespace) -> Result:
     }
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     return f"{result['labels']:,} labels of {result['images']:,} images\npage: {result['page']}"
 
 

@@ -6,34 +6,37 @@ import dataclasses
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Literal, TypeVar, get_type_hints
 
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
+from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from clipvg.labels import LabelTable
 
 OnError = Literal["raise", "drop"]
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def add_labels(parser: CommandParser) -> None:
     """Add LABELS, --images, --layout, --source and --on_error."""
     parser.add_argument(
         "labels", nargs="+", type=str, metavar="LABELS",
-        help="label files: .parquet, .jsonl, .csv or .pth; several are joined in order",
+        help="label files: .parquet, .jsonl, .csv or .pth; several are read in order",
     )  # fmt: skip
     parser.add_argument(
-        "--images", type=str, required=True, metavar="DIR", help="folder that image names are below"
+        "--images", type=str, required=True, metavar="DIR", help="folder that holds the images"
     )
     add_layout(parser)
     parser.add_argument(
-        "--source", type=str, help="name of the label source, written to every row, e.g. template"
+        "--source", type=str, help="name of the source of these labels, e.g. template"
     )
     parser.add_argument(
         "--on_error", type=OnError, default="raise",
-        help="rows that cannot be labels: stop at them, or drop and count them",
+        help="what to do with rows that cannot be used: stop, or drop and count them",
     )  # fmt: skip
 
 
@@ -41,8 +44,8 @@ def add_layout(parser: CommandParser) -> None:
     """Add --layout of .pth files."""
     parser.add_argument(
         "--layout", type=str, metavar="NAME",
-        help="data set of a .pth file: unc, unc+, gref, gref_umd, referit or flickr; by default "
-        "the start of its name",
+        help="layout of a .pth file: unc, unc+, gref, gref_umd, referit or flickr; by default "
+        "taken from its name",
     )  # fmt: skip
 
 
@@ -57,51 +60,66 @@ def add_batch_size(parser: CommandParser, default: int | None) -> None:
     """Add --batch_size; with a default of None the device and the labels decide."""
     parser.add_argument(
         "--batch_size", type=int if default is not None else int | None, default=default,
-        help="labels in one forward pass"
+        help="labels per forward pass"
         + ("" if default is not None else "; by default what suits the device"),
     )  # fmt: skip
 
 
 def add_quiet(parser: CommandParser) -> None:
     """Add --quiet."""
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
 def add_checkpoint(parser: CommandParser) -> None:
     """Add --checkpoint."""
     parser.add_argument(
         "--checkpoint", type=str, required=True, metavar="CKPT",
-        help="model folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
+        help="the model: a folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
     )  # fmt: skip
 
 
 def add_group(
-    parser: CommandParser, name: str, config: type, *, title: str, skip: Sequence[str] = ()
+    parser: CommandParser,
+    name: str,
+    config: type[DataclassInstance],
+    *,
+    title: str,
+    skip: Sequence[str] = (),
 ) -> None:
-    """Add an option ``--name.field`` for each field of a dataclass, with its description."""
+    """Add an option ``--name.field`` for each field of a dataclass, with its description.
+
+    Without a name the option is ``--field``.
+    """
     import docstring_parser
 
-    group = parser.add_argument_group(f"{name}: {title}")
+    group = parser.add_argument_group(f"{name}: {title}".removeprefix(": "))
     kinds = get_type_hints(config)
     documented = [docstring_parser.parse(kind.__doc__ or "") for kind in config.__mro__[::-1]]
-    said = {each.arg_name: each.description for text in documented for each in text.params}
+    said = {
+        each.arg_name: (each.description or "").rstrip(".")
+        for text in documented
+        for each in text.params
+    }
     for field in dataclasses.fields(config):
         if field.name in skip:
             continue
-        options: dict[str, Any] = {"type": kinds[field.name], "default": field.default}
+        options: Json = {"type": kinds[field.name], "default": field.default}
         if isinstance(field.default, tuple):  # as words rather than as a YAML list
             options = {"type": str, "nargs": "+", "default": [*field.default]}
-        group.add_argument(f"--{name}.{field.name}", help=said[field.name], **options)
+        option = f"{name}.{field.name}".removeprefix(".")
+        group.add_argument(f"--{option}", help=said[field.name], **options)
 
 
-def take_group(args: Namespace, name: str, config: type[Config], **others: Any) -> Config:
+def take_group(args: Namespace, name: str, config: type[Config], **others: object) -> Config:
     """Return the dataclass of `add_group`; other fields are given by name.
 
     Raises:
         InputError: values that do not go together; names the YAML file that set one of them.
     """
+    given = vars(getattr(args, name) if name else args)
+    names = {field.name for field in dataclasses.fields(config)}
     try:
-        return config(**vars(getattr(args, name)), **others)
+        return config(**{key: value for key, value in given.items() if key in names}, **others)
     except InputError as error:
         words = str(error).replace("=", " ").split()
         files = {file for key, file in args.files.items() if key.rpartition(".")[2] in words}

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from clipvg.errors import InputError
 
 
-def pairs(values: Mapping[str, Any]) -> str:
+def pairs(values: Mapping[str, object]) -> str:
     """Return aligned lines "name  value"; nothing for no values."""
     width = max(map(len, values), default=0)
     return "\n".join(f"{name:{width}}  {value}" for name, value in values.items())
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> str:
     """Return aligned columns: the first `left` of them to the left, the others to the right."""
     cells = [list(map(str, row)) for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

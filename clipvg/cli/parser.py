@@ -13,12 +13,25 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from clipvg.cli.failure import UsageError, one_line
+from clipvg.cli.failure import UsageError
 from clipvg.configs import find_recipe, list_recipes
+from clipvg.errors import one_line
+from clipvg.runtime.files import Json
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the example."""
+    """Keeps the line breaks of the example, and speaks of defaults, not of types."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text = (action.help or "").replace("`", "")
+        if action.required:
+            return f"{text} (required)"
+        default = action.default
+        if action.nargs == 0 or default is None or default in ([], argparse.SUPPRESS):
+            return text
+        words = default if isinstance(default, list) else [default]
+        shown = [str(word).lower() if isinstance(word, bool) else str(word) for word in words]
+        return f"{text} (default: {' '.join(shown)})"
 
 
 class CommandParser(ArgumentParser):
@@ -34,11 +47,11 @@ class CommandParser(ArgumentParser):
         if example:
             kwargs["epilog"] = f"example:\n  {example}"
         super().__init__(*args, exit_on_error=False, allow_abbrev=False, **kwargs)
-        self._files: dict[str, tuple[str, Any]] = {}  # option: the YAML file that sets it, value
+        self._files: dict[str, tuple[str, object]] = {}  # option: the YAML file that sets it, value
 
     def show_first(self, names: Sequence[str]) -> None:
         """Let the help begin with these arguments, whichever group they are in."""
-        first = self.add_argument_group("what matters first")
+        first = self.add_argument_group("main arguments")
         action_of = {action.dest: action for action in self._actions}
         for name in names:
             action = action_of[name]
@@ -52,6 +65,8 @@ class CommandParser(ArgumentParser):
         """Let the usage line show only what every call needs."""
         words = []
         for action in self._actions:
+            if action.dest == "print_config":
+                action.help = "print the options as YAML, after the other arguments, and exit"
             name = str(action.metavar)
             if action.option_strings:
                 words += [f"{action.option_strings[0]} {name}"] if action.required else []
@@ -114,7 +129,7 @@ class CommandParser(ArgumentParser):
                 f"unknown option {', '.join(hints)}; {self.prog} --help lists the options"
             )
 
-    def _read(self, path: str) -> dict[str, Any]:
+    def _read(self, path: str) -> Json:
         """Options that a YAML file sets, ``section.name`` in sections."""
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -124,12 +139,12 @@ class CommandParser(ArgumentParser):
                 f"package: {', '.join(list_recipes())}"
             ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: not YAML: {one_line(str(error))}") from error
+            raise UsageError(f"{path}: not YAML: {one_line(error)}") from error
         if content is not None and not isinstance(content, dict):
             raise UsageError(f"{path}: expected lines of the form 'option: value'")
         known = self._by_name()
         sections = {name.partition(".")[0] for name in known if "." in name}
-        found: dict[str, Any] = {}
+        found: Json = {}
         for key, value in (content or {}).items():
             if key not in sections:
                 found[str(key)] = value
@@ -191,7 +206,7 @@ def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:
     return found
 
 
-def _readable(kind: Any) -> str:
+def _readable(kind: object) -> str:
     """A type in words."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(repr, get_args(kind)))}"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.options import add_checkpoint, add_device
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
+from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
@@ -20,27 +20,27 @@ def _configure(parser: CommandParser) -> None:
         "expression", nargs="+", type=str, metavar="EXPRESSION", help="what to look for"
     )
     add_checkpoint(parser)
-    parser.add_argument("--out", type=str, metavar="FILE", help="write the image with its boxes")
+    parser.add_argument("--out", type=str, metavar="FILE", help="also draw the boxes")
     parser.add_argument(
         "--box_format", type=Literal["xyxy", "xywh", "cxcywh"], default="xyxy",
-        help="of the printed boxes, pixels of the original image",
+        help="format of the printed boxes, in pixels of the original image",
     )  # fmt: skip
     add_device(parser)
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     from clipvg.boxes import convert
-    from clipvg.cli.devices import move
+    from clipvg.cli.devices import choose_device
     from clipvg.data.image import read_image
     from clipvg.model import load
 
     if not all(expression.strip() for expression in args.expression):
         raise InputError("an expression is empty; write what to look for, e.g. 'dog on the left'")
-    picture_path = _picture_path(args.out) if args.out else None
-    model = move(load(args.checkpoint), args.device)
+    drawing = _drawing_path(args.out) if args.out else None
+    model = load(args.checkpoint).to(choose_device(args.device))
     image = read_image(args.image, exif=model.preset.exif)
     boxes = model.predict(image, args.expression)
-    result: Result = {
+    result: Json = {
         "image": args.image,
         "width": image.width,
         "height": image.height,
@@ -51,28 +51,28 @@ def _run(args: Namespace) -> Result:
             for box in convert(boxes, "xyxy", args.box_format)
         ],
     }
-    if picture_path is not None:
+    if drawing is not None:
         from clipvg.report.pictures import draw_boxes, label_marks, save_picture
 
-        save_picture(draw_boxes(image, label_marks(boxes, args.expression)), picture_path)
-        result["picture"] = str(picture_path)
+        save_picture(draw_boxes(image, label_marks(boxes, args.expression)), drawing)
+        result["drawing"] = str(drawing)
     return result
 
 
-def _picture_path(name: str) -> Path:
+def _drawing_path(name: str) -> Path:
     from clipvg.report.pictures import check_picture_path
 
     return check_writable(check_picture_path(name))
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     columns = {"xyxy": "x1 y1 x2 y2", "xywh": "x y w h", "cxcywh": "cx cy w h"}
     rows = [
         (expression, *(f"{value:.1f}" for value in box))
         for expression, box in zip(result["expressions"], result["boxes"], strict=True)
     ]
     text = table(("expression", *columns[result["box_format"]].split()), rows)
-    return text + (f"\npicture: {result['picture']}" if "picture" in result else "")
+    return text + (f"\ndrawing: {result['drawing']}" if "drawing" in result else "")
 
 
 COMMAND = Command(

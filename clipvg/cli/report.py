@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
-from typing import Any
 
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.parser import CommandParser
+from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
@@ -16,13 +15,13 @@ def _configure(parser: CommandParser) -> None:
     )
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     from clipvg.report import draw_report
 
     return {"run": args.run, "report": str(draw_report(args.run))}
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     return f"report: {result['report']}"
 
 

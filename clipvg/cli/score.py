@@ -6,14 +6,15 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.options import add_batch_size, add_device, add_labels, add_quiet, read_table
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import percent
+from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -27,43 +28,43 @@ def _configure(parser: CommandParser) -> None:
     add_labels(parser)
     parser.add_argument(
         "--measurer", action="append", type=str, default=[], metavar="[NAME[@SOURCE]=]CKPT",
-        help="a trained model; NAME of its column is by default parent-folder/stem, SOURCE what "
-        "it was trained on; repeat the option for several",
+        help="a trained model; NAME is its column (by default parent-folder/stem), SOURCE what it "
+        "was trained on; repeat the option for more",
     )  # fmt: skip
     parser.add_argument(
         "--measure", action="append", type=str, default=[], metavar="[NAME=]MEASURE[,K=V...]",
-        help="another measure of reliability, of the list in docs/measures.md or "
-        "package.module:Class; repeat the option for several",
+        help="another measure of reliability: one listed in docs/measures.md, or "
+        "package.module:Class; repeat the option for more",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=str, required=True, metavar="FILE.parquet",
-        help="the labels with a column reliability.NAME for each measurer",
+        help="where to write the labels, with a column reliability.NAME for each measurer",
     )  # fmt: skip
-    parser.add_argument("--plot", type=str, metavar="FILE", help="also draw the histograms")
+    parser.add_argument("--plot", type=str, metavar="FILE", help="also draw histograms")
     parser.add_argument(
         "--unreadable_images", type=Literal["null", "raise"], default="null",
-        help="leave labels unscored whose image cannot be read, or stop",
+        help="labels whose image cannot be read: leave them unscored (null), or stop (raise)",
     )  # fmt: skip
     parser.add_argument(
         "--store", type=str, metavar="DIR",
-        help="scores of finished shards of images, where an interrupted command goes on; by "
-        "default beside --out, FILE.scores",
+        help="folder for the scores of finished images, from which an interrupted command "
+        "continues; by default FILE.scores, beside --out",
     )  # fmt: skip
     parser.add_argument(
         "--precision", type=Literal["auto", "fp32", "bf16", "fp16"], default="auto",
-        help="of the models: fp32 is exact; auto is fp32 on a CPU and bf16 on a GPU",
+        help="of the models: fp32 is exact; auto means fp32 on a CPU, bf16 on a GPU",
     )  # fmt: skip
     parser.add_argument(
         "--ray", nargs="?", type=int, const=2, metavar="ACTORS",
-        help="run the models on a Ray cluster, that of RAY_ADDRESS or one on this machine, in so "
-        "many actors (2 when no number is given); needs clipvg[ray]",
+        help="run the models on a Ray cluster (that of RAY_ADDRESS, else one on this machine) in "
+        "this many actors, 2 if no number is given; needs clipvg[ray]",
     )  # fmt: skip
     add_device(parser)
     add_batch_size(parser, None)
     add_quiet(parser)
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     import numpy as np
 
     from clipvg.cli.devices import choose_device, load_measurers
@@ -137,7 +138,7 @@ def _score(
     )
 
 
-def _most_common(scores: ScoreMatrix) -> list[dict[str, Any]]:
+def _most_common(scores: ScoreMatrix) -> list[Json]:
     """Why labels are not scored: the most frequent reasons and how many labels each has."""
     reasons = Counter(scores.reasons.values()).most_common(_REASONS_SHOWN)
     return [{"reason": reason, "labels": count} for reason, count in reasons]
@@ -152,7 +153,7 @@ def _table_path(name: str) -> Path:
     return path
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     from clipvg.reliability.columns import REASON
 
     rows = [
@@ -172,7 +173,7 @@ def _describe(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"written: {result['out']}"])
 
 
-def _cell(cell: Mapping[str, Any], kept: int) -> tuple[str, ...]:
+def _cell(cell: Json, kept: int) -> tuple[str, ...]:
     counts = f"{cell['count']:,}", f"{cell['unscored']:,}"
     if not cell["count"]:
         return *counts, "–", "–"
@@ -186,18 +187,7 @@ COMMAND = Command(
     configure=_configure,
     run=_run,
     describe=_describe,
-    first=(
-        "labels",
-        "images",
-        "measurer",
-        "measure",
-        "out",
-        "plot",
-        "device",
-        "batch_size",
-        "precision",
-        "store",
-    ),
+    first="labels images measurer measure out plot device batch_size precision store",
     kept="finished shards of images are kept beside --out, or in --store; run the same command "
     "again to go on.",
 )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from clipvg.cli.commands import Command, Result
+from clipvg.cli.commands import Command
 from clipvg.cli.options import (
     add_device,
     add_group,
@@ -20,19 +18,10 @@ from clipvg.cli.options import (
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
+from clipvg.runtime.files import Json
 
 # What the help of both commands begins with.
-FIRST = (
-    "labels",
-    "images",
-    "validation",
-    "out",
-    "config",
-    "backbone",
-    "device",
-    "training.epochs",
-    "training.batch_size",
-)
+FIRST = "labels images validation out config backbone device training.epochs training.batch_size"
 
 
 def add_training(parser: CommandParser) -> None:
@@ -43,23 +32,26 @@ def add_training(parser: CommandParser) -> None:
     parser.add_argument("--config", action="config", help="YAML file, or the name of a recipe")
     add_labels(parser)
     parser.add_argument(
-        "--validation", type=str, metavar="LABELS", help="labels that decisions are made on"
+        "--validation",
+        type=str,
+        metavar="LABELS",
+        help="annotated labels, for decisions",
     )
     parser.add_argument(
         "--out", type=str, required=True, metavar="DIR",
-        help="run directory; an interrupted run is continued",
+        help="run directory; an interrupted run continues there",
     )  # fmt: skip
     parser.add_argument(
         "--backbone", type=str, default="ViT-B-16", metavar="NAME",
-        help="any open_clip ViT, or clipvg-tiny, which comes with the package",
+        help="any ViT of open_clip, or clipvg-tiny, which comes with the package",
     )  # fmt: skip
     add_device(parser)
     add_quiet(parser)
-    add_group(parser, "model", ModelOptions, title="what it is made of beside the backbone")
-    add_group(parser, "training", FitConfig, title="of every training")
+    add_group(parser, "model", ModelOptions, title="everything but the backbone")
+    add_group(parser, "training", FitConfig, title="options of every training")
 
 
-def training_arguments(args: Namespace) -> dict[str, Any]:
+def training_arguments(args: Namespace) -> Json:
     """Return what `clipvg.train` and `clipvg.adapt` take, from the options of `add_training`."""
     from clipvg.api import RunOptions
     from clipvg.cli.devices import choose_device
@@ -81,7 +73,7 @@ def training_arguments(args: Namespace) -> dict[str, Any]:
     }
 
 
-def run_results(folder: Path, summary: Mapping[str, Any]) -> Result:
+def run_results(folder: Path, summary: Json) -> Json:
     """Return the summary of a run with the paths that people look for."""
     return {
         **summary,
@@ -91,7 +83,7 @@ def run_results(folder: Path, summary: Mapping[str, Any]) -> Result:
     }
 
 
-def _run(args: Namespace) -> Result:
+def _run(args: Namespace) -> Json:
     from clipvg.api import train
 
     arguments = training_arguments(args)
@@ -99,7 +91,7 @@ def _run(args: Namespace) -> Result:
     return run_results(result.folder, result.summary)
 
 
-def _describe(result: Mapping[str, Any]) -> str:
+def _describe(result: Json) -> str:
     counts, best, last = result["parameters"], result["best"], result["last"]
     facts = {"trainable parameters": f"{counts['trainable']:,} ({percent(counts['share'])})"}
     if last:
@@ -118,5 +110,5 @@ COMMAND = Command(
     run=_run,
     describe=_describe,
     kept="the last checkpoint is kept in --out; run the same command again to go on.",
-    first=(*FIRST, "training.lr"),
+    first=f"{FIRST} training.lr",
 )

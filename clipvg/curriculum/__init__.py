@@ -1,13 +1,13 @@
 """Curriculum: threshold search and self-paced adapting over any learner; imports no torch."""
 
-from clipvg.curriculum.beyond.calibrate import calibrate, calibrated_threshold, soft_weights
+from clipvg.curriculum.adapted import Adapted
+from clipvg.curriculum.beyond.calibrate import calibrated_threshold, soft_weights
 from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes
 from clipvg.curriculum.beyond.fusion import fuse
 from clipvg.curriculum.config import MSAConfig, SSAConfig
-from clipvg.curriculum.continued import Previous
+from clipvg.curriculum.continued import Previous, Sources
 from clipvg.curriculum.msa import msa
-from clipvg.curriculum.outcome import Adapted
 from clipvg.curriculum.protocols import BoxMeasurer, Fit, Fitted, Learner
 from clipvg.curriculum.split import identity_of_scores
 from clipvg.curriculum.ssa import ssa
@@ -31,12 +31,12 @@ __all__ = [
     "RunSummary",
     "SSAConfig",
     "SearchStrategy",
+    "Sources",
     "Stage",
     "Step",
     "ThresholdSearch",
     "Workers",
     "agreed_boxes",
-    "calibrate",
     "calibrated_threshold",
     "find_threshold",
     "fuse",

@@ -1,14 +1,15 @@
-"""The candidates of a threshold search: trained, judged and counted."""
+"""The search of a threshold whose candidates are trained, judged and counted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from clipvg.curriculum.summary import Choice, Step, Training
+from clipvg.curriculum.summary import Step, Training
 from clipvg.curriculum.threshold import ThresholdSearch
+from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import Distribution, kept
 from clipvg.runs.stage import Stage
 
@@ -21,34 +22,20 @@ class Searched:
     best: Stage
     candidates: tuple[Training, ...]
 
-    def step(
-        self,
-        source: str,
-        measurer: str,
-        *,
-        specific: bool,
-        labels: int,
-        kept: int,
-        before: int = 0,
-        complexity: float | None = None,
-        h0: float | None = None,
-        choice: tuple[Choice, ...] = (),
-    ) -> Step:
-        """Return the decision about a source, of which ``kept`` labels join those ``before``."""
+    def step(self, source: str, measurer: str, *, specific: bool, labels: int, kept: int) -> Step:
+        """Return the decision about a source, of whose ``labels`` so many are ``kept``."""
         return Step(
             source=source,
             measurer=measurer,
-            complexity=complexity,
             labels=labels,
             specific=specific,
-            h0=h0,
-            choice=choice,
+            choice=(),
             threshold=self.search.best,
             kept=int(kept),
             score=self.search.score,
             search=self.search,
             stages=self.candidates,
-            total=before + int(kept),
+            total=int(kept),
         )
 
 
@@ -57,31 +44,36 @@ class TrainedCandidates:
     """The candidates of one search, which trains them; see `Candidates`.
 
     Attributes:
+        work: trains and records them.
         reliability: (N,) float32, NaN for labels that are not to be selected.
-        strict: whether labels with r > h are kept, not those with r >= h.
         given: (N,) bool, labels of every candidate.
-        train: subsets of the labels -> finished stages.
-        note: records a stage.
+        init: stage whose model trainings start from, see `Trainings.train`.
+        union: labels whose batches trainings together walk over, see `Trainings.train`.
+        facts: recorded with every candidate, see `Training`.
         found: stage and record of each threshold so far.
     """
 
+    work: Trainings
     reliability: np.ndarray
-    strict: bool
     given: np.ndarray
-    train: Callable[[list[np.ndarray]], list[Stage]]
-    note: Callable[..., Training]
+    init: Stage | None
+    union: np.ndarray | None
+    facts: dict[str, str | None]
     found: dict[float, tuple[Stage, Training]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.strict = self.work.config.strict
         self._distribution = Distribution(self.reliability)
 
     def __call__(self, thresholds: Sequence[float], /) -> list[float | None]:
         """Train on the labels of each threshold, and return how well each model does."""
         subsets = [self.given | kept(self.reliability, h, strict=self.strict) for h in thresholds]
-        stages = self.train(subsets)
+        how = self.work.config.candidates
+        stages = self.work.train(subsets, how=how, init=self.init, union=self.union)
         for h, stage, keep in zip(thresholds, stages, subsets, strict=True):
             chosen = Distribution(self.reliability[keep & ~self.given]).to_dict()
-            self.found[h] = stage, self.note(stage, threshold=h, reliability=chosen)
+            note = self.work.note("candidate", stage, threshold=h, reliability=chosen, **self.facts)
+            self.found[h] = stage, note
         return [stage.read()["score"] for stage in stages]
 
     def count(self, threshold: float) -> int:
@@ -89,7 +81,39 @@ class TrainedCandidates:
         above = self._distribution.count_above(threshold, strict=self.strict)
         return int(self.given.sum()) + above
 
-    def searched(self, search: ThresholdSearch) -> Searched:
-        """Return the result of a search that has ended."""
-        tried = tuple(self.found[h][1] for h, _ in search.curve)
-        return Searched(search, self.found[search.best][0], tried)
+
+def search_threshold(
+    work: Trainings,
+    reliability: np.ndarray,
+    *,
+    given: np.ndarray | None = None,
+    init: Stage | None = None,
+    union: np.ndarray | None = None,
+    **facts: str | None,
+) -> Searched:
+    """Search the threshold whose labels, joined with those given, train the best model.
+
+    Args:
+        work: trainings of the run, with the strategy of the search.
+        reliability: float32 (N,), NaN for labels that are not to be selected.
+        given: bool (N,), labels of every candidate; none when None.
+        init: see `Trainings.train`.
+        union: see `Trainings.train`.
+        facts: recorded with every candidate, see `Training`.
+    """
+    given = np.zeros(len(work.labels), bool) if given is None else given
+    candidates = TrainedCandidates(work, reliability, given, init, union, facts)
+    config = work.config
+    search = work.strategy(
+        candidates,
+        config.start,
+        config.step,
+        low=config.low,
+        high=config.high,
+        count=candidates.count,
+        min_kept=config.min_kept,
+    )
+    told = {key: value for key, value in facts.items() if value is not None}
+    work.run.record(event="chosen", **told, threshold=search.best, score=search.score)
+    tried = tuple(candidates.found[h][1] for h, _ in search.curve)
+    return Searched(search, candidates.found[search.best][0], tried)

@@ -9,7 +9,7 @@ from clipvg.curriculum.threshold import check_grid
 from clipvg.errors import InputError
 
 ADAPTED = "adapted"  # what the resulting model is called among the measurers
-Search = Literal["separate", "together"]
+HowTrained = Literal["separate", "together"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,19 +17,19 @@ class SSAConfig:
     """Options of SSA.
 
     Args:
-        start: first threshold of the search.
-        step: distance of neighbouring thresholds.
+        start: threshold that the search starts at.
+        step: distance between neighbouring thresholds.
         low: lowest threshold allowed.
         high: highest threshold allowed.
-        min_kept: least number of labels a subset may have.
+        min_kept: smallest number of labels that a threshold may keep.
         strict: keep r > h, as the published filter does, instead of the paper's r >= h.
-        search: "separate" trains each candidate on its subset, as published; "together" trains
-            the candidates of a step over the union's batches with weights (`Learner.fit_many`).
+        candidates: "separate" trains each candidate on its own labels, as published; "together"
+            trains the candidates of a step in one pass over the union of their labels.
         halving: drop the worse half of the candidates of a step on the way, by their score on the
-            validation labels (successive halving, `Learner.fit_many` with ``judge``); they are
-            judged as they are then. Needs search="together" and a learner that can.
-        warm_start: candidates start from the measurer's weights instead of fresh ones.
-        holdout: share of the images held out where no validation labels are given.
+            validation labels (successive halving); needs candidates="together" and a learner that
+            can do it.
+        warm_start: start candidates from the measurer's weights instead of fresh ones.
+        holdout: share of the images to hold out where no validation labels are given.
         seed: of every training and of the held-out images.
     """
 
@@ -39,7 +39,7 @@ class SSAConfig:
     high: float = 1.0
     min_kept: int = 1
     strict: bool = False
-    search: Search = "separate"
+    candidates: HowTrained = "separate"
     halving: bool = False
     warm_start: bool = False
     holdout: float = 0.1
@@ -47,10 +47,10 @@ class SSAConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that a search could not use, before anything is trained."""
-        if self.search not in get_args(Search):
-            raise InputError(f"search is {self.search!r}; choose 'separate' or 'together'.")
-        if self.halving and self.search != "together":
-            raise InputError("halving needs candidates that train together: search='together'.")
+        if self.candidates not in get_args(HowTrained):
+            raise InputError(f"candidates is {self.candidates!r}; choose 'separate' or 'together'.")
+        if self.halving and self.candidates != "together":
+            raise InputError("halving needs candidates that train together: candidates='together'.")
         check_grid(self.start, self.step, self.low, self.high)
         if self.min_kept < 1:
             raise InputError(f"min_kept is {self.min_kept}; expected at least 1 label.")
@@ -65,8 +65,8 @@ class MSAConfig(SSAConfig):
     """Options of MSA: those of SSA for each source's search, and its own.
 
     Args:
-        h0: threshold at which measurers are compared before a source's search.
-        baseline: train once on all labels of all sources too, for comparison: "no curriculum".
+        h0: threshold at which measurers are compared before the search of a source.
+        baseline: also train once on all labels of all sources, for comparison: "no curriculum".
     """
 
     h0: float = 0.5

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from clipvg.curriculum.measurements import sources_of
-from clipvg.curriculum.split import ROW
+from clipvg.curriculum.split import ROW, sources_of
 from clipvg.curriculum.summary import Continued, MeasurerFacts, RunSummary, Training, decided_steps
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
+from clipvg.pseudo import mean_entities
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage
 from clipvg.runtime.files import Json
-
-
-@dataclass(frozen=True)
-class PreviousMeasurer:
-    """A measurer of a finished run.
-
-    Attributes:
-        stage: key of its stage there.
-        trained_on: sources it was trained on.
-    """
-
-    stage: str
-    trained_on: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,8 +30,6 @@ class Previous:
         labels: all its labels, held-out ones included, with its image root.
         rows: rows of ``labels`` that its model was trained on.
         held_rows: rows of ``labels`` that were held out to decide.
-        measurers: by name; none where its scores came with the labels.
-        winner: key of the stage whose model is the result.
         summary: of the run.
     """
 
@@ -51,8 +37,6 @@ class Previous:
     labels: LabelTable
     rows: np.ndarray
     held_rows: np.ndarray
-    measurers: Mapping[str, PreviousMeasurer]
-    winner: str
     summary: RunSummary
 
     @classmethod
@@ -77,18 +61,11 @@ class Previous:
                 "weights or boxes of their own; run it without that option, which trains nothing "
                 "anew, and go on."
             )
-        measurers = {
-            _name(each): PreviousMeasurer(each.stage, tuple(each.trained_on))
-            for each in summary.measurers
-            if each.stage
-        }
         return cls(
             folder,
             read_labels(folder / "labels.parquet", images=summary.labels.root),
             _rows(folder / "selected.parquet"),
             _rows(folder / "held_out.parquet"),
-            measurers,
-            summary.winner,
             summary,
         )
 
@@ -98,9 +75,12 @@ class Previous:
         return sources_of(self.labels)
 
     @property
-    def decided_on_held_out(self) -> bool:
-        """Whether held-out pseudo-labels decided there."""
-        return self.summary.validation.is_held_out
+    def measurers(self) -> dict[str, MeasurerFacts]:
+        """Trained measurers by name; that of SSA has the name of what it was trained on."""
+        trained = [each for each in self.summary.measurers if each.stage]
+        if self.summary.method == "ssa" and trained and trained[0].trained_on:
+            return {"+".join(trained[0].trained_on): trained[0]}
+        return {each.name: each for each in trained}
 
     def joined(self, new: LabelTable) -> LabelTable:
         """Return the labels of the run followed by new ones.
@@ -120,7 +100,7 @@ class Previous:
         """Return what of the run decides the next one; not where it is."""
         rows = hashlib.sha256(self.rows.tobytes() + self.held_rows.tobytes()).hexdigest()
         stages = {name: measurer.stage for name, measurer in self.measurers.items()}
-        return {"winner": self.winner, "measurers": stages, "rows": rows}
+        return {"winner": self.summary.winner, "measurers": stages, "rows": rows}
 
     def sides(self, labels: LabelTable) -> dict[str, bool]:
         """Return which images are held out there, by name, of labels made by `joined`."""
@@ -128,12 +108,6 @@ class Previous:
         held = np.zeros(len(self.labels), bool)
         held[self.held_rows] = True
         return {names[i]: bool(h) for i, h in zip(image_of[: len(held)], held, strict=True)}
-
-    def selected(self, count: int) -> np.ndarray:
-        """Return which of ``count`` labels made by `joined` are selected there, bool."""
-        mask = np.zeros(count, bool)
-        mask[self.rows] = True
-        return mask
 
     def adopt(self, key: str, run: Run) -> Stage:
         """Copy a stage into another run, without its judgement, and return it."""
@@ -161,11 +135,27 @@ class Previous:
         )
 
 
-def _name(measurer: MeasurerFacts) -> str:
-    """Return a measurer's name; that of an SSA run has the name of what it was trained on."""
-    if measurer.name == "measurer" and measurer.trained_on:
-        return "+".join(measurer.trained_on)
-    return measurer.name
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What is known of the sources of the labels before they are adapted to.
+
+    Args:
+        scored_by: names of measurers that have scored the labels (columns ``reliability.NAME``);
+            none is trained then.
+        continue_from: directory of a finished run, to go on with the labels of new sources: what
+            it selected and its measurers are taken over, only new sources are decided on.
+        complexity: of a source's labels: MSA starts with the least complex. The mean number of
+            entities per expression by default.
+    """
+
+    scored_by: Sequence[str] = ()
+    continue_from: str | Path | None = None
+    complexity: Callable[[LabelTable], float] = mean_entities
+
+    @cached_property
+    def previous(self) -> Previous | None:
+        """The run to continue."""
+        return None if self.continue_from is None else Previous.read(self.continue_from)
 
 
 def _rows(path: Path) -> np.ndarray:

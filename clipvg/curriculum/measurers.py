@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 
 from clipvg.curriculum.config import ADAPTED
 from clipvg.curriculum.continued import Previous
-from clipvg.curriculum.measurements import Measurements, scores_key
-from clipvg.curriculum.split import Split
 from clipvg.curriculum.summary import MeasurerFacts, Training
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
+from clipvg.labels import LabelTable
 from clipvg.reliability.histogram import Distribution
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.runs.run import Run
+from clipvg.reliability.measurer import Context, Measurer
+from clipvg.reliability.measurer import measure as run_measurer
 from clipvg.runs.stage import Stage
 
 _GIVEN = "given"
@@ -37,37 +38,31 @@ class Measurers:
     stages: Mapping[str, Stage]
 
     @classmethod
-    def given(cls, split: Split, run: Run) -> Measurers:
+    def given(cls, work: Trainings) -> Measurers:
         """Take the scores that came with the labels into the run."""
-        scores = split.given_scores()
+        scores = work.split.given_scores()
         check_names(scores.names)
-        run.write(lambda: scores.write(run.scores_path(_GIVEN)))
+        work.run.write(lambda: scores.write(work.run.scores_path(_GIVEN)))
         return cls(scores, (_GIVEN,) * len(scores.names), {})
 
     @classmethod
     def of(
-        cls,
-        measurements: Measurements,
-        stages: Mapping[str, Stage],
-        trained_on: Mapping[str, tuple[str, ...]],
+        cls, work: Trainings, stages: Mapping[str, Stage], trained_on: Mapping[str, Sequence[str]]
     ) -> Measurers:
         """Measure the training labels with the models of stages, by name."""
-        scores = [
-            measurements.measure(stage, name, trained_on=trained_on[name])
-            for name, stage in stages.items()
-        ]
+        scores = [measure(work, stages[name], name, trained_on=trained_on[name]) for name in stages]
         files = tuple(scores_key(stage.key, name) for name, stage in stages.items())
         return cls(ScoreMatrix.concat(scores), files, stages)
 
-    def held_out(self, split: Split, measurements: Measurements) -> ScoreMatrix:
+    def held_out(self, work: Trainings) -> ScoreMatrix:
         """Return their scores of the labels that are held out."""
         if not self.stages:
-            return split.given_scores(held_out=True)
-        trained_on = dict(zip(self.scores.names, self.scores.trained_on, strict=True))
-        labels = split.validation.labels
+            return work.split.given_scores(held_out=True)
+        labels = work.split.validation
+        origins = zip(self.scores.names, self.scores.trained_on, strict=True)
         return ScoreMatrix.concat(
-            measurements.measure(stage, name, labels, trained_on=trained_on[name], part="held_out")
-            for name, stage in self.stages.items()
+            measure(work, self.stages[name], name, labels, trained_on=origin, part="held_out")
+            for name, origin in origins
         )
 
     def joined(self, more: ScoreMatrix, file: str) -> Measurers:
@@ -75,18 +70,18 @@ class Measurers:
         scores = ScoreMatrix.concat([self.scores, more])
         return Measurers(scores, self.files + (file,) * len(more.names), self.stages)
 
-    def note(self, trainings: Trainings) -> tuple[Training, ...]:
+    def note(self, work: Trainings) -> tuple[Training, ...]:
         """Judge and record those that were trained, each with the scores of its own sources."""
         noted = []
         for name, stage in self.stages.items():
-            trainings.judge(stage)
+            work.judge(stage)
             reliability = Distribution(self.scores.specific(name)).to_dict()
-            noted.append(trainings.note("measurer", stage, measurer=name, reliability=reliability))
+            noted.append(work.note("measurer", stage, measurer=name, reliability=reliability))
         return tuple(noted)
 
     def facts(self) -> tuple[MeasurerFacts, ...]:
         """Return what the summary says of them."""
-        scores = self.scores
+        rows = zip(self.scores.names, self.scores.trained_on, self.files, strict=True)
         return tuple(
             MeasurerFacts(
                 name=name,
@@ -94,17 +89,12 @@ class Measurers:
                 trained_on=list(trained_on),
                 scores=file,
             )
-            for name, trained_on, file in zip(
-                scores.names, scores.trained_on, self.files, strict=True
-            )
+            for name, trained_on, file in rows
         )
 
 
 def train_measurers(
-    trainings: Trainings,
-    measurements: Measurements,
-    sources: Iterable[str],
-    previous: Previous | None,
+    work: Trainings, sources: Iterable[str], previous: Previous | None
 ) -> Measurers:
     """Train a measurer on each source, beside those of a run to continue, and measure all labels.
 
@@ -112,18 +102,19 @@ def train_measurers(
         InputError: that run has a measurer of the name of a new source.
     """
     stages: dict[str, Stage] = {}
-    trained_on: dict[str, tuple[str, ...]] = {}
+    trained_on: dict[str, Sequence[str]] = {}
     if previous is not None:
         for name, there in previous.measurers.items():
-            stages[name] = previous.adopt(there.stage, trainings.run)
+            assert there.stage is not None
+            stages[name] = previous.adopt(there.stage, work.run)
             trained_on[name] = there.trained_on
-    names = np.array(trainings.labels.sources(), dtype=object)
+    names = np.array(work.labels.sources(), dtype=object)
     for source in sources:
         if source in stages:
             raise InputError(f"there is a measurer {source!r} already; rename the new source.")
-        (stages[source],) = trainings.train([names == source])
+        (stages[source],) = work.train([names == source])
         trained_on[source] = (source,)
-    return Measurers.of(measurements, stages, trained_on)
+    return Measurers.of(work, stages, trained_on)
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -136,3 +127,49 @@ def check_names(names: Iterable[str]) -> None:
             )
         if name == ADAPTED:
             raise InputError(f"{name!r} is what the adapted model is called; choose another name.")
+
+
+def measure(
+    work: Trainings,
+    stage: Stage,
+    name: str,
+    labels: LabelTable | None = None,
+    *,
+    trained_on: Iterable[str],
+    part: str = "",
+    teacher: bool = False,
+) -> ScoreMatrix:
+    """Return the reliability of labels by a stage's model, measured once and kept in the run.
+
+    Args:
+        work: trainings of the run.
+        stage: a finished one.
+        name: of the measurer.
+        labels: what to measure; the training labels when None.
+        trained_on: source names of what the stage was trained on.
+        part: word for other labels in the name of the file.
+        teacher: let the stage's teacher measure, where there is one.
+    """
+
+    def make() -> ScoreMatrix:
+        measured = work.labels if labels is None else labels
+        context = Context(progress=work.progress)
+        found = run_measurer(measurer_of(work, stage, teacher), measured, context)
+        if not np.isfinite(found.values).any() and found.reasons:
+            why = next(iter(found.reasons.values()))
+            raise InputError(f"the measurer {name!r} could score no label; the first: {why}")
+        origin = {name: filter(None, trained_on)}
+        return ScoreMatrix.of({name: found}, measured.encoded_sources(), origin)
+
+    path = work.run.scores_path(scores_key(stage.key, name, part))
+    return work.run.once(path, make, ScoreMatrix.write, ScoreMatrix.read)
+
+
+def measurer_of(work: Trainings, stage: Stage, teacher: bool = False) -> Measurer:
+    """Return a stage's model, or its teacher where there is one, as a measurer."""
+    return work.learner.measurer(work.learner.load(stage.measuring_folder(teacher)))
+
+
+def scores_key(stage: str, name: str, part: str = "") -> str:
+    """Return the name of a file of scores, see `Run.scores_path`."""
+    return "-".join(filter(None, (stage, quote(name, safe=" "), part)))

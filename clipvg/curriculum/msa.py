@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from clipvg.curriculum.adapted import Adapted, conclude
 from clipvg.curriculum.beyond.calibrate import search_strategy
 from clipvg.curriculum.beyond.config import Beyond
-from clipvg.curriculum.beyond.extend import check_beyond, extend
+from clipvg.curriculum.beyond.extend import check_beyond
 from clipvg.curriculum.config import MSAConfig
-from clipvg.curriculum.continued import Previous
-from clipvg.curriculum.measurements import Measurements
+from clipvg.curriculum.continued import Sources
 from clipvg.curriculum.measurers import Measurers, check_names, train_measurers
-from clipvg.curriculum.outcome import Adapted, Decisions, Plain, conclude
+from clipvg.curriculum.outcome import PLAIN, Plain, Variant
 from clipvg.curriculum.protocols import Learner
 from clipvg.curriculum.source_steps import Selected, SourceSteps
 from clipvg.curriculum.split import Split
@@ -26,23 +26,16 @@ from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.run import Run
 
-Complexity = Callable[[LabelTable], float]
-
 
 def msa(
     learner: Learner[Any],
-    labels: LabelTable,
-    validation: LabelTable | None = None,
-    *,
     run: Run,
-    complexity: Complexity,
+    *,
     config: MSAConfig | None = None,
-    scored_by: Sequence[str] = (),
-    previous: Previous | None = None,
+    sources: Sources | None = None,
     strategy: SearchStrategy = find_threshold,
     beyond: Beyond | None = None,
     progress: bool = False,
-    command: str | None = None,
 ) -> Adapted:
     """Select reliable labels source by source, from simple to complex, and train on them.
 
@@ -59,60 +52,43 @@ def msa(
 
     Args:
         learner: trains, evaluates and keeps models, and makes measurers of them.
-        labels: labels of any number of sources, by their ``source``; their truth is never read.
+        run: run directory with labels of any number of sources, whose truth is never read, and
+            the validation labels that candidates are judged on. Without validation labels images
+            are held out, whose pseudo-labels count by the agreement of other sources' measurers.
             To continue a run: its labels first, then those of new sources.
-        validation: labels that candidates are judged on. None holds out images of ``labels``,
-            whose pseudo-labels count by the agreement of other sources' measurers.
-        run: run directory, opened with these labels.
-        complexity: of a source's labels; the least complex source comes first.
         config: options.
-        scored_by: names of the measurers whose scores the labels have; none is trained then.
-        previous: a finished run to continue: what it selected and its measurers are taken over,
-            only new sources are decided on.
+        sources: scores that the labels have, a run to continue, the order of the sources.
         strategy: how each threshold is found in step 2.
         beyond: what goes beyond the published method, after it; nothing when None.
         progress: show a bar while labels are measured.
-        command: what was typed, for the summary.
 
     Raises:
         InputError: a source without a name, no usable threshold, no labels or no such scores.
     """
-    config, beyond = config or MSAConfig(), beyond or Beyond()
-    sides = previous.sides(labels) if previous else None
-    split = Split.of(labels, validation, config.holdout, config.seed, scored_by, sides)
-    order = _simple_to_complex(split.training, complexity, previous)
-    measurer_names = scored_by or [*(previous.measurers if previous else ()), *order]
-    check_beyond(beyond, measurer_names, has_voter=config.baseline or not scored_by)
-    deciding = split.validation
-    trainings = Trainings(
-        learner,
-        split.training,
-        None if deciding.is_held_out else deciding.labels,
-        run=run,
-        config=config,
-        strategy=search_strategy(beyond, strategy),
-    )
-    measurements = Measurements(learner, split.training, run, progress)
+    config, beyond, sources = config or MSAConfig(), beyond or Beyond(), sources or Sources()
+    previous, given = sources.previous, sources.scored_by
+    split = Split.of(run, config, given, previous.sides(run.labels) if previous else None)
+    order = _simple_to_complex(split.training, sources)
+    names = given or [*(previous.measurers if previous else ()), *order]
+    check_beyond(beyond, names, has_voter=config.baseline or not given)
+    strategy, held_out = search_strategy(beyond, strategy), split.is_held_out
+    work = Trainings(learner, split, run, config, strategy, progress, judges=not held_out)
+
     # 1. A measurer for each source measures all labels.
-    if scored_by:
-        measurers = Measurers.given(split, run)
-    else:
-        measurers = train_measurers(trainings, measurements, order, previous)
-    if deciding.is_held_out:
-        split = split.weighted(measurers.held_out(split, measurements))
-        trainings = trainings.judged_on(split.validation.labels)
-    once = measurers.note(trainings)
-    base = trainings.train_all() if config.baseline else None
-    everything = None if base is None else trainings.note("all labels", base)
-    start = Selected.before(split, trainings, previous)
-    earlier = None if start.stage is None else trainings.note("continued", start.stage)
-    once += tuple(filter(None, (everything, earlier)))
+    measurers = Measurers.given(work) if given else train_measurers(work, order, previous)
+    if held_out:  # whose labels count by how far the measurers agree with them
+        work = replace(work, split=split.weighted(measurers.held_out(work)), judges=True)
+    once = measurers.note(work)
+    base = work.note("all labels", work.train_all()) if config.baseline else None
+    start = Selected.before(work, previous)
+    earlier = None if start.stage is None else work.note("continued", start.stage)
+    once += tuple(filter(None, (base, earlier)))
     rest_on = frozenset(training.stage for training in once)
 
     # 2. Select source by source, from simple to complex; the last step's model is the result.
-    def decide(scores: ScoreMatrix, variant: str | None = None) -> Decisions:
+    def decide(scores: ScoreMatrix, variant: str | None = None) -> Variant:
         """For each source choose a measurer, search its threshold, and join what it keeps."""
-        at = SourceSteps(trainings, order, measurers.stages, config.h0, scores, variant)
+        at = SourceSteps(work, order, measurers.stages, config.h0, scores, variant)
         steps: list[Step] = []
         selected = start
         for source in order:
@@ -121,40 +97,30 @@ def msa(
             steps.append(step)
         assert selected.stage is not None
         needs = rest_on.union(*(step.trainings for step in steps))
-        return Decisions(
-            tuple(steps), selected.mask, selected.reliability, selected.stage, needs, needs
+        return Variant(
+            name=variant or PLAIN,
+            stage=selected.stage,
+            weights=selected.mask.astype(np.float32),
+            reliability=selected.reliability,
+            steps=tuple(steps),
+            measured=needs,
+            needs=needs,
         )
 
-    voters = tuple(measurers.stages.values()) or (base,)
-    sources, group = np.unique(np.array(split.training.sources()), return_inverse=True)
-    plain = Plain(
-        method="msa",
-        split=split,
-        trainings=trainings,
-        measurements=measurements,
-        measurers=measurers,
-        stages=once,
-        base=everything,
-        decisions=decide(measurers.scores),
-        decide=decide,
-        voters=tuple(stage for stage in voters if stage),
-        groups=(sources.tolist(), group),
-        given=start.mask,
-        continued=previous.facts(earlier) if previous and earlier else None,
-    )
-    return conclude(plain, extend(plain, beyond), command)
+    plain = Plain("msa", work, measurers, decide(measurers.scores), decide, once, base)
+    if previous and earlier:
+        plain = replace(plain, given=start.mask, continued=previous.facts(earlier))
+    return conclude(plain, beyond)
 
 
-def _simple_to_complex(
-    labels: LabelTable, complexity: Complexity, previous: Previous | None
-) -> dict[str, float]:
+def _simple_to_complex(labels: LabelTable, sources: Sources) -> dict[str, float]:
     """Return the complexity of each new source, the simplest first."""
     names = np.array(labels.sources(), dtype=object)
-    old = previous.sources if previous else ()
-    sources = [source for source in dict.fromkeys(names.tolist()) if source not in old]
-    check_names(sources)
-    if not sources:
+    old = sources.previous.sources if sources.previous else ()
+    new = [source for source in dict.fromkeys(names.tolist()) if source not in old]
+    check_names(new)
+    if not new:
         raise InputError("there are no labels of a new source; pass labels of one.")
-    found = {source: complexity(labels.select(names == source)) for source in sources}
+    found = {source: sources.complexity(labels.select(names == source)) for source in new}
     # Equally complex sources come by name, so that the order of rows decides nothing.
-    return {source: found[source] for source in sorted(sources, key=lambda s: (found[s], s))}
+    return {source: found[source] for source in sorted(new, key=lambda s: (found[s], s))}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from clipvg.curriculum.candidates import search_threshold
 from clipvg.curriculum.continued import Previous
-from clipvg.curriculum.split import Split
 from clipvg.curriculum.summary import Choice, Step
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import kept
@@ -31,15 +31,15 @@ class Selected:
     stage: Stage | None
 
     @classmethod
-    def before(cls, split: Split, trainings: Trainings, previous: Previous | None) -> Selected:
+    def before(cls, work: Trainings, previous: Previous | None) -> Selected:
         """Return what is selected before the first step: what the run to continue selected."""
-        count = len(trainings.labels)
-        undecided = np.full(count, np.nan, np.float32)
-        if previous is None:
-            return cls(np.zeros(count, bool), undecided, None)
-        stage = previous.adopt(previous.winner, trainings.run)
-        trainings.judge(stage)
-        return cls(previous.selected(len(split.labels))[~split.is_held], undecided, stage)
+        mask, stage = np.zeros(len(work.split.labels), bool), None
+        if previous is not None:
+            mask[previous.rows] = True
+            stage = previous.adopt(previous.summary.winner, work.run)
+            work.judge(stage)
+        undecided = np.full(len(work.labels), np.nan, np.float32)
+        return cls(mask[~work.split.is_held], undecided, stage)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class SourceSteps:
     """Decides about one source at a time.
 
     Attributes:
-        trainings: of the run.
+        work: trainings of the run.
         complexity: of each source.
         measurers: stages of the measurers trained here, by name.
         h0: threshold at which measurers are compared.
@@ -55,7 +55,7 @@ class SourceSteps:
         variant: of `Beyond` that is made; None for the plain method.
     """
 
-    trainings: Trainings
+    work: Trainings
     complexity: Mapping[str, float]
     measurers: Mapping[str, Stage]
     h0: float
@@ -64,7 +64,7 @@ class SourceSteps:
 
     def choose_measurer(self, source: str, before: Selected) -> tuple[Choice, ...]:
         """Compare the measurers of a source at h0, each joined with what is selected."""
-        work, count = self.trainings, int(before.mask.sum())
+        work, count = self.work, int(before.mask.sum())
         subsets = {name: self._kept(source, name, self.h0) for name in self.scores.names}
         choices = [
             Choice(
@@ -81,7 +81,7 @@ class SourceSteps:
         if len(choices) > 1 and usable:
             stages = work.train(
                 [before.mask | subsets[choices[i].measurer] for i in usable],
-                search=work.config.search,
+                how=work.config.candidates,
                 init=before.stage or self.measurers.get(source),
                 union=before.mask | self._rows(source),
             )
@@ -105,8 +105,9 @@ class SourceSteps:
         Of equal measurers the source's own is the best, then the first.
         """
         measurer = max(choice, key=_rank).measurer
-        work, rows = self.trainings, self._rows(source)
-        found = work.search(
+        rows = self._rows(source)
+        found = search_threshold(
+            self.work,
             np.where(rows, self.scores[measurer], np.float32(np.nan)),
             given=before.mask,
             init=before.stage or self.measurers.get(source),
@@ -121,24 +122,21 @@ class SourceSteps:
             np.where(rows, self.scores[measurer], before.reliability),
             found.best,
         )
-        step = found.step(
-            source,
-            measurer,
-            specific=self._is_specific(measurer, source),
-            labels=int(rows.sum()),
-            kept=keep.sum(),
-            before=int(before.mask.sum()),
+        specific, labels = self._is_specific(measurer, source), int(rows.sum())
+        step = found.step(source, measurer, specific=specific, labels=labels, kept=keep.sum())
+        return replace(
+            step,
             complexity=self.complexity[source],
             h0=self.h0,
             choice=choice,
-        )
-        return step, after
+            total=int(before.mask.sum()) + step.kept,
+        ), after
 
     def _rows(self, source: str) -> np.ndarray:
-        return np.array(self.trainings.labels.sources(), dtype=object) == source
+        return np.array(self.work.labels.sources(), dtype=object) == source
 
     def _kept(self, source: str, measurer: str, threshold: float) -> np.ndarray:
-        chosen = kept(self.scores[measurer], threshold, strict=self.trainings.config.strict)
+        chosen = kept(self.scores[measurer], threshold, strict=self.work.config.strict)
         return np.asarray(chosen & self._rows(source))
 
     def _is_specific(self, measurer: str, source: str) -> bool:

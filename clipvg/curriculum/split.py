@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipvg.curriculum.validation import ValidationLabels, hold_out
+from clipvg.curriculum.config import SSAConfig
+from clipvg.curriculum.validation import agreement_with_others, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.columns import COLUMN
 from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.runs.run import Run
 
 if TYPE_CHECKING:
     from clipvg.curriculum.beyond.correction import Agreed
@@ -29,53 +31,61 @@ class Split:
         labels: all labels as given.
         is_held: (all labels,) bool, pseudo-labels that decide and are not trained on.
         training: the N others, without truth and reliability.
-        validation: what decides.
+        validation: what decides, without truth: labels given, or those held out.
         given: scores of all labels by the measurers that were asked for; None without any.
+        is_weighted: whether held-out labels count by the agreement of other sources' measurers.
     """
 
     labels: LabelTable
     is_held: np.ndarray
     training: LabelTable
-    validation: ValidationLabels
+    validation: LabelTable
     given: ScoreMatrix | None
+    is_weighted: bool = False
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether pseudo-labels decide."""
+        return bool(self.is_held.any())
 
     @classmethod
     def of(
         cls,
-        labels: LabelTable,
-        validation: LabelTable | None,
-        share: float,
-        seed: int,
+        run: Run,
+        config: SSAConfig,
         scored_by: Sequence[str] = (),
         sides: Mapping[str, bool] | None = None,
     ) -> Split:
-        """Divide labels; where no validation labels are given, images are held out.
+        """Divide the labels of a run; where no validation labels are given, images are held out.
 
         Args:
-            labels: all labels.
-            validation: labels that decide, or None.
-            share: of the images to hold out.
-            seed: of their choice.
+            run: with the labels.
+            config: share of the images to hold out, and the seed of their choice.
             scored_by: names of the score columns to use.
             sides: images whose side is decided already, see `hold_out`.
 
         Raises:
             InputError: there is nothing to train or validate on, or no such score column.
         """
+        labels, validation = run.labels, run.validation
         given = _given(labels, scored_by) if scored_by else None
         is_held = np.zeros(len(labels), bool)
         if validation is None:
-            is_held = hold_out(labels, share, seed=seed, sides=sides)
+            is_held = hold_out(labels, config.holdout, seed=config.seed, sides=sides)
         # Nothing below sees truth or reliability given by others.
         training = blind(labels.select(~is_held))
         deciding = blind(labels.select(is_held) if validation is None else validation)
         if not len(training) or not len(deciding):
             raise InputError("there are no labels to train or to validate on; pass some.")
-        return cls(labels, is_held, training, ValidationLabels(deciding, validation is None), given)
+        return cls(labels, is_held, training, deciding, given)
 
     def weighted(self, held_out: ScoreMatrix) -> Split:
-        """Let held-out labels count by the agreement of other sources' measurers."""
-        return replace(self, validation=self.validation.weighted(held_out))
+        """Let held-out labels count by the agreement of other sources' measurers, if any agrees."""
+        weights = self.validation.weights() * agreement_with_others(held_out)
+        if not weights.any():
+            return self
+        validation = self.validation.with_column("weight", weights)
+        return replace(self, validation=validation, is_weighted=True)
 
     def given_scores(self, *, held_out: bool = False) -> ScoreMatrix:
         """Return the scores that came along, of the training or of the held-out labels."""
@@ -103,14 +113,19 @@ class Split:
         tables = {"selected.parquet": selected.select(weights > 0)}
         if corrections is not None:
             tables["corrections.parquet"] = corrections.table(labels)
-        if self.validation.is_held_out:
+        if self.is_held_out:
             held = np.flatnonzero(self.is_held)
             tables["held_out.parquet"] = (
                 self.labels.select(held)
                 .with_column(ROW, held)
-                .with_column("weight", self.validation.labels.weights())
+                .with_column("weight", self.validation.weights())
             )
         return tables
+
+
+def sources_of(labels: LabelTable) -> tuple[str, ...]:
+    """Return the distinct known sources of labels, in order of first appearance."""
+    return tuple(dict.fromkeys(filter(None, labels.sources())))
 
 
 def blind(labels: LabelTable) -> LabelTable:

@@ -43,6 +43,28 @@ class ValidationFacts(LabelFacts):
     weighted: bool
     statement: str
 
+    @classmethod
+    def told(cls, labels: LabelTable, *, held_out: bool, weighted: bool) -> ValidationFacts:
+        """Return the facts of labels that decided, which may be held-out pseudo-labels."""
+        statement = "Decided on the validation labels given."
+        if held_out:
+            weighting = (
+                "Each counts by how far the measurers of other sources agree with it (mean "
+                "reliability). "
+            )
+            statement = (
+                f"No validation labels were given: decided on {len(labels)} pseudo-labels of "
+                f"{labels.num_images} held-out image(s), which nothing was trained on. "
+                f"{weighting if weighted else ''}Their boxes are pseudo-labels too, wrong ones "
+                "among them, so scores are agreement with pseudo-labels, not accuracy."
+            )
+        return cls(
+            **vars(LabelFacts.of(labels)),
+            kind="held out" if held_out else "given",
+            weighted=weighted,
+            statement=statement,
+        )
+
     @property
     def is_held_out(self) -> bool:
         """Whether held-out pseudo-labels decided."""
@@ -85,10 +107,6 @@ class Training(Record):
     seconds: float
     score: float | None
     reliability: Json | None = None
-
-    def as_baseline(self) -> Baseline:
-        """Return what the summary says of it where it is the training without curriculum."""
-        return Baseline(stage=self.stage, score=self.score, kept=self.kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from clipvg.errors import InputError
+from clipvg.runs.record import Record
 from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _UNUSABLE = -math.inf
 
 
 @dataclass(frozen=True)
-class ThresholdSearch:
+class ThresholdSearch(Record):
     """Result of `find_threshold`.
 
     Attributes:
@@ -46,23 +47,17 @@ class ThresholdSearch:
 
     def to_dict(self) -> Json:
         """Return the search as JSON values."""
-        return {
-            **asdict(self),
-            "curve": [list(point) for point in self.curve],
-            "skipped": {str(h): why for h, why in self.skipped.items()},
-            "num_evaluations": self.num_evaluations,
-        }
+        curve = [list(point) for point in self.curve]
+        skipped = {str(h): why for h, why in self.skipped.items()}
+        more = {"curve": curve, "skipped": skipped, "num_evaluations": self.num_evaluations}
+        return {**super().to_dict(), **more}
 
     @classmethod
     def from_dict(cls, data: Json) -> ThresholdSearch:
         """Read what `to_dict` gave."""
-        return cls(
-            best=data["best"],
-            score=data["score"],
-            curve=[(h, score) for h, score in data["curve"]],
-            batches=data["batches"],
-            reason=data["reason"],
-            skipped={float(h): why for h, why in data["skipped"].items()},
+        skipped = {float(h): why for h, why in data["skipped"].items()}
+        return super().from_dict(
+            {**data, "curve": [*map(tuple, data["curve"])], "skipped": skipped}
         )
 
 
@@ -146,6 +141,7 @@ def find_threshold(
         >>> find_threshold(lambda hs: [-(h - 0.7) ** 2 for h in hs]).best
         0.7
     """
+    check_grid(start, step, low, high)
     return _Walk(score_many, start, step, (low, high), count, min_kept).run()
 
 
@@ -160,29 +156,21 @@ def check_grid(start: float, step: float, low: float, high: float) -> None:
         )
 
 
+@dataclass
 class _Walk:
     """State of one search; thresholds are integers k of ``start + k * step``."""
 
-    def __init__(
-        self,
-        score_many: ScoreMany,
-        start: float,
-        step: float,
-        bounds: tuple[float, float],
-        count: Callable[[float], int] | None,
-        min_kept: int,
-    ) -> None:
-        check_grid(start, step, *bounds)
-        self._score_many = score_many
-        self._start, self._step = Decimal(str(start)), Decimal(str(step))
-        self._bounds = bounds
-        self._count = count
-        self._min_kept = min_kept
-        self._counts: dict[int, int] = {}
-        self._scores: dict[int, float] = {}
-        self._evaluated: dict[int, int] = {}  # number of labels kept -> k that was evaluated
-        self._batches: list[list[float]] = []
-        self._skipped: dict[float, str] = {}
+    score_many: ScoreMany
+    start: float
+    step: float
+    bounds: tuple[float, float]
+    count: Callable[[float], int] | None
+    min_kept: int
+    counts: dict[int, int] = field(default_factory=dict)
+    scores: dict[int, float] = field(default_factory=dict)
+    evaluated: dict[int, int] = field(default_factory=dict)  # number of labels kept -> k
+    batches: list[list[float]] = field(default_factory=list)
+    skipped: dict[float, str] = field(default_factory=dict)
 
     def run(self) -> ThresholdSearch:
         """Walk to the best threshold."""
@@ -190,16 +178,16 @@ class _Walk:
         while True:
             down, up = self._neighbour(here, -1), self._neighbour(here, +1)
             self._evaluate([k for k in (down, here, up) if k is not None])
-            score = self._scores[here]
-            usable = [k for k in (down, up) if k is not None and self._scores[k] > score]
+            score = self.scores[here]
+            usable = [k for k in (down, up) if k is not None and self.scores[k] > score]
             if usable:
                 # max() keeps the first of equals: the lower neighbour.
-                here = max(usable, key=lambda k: self._scores[k])
+                here = max(usable, key=lambda k: self.scores[k])
             elif score == _UNUSABLE and down is not None:
                 here = down  # a lower threshold keeps more labels
             else:
                 break
-        if self._scores[here] == _UNUSABLE:
+        if self.scores[here] == _UNUSABLE:
             raise InputError(
                 f"no threshold at or below {self._value(here)} gave a usable subset; "
                 "lower the start or add labels."
@@ -207,23 +195,23 @@ class _Walk:
         return self._result(here, down, up)
 
     def _value(self, k: int) -> float:
-        return float(self._start + k * self._step)
+        return float(Decimal(str(self.start)) + k * Decimal(str(self.step)))
 
     def _inside(self, k: int) -> bool:
-        return self._bounds[0] <= self._value(k) <= self._bounds[1]
+        return self.bounds[0] <= self._value(k) <= self.bounds[1]
 
     def _num_kept(self, k: int) -> int | None:
-        if self._count is None:
+        if self.count is None:
             return None
-        if k not in self._counts:
-            self._counts[k] = int(self._count(self._value(k)))
-        return self._counts[k]
+        if k not in self.counts:
+            self.counts[k] = int(self.count(self._value(k)))
+        return self.counts[k]
 
     def _too_few(self, k: int) -> bool:
         num = self._num_kept(k)
-        if num is None or num >= self._min_kept:
+        if num is None or num >= self.min_kept:
             return False
-        self._skipped[self._value(k)] = f"keeps {num} label(s), fewer than {self._min_kept}"
+        self.skipped[self._value(k)] = f"keeps {num} label(s), fewer than {self.min_kept}"
         return True
 
     def _first(self) -> int:
@@ -232,8 +220,8 @@ class _Walk:
             k -= 1
             if not self._inside(k):
                 raise InputError(
-                    f"no threshold from {self._bounds[0]} to {self._value(0)} keeps at least "
-                    f"{self._min_kept} label(s); add labels or lower min_kept."
+                    f"no threshold from {self.bounds[0]} to {self._value(0)} keeps at least "
+                    f"{self.min_kept} label(s); add labels or lower min_kept."
                 )
         return k
 
@@ -247,44 +235,44 @@ class _Walk:
             if num is None:
                 return k
             if num != self._num_kept(here):
-                return self._evaluated.get(num, k)
-            if k not in self._scores:
+                return self.evaluated.get(num, k)
+            if k not in self.scores:
                 same = f"keeps the same {num} labels as {self._value(here)}"
-                self._skipped.setdefault(self._value(k), same)
+                self.skipped.setdefault(self._value(k), same)
             k += direction
         return None
 
     def _evaluate(self, wanted: list[int]) -> None:
-        missing = [k for k in wanted if k not in self._scores]
+        missing = [k for k in wanted if k not in self.scores]
         if not missing:
             return
         thresholds = [self._value(k) for k in missing]
-        scores = list(self._score_many(thresholds))
+        scores = list(self.score_many(thresholds))
         if len(scores) != len(missing):
             raise ValueError(f"score_many gave {len(scores)} scores for {len(missing)} thresholds")
-        self._batches.append(thresholds)
+        self.batches.append(thresholds)
         for k, score in zip(missing, scores, strict=True):
             bad = score is None or math.isnan(score)
-            self._scores[k] = _UNUSABLE if bad or score is None else float(score)
+            self.scores[k] = _UNUSABLE if bad or score is None else float(score)
             num = self._num_kept(k)
             if num is not None:
-                self._evaluated[num] = k
+                self.evaluated[num] = k
 
     def _result(self, here: int, down: int | None, up: int | None) -> ThresholdSearch:
         curve = [
             (self._value(k), None if score == _UNUSABLE else score)
-            for k, score in sorted(self._scores.items())
+            for k, score in sorted(self.scores.items())
         ]
         sides = [
             f"{name} {self._value(k)} is not better" if k is not None else f"there is no {name}"
             for name, k in (("lower threshold", down), ("higher threshold", up))
         ]
-        skipped = dict(sorted(self._skipped.items()))
+        skipped = dict(sorted(self.skipped.items()))
         return ThresholdSearch(
             best=self._value(here),
-            score=self._scores[here],
+            score=self.scores[here],
             curve=curve,
-            batches=self._batches,
+            batches=self.batches,
             skipped=skipped,
             reason=" and ".join(sides),
         )

@@ -1,20 +1,19 @@
-"""Trainings of a run on subsets of its labels, kept under their keys and judged; the search."""
+"""Trainings of a run on subsets of its labels, kept under their keys and judged."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clipvg.curriculum.candidates import Searched, TrainedCandidates
-from clipvg.curriculum.config import Search, SSAConfig
-from clipvg.curriculum.measurements import sources_of
+from clipvg.curriculum.config import HowTrained, SSAConfig
 from clipvg.curriculum.protocols import Fit, Learner
+from clipvg.curriculum.split import Split, sources_of
 from clipvg.curriculum.summary import Training
 from clipvg.curriculum.threshold import SearchStrategy, find_threshold
 from clipvg.labels import LabelTable
@@ -23,48 +22,38 @@ from clipvg.runs.stage import Stage
 from clipvg.runtime.files import Json
 
 
+@dataclass(eq=False)
 class Trainings:
-    """Trains on subsets of labels, judges and searches; what is finished is read from the run.
+    """Trains on subsets of labels and judges; what is finished is read from the run.
 
-    Args:
+    Attributes:
         learner: trains and evaluates models.
-        labels: N training labels, without truth and reliability.
-        validation: labels that trainings are judged on; None judges none.
+        split: N labels to train on, and those that trainings are judged on.
         run: run directory.
         config: options.
         strategy: how a threshold is found.
+        progress: show a bar while labels are measured.
+        judges: whether trainings are judged.
+        noted: keys of the stages that were recorded.
     """
 
-    def __init__(
-        self,
-        learner: Learner[Any],
-        labels: LabelTable,
-        validation: LabelTable | None,
-        *,
-        run: Run,
-        config: SSAConfig,
-        strategy: SearchStrategy = find_threshold,
-    ) -> None:
-        self.learner = learner
-        self.labels = labels
-        self.validation = validation
-        self.run = run
-        self.config = config
-        self.strategy = strategy
-        self.noted: set[str] = set()  # keys of the stages that were recorded
+    learner: Learner[Any]
+    split: Split
+    run: Run
+    config: SSAConfig
+    strategy: SearchStrategy = find_threshold
+    progress: bool = False
+    judges: bool = True
+    noted: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
         self._is_prepared = False
         self._fingerprints: dict[bytes, str] = {}
 
-    def judged_on(self, validation: LabelTable) -> Trainings:
-        """Return trainings of the same run that are judged on validation labels."""
-        return Trainings(
-            self.learner,
-            self.labels,
-            validation,
-            run=self.run,
-            config=self.config,
-            strategy=self.strategy,
-        )
+    @property
+    def labels(self) -> LabelTable:
+        """The N training labels, without truth and reliability."""
+        return self.split.training
 
     def train_all(self) -> Stage:
         """Train on all labels."""
@@ -74,7 +63,7 @@ class Trainings:
         self,
         subsets: Sequence[np.ndarray],
         *,
-        search: Search = "separate",
+        how: HowTrained = "separate",
         init: Stage | None = None,
         union: np.ndarray | None = None,
     ) -> list[Stage]:
@@ -82,40 +71,32 @@ class Trainings:
 
         Args:
             subsets: bool (N,) each.
-            search: "separate" or "together", see `SSAConfig`.
+            how: "separate" or "together", as the candidates of `SSAConfig`.
             init: stage whose model trainings start from where the run is warm-started.
             union: bool (N,), labels whose batches trainings together walk over; None is all.
         """
         init = init if self.config.warm_start else None
         union = np.ones(len(self.labels), bool) if union is None else union
-        among: list[str] | None = None
-        if search == "together" and self.config.halving:
-            # Who is dropped depends on all of them: with others this is another training.
-            among = sorted({self._fingerprint(keep) for keep in subsets})
-        stages = [
-            self.run.stage(
-                subset=self._fingerprint(keep),
-                union=self._fingerprint(union) if search == "together" else None,
-                init=None if init is None else init.key,
-                seed=self.config.seed,
-                **({} if among is None else {"among": among}),
-            )
-            for keep in subsets
-        ]
+        facts = self._facts(init) | {"union": None}
+        if how == "together":
+            facts["union"] = self._fingerprint(union)
+            if self.config.halving:
+                # Who is dropped depends on all of them: with others this is another training.
+                facts["among"] = sorted({self._fingerprint(keep) for keep in subsets})
+        stages = [self.run.stage(subset=self._fingerprint(keep), **facts) for keep in subsets]
         # Equal subsets are trained once.
         distinct = {stage.key: (stage, keep) for stage, keep in zip(stages, subsets, strict=True)}
         missing = [each for each in distinct.values() if not each[0].is_finished]
-        if missing and among is not None:  # also those that were finished before a kill
+        if missing and "among" in facts:  # also those that were finished before a kill
             missing = [*distinct.values()]
         self.run.workers.wait()  # all have looked before one writes
-        if missing:
+        if missing and how == "together":
+            self._train_together(missing, self._start(init), union)
+        elif missing:
             model = self._start(init)
-            if search == "together":
-                self._train_together(missing, model, union)
-            else:
-                for stage, keep in missing:
-                    self._train_one(stage, self._subset(keep), None, model)
-        if self.validation is not None:
+            for stage, keep in missing:
+                self._train_one(stage, self._subset(keep), None, model)
+        if self.judges:
             for stage in stages:
                 self.judge(stage)
         return stages
@@ -135,14 +116,12 @@ class Trainings:
         """
         init = init if self.config.warm_start else None
         labels = self.labels if labels is None else labels
-        walked = np.ones(len(weights), bool) if self.config.search == "together" else weights > 0
-        table, weights = labels.select(walked), weights[walked]
-        stage = self.run.stage(
-            subset=table.fingerprint(),
-            weights=hashlib.sha256(weights.tobytes()).hexdigest(),
-            init=None if init is None else init.key,
-            seed=self.config.seed,
+        walked = (
+            np.ones(len(weights), bool) if self.config.candidates == "together" else weights > 0
         )
+        table, weights = labels.select(walked), weights[walked]
+        digest = hashlib.sha256(weights.tobytes()).hexdigest()
+        stage = self.run.stage(subset=table.fingerprint(), weights=digest, **self._facts(init))
         if not self.run.workers.see(lambda: stage.is_finished):
             self._train_one(stage, table, weights, self._start(init))
         self.judge(stage)
@@ -151,48 +130,7 @@ class Trainings:
     def judge(self, stage: Stage) -> None:
         """Score a stage's model on the validation labels, unless its record has the score."""
         if not self.run.workers.see(lambda: "score" in stage.read()):
-            assert self.validation is not None
-            model = self.learner.load(stage.model_folder)
-            stage.add(score=self.learner.evaluate(model, self.validation))
-
-    def search(
-        self,
-        reliability: np.ndarray,
-        *,
-        given: np.ndarray | None = None,
-        init: Stage | None = None,
-        union: np.ndarray | None = None,
-        **facts: Any,
-    ) -> Searched:
-        """Search the threshold whose labels, joined with those given, train the best model.
-
-        Args:
-            reliability: float32 (N,), NaN for labels that are not to be selected.
-            given: bool (N,), labels of every candidate; none when None.
-            init: see `train`.
-            union: see `train`.
-            facts: recorded with every candidate, see `Training`.
-        """
-        config = self.config
-        candidates = TrainedCandidates(
-            reliability,
-            config.strict,
-            np.zeros(len(self.labels), bool) if given is None else given,
-            train=partial(self.train, search=config.search, init=init, union=union),
-            note=partial(self.note, "candidate", **facts),
-        )
-        search = self.strategy(
-            candidates,
-            config.start,
-            config.step,
-            low=config.low,
-            high=config.high,
-            count=candidates.count,
-            min_kept=config.min_kept,
-        )
-        told = {key: value for key, value in facts.items() if value is not None}
-        self.run.record(event="chosen", **told, threshold=search.best, score=search.score)
-        return candidates.searched(search)
+            stage.add(score=self._score(self.learner.load(stage.model_folder)))
 
     def note(
         self, name: str, stage: Stage, details: Mapping[str, object] | None = None, **facts: Any
@@ -213,6 +151,20 @@ class Trainings:
         self.noted.add(stage.key)
         return training
 
+    def _facts(self, init: Stage | None) -> Json:
+        """What decides a training beside its labels."""
+        return {"init": init and init.key, "seed": self.config.seed}
+
+    def _start(self, init: Stage | None) -> Any:
+        """Let the learner prepare, and return the model that trainings start from."""
+        if not self._is_prepared:
+            self.learner.prepare(self.labels)
+            self._is_prepared = True
+        return None if init is None else self.learner.load(init.model_folder)
+
+    def _score(self, model: Any) -> float:
+        return self.learner.evaluate(model, self.split.validation)
+
     def _fingerprint(self, keep: np.ndarray) -> str:
         mask = keep.tobytes()
         if mask not in self._fingerprints:
@@ -222,31 +174,17 @@ class Trainings:
     def _subset(self, keep: np.ndarray) -> LabelTable:
         return self.labels if keep.all() else self.labels.select(keep)
 
-    def _start(self, init: Stage | None) -> Any:
-        """Let the learner prepare, and return the model that trainings start from."""
-        if not self._is_prepared:
-            self.learner.prepare(self.labels)
-            self._is_prepared = True
-        return None if init is None else self.learner.load(init.model_folder)
-
     def _train_together(
         self, missing: Sequence[tuple[Stage, np.ndarray]], init: Any, union: np.ndarray
     ) -> None:
         started = time.monotonic()
-        judge: Callable[[Any], float] | None = None
-        if self.config.halving and self.validation is not None:
-            validation = self.validation
-
-            def judge(model: Any) -> float:
-                return self.learner.evaluate(model, validation)
-
         fits = self.learner.fit_many(
             self._subset(union),
             np.stack([keep[union] for _, keep in missing]),
             init=init,
             seed=self.config.seed,
             outs=[stage.training_folder for stage, _ in missing],
-            judge=judge,
+            judge=self._score if self.config.halving and self.judges else None,
         )
         seconds = (time.monotonic() - started) / len(missing)
         for (stage, keep), fit in zip(missing, fits, strict=True):
@@ -264,8 +202,8 @@ class Trainings:
 
     def _keep(self, stage: Stage, fit: Fit[Any], labels: LabelTable, seconds: float) -> None:
         record: Json = {"kept": len(labels), "seconds": round(seconds, 3)}
-        if self.validation is not None:
-            record["score"] = self.learner.evaluate(fit.model, self.validation)
+        if self.judges:
+            record["score"] = self._score(fit.model)
         trained_on = sources_of(labels)
 
         def saving(model: Any) -> Callable[[Path], None]:

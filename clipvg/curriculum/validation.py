@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from clipvg.curriculum.summary import LabelFacts, ValidationFacts
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
@@ -70,50 +68,3 @@ def agreement_with_others(scores: ScoreMatrix) -> np.ndarray:
     others = np.stack([scores.cross(name) for name in scores.names])
     count = np.isfinite(others).sum(axis=0)
     return (np.nansum(others, axis=0) / np.maximum(count, 1)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class ValidationLabels:
-    """The labels that decide, and what is to be said of them.
-
-    Attributes:
-        labels: without truth; a held-out label counts by its weight.
-        is_held_out: whether they are pseudo-labels.
-        is_weighted: whether held-out labels are weighted by the agreement of other sources.
-    """
-
-    labels: LabelTable
-    is_held_out: bool
-    is_weighted: bool = False
-
-    def weighted(self, scores: ScoreMatrix) -> ValidationLabels:
-        """Weight the labels by the agreement of other sources' measurers, where there is any."""
-        weights = self.labels.weights() * agreement_with_others(scores)
-        if not weights.any():
-            return self
-        return ValidationLabels(self.labels.with_column("weight", weights), True, True)
-
-    def facts(self) -> ValidationFacts:
-        """Return what the summary says of them."""
-        return ValidationFacts(
-            **vars(LabelFacts.of(self.labels)),
-            kind="held out" if self.is_held_out else "given",
-            weighted=self.is_weighted,
-            statement=self._statement(),
-        )
-
-    def _statement(self) -> str:
-        if not self.is_held_out:
-            return "Decided on the validation labels given."
-        weighting = (
-            "Each counts by how far the measurers of other sources agree with it (mean "
-            "reliability). "
-            if self.is_weighted
-            else ""
-        )
-        return (
-            f"No validation labels were given: decided on {len(self.labels)} pseudo-labels of "
-            f"{self.labels.num_images} held-out image(s), which nothing was trained on. "
-            f"{weighting}Their boxes are pseudo-labels too, wrong ones among them, so scores are "
-            "agreement with pseudo-labels, not accuracy."
-        )

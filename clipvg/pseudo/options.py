@@ -14,17 +14,18 @@ PUBLISHED_SEED = 20211024
 
 @dataclass(frozen=True)
 class Options:
-    """What every source is told.
+    """How labels are made.
 
-    Attributes:
-        preset: "default", or "published" for the published programs to the letter.
-        min_score: detections below this score are no observations.
-        objects: objects of an image that the template source describes.
-        per_image: labels of an image that a source may give.
-        seed: of the draw among the candidates; None is 0, or 20211024 as published.
-        ambiguous: what becomes of expressions that fit several boxes (default preset only).
-        pipeline: spaCy pipeline that parses captions, by name or folder; None takes spaCy's own
-            English one where it is installed, and rules otherwise.
+    Args:
+        preset: "published" follows the published generators to the letter, faults included.
+        min_score: lowest score of a detection that is described.
+        objects: number of objects that the template source describes in an image.
+        per_image: largest number of labels that a source gives an image.
+        seed: of the draw among the candidates; by default 0, or 20211024 with the published
+            preset.
+        ambiguous: drop or keep expressions that fit several boxes of their image.
+        pipeline: spaCy pipeline that parses captions, by name or folder; by default spaCy's
+            English one where it is installed, else rules.
     """
 
     preset: Preset = "default"

@@ -66,6 +66,8 @@ class Run:
         further: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.workers = Path(folder), workers or Workers()
+        self.labels, self.validation = labels, validation
+        self.command: str | None = None  # what was typed, for the summary
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; choose another --out for the run.")
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -84,4 +84,4 @@ def test_module_is_the_command_line():
         [sys.executable, "-m", "clipvg", "trian"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "clipvg: error: unknown command 'trian'; did you mean train?\n"
+    assert done.stderr == "clipvg: error: unknown command 'trian': did you mean 'train'?\n"

@@ -284,7 +284,7 @@ def test_a_measurer_without_boxes_corrects_nothing(tmp_path: Path) -> None:
     run(tmp_path, Beyond(soft=True), learner=WithoutBoxes())  # the same run goes on without
 
 
-@pytest.mark.parametrize("options", [{"search": "together"}, {"warm_start": True}])
+@pytest.mark.parametrize("options", [{"candidates": "together"}, {"warm_start": True}])
 def test_together_and_warm_start(tmp_path: Path, options: dict[str, Any]) -> None:
     run(tmp_path, **options)
     learner = Teaching()

@@ -8,13 +8,13 @@ from support import ledger
 
 from clipvg.curriculum import (
     agreed_boxes,
-    calibrate,
     calibrated_threshold,
     fuse,
     soft_weights,
 )
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.measures.fusion.mixture import clean_probability
 from clipvg.reliability import ScoreMatrix
 from clipvg.reliability.histogram import kept
 
@@ -29,7 +29,7 @@ def mixed(seed: int = 0, wrong: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_calibrated_probability_is_the_share_of_correct_labels() -> None:
     scores, correct = mixed()
-    found = calibrate(scores)
+    found = clean_probability(scores)
     assert found.mean() == pytest.approx(correct.mean(), abs=0.03)
     for low in (0.1, 0.3, 0.5, 0.7):
         near = (found >= low) & (found < low + 0.2)
@@ -41,8 +41,8 @@ def test_groups_are_calibrated_by_themselves_and_nan_stays() -> None:
     few, many = mixed(1, wrong=0.1)[0], mixed(2, wrong=0.8)[0]
     scores = np.concatenate([few, many, [np.nan]]).astype(np.float32)
     group = np.repeat([0, 1], [4000, 4001])
-    found = calibrate(scores, group)
-    np.testing.assert_allclose(found[:4000], calibrate(few))
+    found = clean_probability(scores, group)
+    np.testing.assert_allclose(found[:4000], clean_probability(few))
     assert np.isnan(found[-1])
     assert soft_weights(scores, group)[-1] == 0
     assert calibrated_threshold(few) < calibrated_threshold(many)
@@ -50,7 +50,7 @@ def test_groups_are_calibrated_by_themselves_and_nan_stays() -> None:
 
 def test_the_threshold_is_where_the_probability_is_reached() -> None:
     scores, _ = mixed()
-    found = calibrate(scores)
+    found = clean_probability(scores)
     for p in (0.25, 0.5, 0.9):
         h = calibrated_threshold(scores, p)
         np.testing.assert_array_equal(scores >= h, found >= p)

@@ -12,7 +12,7 @@ from support import toy
 from support.ledger import BY, LedgerLearner, adapt, make_labels
 from support.processes import killed
 
-from clipvg.curriculum import MSAConfig, Previous, Run, msa
+from clipvg.curriculum import MSAConfig, Previous, Run, Sources, msa
 from clipvg.curriculum.validation import agreement_with_others
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
@@ -132,7 +132,7 @@ def test_one_source_is_ssa(tmp_path: Path) -> None:
     single = toy.adapt(tmp_path / "ssa", labels=labels, validation=validation)
     identity = {"config": {"ssa": {}}, "labels": labels, "validation": validation}
     with Run(tmp_path / "msa", **identity) as run:
-        multi = msa(toy.ToyLearner(), labels, validation, run=run, complexity=len)
+        multi = msa(toy.ToyLearner(), run, sources=Sources(complexity=len))
     assert multi.steps[0].search == single.search
     assert multi.summary.winner == single.summary.winner
     assert multi.summary.num_trainings == single.summary.num_trainings
@@ -140,7 +140,7 @@ def test_one_source_is_ssa(tmp_path: Path) -> None:
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-@pytest.mark.parametrize("options", [{"search": "together"}, {"warm_start": True}])
+@pytest.mark.parametrize("options", [{"candidates": "together"}, {"warm_start": True}])
 def test_together_and_warm_start(tmp_path: Path, options: dict[str, Any]) -> None:
     result = adapt(tmp_path / "run", **options)
     plain = adapt(tmp_path / "plain")

@@ -73,7 +73,7 @@ def test_equal_subsets_are_trained_once(tmp_path: Path, validation: LabelTable) 
     assert len(learner.trained) == len(set(learner.trained))
 
 
-@pytest.mark.parametrize("options", [{"search": "together"}, {"warm_start": True}])
+@pytest.mark.parametrize("options", [{"candidates": "together"}, {"warm_start": True}])
 def test_together_and_warm_start(
     tmp_path: Path, validation: LabelTable, options: dict[str, Any]
 ) -> None:
@@ -164,7 +164,7 @@ def test_another_search_strategy_is_one_function(tmp_path: Path, validation: Lab
 
 def test_a_learner_that_trains_one_by_one_cannot_halve(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave halving out"):
-        adapt(tmp_path, search="together", halving=True)
+        adapt(tmp_path, candidates="together", halving=True)
 
 
 def test_no_threshold_keeps_enough(tmp_path: Path, validation: LabelTable) -> None:

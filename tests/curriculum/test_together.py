@@ -9,6 +9,7 @@ import pytest
 from support import toy
 
 from clipvg.curriculum import Run, SSAConfig
+from clipvg.curriculum.split import Split
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -43,7 +44,7 @@ class Together(toy.ToyLearner):
 def test_candidates_get_the_folders_of_their_stages(tmp_path: Path, halving: bool) -> None:
     learner = Together()
     validation = toy.make_labels(40, seed=1, wrong=0.0)
-    options: dict[str, Any] = {"search": "together", "halving": halving}
+    options: dict[str, Any] = {"candidates": "together", "halving": halving}
     result = toy.adapt(tmp_path, validation=validation, learner=learner, **options)
     assert [step[0] for step in learner.steps] == [len(batch) for batch in result.search.batches]
     for _, outs, judge in learner.steps:
@@ -56,7 +57,7 @@ def test_candidates_get_the_folders_of_their_stages(tmp_path: Path, halving: boo
 def test_halving_trains_a_step_again_as_a_whole(tmp_path: Path) -> None:
     """Who is dropped depends on all candidates, so a step is not finished by halves."""
     validation = toy.make_labels(40, seed=1, wrong=0.0)
-    options: dict[str, Any] = {"search": "together", "halving": True}
+    options: dict[str, Any] = {"candidates": "together", "halving": True}
     learners = Together(), Together()
     results = []
     for learner in learners:
@@ -73,22 +74,17 @@ def test_halved_among_others_is_another_training(tmp_path: Path, halving: bool) 
     labels = toy.make_labels(40)
     number = np.arange(len(labels))
     kept = [number % divisor > 0 for divisor in (2, 3, 4)]
-    with Run(tmp_path, config={}, labels=labels, validation=None) as run:
-        work = Trainings(
-            Together(),
-            labels,
-            None,
-            run=run,
-            config=SSAConfig(search="together", halving=halving),
-        )
-        first = work.train(kept[:2], search="together")[0]
+    with Run(tmp_path, config={}, labels=labels, validation=labels) as run:
+        config = SSAConfig(candidates="together", halving=halving)
+        work = Trainings(Together(), Split.of(run, config), run, config, judges=False)
+        first = work.train(kept[:2], how="together")[0]
         before = (first.folder / "stage.json").stat().st_mtime_ns
-        second = work.train(kept[::2], search="together")[0]
+        second = work.train(kept[::2], how="together")[0]
         assert (first.key == second.key) is not halving
         assert (first.folder / "stage.json").stat().st_mtime_ns == before
 
 
 def test_halving_needs_candidates_together() -> None:
-    with pytest.raises(InputError, match="search='together'"):
+    with pytest.raises(InputError, match="candidates='together'"):
         SSAConfig(halving=True)
-    assert SSAConfig(search="together", halving=True).halving
+    assert SSAConfig(candidates="together", halving=True).halving

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from clipvg.curriculum import Adapted, Beyond, Fitted, Learner, MSAConfig, Previous, Run, msa
+from clipvg.curriculum import (
+    Adapted,
+    Beyond,
+    Fitted,
+    Learner,
+    MSAConfig,
+    Previous,
+    Run,
+    Sources,
+    msa,
+)
 from clipvg.labels import LabelTable
 from clipvg.reliability import Context, Measurer, Scores
 
@@ -116,13 +126,13 @@ def adapt(
     with Run(out, config={"msa": options}, labels=labels, validation=validation) as run:
         return msa(
             learner or LedgerLearner(),
-            labels,
-            validation,
-            run=run,
-            complexity=order,
+            run,
             config=MSAConfig(**options),
-            scored_by=scored_by,
-            previous=previous,
+            sources=Sources(
+                scored_by=scored_by,
+                continue_from=None if previous is None else previous.folder,
+                complexity=order,
+            ),
             beyond=beyond,
         )
 

@@ -118,9 +118,7 @@ def adapt(
     with Run(out, **identity, workers=workers, further=further) as run:
         return ssa(
             learner or ToyLearner(),
-            labels,
-            validation,
-            run=run,
+            run,
             config=config,
             strategy=strategy,
             beyond=beyond,

@@ -18,29 +18,17 @@ from clipvg.errors import InputError
 from clipvg.measures.fusion.mixture import clean_probability
 
 
-def calibrate(reliability: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
-    """Return P(correct | r): the posterior of the upper of two components of the reliability.
-
-    The components are Beta distributions fitted to each group's reliability (`MixtureCalibration`;
-    Arazo et al., ICML 2019), so no label's truth is needed. It rises with r inside a group.
+def soft_weights(reliability: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
+    """Return P(correct | r), which `clean_probability` estimates without truth, as weights.
 
     Args:
         reliability: (N,) in [0, 1], NaN where not scored.
         group: (N,) whole numbers, e.g. of the labels' sources; None for one group.
 
     Returns:
-        (N,) float64 in [0, 1], NaN where not scored.
-    """
-    return clean_probability(reliability, group)
-
-
-def soft_weights(reliability: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
-    """Return P(correct | r) as training weights, see `calibrate`.
-
-    Returns:
         (N,) float32 in [0, 1] in steps of 0.0001; 0 where not scored.
     """
-    return np.round(np.nan_to_num(calibrate(reliability, group)), 4).astype(np.float32)
+    return np.round(np.nan_to_num(clean_probability(reliability, group)), 4).astype(np.float32)
 
 
 def calibrated_threshold(
@@ -57,7 +45,7 @@ def calibrated_threshold(
         h in [0, 1]; 1 where no label reaches p.
     """
     # A comparison with NaN is False.
-    reached = reliability[calibrate(reliability) >= probability]
+    reached = reliability[clean_probability(reliability) >= probability]
     if not reached.size:
         return 1.0
     least = float(reached.min())

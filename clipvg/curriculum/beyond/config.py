@@ -17,18 +17,18 @@ class Beyond:
     once, so that options added to a finished run train only what is new.
 
     Args:
-        measures: further measures of the labels, ``[COLUMN=]METHOD[,option=value]`` each, beside
-            the measurers, whose columns they may name; the last one selects. "fused": SSA
-            searches a threshold on it, in MSA it is one more candidate for each source's measurer.
-        soft: "soft": all labels, each by its probability of being correct as `soft_weights` gives
-            it, in place of a threshold.
-        calibrated: "calibrated": the labels of each source whose probability of being correct
-            is at least this.
-        skip_search: with ``calibrated``, search no threshold; the calibrated ones select.
-        correct: "corrected": labels left out whose box the models place elsewhere get the
-            models' box where these overlap by at least this IoU, see `agreed_boxes`.
-        rounds: "round 1", ...: so many times the best model so far measures the labels, and they
-            are selected anew; until a round is not better.
+        measures: further measures of the labels, [COLUMN=]METHOD[,option=value] each, which may
+            name the columns of the measurers. The last one selects, variant "fused": SSA searches
+            a threshold on it, in MSA it is one more candidate for each source's measurer.
+        soft: instead of a threshold, weight every label by its probability of being correct:
+            variant "soft".
+        calibrated: keep the labels of each source whose probability of being correct is at least
+            this: variant "calibrated".
+        skip_search: with calibrated, search no threshold; the calibrated ones select.
+        correct: where all models agree on another box for a label that was left out, with at least
+            this IoU among them, give it their box: variant "corrected".
+        rounds: largest number of times that the best model so far measures the labels and they are
+            selected again, until a round is not better: variants "round 1", ...
     """
 
     measures: tuple[str, ...] = ()

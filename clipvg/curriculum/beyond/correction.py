@@ -8,7 +8,8 @@ from itertools import combinations
 import numpy as np
 
 from clipvg.boxes import convert, iou
-from clipvg.curriculum.measurements import Measurements
+from clipvg.curriculum.measurers import measurer_of
+from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import box_values
@@ -85,7 +86,7 @@ def agreed_boxes(
     return Agreed(rows, boxes[:, rows].mean(axis=0), least[rows])
 
 
-def predict(measurements: Measurements, stage: Stage) -> np.ndarray:
+def predict(work: Trainings, stage: Stage) -> np.ndarray:
     """Return the boxes of a stage's model for the training labels, (N, 4) xyxy pixels.
 
     Raises:
@@ -93,14 +94,14 @@ def predict(measurements: Measurements, stage: Stage) -> np.ndarray:
     """
 
     def make() -> np.ndarray:
-        measurer = measurements.measurer(stage)
+        measurer = measurer_of(work, stage)
         if not isinstance(measurer, BoxPredictor):
             raise InputError(
                 f"a {type(measurer).__name__} predicts no boxes to correct labels with; give it a "
                 "method predict(labels, context), or leave correct out."
             )
-        context = Context(progress=measurements.progress)
-        return np.asarray(measurer.predict(measurements.labels, context), np.float32)
+        context = Context(progress=work.progress)
+        return np.asarray(measurer.predict(work.labels, context), np.float32)
 
     path = stage.folder / "boxes.npy"
-    return measurements.run.once(path, make, lambda boxes, path: write_array(path, boxes), np.load)
+    return work.run.once(path, make, lambda boxes, path: write_array(path, boxes), np.load)

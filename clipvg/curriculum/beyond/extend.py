@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,15 +12,16 @@ from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes, predict
 from clipvg.curriculum.beyond.facts import BeyondFacts, VariantDetails
 from clipvg.curriculum.beyond.fusion import check_fusion, fuse_stages
-from clipvg.curriculum.beyond.variants import Variant, best_of
-from clipvg.curriculum.measurements import scores_key, sources_of
-from clipvg.curriculum.outcome import Decisions, Measurers, Outcome, Plain
+from clipvg.curriculum.candidates import search_threshold
+from clipvg.curriculum.measurers import measure, scores_key
+from clipvg.curriculum.outcome import Outcome, Plain, Variant, best_of
+from clipvg.curriculum.split import sources_of
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.stage import Stage
 
-PLAIN, FUSED, CALIBRATED = "plain", "fused", "calibrated"
+FUSED, CALIBRATED = "fused", "calibrated"
 
 
 def check_beyond(beyond: Beyond, measurers: Sequence[str], *, has_voter: bool = True) -> None:
@@ -47,31 +48,10 @@ def extend(plain: Plain, beyond: Beyond) -> Outcome:
         beyond: which variants to make.
     """
     if not beyond:
-        return plain.outcome()
-    decided = {PLAIN: plain.decisions}
-    measurers = plain.measurers
-    if beyond.measures:
-        measurers, decided[FUSED] = _fused(plain, beyond)
-    first = [Variant.of(name, decisions) for name, decisions in decided.items()]
-    made = _Variants(plain, beyond, first)
+        return Outcome(plain.decided, plain.measurers)
+    made = _Variants(plain, beyond)
     made.make()
-    return Outcome(
-        made.best.stage,
-        made.best.weights,
-        decided[best_of(first).name],
-        measurers,
-        made.best.agreed,
-        made.corrections,
-        made.facts(),
-    )
-
-
-def _fused(plain: Plain, beyond: Beyond) -> tuple[Measurers, Decisions]:
-    """Decide with the last of further measures beside the measurers."""
-    scores = plain.measurers.scores
-    more, file = fuse_stages(plain.measurements, scores, beyond.measures, plain.measurers.stages)
-    chosen = ScoreMatrix.concat([scores, more.select(more.names[-1:])])
-    return plain.measurers.joined(more, file), plain.decide(chosen, FUSED)
+    return Outcome(made.best, made.measurers, made.corrections, made.facts())
 
 
 class _Variants:
@@ -80,17 +60,21 @@ class _Variants:
     Args:
         plain: result of the method.
         beyond: which variants to make.
-        first: of the method, and of fused measures.
     """
 
-    def __init__(self, plain: Plain, beyond: Beyond, first: Sequence[Variant]) -> None:
+    def __init__(self, plain: Plain, beyond: Beyond) -> None:
         self.plain = plain
-        self.work = plain.trainings
+        self.work = plain.work
         self.beyond = beyond
-        self.sources, self.group = plain.groups
-        self.found = [*first]
+        self.measurers = plain.measurers
+        self.found = [plain.decided]
         self.skipped: dict[str, str] = {}
         self.stopped: str | None = None
+        names = self.work.labels.sources()
+        if plain.method == "ssa":  # all are one source
+            names = [plain.decided.steps[0].source] * len(names)
+        sources, self.group = np.unique(np.array(names), return_inverse=True)
+        self.sources: list[str] = sources.tolist()
 
     @property
     def best(self) -> Variant:
@@ -107,6 +91,8 @@ class _Variants:
 
     def make(self) -> None:
         """Make all variants: of the better of the first ones, then round by round."""
+        if self.beyond.measures:
+            self.found.append(self._fused())
         self.found += self._of(self.best)
         for number in range(1, self.beyond.rounds + 1):
             before = self.best
@@ -130,6 +116,14 @@ class _Variants:
             stopped=self.stopped,
         )
 
+    def _fused(self) -> Variant:
+        """Decide with the last of further measures beside the measurers."""
+        scores, stages = self.measurers.scores, self.measurers.stages
+        more, file = fuse_stages(self.work, scores, self.beyond.measures, stages)
+        self.measurers = self.measurers.joined(more, file)
+        chosen = ScoreMatrix.concat([scores, more.select(more.names[-1:])])
+        return self.plain.decide(chosen, FUSED)
+
     def _of(self, base: Variant, prefix: str = "") -> list[Variant]:
         """Variants that use the reliability of another one."""
         beyond, made = self.beyond, []
@@ -143,14 +137,15 @@ class _Variants:
 
     def _unjudged(self, base: Variant) -> np.ndarray:
         """Labels that count in full, since they were selected before and nothing decided now."""
-        return np.asarray(self.plain.given & np.isnan(base.reliability))
+        unknown = np.isnan(base.reliability)
+        return unknown & (False if self.plain.given is None else self.plain.given)
 
     def _soft(self, base: Variant, name: str) -> Variant:
         weights = soft_weights(base.reliability, self.group)
         weights[self._unjudged(base)] = 1
         stage = self.work.train_weighted(weights, init=base.stage)
         details = VariantDetails(weight=round(float(weights.sum(dtype=np.float64)), 3))
-        return self._variant(name, stage, weights, base, details)
+        return self._changed(base, name, stage, weights, details)
 
     def _calibrated(self, base: Variant, name: str, least: float) -> Variant | None:
         r, strict = base.reliability, self.work.config.strict
@@ -162,16 +157,16 @@ class _Variants:
         if keep.sum() < max(1, self.work.config.min_kept):
             self.skipped[name] = f"keeps {keep.sum()} label(s)"
             return None
-        stage = self.work.train([keep], search=self.work.config.search, init=base.stage)[0]
-        return self._variant(name, stage, keep, base, VariantDetails(thresholds=thresholds))
+        stage = self.work.train([keep], how=self.work.config.candidates, init=base.stage)[0]
+        return self._changed(base, name, stage, keep, VariantDetails(thresholds=thresholds))
 
     def _corrected(self, base: Variant, name: str, agreement: float) -> Variant | None:
         work = self.work
-        stages = {stage.key: stage for stage in (*self.plain.voters, base.stage)}
+        stages = {stage.key: stage for stage in (*self._voters(), base.stage)}
         if len(stages) < 2:  # the threshold keeps all labels: the measurer is the result
             self.skipped[name] = "there is one model, which has no one to agree with"
             return None
-        boxes = np.stack([predict(self.plain.measurements, stage) for stage in stages.values()])
+        boxes = np.stack([predict(work, stage) for stage in stages.values()])
         agreed = agreed_boxes(boxes, work.labels.boxes(), agreement).select(~base.selected)
         if not len(agreed):
             self.skipped[name] = "the models agree about no label that was left out"
@@ -180,20 +175,27 @@ class _Variants:
         weights[agreed.rows] = 1
         stage = work.train_weighted(weights, labels=agreed.apply(work.labels), init=base.stage)
         details = VariantDetails(corrected=len(agreed), voters=len(stages))
-        return self._variant(
-            name, stage, weights, base, details, needs=base.needs | {*stages}, agreed=agreed
-        )
+        variant = self._changed(base, name, stage, weights, details)
+        return replace(variant, needs=base.needs | {*stages, stage.key}, agreed=agreed)
+
+    def _voters(self) -> Iterable[Stage]:
+        """Models that may correct labels, beside that of the variant to improve."""
+        base = self.plain.base
+        if self.measurers.stages or base is None:
+            return self.measurers.stages.values()
+        return [self.work.run.stage_of_key(base.stage)]
 
     def _round(self, number: int, before: Variant) -> list[Variant]:
         """Let the best model so far measure the labels, and select again."""
         work, name = self.work, f"round {number}"
         teacher = before.stage
         sources = sources_of(work.labels.select(before.selected))
-        scores = self.plain.measurements.measure(teacher, name, trained_on=sources, teacher=True)
+        scores = measure(work, teacher, name, trained_on=sources, teacher=True)
         reliability = self._selecting(scores, teacher)
-        found = work.search(reliability, init=teacher, variant=name)
+        found = search_threshold(work, reliability, init=teacher, variant=name)
         threshold = found.search.best
-        first = Variant(
+        first = replace(
+            before,
             name=name,
             stage=found.best,
             weights=kept(reliability, threshold, strict=work.config.strict).astype(np.float32),
@@ -206,6 +208,7 @@ class _Variants:
                 scores=scores_key(teacher.key, name),
                 teacher=teacher.teacher_folder.exists(),
             ),
+            agreed=None,
         )
         return [first, *self._of(first, f"{name}, ")]
 
@@ -215,27 +218,23 @@ class _Variants:
             return scores[scores.names[0]]
         names = self.plain.measurers.scores.names
         alike = ScoreMatrix.concat(replace(scores, names=(name,)) for name in names)
-        more, _ = fuse_stages(
-            self.plain.measurements,
-            alike,
-            self.beyond.measures,
-            dict.fromkeys(names, stage),
-            teacher=True,
-        )
+        stages = dict.fromkeys(names, stage)
+        more, _ = fuse_stages(self.work, alike, self.beyond.measures, stages, teacher=True)
         return more[more.names[-1]]
 
-    def _variant(
-        self,
-        name: str,
-        stage: Stage,
-        weights: np.ndarray,
-        base: Variant,
-        details: VariantDetails,
-        *,
-        needs: frozenset[str] | None = None,
-        agreed: Agreed | None = None,
+    def _changed(
+        self, base: Variant, name: str, stage: Stage, weights: np.ndarray, details: VariantDetails
     ) -> Variant:
+        """Note a variant that uses the reliability of another one."""
         self.work.note("variant", stage, variant=name, details=details.to_dict())
-        if needs is None:  # a warm start rests on what it starts from
-            needs = base.needs if self.work.config.warm_start else base.measured
-        return base.changed(name, stage, weights, needs, details, agreed)
+        # A warm start rests on what it starts from.
+        needs = base.needs if self.work.config.warm_start else base.measured
+        return replace(
+            base,
+            name=name,
+            stage=stage,
+            weights=weights.astype(np.float32),
+            needs=needs | {stage.key},
+            details=details,
+            agreed=None,
+        )

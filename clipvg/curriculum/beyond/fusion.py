@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from clipvg.curriculum.measurements import Measurements, scores_key
+from clipvg.curriculum.measurers import scores_key
+from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.measures import find_measure
@@ -37,7 +38,7 @@ def fuse(
         measures: ``[COLUMN=]METHOD[,option=value]``, as `build_measures` takes them.
         models: of the measurers, by name, for measures that ask a model.
         known: scores by some of ``measures``, which are not made again.
-        progress: show a bar where a measure looks at pictures.
+        progress: show a bar where a measure looks at images.
 
     Returns:
         The scores by ``measures`` alone; cross-source everywhere.
@@ -104,7 +105,7 @@ class _OnTowers(Protocol):
 
 
 def fuse_stages(
-    measurements: Measurements,
+    work: Trainings,
     scores: ScoreMatrix,
     measures: Sequence[str],
     stages: Mapping[str, Stage],
@@ -114,13 +115,13 @@ def fuse_stages(
     """Return the training labels' scores by further measures, and the name of their file.
 
     Args:
-        measurements: of the run.
+        work: trainings of the run.
         scores: by the measurers.
         measures: as of `fuse`.
         stages: of the measurers, by name.
         teacher: let measures that ask a model ask the stage's teacher, where there is one.
     """
-    run, labels, progress = measurements.run, measurements.labels, measurements.progress
+    run, labels, progress = work.run, work.labels, work.progress
     rows = hashlib.sha256(scores.scores.tobytes()).hexdigest()
     key = scores_key(run.stage(measures=list(measures), scores=rows).key, "measures")
 
@@ -142,7 +143,7 @@ def fuse_stages(
 
     def make() -> ScoreMatrix:
         folders = {name: stage.measuring_folder(teacher) for name, stage in stages.items()}
-        models = {name: measurements.learner.load(folder) for name, folder in folders.items()}
+        models = {name: work.learner.load(folder) for name, folder in folders.items()}
         known = lasting(models)
         return fuse(scores, labels, measures, models, known=known, progress=progress)
 

@@ -1,0 +1,102 @@
+"""The end of SSA and MSA: the best variant becomes the run's model, tables and summary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from clipvg.curriculum.beyond.config import Beyond
+from clipvg.curriculum.beyond.extend import extend
+from clipvg.curriculum.config import ADAPTED
+from clipvg.curriculum.measurers import measure
+from clipvg.curriculum.outcome import Plain
+from clipvg.curriculum.split import sources_of
+from clipvg.curriculum.summary import Baseline, LabelFacts, RunSummary, Step, ValidationFacts
+from clipvg.curriculum.threshold import ThresholdSearch
+from clipvg.errors import InputError
+from clipvg.reliability.histogram import Distribution
+from clipvg.reliability.matrix import ScoreMatrix
+
+_REASONS = 100  # labels of which the summary says why they are not scored
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Result of `ssa` and `msa`; the model's weights are in ``run.model_folder``.
+
+    Attributes:
+        steps: decisions, one a source, from simple to complex; one in SSA. With `Beyond.measures`
+            those that led to the better model.
+        scores: reliability of the training labels by each measurer and by the adapted model
+            ("adapted"); ``scores.specific`` and ``scores.cross`` tell a measurer's own source from
+            the others.
+        selected: (N,) bool, training labels that the adapted model was trained on.
+        summary: what ``summary.json`` holds.
+    """
+
+    steps: tuple[Step, ...]
+    scores: ScoreMatrix
+    selected: np.ndarray
+    summary: RunSummary
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The chosen threshold h* of each source, in the order of decisions."""
+        return {step.source: step.threshold for step in self.steps}
+
+    @property
+    def search(self) -> ThresholdSearch:
+        """The search of a run with one source.
+
+        Raises:
+            InputError: there are several.
+        """
+        if len(self.steps) > 1:
+            raise InputError(
+                f"the run has {len(self.steps)} sources with a threshold and a curve each; use "
+                "thresholds, or steps of its result."
+            )
+        return self.steps[0].search
+
+    @property
+    def threshold(self) -> float:
+        """The chosen threshold h* of a run with one source; see `search`."""
+        return self.search.best
+
+
+def conclude(plain: Plain, beyond: Beyond) -> Adapted:
+    """Make what goes beyond the method, measure with the best model, and write the result."""
+    outcome, work, base = extend(plain, beyond), plain.work, plain.base
+    best, score = outcome.best, outcome.best.stage.read()["score"]
+    adapted = measure(work, best.stage, ADAPTED, trained_on=sources_of(work.labels))
+    scores = ScoreMatrix.concat([outcome.measurers.scores, adapted])
+    by_name = {name: Distribution(scores[name]).to_dict() for name in scores.names}
+    without = None
+    if base is not None:
+        without = Baseline(stage=base.stage, score=base.score, kept=base.kept)
+    split, reasons = work.split, list(scores.reasons.items())[:_REASONS]
+    deciding = {"held_out": split.is_held_out, "weighted": split.is_weighted}
+    summary = RunSummary(
+        method=plain.method,
+        command=work.run.command,
+        labels=LabelFacts.of(work.labels),
+        validation=ValidationFacts.told(split.validation, **deciding),
+        options=asdict(work.config),
+        no_curriculum=without,
+        kept=int(best.selected.sum()),
+        score=score,
+        gain=None if base is None or base.score is None else score - base.score,
+        winner=best.stage.key,
+        num_trainings=len(work.noted),
+        beyond=outcome.beyond,
+        steps=best.steps,
+        stages=plain.stages,
+        continued=plain.continued,
+        measurers=outcome.measurers.facts(),
+        reliability=by_name if plain.method == "ssa" else scores.to_dict(),
+        unscored={str(row): why for row, why in reasons},
+    )
+    tables = split.tables(best.weights, best.agreed, outcome.corrections)
+    work.run.finish(summary.to_dict(), best.stage.model_folder, tables)
+    return Adapted(best.steps, scores, best.selected, summary)
