@@ -12,6 +12,7 @@ from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import Distribution, kept
 from clipvg.runs.stage import Stage
+from clipvg.runtime.files import Json
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class TrainedCandidates:
     given: np.ndarray
     init: Stage | None
     union: np.ndarray | None
-    facts: dict[str, str | None]
+    facts: Json
     found: dict[float, tuple[Stage, Training]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

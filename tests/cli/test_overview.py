@@ -72,7 +72,7 @@ def test_a_group_names_its_commands(clipvg):
 @pytest.mark.parametrize("name", ["train", "adapt"])
 def test_help_begins_with_the_ten_options_that_matter_first(clipvg, name):
     _, _, first, options, *groups = clipvg(name, "--help").out.split("\n\n")
-    assert first.startswith("what matters first:")
+    assert first.startswith("main arguments:")
     assert sum(line.startswith("  ") and line[2] != " " for line in first.splitlines()) == 10
     titles = [text.partition(":")[0] for text in (options, *groups)]
     beyond = ["search", "beyond"] if name == "adapt" else []
