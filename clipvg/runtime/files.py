@@ -11,9 +11,10 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Json = dict[str, Any]  # a JSON object
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.[^.]+)?")  # as `atomic_path` names them
@@ -110,6 +111,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_array(path: Path, values: np.ndarray) -> None:
     """Write an array atomically, as NumPy's .npy."""
+    import numpy as np  # `clipvg --help` does without
+
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
