@@ -13,7 +13,7 @@ from clipvg.labels import read_labels
 
 def test_unknown_words(clipvg):
     assert "did you mean 'predict'?" in clipvg("predct").error
-    assert "expected one of demo, generate, train" in clipvg("xyz").error
+    assert "choose from demo, generate, train" in clipvg("xyz").error
     assert "before the command" in clipvg("--json", "info").error
 
 
