@@ -64,7 +64,7 @@ def _run(name: str, words: Sequence[str]) -> int:
         with _terminated_like_interrupted(), _stdout_for_results() as stdout:
             command = load_command(name)
             with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
-                args = command.parse(words)
+                args = command.parse(name, words)
             result = command.run(args)
         if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
             command.show(result, as_json=args.json)

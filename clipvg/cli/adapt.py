@@ -98,7 +98,6 @@ def _row(name: str, kept: int, score: float | None, base: float | None) -> tuple
 
 
 COMMAND = Command(
-    name="adapt",
     example="clipvg adapt unc_train_pseudo.pth --images train2014 --validation unc_val.pth "
     "--config unsupervised --out runs/refcoco",
     configure=_configure,

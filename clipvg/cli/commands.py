@@ -32,7 +32,6 @@ class Command:
     """One command.
 
     Args:
-        name: as typed.
         example: a command line to copy.
         configure: adds the arguments to the parser.
         run: does the work; its result is plain data, printed as JSON on request.
@@ -41,7 +40,6 @@ class Command:
         first: arguments that the help begins with, in one text; for commands with many.
     """
 
-    name: str
     example: str
     configure: Callable[[CommandParser], None]
     run: Callable[[Namespace], Json]
@@ -49,11 +47,11 @@ class Command:
     kept: str = "nothing was written; run the same command again."
     first: str = ""
 
-    def parse(self, words: Sequence[str]) -> Namespace:
-        """Return the parsed arguments; see `CommandParser.parse_words`."""
+    def parse(self, name: str, words: Sequence[str]) -> Namespace:
+        """Return the arguments of the command of a name; see `CommandParser.parse_words`."""
         parser = CommandParser(
-            prog=f"clipvg {self.name}",
-            description=COMMANDS[self.name][0].upper() + COMMANDS[self.name][1:] + ".",
+            prog=f"clipvg {name}",
+            description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
             example=self.example,
         )
         self.configure(parser)

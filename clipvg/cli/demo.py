@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_quiet
+from clipvg.cli.options import add_shared
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
@@ -21,7 +21,7 @@ def _configure(parser: CommandParser) -> None:
         "--out", type=str, default="runs/demo", metavar="DIR", help="folder of the run"
     )
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds to repeat it with")
-    add_quiet(parser)
+    add_shared(parser, "--quiet")
 
 
 def _run(args: Namespace) -> Json:
@@ -55,7 +55,6 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    name="demo",
     example="clipvg demo --out runs/demo --seeds 1",
     configure=_configure,
     run=_run,

@@ -6,14 +6,7 @@ from argparse import Namespace
 from typing import Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import (
-    add_batch_size,
-    add_checkpoint,
-    add_device,
-    add_labels,
-    add_quiet,
-    read_table,
-)
+from clipvg.cli.options import LABELS, add_batch_size, add_shared, read_table
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
@@ -21,16 +14,16 @@ from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
-    add_labels(parser)
-    add_checkpoint(parser)
+    add_shared(parser, *LABELS)
+    add_shared(parser, "--checkpoint")
     parser.add_argument(
         "--against", type=Literal["box", "truth"], default="box",
         help="compare with the boxes of the labels, or with their true boxes",
     )  # fmt: skip
-    add_device(parser)
+    add_shared(parser, "--device")
     add_batch_size(parser, 64)
     parser.add_argument("--num_workers", type=int, default=0, help="threads that decode images")
-    add_quiet(parser)
+    add_shared(parser, "--quiet")
 
 
 def _run(args: Namespace) -> Json:
@@ -60,7 +53,6 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    name="evaluate",
     example="clipvg evaluate unc_testA.pth --images images/ --checkpoint runs/refcoco/model --json",
     configure=_configure,
     run=_run,

@@ -43,7 +43,6 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    name="export",
     example="clipvg export runs/refcoco/model --format published --out best_checkpoint.pth",
     configure=_configure,
     run=_run,

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import OnError, add_group, add_layout, add_quiet, take_group
+from clipvg.cli.options import OnError, add_group, add_shared, take_group
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
-from clipvg.errors import InputError
 from clipvg.runtime.files import Json
 
 _SHOWN = 3  # of what was left out
@@ -53,11 +52,12 @@ def _configure(parser: CommandParser) -> None:
         "--on_error", type=OnError, default="raise",
         help="what to do with invalid boxes and missing images: stop, or leave them out",
     )  # fmt: skip
-    add_layout(parser)
-    add_quiet(parser)
+    add_shared(parser, "--layout", "--quiet")
 
 
 def _run(args: Namespace) -> Json:
+    from clipvg.labels.pth import find_layout
+    from clipvg.labels.write import WRITTEN
     from clipvg.pseudo.generate import generate
     from clipvg.pseudo.options import Options
     from clipvg.pseudo.reading import read_observations
@@ -65,7 +65,9 @@ def _run(args: Namespace) -> Json:
     from clipvg.runtime.lock import Lock
 
     start = time.perf_counter()
-    out = check_writable(_label_path(args))
+    out = check_writable(Path(args.out), WRITTEN)
+    if out.suffix.lower() == ".pth":
+        find_layout(out, args.layout)
     options = take_group(args, "", Options)
     check_names(args.sources, args.observations)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -114,19 +116,6 @@ def _removed_unless_interrupted(folder: Path) -> Iterator[None]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _label_path(args: Namespace) -> Path:
-    from clipvg.labels.pth import find_layout
-    from clipvg.labels.write import WRITTEN
-
-    path = Path(args.out)
-    if path.suffix.lower() not in WRITTEN:
-        raise InputError(f"--out {path}: labels are written as {', '.join(WRITTEN)}; change the "
-                         "ending")  # fmt: skip
-    if path.suffix.lower() == ".pth":
-        find_layout(path, args.layout)
-    return path
-
-
 def _describe(result: Json) -> str:
     rows = [(row["source"], row["rule"], f"{row['labels']:,}") for row in result["rules"]]
     lines = [table(("source", "rule", "labels"), rows, left=2)]
@@ -143,7 +132,6 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    name="generate",
     example="clipvg generate --observations detections.json --categories instances.json "
     "--images images/ --min_score 0.4 --out labels.parquet",
     configure=_configure,

@@ -158,7 +158,6 @@ def _indent(text: str) -> str:
 
 
 COMMAND = Command(
-    name="info",
     example="clipvg info runs/demo/seed-0/ssa/model",
     configure=_configure,
     run=_run,

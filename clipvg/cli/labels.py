@@ -15,7 +15,7 @@ from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
-    options.add_labels(parser)
+    options.add_shared(parser, *options.LABELS)
     parser.add_argument(
         "--out", type=str, required=True, metavar="PAGE.html", help="the page to write"
     )
@@ -51,7 +51,6 @@ def _describe(result: Json) -> str:
 
 
 SHOW = Command(
-    name="labels show",
     example="clipvg labels show pseudo.parquet --images images/ --out labels.html",
     configure=_configure,
     run=_run,

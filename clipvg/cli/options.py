@@ -20,62 +20,47 @@ if TYPE_CHECKING:
 OnError = Literal["raise", "drop"]
 Config = TypeVar("Config", bound="DataclassInstance")
 
-
-def add_labels(parser: CommandParser) -> None:
-    """Add LABELS, --images, --layout, --source and --on_error."""
-    parser.add_argument(
-        "labels", nargs="+", type=str, metavar="LABELS",
-        help="label files: .parquet, .jsonl, .csv or .pth; several are read in order",
-    )  # fmt: skip
-    parser.add_argument(
-        "--images", type=str, required=True, metavar="DIR", help="folder that holds the images"
-    )
-    add_layout(parser)
-    parser.add_argument(
-        "--source", type=str, help="name of the source of these labels, e.g. template"
-    )
-    parser.add_argument(
-        "--on_error", type=OnError, default="raise",
-        help="what to do with rows that cannot be used: stop, or drop and count them",
-    )  # fmt: skip
-
-
-def add_layout(parser: CommandParser) -> None:
-    """Add --layout of .pth files."""
-    parser.add_argument(
-        "--layout", type=str, metavar="NAME",
-        help="layout of a .pth file: unc, unc+, gref, gref_umd, referit or flickr; by default "
+LABELS = ("labels", "--images", "--layout", "--source", "--on_error")
+_SHARED: dict[str, Json] = {
+    "labels": {
+        "nargs": "+",
+        "metavar": "LABELS",
+        "help": "label files: .parquet, .jsonl, .csv or .pth; several are read in order",
+    },
+    "--images": {"required": True, "metavar": "DIR", "help": "folder that holds the images"},
+    "--layout": {
+        "metavar": "NAME",
+        "help": "layout of a .pth file: unc, unc+, gref, gref_umd, referit or flickr; by default "
         "taken from its name",
-    )  # fmt: skip
+    },
+    "--source": {"help": "name of the source of these labels, e.g. template"},
+    "--on_error": {
+        "type": OnError,
+        "default": "raise",
+        "help": "what to do with rows that cannot be used: stop, or drop and count them",
+    },
+    "--device": {"help": "cpu, cuda, cuda:1, …; by default a GPU where there is one"},
+    "--checkpoint": {
+        "required": True,
+        "metavar": "CKPT",
+        "help": "the model: a folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
+    },
+    "--quiet": {"action": "store_true", "help": "show no progress bars"},
+}
 
 
-def add_device(parser: CommandParser) -> None:
-    """Add --device."""
-    parser.add_argument(
-        "--device", type=str, help="cpu, cuda, cuda:1, …; by default a GPU where there is one"
-    )
+def add_shared(parser: CommandParser, *names: str) -> None:
+    """Add arguments that several commands have, by name; `LABELS` are those of label files."""
+    for name in names:
+        kind = {} if "action" in _SHARED[name] else {"type": str}
+        parser.add_argument(name, **{**kind, **_SHARED[name]})
 
 
 def add_batch_size(parser: CommandParser, default: int | None) -> None:
     """Add --batch_size; with a default of None the device and the labels decide."""
-    parser.add_argument(
-        "--batch_size", type=int if default is not None else int | None, default=default,
-        help="labels per forward pass"
-        + ("" if default is not None else "; by default what suits the device"),
-    )  # fmt: skip
-
-
-def add_quiet(parser: CommandParser) -> None:
-    """Add --quiet."""
-    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
-
-
-def add_checkpoint(parser: CommandParser) -> None:
-    """Add --checkpoint."""
-    parser.add_argument(
-        "--checkpoint", type=str, required=True, metavar="CKPT",
-        help="the model: a folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
-    )  # fmt: skip
+    text = "labels per forward pass" + ("" if default else "; by default what suits the device")
+    kind = int if default else int | None
+    parser.add_argument("--batch_size", type=kind, default=default, help=text)
 
 
 def add_group(

@@ -28,12 +28,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int 
     )
 
 
-def check_writable(path: Path) -> Path:
+def check_writable(path: Path, endings: Sequence[str] = ()) -> Path:
     """Return the path of a file to write, refused before the work whose result goes there.
 
     Raises:
-        InputError: it is a folder, or its folder cannot be made or written to.
+        InputError: it has another ending, it is a folder, or its folder cannot be made or written
+            to.
     """
+    if endings and path.suffix.lower() not in endings:
+        raise InputError(f"--out {path}: written as {', '.join(endings)}; change the ending")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
     there = next(parent for parent in path.absolute().parents if parent.exists())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_checkpoint, add_device
+from clipvg.cli.options import add_shared
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
@@ -19,13 +19,13 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "expression", nargs="+", type=str, metavar="EXPRESSION", help="what to look for"
     )
-    add_checkpoint(parser)
+    add_shared(parser, "--checkpoint")
     parser.add_argument("--out", type=str, metavar="FILE", help="also draw the boxes")
     parser.add_argument(
         "--box_format", type=Literal["xyxy", "xywh", "cxcywh"], default="xyxy",
         help="format of the printed boxes, in pixels of the original image",
     )  # fmt: skip
-    add_device(parser)
+    add_shared(parser, "--device")
 
 
 def _run(args: Namespace) -> Json:
@@ -76,7 +76,6 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    name="predict",
     example="clipvg predict street.jpg 'man in red' 'dog on the left' "
     "--checkpoint runs/demo/seed-0/ssa/model --out boxes.png",
     configure=_configure,

@@ -26,7 +26,6 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    name="report",
     example="clipvg report runs/demo",
     configure=_configure,
     run=_run,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_batch_size, add_device, add_labels, add_quiet, read_table
+from clipvg.cli.options import LABELS, add_batch_size, add_shared, read_table
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
@@ -25,7 +25,7 @@ _REASONS_SHOWN = 3
 
 
 def _configure(parser: CommandParser) -> None:
-    add_labels(parser)
+    add_shared(parser, *LABELS)
     parser.add_argument(
         "--measurer", action="append", type=str, default=[], metavar="[NAME[@SOURCE]=]CKPT",
         help="a trained model; NAME is its column (by default parent-folder/stem), SOURCE what it "
@@ -59,9 +59,9 @@ def _configure(parser: CommandParser) -> None:
         help="run the models on a Ray cluster (that of RAY_ADDRESS, else one on this machine) in "
         "this many actors, 2 if no number is given; needs clipvg[ray]",
     )  # fmt: skip
-    add_device(parser)
+    add_shared(parser, "--device")
     add_batch_size(parser, None)
-    add_quiet(parser)
+    add_shared(parser, "--quiet")
 
 
 def _run(args: Namespace) -> Json:
@@ -73,7 +73,7 @@ def _run(args: Namespace) -> Json:
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
 
-    out = check_writable(_table_path(args.out))
+    out = check_writable(Path(args.out), (".parquet", ".jsonl", ".csv"))
     plot = check_writable(check_figure_path(args.plot)) if args.plot else None
     folder = Path(args.store) if args.store else out.with_suffix(".scores")
     check_writable(folder / "shard")
@@ -144,15 +144,6 @@ def _most_common(scores: ScoreMatrix) -> list[Json]:
     return [{"reason": reason, "labels": count} for reason, count in reasons]
 
 
-def _table_path(name: str) -> Path:
-    path = Path(name)
-    if path.suffix.lower() not in {".parquet", ".jsonl", ".csv"}:
-        raise InputError(
-            f"--out {name}: scores are written as .parquet, .jsonl or .csv; change the ending"
-        )
-    return path
-
-
 def _describe(result: Json) -> str:
     from clipvg.reliability.columns import REASON
 
@@ -181,7 +172,6 @@ def _cell(cell: Json, kept: int) -> tuple[str, ...]:
 
 
 COMMAND = Command(
-    name="score",
     example="clipvg score unc_train_pseudo.pth --images images/ "
     "--measurer template=runs/template/model --out scored.parquet",
     configure=_configure,

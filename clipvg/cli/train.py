@@ -7,14 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import (
-    add_device,
-    add_group,
-    add_labels,
-    add_quiet,
-    read_table,
-    take_group,
-)
+from clipvg.cli.options import LABELS, add_group, add_shared, read_table, take_group
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
@@ -30,7 +23,7 @@ def add_training(parser: CommandParser) -> None:
     from clipvg.training.config import FitConfig
 
     parser.add_argument("--config", action="config", help="YAML file, or the name of a recipe")
-    add_labels(parser)
+    add_shared(parser, *LABELS)
     parser.add_argument(
         "--validation",
         type=str,
@@ -45,8 +38,7 @@ def add_training(parser: CommandParser) -> None:
         "--backbone", type=str, default="ViT-B-16", metavar="NAME",
         help="any ViT of open_clip, or clipvg-tiny, which comes with the package",
     )  # fmt: skip
-    add_device(parser)
-    add_quiet(parser)
+    add_shared(parser, "--device", "--quiet")
     add_group(parser, "model", ModelOptions, title="everything but the backbone")
     add_group(parser, "training", FitConfig, title="options of every training")
 
@@ -103,7 +95,6 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    name="train",
     example="clipvg train unc_train.pth --images train2014 --validation unc_val.pth "
     "--config supervised --out runs/refcoco_supervised",
     configure=add_training,

@@ -33,7 +33,7 @@ def test_examples_are_accepted_by_their_own_parsers():
 
     for name in COMMANDS:
         command = load_command(name)
-        args = command.parse(shlex.split(command.example)[1 + len(name.split()) :])
+        args = command.parse(name, shlex.split(command.example)[1 + len(name.split()) :])
         assert args.command_line == shlex.split(command.example)
 
 

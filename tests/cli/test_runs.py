@@ -167,7 +167,9 @@ def test_recipes_open_with_their_command_and_fit_a_screen(clipvg, name, reposito
     assert "Acc@0.5" in text
     assert len(text.splitlines()) <= 40
     command = "train" if "clipvg train" in text else "adapt"
-    args = load_command(command).parse(["l", "--images", "d", "--out", "o", "--config", name])
+    args = load_command(command).parse(
+        command, ["l", "--images", "d", "--out", "o", "--config", name]
+    )
     for key, value in yaml.safe_load(text).items():
         found = getattr(args, key)
         for option, part in value.items() if isinstance(value, dict) else ():
@@ -179,7 +181,9 @@ def test_published_recipes_match_the_published_flags(clipvg):
     from clipvg.cli.commands import load_command
 
     for command, name, batch in (("adapt", "unsupervised", 384), ("train", "supervised", 320)):
-        args = load_command(command).parse(["l", "--images", "d", "--out", "o", "--config", name])
+        args = load_command(command).parse(
+            command, ["l", "--images", "d", "--out", "o", "--config", name]
+        )
         training, model = args.training, args.model
         assert training.batch_size * training.accumulate == batch
         assert (training.epochs, training.lr, training.schedule, training.weight_decay) == (
