@@ -81,7 +81,7 @@ def add_group(
     kinds = get_type_hints(config)
     documented = [docstring_parser.parse(kind.__doc__ or "") for kind in config.__mro__[::-1]]
     said = {
-        each.arg_name: (each.description or "").rstrip(".")
+        each.arg_name: (each.description or "").rstrip(".").replace("None", "null")  # as in YAML
         for text in documented
         for each in text.params
     }

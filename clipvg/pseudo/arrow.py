@@ -91,8 +91,8 @@ def decode(batch: pa.RecordBatch) -> Iterator[Observation]:
             image,
             width,
             height,
-            tuple(Detection(*each, dict(words)) for *each, words in found),
-            tuple(Detection(*each, dict(words)) for *each, words in described),
+            tuple(Detection(name, box, p, dict(words)) for name, box, p, words in found),
+            tuple(Detection(name, box, p, dict(words)) for name, box, p, words in described),
             captions,
             tuple(Relation(*edge) for edge in edges),
             candidates,
@@ -130,8 +130,8 @@ def _values(array: pa.Array) -> list:
     if pa.types.is_struct(array.type):
         return list(zip(*map(_values, array.flatten()), strict=True))
     if pa.types.is_fixed_size_list(array.type):
-        flat = iter(_values(array.flatten()))
-        return list(zip(*[flat] * array.type.list_size, strict=True))
+        numbers = iter(_values(array.flatten()))
+        return list(zip(*[numbers] * array.type.list_size, strict=True))
     if pa.types.is_list(array.type):
         flat = _values(array.flatten())
         lengths = array.value_lengths().fill_null(0).to_pylist()
