@@ -26,17 +26,14 @@ class Fit(Protocol[Kept]):
     @property
     def model(self) -> Kept:
         """The trained model."""
-        ...
 
     @property
     def teacher(self) -> Kept | None:
         """A model with the mean of the weights over the training, if any: see `Beyond.rounds`."""
-        ...
 
     @property
     def metrics(self) -> Metrics:
         """Metrics of the training, kept beside the model."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,10 @@ class Learner(Protocol[Model]):
             seed: of the initial weights, the order of the data and dropout.
             out: folder for checkpoints, from which the same call may go on.
         """
-        ...
 
     @abstractmethod
     def measurer(self, model: Model) -> Measurer:
         """Return a trained model as a measurer, `BoxMeasurer` for example."""
-        ...
 
     @abstractmethod
     def save(self, model: Model, folder: Path, *, trained_on: Sequence[str]) -> None:
@@ -90,12 +85,10 @@ class Learner(Protocol[Model]):
             folder: where to.
             trained_on: names of the sources of the labels it was trained on.
         """
-        ...
 
     @abstractmethod
     def load(self, folder: Path) -> Model:
         """Read what `save` wrote; the model predicts exactly as it did."""
-        ...
 
     def evaluate(self, model: Model, labels: LabelTable) -> float:
         """Return the performance of a model on labels by their weights; higher is better.

@@ -74,7 +74,6 @@ class Candidates(Protocol):
 
     def __call__(self, thresholds: Sequence[float], /) -> Sequence[float | None]:
         """Train a model on the labels of each threshold and judge it; see `find_threshold`."""
-        ...
 
 
 class SearchStrategy(Protocol):
@@ -93,7 +92,6 @@ class SearchStrategy(Protocol):
         min_kept: int,
     ) -> ThresholdSearch:
         """Search; `find_threshold` says what the arguments are."""
-        ...
 
 
 def find_threshold(
