@@ -20,7 +20,7 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--out", type=str, default="runs/demo", metavar="DIR", help="folder of the run"
     )
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds to repeat it with")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds to run")
     add_shared(parser, "--quiet")
 
 

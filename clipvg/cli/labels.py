@@ -22,7 +22,7 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--per_rule", type=int, default=4, help="labels to show of each source and rule"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of labels to show")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of labels to show")
 
 
 def _run(args: Namespace) -> Json:

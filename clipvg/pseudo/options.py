@@ -21,7 +21,7 @@ class Options:
         min_score: lowest score of a detection that is described.
         objects: number of objects that the template source describes in an image.
         per_image: largest number of labels that a source gives an image.
-        seed: of the draw among the candidates; by default 0, or 20211024 with the published
+        seed: seed of the draw among the candidates; by default 0, or 20211024 with the published
             preset.
         ambiguous: drop or keep expressions that fit several boxes of their image.
         pipeline: spaCy pipeline that parses captions, by name or folder; by default spaCy's
