@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model
 from clipvg.runs import Run, Workers
 from clipvg.runtime import distributed
+from clipvg.runtime.files import read_json
 
 Device = str | torch.device | None
 
@@ -41,10 +43,9 @@ class RunOptions:
 
     def recorded_command(self, run: Run) -> str:
         """Return what was typed, now or when the run was made; "" where that is not known."""
-        path = run.folder / "summary.json"
-        if self.command or not path.exists():
-            return self.command
-        return str(json.loads(path.read_text()).get("command", ""))
+        with suppress(InputError):  # a damaged summary is written again
+            return self.command or str(read_json(run.folder / "summary.json").get("command", ""))
+        return ""
 
     def draw_report(self, run: Run) -> None:
         """Write the page of a finished run, where it is wanted."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +16,8 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.pseudo import mean_entities
 from clipvg.runs.run import Run
-from clipvg.runs.stage import Stage
-from clipvg.runtime.files import Json
+from clipvg.runs.stage import Stage, Workers
+from clipvg.runtime.files import Json, read_json
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class Previous:
             InputError: there is none.
         """
         folder = Path(folder)
-        path = folder / "summary.json"
-        content = json.loads(path.read_text()) if path.is_file() else {}
+        content = read_json(folder / "summary.json")
         if content.get("method") not in ("ssa", "msa"):
             raise InputError(
                 f"{folder} holds no finished run of clipvg adapt; name the --out of one that has "
@@ -111,15 +109,15 @@ class Previous:
 
     def adopt(self, key: str, run: Run) -> Stage:
         """Copy a stage into another run, without its judgement, and return it."""
-        there = self.folder / "stages" / key
-        try:
-            record = json.loads((there / "stage.json").read_text())
-        except OSError as error:
+        there = Stage(self.folder / "stages" / key, Workers())
+        if damaged := there.damaged():
             raise InputError(
-                f"{there} is gone, which the run needs to be continued: {error}"
-            ) from None
+                f"{damaged} is gone or damaged, which the run needs to be continued; run the "
+                f"command of {self.folder} again, which makes it again."
+            )
+        record = {name: value for name, value in there.read().items() if name != "score"}
         stage = run.stage(adopted=key)
-        stage.adopt({k: v for k, v in record.items() if k != "score"}, there / "model")
+        stage.adopt(record, there.model_folder)
         return stage
 
     def facts(self, training: Training) -> Continued:

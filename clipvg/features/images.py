@@ -169,8 +169,13 @@ class ImageStore:
         """Read features from the folder's file, which is written first where it is missing."""
         file = folder / f"images-{self._file_key(paths)}.npy"
         facts = file.with_suffix(".json")
-        if not (file.exists() and facts.exists()):
+        try:
+            return self._mapped(file, facts)
+        except (FileNotFoundError, ValueError, EOFError, LookupError):  # missing or damaged
             self._write(paths, file, facts)
+        return self._mapped(file, facts)
+
+    def _mapped(self, file: Path, facts: Path) -> _Block:
         array = np.load(file, mmap_mode="c")  # copy on write: torch refuses read-only memory
         known = json.loads(facts.read_text())
         bits = np.unpackbits(np.array(known["ignored"], dtype=np.uint8), axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import encode_names
 from clipvg.reliability.columns import (
@@ -286,13 +286,22 @@ class ScoreMatrix:
             columns[REASON] = reason_column(self.reasons, len(self))
         table = with_trained_on(pa.table(columns), self.names, self.trained_on)
         with atomic_path(path) as temporary:
-            pq.write_table(table, temporary)
+            pq.write_table(table, temporary, write_page_checksum=True)
 
     @classmethod
     def read(cls, path: str | Path) -> ScoreMatrix:
-        """Read what `write` wrote."""
-        table = pq.read_table(path)
-        return cls._of_table(table, table["source"])
+        """Read what `write` wrote.
+
+        Raises:
+            InputError: the file is damaged, or something else.
+        """
+        try:
+            table = pq.read_table(path, page_checksum_verification=True)
+            return cls._of_table(table, table["source"])
+        except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+            if getattr(error, "errno", None) is not None:  # the disk fails, not the file
+                raise
+            raise InputError(f"{path} holds no scores: {one_line(error)}") from error
 
     @classmethod
     def _of_table(cls, table: pa.Table, label_sources: pa.Array | pa.ChunkedArray) -> ScoreMatrix:

@@ -17,6 +17,7 @@ from clipvg.report.curriculum import curriculum_report
 from clipvg.report.html import Report, write_html
 from clipvg.report.numbers import listed, percent, points
 from clipvg.report.sections import gain_table, training_section
+from clipvg.runtime.files import read_json
 
 DEMO_NAMES = {
     "all_labels": "all labels (no SSA)",
@@ -52,7 +53,7 @@ def report_run(folder: str | Path) -> Report:
         InputError: neither summary nor metrics are there.
     """
     folder = Path(folder)
-    summary = _read_json(folder / "summary.json")
+    summary = read_json(folder / "summary.json")
     metrics = _read_lines(folder / "metrics.jsonl")
     if not summary and not metrics:
         raise InputError(
@@ -109,7 +110,7 @@ def _demo(folder: Path, summary: Mapping[str, Any]) -> Report:
     )
     inner = _first_curriculum(folder)
     if inner is not None:
-        part = curriculum_report(inner, RunSummary.from_dict(_read_json(inner / "summary.json")))
+        part = curriculum_report(inner, RunSummary.from_dict(read_json(inner / "summary.json")))
         report.figures, report.gallery = part.figures, part.gallery
         report.gallery_note, report.gallery_roles = part.gallery_note, part.gallery_roles
         if len(accuracy["ssa"]) > 1:
@@ -122,21 +123,9 @@ def _demo(folder: Path, summary: Mapping[str, Any]) -> Report:
 
 def _first_curriculum(folder: Path) -> Path | None:
     for path in sorted(folder.glob("*/summary.json")) + sorted(folder.glob("*/*/summary.json")):
-        if _read_json(path).get("method") == "ssa":
+        if read_json(path).get("method") == "ssa":
             return path.parent
     return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not JSON: {error}; run the command of the run again"
-        ) from error
-    return content if isinstance(content, dict) else {}
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

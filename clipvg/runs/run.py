@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,10 +130,21 @@ class Run:
         write: Callable[[Made, Path], Any],
         read: Callable[[Path], Made],
     ) -> Made:
-        """Read a file of the run; where it is not there yet, make what it holds and write it."""
-        if not self.workers.see(path.exists):
-            made = make()
-            self.write(lambda: write(made, path))
+        """Read a file of the run; where it is not there yet, make what it holds and write it.
+
+        A damaged file, for which ``read`` raises `InputError`, is named and made again.
+        """
+        found: list[Made] = []
+        try:
+            if path.exists():
+                found.append(read(path))
+        except InputError:
+            warnings.warn(f"{path} is damaged; it is made again.", stacklevel=2)
+        self.workers.wait()  # nobody writes before everyone has looked
+        if found:
+            return found[0]
+        made = make()
+        self.write(lambda: write(made, path))
         return read(path)
 
     def scores_path(self, key: str) -> Path:
@@ -168,7 +181,7 @@ class Run:
         path = self.folder / "config.yaml"
         there: Json = {}
         if path.exists():
-            there = yaml.safe_load(path.read_text()) or {}
+            there = _read_config(path)
             same = {key: value for key, value in there.items() if key != "further"}
             differences = _differences(same, self.config)
             if differences:
@@ -180,12 +193,39 @@ class Run:
                     "same options and labels to resume it."
                 )
         remove_leftovers(self.folder)
+        self._forget_damaged()
         labels.write(self.folder / "labels.parquet")
         self._is_new = not path.exists()
         if there != {**self.config, **self._further}:
             with atomic_path(path) as temporary:
-                text = yaml.safe_dump({**self.config, **self._further}, sort_keys=False)
+                written = {**self.config, **self._further}
+                text = yaml.safe_dump(written, sort_keys=False, explicit_end=True)
                 temporary.write_text(text)
+
+    def _forget_damaged(self) -> None:
+        """Let stages be done again of which a file is damaged; the others are kept."""
+        for record in sorted(self.folder.glob("stages/*/stage.json")):
+            stage = self.stage_of_key(record.parent.name)
+            if damaged := stage.damaged():
+                warnings.warn(f"{damaged} is damaged; its stage is made again.", stacklevel=2)
+                stage.forget()
+
+
+def _read_config(path: Path) -> Json:
+    """Return what ``config.yaml`` holds; its last line says that it is whole.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    with suppress(yaml.YAMLError, UnicodeDecodeError):
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        if text.endswith("...\n") and isinstance(content, dict):
+            return content
+    raise InputError(
+        f"{path} is damaged, so it is not known which run this is. Delete that file and run the "
+        "command that made the run again: its finished stages are kept."
+    )
 
 
 def _describe(labels: LabelTable) -> Json:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipvg.runtime.files import Json, atomic_folder, write_json, write_lines
+from clipvg.errors import InputError
+from clipvg.runtime.files import Json, atomic_folder, digest, read_json, write_json, write_lines
+
+_FILES = "files"  # of the record: SHA-256 of the stage's other files
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,27 @@ class Stage:
     @property
     def is_finished(self) -> bool:
         """Whether the stage needs not be done again."""
-        return (self.folder / "stage.json").exists()
+        return self._record.exists()
 
     def read(self) -> Json:
         """Return the record of a finished stage."""
-        record: Json = json.loads((self.folder / "stage.json").read_text())
+        record = read_json(self._record)
+        record.pop(_FILES, None)
         return record
+
+    def damaged(self) -> Path | None:
+        """Return the first file of a finished stage that is not as it was written."""
+        try:
+            record = read_json(self._record)
+        except InputError:
+            return self._record
+        if not record:
+            return self._record
+        files = record.get(_FILES, {})
+        paths = {self.folder / name: known for name, known in files.items()}
+        return next(
+            (p for p, known in paths.items() if not p.is_file() or digest(p) != known), None
+        )
 
     def finish(
         self,
@@ -112,7 +129,7 @@ class Stage:
             if save_teacher is not None:
                 fill_folder(self.teacher_folder, save_teacher)
             write_lines(self.folder / "metrics.jsonl", metrics)
-            write_json(self.folder / "stage.json", record)
+            write_json(self._record, {**record, _FILES: self._digests()})
             shutil.rmtree(self.training_folder, ignore_errors=True)
 
         self.workers.write(write)
@@ -120,8 +137,22 @@ class Stage:
 
     def add(self, **facts: Any) -> None:
         """Add plain values to the record of a finished stage."""
-        record = {**self.read(), **facts}
-        self.workers.write(lambda: write_json(self.folder / "stage.json", record))
+        record = {**read_json(self._record), **facts}
+        self.workers.write(lambda: write_json(self._record, record))
+
+    def forget(self) -> None:
+        """Let the stage be done again."""
+        self._record.unlink(missing_ok=True)
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "stage.json"
+
+    def _digests(self) -> dict[str, str]:
+        folders = (self.model_folder, self.teacher_folder)
+        paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+        paths.append(self.folder / "metrics.jsonl")
+        return {path.relative_to(self.folder).as_posix(): digest(path) for path in paths}
 
     def adopt(self, record: Mapping[str, Any], model: Path) -> None:
         """Finish the stage with a model that another run has trained, unless it is finished."""

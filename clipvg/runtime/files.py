@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+from clipvg.errors import InputError, one_line
 
 Json = dict[str, Any]  # a JSON object
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.[^.]+)?")  # as `atomic_path` names them
@@ -107,6 +110,29 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON atomically; numbers that are not finite become null."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(to_json(value), indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object that `write_json` wrote; an empty one where there is no file.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({one_line(error, 80)}); run the command of the run again"
+        ) from error
+    return content if isinstance(content, dict) else {}
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_array(path: Path, values: np.ndarray) -> None:
