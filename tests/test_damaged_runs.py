@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from curriculum import ledger, toy
-from damage import DAMAGES, spoil_each
-from training import toy as training_toy
+from support import fits, ledger, toy
+from support.damage import DAMAGES, spoil_each
 
 import clipvg
 from clipvg.api import RunOptions
@@ -63,11 +62,11 @@ def test_all_damages_to_a_curriculum(method: Any, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
-    return training_toy.make_labels(tmp_path_factory.mktemp("pictures"))
+    return fits.make_labels(tmp_path_factory.mktemp("pictures"))[0]
 
 
 def train(out: Path, labels: LabelTable, **options: Any) -> None:
-    training = dataclasses.replace(training_toy.QUICK, **options)
+    training = dataclasses.replace(fits.QUICK, **options)
     clipvg.train(
         labels,
         out=out,
@@ -86,7 +85,7 @@ def adapt(out: Path, labels: LabelTable) -> None:
         validation=labels,
         backbone="clipvg-tiny",
         model=_MODEL,
-        training=training_toy.QUICK,
+        training=fits.QUICK,
         search=MSAConfig(start=0.2),
         run=RunOptions(progress=False),
     )
