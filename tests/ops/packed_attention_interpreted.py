@@ -68,9 +68,10 @@ def run(queries, keys, measurers, heads, width, dtype, factor) -> dict:
     grad = torch.randn(sum(queries), measurers, heads, width).to(dtype).transpose(0, 1)
 
     def reference(dtype: torch.dtype) -> list[torch.Tensor]:
-        parts = [x.to(dtype) for x in (grad, q, k, v)]
-        out, softmax = dense.reference(*parts[1:], *sizes)
-        return [out, *dense.reference_backward(*parts, out, softmax, *sizes)]
+        own_grad, *parts = (x.to(dtype) for x in (grad, q, k, v))
+        given = dense.Packed(*parts, *sizes)
+        out, softmax = dense.reference(given)
+        return [out, *dense.reference_backward(own_grad, given, out, softmax)]
 
     out, softmax = kernels.forward(q, k, v, *sizes)
     small, _ = kernels.forward(q, k, v, *sizes, blocks=Blocks(32, 16))

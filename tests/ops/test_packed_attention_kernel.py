@@ -177,14 +177,15 @@ def test_the_cuda_operator_is_native_where_the_kernel_cannot_run(
     q, k, v = fused(5, 3, width, dtype=dtype)
     sizes = (offsets([1, 4]), offsets([1, 4]), 4, 4)
     forward, backward = op._triton, op._triton_backward
-    found = forward(q, k, v, *sizes)
+    given = dense.Packed(q, k, v, *sizes)
+    found = forward(given)
     if takes(dtype, width) and not missing:
-        backward(q, q, k, v, q, q, *sizes)
+        backward(q, given, q, q)
         assert ran == ["f", "b"]
         return
-    out, softmax = dense.native(q, k, v, *sizes)
+    out, softmax = dense.native(given)
     torch.testing.assert_close(found, (out, softmax))
-    arguments = (torch.ones_like(out), q, k, v, out, softmax, *sizes)
+    arguments = (torch.ones_like(out), given, out, softmax)
     torch.testing.assert_close(backward(*arguments), dense.native_backward(*arguments))
     assert not ran
 

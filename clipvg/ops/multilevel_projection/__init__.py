@@ -46,6 +46,6 @@ def multilevel_projection(
         >>> multilevel_projection([early, late], torch.ones(5, 8), torch.zeros(5)).shape
         torch.Size([2, 3, 5])
     """
-    from clipvg.ops.multilevel_projection.op import project_tensors
+    from clipvg.ops.multilevel_projection.op import Projection, project_tensors
 
-    return project_tensors(levels, weight, bias, position, index, out)
+    return project_tensors(Projection(list(levels), weight, bias, position, index, out))

@@ -10,8 +10,8 @@ level, which is what the BLAS is best at, and the concatenation is not needed fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,16 +23,33 @@ from clipvg.ops.multilevel_projection.checks import check_index, check_shapes
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
+Result = TypeVar("Result")
 
-def check_tensors(
-    levels: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    position: Tensor | None,
-    index: Tensor | None,
-    out: Tensor | None,
-) -> None:
+
+class Projection(NamedTuple):
+    """Arguments of the operators, in the order of their schemas; see the face."""
+
+    levels: Sequence[Tensor]
+    weight: Tensor
+    bias: Tensor
+    position: Tensor | None
+    kept: Tensor | None  # index of the face
+    out: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the levels have; `numel` would fix the sizes of a traced graph."""
+        return math.prod(self.levels[0].shape[:-1])
+
+    @property
+    def rows(self) -> int:
+        """How many of them are projected."""
+        return self.tokens if self.kept is None else self.kept.shape[0]
+
+
+def check_tensors(given: Projection) -> None:
     """Reject arguments of the wrong shape, dtype or device."""
+    levels, weight, bias, position, index, out = given
     check_shapes(
         [tuple(level.shape) for level in levels],
         tuple(weight.shape),
@@ -69,61 +86,55 @@ def _blocks(weight: Tensor, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return weight.unflatten(1, (len(levels), levels[0].shape[-1])).unbind(1)
 
 
-def reference(
-    levels: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    position: Tensor | None,
-    index: Tensor | None,
-    out: Tensor | None = None,
-) -> Tensor:
+def reference(given: Projection) -> Tensor:
     """The definition, and on a CPU the implementation: (T, D), one product a level, added up."""
-    tokens = math.prod(levels[0].shape[:-1])  # numel() would fix the sizes of a traced graph
-    rows = tokens if index is None else index.shape[0]
+    levels, weight, bias, position, index, out = given
     if position is None:
-        start = bias.expand(rows, -1)
+        start = bias.expand(given.rows, -1)
     else:
-        token = torch.arange(tokens, device=bias.device) if index is None else index
-        start = position.index_select(0, token % max(1, position.shape[0])) + bias
+        token = torch.arange(given.tokens, device=bias.device) if index is None else index
+        start = position.index_select(0, token % max(1, position.shape[0])) + bias  # (T, D)
     out = start.clone() if out is None else out.copy_(start)
     for level, block in zip(_flat(levels), _blocks(weight, levels), strict=True):
         out.addmm_(level if index is None else level.index_select(0, index), block.T)
     return out
 
 
-def _project(
-    levels: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    position: Tensor | None,
-    index: Tensor | None,
-) -> Tensor:
-    check_tensors(levels, weight, bias, position, index, None)
-    return reference(levels, weight, bias, position, index)
+def _project(given: Projection) -> Tensor:
+    check_tensors(given)
+    return reference(given)
 
 
-def _project_out(
-    levels: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    position: Tensor | None,
-    index: Tensor | None,
-    out: Tensor,
-) -> None:
-    check_tensors(levels, weight, bias, position, index, out)
-    reference(levels, weight, bias, position, index, out)
+def _project_out(given: Projection) -> None:
+    _project(given)
 
 
-def _fake(
-    levels: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    position: Tensor | None,
-    index: Tensor | None,
-) -> Tensor:
-    check_tensors(levels, weight, bias, position, index, None)
-    rows = math.prod(levels[0].shape[:-1]) if index is None else index.shape[0]
-    return weight.new_empty(rows, len(weight))
+def _fake(given: Projection) -> Tensor:
+    check_tensors(given)
+    return given.weight.new_empty(given.rows, len(given.weight))
+
+
+def _triton(given: Projection) -> Tensor:
+    out = _fake(given)
+    _triton_out(given._replace(out=out))
+    return out
+
+
+def _triton_out(given: Projection) -> None:
+    check_tensors(given)
+    levels, weight, bias, position, index, out = given
+    assert out is not None
+    if out.dtype == torch.float64:
+        raise InputError(
+            "multilevel_projection: the Triton kernel has no float64; use backend 'reference'"
+        )
+    if why_no_triton():  # an exported program calls the operator whatever the machine has
+        reference(given)
+        return
+    from clipvg.kernels.multilevel_projection import project_into
+
+    with torch.cuda.device(out.device):
+        project_into(out, _flat(levels), weight, bias, position, index)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -156,50 +167,30 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return level_grads, weight_grad, bias_grad, position_grad, None
 
 
-operator = torch.library.custom_op("clipvg::multilevel_projection", _project, mutates_args=())
-operator.register_fake(_fake)
+def _unpacked(run: Callable[[Projection], Result]) -> Callable[..., Result]:
+    """Take the arguments one by one, as an operator gets them."""
+    return lambda *args: run(Projection(*args))
+
+
+_ARGUMENTS = "Tensor[] levels, Tensor weight, Tensor bias, Tensor? position, Tensor? index"
+operator = torch.library.custom_op(
+    "clipvg::multilevel_projection",
+    _unpacked(_project),
+    mutates_args=(),
+    schema=f"({_ARGUMENTS}) -> Tensor",
+)
+operator.register_fake(_unpacked(_fake))
 operator.register_autograd(_gradient, setup_context=_save)
+operator.register_kernel("cuda", _unpacked(_triton))
 
 out_operator = torch.library.custom_op(
-    "clipvg::multilevel_projection_out", _project_out, mutates_args={"out"}
+    "clipvg::multilevel_projection_out",
+    _unpacked(_project_out),
+    mutates_args={"out"},
+    schema=f"({_ARGUMENTS}, Tensor(a5!) out) -> ()",
 )
-out_operator.register_fake(check_tensors)
-
-
-@operator.register_kernel("cuda")
-def _triton_project(
-    levels: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    position: Tensor | None,
-    index: Tensor | None,
-) -> Tensor:
-    out = _fake(levels, weight, bias, position, index)
-    _triton_project_out(levels, weight, bias, position, index, out)
-    return out
-
-
-@out_operator.register_kernel("cuda")
-def _triton_project_out(
-    levels: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    position: Tensor | None,
-    index: Tensor | None,
-    out: Tensor,
-) -> None:
-    check_tensors(levels, weight, bias, position, index, out)
-    if out.dtype == torch.float64:
-        raise InputError(
-            "multilevel_projection: the Triton kernel has no float64; use backend 'reference'"
-        )
-    if why_no_triton():  # an exported program calls the operator whatever the machine has
-        reference(levels, weight, bias, position, index, out)
-        return
-    from clipvg.kernels.multilevel_projection import project_into
-
-    with torch.cuda.device(out.device):
-        project_into(out, _flat(levels), weight, bias, position, index)
+out_operator.register_fake(_unpacked(check_tensors))
+out_operator.register_kernel("cuda", _unpacked(_triton_out))
 
 
 @torch.compiler.assume_constant_result
@@ -208,36 +199,25 @@ def _runs_reference(device: str, dtype: str) -> bool:
     return choose("multilevel_projection", device, dtype) == "reference"
 
 
-def project_tensors(
-    levels: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    position: Tensor | None,
-    index: Tensor | None,
-    out: Tensor | None,
-) -> Tensor:
+def project_tensors(given: Projection) -> Tensor:
     """The body of `clipvg.ops.multilevel_projection`."""
-    levels = list(levels)
-    check_tensors(levels, weight, bias, position, index, out)
+    check_tensors(given)
+    levels, weight, bias, position, index, out = given
     if index is not None and index.is_cpu and not torch.compiler.is_compiling():
-        check_index(index.tolist(), math.prod(levels[0].shape[:-1]))
+        check_index(index.tolist(), given.tokens)
     if out is not None and torch.is_grad_enabled():
-        parts = [*levels, weight, bias, position]
-        if any(part is not None and part.requires_grad for part in parts):
+        if any(x is not None and x.requires_grad for x in (*levels, weight, bias, position)):
             raise InputError(
                 "multilevel_projection: out= has no gradient, and an argument requires one; "
                 "leave out= away or call under torch.no_grad()"
             )
     dtype = str(levels[0].dtype).removeprefix("torch.")
     if _runs_reference(levels[0].device.type, dtype):
-        rows = reference(levels, weight, bias, position, index, out)
+        rows = reference(given)
     elif out is None:
         rows = torch.ops.clipvg.multilevel_projection(levels, weight, bias, position, index)
     else:
-        torch.ops.clipvg.multilevel_projection_out(levels, weight, bias, position, index, out)
+        torch.ops.clipvg.multilevel_projection_out(*given)
         rows = out
-    return (
-        rows
-        if index is not None or out is not None
-        else rows.view(*levels[0].shape[:-1], len(weight))
-    )
+    is_flat = index is not None or out is not None
+    return rows if is_flat else rows.view(*levels[0].shape[:-1], len(weight))

@@ -59,14 +59,15 @@ def packed_attention(
         >>> packed_attention(q, k, v, offsets, 3)[:, 0, 0].tolist()
         [0.5, 0.5, 3.0, 3.0, 3.0]
     """
-    from clipvg.ops.packed_attention.op import attend
+    from clipvg.ops.packed_attention.op import Packed, attend
 
     if cu_queries is None:
         cu_queries, max_queries = cu_seqlens, max_seqlen
     elif max_queries is None:
         raise InputError("packed_attention: cu_queries is given without max_queries; give both")
-    if q.dim() == 3 and k.dim() == 3 and v.dim() == 3:
+    is_single = q.dim() == k.dim() == v.dim() == 3
+    if is_single:
         q, k, v = (tensor.unsqueeze(0) for tensor in (q, k, v))
-        own = None if out is None else out.unsqueeze(0)
-        return attend(q, k, v, cu_queries, cu_seqlens, max_queries, max_seqlen, own).squeeze(0)
-    return attend(q, k, v, cu_queries, cu_seqlens, max_queries, max_seqlen, out)
+        out = None if out is None else out.unsqueeze(0)
+    found = attend(Packed(q, k, v, cu_queries, cu_seqlens, max_queries, max_seqlen), out)
+    return found.squeeze(0) if is_single else found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +22,24 @@ _MAX_WEIGHTS = 2**24  # of softmax that a gradient holds at a time, 64 MiB
 _CACHED_WEIGHTS = 2**18  # of softmax of a run on a CPU: 1 MiB stays in its cache
 _FUSED_WEIGHTS = 2**20  # of one sequence from which on fused attention is faster on a CPU
 
+Grads = tuple[Tensor, Tensor, Tensor]
 
-def check_tensors(q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> None:
+
+class Packed(NamedTuple):
+    """Arguments of the operators, in the order of their schema; see the face."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    cu_queries: Tensor
+    cu_seqlens: Tensor
+    max_queries: int
+    max_seqlen: int
+
+
+def check_tensors(given: Packed) -> None:
     """Reject arguments of the wrong shape, dtype or device."""
+    q, k, v, cu_queries, cu_seqlens = given[:5]
     check_shapes(q.shape, k.shape, v.shape, cu_queries.shape, cu_seqlens.shape)
     if q.dtype not in DTYPES:
         raise ValueError(f"packed_attention: q is {q.dtype}; expected a floating dtype")
@@ -42,15 +57,15 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlen
             )
 
 
-def _sequences(q: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
+def _sequences(given: Packed) -> Iterator[Run]:
     """Yield every sequence that has a query, by itself."""
-    return equal_runs(cu_queries.tolist(), cu_seqlens.tolist(), most=0)
+    return equal_runs(given.cu_queries.tolist(), given.cu_seqlens.tolist(), most=0)
 
 
-def _runs(q: Tensor, cu_queries: Tensor, cu_seqlens: Tensor) -> Iterator[Run]:
+def _runs(given: Packed) -> Iterator[Run]:
     """Yield sequences of equal lengths together: on a CPU as many as its cache holds."""
-    most = _CACHED_WEIGHTS // max(1, q.shape[2]) if q.is_cpu else sys.maxsize
-    return equal_runs(cu_queries.tolist(), cu_seqlens.tolist(), most)
+    most = _CACHED_WEIGHTS // max(1, given.q.shape[2]) if given.q.is_cpu else sys.maxsize
+    return equal_runs(given.cu_queries.tolist(), given.cu_seqlens.tolist(), most)
 
 
 def _dense(x: Tensor, tokens: slice, length: int) -> Tensor:
@@ -58,20 +73,13 @@ def _dense(x: Tensor, tokens: slice, length: int) -> Tensor:
     return x[tokens].unflatten(0, (-1, length)).transpose(1, 2)
 
 
-def reference(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_queries: Tensor,
-    cu_seqlens: Tensor,
-    max_queries: int,
-    max_seqlen: int,
-) -> tuple[Tensor, Tensor]:
+def reference(given: Packed) -> tuple[Tensor, Tensor]:
     """The definition, sequence by sequence."""
-    check_tensors(q, k, v, cu_queries, cu_seqlens)
+    check_tensors(given)
+    q, k, v = given[:3]
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
     sums = torch.promote_types(q.dtype, torch.float32)
-    for run in _sequences(q, cu_queries, cu_seqlens):
+    for run in _sequences(given):
         of_q, of_k = run.query_tokens, run.key_tokens
         own_q, own_k, own_v = q[:, of_q].to(sums), k[:, of_k].to(sums), v[:, of_k].to(sums)
         scores = torch.einsum("nqhd,nkhd->nhqk", own_q * q.shape[-1] ** -0.5, own_k)
@@ -80,32 +88,24 @@ def reference(
     return out, q.new_empty(0, dtype=torch.float32)
 
 
-def native(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_queries: Tensor,
-    cu_seqlens: Tensor,
-    max_queries: int,
-    max_seqlen: int,
-) -> tuple[Tensor, Tensor]:
+def native(given: Packed) -> tuple[Tensor, Tensor]:
     """Dense attention without a mask, once for each run of equal lengths."""
-    check_tensors(q, k, v, cu_queries, cu_seqlens)
+    check_tensors(given)
+    q = given.q
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    native_into(out, q, k, v, cu_queries, cu_seqlens)
+    native_into(out, given)
     return out, q.new_empty(0, dtype=torch.float32)
 
 
-def native_into(
-    out: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_queries: Tensor, cu_seqlens: Tensor
-) -> None:
+def native_into(out: Tensor, given: Packed) -> None:
     """Measurers one after the other: on a CPU batched products of several are slower."""
+    q, k, v = given[:3]
     is_exact = q.dtype in (torch.float32, torch.float64)
-    for run in _runs(q, cu_queries, cu_seqlens):
+    for run in _runs(given):
         in_cache = q.is_cpu and is_exact and q.shape[2] * run.queries * run.keys <= _FUSED_WEIGHTS
         attend = _attend_in_cache if in_cache else _attend_fused
         for own_out, own_q, own_k, own_v in zip(out, q, k, v, strict=True):
-            target = _dense(own_out, run.query_tokens, run.queries)
+            target = _dense(own_out, run.query_tokens, run.queries)  # (count, H, queries, d)
             if not run.keys:
                 target.zero_()
                 continue
@@ -124,60 +124,40 @@ def _attend_in_cache(target: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
     target.copy_((scores.softmax(-1) @ v).view(target.shape))
 
 
-def zeros_like_parts(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Zeros of the shapes, contiguous."""
-    to_q, to_k, to_v = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+def zeros_like_parts(given: Packed) -> Grads:
+    """Zeros of the shapes of q, k and v, contiguous."""
+    to_q, to_k, to_v = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in given[:3])
     return to_q, to_k, to_v
 
 
-def _backward_of(
-    find_runs: Callable[[Tensor, Tensor, Tensor], Iterator[Run]],
-) -> Callable[..., Any]:
+def _backward(grad: Tensor, given: Packed, find_runs: Callable[[Packed], Iterator[Run]]) -> Grads:
     """The gradient by its definition, dense over the runs that `find_runs` finds."""
-
-    def backward(
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        out: Tensor,
-        softmax: Tensor,
-        cu_queries: Tensor,
-        cu_seqlens: Tensor,
-        max_queries: int,
-        max_seqlen: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        grads = zeros_like_parts(q, k, v)
-        sums = torch.promote_types(q.dtype, torch.float32)
-        for run in find_runs(q, cu_queries, cu_seqlens):
-            for i in range(len(q) if run.keys else 0):
-                own_q, own_grad, to_q = (
-                    _dense(x[i], run.query_tokens, run.queries) for x in (q, grad, grads[0])
-                )
-                own_k, own_v, to_k, to_v = (
-                    _dense(x[i], run.key_tokens, run.keys) for x in (k, v, *grads[1:])
-                )
-                found = _dense_backward(*(x.to(sums) for x in (own_grad, own_q, own_k, own_v)))
-                for target, value in zip((to_q, to_k, to_v), found, strict=True):
-                    target.copy_(value)
-        return grads
-
-    return backward
+    q, k, v = given[:3]
+    grads = zeros_like_parts(given)
+    sums = torch.promote_types(q.dtype, torch.float32)
+    for run in find_runs(given):
+        for i in range(len(q) if run.keys else 0):
+            own_q, own_grad, to_q = (
+                _dense(x[i], run.query_tokens, run.queries) for x in (q, grad, grads[0])
+            )
+            own_k, own_v, to_k, to_v = (
+                _dense(x[i], run.key_tokens, run.keys) for x in (k, v, *grads[1:])
+            )
+            found = _dense_backward(*(x.to(sums) for x in (own_grad, own_q, own_k, own_v)))
+            for target, value in zip((to_q, to_k, to_v), found, strict=True):
+                target.copy_(value)
+    return grads
 
 
-def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Grads:
     """Gradients of q (B, H, Q, d), k and v (B, H, K, d), some queries at a time."""
     scale = q.shape[-1] ** -0.5
-    to_q, to_k, to_v = (
-        torch.empty_like(q),
-        torch.zeros_like(k),
-        torch.zeros_like(v),
-    )
+    to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     step = max(1, _MAX_WEIGHTS // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
     for own_q, own_grad, own_to in zip(
         *(x.split(step, dim=2) for x in (q, grad, to_q)), strict=True
     ):
-        weights = (own_q * scale @ k.mT).softmax(-1)
+        weights = (own_q * scale @ k.mT).softmax(-1)  # (B, H, some Q, K)
         to_v += weights.mT @ own_grad
         to_weights = own_grad @ v.mT
         mean = (to_weights * weights).sum(-1, keepdim=True)
@@ -187,5 +167,11 @@ def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tens
     return to_q, to_k, to_v
 
 
-reference_backward = _backward_of(_sequences)
-native_backward = _backward_of(_runs)
+def reference_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) -> Grads:
+    """Sequence by sequence."""
+    return _backward(grad, given, _sequences)
+
+
+def native_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) -> Grads:
+    """Run of equal lengths by run."""
+    return _backward(grad, given, _runs)

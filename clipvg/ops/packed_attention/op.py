@@ -7,16 +7,20 @@ of exponentials relative to it, (2, n * H, T) float32; else (0,).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import CustomOpDef, custom_op
 
 from clipvg.errors import InputError
 from clipvg.ops._dispatch import operator_name, requested
 from clipvg.ops._triton import why_no_triton
 from clipvg.ops.packed_attention.checks import check_offsets
 from clipvg.ops.packed_attention.dense import (
+    Grads,
+    Packed,
     check_tensors,
     native,
     native_backward,
@@ -29,6 +33,16 @@ from clipvg.ops.packed_attention.dense import (
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TRITON_MAX_WIDTH = 128
 
+_OFFSETS = "Tensor cu_queries, Tensor cu_seqlens, SymInt max_queries, SymInt max_seqlen"
+_SCHEMA = f"(Tensor q, Tensor k, Tensor v, {_OFFSETS}) -> (Tensor, Tensor)"
+_BACKWARD_SCHEMA = (
+    f"(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor softmax, {_OFFSETS}) "
+    "-> (Tensor, Tensor, Tensor)"
+)
+
+Forward = Callable[[Packed], tuple[Tensor, Tensor]]
+Backward = Callable[[Tensor, Packed, Tensor, Tensor], Grads]  # of grad, given, out, softmax
+
 
 def _runs_triton(q: Tensor) -> bool:
     """Whether the Triton kernels take q: an exported program calls the operator with any."""
@@ -36,64 +50,50 @@ def _runs_triton(q: Tensor) -> bool:
     return bool(fits and not why_no_triton())
 
 
-def _triton(q: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    if not _runs_triton(q):
-        return native(q, *args)
+def _triton(given: Packed) -> tuple[Tensor, Tensor]:
+    if not _runs_triton(given.q):
+        return native(given)
     from clipvg.kernels.packed_attention import forward
 
-    return forward(q, *args)
+    return forward(*given)
 
 
-def _fake(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_queries: Tensor,
-    cu_seqlens: Tensor,
-    max_queries: int,
-    max_seqlen: int,
-) -> tuple[Tensor, Tensor]:
-    check_tensors(q, k, v, cu_queries, cu_seqlens)
+def _fake(given: Packed) -> tuple[Tensor, Tensor]:
+    check_tensors(given)
+    q = given.q
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     return out, q.new_empty(0, dtype=torch.float32)
 
 
-def _fake_triton(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_queries: Tensor,
-    cu_seqlens: Tensor,
-    max_queries: int,
-    max_seqlen: int,
-) -> tuple[Tensor, Tensor]:
-    out, none = _fake(q, k, v, cu_queries, cu_seqlens, max_queries, max_seqlen)
+def _fake_triton(given: Packed) -> tuple[Tensor, Tensor]:
+    out, none = _fake(given)
+    q = given.q
     kept = q.new_empty((2, q.shape[0] * q.shape[2], q.shape[1]), dtype=torch.float32)
     return out, kept if q.device.type == "cuda" and _runs_triton(q) else none
 
 
-def _triton_backward(grad: Tensor, q: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    if not _runs_triton(q):
-        found: tuple[Tensor, Tensor, Tensor] = native_backward(grad, q, *args)
-        return found
+def _triton_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) -> Grads:
+    if not _runs_triton(given.q):
+        return native_backward(grad, given, out, softmax)
     from clipvg.kernels.packed_attention import backward
 
-    return backward(grad, q, *args)
+    return backward(grad, *given[:3], out, softmax, *given[3:])
 
 
-def _fake_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    softmax: Tensor,
-    cu_queries: Tensor,
-    cu_seqlens: Tensor,
-    max_queries: int,
-    max_seqlen: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return zeros_like_parts(q, k, v)
+def _fake_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) -> Grads:
+    return zeros_like_parts(given)
+
+
+def _flat(run: Forward) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Take the arguments one by one, as an operator gets them."""
+    return lambda *args: run(Packed(*args))
+
+
+def _flat_backward(run: Backward) -> Callable[..., Grads]:
+    """Take the arguments of a gradient one by one, as its operator gets them."""
+    return lambda grad, q, k, v, out, softmax, *offsets: run(
+        grad, Packed(q, k, v, *offsets), out, softmax
+    )
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -102,14 +102,21 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.save_for_backward(*tensors, *output)
 
 
-def _define(name: str, forward: Any, backward: Any, fake: Any) -> tuple[Any, Any]:
+def _define(
+    name: str, forward: Forward, backward: Backward, fake: Forward
+) -> tuple[CustomOpDef, CustomOpDef]:
     """Define an operator of this contract, and the operator that is its gradient."""
-    operator = torch.library.custom_op(f"clipvg::{name}", forward, mutates_args=())
-    operator.register_fake(fake)
-    gradient = torch.library.custom_op(f"clipvg::{name}_backward", backward, mutates_args=())
-    gradient.register_fake(_fake_backward)
+    operator = custom_op(f"clipvg::{name}", _flat(forward), mutates_args=(), schema=_SCHEMA)
+    operator.register_fake(_flat(fake))
+    gradient = custom_op(
+        f"clipvg::{name}_backward",
+        _flat_backward(backward),
+        mutates_args=(),
+        schema=_BACKWARD_SCHEMA,
+    )
+    gradient.register_fake(_flat_backward(_fake_backward))
 
-    def run_backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    def run_backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, cu_queries, cu_seqlens, out, softmax = ctx.saved_tensors
         saved = (q, k, v, out, softmax, cu_queries, cu_seqlens)
         grads = gradient(grad, *saved, ctx.max_queries, ctx.max_seqlen)
@@ -122,10 +129,10 @@ def _define(name: str, forward: Any, backward: Any, fake: Any) -> tuple[Any, Any
 packed_attention_op, packed_attention_backward_op = _define(
     "packed_attention", reference, reference_backward, _fake_triton
 )
-packed_attention_op.register_kernel("cpu")(native)
-packed_attention_backward_op.register_kernel("cpu")(native_backward)
-packed_attention_op.register_kernel("cuda")(_triton)
-packed_attention_backward_op.register_kernel("cuda")(_triton_backward)
+packed_attention_op.register_kernel("cpu", _flat(native))
+packed_attention_backward_op.register_kernel("cpu", _flat_backward(native_backward))
+packed_attention_op.register_kernel("cuda", _flat(_triton))
+packed_attention_backward_op.register_kernel("cuda", _flat_backward(_triton_backward))
 # Implementations that are not the kernel of a device, under names to which none is ever added.
 _define("packed_attention_reference", reference, reference_backward, _fake)
 _define("packed_attention_native", native, native_backward, _fake)
@@ -146,18 +153,10 @@ def _operator_name(device: str, dtype: torch.dtype, size: int | None, is_wide: b
     return name
 
 
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_queries: Tensor,
-    cu_seqlens: Tensor,
-    max_queries: int,
-    max_seqlen: int,
-    out: Tensor | None,
-) -> Tensor:
+def attend(given: Packed, out: Tensor | None) -> Tensor:
     """The body of `clipvg.ops.packed_attention`."""
-    check_tensors(q, k, v, cu_queries, cu_seqlens)
+    check_tensors(given)
+    q, k, _, cu_queries, cu_seqlens, max_queries, max_seqlen = given
     size = None
     if not torch.compiler.is_compiling():
         size = max_seqlen
@@ -170,21 +169,21 @@ def attend(
     is_wide = True if q.shape[3] > TRITON_MAX_WIDTH else False  # a bool where d is a symbol
     name = _operator_name(q.device.type, q.dtype, size, is_wide)
     if out is not None:
-        _check_out(out, q, k, v)
+        _check_out(out, given)
         is_native = name == "packed_attention_native" or (q.is_cpu and name == "packed_attention")
         if is_native and not torch.compiler.is_compiling():
-            native_into(out, q, k, v, cu_queries, cu_seqlens)
+            native_into(out, given)
             return out
-    operator = getattr(torch.ops.clipvg, name)
-    found = operator(q, k, v, cu_queries, cu_seqlens, max_queries, max_seqlen)[0]
+    found = getattr(torch.ops.clipvg, name)(*given)[0]
     return found if out is None else out.copy_(found)
 
 
-def _check_out(out: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
+def _check_out(out: Tensor, given: Packed) -> None:
+    q = given.q
     if (out.shape, out.dtype, out.device) != (q.shape, q.dtype, q.device):
         raise ValueError(
             f"packed_attention: out is {tuple(out.shape)} {out.dtype} on {out.device}; "
             f"expected {tuple(q.shape)} {q.dtype} on {q.device}"
         )
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+    if torch.is_grad_enabled() and any(x.requires_grad for x in given[:3]):
         raise ValueError("packed_attention: out has no gradient; leave it out, or use no_grad")
