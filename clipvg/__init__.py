@@ -3,58 +3,25 @@
 Every public name is imported at first use, so `import clipvg` costs no torch.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
-from clipvg.runtime.lazy import lazy_names
+from clipvg.runtime.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from clipvg.api import adapt, evaluate, load, score, train
-    from clipvg.curriculum import find_threshold
-    from clipvg.labels import LabelTable, read_labels
-    from clipvg.model import GroundingModel, create_model
-    from clipvg.pseudo.generate import generate
-    from clipvg.pseudo.reading import read_observations
-    from clipvg.reliability import ScoreMatrix
+    from clipvg.api import adapt as adapt
+    from clipvg.api import evaluate as evaluate
+    from clipvg.api import load as load
+    from clipvg.api import score as score
+    from clipvg.api import train as train
+    from clipvg.curriculum import find_threshold as find_threshold
+    from clipvg.labels import LabelTable as LabelTable
+    from clipvg.labels import read_labels as read_labels
+    from clipvg.model import GroundingModel as GroundingModel
+    from clipvg.model import create_model as create_model
+    from clipvg.pseudo.generate import generate as generate
+    from clipvg.pseudo.reading import read_observations as read_observations
+    from clipvg.reliability import ScoreMatrix as ScoreMatrix
 
 __version__ = "0.1.0"
 
-_MODULE_OF = {
-    "GroundingModel": "model",
-    "LabelTable": "labels",
-    "ScoreMatrix": "reliability",
-    "adapt": "api",
-    "create_model": "model",
-    "evaluate": "api",
-    "find_threshold": "curriculum",
-    "generate": "pseudo.generate",
-    "load": "api",
-    "read_labels": "labels",
-    "read_observations": "pseudo.reading",
-    "score": "api",
-    "train": "api",
-}
-
-__all__ = [
-    "GroundingModel",
-    "LabelTable",
-    "ScoreMatrix",
-    "__version__",
-    "adapt",
-    "create_model",
-    "evaluate",
-    "find_threshold",
-    "generate",
-    "load",
-    "read_labels",
-    "read_observations",
-    "score",
-    "train",
-]
-
-__getattr__ = lazy_names(__name__, _MODULE_OF)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+__getattr__, __all__ = lazy_imports(__name__)

@@ -1,10 +1,8 @@
 """Images, letterboxing, augmentation and batches of labels (names are loaded on first use)."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
-from clipvg.runtime.lazy import lazy_names
+from clipvg.runtime.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from clipvg.data.augment import TrainTransform as TrainTransform
@@ -24,25 +22,4 @@ if TYPE_CHECKING:
     from clipvg.data.sampler import group_by_image as group_by_image
     from clipvg.data.sampler import shuffle_rows as shuffle_rows
 
-_HOME = {
-    "TrainTransform": "augment",
-    "Batch": "dataset",
-    "LabelDataset": "dataset",
-    "collate": "dataset",
-    "read_image": "image",
-    "Letterbox": "letterbox",
-    "Square": "letterbox",
-    "load_square": "letterbox",
-    "make_square": "letterbox",
-    "patch_mask": "letterbox",
-    "square_boxes": "letterbox",
-    "PRESETS": "preset",
-    "Preset": "preset",
-    "get_preset": "preset",
-    "group_by_image": "sampler",
-    "shuffle_rows": "sampler",
-}
-
-__all__ = sorted(_HOME)
-
-__getattr__ = lazy_names(__name__, _HOME)
+__getattr__, __all__ = lazy_imports(__name__)

@@ -2,42 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from clipvg.runtime.lazy import lazy_names
+from clipvg.runtime.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from clipvg.model.backbone import Backbone
-    from clipvg.model.config import GroundingConfig, ModelOptions
-    from clipvg.model.grounder import GroundingModel
-    from clipvg.model.published import export_published, load_published
-    from clipvg.model.tokenizer import Tokenizer
-    from clipvg.model.towers import list_backbones
-    from clipvg.model.zoo import create_model, load
+    from clipvg.model.backbone import Backbone as Backbone
+    from clipvg.model.config import GroundingConfig as GroundingConfig
+    from clipvg.model.config import ModelOptions as ModelOptions
+    from clipvg.model.grounder import GroundingModel as GroundingModel
+    from clipvg.model.published import export_published as export_published
+    from clipvg.model.published import load_published as load_published
+    from clipvg.model.tokenizer import Tokenizer as Tokenizer
+    from clipvg.model.towers import list_backbones as list_backbones
+    from clipvg.model.zoo import create_model as create_model
+    from clipvg.model.zoo import load as load
 
-__all__ = [
-    "Backbone",
-    "GroundingConfig",
-    "GroundingModel",
-    "ModelOptions",
-    "Tokenizer",
-    "create_model",
-    "export_published",
-    "list_backbones",
-    "load",
-    "load_published",
-]
-
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "Backbone": "backbone",
-        "GroundingConfig": "config",
-        "GroundingModel": "grounder",
-        "ModelOptions": "config",
-        "Tokenizer": "tokenizer",
-        "create_model": "zoo",
-        "export_published": "published",
-        "list_backbones": "towers",
-        "load": "zoo",
-        "load_published": "published",
-    },
-)
+__getattr__, __all__ = lazy_imports(__name__)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 
-def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_imports(package: str) -> tuple[Callable[[str], object], list[str]]:
+    """Return `__getattr__` and `__all__` of a package whose imports wait until they are used.
+
+    They are written once, under ``if TYPE_CHECKING``, as ``from module import Name as Name``.
+
+    Args:
+        package: full name of the package, which is being imported.
+    """
+    source = sys.modules[package].__loader__.get_source(package)  # type: ignore[union-attr]
+    blocks = (node.body for node in ast.parse(source).body if isinstance(node, ast.If))
+    imports = [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]
+    module_of = {name.name: str(node.module) for node in imports for name in node.names}
+    return lazy_names(package, module_of), sorted(module_of)
+
+
+def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], object]:
     """Return the `__getattr__` of a package that imports each name when it is first asked for.
 
     A name may be that of a module too, as `fit` of `clipvg.training`; the package has what the
@@ -21,12 +36,15 @@ def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], An
     """
 
     class Package(ModuleType):
-        def __setattr__(self, name: str, value: Any) -> None:
+        def __setattr__(self, name: str, value: object) -> None:
             # The import of a module sets it on its package, where it would hide the name.
             if not (name in module_of and isinstance(value, ModuleType)):
                 super().__setattr__(name, value)
 
-    def get(name: str) -> Any:
+        def __dir__(self) -> list[str]:
+            return sorted({*super().__dir__(), *module_of})
+
+    def get(name: str) -> object:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = module_of[name]

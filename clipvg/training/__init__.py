@@ -2,51 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from clipvg.runtime.lazy import lazy_names
+from clipvg.runtime.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from clipvg.features import FeatureCache
-    from clipvg.training.config import FitConfig
-    from clipvg.training.evaluate import (
-        Evaluation,
-        Predictions,
-        evaluate,
-        predict_boxes,
-        predict_labels,
-    )
-    from clipvg.training.fit import Fit, fit, fit_many
-    from clipvg.training.learner import GroundingLearner
-    from clipvg.training.losses import box_losses
+    from clipvg.features import FeatureCache as FeatureCache
+    from clipvg.training.config import FitConfig as FitConfig
+    from clipvg.training.evaluate import Evaluation as Evaluation
+    from clipvg.training.evaluate import Predictions as Predictions
+    from clipvg.training.evaluate import evaluate as evaluate
+    from clipvg.training.evaluate import predict_boxes as predict_boxes
+    from clipvg.training.evaluate import predict_labels as predict_labels
+    from clipvg.training.fit import Fit as Fit
+    from clipvg.training.fit import fit as fit
+    from clipvg.training.fit import fit_many as fit_many
+    from clipvg.training.learner import GroundingLearner as GroundingLearner
+    from clipvg.training.losses import box_losses as box_losses
 
-__all__ = [
-    "Evaluation",
-    "FeatureCache",
-    "Fit",
-    "FitConfig",
-    "GroundingLearner",
-    "Predictions",
-    "box_losses",
-    "evaluate",
-    "fit",
-    "fit_many",
-    "predict_boxes",
-    "predict_labels",
-]
-
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "Evaluation": "evaluate",
-        "FeatureCache": "clipvg.features",
-        "Fit": "fit",
-        "FitConfig": "config",
-        "GroundingLearner": "learner",
-        "Predictions": "evaluate",
-        "box_losses": "losses",
-        "evaluate": "evaluate",
-        "fit": "fit",
-        "fit_many": "fit",
-        "predict_boxes": "evaluate",
-        "predict_labels": "evaluate",
-    },
-)
+__getattr__, __all__ = lazy_imports(__name__)
