@@ -6,9 +6,8 @@ Formats: ``xyxy`` (left, top, right, bottom), ``xywh`` (left, top, width, height
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from clipvg.errors import InputError, near_matches
 
@@ -21,7 +20,7 @@ FORMATS = ("xyxy", "xywh", "cxcywh")
 EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
 
 
-def convert(boxes: Any, source: str, target: str) -> np.ndarray:
+def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
     """Boxes in another format.
 
     Args:
@@ -47,13 +46,13 @@ def convert(boxes: Any, source: str, target: str) -> np.ndarray:
     return _from_corners(_to_corners(boxes, source), target)
 
 
-def area(boxes: Any) -> np.ndarray:
+def area(boxes: ArrayLike) -> np.ndarray:
     """Area of xyxy boxes, (..., 4) -> (...); a reversed box has area 0."""
     boxes = _as_boxes(boxes)
     return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
 
 
-def iou(a: Any, b: Any, *, eps: float = EPS) -> np.ndarray:
+def iou(a: ArrayLike, b: ArrayLike, *, eps: float = EPS) -> np.ndarray:
     """Return the IoU of xyxy boxes, elementwise; shapes that broadcast give it pairwise.
 
     Args:
@@ -79,7 +78,7 @@ def iou(a: Any, b: Any, *, eps: float = EPS) -> np.ndarray:
     return intersection / (area(a) + area(b) - intersection + eps)
 
 
-def _as_boxes(boxes: Any) -> np.ndarray:
+def _as_boxes(boxes: ArrayLike) -> np.ndarray:
     boxes = np.asarray(boxes)
     if boxes.ndim == 0 or boxes.shape[-1] != 4:
         raise InputError(f"boxes must have shape (..., 4), but got {boxes.shape}")

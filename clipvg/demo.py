@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from clipvg.api import RunOptions, adapt, load, train
+from clipvg.api import Curriculum, RunOptions, adapt, load, train
 from clipvg.configs import read_recipe
 from clipvg.curriculum import SSAConfig
 from clipvg.data.scenes import (
@@ -126,7 +126,7 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
             labels,
             validation=validation,
             out=folder / "ssa",
-            search=SSAConfig(seed=seed),
+            curriculum=Curriculum(search=SSAConfig(seed=seed)),
             **common,
         ),
     )

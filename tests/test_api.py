@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from support.processes import killed
 from support.tiny import make_labels
 
 import clipvg
-from clipvg.api import RunOptions, Sources
+from clipvg.api import Curriculum, RunOptions, Sources
+from clipvg.curriculum import ThresholdSearch
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.training import FitConfig, GroundingLearner
@@ -92,8 +95,22 @@ def test_truth_decides_nothing(
 def test_another_configuration_needs_another_folder(
     adapted: clipvg.api.AdaptResult, labels: LabelTable
 ) -> None:
+    other = Curriculum(search=clipvg.curriculum.SSAConfig(step=0.2))
     with pytest.raises(InputError, match=r"curriculum\.step is 0\.1 there, 0\.2 now"):
-        run(labels, adapted.folder, search=clipvg.curriculum.SSAConfig(step=0.2))
+        run(labels, adapted.folder, curriculum=other)
+
+
+def test_another_strategy_decides_with_the_trainings_there_are(
+    adapted: clipvg.api.AdaptResult, labels: LabelTable, tmp_path: Path
+) -> None:
+    def first(candidates: Any, start: float, step: float, **options: Any) -> ThresholdSearch:
+        (score,) = candidates([start])
+        return ThresholdSearch(start, score, [(start, score)], [[start]], "the first was taken")
+
+    shutil.copytree(adapted.folder, tmp_path / "run")
+    again = run(labels, tmp_path / "run", curriculum=Curriculum(strategy=first))
+    assert again.curve == [point for point in adapted.curve if point[0] == again.threshold]
+    assert "strategy: " in (tmp_path / "run" / "config.yaml").read_text()
 
 
 def test_killed_anywhere_and_resumed_it_ends_alike(
@@ -139,7 +156,7 @@ def test_several_sources_are_adapted_to_one_after_the_other(
 
 
 def test_several_sources_may_be_taken_as_one(labels: LabelTable, tmp_path: Path) -> None:
-    result = several(labels, tmp_path / "run", method="ssa")
+    result = several(labels, tmp_path / "run", curriculum=Curriculum(method="ssa"))
     assert result.summary["no_curriculum"]["kept"] == len(labels)
     assert result.thresholds == {"relation+template": result.threshold}
     assert result.curve
@@ -149,28 +166,22 @@ def test_scores_that_came_along_are_used(
     multi: clipvg.api.AdaptResult, labels: LabelTable, tmp_path: Path
 ) -> None:
     scored = multi.scores.attach(labels)
-    both = Sources(scored_by=["template", "relation"])
-    result = several(scored, tmp_path / "run", sources=both)
+    both = Curriculum(sources=Sources(scored_by=["template", "relation"]))
+    result = several(scored, tmp_path / "run", curriculum=both)
     assert result.thresholds == multi.thresholds
     assert [m["stage"] for m in result.summary["measurers"]] == [None, None]
     np.testing.assert_array_equal(result.scores["template"], multi.scores["template"])
     other = scored.with_column("reliability.template", np.zeros(len(labels), np.float32))
     with pytest.raises(InputError, match="scored_by"):
-        several(other, tmp_path / "run", sources=both)
+        several(other, tmp_path / "run", curriculum=both)
     single = labels.select(np.array(labels.sources()) == "template").with_column(
         "reliability.mine", np.linspace(0, 1, labels.sources().count("template"))
     )
-    assert (
-        several(single, tmp_path / "one", sources=Sources(scored_by=["mine"])).scores.names[0]
-        == "mine"
-    )
+    given = Curriculum(sources=Sources(scored_by=["mine"]))
+    mine = several(single, tmp_path / "one", curriculum=given)
+    assert mine.scores.names[0] == "mine"
     with pytest.raises(InputError, match="choose method 'msa'"):
-        several(
-            scored,
-            tmp_path / "two",
-            method="ssa",
-            sources=both,
-        )
+        several(scored, tmp_path / "two", curriculum=replace(both, method="ssa"))
 
 
 def test_a_run_goes_on_with_a_new_source(
@@ -179,7 +190,8 @@ def test_a_run_goes_on_with_a_new_source(
     is_template = np.array(labels.sources()) == "template"
     first = several(labels.select(is_template), tmp_path / "first", validation=labels)
     assert first.summary["method"] == "ssa"
-    go_on = {"validation": labels, "sources": Sources(continue_from=first.folder)}
+    plan = Curriculum(sources=Sources(continue_from=first.folder))
+    go_on = {"validation": labels, "curriculum": plan}
     new = labels.select(~is_template)
     second = several(new, tmp_path / "second", **go_on)
     assert list(second.thresholds) == ["relation"]
@@ -192,7 +204,7 @@ def test_a_run_goes_on_with_a_new_source(
     with pytest.raises(InputError, match="pass --validation"):
         several(new, tmp_path / "third", **(go_on | {"validation": None}))
     with pytest.raises(InputError, match="choose method 'msa'"):
-        several(new, tmp_path / "third", method="ssa", **go_on)
+        several(new, tmp_path / "third", **(go_on | {"curriculum": replace(plan, method="ssa")}))
 
 
 def test_the_recorded_command_stays(labels: LabelTable, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from support.adapting import QUIET, SMALL
 from support.tiny import make_labels
 
 import clipvg
+from clipvg.api import Curriculum
 from clipvg.curriculum import SSAConfig
 from clipvg.labels import LabelTable
 from clipvg.training import FitConfig
@@ -56,7 +57,7 @@ def test_subsets_that_are_empty_or_smaller_than_a_batch(
         backbone="clipvg-tiny",
         model=SMALL,
         training=FitConfig(epochs=1, batch_size=8, augment=False),
-        search=SSAConfig(start=start, candidates=search),
+        curriculum=Curriculum(search=SSAConfig(start=start, candidates=search)),
         run=QUIET,
     )
     assert 1 <= result.summary["kept"] <= 5

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, create_model, load
+from clipvg.model.fusion import Features
 
 POSITION_NOISE = 0.02  # standard deviation added to each measurer's visual position table
 HEAD_NOISE = 0.02  # relative, added to the weights of further copies of a trained model
@@ -79,7 +80,7 @@ def diversify(models: dict[str, GroundingModel], labels: LabelTable) -> None:
         visual, ignored, text, mask, image = _features(model, labels)
         _standardise(model.visual_projection, visual[:, 1:][~ignored])
         _standardise(model.text_projection, text[mask])
-        tokens, position, keep = model.sequence(visual, ignored, text, mask, image_index=image)
+        tokens, position, keep = model.sequence(Features(visual, ignored, text, mask, image))
         _standardise(model.head.layers[-1], model.head.hidden(model.fusion(tokens, position, keep)))
         model.head.layers[-1].bias[2:] -= 0.5  # boxes of 0.38 of the square
 

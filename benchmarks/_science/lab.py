@@ -15,6 +15,7 @@ import torch
 
 from clipvg.api.run import make_model, model_config
 from clipvg.demo import recipe
+from clipvg.features import CacheOptions
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, ModelOptions, load
 from clipvg.reliability.measurer import GroundingMeasurer
@@ -67,7 +68,9 @@ class Lab(GroundingLearner):
         super().__init__(lambda seed: make_model(config, seed, cpu), training, progress=False)
         self._kept = folder
         self._features = FeatureCache(
-            self.make_model(0), labels, folder=features, dtype=training.feature_dtype
+            self.make_model(0),
+            labels,
+            CacheOptions(folder=features, dtype=training.feature_dtype),
         )
         self._cache, self._tried = self._features, True
 

@@ -3,7 +3,7 @@
 Training and adapting write a run directory; called again with the same arguments they continue it.
 """
 
-from clipvg.api.adapt_run import AdaptResult, adapt
+from clipvg.api.adapt_run import AdaptResult, Curriculum, adapt
 from clipvg.api.models import evaluate, load, score
 from clipvg.api.run import RunOptions
 from clipvg.api.train_run import TrainResult, train
@@ -12,6 +12,7 @@ from clipvg.labels import read_labels
 
 __all__ = [
     "AdaptResult",
+    "Curriculum",
     "RunOptions",
     "Sources",
     "TrainResult",

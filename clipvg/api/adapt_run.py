@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -18,17 +18,42 @@ from clipvg.curriculum import (
     Previous,
     Sources,
     SSAConfig,
+    find_threshold,
     identity_of_scores,
     msa,
     ssa,
 )
+from clipvg.curriculum.threshold import SearchStrategy
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, load
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix
+from clipvg.runtime.files import Json
 from clipvg.training import FitConfig, GroundingLearner
 
 Method = Literal["auto", "ssa", "msa"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curriculum:
+    """What `adapt` decides on, and how.
+
+    Attributes:
+        method: "ssa" takes all labels as one source; "msa" goes by source; "auto" is MSA where
+            there are several sources, SSA for one.
+        search: options of the search; its seed, where given, is that of the trainings too.
+        strategy: finds a threshold, as `find_threshold` does.
+        beyond: what goes beyond the published method, such as soft weights and rounds; nothing
+            when None. A finished run called again with another strategy or other ones here trains
+            only what is new.
+        sources: scores that the labels have, a run to go on from, the order of the sources.
+    """
+
+    method: Method = "auto"
+    search: SSAConfig | None = None
+    strategy: SearchStrategy = find_threshold
+    beyond: Beyond | None = None
+    sources: Sources | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +105,7 @@ class AdaptResult:
         return self.result.scores
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Json:
         """What ``summary.json`` holds."""
         return self.result.summary.to_dict()
 
@@ -90,13 +115,10 @@ def adapt(
     *,
     out: str | Path,
     validation: LabelTable | None = None,
-    method: Method = "auto",
     backbone: str = "ViT-B-16",
     model: ModelOptions | None = None,
     training: FitConfig | None = None,
-    search: SSAConfig | None = None,
-    beyond: Beyond | None = None,
-    sources: Sources | None = None,
+    curriculum: Curriculum | None = None,
     run: RunOptions | None = None,
 ) -> AdaptResult:
     """Adapt CLIP to visual grounding by self-paced selection of pseudo-labels (SSA, MSA).
@@ -111,15 +133,10 @@ def adapt(
         out: run directory; one that was interrupted is continued.
         validation: annotated labels that decide; without them a tenth of the images is held out,
             whose pseudo-labels decide, and the summary says so.
-        method: "ssa" takes all labels as one source; "msa" goes by source; "auto" is MSA where
-            there are several sources, SSA for one.
         backbone: name of the CLIP towers.
         model: what else the model is made of; the published model when None.
         training: options of every training; those of `FitConfig` when None.
-        search: options of the search; its seed, where given, is that of the trainings too.
-        beyond: what goes beyond the published method, such as soft weights and rounds; nothing
-            when None. A finished run called again with other ones trains only what is new.
-        sources: scores that the labels have, a run to go on from, the order of the sources.
+        curriculum: what is decided, and how; SSA or MSA by the number of sources when None.
         run: where it runs and what it says and writes.
 
     Raises:
@@ -132,25 +149,32 @@ def adapt(
         >>> 0 <= run.thresholds["template"] <= 1
         True
     """
-    run, sources, training = run or RunOptions(), sources or Sources(), training or FitConfig()
-    scored_by, place = sources.scored_by, run.place
+    run, training, plan = run or RunOptions(), training or FitConfig(), curriculum or Curriculum()
+    sources = plan.sources or Sources()
     previous = _check_previous(sources, out, validation)
     if previous is not None:
         labels = previous.joined(labels)
-    method = _method(method, labels, sources)
-    options = _options(search or MSAConfig(seed=training.seed), method)
+    method = _method(plan.method, labels, sources)
+    options = _options(plan.search or MSAConfig(seed=training.seed), method)
     training = dataclasses.replace(training, seed=options.seed)
     settings = model_config(labels, backbone, model)
-    learner = _Learner(settings, training, validation, device=place, progress=run.progress)
-    config = _identity(settings, training, options)
-    if scored_by:
-        config["scored_by"] = identity_of_scores(labels, scored_by)
-    if isinstance(options, MSAConfig):
-        config["complexity"] = getattr(sources.complexity, "__qualname__", repr(sources.complexity))
+    learner = _Learner(settings, training, validation, device=run.place, progress=run.progress)
+    config: Json = {
+        "method": method,
+        "model": settings.to_dict(),
+        "training": training.identity(),
+        "curriculum": dataclasses.asdict(options),
+    }
+    if sources.scored_by:
+        config["scored_by"] = identity_of_scores(labels, sources.scored_by)
+    if method == "msa":
+        config["complexity"] = _name_of(sources.complexity)
     if previous is not None:
         config["continue_from"] = previous.identity()
-    further = dataclasses.asdict(beyond) if beyond else None
-    with open_run(out, config, labels, validation, place, further) as opened:
+    further = dataclasses.asdict(plan.beyond) if plan.beyond else {}
+    if plan.strategy is not find_threshold:
+        further["strategy"] = _name_of(plan.strategy)
+    with open_run(out, config, labels, validation, run.place, further) as opened:
         opened.command = run.recorded_command(opened)
         if isinstance(options, MSAConfig):
             result = msa(
@@ -158,7 +182,8 @@ def adapt(
                 opened,
                 config=options,
                 sources=sources,
-                beyond=beyond,
+                strategy=plan.strategy,
+                beyond=plan.beyond,
                 progress=run.progress,
             )
         else:
@@ -166,8 +191,9 @@ def adapt(
                 learner,
                 opened,
                 config=options,
-                scored_by=scored_by[0] if scored_by else None,
-                beyond=beyond,
+                scored_by=sources.scored_by[0] if sources.scored_by else None,
+                strategy=plan.strategy,
+                beyond=plan.beyond,
                 progress=run.progress,
             )
         run.draw_report(opened)
@@ -205,13 +231,9 @@ class _Learner(GroundingLearner):
         return load(folder).to(self.device)
 
 
-def _identity(settings: GroundingConfig, training: FitConfig, options: SSAConfig) -> dict[str, Any]:
-    return {
-        "method": "msa" if isinstance(options, MSAConfig) else "ssa",
-        "model": settings.to_dict(),
-        "training": training.identity(),
-        "curriculum": dataclasses.asdict(options),
-    }
+def _name_of(function: Callable[..., object]) -> str:
+    """What stands for a function in the configuration of a run."""
+    return getattr(function, "__qualname__", repr(function))
 
 
 def _check_previous(

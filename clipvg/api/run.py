@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -62,11 +61,11 @@ def choose_device(device: Device) -> torch.device:
 
 def open_run(
     out: str | Path,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     labels: LabelTable,
     validation: LabelTable | None,
     device: torch.device,
-    further: Mapping[str, Any] | None = None,
+    further: Mapping[str, object] | None = None,
 ) -> Run:
     """Open a run directory, together with the other processes of `torchrun`; see `Run`."""
     world = distributed.join(device)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from clipvg.api.run import RunOptions, make_model, model_config, open_run
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, ModelOptions
-from clipvg.runtime.files import write_json
+from clipvg.runtime.files import Json, write_json
 from clipvg.training import FitConfig, fit
 
 
@@ -25,7 +24,7 @@ class TrainResult:
 
     folder: Path
     model: GroundingModel
-    summary: dict[str, Any]
+    summary: Json
 
 
 def train(

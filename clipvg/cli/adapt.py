@@ -36,16 +36,18 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
-    from clipvg.api import Sources, adapt
+    from clipvg.api import Curriculum, Sources, adapt
     from clipvg.curriculum import Beyond, MSAConfig
 
     arguments = training_arguments(args)
     result = adapt(
         arguments.pop("labels"),
-        search=take_group(args, "search", MSAConfig, seed=args.training.seed),
-        method=args.method,
-        sources=Sources(scored_by=args.scored_by, continue_from=args.continue_from),
-        beyond=take_group(args, "beyond", Beyond),
+        curriculum=Curriculum(
+            method=args.method,
+            search=take_group(args, "search", MSAConfig, seed=args.training.seed),
+            beyond=take_group(args, "beyond", Beyond),
+            sources=Sources(scored_by=args.scored_by, continue_from=args.continue_from),
+        ),
         **arguments,
     )
     return run_results(result.folder, result.summary)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from clipvg.boxes import convert
@@ -44,12 +45,12 @@ class Letterbox:
         width, height = self.resized
         return round((self.size - width) / 2 - 0.1), round((self.size - height) / 2 - 0.1)
 
-    def to_square(self, boxes: Any) -> np.ndarray:
+    def to_square(self, boxes: ArrayLike) -> np.ndarray:
         """Image pixels, xyxy (..., 4) -> cxcywh float32 in sides of the square; not clipped."""
         corners = np.asarray(boxes, dtype=np.float64) * self.scale + np.tile(self.offset, 2)
         return (convert(corners, "xyxy", "cxcywh") / self.size).astype(np.float32)
 
-    def to_image(self, boxes: Any) -> np.ndarray:
+    def to_image(self, boxes: ArrayLike) -> np.ndarray:
         """Sides of the square, cxcywh (..., 4) -> xyxy float32 image pixels, clipped."""
         corners = convert(np.asarray(boxes, dtype=np.float64), "cxcywh", "xyxy") * self.size
         corners = (corners - np.tile(self.offset, 2)) / self.scale
@@ -77,7 +78,7 @@ class Square(NamedTuple):
     box: Letterbox
 
 
-def square_boxes(boxes: Any, sizes: Any, size: int) -> np.ndarray:
+def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
     """``Letterbox.to_square`` for many images at once.
 
     Args:

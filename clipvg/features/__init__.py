@@ -6,6 +6,14 @@ evaluation, and `encode` encodes augmented batches.
 """
 
 from clipvg.features.cache import CachedLabels, FeatureBatch, FeatureCache
+from clipvg.features.images import CacheOptions
 from clipvg.features.keys import image_key, text_key
 
-__all__ = ["CachedLabels", "FeatureBatch", "FeatureCache", "image_key", "text_key"]
+__all__ = [
+    "CacheOptions",
+    "CachedLabels",
+    "FeatureBatch",
+    "FeatureCache",
+    "image_key",
+    "text_key",
+]

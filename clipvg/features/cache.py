@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from clipvg.data.letterbox import square_boxes
 from clipvg.errors import InputError
-from clipvg.features.images import CacheTooLargeError, ImageStore
+from clipvg.features.images import CacheOptions, CacheTooLargeError, ImageStore
 from clipvg.features.keys import image_key, text_key, token_key
 from clipvg.features.texts import TextStore
+from clipvg.model.fusion import Features
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -59,26 +60,15 @@ class FeatureBatch:
         """Some labels of the batch, rows (n,) int64, with the images that they need."""
         index = self.image_index[rows]
         used, index = index.unique(return_inverse=True)
-        return FeatureBatch(
-            self.image_features.index_select(0, used),
-            self.patch_ignored[used],
-            index,
-            self.text[rows],
-            self.text_mask[rows],
-            self.target[rows],
-            self.row[rows],
-        )
+        images = self.image_features.index_select(0, used), self.patch_ignored[used], index
+        rest = (self.text, self.text_mask, self.target, self.row)
+        return FeatureBatch(*images, *(part[rows] for part in rest))
 
     def predict(self, model: GroundingModel) -> Tensor:
         """The model's boxes for this batch: (B, 4) cxcywh in [0, 1]."""
         text = self.text if self.text.is_floating_point() else model.encode_text(self.text)
-        return model.fuse(
-            self.image_features,
-            self.patch_ignored,
-            text,
-            self.text_mask,
-            image_index=self.image_index,
-        )
+        image, ignored = self.image_features, self.patch_ignored
+        return model.fuse(Features(image, ignored, text, self.text_mask, self.image_index))
 
 
 class FeatureCache:
@@ -87,21 +77,12 @@ class FeatureCache:
     Serves any number of label tables over the same frozen towers: `cover` computes what is missing,
     `view` gives a table's batches. Image features lie in memory or, with a folder, in a
     memory-mapped file whose name is a hash of `image_key`, the type, and the name, size and time
-    of every image; a later run finds it there. Files appear whole or not at
-    all.
+    of every image; a later run finds it there. Files appear whole or not at all.
 
     Args:
         model: whose towers and preset are used.
         labels: table to cover at once.
-        folder: where to keep the image features; None keeps them in memory (on the GPU when the
-            model is there).
-        max_bytes: largest size of the image features (text features: likewise); None takes half
-            of the free memory, or nine tenths of the free disk.
-        dtype: "float32", or "float16" for half the space at about 3 digits.
-        num_workers: threads that decode images; 0 decodes between two batches.
-        on_error: "raise" names the first image that cannot be read; "null" keeps its labels,
-            with the reason, see `CachedLabels.reasons`.
-        progress: show a bar while images are encoded for over two seconds.
+        options: where the features are kept and how images are read.
 
     Raises:
         CacheTooLargeError: above `max_bytes`, with both sizes.
@@ -112,26 +93,13 @@ class FeatureCache:
         self,
         model: GroundingModel,
         labels: LabelTable | None = None,
-        *,
-        folder: str | Path | None = None,
-        max_bytes: int | None = None,
-        dtype: Literal["float32", "float16"] = "float32",
-        num_workers: int = 0,
-        on_error: Literal["raise", "null"] = "raise",
-        progress: bool = False,
+        options: CacheOptions | None = None,
     ) -> None:
         self._model = model
         self._key = _batch_key(model)
-        self._images = ImageStore(
-            model,
-            folder=None if folder is None else Path(folder),
-            max_bytes=max_bytes,
-            dtype=torch.float32 if dtype == "float32" else torch.float16,
-            num_workers=num_workers,
-            on_error=on_error,
-            progress=progress,
-        )
-        self._texts = TextStore(model, self._images.device, max_bytes)
+        options = options or CacheOptions()
+        self._images = ImageStore(model, options)
+        self._texts = TextStore(model, self._images.device, options.max_bytes)
         if labels is not None:
             self.cover(labels)
 
@@ -208,15 +176,11 @@ class CachedLabels:
 
 
 def open_cache(
-    model: GroundingModel, labels: LabelTable, *, insist: bool, **options: Any
+    model: GroundingModel, labels: LabelTable, options: CacheOptions, *, insist: bool
 ) -> FeatureCache | None:
     """A cache over a table, or None, with a warning, where it would be too large.
 
-    Args:
-        model: whose towers are used; None, too, when its image tower learns.
-        labels: the table to cover.
-        insist: raise instead.
-        **options: of `FeatureCache`.
+    None, too, when the model's image tower learns. With `insist` either raises instead.
     """
     if not model.frozen_images:
         if insist:
@@ -226,7 +190,7 @@ def open_cache(
             )
         return None
     try:
-        return FeatureCache(model, labels, **options)
+        return FeatureCache(model, labels, options)
     except CacheTooLargeError as error:
         if insist:
             raise

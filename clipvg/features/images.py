@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -33,6 +34,34 @@ class CacheTooLargeError(InputError):
     """The image features would not fit into the space allowed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions:
+    """Where image features are kept, and how the images are read.
+
+    Attributes:
+        folder: where to keep them; None keeps them in memory (on the GPU when the model is there).
+        max_bytes: their largest size (of text features: likewise); None takes half of the free
+            memory, or nine tenths of the free disk.
+        dtype: "float32", or "float16" for half the space at about 3 digits.
+        num_workers: threads that decode images; 0 decodes between two batches.
+        on_error: "raise" names the first image that cannot be read; "null" keeps its labels, with
+            the reason.
+        progress: show a bar while images are encoded for over two seconds.
+    """
+
+    folder: str | Path | None = None
+    max_bytes: int | None = None
+    dtype: Literal["float32", "float16"] = "float32"
+    num_workers: int = 0
+    on_error: Literal["raise", "null"] = "raise"
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a number of threads below 0."""
+        if self.num_workers < 0:
+            raise InputError(f"num_workers is {self.num_workers}; expected at least 0.")
+
+
 class _Block(NamedTuple):
     """Features of images that were added together: (U, 1 + P, F), (U, P), (U, 2), by place."""
 
@@ -43,7 +72,11 @@ class _Block(NamedTuple):
 
 
 class ImageStore:
-    """Image features by file; arguments as in `FeatureCache`.
+    """Image features by file.
+
+    Args:
+        model: whose image tower and preset are used.
+        options: see `CacheOptions`.
 
     Attributes:
         sizes: (U, 2) int64 (width, height) in pixels, after EXIF rotation where that applies;
@@ -52,25 +85,12 @@ class ImageStore:
         nbytes: size of the features.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        folder: Path | None,
-        max_bytes: int | None,
-        dtype: torch.dtype,
-        num_workers: int,
-        on_error: Literal["raise", "null"],
-        progress: bool,
-    ) -> None:
+    def __init__(self, model: GroundingModel, options: CacheOptions) -> None:
         self._model = model
-        self._num_workers = num_workers
-        self._on_error = on_error
-        self._folder = folder
-        self._max_bytes = max_bytes
-        self._dtype = dtype
-        self._progress = progress
-        self.device = torch.device("cpu") if folder else model.device
+        self._options = options
+        self._folder = None if options.folder is None else Path(options.folder)
+        self._dtype = torch.float32 if options.dtype == "float32" else torch.float16
+        self.device = model.device if self._folder is None else torch.device("cpu")
         self._shape = (1 + model.backbone.grid**2, model.backbone.feature_width)
         self._index: dict[str, int] = {}
         self._blocks: list[Tensor] = []
@@ -85,7 +105,7 @@ class ImageStore:
         if not new:
             return
         block = self._in_memory(new) if self._folder is None else self._stored(new, self._folder)
-        if block.errors and self._on_error == "raise":  # also where an earlier run went on
+        if block.errors and self._options.on_error == "raise":  # also where an earlier run went on
             raise InputError(block.errors[min(block.errors)])
         start = len(self.sizes)
         self._blocks.append(block.features)
@@ -139,7 +159,7 @@ class ImageStore:
             squares = []
             for place, image in enumerate(images, start):
                 if isinstance(image, InputError):
-                    if self._on_error == "raise":
+                    if self._options.on_error == "raise":
                         raise image
                     errors[place] = str(image)
                     image = blank
@@ -158,9 +178,9 @@ class ImageStore:
         load = partial(load_square, size=model.backbone.image_size, preset=model.preset)
         chunks = ((at, paths[at : at + _IMAGES]) for at in range(0, len(paths), _IMAGES))
         bar = progress_bar(
-            len(paths), desc="encode", unit="image", show=self._progress, leave=False
+            len(paths), desc="encode", unit="image", show=self._options.progress, leave=False
         )
-        with bar, closing(decode(chunks, load, workers=self._num_workers)) as decoded:
+        with bar, closing(decode(chunks, load, workers=self._options.num_workers)) as decoded:
             for start, images in decoded:
                 yield start, images
                 bar.update(len(images))
@@ -219,7 +239,8 @@ class ImageStore:
         return num_images * self._shape[0] * self._shape[1] * self._dtype.itemsize
 
     def _check_size(self, size: int, num_images: int, device: torch.device) -> None:
-        limit = self._free(device) + self.nbytes if self._max_bytes is None else self._max_bytes
+        most = self._options.max_bytes
+        limit = self._free(device) + self.nbytes if most is None else most
         if self.nbytes + size > limit:
             where = "on disk" if self._folder else "in memory"
             raise CacheTooLargeError(

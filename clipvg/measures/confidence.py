@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from clipvg.errors import InputError
 from clipvg.measures.common.scales import one_of, positive
 from clipvg.measures.ensemble import AGAINST, agreement
+from clipvg.model.fusion import Features
 from clipvg.reliability.batch import Batch, Chunk
 from clipvg.reliability.image_measure import ModelMeasure
 from clipvg.training.losses import box_losses
@@ -89,9 +90,8 @@ class PredictionConfidence(ModelMeasure):
                 key, partial(self._encode, batch.chunk, corner)
             )
             used, place = batch.index(model).unique(return_inverse=True)
-            found = model.fuse(
-                features[used], ignored[used], *batch.text(model), image_index=place
-            ).float()
+            given = Features(features[used], ignored[used], *batch.text(model), place)
+            found = model.fuse(given).float()
             moved = torch.tensor(corner, device=found.device) * (1 - self.zoom)
             boxes.append(torch.cat([found[:, :2] - moved, found[:, 2:]], dim=1) / self.zoom)
         return agreement(torch.stack(boxes), batch.target(model), self.against)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
+from open_clip.model import CLIP, CustomTextCLIP
+from open_clip.transformer import TextTransformer, Transformer
 from torch import Tensor, nn
 
 from clipvg.errors import InputError
+from clipvg.model.config import GroundingConfig, ModelOptions
 from clipvg.model.fast.image import can_step, image_levels
 from clipvg.model.towers import Towers, is_tag, open_towers
 
@@ -25,11 +27,8 @@ class Backbone(nn.Module):
 
     Args:
         towers: the CLIP model and its configuration.
-        name: name it was opened by.
-        pretrained: weight tag it was opened with.
-        levels: zero-based blocks to tap, ascending; None for `default_levels`.
-        visual: "levels" (tapped blocks) or "last" (after the last layer norm and projection).
-        train_visual_positions: let the position table of the image tower learn.
+        config: which blocks are tapped (`levels`, `visual`), and whether the image tower's position
+            table learns; the published choice when None.
 
     Attributes:
         image_size: side of the input square in pixels.
@@ -41,9 +40,10 @@ class Backbone(nn.Module):
         levels: the tapped blocks.
         mean, std: normalisation of the input pixels.
         context_length: number of token positions.
+        tag_sha256: of the weights as their tag gave them; None when they came from elsewhere.
     """
 
-    clip: Any
+    clip: CLIP | CustomTextCLIP
     image_size: int
     patch_size: int
     grid: int
@@ -52,82 +52,51 @@ class Backbone(nn.Module):
     embed_dim: int
     context_length: int
 
-    def __init__(
-        self,
-        towers: Towers,
-        *,
-        name: str = "custom",
-        pretrained: str | None = None,
-        levels: Sequence[int] | None = None,
-        visual: str = "levels",
-        train_visual_positions: bool = False,
-    ) -> None:
+    def __init__(self, towers: Towers, config: ModelOptions | None = None) -> None:
         super().__init__()
+        config = config or ModelOptions()
         self.clip = towers.clip
         self.config = towers.config
         self.mean, self.std = towers.mean, towers.std
-        self.name, self.pretrained = name, pretrained
-        self.visual = visual
-        self.train_visual_positions = train_visual_positions
+        self.visual = config.visual
+        self.train_visual_positions = config.train_visual_positions
         image, text = self.clip.visual, self.text_tower
         blocks = len(image.transformer.resblocks)
-        self.levels = _check_levels(levels, blocks) if levels else default_levels(blocks)
+        given = config.levels
+        self.levels = _check_levels(given, blocks) if given else default_levels(blocks)
         self.image_size, self.patch_size = image.image_size[0], image.patch_size[0]
         self.grid = image.grid_size[0]
         self.width = image.transformer.width
         self.context_length = text.positional_embedding.shape[0]
         self.embed_dim = _projection_width(text, text.transformer.width)
         self.feature_width = self.width * len(self.levels)
-        if visual == "last":
+        if self.visual == "last":
             if image.attn_pool is not None or image.proj is None:
                 raise InputError(
-                    f"backbone {name!r} pools its last layer by attention, so visual='last' has "
-                    f"no projected tokens. Use visual='levels'."
+                    "these towers pool their last layer by attention, so visual='last' has no "
+                    "projected tokens. Use visual='levels'."
                 )
             self.feature_width = image.proj.shape[1]
-        #: SHA-256 of the weights as the tag gave them; None when they came from elsewhere.
         self.tag_sha256: str | None = None
         self._keys: dict[str, str] = {}
         self.requires_grad_(False)
-        image.positional_embedding.requires_grad_(train_visual_positions)
+        image.positional_embedding.requires_grad_(self.train_visual_positions)
         self.train(False)
 
     @classmethod
-    def create(
-        cls,
-        name: str,
-        pretrained: str | None = None,
-        levels: Sequence[int] | None = None,
-        *,
-        visual: str = "levels",
-        train_visual_positions: bool = False,
-    ) -> Backbone:
-        """Open a backbone by name.
-
-        Args:
-            name: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo``, ``local-dir:folder``.
-            pretrained: weight tag, weight file, or None for random weights.
-            levels: blocks to tap; None for `default_levels`.
-            visual: "levels" or "last".
-            train_visual_positions: let the visual position table learn.
+    def create(cls, config: GroundingConfig) -> Backbone:
+        """Open the backbone that a configuration names.
 
         Raises:
             InputError: unknown name, unsupported architecture, weights out of reach.
         """
-        backbone = cls(
-            open_towers(name, pretrained),
-            name=name,
-            pretrained=pretrained,
-            levels=levels,
-            visual=visual,
-            train_visual_positions=train_visual_positions,
-        )
-        if is_tag(name, pretrained):
+        backbone = cls(open_towers(config.backbone, config.pretrained), config)
+        if is_tag(config.backbone, config.pretrained):
             backbone.tag_sha256 = backbone.weights_sha256()
         return backbone
 
     @property
-    def text_tower(self) -> Any:
+    def text_tower(self) -> CLIP | TextTransformer:
         """The module that holds the text tower's parts."""
         return getattr(self.clip, "text", self.clip)
 
@@ -251,7 +220,7 @@ class Backbone(nn.Module):
             self._keys["text"] = digest_weights(weights, _tower_facts(self.text_tower.transformer))
         return self._keys["text"]
 
-    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+    def _load_from_state_dict(self, *args: object, **options: object) -> None:
         self._keys.clear()  # other weights have other keys
         super()._load_from_state_dict(*args, **options)
 
@@ -270,20 +239,20 @@ def _check_levels(levels: Sequence[int], blocks: int) -> tuple[int, ...]:
     return picked
 
 
-def _projection_width(text: Any, width: int) -> int:
+def _projection_width(text: CLIP | TextTransformer, width: int) -> int:
     projection = text.text_projection
     if projection is None:
         return width
     return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
 
 
-def _tower_facts(transformer: Any) -> list[Any]:
+def _tower_facts(transformer: Transformer) -> list[object]:
     block = transformer.resblocks[0]
     heads = getattr(block.attn, "num_heads", 0)
     return [heads, type(block.mlp.gelu).__name__, getattr(block.ln_1, "eps", 0.0)]
 
 
-def digest_weights(weights: Iterable[tuple[str, Tensor]], facts: list[Any]) -> str:
+def digest_weights(weights: Iterable[tuple[str, Tensor]], facts: Sequence[object]) -> str:
     """SHA-256 over named weights and plain facts, hexadecimal."""
     sha = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(weights):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from safetensors import SafetensorError
@@ -17,7 +17,7 @@ from clipvg.errors import InputError, one_line
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig
 from clipvg.model.towers import build_towers
-from clipvg.runtime.files import atomic_path
+from clipvg.runtime.files import Json, atomic_path
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -33,6 +33,9 @@ tags: [visual-grounding, clip]
 ---
 A CLIP-VG grounding model: `clipvg.load("hf-hub:<this repository>")`.
 """
+
+
+Model = TypeVar("Model", bound="CheckpointMixin")
 
 
 class CheckpointMixin(nn.Module, ModelHubMixin):
@@ -75,7 +78,7 @@ class CheckpointMixin(nn.Module, ModelHubMixin):
         with atomic_path(save_directory / CONFIG_FILE) as partial:
             partial.write_text(text, encoding="utf-8")
 
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+    def generate_model_card(self, *args: object, **kwargs: object) -> ModelCard:
         """A short card; huggingface_hub writes it beside the checkpoint."""
         return ModelCard(_CARD)
 
@@ -118,25 +121,25 @@ class CheckpointMixin(nn.Module, ModelHubMixin):
         return _restore(cls, folder, header, state)
 
 
-def _restore(cls: Any, folder: Path, header: dict[str, Any], state: dict[str, Tensor]) -> Any:
+def _restore(
+    make: Callable[[GroundingConfig, Backbone], Model],
+    folder: Path,
+    header: Json,
+    state: dict[str, Tensor],
+) -> Model:
     config = GroundingConfig.from_dict(header["model"])
-    options: dict[str, Any] = {
-        "levels": config.levels,
-        "visual": config.visual,
-        "train_visual_positions": config.train_visual_positions,
-    }
     if header["clip_stored"]:
         towers = build_towers(header["clip"], mean=header["clip_mean"], std=header["clip_std"])
-        backbone = Backbone(towers, name=config.backbone, pretrained=config.pretrained, **options)
+        backbone = Backbone(towers, config)
     else:
-        backbone = Backbone.create(config.backbone, config.pretrained, **options)
+        backbone = Backbone.create(config)
         if backbone.tag_sha256 != header["clip_sha256"]:
             raise InputError(
                 f"{folder}: it was trained on {config.backbone} {config.pretrained!r} weights with "
                 f"SHA-256 {header['clip_sha256'][:12]}…, but this installation has "
                 f"{str(backbone.tag_sha256)[:12]}…. Install the version that saved it."
             )
-    model = cls(config, backbone)
+    model = make(config, backbone)
     weights = {name: tensor for name, tensor in state.items() if not name.startswith(_UNUSED)}
     model.leftovers = {
         name.removeprefix(_UNUSED): tensor for name, tensor in state.items() if name not in weights
@@ -157,7 +160,7 @@ def _restore(cls: Any, folder: Path, header: dict[str, Any], state: dict[str, Te
     return model.eval()
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read_header(path: Path) -> Json:
     if not path.is_file():
         inner = path.parent / "model" / CONFIG_FILE
         hint = (

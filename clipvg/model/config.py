@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
 
 from clipvg.errors import InputError, near_matches
+from clipvg.runtime.files import Json
 
 AUTO = "auto"
 _TINY = {"backbone": "clipvg-tiny", "pretrained": "scenes-v1"}
@@ -100,10 +100,10 @@ class GroundingConfig(ModelOptions):
     backbone: str = "ViT-B-16"
     pretrained: str | None = "openai"
     trained_on: list[str] = field(default_factory=list)
-    published: dict[str, Any] | None = None
+    published: Json | None = None
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> GroundingConfig:
+    def from_dict(cls, values: Json) -> GroundingConfig:
         """Build a configuration from a dictionary.
 
         Raises:
@@ -117,6 +117,6 @@ class GroundingConfig(ModelOptions):
                 )
         return cls(**values)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The configuration as plain values."""
         return dataclasses.asdict(self)

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Features(NamedTuple):
+    """What a model reads of B labels: features of its towers, and which of them are padding.
+
+    Attributes:
+        image: (B, 1 + P, LW), from `GroundingModel.encode_images`.
+        patch_ignored: (B, P) bool, from `GroundingModel.patch_mask`.
+        text: (B, T, E), from `GroundingModel.encode_text`.
+        text_mask: (B, T) bool, True for a real token.
+        image_index: (B,) int64 row of each label's image, where images come once each (U rows
+            instead of B).
+    """
+
+    image: Tensor
+    patch_ignored: Tensor
+    text: Tensor
+    text_mask: Tensor
+    image_index: Tensor | None = None
 
 
 class FusionLayer(nn.Module):
@@ -128,13 +147,8 @@ class FusionEncoder(nn.Module):
     ) -> Tensor:
         """Return the attention weights of [REG], mean over heads, by layer: (layers, B, S).
 
-        Arguments as in `forward`. Each row sums to 1; tokens that are not kept have weight 0.
-
-        Args:
-            tokens: see `forward`.
-            position: see `forward`.
-            keep: see `forward`.
-            last_only: of the last layer alone, (1, B, S).
+        Arguments as in `forward`; `last_only` is for the last layer alone, (1, B, S). Each row
+        sums to 1; tokens that are not kept have weight 0.
         """
         mask, last = keep[:, None, None], len(self.layers) - 1
         inputs = [tokens, *islice(self.states(tokens, position, keep), last)]

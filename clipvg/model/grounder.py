@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from clipvg.model.backbone import Backbone
 from clipvg.model.checkpoint import CheckpointMixin
 from clipvg.model.config import GroundingConfig
 from clipvg.model.fast.tokens import packed_state
-from clipvg.model.fusion import FusionEncoder, keep_mask
+from clipvg.model.fusion import Features, FusionEncoder, keep_mask
 from clipvg.model.head import BoxHead
 from clipvg.model.tokenizer import Tokenizer, prefix_ids, real_lengths
 from clipvg.ops.linear import fast_cpu, is_fast
@@ -112,84 +111,36 @@ class GroundingModel(CheckpointMixin):
         """
         length = _real_length(batch.text_mask)
         text = self.encode_text(batch.tokens[:, :length])
-        return self.fuse(
-            self.encode_images(batch.images),
-            self.patch_mask(batch.pixel_mask),
-            text,
-            batch.text_mask[:, :length],
-            image_index=batch.image_index,
-        )
+        image, ignored = self.encode_images(batch.images), self.patch_mask(batch.pixel_mask)
+        mask = batch.text_mask[:, :length]
+        return self.fuse(Features(image, ignored, text, mask, batch.image_index))
 
-    def fuse(
-        self,
-        image_features: Tensor,
-        patch_ignored: Tensor,
-        text_features: Tensor,
-        text_mask: Tensor,
-        *,
-        image_index: Tensor | None = None,
-    ) -> Tensor:
-        """Boxes from features.
+    def fuse(self, given: Features) -> Tensor:
+        """Boxes from features, (B, 4) float32, cxcywh in [0, 1]."""
+        return self.head(self.state(given))
 
-        Args:
-            image_features (Tensor[B, 1 + P, LW]): from `encode_images`.
-            patch_ignored (Tensor[B, P]): bool, from `patch_mask`.
-            text_features (Tensor[B, T, E]): from `encode_text`.
-            text_mask (Tensor[B, T]): bool, True for a real token.
-            image_index (Tensor[B], optional): int64 row of the image of each expression, when
-                images come once each (U rows instead of B).
-
-        Returns:
-            Tensor[B, 4] float32, cxcywh in [0, 1].
-        """
-        state = self.state(
-            image_features, patch_ignored, text_features, text_mask, image_index=image_index
-        )
-        return self.head(state)
-
-    def state(
-        self,
-        image_features: Tensor,
-        patch_ignored: Tensor,
-        text_features: Tensor,
-        text_mask: Tensor,
-        *,
-        image_index: Tensor | None = None,
-    ) -> Tensor:
+    def state(self, given: Features) -> Tensor:
         """Return [REG] after the last fusion layer, (B, D): what the head reads.
 
-        Within `fast_cpu` without padding, see `clipvg.model.fast`. Arguments as in `fuse`.
+        Within `fast_cpu` without padding, see `clipvg.model.fast`.
         """
         width = self.reg_token.embedding_dim
-        if is_fast(image_features) and len(text_mask) and width >= LEAST_PACKED_WIDTH:
-            return packed_state(
-                self, image_features, patch_ignored, text_features, text_mask, image_index
-            )
-        tokens, position, keep = self.sequence(
-            image_features, patch_ignored, text_features, text_mask, image_index=image_index
-        )
-        return self.fusion(tokens, position, keep)
+        if is_fast(given.image) and len(given.text_mask) and width >= LEAST_PACKED_WIDTH:
+            return packed_state(self, given)
+        return self.fusion(*self.sequence(given))
 
-    def sequence(
-        self,
-        image_features: Tensor,
-        patch_ignored: Tensor,
-        text_features: Tensor,
-        text_mask: Tensor,
-        *,
-        image_index: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def sequence(self, given: Features) -> tuple[Tensor, Tensor, Tensor]:
         """What the fusion encoder reads: `[REG] | text | [CLS] | patches`.
 
-        Text that no row of the batch has is left out: nothing attends to it. Arguments as in
-        `fuse`.
+        Text that no row of the batch has is left out: nothing attends to it.
 
         Returns:
             (tokens Tensor[B, S, D], positions Tensor[S, D], keep Tensor[B, S] bool).
         """
+        image, patch_ignored, text_features, text_mask, image_index = given
         length = _real_length(text_mask)
-        text = self.text_projection(text_features[:, :length])
-        visual = self.visual_projection(image_features)
+        text = self.text_projection(text_features[:, :length])  # (B, length, D)
+        visual = self.visual_projection(image)  # (B or U, 1 + P, D)
         if image_index is not None:
             # The backward of visual[image_index] would add in any order on several threads.
             visual = visual.index_select(0, image_index)
@@ -204,7 +155,7 @@ class GroundingModel(CheckpointMixin):
         """Parameters that training changes."""
         return (p for p in self.parameters() if p.requires_grad)
 
-    def num_parameters(self) -> dict[str, Any]:
+    def num_parameters(self) -> dict[str, float]:
         """How many parameters: `total`, `trainable`, `clip`, and `share` trainable / total."""
         total = sum(p.numel() for p in self.parameters())
         trainable = sum(p.numel() for p in self.trainable_parameters())
@@ -255,7 +206,7 @@ class GroundingModel(CheckpointMixin):
                 length = _real_length(text_mask)
                 text, text_mask = self.encode_text(ids[:, :length]), text_mask[:, :length]
                 index = torch.zeros(len(chunk), dtype=torch.int64, device=self.device)
-                found = self.fuse(features, ignored, text, text_mask, image_index=index)
+                found = self.fuse(Features(features, ignored, text, text_mask, index))
                 boxes.append(letterbox.to_image(found.cpu().numpy()))
         return convert(np.concatenate(boxes), "xyxy", box_format)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from clipvg.model.published_layout import (
 )
 from clipvg.model.tokenizer import prefix_ids
 from clipvg.model.towers import build_towers
-from clipvg.runtime.files import atomic_path
+from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.unpickle import StoredTensor, read_pickle
 
 _META = ("epoch", "val_accu")
@@ -54,9 +53,7 @@ def load_published(path: str | Path) -> GroundingModel:
     state, args = _state(path, checkpoint), _arguments(checkpoint)
     config, clip = architecture(path, state, args)
     config.published = {"args": args, **{k: _plain(checkpoint.get(k)) for k in _META}}
-    towers = build_towers(clip)
-    backbone = Backbone(towers, name=config.backbone, visual=config.visual)
-    model = GroundingModel(config, backbone)
+    model = GroundingModel(config, Backbone(build_towers(clip), config))
     names = parameter_names(model)
     missing = [theirs for theirs in names.values() if theirs not in state]
     if missing:
@@ -114,7 +111,7 @@ def export_published(model: GroundingModel, path: str | Path) -> None:
         torch.save(checkpoint, partial)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Json:
     checkpoint = read_pickle(path, "tensors and an argparse.Namespace", _tensor)
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path} holds a {type(checkpoint).__name__}. Expected a dictionary.")
@@ -129,7 +126,7 @@ def _tensor(stored: StoredTensor) -> Tensor:
     return flat.as_strided(stored.shape, stored.stride, stored.offset)
 
 
-def _state(path: Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+def _state(path: Path, checkpoint: Json) -> dict[str, Tensor]:
     inner = checkpoint.get("model", checkpoint)
     if not isinstance(inner, dict):
         raise InputError(f"{path}: 'model' is a {type(inner).__name__}. Expected a state dict.")
@@ -152,12 +149,12 @@ def _state(path: Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     return state
 
 
-def _arguments(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def _arguments(checkpoint: Json) -> Json:
     args = checkpoint.get("args")
     return {k: _plain(v) for k, v in args.items()} if isinstance(args, dict) else {}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Tensor):
         return value.tolist()
     if isinstance(value, list | tuple):

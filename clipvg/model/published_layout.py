@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from clipvg.model.backbone import default_levels
 from clipvg.model.config import GroundingConfig
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.tokenizer import PUBLISHED_PREFIX
+from clipvg.runtime.files import Json
 
 #: Our prefix of a parameter name -> theirs; the visual projection has two, see `parameter_names`.
 NAMES = {
@@ -65,9 +65,7 @@ def aliases(state: dict[str, Tensor]) -> list[tuple[str, str]]:
     return found
 
 
-def architecture(
-    path: Path, state: dict[str, Tensor], args: dict[str, Any]
-) -> tuple[GroundingConfig, dict[str, Any]]:
+def architecture(path: Path, state: dict[str, Tensor], args: Json) -> tuple[GroundingConfig, Json]:
     """What a checkpoint is made of, from shapes; `args` gives heads, dropout and prompt only.
 
     Args:
@@ -116,7 +114,7 @@ def architecture(
     return config, clip
 
 
-def _clip_config(state: dict[str, Tensor]) -> dict[str, Any]:
+def _clip_config(state: dict[str, Tensor]) -> Json:
     vision = state["clip.visual.conv1.weight"]
     grid = math.isqrt(state["clip.visual.positional_embedding"].shape[0] - 1)
     text_width = state["clip.ln_final.weight"].shape[0]
@@ -156,7 +154,7 @@ def _prefix(state: dict[str, Tensor]) -> str | list[int] | None:
     return "published" if ids == PUBLISHED_PREFIX else list(ids)
 
 
-def _prompt(args: dict[str, Any]) -> str | None:
+def _prompt(args: Json) -> str | None:
     prompt = str(args.get("prompt") or "").strip()
     if prompt in ("", "{pseudo_query}") or "{pseudo_query}" not in prompt:
         return None
@@ -184,7 +182,7 @@ def cannot_express(model: GroundingModel) -> str | None:
     return "its prefix is learned" if config.prefix == "learned" else None
 
 
-def reference_args(model: GroundingModel) -> dict[str, Any]:
+def reference_args(model: GroundingModel) -> Json:
     """Training arguments of the reference code that describe this model."""
     config = model.config
     return {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import torch
@@ -20,6 +20,7 @@ from torch import nn
 
 from clipvg.errors import InputError, near_matches, one_line
 from clipvg.model.hub import quiet, unreachable
+from clipvg.runtime.files import Json
 
 TINY = "clipvg-tiny"
 TINY_TAG = "scenes-v1"
@@ -38,7 +39,7 @@ class Towers:
     """
 
     clip: nn.Module
-    config: dict[str, Any]
+    config: Json
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -49,7 +50,7 @@ def list_backbones() -> list[str]:
     return sorted([TINY, *(n for n, c in configs.items() if c and refusal(c) is None)])
 
 
-def refusal(config: dict[str, Any]) -> str | None:
+def refusal(config: Json) -> str | None:
     """Why an open_clip model configuration cannot be used, or None when it can."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     if vision.get("timm_model_name"):
@@ -108,7 +109,7 @@ def is_tag(name: str, pretrained: str | None) -> bool:
 
 
 def build_towers(
-    config: dict[str, Any],
+    config: Json,
     *,
     mean: tuple[float, float, float] = OPENAI_DATASET_MEAN,
     std: tuple[float, float, float] = OPENAI_DATASET_STD,
@@ -176,7 +177,7 @@ def _open_tiny(pretrained: str | None) -> Towers:
     return towers
 
 
-def _open_clip(name: str, pretrained: str | None, config: dict[str, Any]) -> Towers:
+def _open_clip(name: str, pretrained: str | None, config: Json) -> Towers:
     """Let open_clip resolve weights; its configuration decides QuickGELU unless the tag does."""
     if (reason := refusal(config)) is not None:
         raise InputError(f"backbone {name!r} cannot be used: {reason}.")
@@ -205,7 +206,7 @@ def _open_clip(name: str, pretrained: str | None, config: dict[str, Any]) -> Tow
     return Towers(check_towers(clip).float(), config, _triple(mean), _triple(std))
 
 
-def _schema_config(name: str) -> dict[str, Any]:
+def _schema_config(name: str) -> Json:
     scheme, _, place = name.partition(":")
     if scheme == "hf-hub" and (why := unreachable(place)):
         raise InputError(f"backbone {name!r}: {why}. Use local-dir:FOLDER without a network.")
@@ -228,7 +229,7 @@ def _unknown_name(name: str) -> InputError:
     )
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
+def _triple(values: Iterable[float]) -> tuple[float, float, float]:
     first, second, third = (float(v) for v in values)
     return first, second, third
 

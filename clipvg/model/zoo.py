@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from clipvg.errors import InputError
 from clipvg.model.backbone import Backbone
@@ -21,7 +20,7 @@ def create_model(
     *,
     levels: Sequence[int] | None = None,
     preset: str = "default",
-    **options: Any,
+    **options: object,
 ) -> GroundingModel:
     """Make an untrained grounding model.
 
@@ -58,14 +57,7 @@ def create_model(
             **options,
         }
     )
-    towers = Backbone.create(
-        backbone,
-        pretrained,
-        levels,
-        visual=config.visual,
-        train_visual_positions=config.train_visual_positions,
-    )
-    return GroundingModel(config, towers).eval()
+    return GroundingModel(config, Backbone.create(config)).eval()
 
 
 def load(path: str | Path) -> GroundingModel:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
-from typing import Any
+from typing import TypedDict
 
 from clipvg.errors import InputError, near_matches
 from clipvg.ops import _native, _triton
@@ -150,6 +150,26 @@ def load_operators() -> None:
     _native.load_torch_library()
 
 
+class Implementation(TypedDict):
+    """One implementation of an operator on a kind of device.
+
+    Attributes:
+        operator: its name.
+        device: "numpy", "cpu" or "cuda".
+        backend: "reference", "native" or "triton".
+        available: whether it can run here.
+        chosen: whether a call on that device would run it now.
+        reason: why it is not available, or why it is chosen.
+    """
+
+    operator: str
+    device: str
+    backend: str
+    available: bool
+    chosen: bool
+    reason: str | None
+
+
 def _why_no_device(device: str) -> str | None:
     if device != "cuda":
         return None
@@ -158,15 +178,9 @@ def _why_no_device(device: str) -> str | None:
     return None if torch.cuda.is_available() else "no CUDA device"
 
 
-def backends() -> list[dict[str, Any]]:
-    """Every implementation of every operator, for `clipvg info`.
-
-    Returns:
-        One dict per (operator, device, backend): `operator`, `device` ("numpy", "cpu", "cuda"),
-        `backend` ("reference", "native", "triton"), `available`, `chosen` (what a call on that
-        device would run now) and `reason` (why it is not available, why it is chosen, or None).
-    """
-    rows = []
+def backends() -> list[Implementation]:
+    """Every implementation of every operator, for `clipvg info`."""
+    rows: list[Implementation] = []
     wanted = requested()
     for operator, about in OPERATORS.items():
         for device in about.devices:

@@ -14,6 +14,7 @@ from clipvg.errors import InputError
 from clipvg.features.keys import image_key, pixels_key, text_key
 from clipvg.features.texts import TextStore
 from clipvg.labels import LabelTable
+from clipvg.model.fusion import Features
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -145,22 +146,19 @@ class Batch:
         return self.memo.get(("sequence", id(model)), lambda: self._sequence(model))
 
     def _sequence(self, model: GroundingModel) -> tuple[Tensor, Tensor, Tensor]:
-        *features, place = self._features(model)
-        return model.sequence(*features, image_index=place)
+        return model.sequence(self._features(model))
 
     def state(self, model: GroundingModel) -> Tensor:
         """State of [REG] after the last layer, (B, D)."""
         return self.memo.get(("state", id(model)), lambda: self._state(model))
 
     def _state(self, model: GroundingModel) -> Tensor:
-        *features, place = self._features(model)
-        return model.state(*features, image_index=place).float()
+        return model.state(self._features(model)).float()
 
-    def _features(self, model: GroundingModel) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Features of images and ignored patches, of text and its mask, and the image of each."""
+    def _features(self, model: GroundingModel) -> Features:
         features, ignored = self.chunk.encoded(model)
         used, place = self.index(model).unique(return_inverse=True)  # project no other pictures
-        return features[used], ignored[used], *self.text(model), place
+        return Features(features[used], ignored[used], *self.text(model), place)
 
     def boxes(self, model: GroundingModel) -> Tensor:
         """The model's boxes (B, 4) float32, cxcywh of the square.

@@ -137,6 +137,7 @@ class GroundingMeasurer:
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the model's box for each label, see `BoxPredictor`."""
         from clipvg.data.letterbox import Letterbox
+        from clipvg.features import CacheOptions
         from clipvg.training.evaluate import predict_labels
 
         found = predict_labels(
@@ -144,8 +145,7 @@ class GroundingMeasurer:
             labels,
             batch_size=context.batch_size,
             features=self.features,
-            on_error=context.on_error,
-            progress=context.progress,
+            reading=CacheOptions(on_error=context.on_error, progress=context.progress),
         )
         boxes = np.full((len(labels), 4), np.nan, np.float32)
         side = self.model.backbone.image_size

@@ -27,13 +27,13 @@ class Record:
         return cls(**{name: _read(kinds[name], data[name]) for name in kinds if name in data})
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if hasattr(value, "to_dict"):
         return value.to_dict()
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _read(kind: Any, value: Any) -> Any:
+def _read(kind: object, value: Any) -> object:
     """Make records of JSON values where the type of a field says so."""
     for part in (kind, *get_args(kind)):
         if value is not None and hasattr(part, "from_dict"):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 
@@ -61,11 +61,11 @@ class Run:
         self,
         folder: str | Path,
         *,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         labels: LabelTable,
         validation: LabelTable | None = None,
         workers: Workers | None = None,
-        further: Mapping[str, Any] | None = None,
+        further: Mapping[str, object] | None = None,
     ) -> None:
         self.folder, self.workers = Path(folder), workers or Workers()
         self.labels, self.validation = labels, validation
@@ -110,7 +110,7 @@ class Run:
         """Where the resulting model is."""
         return self.folder / "model"
 
-    def stage(self, **facts: Any) -> Stage:
+    def stage(self, **facts: object) -> Stage:
         """Return the stage that these facts and the configuration decide."""
         text = json.dumps({"run": self.config, "stage": to_json(facts)}, sort_keys=True)
         return self.stage_of_key(hashlib.sha256(text.encode()).hexdigest()[:16])
@@ -119,7 +119,7 @@ class Run:
         """Return the stage under a key."""
         return Stage(self.folder / "stages" / key, self.workers)
 
-    def write(self, action: Callable[[], Any]) -> None:
+    def write(self, action: Callable[[], object]) -> None:
         """Let the main process write, and every process wait until it has."""
         self.workers.write(action)
 
@@ -127,7 +127,7 @@ class Run:
         self,
         path: Path,
         make: Callable[[], Made],
-        write: Callable[[Made, Path], Any],
+        write: Callable[[Made, Path], object],
         read: Callable[[Path], Made],
     ) -> Made:
         """Read a file of the run; where it is not there yet, make what it holds and write it.
@@ -151,7 +151,7 @@ class Run:
         """Return where the scores given by a stage's model are kept."""
         return self.folder / "scores" / f"{key}.parquet"
 
-    def record(self, **metrics: Any) -> None:
+    def record(self, **metrics: object) -> None:
         """Add a line to ``metrics.jsonl``.
 
         The file is written anew from the lines recorded in this process: a resumed run records
@@ -161,7 +161,7 @@ class Run:
         self.write(lambda: write_lines(self.folder / "metrics.jsonl", self._metrics))
 
     def finish(
-        self, summary: Mapping[str, Any], model: Path, tables: Mapping[str, LabelTable]
+        self, summary: Mapping[str, object], model: Path, tables: Mapping[str, LabelTable]
     ) -> None:
         """Copy a stage's model to ``model/``, write tables by file name, then ``summary.json``.
 
@@ -237,7 +237,7 @@ def _describe(labels: LabelTable) -> Json:
     }
 
 
-def _flat(value: Any, prefix: str = "") -> Json:
+def _flat(value: object, prefix: str = "") -> Json:
     if not isinstance(value, Mapping):
         return {prefix: value}
     flat: Json = {}
@@ -246,7 +246,7 @@ def _flat(value: Any, prefix: str = "") -> Json:
     return flat
 
 
-def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     old, new = _flat(there), _flat(now)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return [
@@ -255,6 +255,6 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 24 else text[:12] + "…'"

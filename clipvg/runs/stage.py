@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json, atomic_folder, digest, read_json, write_json, write_lines
@@ -26,7 +25,7 @@ class Workers:
     """
 
     is_main: bool = True
-    wait: Callable[[], Any] = lambda: None
+    wait: Callable[[], object] = lambda: None
 
     def see(self, look: Callable[[], bool]) -> bool:
         """Look at the disk, then wait for all: nobody writes before everyone has looked."""
@@ -34,7 +33,7 @@ class Workers:
         self.wait()
         return seen
 
-    def write(self, action: Callable[[], Any]) -> None:
+    def write(self, action: Callable[[], object]) -> None:
         """Act on the main process, then wait for all: nobody reads what is not written yet."""
         if self.is_main:
             action()
@@ -106,11 +105,11 @@ class Stage:
 
     def finish(
         self,
-        record: Mapping[str, Any],
-        save: Callable[[Path], Any],
+        record: Mapping[str, object],
+        save: Callable[[Path], object],
         *,
-        metrics: Iterable[Mapping[str, Any]] = (),
-        save_teacher: Callable[[Path], Any] | None = None,
+        metrics: Iterable[Mapping[str, object]] = (),
+        save_teacher: Callable[[Path], object] | None = None,
     ) -> Json:
         """Keep a stage: its models first, its record last.
 
@@ -135,7 +134,7 @@ class Stage:
         self.workers.write(write)
         return self.read()
 
-    def add(self, **facts: Any) -> None:
+    def add(self, **facts: object) -> None:
         """Add plain values to the record of a finished stage."""
         record = {**read_json(self._record), **facts}
         self.workers.write(lambda: write_json(self._record, record))
@@ -154,7 +153,7 @@ class Stage:
         paths.append(self.folder / "metrics.jsonl")
         return {path.relative_to(self.folder).as_posix(): digest(path) for path in paths}
 
-    def adopt(self, record: Mapping[str, Any], model: Path) -> None:
+    def adopt(self, record: Mapping[str, object], model: Path) -> None:
         """Finish the stage with a model that another run has trained, unless it is finished."""
         if not self.workers.see(lambda: self.is_finished):
             self.finish(record, lambda folder: copy_model(model, folder))
@@ -165,7 +164,7 @@ def copy_model(model: Path, folder: Path) -> None:
     shutil.copytree(model, folder, dirs_exist_ok=True)
 
 
-def fill_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
+def fill_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     """Write a folder whole or not at all."""
     with atomic_folder(folder) as new:
         fill(new)

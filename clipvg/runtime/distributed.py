@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from clipvg.errors import InputError
+from clipvg.runtime.files import Json
 
 Item = TypeVar("Item")
 
@@ -134,8 +135,8 @@ def data_parallel(module: nn.Module, world: World) -> nn.Module:
         return module
     known = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options: dict[str, Any] = {buffers: False, "init_sync": False}
-    return DistributedDataParallel(module, gradient_as_bucket_view=True, **options)
+    options: Json = {buffers: False, "init_sync": False, "gradient_as_bucket_view": True}
+    return DistributedDataParallel(module, **options)
 
 
 def exchange(module: nn.Module, *, now: bool) -> AbstractContextManager[None]:

@@ -100,13 +100,13 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> None:
     """Write JSON Lines atomically; numbers that are not finite become null."""
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json.dumps(to_json(line)) + "\n" for line in lines))
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write JSON atomically; numbers that are not finite become null."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(to_json(value), indent=1) + "\n")
@@ -143,7 +143,7 @@ def write_array(path: Path, values: np.ndarray) -> None:
         np.save(file, values)
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """Return plain JSON values: tuples become lists, NaN and infinities null, paths text."""
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}

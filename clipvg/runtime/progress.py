@@ -1,7 +1,6 @@
 """One way to show how far something long has come."""
 
 import sys
-from typing import Any
 
 from tqdm import tqdm
 
@@ -9,7 +8,9 @@ _DELAY = 2.0  # seconds: what ends sooner needs no bar
 _IN_FILES = 10.0  # seconds between two lines of a bar that goes to a file
 
 
-def progress_bar(total: int, *, desc: str, unit: str, show: bool, **options: Any) -> tqdm:
+def progress_bar(
+    total: int, *, desc: str, unit: str, show: bool, initial: int = 0, leave: bool = True
+) -> tqdm:
     """A progress bar on standard error, which appears after two seconds.
 
     Args:
@@ -17,7 +18,8 @@ def progress_bar(total: int, *, desc: str, unit: str, show: bool, **options: Any
         desc: what is going on, one or two words.
         unit: name of one unit.
         show: False for a bar that is never seen.
-        **options: others of `tqdm`.
+        initial: units that were done before.
+        leave: False takes the bar away in the end.
     """
     return tqdm(
         total=total,
@@ -26,5 +28,6 @@ def progress_bar(total: int, *, desc: str, unit: str, show: bool, **options: Any
         disable=not show,
         delay=_DELAY,
         mininterval=0.1 if sys.stderr.isatty() else _IN_FILES,
-        **options,
+        initial=initial,
+        leave=leave,
     )

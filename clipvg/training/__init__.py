@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from clipvg.training.evaluate import Evaluation as Evaluation
     from clipvg.training.evaluate import Predictions as Predictions
     from clipvg.training.evaluate import evaluate as evaluate
-    from clipvg.training.evaluate import predict_boxes as predict_boxes
     from clipvg.training.evaluate import predict_labels as predict_labels
     from clipvg.training.fit import Fit as Fit
     from clipvg.training.fit import fit as fit

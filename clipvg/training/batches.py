@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from torch.utils.data import DataLoader
 
 from clipvg.data.augment import TrainTransform
 from clipvg.data.dataset import Batch, LabelDataset, collate
-from clipvg.features import CachedLabels, FeatureBatch
+from clipvg.features import CachedLabels, CacheOptions, FeatureBatch, FeatureCache
+from clipvg.features.cache import open_cache
 from clipvg.training.config import FitConfig
 from clipvg.training.order import Order
 
@@ -27,6 +29,27 @@ class Batches(Protocol):
 
     def stream(self, start: int, stop: int) -> Iterator[AnyBatch]:
         """This process's batches of the optimizer steps `start` to `stop`, in `Order`'s parts."""
+
+
+def open_features(
+    model: GroundingModel,
+    labels: LabelTable,
+    config: FitConfig,
+    folder: Path | None,
+    *,
+    progress: bool,
+) -> FeatureCache | None:
+    """Open the feature cache that a training asks for; None where it reads images in each epoch."""
+    if not config.caches:
+        return None
+    options = CacheOptions(
+        folder=folder,
+        max_bytes=config.cache_bytes,
+        dtype=config.feature_dtype,
+        num_workers=config.num_workers,
+        progress=progress,
+    )
+    return open_cache(model, labels, options, insist=config.cache_features is True)
 
 
 class CachedBatches:

@@ -1,9 +1,12 @@
 """State of a training on disk: written whole or not at all, and read without executing pickles."""
 
+from __future__ import annotations
+
+import copy
 import random
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import numpy as np
@@ -11,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from clipvg.errors import InputError
-from clipvg.runtime.files import atomic_path
+from clipvg.runtime.files import Json, atomic_path
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
 
 CHECKPOINT = "checkpoint.pt"
 _FORMAT = 2
@@ -24,6 +30,13 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+
+
+def copied(model: GroundingModel) -> GroundingModel:
+    """A model with trainable parameters of its own; towers that do not learn are shared."""
+    towers = model.backbone
+    learns = any(p.requires_grad for p in towers.parameters())
+    return copy.deepcopy(model, {} if learns else {id(towers): towers})
 
 
 def load_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
@@ -45,7 +58,7 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
             parameter.copy_(state[name])
 
 
-def rng_state() -> dict[str, Any]:
+def rng_state() -> Json:
     """States of the generators of Python, NumPy and torch."""
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
@@ -58,7 +71,7 @@ def rng_state() -> dict[str, Any]:
     }
 
 
-def set_rng_state(state: dict[str, Any]) -> None:
+def set_rng_state(state: Json) -> None:
     """Put back what `rng_state` took."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
@@ -78,13 +91,13 @@ def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
         torch.cuda.manual_seed(number)
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, state: Json) -> None:
     """Write the state of a training to a folder, atomically."""
     with atomic_path(folder / CHECKPOINT) as temporary:
         torch.save({"format": _FORMAT, **state}, temporary)
 
 
-def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path, identity: Json) -> Json | None:
     """State of the training in a folder, or None where there is none.
 
     Args:

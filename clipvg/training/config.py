@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from clipvg.errors import InputError
-from clipvg.training.schedule import Schedule, learning_rate_factor
 
+Schedule = Literal["cosine", "step", "poly", "exponential", "constant"]
 Amp = Literal["none", "bf16", "fp16"]
 
 
@@ -108,23 +108,16 @@ class FitConfig:
         if problems:
             raise InputError("training options: " + "; ".join(problems))
 
+    @property
+    def caches(self) -> bool:
+        """Whether features are cached where that can be done."""
+        return not self.augment and self.cache_features is not False
+
     def scaled_lr(self, world: int = 1) -> float:
         """Learning rate of the effective batch on `world` processes."""
         if self.base_batch is None:
             return self.lr
         return self.lr * self.batch_size * self.accumulate * world / self.base_batch
-
-    def factor(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """Factor on the learning rate at a step of a run; see `learning_rate_factor`."""
-        return learning_rate_factor(
-            step,
-            steps=steps,
-            steps_per_epoch=steps_per_epoch,
-            schedule=self.schedule,
-            by=self.schedule_by,
-            warmup_steps=self.warmup_steps,
-            drop_every=self.drop_every,
-        )
 
     def _too_small(self) -> list[str]:
         least = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from clipvg.training.checkpoint import load_trainable
+from clipvg.training.checkpoint import copied, load_trainable
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
@@ -50,9 +49,7 @@ class MovingAverage:
             mean.copy_(state[name])
 
     def model(self) -> GroundingModel:
-        """A model with the mean, in evaluation mode; towers that do not learn are shared."""
-        towers = self._model.backbone
-        learns = any(p.requires_grad for p in towers.parameters())
-        teacher = copy.deepcopy(self._model, {} if learns else {id(towers): towers})
+        """A model with the mean, in evaluation mode."""
+        teacher = copied(self._model)
         load_trainable(teacher, self.state())
         return teacher.eval()

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from clipvg.errors import InputError
 from clipvg.features.cache import Against, CachedLabels, FeatureCache
-from clipvg.features.images import CacheTooLargeError
+from clipvg.features.images import CacheOptions, CacheTooLargeError
 from clipvg.model.grounder import evaluating
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
@@ -30,14 +30,6 @@ SMALL_BELOW = 32**2 / (640 * 480)
 LARGE_FROM = 96**2 / (640 * 480)
 
 _IMAGES_AT_ONCE = 256  # features held while a table is predicted: 0.6 GB for ViT-B-16
-
-
-class _CacheOptions(TypedDict):
-    """Options of the cache of one chunk, see `FeatureCache`."""
-
-    num_workers: int
-    on_error: Literal["raise", "null"]
-    progress: bool
 
 
 @dataclass
@@ -62,12 +54,10 @@ def predict_labels(
     model: "GroundingModel",
     labels: "LabelTable",
     *,
+    against: Against = "box",
     batch_size: int = 64,
     features: FeatureCache | None = None,
-    num_workers: int = 0,
-    against: Against = "box",
-    on_error: Literal["raise", "null"] = "raise",
-    progress: bool = False,
+    reading: CacheOptions | None = None,
 ) -> Predictions:
     """Boxes for every label, each distinct image decoded and encoded once.
 
@@ -76,13 +66,11 @@ def predict_labels(
     Args:
         model: on the device to use; it is left in the mode it was in.
         labels: the table, with an image root.
+        against: which boxes become `target`.
         batch_size: labels in one forward pass.
         features: a cache over the model's towers to use and extend.
-        num_workers: threads that decode images.
-        against: which boxes become `target`.
-        on_error: "raise" names the first image that cannot be read; "null" gives its labels NaN
-            and the reason.
-        progress: show a bar on standard error where it takes over two seconds.
+        reading: how images are read that `features` does not have; with `on_error="null"` the
+            labels of one that cannot be read get NaN and the reason.
 
     Returns:
         The boxes in the table's order.
@@ -90,14 +78,16 @@ def predict_labels(
     Raises:
         InputError: an image cannot be read, or an option is too small.
     """
-    _check_sizes(batch_size, num_workers)
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+    reading = reading or CacheOptions()
     world, count = distributed.join(model.device), len(labels)
-    progress = progress and world.is_main
+    progress = reading.progress and world.is_main
     (boxes, target), sizes = np.zeros((2, count, 4), np.float32), np.zeros((count, 2), np.int64)
     reasons: dict[int, str] = {}
     # "null" under torchrun, where all processes must reach the exchange of reasons
-    delayed: Literal["raise", "null"] = "null" if world.size > 1 else on_error
-    chunks = _CacheOptions(num_workers=num_workers, on_error=delayed, progress=progress)
+    on_error = "null" if world.size > 1 else reading.on_error
+    chunks = replace(reading, on_error=on_error, progress=progress)
     with evaluating(model), _bar(labels, world, show=progress) as bar:
         for rows, view in _views(model, labels, features, world, against, chunks):
             boxes[rows] = _boxes(model, view, batch_size, bar)
@@ -106,21 +96,12 @@ def predict_labels(
             reasons |= {row: why for row, why in found if why is not None}
     for part in distributed.gather_objects(reasons, world):
         reasons |= part
-    if reasons and on_error == "raise":
+    if reasons and reading.on_error == "raise":
         raise InputError(reasons[min(reasons)])
     for array in (boxes, target, sizes):
         distributed.all_reduce(torch.from_numpy(array), world)  # in place; 0 where not ours
     boxes[list(reasons)] = np.nan
     return Predictions(boxes, target, sizes, [reasons.get(row) for row in range(count)])
-
-
-def predict_boxes(model: "GroundingModel", labels: "LabelTable", **options: Any) -> np.ndarray:
-    """Boxes for every label, as in `predict_labels`.
-
-    Returns:
-        (N, 4) float32 cxcywh, normalised to the letterboxed square, in the table's order.
-    """
-    return predict_labels(model, labels, **options).boxes
 
 
 def evaluate(
@@ -162,11 +143,10 @@ def evaluate(
     found = predict_labels(
         model,
         labels,
+        against=against,
         batch_size=batch_size,
         features=features,
-        num_workers=num_workers,
-        against=against,
-        progress=progress,
+        reading=CacheOptions(num_workers=num_workers, progress=progress),
     )
     known = np.isfinite(found.target).all(1)
     pred, target = (torch.from_numpy(boxes[known]) for boxes in (found.boxes, found.target))
@@ -185,13 +165,6 @@ def evaluate(
     )
 
 
-def _check_sizes(batch_size: int, num_workers: int) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; expected at least 1.")
-    if num_workers < 0:
-        raise InputError(f"num_workers is {num_workers}; expected at least 0.")
-
-
 def _bar(labels: "LabelTable", world: World, *, show: bool) -> tqdm:
     """A bar over the labels that this process predicts."""
     _, image_of = labels.distinct_images()
@@ -205,7 +178,7 @@ def _views(
     features: FeatureCache | None,
     world: World,
     against: Against,
-    chunks: "_CacheOptions",
+    reading: CacheOptions,
 ) -> Iterator[tuple[np.ndarray, CachedLabels]]:
     """This process's rows with their features, a bounded number of images at a time."""
     _, image_of = labels.distinct_images()
@@ -222,7 +195,7 @@ def _views(
     chunk_of = image_of[order] // world.size // _IMAGES_AT_ONCE
     for rows in np.split(order, np.flatnonzero(np.diff(chunk_of)) + 1):
         if len(rows):
-            chunk = FeatureCache(model, **chunks)
+            chunk = FeatureCache(model, options=reading)
             yield rows, chunk.view(labels.select(rows), against=against)
 
 

@@ -1,20 +1,20 @@
 """Train grounding models: one loop for cached features and images, one process or several."""
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipvg.errors import InputError
-from clipvg.features.cache import FeatureCache, open_cache
+from clipvg.features.cache import FeatureCache
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
-from clipvg.training.batches import Batches, CachedBatches, ImageBatches
-from clipvg.training.checkpoint import load_checkpoint
+from clipvg.runtime.files import Json
+from clipvg.training.batches import Batches, CachedBatches, ImageBatches, open_features
+from clipvg.training.checkpoint import copied, load_checkpoint
 from clipvg.training.config import FitConfig
 from clipvg.training.loop import Judge, run
 from clipvg.training.order import Order
@@ -48,7 +48,7 @@ class Fit:
 
     model: "GroundingModel"
     history: np.ndarray | None
-    metrics: list[dict[str, Any]]
+    metrics: list[dict[str, float]]
     best: Best | None
     seconds: float
     steps: int
@@ -70,10 +70,10 @@ def fit(
 
     With a folder the training can be stopped at any instant, by Ctrl-C, SIGTERM or SIGKILL, and
     the same call continues it and ends with the weights of an undisturbed run (bit for bit on one
-    CPU process). The folder gets `checkpoint.pt`, `metrics.jsonl`, `history.npy`,
-    `features/` (without augmentation, until the end) and, at the end, `model/`. Under `torchrun`
-    every process calls it with the same arguments; the result is that of one process with the
-    same effective batch, up to dropout.
+    CPU process). The folder gets `checkpoint.pt`, `metrics.jsonl`, `history.npy`, `features/`
+    (without augmentation, until the end) and, at the end, `model/`. Under `torchrun` every process
+    calls it with the same arguments; the result is that of one process with the same effective
+    batch, up to dropout.
 
     Args:
         model: on the device to train on.
@@ -99,7 +99,7 @@ def fit(
         [1, 2, 3]
     """
     folders = None if out is None else [out]
-    training = _Training(labels, config, validation, features, progress)
+    training = _Training(labels, config or FitConfig(), validation, features, progress)
     return training.run([model], [weights], folders)[0]
 
 
@@ -150,30 +150,28 @@ def fit_many(
         raise InputError(f"keep has shape {keep.shape}, expected (candidates, {len(labels)}).")
     if outs is not None and len(outs) != len(keep):
         raise InputError(f"{len(outs)} folders for {len(keep)} candidates, expected one for each.")
-    training = _Training(labels, config, validation, features, progress)
-    return training.run([_copy(model) for _ in keep], list(keep), outs, judge)
+    training = _Training(labels, config or FitConfig(), validation, features, progress)
+    return training.run([copied(model) for _ in keep], list(keep), outs, judge)
 
 
+@dataclass
 class _Training:
-    """What trainings over the same labels share."""
+    """What trainings over the same labels share; see `fit`."""
 
-    def __init__(
-        self,
-        labels: "LabelTable",
-        config: FitConfig | None,
-        validation: "LabelTable | None",
-        features: FeatureCache | None,
-        progress: bool,
-    ) -> None:
-        self.labels, self.config, self.validation = labels, config or FitConfig(), validation
-        self.features, self.progress = features, progress
-        if validation is not None and len(validation) == 0:
+    labels: "LabelTable"
+    config: FitConfig
+    validation: "LabelTable | None"
+    features: FeatureCache | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        if self.validation is not None and len(self.validation) == 0:
             raise InputError("there are no validation labels. Check the file, or leave it out.")
 
     def run(
         self,
         models: "Sequence[GroundingModel]",
-        weights: Sequence[Any],
+        weights: Sequence[Sequence[float] | np.ndarray | None],
         outs: Sequence[str | Path] | None,
         judge: Judge | None = None,
     ) -> list[Fit]:
@@ -186,9 +184,7 @@ class _Training:
             self._trainer(*each, order) for each in zip(models, combined, folders, strict=True)
         ]
         if any(trainer.step < trainer.steps for trainer in trainers):
-            cache = _cache(
-                first, self.labels, self.config, folders[0], self.features, world, self.progress
-            )
+            cache = self._cache(first, folders[0], world)
             batches: Batches = ImageBatches(first, self.labels, self.config, order)
             if cache is not None:
                 batches = CachedBatches(cache.view(self.labels), order)
@@ -201,7 +197,7 @@ class _Training:
     def _trainer(
         self, model: "GroundingModel", weight: np.ndarray, folder: Path | None, order: Order
     ) -> Trainer:
-        identity = _identity(self.config, order, self.labels, self.validation, weight)
+        identity = self._identity(order, weight)
         saved = load_checkpoint(folder, identity) if folder else None
         trainer = Trainer(
             model,
@@ -215,12 +211,39 @@ class _Training:
         trainer.restore(saved)
         return trainer
 
+    def _identity(self, order: Order, weight: np.ndarray) -> Json:
+        """What decides the result: a checkpoint of anything else is not continued."""
+        options = self.config.identity()
+        for name in ("batch_size", "accumulate"):  # how the effective batch is split is free
+            del options[name]
+        return {
+            **options,
+            "effective_batch": order.effective_batch,
+            "labels": self.labels.fingerprint(),
+            "validation": None if self.validation is None else self.validation.fingerprint(),
+            "weights": hashlib.sha256(weight.tobytes()).hexdigest(),
+        }
 
-def _copy(model: "GroundingModel") -> "GroundingModel":
-    """A model with its own trainable parameters; towers that do not learn are shared."""
-    towers = model.backbone
-    shared = {} if any(p.requires_grad for p in towers.parameters()) else {id(towers): towers}
-    return copy.deepcopy(model, shared)
+    def _cache(
+        self, model: "GroundingModel", folder: Path | None, world: World
+    ) -> FeatureCache | None:
+        """The feature cache to train from; None when images are read anew."""
+        if self.features is not None and not self.config.augment:
+            if not self.features.fits(model):
+                raise InputError(
+                    "the features given are of other towers or another preset than the model's. "
+                    "Make the cache with this model, or leave features out."
+                )
+            return self.features
+        place = None if folder is None else folder / FEATURES
+        # The first process writes the file; the others wait and map it.
+        if place is not None and not world.is_main:
+            distributed.barrier(world)
+        progress = self.progress and world.is_main
+        cache = open_features(model, self.labels, self.config, place, progress=progress)
+        if place is not None and world.is_main:
+            distributed.barrier(world)
+        return cache
 
 
 def _order(labels: "LabelTable", config: FitConfig, world: World) -> Order:
@@ -236,27 +259,9 @@ def _order(labels: "LabelTable", config: FitConfig, world: World) -> Order:
     )
 
 
-def _identity(
-    config: FitConfig,
-    order: Order,
-    labels: "LabelTable",
-    validation: "LabelTable | None",
-    weight: np.ndarray,
-) -> dict[str, Any]:
-    """What decides the result: a checkpoint of anything else is not continued."""
-    options = config.identity()
-    for name in ("batch_size", "accumulate"):  # how the effective batch is split does not matter
-        del options[name]
-    return {
-        **options,
-        "effective_batch": order.effective_batch,
-        "labels": labels.fingerprint(),
-        "validation": validation.fingerprint() if validation is not None else None,
-        "weights": hashlib.sha256(weight.tobytes()).hexdigest(),
-    }
-
-
-def _combined_weights(labels: "LabelTable", weights: Any) -> np.ndarray:
+def _combined_weights(
+    labels: "LabelTable", weights: Sequence[float] | np.ndarray | None
+) -> np.ndarray:
     """The labels' weights times the given ones, float32 (N,)."""
     if not len(labels):
         raise InputError("there are no labels to train on. Check the file and any selection.")
@@ -277,39 +282,3 @@ def _combined_weights(labels: "LabelTable", weights: Any) -> np.ndarray:
     if not combined.any():
         raise InputError("all labels have weight 0, so nothing can be learned. Keep some.")
     return combined.astype(np.float32)
-
-
-def _cache(
-    model: "GroundingModel",
-    labels: "LabelTable",
-    config: FitConfig,
-    folder: Path | None,
-    features: FeatureCache | None,
-    world: World,
-    progress: bool,
-) -> FeatureCache | None:
-    """The feature cache to train from; None when images are read anew."""
-    if features is not None and not config.augment:
-        if not features.fits(model):
-            raise InputError(
-                "the features given are of other towers or another preset than the model's. Make "
-                "the cache with this model, or leave features out."
-            )
-        return features
-    if config.augment or config.cache_features is False:
-        return None
-    place = None if folder is None else folder / FEATURES
-    options = {
-        "folder": place,
-        "max_bytes": config.cache_bytes,
-        "dtype": config.feature_dtype,
-        "num_workers": config.num_workers,
-        "progress": progress and world.is_main,
-    }
-    insist = config.cache_features is True
-    if world.size > 1 and place is not None:
-        # The first process writes the file; the others wait and map it.
-        if world.is_main:
-            open_cache(model, labels, insist=insist, **options)
-        distributed.barrier(world)
-    return open_cache(model, labels, insist=insist, **options)

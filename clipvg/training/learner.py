@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipvg.features.cache import FeatureCache, open_cache
+from clipvg.features.cache import FeatureCache
+from clipvg.training.batches import open_features
 from clipvg.training.checkpoint import load_trainable, trainable_state
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
@@ -40,7 +41,7 @@ class GroundingLearner:
         config: FitConfig | None = None,
         validation: "LabelTable | None" = None,
         *,
-        features: str | Path | None = None,
+        features: Path | None = None,
         progress: bool = True,
     ) -> None:
         self.make_model, self.validation = make_model, validation
@@ -56,21 +57,13 @@ class GroundingLearner:
             labels: the union of the labels that trainings will use.
             model: any model over the same towers; made when None.
         """
-        if self.config.augment or self.config.cache_features is False:
-            return
         if self._cache is not None:
             self._cache.cover(labels)
-        elif not self._tried:
+        elif self.config.caches and not self._tried:
             self._tried = True
-            self._cache = open_cache(
-                model or self.make_model(self.config.seed),
-                labels,
-                insist=self.config.cache_features is True,
-                folder=self._folder,
-                max_bytes=self.config.cache_bytes,
-                dtype=self.config.feature_dtype,
-                num_workers=self.config.num_workers,
-                progress=self._progress,
+            model = model or self.make_model(self.config.seed)
+            self._cache = open_features(
+                model, labels, self.config, self._folder, progress=self._progress
             )
 
     def fit(
@@ -125,13 +118,10 @@ class GroundingLearner:
         options = self._options(model, init, seed)
         return fit_many(model, labels, keep, outs=outs, judge=judge, **options)
 
-    def evaluate(self, model: "GroundingModel", labels: "LabelTable", **options: Any) -> float:
-        """Acc@0.5 in [0, 1] on the labels' boxes, each counted by its weight; higher is better.
-
-        Options are those of `evaluate`.
-        """
-        options = {"progress": self._progress, **options}
-        result = evaluate(model, labels, features=self._usable(model), **options)
+    def evaluate(self, model: "GroundingModel", labels: "LabelTable") -> float:
+        """Acc@0.5 in [0, 1] on the labels' boxes, each counted by its weight; higher is better."""
+        features = self._usable(model)
+        result = evaluate(model, labels, features=features, progress=self._progress)
         weights = labels.weights()
         if (weights == 1).all():
             return result.accuracy[0.5]

@@ -1,11 +1,11 @@
 """What an evaluation says: accuracy in all and by group."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from clipvg.features.cache import Against
+from clipvg.runtime.files import Json
 
 THRESHOLDS = (0.25, 0.5, 0.75)
 
@@ -30,7 +30,7 @@ class Group:
         accuracy = {t: float((values >= t).mean()) for t in THRESHOLDS}
         return cls(len(iou), accuracy, float(values.mean()))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """`count`, `acc_0.25`, `acc_0.5`, `acc_0.75`, `mean_iou`; None for NaN."""
         values = {f"acc_{t}": share for t, share in self.accuracy.items()}
         values["mean_iou"] = self.mean_iou
@@ -59,7 +59,7 @@ class Evaluation(Group):
     by_length: dict[str, Group] = field(default_factory=dict)
     iou: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Everything but `iou`, as plain values for JSON."""
         return {
             **super().to_dict(),

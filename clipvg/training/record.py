@@ -7,7 +7,7 @@ import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
-from clipvg.runtime.files import atomic_folder, atomic_path
+from clipvg.runtime.files import atomic_folder, atomic_path, to_json
 from clipvg.training.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -141,16 +141,10 @@ class History:
             )
 
 
-def write_metrics(folder: Path, lines: list[dict[str, Any]]) -> None:
-    """Write all lines, atomically: what a resume does first, so that none is double or missing."""
-    with atomic_path(folder / METRICS) as temporary:
-        temporary.write_text("".join(_line(line) for line in lines))
-
-
-def append_metrics(folder: Path, line: dict[str, Any]) -> None:
+def append_metrics(folder: Path, line: dict[str, float]) -> None:
     """Add one epoch's line."""
     with (folder / METRICS).open("a") as file:
-        file.write(_line(line))
+        file.write(json.dumps(to_json(line)) + "\n")
 
 
 def write_model(model: "GroundingModel", folder: Path) -> None:
@@ -158,7 +152,3 @@ def write_model(model: "GroundingModel", folder: Path) -> None:
     with atomic_folder(folder / "model") as new:
         model.save_pretrained(new)
     shutil.rmtree(folder / FEATURES, ignore_errors=True)
-
-
-def _line(values: dict[str, Any]) -> str:
-    return json.dumps(values) + "\n"

@@ -1,60 +1,51 @@
 """Learning-rate schedules as pure functions of the step: a resume has nothing to restore."""
 
 import math
-from typing import Literal
 
-Schedule = Literal["cosine", "step", "poly", "exponential", "constant"]
+from clipvg.training.config import FitConfig
 
 _POLY_POWER = 0.9  # the published code's --lr_power
 _EXPONENTIAL_DECAY = 0.9  # its --lr_exponential
 
 
 def learning_rate_factor(
-    step: int,
-    *,
-    steps: int,
-    steps_per_epoch: int,
-    schedule: Schedule = "cosine",
-    by: Literal["epoch", "step"] = "epoch",
-    warmup_steps: int = 0,
-    drop_every: int = 60,
+    config: FitConfig, step: int, *, steps: int, steps_per_epoch: int
 ) -> float:
     """Factor on the learning rate at one optimizer step.
 
-    `by="epoch"` holds the factor during an epoch and changes it after each, as published:
+    `schedule_by="epoch"` holds the factor during an epoch and changes it after each, as published:
     cosine is (1 + cos(pi * epoch / epochs)) / 2, poly (1 - epoch / epochs) ** 0.9, exponential
-    0.9 ** epoch, step 0.1 ** (epoch // drop_every). `by="step"` uses the share of steps done after
-    the warm-up instead, which suits short runs.
+    0.9 ** epoch, step 0.1 ** (epoch // drop_every). `schedule_by="step"` uses the share of steps
+    done after the warm-up instead, which suits short runs. The warm-up, linear from
+    1 / warmup_steps to 1, is multiplied in.
 
     Args:
+        config: the curve and its options.
         step: optimizer step, from 0.
         steps: optimizer steps of the whole run.
         steps_per_epoch: optimizer steps of one epoch.
-        schedule: name of the curve.
-        by: when the factor changes.
-        warmup_steps: steps of linear warm-up from 1 / warmup_steps to 1, multiplied in.
-        drop_every: epochs between two drops of `schedule="step"`.
 
     Returns:
         Factor in [0, 1].
 
     Example:
-        >>> learning_rate_factor(50, steps=100, steps_per_epoch=10)
+        >>> learning_rate_factor(FitConfig(), 50, steps=100, steps_per_epoch=10)
         0.5
     """
-    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    wait = config.warmup_steps
+    warmup = min(1.0, (step + 1) / wait) if wait else 1.0
     epochs = math.ceil(steps / steps_per_epoch)
-    if by == "epoch":
+    if config.schedule_by == "epoch":
         epoch: float = step // steps_per_epoch
         done = epoch / epochs
     else:
-        done = max(0, step - warmup_steps) / max(1, steps - warmup_steps)
+        done = max(0, step - wait) / max(1, steps - wait)
         epoch = done * epochs
-    return warmup * _curve(schedule, done, epoch, drop_every)
+    return warmup * _curve(config, done, epoch)
 
 
-def _curve(schedule: Schedule, done: float, epoch: float, drop_every: int) -> float:
-    match schedule:
+def _curve(config: FitConfig, done: float, epoch: float) -> float:
+    match config.schedule:
         case "cosine":
             return 0.5 * (1 + math.cos(math.pi * done))
         case "poly":
@@ -62,6 +53,6 @@ def _curve(schedule: Schedule, done: float, epoch: float, drop_every: int) -> fl
         case "exponential":
             return _EXPONENTIAL_DECAY**epoch
         case "step":
-            return 0.1 ** (epoch // drop_every)
+            return 0.1 ** (epoch // config.drop_every)
         case "constant":
             return 1.0

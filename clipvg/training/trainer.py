@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from clipvg.errors import InputError
 from clipvg.features import FeatureBatch, FeatureCache
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
+from clipvg.runtime.files import Json, write_lines
 from clipvg.training.batches import AnyBatch
-from clipvg.training.calibrate import standardise_projections
 from clipvg.training.checkpoint import (
     load_trainable,
     rng_state,
@@ -28,15 +28,11 @@ from clipvg.training.checkpoint import (
 from clipvg.training.config import FitConfig
 from clipvg.training.ema import MovingAverage
 from clipvg.training.evaluate import evaluate
+from clipvg.training.init import standardise_projections
 from clipvg.training.losses import box_losses
 from clipvg.training.order import Order, Part
-from clipvg.training.record import (
-    EpochLosses,
-    History,
-    append_metrics,
-    write_metrics,
-    write_model,
-)
+from clipvg.training.record import METRICS, EpochLosses, History, append_metrics, write_model
+from clipvg.training.schedule import learning_rate_factor
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -72,7 +68,7 @@ class Trainer:
         config: FitConfig,
         weight: np.ndarray,
         *,
-        identity: dict[str, Any],
+        identity: Json,
         validation: "LabelTable | None",
         folder: Path | None,
     ) -> None:
@@ -100,7 +96,7 @@ class Trainer:
         self._average = MovingAverage(model, config.ema) if config.ema else None
         self._losses = EpochLosses(len(weight), self.device)
         self.history: History | None = None
-        self.metrics: list[dict[str, Any]] = []
+        self.metrics: list[dict[str, float]] = []
         self.best: Best | None = None
         self._best_state: dict[str, Tensor] = {}
         self.rungs: dict[int, float] = {}
@@ -120,7 +116,7 @@ class Trainer:
         distributed.broadcast((p.data for p in self._params), self.world)
 
     @property
-    def autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager[object]:
         """Context of the forward pass."""
         dtype = _AUTOCAST.get(self.config.amp)
         return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
@@ -141,7 +137,9 @@ class Trainer:
         total = float(self._weight[self.order.rows(self.step)].sum(dtype=np.float64))
         # DDP averages gradients over processes; the loss is a mean over all of their labels.
         scale = self.world.size / total if total > 0 else 0.0
-        lr = self._lr * self.config.factor(self.step, self.steps, self.per_epoch)
+        lr = self._lr * learning_rate_factor(
+            self.config, self.step, steps=self.steps, steps_per_epoch=self.per_epoch
+        )
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         seed_dropout(self.config.seed, self.step, self.world.rank, self.device)
@@ -269,19 +267,20 @@ class Trainer:
         }
         save_checkpoint(self.folder, state)
 
-    def restore(self, saved: dict[str, Any] | None) -> None:
+    def restore(self, saved: Json | None) -> None:
         """Continue from the state of a checkpoint, or start, and open the records."""
         if saved is not None:
             self._load_state(saved)
         if self.folder is not None and self.world.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_metrics(self.folder, self.metrics)
+            # first of all, so that no line is double or missing
+            write_lines(self.folder / METRICS, self.metrics)
         if self.config.history:
             folder = self.folder if self.world.is_main else None
             shape = math.ceil(self.steps / self.per_epoch), self.order.num_labels
             self.history = History(folder, shape, saved["history"] if saved else {})
 
-    def _load_state(self, saved: dict[str, Any]) -> None:
+    def _load_state(self, saved: Json) -> None:
         load_trainable(self.model, saved["trainable"])
         self._optimizer.load_state_dict(saved["optimizer"])
         self._scaler.load_state_dict(saved["scaler"])

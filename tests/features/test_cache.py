@@ -12,6 +12,7 @@ from support.tiny import make_labels
 
 from clipvg.data.dataset import LabelDataset, collate
 from clipvg.errors import InputError
+from clipvg.features import CacheOptions
 from clipvg.features.cache import open_cache
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
@@ -86,10 +87,10 @@ def test_labels_over_several_blocks(model: GroundingModel, labels: LabelTable) -
 def test_a_folder_serves_the_next_run(
     model: GroundingModel, labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = by_features(model, FeatureCache(model, labels, folder=tmp_path), labels)
+    first = by_features(model, FeatureCache(model, labels, CacheOptions(folder=tmp_path)), labels)
     files = sorted(path.name for path in tmp_path.iterdir())
     monkeypatch.setattr(model, "encode_images", lambda images: pytest.fail("encoded again"))
-    again = FeatureCache(model, labels, folder=tmp_path)
+    again = FeatureCache(model, labels, CacheOptions(folder=tmp_path))
     assert torch.equal(first, by_features(model, again, labels))
     assert sorted(path.name for path in tmp_path.iterdir()) == files
     assert len(files) == 2
@@ -97,12 +98,14 @@ def test_a_folder_serves_the_next_run(
 
 def test_a_changed_picture_is_encoded_anew(model: GroundingModel, tmp_path: Path) -> None:
     labels = make_labels(tmp_path / "a", 2)
-    first = by_features(model, FeatureCache(model, labels, folder=tmp_path / "cache"), labels)
+    cache = FeatureCache(model, labels, CacheOptions(folder=tmp_path / "cache"))
+    first = by_features(model, cache, labels)
     for name in set(labels.image_names):
         (tmp_path / "a" / name).unlink()
     changed = make_labels(tmp_path / "a", 2, seed=5).image_names
     assert set(changed) == set(labels.image_names)
-    second = by_features(model, FeatureCache(model, labels, folder=tmp_path / "cache"), labels)
+    again = FeatureCache(model, labels, CacheOptions(folder=tmp_path / "cache"))
+    second = by_features(model, again, labels)
     assert not torch.equal(first, second)
 
 
@@ -115,13 +118,16 @@ def test_an_interrupted_file_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(model, "encode_images", stop)
         with pytest.raises(KeyboardInterrupt):
-            FeatureCache(model, labels, folder=tmp_path)
+            FeatureCache(model, labels, CacheOptions(folder=tmp_path))
     assert list(tmp_path.iterdir()) == []
-    FeatureCache(model, labels, folder=tmp_path)
+    FeatureCache(model, labels, CacheOptions(folder=tmp_path))
 
 
 def test_half_precision_takes_half_the_space(model: GroundingModel, labels: LabelTable) -> None:
-    full, half = FeatureCache(model, labels), FeatureCache(model, labels, dtype="float16")
+    full, half = (
+        FeatureCache(model, labels),
+        FeatureCache(model, labels, CacheOptions(dtype="float16")),
+    )
     assert half.nbytes * 2 == full.nbytes
     difference = by_features(model, half, labels) - by_features(model, full, labels)
     assert 0 < difference.abs().max() < 1e-2
@@ -129,14 +135,14 @@ def test_half_precision_takes_half_the_space(model: GroundingModel, labels: Labe
 
 def test_too_large_is_refused_or_done_without(model: GroundingModel, labels: LabelTable) -> None:
     with pytest.raises(InputError, match="above the limit of 1e-06 GB"):
-        FeatureCache(model, labels, max_bytes=1000)
+        FeatureCache(model, labels, CacheOptions(max_bytes=1000))
     with pytest.warns(UserWarning, match="encoded again in every epoch"):
-        assert open_cache(model, labels, insist=False, max_bytes=1000) is None
+        assert open_cache(model, labels, CacheOptions(max_bytes=1000), insist=False) is None
     with pytest.raises(InputError):
-        open_cache(model, labels, insist=True, max_bytes=1000)
+        open_cache(model, labels, CacheOptions(max_bytes=1000), insist=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert open_cache(model, labels, insist=False) is not None
+        assert open_cache(model, labels, CacheOptions(), insist=False) is not None
 
 
 def test_only_equal_towers_and_rules_share_features(
@@ -157,7 +163,7 @@ def test_an_unreadable_picture_is_named(model: GroundingModel, labels: LabelTabl
     with pytest.raises(InputError, match=r"missing\.png") as caught:
         FeatureCache(model, broken)
     assert "\n" not in str(caught.value)
-    reasons = FeatureCache(model, broken, on_error="null").view(broken).reasons()
+    reasons = FeatureCache(model, broken, CacheOptions(on_error="null")).view(broken).reasons()
     assert [row for row, why in enumerate(reasons) if why] == [4]
 
 

@@ -14,6 +14,7 @@ from clipvg.labels import LabelTable
 from clipvg.measures import LabelConfidence, PredictionConfidence
 from clipvg.measures.confidence import move_into_corner
 from clipvg.model import GroundingModel
+from clipvg.model.fusion import Features
 from clipvg.reliability import Context, measure
 from clipvg.training.losses import box_losses
 
@@ -79,10 +80,9 @@ def test_confidence_carries_the_boxes_back(model: GroundingModel, labels: LabelT
             moved, padding = move_into_corner(pixels[None], mask[None], 0.75, corner)
             ids, text_mask = model.tokenize([part.expressions[row]])
             with torch.no_grad():
-                box = model.fuse(
-                    model.encode_images(moved), model.patch_mask(padding),
-                    model.encode_text(ids), text_mask,
-                )[0].numpy()  # fmt: skip
+                image, ignored = model.encode_images(moved), model.patch_mask(padding)
+                given = Features(image, ignored, model.encode_text(ids), text_mask)
+                box = model.fuse(given)[0].numpy()
             boxes.append(np.append(box[:2] - 0.25 * np.array(corner), box[2:]) / 0.75)
         pairs = [pair_iou(boxes[i], boxes[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
         assert found[row] == pytest.approx(np.mean(pairs), abs=2e-5)

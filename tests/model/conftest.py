@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clipvg.data.dataset import Batch
-from clipvg.model import Backbone, GroundingConfig, GroundingModel
+from clipvg.model import Backbone, GroundingConfig, GroundingModel, ModelOptions
 from clipvg.model.towers import build_towers
 
 Make = Callable[..., GroundingModel]
@@ -42,11 +42,11 @@ def clip_config() -> dict[str, Any]:
 
 @pytest.fixture
 def make_backbone() -> MakeBackbone:
-    """Small random towers; keywords are those of Backbone."""
+    """Small random towers; keywords are fields of ModelOptions."""
 
     def make(seed: int = 0, **options: Any) -> Backbone:
         torch.manual_seed(seed)
-        return Backbone(build_towers(small_clip()), **options)
+        return Backbone(build_towers(small_clip()), ModelOptions(**options))
 
     return make
 
@@ -61,14 +61,7 @@ def make_model() -> Make:
         torch.manual_seed(seed)
         small = {"width": 32, "layers": 2, "heads": 4, "feedforward": 48, "pretrained": None}
         config = GroundingConfig(backbone="small", **{**small, **options})
-        backbone = Backbone(
-            build_towers(clip or small_clip()),
-            name="small",
-            levels=config.levels,
-            visual=config.visual,
-            train_visual_positions=config.train_visual_positions,
-        )
-        return GroundingModel(config, backbone).eval()
+        return GroundingModel(config, Backbone(build_towers(clip or small_clip()), config)).eval()
 
     return make
 

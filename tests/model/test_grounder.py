@@ -18,6 +18,7 @@ from clipvg.data.dataset import Batch
 from clipvg.errors import InputError
 from clipvg.features import image_key
 from clipvg.model import GroundingConfig, GroundingModel, create_model, load
+from clipvg.model.fusion import Features
 
 Make = Callable[..., GroundingModel]
 MakeBatch = Callable[[GroundingModel], Batch]
@@ -74,9 +75,9 @@ def test_features_and_pixels_give_the_same_boxes(make_model: Make, make_batch: M
     images, ignored = model.encode_images(batch.images), model.patch_mask(batch.pixel_mask)
     text = model.encode_text(batch.tokens)
     index = batch.image_index
-    fused = model.fuse(images[index], ignored[index], text, batch.text_mask)
+    fused = model.fuse(Features(images[index], ignored[index], text, batch.text_mask))
     assert_close(fused, model(batch))
-    shared = model.fuse(images, ignored, text, batch.text_mask, image_index=index)
+    shared = model.fuse(Features(images, ignored, text, batch.text_mask, index))
     assert_close(shared, model(batch))
 
 
@@ -87,13 +88,13 @@ def test_trimming_keeps_positions(make_model: Make, make_batch: MakeBatch) -> No
     together = model(batch)
     images, ignored = model.encode_images(batch.images), model.patch_mask(batch.pixel_mask)
     for i, image in enumerate(batch.image_index.tolist()):
-        alone = model.fuse(
+        given = Features(
             images[image : image + 1],
             ignored[image : image + 1],
             model.encode_text(batch.tokens[i : i + 1]),
             batch.text_mask[i : i + 1],
         )
-        assert_close(alone, together[i : i + 1])
+        assert_close(model.fuse(given), together[i : i + 1])
 
 
 def test_boxes_are_float32_under_autocast(make_model: Make, make_batch: MakeBatch) -> None:
@@ -202,7 +203,7 @@ def test_gradients_repeat_bit_for_bit_on_several_threads() -> None:
         gradients = []
         for _ in range(5):
             model.zero_grad()
-            model.fuse(images, ignored, text, mask, image_index=index).sum().backward()
+            model.fuse(Features(images, ignored, text, mask, index)).sum().backward()
             gradients.append(model.visual_projection.weight.grad.clone())
     finally:
         torch.set_num_threads(threads)

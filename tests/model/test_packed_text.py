@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clipvg.model.backbone import Backbone
+from clipvg.model.config import GroundingConfig
 from clipvg.model.fast.text import can_pack, packed_text_features
 
 LENGTHS = [1, 3, 3, 3, 7, 12, 12]
@@ -14,7 +15,7 @@ LENGTHS = [1, 3, 3, 3, 7, 12, 12]
 @pytest.fixture(scope="module", params=["clipvg-tiny", "ViT-S-32-alt"])
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     torch.manual_seed(0)
-    return Backbone.create(request.param, None)
+    return Backbone.create(GroundingConfig(backbone=request.param, pretrained=None))
 
 
 @pytest.mark.parametrize("prefix_length", [None, 2, 5])

@@ -11,13 +11,14 @@ from clipvg.data.preset import get_preset
 from clipvg.data.scenes import render_scene, sample_scene
 from clipvg.data.scenes.captions import caption
 from clipvg.model.backbone import Backbone
+from clipvg.model.config import GroundingConfig
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.model.towers import tiny_files
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return Backbone.create("clipvg-tiny", "scenes-v1")
+    return Backbone.create(GroundingConfig(backbone="clipvg-tiny", pretrained="scenes-v1"))
 
 
 def test_weights_are_small_enough_to_ship() -> None:

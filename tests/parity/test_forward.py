@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from clipvg.data.dataset import Batch
 from clipvg.model import GroundingModel
+from clipvg.model.fusion import Features
 from clipvg.model.tokenizer import PUBLISHED_PREFIX
 
 FEATURES = TOLERANCES["golden_features"]
@@ -36,10 +37,12 @@ def batch_of(golden: Golden, **changes: Any) -> Batch:
 
 def sequence(model: GroundingModel, golden: Golden) -> tuple[torch.Tensor, ...]:
     return model.sequence(
-        golden["image_features"],
-        golden["visual_patch_mask"],
-        golden["text_features"],
-        golden["text_mask"],
+        Features(
+            golden["image_features"],
+            golden["visual_patch_mask"],
+            golden["text_features"],
+            golden["text_mask"],
+        )
     )
 
 
@@ -100,10 +103,12 @@ def test_the_antialiased_patch_mask_is_another(published: GroundingModel, golden
     assert changed.any()
     with torch.no_grad():
         boxes = published.fuse(
-            golden["image_features"],
-            golden["visual_patch_mask_antialias"],
-            golden["text_features"],
-            golden["text_mask"],
+            Features(
+                golden["image_features"],
+                golden["visual_patch_mask_antialias"],
+                golden["text_features"],
+                golden["text_mask"],
+            )
         )
     assert_close(boxes, golden["boxes_mask_antialias"], **BOXES)
     assert (boxes - golden["boxes"])[changed].abs().max() > 0.01

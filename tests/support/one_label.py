@@ -11,6 +11,7 @@ from torch import Tensor
 from clipvg.data import load_square
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
+from clipvg.model.fusion import Features
 
 
 def one_row(
@@ -23,10 +24,12 @@ def one_row(
     ids, text_mask = model.tokenize([labels.expressions[row]])
     with torch.no_grad():
         parts = model.sequence(
-            model.encode_images(pixels[None]),
-            model.patch_mask(mask[None]),
-            model.encode_text(ids),
-            text_mask,
+            Features(
+                model.encode_images(pixels[None]),
+                model.patch_mask(mask[None]),
+                model.encode_text(ids),
+                text_mask,
+            )
         )
     box = letterbox.to_square(labels.boxes(integer=preset.integer_boxes)[row])
     return *parts, torch.from_numpy(box)[None]

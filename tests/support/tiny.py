@@ -13,6 +13,7 @@ from clipvg.boxes import convert, iou
 from clipvg.data import load_square
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, create_model
+from clipvg.model.fusion import Features
 
 WORDS = ["red dog", "the man on the left", "a very small blue car behind the tree", "sky"]
 
@@ -69,10 +70,12 @@ def one_by_one(model: GroundingModel, labels: LabelTable) -> np.ndarray:
         tokens, text_mask = model.tokenize([expression])
         with torch.no_grad():
             box = model.fuse(
-                model.encode_images(pixels[None]),
-                model.patch_mask(mask[None]),
-                model.encode_text(tokens),
-                text_mask,
+                Features(
+                    model.encode_images(pixels[None]),
+                    model.patch_mask(mask[None]),
+                    model.encode_text(tokens),
+                    text_mask,
+                )
             )
         found.append(convert(box[0].numpy(), "cxcywh", "xyxy").clip(0, 1))
         wanted.append(convert(letterbox.to_square(boxes[row]), "cxcywh", "xyxy"))

@@ -12,11 +12,11 @@ from support.tiny import make_labels
 
 from clipvg.data.letterbox import Letterbox
 from clipvg.errors import InputError
-from clipvg.features import FeatureBatch
+from clipvg.features import CacheOptions, FeatureBatch
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.zoo import load
-from clipvg.training import FeatureCache, evaluate, predict_boxes, predict_labels
+from clipvg.training import FeatureCache, evaluate, predict_labels
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +26,21 @@ def model() -> GroundingModel:
 
 def test_boxes_are_in_label_order(model: GroundingModel, labels: LabelTable) -> None:
     shuffled = np.random.default_rng(0).permutation(len(labels))
-    boxes = predict_boxes(model, labels, batch_size=5)
+    boxes = predict_labels(model, labels, batch_size=5).boxes
     assert boxes.shape == (len(labels), 4)
     assert boxes.dtype == np.float32
-    other = predict_boxes(model, labels.select(shuffled), batch_size=7, num_workers=1)
+    other = predict_labels(model, labels.select(shuffled), batch_size=7, num_workers=1).boxes
     np.testing.assert_allclose(other, boxes[shuffled], atol=1e-6)
 
 
 def test_a_cache_changes_nothing(model: GroundingModel, labels: LabelTable) -> None:
-    cached = predict_boxes(model, labels, features=FeatureCache(model))
-    np.testing.assert_allclose(cached, predict_boxes(model, labels), atol=1e-6)
-    small = FeatureCache(model, max_bytes=10)  # too small: pictures are read in chunks instead
-    chunked = predict_boxes(model, labels, features=small)
-    np.testing.assert_array_equal(chunked, predict_boxes(model, labels))
+    cached = predict_labels(model, labels, features=FeatureCache(model)).boxes
+    np.testing.assert_allclose(cached, predict_labels(model, labels).boxes, atol=1e-6)
+    small = FeatureCache(
+        model, options=CacheOptions(max_bytes=10)
+    )  # too small: pictures are read in chunks instead
+    chunked = predict_labels(model, labels, features=small).boxes
+    np.testing.assert_array_equal(chunked, predict_labels(model, labels).boxes)
 
 
 def test_boxes_are_those_of_predict(model: GroundingModel, labels: LabelTable) -> None:
@@ -135,12 +137,14 @@ def test_unreadable_pictures_raise_or_give_no_box(
     Path(names[2]).write_bytes(b"no picture")
     broken = labels.with_column("image", names)
     with pytest.raises(InputError, match=r"broken\.png"):
-        predict_boxes(model, broken)
-    found = predict_labels(model, broken, on_error="null")
+        predict_labels(model, broken)
+    found = predict_labels(model, broken, reading=CacheOptions(on_error="null"))
     assert np.isnan(found.boxes[2]).all()
     assert "broken.png" in (found.reasons[2] or "")
     rest = np.arange(len(labels)) != 2
-    np.testing.assert_allclose(found.boxes[rest], predict_boxes(model, labels)[rest], atol=1e-6)
+    np.testing.assert_allclose(
+        found.boxes[rest], predict_labels(model, labels).boxes[rest], atol=1e-6
+    )
 
 
 def test_no_labels(model: GroundingModel, labels: LabelTable) -> None:

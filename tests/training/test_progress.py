@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support import fits
 
+from clipvg.features import CacheOptions
 from clipvg.labels import LabelTable
 from clipvg.runtime import progress as module
 from clipvg.training import FeatureCache, evaluate, fit
@@ -29,7 +30,7 @@ def test_evaluation_and_encoding_show_how_far_they_are(
     assert "predict: 100%" in err
     assert f"{len(labels)}/{len(labels)}" in err
     assert "encode:" in err
-    FeatureCache(fits.make_model(), labels, progress=True)
+    FeatureCache(fits.make_model(), labels, CacheOptions(progress=True))
     assert "encode:" in capfd.readouterr().err
     evaluate(fits.make_model(), labels)
     assert capfd.readouterr().err == ""

@@ -12,7 +12,9 @@ from clipvg.training.schedule import learning_rate_factor
 
 def factors(name: str, epochs: int, **options: object) -> list[float]:
     return [
-        learning_rate_factor(e * 3, steps=epochs * 3, steps_per_epoch=3, schedule=name, **options)
+        learning_rate_factor(
+            FitConfig(schedule=name, **options), e * 3, steps=epochs * 3, steps_per_epoch=3
+        )
         for e in range(epochs)
     ]
 
@@ -43,13 +45,15 @@ def test_step_schedule_drops_after_sixty_epochs() -> None:
 
 def test_the_factor_holds_during_an_epoch() -> None:
     options = {"steps": 90, "steps_per_epoch": 9}
-    epoch = {learning_rate_factor(step, **options) for step in range(9, 18)}
+    epoch = {learning_rate_factor(FitConfig(), step, **options) for step in range(9, 18)}
     assert len(epoch) == 1
 
 
 def test_warm_up_then_cosine_by_step() -> None:
-    options = {"steps": 110, "steps_per_epoch": 7, "by": "step", "warmup_steps": 10}
-    values = [learning_rate_factor(step, **options) for step in range(110)]
+    config = FitConfig(schedule_by="step", warmup_steps=10)
+    values = [
+        learning_rate_factor(config, step, steps=110, steps_per_epoch=7) for step in range(110)
+    ]
     assert values[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert values[10] == pytest.approx(1.0)
     assert values[60] == pytest.approx(0.5)

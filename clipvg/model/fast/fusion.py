@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipvg.model.dropout import dropout
-from clipvg.model.fusion import FusionEncoder
+from clipvg.model.fusion import FusionEncoder, FusionLayer
 from clipvg.ops import packed_attention
 from clipvg.ops.linear import linear
 from clipvg.ops.runs import equal_runs
@@ -95,7 +95,9 @@ class Layer:
         drops: whether dropout acts, as in training.
     """
 
-    def __init__(self, layers: Sequence[Any], dtype: torch.dtype | None, *, drops: bool) -> None:
+    def __init__(
+        self, layers: Sequence[FusionLayer], dtype: torch.dtype | None, *, drops: bool
+    ) -> None:
         weight = stacked((layer.self_attn.in_proj_weight for layer in layers), dtype)
         bias = stacked((layer.self_attn.in_proj_bias for layer in layers), dtype)
         width, qkv = weight.shape[-1], Linear(weight, bias)
@@ -153,7 +155,9 @@ class PackedFusion:
         self, encoders: Sequence[FusionEncoder], dtype: torch.dtype | None, *, drops: bool
     ) -> None:
         by_layer = zip(*(encoder.layers for encoder in encoders), strict=True)
-        self.layers = [Layer(layers, dtype, drops=drops) for layers in by_layer]
+        self.layers = [
+            Layer(cast(tuple[FusionLayer, ...], layers), dtype, drops=drops) for layers in by_layer
+        ]
 
     def __call__(self, x: Tensor, position: Tensor, sequences: Sequences) -> Tensor:
         """Return the [REG] states (n, B, D) after the last layer, from (n, T, D) each."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock, Transformer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,7 +45,7 @@ def packed_text_features(
         qkv = linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)  # (V, 3D)
         mixed = _attend(qkv, lengths, attention.num_heads)  # (V, D)
         x = x + block.ls_1(linear(mixed, attention.out_proj.weight, attention.out_proj.bias))
-        x = x + block.ls_2(feed_forward(block.mlp, block.ln_2(x)))
+        x = x + block.ls_2(feed_forward(block, block.ln_2(x)))
     return list(backbone.project_text(x).split(lengths))
 
 
@@ -62,5 +61,5 @@ def _attend(qkv: Tensor, lengths: list[int], heads: int) -> Tensor:
     return torch.cat(parts)
 
 
-def _tower(backbone: Backbone) -> Any:
+def _tower(backbone: Backbone) -> Transformer:
     return backbone.text_tower.transformer

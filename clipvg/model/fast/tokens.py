@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clipvg.model.backbone import Backbone
 from clipvg.model.fast.fusion import PackedFusion, Sequences, apart, joined, linears, stacked, taken
-from clipvg.model.fusion import FusionEncoder
+from clipvg.model.fusion import Features, FusionEncoder
 from clipvg.model.head import BoxHead
 from clipvg.ops import multilevel_projection
 from clipvg.ops.linear import linear
@@ -167,22 +167,16 @@ class Tokens:
         return self._models.boxes(self.states(text, image))
 
 
-def packed_state(
-    model: Grounder,
-    image_features: Tensor,
-    patch_ignored: Tensor,
-    text_features: Tensor,
-    text_mask: Tensor,
-    image_index: Tensor | None = None,
-) -> Tensor:
+def packed_state(model: Grounder, given: Features) -> Tensor:
     """Return the [REG] state that `FusionEncoder` gives for `model.sequence`, (B, D).
 
-    A picture that training has scaled and pasted fills a third of its square: the rest, and padding
-    of texts, is left out. Arguments as in `GroundingModel.fuse`.
+    An image that training has scaled and pasted fills a third of its square: the rest, and padding
+    of texts, is left out.
     """
+    image, patch_ignored, text_features, text_mask, image_index = given
     seen = torch.cat([torch.ones_like(patch_ignored[:, :1]), ~patch_ignored], dim=1)  # with [CLS]
     row, starts, token, keep = _kept(seen)
-    level = image_features.flatten(0, 1)  # all levels side by side are one
+    level = image.flatten(0, 1)  # all levels side by side are one
     visual = VisualTokens([[level]], row, starts, token, keep)
     row, starts, token, keep = _kept(text_mask)
     text = TextTokens(text_features.flatten(0, 1).index_select(0, row), starts, token, keep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -125,7 +125,8 @@ def box_reliability_numpy(
         pred.shape, target.shape, shape, num_groups=num_groups, bins=bins, fmt=fmt, eps=eps
     )
     if choose("box_reliability", "numpy") == "native":
-        module: Any = _native.numpy_module()[0]
+        module = _native.numpy_module()[0]
+        assert module is not None
         iou, hist, _ = module.box_reliability(
             pred,
             target,
