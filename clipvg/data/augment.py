@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
@@ -49,12 +50,12 @@ def names_direction(expression: str, rule: Literal["word", "substring"] = "word"
 
 
 class TrainTransform:
-    """Random scale, crop, colour and place of one image and its box.
+    """Random scale, crop, colour and place of one image and its boxes.
 
     The crop is found in the published coordinates (short side 400, 500 or 600) but taken from the
     original pixels, so that the image is resampled once. A crop is accepted when it holds the
     box's centre; the box is clipped to it and keeps an area. Expressions that name a direction are
-    never cropped. `shared` does the same for several labels on one image.
+    never cropped.
 
     Args:
         size: side of the square in pixels; the scales are its sevenths (224 to 32 at 224).
@@ -87,25 +88,7 @@ class TrainTransform:
         self.scales = tuple(max(1, round(size * (NUM_SCALES - i) / NUM_SCALES)) for i in steps)
 
     def __call__(
-        self, image: Image.Image, box: Any, expression: str, *, seed: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Transform one label.
-
-        Args:
-            image: in mode RGB.
-            box: four numbers, xyxy pixels of the image.
-            expression: the expression; only its direction words are looked at.
-            seed: decides every draw.
-
-        Returns:
-            Pixels (3, size, size) float32, zero where padded; mask (size, size) bool, True where
-            padded; box (4,) float32, cxcywh normalised to the square.
-        """
-        pixels, mask, boxes = self.shared(image, [box], [expression], seed=seed)
-        return pixels, mask, boxes[0]
-
-    def shared(
-        self, image: Image.Image, boxes: Any, expressions: Sequence[str], *, seed: int
+        self, image: Image.Image, boxes: ArrayLike, expressions: Sequence[str], *, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Transform one image for several labels on it.
 
@@ -116,10 +99,11 @@ class TrainTransform:
             image: in mode RGB.
             boxes: (n, 4), xyxy pixels of the image.
             expressions: n expressions.
-            seed: decides every draw; one label gets the draws that ``__call__`` gives it.
+            seed: decides every draw.
 
         Returns:
-            Pixels and mask as of ``__call__``; boxes (n, 4) float32, cxcywh normalised.
+            Pixels (3, size, size) float32, zero where padded; mask (size, size) bool, True where
+            padded; boxes (n, 4) float32, cxcywh normalised to the square.
         """
         draw = torch.Generator().manual_seed(seed)
         placed = tv_tensors.BoundingBoxes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,6 @@ class Batch:
         tokens: (B, T) int64 token ids.
         text_mask: (B, T) bool, True for real tokens.
         target: (B, 4) float32 cxcywh, normalised to the letterboxed square.
-        weight: (B,) float32 training weights.
         row: (B,) int64, row of the label in its table.
     """
 
@@ -45,21 +44,15 @@ class Batch:
     tokens: torch.Tensor
     text_mask: torch.Tensor
     target: torch.Tensor
-    weight: torch.Tensor
     row: torch.Tensor
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch on another device."""
-        return Batch(
-            **{
-                f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
-                for f in fields(self)
-            }
-        )
+        return Batch(**{k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()})
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory (a DataLoader calls this)."""
-        return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+        return Batch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
 
     def __len__(self) -> int:
         return len(self.row)
@@ -75,7 +68,6 @@ class Sample:
     image_key: int
     tokens: torch.Tensor
     text_mask: torch.Tensor
-    weight: float
     row: int
 
 
@@ -113,7 +105,6 @@ class LabelDataset(Dataset[Sample]):
         self.preset = preset
         self.seed = seed
         self._boxes = labels.boxes(integer=preset.integer_boxes)
-        self._weights = labels.weights()
         self._names, self._image_of = labels.distinct_images()
         self._expressions = labels.table.column("expression")
         # In shared memory, so that persistent workers see a new epoch too.
@@ -144,11 +135,7 @@ class LabelDataset(Dataset[Sample]):
         tokens, text_mask = self.tokenize(expressions)
         make = self._plain if self.transform is None else self._augmented
         drawn = make(rows, expressions)
-        weights = [float(self._weights[row]) for row in rows]
-        return [
-            Sample(*one, tokens[i], text_mask[i], weights[i], int(rows[i]))
-            for i, one in enumerate(drawn)
-        ]
+        return [Sample(*one, tokens[i], text_mask[i], int(rows[i])) for i, one in enumerate(drawn)]
 
     def _plain(self, rows: Sequence[int], expressions: list[str]) -> list[Drawn]:
         loaded: dict[int, Square] = {}
@@ -175,7 +162,7 @@ class LabelDataset(Dataset[Sample]):
                 loaded[key] = read_image(self._path(key), exif=self.preset.exif)
             seed = draw_seed(self.seed, int(self._epoch), leader)
             boxes, texts = self._boxes[[rows[p] for p in places]], [expressions[p] for p in places]
-            pixels, mask, placed = self.transform.shared(loaded[key], boxes, texts, seed=seed)
+            pixels, mask, placed = self.transform(loaded[key], boxes, texts, seed=seed)
             # An augmented image is a group's own: keys below zero are rows.
             for place, box in zip(places, placed, strict=True):
                 drawn[place] = (pixels, mask, box, -1 - leader)
@@ -206,6 +193,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         tokens=torch.stack([sample.tokens for sample in samples]),
         text_mask=torch.stack([sample.text_mask for sample in samples]),
         target=torch.stack([sample.target for sample in samples]),
-        weight=torch.tensor([sample.weight for sample in samples], dtype=torch.float32),
         row=torch.tensor([sample.row for sample in samples]),
     )

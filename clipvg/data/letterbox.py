@@ -47,8 +47,9 @@ class Letterbox:
 
     def to_square(self, boxes: ArrayLike) -> np.ndarray:
         """Image pixels, xyxy (..., 4) -> cxcywh float32 in sides of the square; not clipped."""
-        corners = np.asarray(boxes, dtype=np.float64) * self.scale + np.tile(self.offset, 2)
-        return (convert(corners, "xyxy", "cxcywh") / self.size).astype(np.float32)
+        boxes = np.asarray(boxes, dtype=np.float64)
+        sizes = np.broadcast_to([self.width, self.height], (boxes.size // 4, 2))
+        return square_boxes(boxes.reshape(-1, 4), sizes, self.size).reshape(boxes.shape)
 
     def to_image(self, boxes: ArrayLike) -> np.ndarray:
         """Sides of the square, cxcywh (..., 4) -> xyxy float32 image pixels, clipped."""
@@ -79,7 +80,7 @@ class Square(NamedTuple):
 
 
 def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
-    """``Letterbox.to_square`` for many images at once.
+    """Boxes of images as boxes of their squares.
 
     Args:
         boxes: (N, 4) xyxy image pixels.

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from clipvg.data.augment import TrainTransform
@@ -134,3 +135,17 @@ class _Parts:
 def _ignore_interrupts(worker: int) -> None:
     with suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
+
+
+class Boxes(nn.Module):
+    """One `forward` for both kinds of batches, for DDP to wrap."""
+
+    def __init__(self, model: GroundingModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: AnyBatch) -> Tensor:
+        """Return boxes (B, 4), cxcywh in [0, 1]."""
+        if isinstance(batch, FeatureBatch):
+            return batch.predict(self.model)
+        return self.model(batch)

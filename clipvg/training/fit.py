@@ -16,7 +16,7 @@ from clipvg.runtime.files import Json
 from clipvg.training.batches import Batches, CachedBatches, ImageBatches, open_features
 from clipvg.training.checkpoint import copied, load_checkpoint
 from clipvg.training.config import FitConfig
-from clipvg.training.loop import Judge, run
+from clipvg.training.loop import Judge, Loop
 from clipvg.training.order import Order
 from clipvg.training.record import FEATURES
 from clipvg.training.trainer import Best, Trainer
@@ -24,6 +24,8 @@ from clipvg.training.trainer import Best, Trainer
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
     from clipvg.model.grounder import GroundingModel
+
+Weights = Sequence[float] | np.ndarray | None
 
 __all__ = ["Best", "Fit", "FitConfig", "fit", "fit_many"]
 
@@ -62,7 +64,7 @@ def fit(
     config: FitConfig | None = None,
     validation: "LabelTable | None" = None,
     out: str | Path | None = None,
-    weights: Sequence[float] | np.ndarray | None = None,
+    weights: Weights = None,
     features: FeatureCache | None = None,
     progress: bool = True,
 ) -> Fit:
@@ -98,9 +100,8 @@ def fit(
         >>> [line["epoch"] for line in fitted.metrics]
         [1, 2, 3]
     """
-    folders = None if out is None else [out]
-    training = _Training(labels, config or FitConfig(), validation, features, progress)
-    return training.run([model], [weights], folders)[0]
+    training = Training(labels, config or FitConfig(), validation, features, progress)
+    return training.one(model, weights, out)
 
 
 def fit_many(
@@ -145,18 +146,13 @@ def fit_many(
     Raises:
         InputError: as `fit`.
     """
-    keep = np.asarray(keep)
-    if keep.ndim != 2 or not len(keep):
-        raise InputError(f"keep has shape {keep.shape}, expected (candidates, {len(labels)}).")
-    if outs is not None and len(outs) != len(keep):
-        raise InputError(f"{len(outs)} folders for {len(keep)} candidates, expected one for each.")
-    training = _Training(labels, config or FitConfig(), validation, features, progress)
-    return training.run([copied(model) for _ in keep], list(keep), outs, judge)
+    training = Training(labels, config or FitConfig(), validation, features, progress)
+    return training.many(model, keep, outs, judge)
 
 
 @dataclass
-class _Training:
-    """What trainings over the same labels share; see `fit`."""
+class Training:
+    """Trainings over the same labels, with what they share; see `fit` and `fit_many`."""
 
     labels: "LabelTable"
     config: FitConfig
@@ -168,10 +164,31 @@ class _Training:
         if self.validation is not None and len(self.validation) == 0:
             raise InputError("there are no validation labels. Check the file, or leave it out.")
 
-    def run(
+    def one(self, model: "GroundingModel", weights: Weights, out: str | Path | None) -> Fit:
+        """Train a model in place, see `fit`."""
+        return self._run([model], [weights], None if out is None else [out])[0]
+
+    def many(
+        self,
+        model: "GroundingModel",
+        keep: np.ndarray,
+        outs: Sequence[str | Path] | None,
+        judge: Judge | None,
+    ) -> list[Fit]:
+        """Train a copy of a model for each row of `keep`, see `fit_many`."""
+        keep, count = np.asarray(keep), len(self.labels)
+        if keep.ndim != 2 or not len(keep):
+            raise InputError(f"keep has shape {keep.shape}, expected (candidates, {count}).")
+        if outs is not None and len(outs) != len(keep):
+            raise InputError(
+                f"{len(outs)} folders for {len(keep)} candidates, expected one for each."
+            )
+        return self._run([copied(model) for _ in keep], list(keep), outs, judge)
+
+    def _run(
         self,
         models: "Sequence[GroundingModel]",
-        weights: Sequence[Sequence[float] | np.ndarray | None],
+        weights: Sequence[Weights],
         outs: Sequence[str | Path] | None,
         judge: Judge | None = None,
     ) -> list[Fit]:
@@ -188,7 +205,7 @@ class _Training:
             batches: Batches = ImageBatches(first, self.labels, self.config, order)
             if cache is not None:
                 batches = CachedBatches(cache.view(self.labels), order)
-            run(trainers, batches, features=cache, progress=self.progress, judge=judge)
+            Loop(trainers, batches, features=cache, progress=self.progress, judge=judge).run()
         return [
             Fit(t.model, t.losses(), t.metrics, t.finish(), t.seconds, t.step, t.teacher())
             for t in trainers
@@ -259,9 +276,7 @@ def _order(labels: "LabelTable", config: FitConfig, world: World) -> Order:
     )
 
 
-def _combined_weights(
-    labels: "LabelTable", weights: Sequence[float] | np.ndarray | None
-) -> np.ndarray:
+def _combined_weights(labels: "LabelTable", weights: Weights) -> np.ndarray:
     """The labels' weights times the given ones, float32 (N,)."""
     if not len(labels):
         raise InputError("there are no labels to train on. Check the file and any selection.")

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from clipvg.training.batches import open_features
 from clipvg.training.checkpoint import load_trainable, trainable_state
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
-from clipvg.training.fit import Fit, fit, fit_many
+from clipvg.training.fit import Fit, Training
 from clipvg.training.loop import Judge
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class GroundingLearner:
         Returns:
             The result, see `clipvg.training.fit`.
         """
-        model = self._start(labels, init, seed)
-        return fit(model, labels, weights=weights, out=out, **self._options(model, init, seed))
+        training, model = self._start(labels, init, seed)
+        return training.one(model, weights, out)
 
     def fit_many(
         self,
@@ -114,9 +114,8 @@ class GroundingLearner:
         Returns:
             K results, see `clipvg.training.fit_many`.
         """
-        model = self._start(labels, init, seed)
-        options = self._options(model, init, seed)
-        return fit_many(model, labels, keep, outs=outs, judge=judge, **options)
+        training, model = self._start(labels, init, seed)
+        return training.many(model, keep, outs, judge)
 
     def evaluate(self, model: "GroundingModel", labels: "LabelTable") -> float:
         """Acc@0.5 in [0, 1] on the labels' boxes, each counted by its weight; higher is better."""
@@ -129,23 +128,14 @@ class GroundingLearner:
 
     def _start(
         self, labels: "LabelTable", init: "GroundingModel | None", seed: int
-    ) -> "GroundingModel":
-        model = self.make_model(seed)
+    ) -> "tuple[Training, GroundingModel]":
+        model, standardise = self.make_model(seed), self.config.standardise and init is None
         if init is not None:
             load_trainable(model, trainable_state(init))
         self.prepare(labels, model)
-        return model
-
-    def _options(
-        self, model: "GroundingModel", init: "GroundingModel | None", seed: int
-    ) -> dict[str, Any]:
-        standardise = self.config.standardise and init is None
-        return {
-            "config": dataclasses.replace(self.config, seed=seed, standardise=standardise),
-            "validation": self.validation,
-            "features": self._usable(model),
-            "progress": self._progress,
-        }
+        config = dataclasses.replace(self.config, seed=seed, standardise=standardise)
+        features = self._usable(model)
+        return Training(labels, config, self.validation, features, self._progress), model
 
     def _usable(self, model: "GroundingModel") -> FeatureCache | None:
         cache = self._cache

@@ -21,29 +21,6 @@ if TYPE_CHECKING:
 Judge = Callable[["GroundingModel"], float]
 
 
-def run(
-    trainers: Sequence[Trainer],
-    batches: Batches,
-    *,
-    features: FeatureCache | None,
-    progress: bool,
-    judge: Judge | None = None,
-) -> None:
-    """Train all trainers to their last step over the same batches.
-
-    Each does exactly what it would do alone; images are decoded and encoded once for all.
-    Trainers may be at different steps, as after a kill: those ahead wait for the others.
-
-    Args:
-        trainers: of one order and one set of options, over the same towers.
-        batches: where they come from.
-        features: serve their validation.
-        progress: show a bar.
-        judge: score of a model, higher is better: the trainers are then halved, see `rungs`.
-    """
-    _Loop(trainers, batches, features, progress, judge).run()
-
-
 def rungs(candidates: int, steps: int) -> list[int]:
     """Steps after which the worse half of the candidates left is dropped (successive halving).
 
@@ -59,16 +36,28 @@ def rungs(candidates: int, steps: int) -> list[int]:
     return sorted({step for step in found if step > 0})
 
 
-class _Loop:
-    """State of `run`."""
+class Loop:
+    """Trains all trainers to their last step over the same batches.
+
+    Each does exactly what it would do alone; images are decoded and encoded once for all.
+    Trainers may be at different steps, as after a kill: those ahead wait for the others.
+
+    Args:
+        trainers: of one order and one set of options, over the same towers.
+        batches: where they come from.
+        features: serve their validation.
+        progress: show a bar.
+        judge: score of a model, higher is better: the trainers are then halved, see `rungs`.
+    """
 
     def __init__(
         self,
         trainers: Sequence[Trainer],
         batches: Batches,
+        *,
         features: FeatureCache | None,
         progress: bool,
-        judge: Judge | None,
+        judge: Judge | None = None,
     ) -> None:
         self._left = list(trainers)
         self._batches = batches
@@ -83,6 +72,7 @@ class _Loop:
             trainer.serve(features, progress=progress)
 
     def run(self) -> None:
+        """Take the steps; after Ctrl-C or SIGTERM, checkpoints are written first."""
         self._settle()
         self._step = self._behind()
         steps = self._first.steps

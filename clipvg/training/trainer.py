@@ -16,7 +16,7 @@ from clipvg.features import FeatureBatch, FeatureCache
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
 from clipvg.runtime.files import Json, write_lines
-from clipvg.training.batches import AnyBatch
+from clipvg.training.batches import AnyBatch, Boxes
 from clipvg.training.checkpoint import (
     load_trainable,
     rng_state,
@@ -83,7 +83,7 @@ class Trainer:
         self._weight_here = torch.from_numpy(weight).to(self.device)
         self._params = [p for p in model.parameters() if p.requires_grad]
         distributed.broadcast((p.data for p in self._params), self.world)
-        self._forward = distributed.data_parallel(_Boxes(model), self.world)
+        self._forward = distributed.data_parallel(Boxes(model), self.world)
         self._lr = config.scaled_lr(self.world.size)
         self._optimizer = torch.optim.AdamW(
             self._params,
@@ -246,12 +246,9 @@ class Trainer:
         rows, sums = self._losses.gathered(self.world)
         if not self.world.is_main:
             return
-        position = {"seed": self.config.seed, "step_in_epoch": self.step % self.per_epoch}
         state = {
             "identity": self._identity,
             "step": self.step,
-            "epoch": self.step // self.per_epoch,
-            "order": position,
             "trainable": trainable_state(self.model),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -292,16 +289,3 @@ class Trainer:
         self.rungs, self.seconds = saved["rungs"], saved["seconds"]
         if self._average is not None:
             self._average.restore(saved["average"])
-
-
-class _Boxes(nn.Module):
-    """One `forward` for both kinds of batches, for DDP to wrap."""
-
-    def __init__(self, model: "GroundingModel") -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: AnyBatch) -> Tensor:
-        if isinstance(batch, FeatureBatch):
-            return batch.predict(self.model)
-        return self.model(batch)

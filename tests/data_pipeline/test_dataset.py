@@ -56,7 +56,6 @@ def test_batch_holds_each_image_once(labels, monkeypatch):
     assert batch.pixel_mask.shape == (3, 32, 32)
     assert batch.image_index.tolist() == [0, 0, 1, 0, 1, 2]
     assert batch.row.tolist() == rows
-    assert batch.weight.tolist() == [row / 4 for row in rows]
     assert batch.tokens.shape == (6, 5)
     assert batch.text_mask.sum(1).tolist() == [len("the red dog"[: 3 + r].split()) for r in rows]
     assert len(batch) == 6

@@ -83,7 +83,6 @@ def make_batch() -> Callable[[GroundingModel], Batch]:
             tokens=tokens,
             text_mask=text_mask,
             target=torch.rand(3, 4, generator=generator),
-            weight=torch.ones(3),
             row=torch.arange(3),
         )
 

@@ -41,7 +41,6 @@ def make_batch(model: GroundingModel) -> Batch:
         tokens=tokens,
         text_mask=text_mask,
         target=torch.rand(7, 4),
-        weight=torch.ones(7),
         row=torch.arange(7),
     )
 

@@ -29,7 +29,6 @@ def batch_of(golden: Golden, **changes: Any) -> Batch:
         "tokens": golden["token_ids"],
         "text_mask": golden["text_mask"],
         "target": golden["target"],
-        "weight": torch.ones(count),
         "row": torch.arange(count),
     }
     return Batch(**{**values, **changes})
