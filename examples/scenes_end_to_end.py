@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import clipvg
-from clipvg.api import RunOptions
+from clipvg.api import Curriculum, RunOptions
 from clipvg.configs import read_recipe
 from clipvg.curriculum import MSAConfig
 from clipvg.data.scenes import (
@@ -65,7 +65,7 @@ def run(out: Path, images: int, steps: int, seed: int, errors: ObserverErrors) -
         backbone=recipe["backbone"],
         model=ModelOptions(**recipe["model"]),
         training=training,
-        search=MSAConfig(seed=seed),
+        curriculum=Curriculum(search=MSAConfig(seed=seed)),
         run=RunOptions(report=False),
     )
     report = {

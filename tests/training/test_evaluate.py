@@ -29,7 +29,9 @@ def test_boxes_are_in_label_order(model: GroundingModel, labels: LabelTable) -> 
     boxes = predict_labels(model, labels, batch_size=5).boxes
     assert boxes.shape == (len(labels), 4)
     assert boxes.dtype == np.float32
-    other = predict_labels(model, labels.select(shuffled), batch_size=7, num_workers=1).boxes
+    other = predict_labels(
+        model, labels.select(shuffled), batch_size=7, reading=CacheOptions(num_workers=1)
+    ).boxes
     np.testing.assert_allclose(other, boxes[shuffled], atol=1e-6)
 
 
