@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# C0 but for the tab, DEL and C1, marks that turn the direction of text, halves of characters
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(ValueError):
     """Input that cannot be used. One line: what is wrong, where, and what to do about it."""
 
-    def __str__(self) -> str:
-        # A DataLoader worker re-raises with its traceback as the message; the last line is ours.
-        text = super().__str__()
-        return text.rstrip().rsplit("\n", 1)[-1].removeprefix("clipvg.errors.InputError: ")
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if text.startswith("Caught InputError in ") and "\nOriginal Traceback" in text:
+            # A DataLoader worker raises its traceback as the message; the last line is ours.
+            text = text.rstrip().rsplit("\n", 1)[-1].removeprefix("clipvg.errors.InputError: ")
+        super().__init__(printable(text))
 
 
 class MissingExtraError(ImportError):
@@ -31,9 +37,18 @@ class MissingExtraError(ImportError):
         )
 
 
+def printable(text: str) -> str:
+    """Return text whose control characters are written out, an escape as backslash, x1b.
+
+    Names and values out of files come into messages: none may move the cursor, begin a line of its
+    own, or turn the direction of what follows.
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
 def one_line(error: BaseException | str, limit: int | None = None) -> str:
     """Return the text of an error in one line, cut to so many characters; its type if empty."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+    return printable(" ".join(str(error).split())[:limit]) or type(error).__name__
 
 
 def near_matches(name: str, choices: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from typing import NoReturn, TextIO
 import clipvg
 from clipvg.cli.commands import COMMANDS, load_command
 from clipvg.cli.failure import explain
-from clipvg.errors import near_matches
+from clipvg.errors import near_matches, one_line
 from clipvg.runtime.waiting import adapt_waiting
 
 USAGE_ERROR = 2
@@ -114,7 +114,7 @@ def _stdout_for_results() -> Iterator[TextIO]:
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"clipvg: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"clipvg: warning: {one_line(str(message))}", file=sys.stderr)
 
 
 def _fail(prog: str, message: str, code: int) -> int:

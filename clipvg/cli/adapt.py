@@ -38,7 +38,10 @@ def _configure(parser: CommandParser) -> None:
 def _run(args: Namespace) -> Json:
     from clipvg.api import Curriculum, Sources, adapt
     from clipvg.curriculum import Beyond, MSAConfig
+    from clipvg.measures import refuse_code
 
+    if file := args.files.get("beyond.measures"):
+        refuse_code(args.beyond.measures, file)
     arguments = training_arguments(args)
     result = adapt(
         arguments.pop("labels"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipvg.errors import InputError, MissingExtraError, one_line
+from clipvg.errors import InputError, MissingExtraError, one_line, printable
 
 
 class UsageError(Exception):
@@ -17,7 +17,9 @@ def explain(error: Exception) -> tuple[str, bool]:
     if isinstance(error, OSError) and error.filename is not None:
         # "No such file or directory: 'x'" names the file after the complaint; people look first
         # for the file.
-        return one_line(f"{error.filename}: {error.strerror or type(error).__name__}"), True
+        return one_line(
+            f"{printable(str(error.filename))}: {error.strerror or type(error).__name__}"
+        ), True
     if isinstance(error, UsageError | InputError | MissingExtraError | OSError):
         return one_line(error), True
     if type(error).__name__ == "OutOfMemoryError":

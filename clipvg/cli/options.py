@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_type_hints
 
+from jsonargparse.typing import PositiveInt
+
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 OnError = Literal["raise", "drop"]
 Config = TypeVar("Config", bound="DataclassInstance")
 
-LABELS = ("labels", "--images", "--layout", "--source", "--on_error")
+LABELS = (
+    "labels", "--images", "--layout", "--source", "--on_error", "--allow_outside_root",
+    "--max_pixels",
+)  # fmt: skip
+MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3  # Pillow's default, 89 million
 _SHARED: dict[str, Json] = {
     "labels": {
         "nargs": "+",
@@ -39,6 +45,16 @@ _SHARED: dict[str, Json] = {
         "default": "raise",
         "help": "what to do with rows that cannot be used: stop, or drop and count them",
     },
+    "--allow_outside_root": {
+        "action": "store_true",
+        "help": "take names of images that are absolute or climb out of --images with ..",
+    },
+    "--max_pixels": {
+        "type": PositiveInt,
+        "default": MAX_PIXELS,
+        "metavar": "N",
+        "help": "refuse images of more pixels, whose decoding takes gigabytes",
+    },
     "--device": {"help": "cpu, cuda, cuda:1, …; by default a GPU where there is one"},
     "--checkpoint": {
         "required": True,
@@ -54,6 +70,13 @@ def add_shared(parser: CommandParser, *names: str) -> None:
     for name in names:
         kind = {} if "action" in _SHARED[name] else {"type": str}
         parser.add_argument(name, **{**kind, **_SHARED[name]})
+
+
+def set_max_pixels(args: Namespace) -> None:
+    """Let images have as many pixels as --max_pixels says: Pillow's own limit."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = args.max_pixels
 
 
 def add_batch_size(parser: CommandParser, default: int | None) -> None:
@@ -121,6 +144,7 @@ def read_table(args: Namespace, paths: Sequence[str] | None = None) -> LabelTabl
     """
     from clipvg.labels import read_labels
 
+    set_max_pixels(args)
     paths = args.labels if paths is None else paths
     labels = read_labels(
         list(paths) if len(paths) > 1 else paths[0],
@@ -128,6 +152,7 @@ def read_table(args: Namespace, paths: Sequence[str] | None = None) -> LabelTabl
         layout=args.layout,
         source=args.source,
         on_error=args.on_error,
+        allow_outside_root=args.allow_outside_root,
     )
     if not len(labels):
         raise InputError(f"{', '.join(paths)}: no labels in it; check the file")

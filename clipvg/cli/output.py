@@ -6,18 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, printable
+from clipvg.runtime.gate import check_local
 
 
 def pairs(values: Mapping[str, object]) -> str:
     """Return aligned lines "name  value"; nothing for no values."""
     width = max(map(len, values), default=0)
-    return "\n".join(f"{name:{width}}  {value}" for name, value in values.items())
+    return "\n".join(f"{name:{width}}  {printable(str(value))}" for name, value in values.items())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> str:
     """Return aligned columns: the first `left` of them to the left, the others to the right."""
-    cells = [list(map(str, row)) for row in (header, *rows)]
+    cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(
@@ -35,6 +36,7 @@ def check_writable(path: Path, endings: Sequence[str] = ()) -> Path:
         InputError: it has another ending, it is a folder, or its folder cannot be made or written
             to.
     """
+    check_local(path)
     if endings and path.suffix.lower() not in endings:
         raise InputError(f"--out {path}: written as {', '.join(endings)}; change the ending")
     if path.is_dir():

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 from argparse import Action, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from clipvg.cli.failure import UsageError
 from clipvg.configs import find_recipe, list_recipes
-from clipvg.errors import one_line
+from clipvg.errors import InputError, one_line
+from clipvg.runtime.fields import in_words
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import read_yaml
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -132,14 +132,10 @@ class CommandParser(ArgumentParser):
     def _read(self, path: str) -> Json:
         """Options that a YAML file sets, ``section.name`` in sections."""
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(
-                f"--config {path}: {error.strerror}; give a YAML file, or a recipe of the "
-                f"package: {', '.join(list_recipes())}"
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: not YAML: {one_line(error)}") from error
+            content = read_yaml(path, "YAML")
+        except InputError as error:
+            hint = f"; or name a recipe of the package: {', '.join(list_recipes())}"
+            raise UsageError(f"{error}{'' if os.path.exists(path) else hint}") from error
         if content is not None and not isinstance(content, dict):
             raise UsageError(f"{path}: expected lines of the form 'option: value'")
         known = self._by_name()
@@ -167,7 +163,7 @@ class CommandParser(ArgumentParser):
         value = message.rpartition("value: ")[2]  # of "Got value: x" and "Given value: x"
         file, given = self._files.get(name, ("", None))
         where = f"{file}: {name}" if file and str(given) == value else self._shown(name)
-        kind = _readable(getattr(self._by_name()[name], "_typehint", None))
+        kind = in_words(getattr(self._by_name()[name], "_typehint", None))
         return f"{where}: expected {kind}, got {value}"
 
 
@@ -204,14 +200,3 @@ def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:
         elif word.startswith("--config="):
             found.append((index, word.partition("=")[2]))
     return found
-
-
-def _readable(kind: object) -> str:
-    """A type in words."""
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(repr, get_args(kind)))}"
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join(map(_readable, get_args(kind)))
-    if kind is NoneType:
-        return "null"
-    return str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))

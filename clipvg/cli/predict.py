@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_shared
+from clipvg.cli.options import add_shared, set_max_pixels
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
@@ -19,7 +20,7 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "expression", nargs="+", type=str, metavar="EXPRESSION", help="what to look for"
     )
-    add_shared(parser, "--checkpoint")
+    add_shared(parser, "--checkpoint", "--max_pixels")
     parser.add_argument("--out", type=str, metavar="FILE", help="also draw the boxes")
     parser.add_argument(
         "--box_format", type=Literal["xyxy", "xywh", "cxcywh"], default="xyxy",
@@ -36,6 +37,12 @@ def _run(args: Namespace) -> Json:
 
     if not all(expression.strip() for expression in args.expression):
         raise InputError("an expression is empty; write what to look for, e.g. 'dog on the left'")
+    for expression in args.expression:
+        if os.path.isfile(expression):
+            raise InputError(
+                f"{expression!r} is a file, not an expression; predict looks at one image a call"
+            )
+    set_max_pixels(args)
     drawing = _drawing_path(args.out) if args.out else None
     model = load(args.checkpoint).to(choose_device(args.device))
     image = read_image(args.image, exif=model.preset.exif)

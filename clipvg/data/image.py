@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from clipvg.errors import InputError, one_line
+from clipvg.runtime.images import open_image
+
+_BAND = 256  # rows that are scaled at a time
 
 
 def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Image:
@@ -29,20 +32,8 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
     """
     if isinstance(path, Image.Image):
         return _to_rgb(path, exif, "the image")
-    path = Path(path)
-    try:
-        with Image.open(path) as image:
-            return _to_rgb(image, exif, str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the image root and the name") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: {_why_not_an_image(path)}") from None
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}; shrink the image first") from None
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a name that holds a null character
-        raise InputError(f"{path}: cannot be read ({one_line(error)})") from None
+    with open_image(path) as image:
+        return _to_rgb(image, exif, str(path))
 
 
 def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
@@ -70,18 +61,19 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
     """Grey values of more than eight bits, scaled so that white stays white."""
-    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    highest = values.max(initial=0.0)
+    bands = np.split(values, range(_BAND, len(values), _BAND))
+    highest = max((_finite(band).max(initial=0.0) for band in bands), default=0.0)
     if mode.startswith("I;16"):
         white = 65535.0
     else:
         # 32-bit and floating files do not say what white is: take the smallest usual range.
         white = next((w for w in (1.0, 255.0, 65535.0) if highest <= w), highest)
         white = 255.0 if mode == "I" and white == 1.0 else white
-    return np.rint(np.clip(values, 0, white) * (255.0 / white)).astype(np.uint8)
+    result = np.empty(values.shape, np.uint8)
+    for band, target in zip(bands, np.split(result, range(_BAND, len(result), _BAND)), strict=True):
+        target[:] = np.rint(np.clip(_finite(band), 0, white) * (255.0 / white))
+    return result
 
 
-def _why_not_an_image(path: Path) -> str:
-    if path.stat().st_size == 0:
-        return "the file is empty; replace it"
-    return "not an image, or of a kind that Pillow cannot read; replace it"
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 from clipvg.errors import InputError
 from clipvg.labels.text import records_table
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import read_json as load_json
 from clipvg.runtime.unpickle import read_pickle
 
 _LEFT_RIGHT_PX = 50  # horizontal distance at which left and right decide, as in Pseudo-Q
@@ -27,7 +27,7 @@ def read_refer(path: str | Path) -> pa.Table:
     instances = path.with_name("instances.json")
     if not instances.is_file():
         raise InputError(f"{path}: its boxes are in instances.json, which is not beside it")
-    images, objects, _ = _coco_parts(_load_json(instances), instances)
+    images, objects, _ = _coco_parts(load_json(instances, "JSON of annotations"), instances)
     rows: list[Json] = []
     try:
         for ref in refs:
@@ -60,7 +60,7 @@ def read_json(path: str | Path) -> pa.Table:
     stem of a COCO file name and a number).
     """
     path = Path(path)
-    content = _load_json(path)
+    content = load_json(path, "JSON of annotations")
     if isinstance(content, dict) and "annotations" in content:
         return coco_labels(content, path)
     if isinstance(content, list) and all(isinstance(record, dict) for record in content):
@@ -158,10 +158,3 @@ def _table(rows: list[Json], path: str | Path) -> pa.Table:
         raise InputError(f"{path}: no labels in it")
     there = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return records_table(there, str(path))
-
-
-def _load_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None

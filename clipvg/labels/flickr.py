@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.text import records_table
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import check_file, read_xml, reading
 
 FOLDERS = ("Sentences", "Annotations")
-_PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s/\]]+)*) ([^\]]*)\]")
+_ANNOTATION = "an annotation of Flickr30k Entities"
+_PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s/\[\]]+)*) ([^\[\]]*)\]")  # linear: '[' ends
 
 
 def is_flickr(folder: str | Path) -> bool:
@@ -46,7 +47,8 @@ def read_flickr(path: str | Path) -> pa.Table:
     if path.is_dir():
         ids = sorted(file.stem for file in (folder / "Sentences").glob("*.txt"))
     else:
-        ids = path.read_text(encoding="utf-8").split()
+        with reading(path, "a list of image ids"):
+            ids = check_file(path).read_text(encoding="utf-8").split()
     rows = [row for name in ids for row in _phrases(folder, name)]
     if not rows:
         raise InputError(f"{path}: no phrase with a box in {len(ids)} images")
@@ -56,11 +58,12 @@ def read_flickr(path: str | Path) -> pa.Table:
 def _phrases(folder: Path, name: str) -> Iterator[Json]:
     sentences = folder / "Sentences" / f"{name}.txt"
     annotation = folder / "Annotations" / f"{name}.xml"
-    for file in (sentences, annotation):
-        if not file.is_file():
-            raise InputError(f"{file}: no such file")
+    if Path(name).name != name:
+        raise InputError(f"{folder}: {name!r} is no image id; ids are names without folders")
+    with reading(sentences, "sentences of Flickr30k Entities"):
+        lines = check_file(sentences).read_text(encoding="utf-8").splitlines()
     boxes, width, height = _boxes(annotation)
-    for number, sentence in enumerate(sentences.read_text(encoding="utf-8").splitlines()):
+    for number, sentence in enumerate(lines):
         for entity, types, phrase in _PHRASE.findall(sentence):
             if entity in boxes and phrase.strip():
                 yield {
@@ -78,8 +81,8 @@ def _phrases(folder: Path, name: str) -> Iterator[Json]:
 
 def _boxes(file: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
     """The box around all boxes of each chain, and the image's size."""
-    try:
-        root = ElementTree.parse(file).getroot()
+    root = read_xml(file, _ANNOTATION)
+    with reading(file, _ANNOTATION):
         boxes: dict[str, list[float]] = {}
         for thing in root.iter("object"):
             corners = thing.find("bndbox")
@@ -91,8 +94,6 @@ def _boxes(file: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
                 boxes[entity] = _around(boxes.get(entity, box), box)
         width, height = root.findtext("size/width"), root.findtext("size/height")
         return boxes, int(width) if width else None, int(height) if height else None
-    except (ElementTree.ParseError, ValueError) as error:
-        raise InputError(f"{file}: not an annotation of Flickr30k Entities ({error})") from None
 
 
 def _around(a: list[float], b: list[float]) -> list[float]:

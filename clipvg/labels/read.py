@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipvg.errors import InputError, one_line
@@ -20,8 +22,10 @@ from clipvg.labels.schema import WORD, normalise
 from clipvg.labels.table import LabelTable
 from clipvg.labels.text import read_csv, read_jsonl
 from clipvg.labels.validate import Problem, row_problems
+from clipvg.runtime.gate import check_file, reading
 
 OnError = Literal["raise", "drop"]
+_OUTSIDE = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x00"
 
 
 def read_labels(
@@ -31,6 +35,7 @@ def read_labels(
     layout: str | None = None,
     source: str | None = None,
     on_error: OnError = "raise",
+    allow_outside_root: bool = False,
 ) -> LabelTable:
     """Read labels from one file, or several one after the other.
 
@@ -46,6 +51,8 @@ def read_labels(
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
             outside the image is kept either way.
+        allow_outside_root: with ``images``, take names of images that are absolute or climb out
+            of the folder with ``..``; links below the folder are followed anyway.
 
     Returns:
         The labels, in file order.
@@ -59,6 +66,9 @@ def read_labels(
     if not paths:
         raise InputError("no label files were named")
     parts = [_read_one(Path(p), images, layout, on_error) for p in paths]
+    if images is not None and not allow_outside_root:
+        for part, name in zip(parts, paths, strict=True):
+            _refuse_outside(part, name)
     labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
     if source is not None:
         labels = labels.with_column(
@@ -71,19 +81,31 @@ def read_labels(
 def _read_one(
     path: Path, images: str | Path | None, layout: str | None, on_error: OnError
 ) -> LabelTable:
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir() and not is_flickr(path):
+    is_folder = os.path.isdir(path)
+    if not is_folder:
+        check_file(path)
+    elif not is_flickr(path):
         raise InputError(f"{path}: a folder; name the label file in it")
-    reader = _flickr if path.is_dir() else _READERS.get(path.suffix.lower())
+    reader = _flickr if is_folder else _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
             f"{path}: unknown kind of label file {path.suffix!r}; choose from {', '.join(_READERS)}"
         )
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
-    labels = LabelTable(normalise(reader(path, layout), where=str(path)), images)
-    return _refuse(labels, path, on_error)
+    with reading(path, "a file of labels"):
+        labels = LabelTable(normalise(reader(path, layout), where=str(path)), images)
+        return _refuse(labels, path, on_error)
+
+
+def _refuse_outside(labels: LabelTable, path: str | Path) -> None:
+    """Raise where the name of an image leads out of the image root."""
+    names = labels.table.column("image")
+    rows = np.flatnonzero(pc.match_substring_regex(names, _OUTSIDE).fill_null(False).to_numpy())
+    if len(rows):
+        raise InputError(
+            f"{path} row {rows[0]}: image {names[int(rows[0])].as_py()!r} leads out of the folder "
+            f"of images, as {len(rows):,} names do. Write names below it, or pass "
+            "--allow_outside_root (allow_outside_root=True) if you trust the file"
+        )
 
 
 def _refuse(labels: LabelTable, path: Path, on_error: OnError) -> LabelTable:

@@ -30,8 +30,19 @@ FIELDS = {
 REQUIRED = ("image", "expression", "box")
 BOX_FORMATS = ("xyxy", "xywh")
 RELIABILITY = "reliability."
+MAX_COLUMNS = 1000
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
+
+
+def check_columns(count: int, where: str) -> None:
+    """Refuse a table of so many columns: a list of labels has tens.
+
+    Raises:
+        InputError: more than `MAX_COLUMNS`.
+    """
+    if count > MAX_COLUMNS:
+        raise InputError(f"{where}: more than {MAX_COLUMNS:,} columns; is it a file of labels?")
 
 
 def column_type(name: str) -> pa.DataType | None:
@@ -52,6 +63,7 @@ def normalise(table: pa.Table, *, where: str = "labels") -> pa.Table:
     Raises:
         InputError: a missing column or values of the wrong kind.
     """
+    check_columns(table.num_columns, where)
     table = _with_box(table, where)
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
@@ -165,7 +177,7 @@ def _box_from_text(text: str) -> list | None:
         return None
     try:
         return json.loads(text.replace("(", "[").replace(")", "]"))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text.strip("[]() ").replace(",", " ").split()
 
 

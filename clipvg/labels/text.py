@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from clipvg.errors import InputError
-from clipvg.labels.schema import BOX, column_type, parse_boxes
+from clipvg.errors import InputError, one_line
+from clipvg.labels.schema import BOX, check_columns, column_type, parse_boxes
 from clipvg.runtime.files import Json
 
 _LONGEST_CELL = 10_000_000
@@ -31,6 +31,7 @@ def read_csv(path: str | Path, *, delimiter: str = ",") -> pa.Table:
                         f"{path}: column {name!r} appears twice in the header; rename one"
                     )
                 columns[name] = []
+                check_columns(len(columns), str(path))
             for cells in filter(None, reader):
                 if len(cells) != len(columns):
                     raise InputError(
@@ -56,15 +57,18 @@ def read_jsonl(path: str | Path) -> pa.Table:
 
 def records_table(rows: list[Json], where: str) -> pa.Table:
     """Objects as a table; keys that one lacks are null."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names: dict[str, None] = {}
+    for row in rows:
+        names |= dict.fromkeys(row)
+        check_columns(len(names), where)
     return pa.table({name: _column(name, [row.get(name) for row in rows], where) for name in names})
 
 
 def _object(line: bytes, where: str) -> Json:
     try:
         value = json.loads(line.decode("utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits, too
+        raise InputError(f"{where}: not JSON ({one_line(error, 120)})") from None
     if not isinstance(value, dict):
         raise InputError(f"{where}: a {type(value).__name__}, expected an object with image, "
                          "expression and box")  # fmt: skip
@@ -80,6 +84,7 @@ def _column(name: str, values: list, where: str) -> pa.Array:
         if column_type(name) is not None:
             is_text = isinstance(error, UnicodeEncodeError)
             fault = "text that is not valid Unicode" if is_text else "values of several kinds"
-            raise InputError(f"{where}: column {name!r} holds {fault} ({error})") from None
+            reason = one_line(error, 120)
+            raise InputError(f"{where}: column {name!r} holds {fault} ({reason})") from None
         # An unknown column of mixed kinds is kept as JSON.
         return pa.array([None if v is None else json.dumps(v, ensure_ascii=True) for v in values])

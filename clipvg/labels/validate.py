@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,15 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from clipvg.boxes import convert
+from clipvg.errors import InputError
 from clipvg.labels.schema import BOX_FORMATS, RELIABILITY, box_values
+from clipvg.runtime.images import image_size
 
 if TYPE_CHECKING:
     from clipvg.labels.table import LabelTable
+
+MAX_COORDINATE = 1e7  # pixels; float32 knows a tenth of one there no more
+MAX_WEIGHT = 1e6
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,9 @@ def row_problems(labels: LabelTable) -> Iterator[Problem]:
             message = f"box_format {words[row].as_py()!r} is neither xyxy nor xywh"
             yield Problem(row, "unknown box format", message, True)
     weights = labels.weights()
-    for row in _rows(~(np.isfinite(weights) & (weights >= 0))):
-        yield Problem(row, "bad weight", f"weight {weights[row]} is not a number >= 0", True)
+    for row in _rows(~((weights >= 0) & (weights <= MAX_WEIGHT))):
+        message = f"weight {weights[row]:g} is not a number from 0 to {MAX_WEIGHT:g}"
+        yield Problem(row, "bad weight", message, True)
     for name in labels.reliability_names:
         scores = labels.reliability(name)
         for row in _rows((scores < 0) | (scores > 1)):
@@ -113,6 +120,9 @@ def _box_errors(labels: LabelTable) -> Iterator[Problem]:
     for row in _rows(~finite):
         message = f"box {show_box(written[row])} is not four finite numbers"
         yield Problem(row, "box not finite", message, True)
+    for row in _rows(finite & (np.abs(written) > MAX_COORDINATE).any(axis=1)):
+        message = f"box {show_box(written[row])} lies beyond {MAX_COORDINATE:g} pixels"
+        yield Problem(row, "box too far", message, True)
     span = np.where(as_sides[:, None], written[:, 2:], written[:, 2:] - written[:, :2])
     for row in _rows(finite & (span < 0).any(axis=1)):
         axis = int(span[row, 0] >= 0)
@@ -150,19 +160,15 @@ def _image_problems(labels: LabelTable, sizes: np.ndarray) -> tuple[list[Problem
 
 
 def _look_at(labels: LabelTable, name: str | None) -> tuple[str | None, tuple[int, int]]:
-    """A fault or None, and the upright (width, height); a PNG without EXIF is decoded for it."""
-    from PIL import ExifTags, Image
-
+    """A fault or None, and the upright (width, height)."""
     if not name:
         return None, (-1, -1)
     path = labels.image_path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return "missing image", (-1, -1)
     try:
-        with Image.open(path) as image:
-            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return None, image.size[::-1] if sideways else image.size
-    except Exception:  # Pillow's plugins raise many kinds, and each means the same here
+        return None, image_size(path)
+    except InputError:
         return "unreadable image", (-1, -1)
 
 

@@ -7,7 +7,7 @@ where a label is not scored. docs/measures.md compares them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clipvg.errors import InputError, near_matches
@@ -73,10 +73,11 @@ MEASURES: Mapping[str, Any] = _Registry()
 
 
 def find_measure(name: str) -> Any:
-    """Return the class of a measure.
+    """Return the class of a measure; nothing but a measure is ever called.
 
     Args:
-        name: a name of `MEASURES`, or the import path ``package.module:Class`` of a user's own.
+        name: a name of `MEASURES`, or the import path ``package.module:Class`` of a user's own,
+            whose module is imported. A name out of somebody's file belongs through `refuse_code`.
 
     Raises:
         InputError: no such measure.
@@ -98,13 +99,35 @@ def find_measure(name: str) -> Any:
             f"measure {name!r} cannot be imported ({error}); expected package.module:Class of a "
             "package that is installed or on PYTHONPATH."
         ) from None
-    if not callable(found):
-        raise InputError(f"measure {name!r} is a {type(found).__name__}, not a class.")
+    if not (isinstance(found, type) and callable(getattr(found, "measure", None))):
+        raise InputError(
+            f"measure {name!r} is no class of measures; expected one with name, requires and "
+            "measure(labels, context)."
+        )
     return found
+
+
+def refuse_code(texts: Iterable[str], file: str) -> None:
+    """Refuse measures of a file that would import and call what is no measure of this package.
+
+    Args:
+        texts: ``[COLUMN=]METHOD[,option=value,...]`` each.
+        file: that names them.
+
+    Raises:
+        InputError: a METHOD is an import path; says how to ask for it nevertheless.
+    """
+    for text in texts:
+        method = text.partition(",")[0].rpartition("=")[2]
+        if ":" in method:
+            raise InputError(
+                f"{file}: measure {method!r} is code, which a file may not name; write it on the "
+                "command line if you trust it"
+            )
 
 
 _MODULES = {member: module for module, _, member in (p.partition(":") for p in _PLACES.values())}
 
 __getattr__ = lazy_names(__name__, _MODULES | {"write_questions": "verifier"})
 
-__all__ = ["MEASURES", "find_measure", "write_questions"]
+__all__ = ["MEASURES", "find_measure", "refuse_code", "write_questions"]

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from clipvg.errors import InputError, one_line
 from clipvg.model.backbone import Backbone
-from clipvg.model.config import GroundingConfig
+from clipvg.model.config import GroundingConfig, check_parameters
 from clipvg.model.towers import build_towers
 from clipvg.runtime.files import Json, atomic_path
+from clipvg.runtime.gate import MAX_CONFIG_BYTES, check_file, check_size, read_json, reading
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -25,6 +26,10 @@ _CLIP = "backbone.clip."
 _UNUSED = "unused."
 _FORMAT = 1
 _NEEDED = {"format", "model", "clip", "clip_mean", "clip_std", "clip_sha256", "clip_stored"}
+_KINDS = {
+    "model": dict, "clip": dict, "clip_mean": list, "clip_std": list, "clip_sha256": str,
+    "clip_stored": bool,
+}  # fmt: skip
 
 _CARD = """---
 library_name: clipvg
@@ -116,9 +121,10 @@ class CheckpointMixin(nn.Module, ModelHubMixin):
                 force_download=force_download,
                 local_files_only=local_files_only,
             )
-        header = _read_header(folder / CONFIG_FILE)
-        state = _read_weights(folder / WEIGHTS_FILE)
-        return _restore(cls, folder, header, state)
+        with reading(folder, "a model that clipvg saved"):
+            header = _read_header(folder / CONFIG_FILE)
+            state = _read_weights(folder / WEIGHTS_FILE)
+            return _restore(cls, folder, header, state)
 
 
 def _restore(
@@ -129,6 +135,8 @@ def _restore(
 ) -> Model:
     config = GroundingConfig.from_dict(header["model"])
     if header["clip_stored"]:
+        stored = sum(tensor.numel() for tensor in state.values())
+        check_parameters(config, header["clip"], stored)
         towers = build_towers(header["clip"], mean=header["clip_mean"], std=header["clip_std"])
         backbone = Backbone(towers, config)
     else:
@@ -169,15 +177,15 @@ def _read_header(path: Path) -> Json:
             else "Expected a folder written by save_pretrained or `clipvg train`."
         )
         raise InputError(f"{path.parent} has no {CONFIG_FILE}. {hint}")
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}. Save the model again.") from error
+    header = check_size(read_json(path, "JSON", MAX_CONFIG_BYTES), path)
     if not isinstance(header, dict) or not _NEEDED <= header.keys():
         raise InputError(
             f"{path} is not the configuration of a clipvg model. Expected a folder written by "
             f"save_pretrained or `clipvg train`."
         )
+    for name, kind in _KINDS.items():
+        if not isinstance(header[name], kind):
+            raise InputError(f"{path}: {name} is {str(header[name])[:60]!r}. Save the model again.")
     if header.get("format") != _FORMAT:
         raise InputError(
             f"{path} has format {header.get('format')!r}, this version reads {_FORMAT}. "
@@ -187,10 +195,10 @@ def _read_header(path: Path) -> Json:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path} is missing. A checkpoint is {CONFIG_FILE} and {WEIGHTS_FILE}.")
     try:
-        return load_file(path)
+        return load_file(check_file(path))
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is damaged: {error}. Copy or save it again.") from error
 

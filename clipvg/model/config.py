@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from clipvg.errors import InputError, near_matches
+from clipvg.runtime.fields import BELOW_ONE, Range, field_problems
 from clipvg.runtime.files import Json
 
 AUTO = "auto"
+MAX_PARAMETERS = 10**10
+_RANGES: dict[str, Range] = {
+    "width": (1, 2**16),
+    "layers": (1, 1000),
+    "heads": (1, 1000),
+    "feedforward": (1, 2**20),
+    "dropout": (0, BELOW_ONE),
+    "position_std": (0, 1000),
+}
 _TINY = {"backbone": "clipvg-tiny", "pretrained": "scenes-v1"}
 
 
@@ -46,7 +58,7 @@ class ModelOptions:
     feedforward: int = 2048
     dropout: float = 0.1
     preset: str = "default"
-    visual: str = "levels"
+    visual: Literal["levels", "last"] = "levels"
     prefix: str | list[int] | None = None
     prompt: str | None = None
     train_visual_positions: bool = False
@@ -54,19 +66,13 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         """Check the values that need no backbone to be judged."""
-        for name in ("width", "layers", "heads", "feedforward"):
-            value = getattr(self, name)
-            if value is not None and int(value) < 1:
-                raise InputError(f"{name}={value} is not a positive number. Use at least 1.")
+        if problems := [*field_problems(self, _RANGES)]:
+            raise InputError("model options: " + "; ".join(problems))
         if self.width is not None and self.width % self.heads:
             raise InputError(
                 f"width={self.width} is not divisible by heads={self.heads}. "
                 f"Use a width that is a multiple of the heads."
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise InputError(f"dropout={self.dropout} is outside [0, 1). Use 0.1 as published.")
-        if self.visual not in ("levels", "last"):
-            raise InputError(f"visual={self.visual!r} is unknown. Use 'levels' or 'last'.")
         if isinstance(self.prefix, str) and self.prefix not in ("published", "learned"):
             raise InputError(
                 f"prefix={self.prefix!r} is unknown. Use 'published', 'learned', token ids or None."
@@ -115,8 +121,40 @@ class GroundingConfig(ModelOptions):
                 raise InputError(
                     f"{name!r} is not an option of a grounding model: {near_matches(name, known)}"
                 )
-        return cls(**values)
+        return cls(**{str(name): value for name, value in values.items()})
 
     def to_dict(self) -> Json:
         """The configuration as plain values."""
         return dataclasses.asdict(self)
+
+
+def check_parameters(options: ModelOptions, clip: Mapping[str, Any], stored: int | None) -> None:
+    """Count the parameters of a model before memory is taken for them; a lower bound.
+
+    Args:
+        options: of the fusion encoder.
+        clip: open_clip configuration of the towers.
+        stored: values that the file of the weights holds; None where there is none.
+
+    Raises:
+        InputError: more than the weights, or than `MAX_PARAMETERS`, or sizes that are no numbers.
+    """
+    vision, text = clip["vision_cfg"], clip["text_cfg"]
+    width = options.width or clip["embed_dim"]
+    count = options.layers * (4 * width**2 + 2 * width * options.feedforward)
+    for tower in (vision, text):
+        ratio = tower.get("mlp_ratio", 4.0)
+        count += tower.get("layers", 12) * tower.get("width", 512) ** 2 * (4 + 2 * ratio)
+    count += text.get("vocab_size", 49408) * text.get("width", 512)
+    grid = vision.get("image_size", 224) // vision.get("patch_size", 16)
+    count += grid**2 * vision.get("width", 768)
+    mask = text.get("context_length", 77) ** 2  # is made, not stored
+    if not 0 < count + mask <= MAX_PARAMETERS:
+        raise InputError(
+            f"a model of {count + mask:.3g} parameters; expected at most {MAX_PARAMETERS:.0e}"
+        )
+    if stored is not None and count > stored:
+        raise InputError(
+            f"its configuration asks for {count:,.0f} parameters or more, but its weights are "
+            f"{stored:,} values; the files do not belong together"
+        )

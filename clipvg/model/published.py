@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.model.backbone import Backbone
+from clipvg.model.config import check_parameters
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.published_layout import (
     IMAGE_ALIAS,
@@ -26,6 +27,7 @@ from clipvg.model.published_layout import (
 from clipvg.model.tokenizer import prefix_ids
 from clipvg.model.towers import build_towers
 from clipvg.runtime.files import Json, atomic_path
+from clipvg.runtime.gate import reading
 from clipvg.runtime.unpickle import StoredTensor, read_pickle
 
 _META = ("epoch", "val_accu")
@@ -50,9 +52,15 @@ def load_published(path: str | Path) -> GroundingModel:
     """
     path = Path(path)
     checkpoint = _read(path)
+    with reading(path, "a checkpoint of the reference code"):
+        return _restore(path, checkpoint)
+
+
+def _restore(path: Path, checkpoint: dict[str, Any]) -> GroundingModel:
     state, args = _state(path, checkpoint), _arguments(checkpoint)
     config, clip = architecture(path, state, args)
     config.published = {"args": args, **{k: _plain(checkpoint.get(k)) for k in _META}}
+    check_parameters(config, clip, sum(tensor.numel() for tensor in state.values()))
     model = GroundingModel(config, Backbone(build_towers(clip), config))
     names = parameter_names(model)
     missing = [theirs for theirs in names.values() if theirs not in state]

@@ -115,14 +115,16 @@ def build_towers(
     std: tuple[float, float, float] = OPENAI_DATASET_STD,
 ) -> Towers:
     """Towers with random weights from an open_clip model configuration."""
+    if (reason := refusal(config)) is not None:
+        raise InputError(f"this CLIP configuration cannot be used: {reason}.")
     values = deepcopy(config)
     kind = CustomTextCLIP if values.pop("custom_text", False) else CLIP
     try:
         clip = kind(**values)
-    except (TypeError, KeyError, AssertionError, ValueError) as error:
+    except Exception as error:  # open_clip checks little, so that torch raises what it likes
         raise InputError(
-            f"this CLIP configuration cannot be built: {error}. Expected embed_dim, vision_cfg "
-            f"and text_cfg of open_clip."
+            f"this CLIP configuration cannot be built: {one_line(error, 200)}. "
+            "Expected embed_dim, vision_cfg and text_cfg of open_clip."
         ) from error
     return Towers(check_towers(clip), deepcopy(config), _triple(mean), _triple(std))
 

@@ -18,6 +18,7 @@ from clipvg.pseudo.formats.file import File, Row
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.options import Preset
+from clipvg.runtime.gate import check_file, reading
 
 OnError = Literal["raise", "drop"]
 _READ = (".json", ".jsonl", ".parquet", ".xml", ".txt", ".pth", ".npy", ".pkl")
@@ -56,10 +57,13 @@ def read_observations(
         members = _members(path)
         catalogue = Catalogue(root, _names_of(path, members, categories))
         for member in members:
-            joined.add(member, _rows(member, catalogue))
+            with reading(member, "a file of observations"):
+                joined.add(member, _rows(member, catalogue))
     if not joined.entries:
         raise InputError(f"{', '.join(map(str, given))}: no observations in it; check the files")
-    return ObservationTable.from_observations(joined.finish(), images=root, dropped=joined.dropped)
+    with reading(", ".join(map(str, given)), "observations"):
+        found = joined.finish()
+        return ObservationTable.from_observations(found, images=root, dropped=joined.dropped)
 
 
 def _members(path: Path) -> list[Path]:
@@ -72,9 +76,7 @@ def _members(path: Path) -> list[Path]:
                 f"{path}: no files of observations in this folder ({', '.join(_READ)})"
             )
         return members
-    if not path.is_file():
-        raise InputError(f"{path}: no such file or folder")
-    return [path]
+    return [check_file(path)]
 
 
 def _names_of(path: Path, members: list[Path], categories: str | Path | None) -> Path | None:
@@ -94,7 +96,7 @@ def _rows(path: Path, catalogue: Catalogue) -> Iterator[Row]:
         yield from find_format(file).read(file, catalogue)
         return
     try:
-        table = ObservationTable(pq.read_table(path))
+        table = ObservationTable(pq.read_table(check_file(path)))
     except pa.ArrowException as error:
         raise InputError(f"{path}: not Parquet ({one_line(error, 80)})") from None
     except InputError as error:

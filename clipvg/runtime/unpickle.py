@@ -1,39 +1,30 @@
 """Plain data, arrays and tensors out of pickles and torch files, without running what they hold.
 
-A name in a file stands for an entry of `_MAKERS`, or ends the reading. What a file calls is only
-written down; functions of this module make the values when the file has been read.
+A name in a file stands for an entry of `pickle_values.MAKERS`, or ends the reading. What comes out
+is no larger than the file explains: shared parts count each time, arrays and tensors by the bytes
+behind them.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
+import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from clipvg.errors import InputError, one_line
+from clipvg.runtime.gate import check_file
+from clipvg.runtime.pickle_machine import Call, PickleMachine, Refused
+from clipvg.runtime.pickle_values import DTYPES, NAMES, Storage, StoredTensor, make, to_list
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_DEPTH = 50
-_DTYPES = {
-    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
-    "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
-}  # fmt: skip
-
-
-class StoredTensor(NamedTuple):
-    """A tensor as it lies in a file; tensors of one storage share their `data`."""
-
-    dtype: str  # "float32"
-    data: bytearray  # of the storage, little-endian
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
+_TOO_MUCH = "more data than its size explains"
+_SPARE_BYTES = 2**28  # that a compressed file may be larger than four times its size
 
 
 def read_pickle(
@@ -48,26 +39,19 @@ def read_pickle(
 
     Returns:
         Nested lists, tuples, dicts, text, numbers and None. NumPy arrays become nested lists,
-        namespaces dicts.
+        sets lists, namespaces dicts, paths text.
 
     Raises:
         InputError: missing, empty or damaged, or it holds anything else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
+    path = check_file(path)
     try:
-        with path.open("rb") as file:
-            read = _read_zip if zipfile.is_zipfile(file) else _read_stream
-            file.seek(0)
-            _skip_npy_header(file)
-            return _plain(read(file), tensor or _to_list)
-    except _Refused as refusal:
-        raise InputError(
-            f"{path}: holds {refusal}, which could run code; nothing was run. Expected {expected}"
-        ) from None
+        machine = (_read_zip if zipfile.is_zipfile(path) else _read_stream)(path)
+        size = max(path.stat().st_size, len(machine.data))
+        result = _Plain(machine, size, tensor or to_list)
+        return result.plain(machine.stack[-1])
+    except Refused as refusal:
+        raise InputError(f"{path}: holds {refusal}; nothing was run. Expected {expected}") from None
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can raise almost anything
@@ -76,219 +60,152 @@ def read_pickle(
         ) from None
 
 
-class _Refused(pickle.UnpicklingError):
-    """Something that plain data does not need."""
-
-
-class _Name:
-    """What a name in a file stands for; the file can call it, and change nothing of it."""
-
-    __slots__ = ("make",)
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self.make = make
-
-    def __call__(self, *args: Any) -> Any:
-        return _Dict() if self.make is dict else _Call(self.make, args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise _Refused("an instruction to change the reader")
-
-
-class _Call:
-    """A call that a file asks for, and the state that it gives the result."""
-
-    __slots__ = ("args", "make", "state")
-
-    def __init__(self, make: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.make = make
-        self.args = args
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Namespace:
-    __slots__ = ("values",)
-
-    def __setstate__(self, state: Any) -> None:
-        self.values = state
-
-
-class _Dict(dict[Any, Any]):
-    def __setstate__(self, state: Any) -> None:
-        """Drop the versions that torch keeps with the parameters of a model."""
-
-
-class _Storage:
-    """The flat values of tensors; legacy files hold them after the pickle."""
-
-    def __init__(self, dtype: str, data: bytes = b"") -> None:
-        self.dtype = dtype
-        self.data = bytearray(data)
-
-    def __setstate__(self, state: Any) -> None:
-        raise _Refused("an instruction to change a tensor")
-
-
-def _make_dtype(state: Any, code: Any, *_: Any) -> np.dtype:
-    if str(code)[:1] not in "fiubUS?" or len(str(code)) > 8:
-        raise _Refused(f"a NumPy array of type {code!r}")
-    return np.dtype(str(code)).newbyteorder(">" if state and state[1] == ">" else "<")
-
-
-def _flat(dtype: Any, data: Any) -> np.ndarray:
-    if not (isinstance(dtype, _Call) and dtype.make is _make_dtype):
-        raise _Refused("a NumPy array without a type")
-    if isinstance(data, _Call) and data.make is _make_bytes:
-        data = _make_bytes(None, *data.args)
-    data = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(data, _make_dtype(dtype.state, *dtype.args))
-
-
-def _make_array(state: Any, *_: Any) -> Any:
-    _, shape, dtype, is_fortran, data = state
-    if not isinstance(data, list):
-        return _flat(dtype, data).reshape(shape, order="F" if is_fortran else "C").tolist()
-    if shape == () and len(data) == 1:  # np.save of a dict
-        return data[0]
-    if shape != (len(data),):  # data are Python objects
-        raise _Refused("a NumPy array of objects")
-    return data
-
-
-def _make_tensor(_: Any, storage: Any, offset: int, shape: Any, stride: Any, *__: Any) -> Any:
-    if not isinstance(storage, _Storage):
-        raise _Refused("a tensor without storage")
-    return StoredTensor(storage.dtype, storage.data, int(offset), tuple(shape), tuple(stride))
-
-
-def _make_bytes(_: Any, text: str, encoding: str = "latin1") -> bytes:
-    if encoding not in ("latin1", "utf-8", "ascii"):
-        raise _Refused(f"text in encoding {encoding!r}")
-    return text.encode(encoding)
-
-
-_MAKERS: dict[str, Callable[..., Any]] = {  # given the state, then the arguments of the call
-    "numpy.dtype": _make_dtype,
-    "numpy.ndarray": _make_array,
-    "numpy.core.multiarray._reconstruct": _make_array,
-    "numpy.core.multiarray.scalar": lambda _, dtype, data=b"": _flat(dtype, data)[0].item(),
-    "numpy.core.numeric._frombuffer": lambda _, data, dtype, shape, order="C": _make_array(
-        (1, shape, dtype, order == "F", data)
-    ),
-    "torch._utils._rebuild_tensor": _make_tensor,
-    "torch._utils._rebuild_tensor_v2": _make_tensor,
-    "torch._utils._rebuild_parameter": lambda _, tensor, *__: tensor,
-    "torch.Size": lambda _, sizes: tuple(sizes),
-    "collections.OrderedDict": dict,
-    "builtins.set": lambda _, items: set(items),
-    "_codecs.encode": _make_bytes,
-}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def __init__(
-        self, file: BinaryIO, storage: Callable[[str, str], _Storage] | None = None
-    ) -> None:
-        super().__init__(file, encoding="utf-8")
-        self._storage = storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        full = f"{module}.{name}"
-        if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
-        if full == "argparse.Namespace":
-            return _Namespace  # pickles of objects want a class
-        known = full.replace("__builtin__.", "builtins.").replace("numpy._core.", "numpy.core.")
-        if known not in _MAKERS:
-            raise _Refused(f"the name {full!r}")
-        return _Name(_MAKERS[known])
-
-    def persistent_load(self, pid: Any) -> Any:
-        if self._storage is None or not isinstance(pid, tuple) or pid[:1] != ("storage",):
-            raise _Refused("a reference to data outside the file")
-        return self._storage(str(pid[1]), str(pid[2]))
-
-
-def _skip_npy_header(file: BinaryIO) -> None:
-    """Go to the pickle of a file of ``np.save``; stay where the file is another."""
-    is_npy = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
-    file.seek(0)
-    if is_npy:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else (np.lib.format.read_array_header_2_0)
-        )
-        if not read(file)[2].hasobject:
-            raise _Refused("numbers alone")
-
-
-def _read_zip(file: BinaryIO) -> Any:
-    with zipfile.ZipFile(file) as archive:
+def _read_zip(path: Path) -> PickleMachine:
+    with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if not pickles:
-            raise InputError(f"{file.name}: a zip archive, but not one of torch.save")
-        root = pickles[0].removesuffix("data.pkl")
-        storages: dict[str, _Storage] = {}
+            raise InputError(f"{path}: a zip archive, but not one of torch.save")
+        room = _SPARE_BYTES + 4 * path.stat().st_size
 
-        def storage(dtype: str, key: str) -> _Storage:
+        def take(name: str) -> bytes:
+            nonlocal room
+            entry = archive.getinfo(name)
+            room -= entry.file_size
+            if room < 0:
+                raise Refused(f"{entry.file_size:,} bytes or more in a smaller file")
+            return archive.read(entry)
+
+        root = pickles[0].removesuffix("data.pkl")
+        storages: dict[str, Storage] = {}
+
+        def storage(reference: Any) -> Storage:
+            dtype, key = _reference(reference)
             if key not in storages:
-                storages[key] = _Storage(dtype, archive.read(f"{root}data/{key}"))
+                storages[key] = Storage(dtype, take(f"{root}data/{key}"))
             return storages[key]
 
-        return _PlainUnpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
+        machine = PickleMachine(take(pickles[0]), names=NAMES, storage=storage)
+        machine.run()
+        return machine
 
 
-def _read_stream(file: BinaryIO) -> Any:
+def _read_stream(path: Path) -> PickleMachine:
     """Read a plain pickle, or torch's legacy format: five pickles, then the storages."""
-    storages: dict[str, _Storage] = {}
-    first = _PlainUnpickler(file).load()
-    if first != _LEGACY_MAGIC:
-        return first
+    data = path.read_bytes()
+    storages: dict[str, Storage] = {}
+
+    def storage(reference: Any) -> Storage:
+        dtype, key = _reference(reference)
+        return storages.setdefault(key, Storage(dtype))
+
+    machine = PickleMachine(data, _npy_header(data), NAMES)
+    magic = machine.run()
+    if type(magic) is not int or magic != _LEGACY_MAGIC:
+        return machine
     for _ in range(2):  # protocol version, system information
-        _PlainUnpickler(file).load()
-    value = _PlainUnpickler(file, lambda d, key: storages.setdefault(key, _Storage(d))).load()
-    for key in _PlainUnpickler(file).load():
-        storage, count = storages[str(key)], int.from_bytes(file.read(8), "little")
-        size = 2 if storage.dtype == "bfloat16" else np.dtype(storage.dtype).itemsize
-        storage.data += file.read(count * size)
-    return value
+        machine = PickleMachine(data, machine.at)
+        machine.run()
+    result = PickleMachine(data, machine.at, NAMES, storage)
+    result.run()
+    rest = PickleMachine(data, result.at)
+    for key in rest.run():
+        own = storages[key]
+        own.data += rest.take(rest.number(8) * own.itemsize)
+    return result
 
 
-def _plain(value: Any, tensor: Callable[[StoredTensor], Any], depth: int = 0) -> Any:
-    if depth > _MAX_DEPTH:
-        raise _Refused("data nested too deeply")
-    if isinstance(value, _Call):
-        return _plain(value.make(value.state, *value.args), tensor, depth + 1)
-    if isinstance(value, StoredTensor):
-        return tensor(value)
-    if isinstance(value, _Namespace):
-        value = value.values
-    if isinstance(value, list):
-        return [_plain(item, tensor, depth + 1) for item in value]
-    if isinstance(value, tuple):
-        return tuple(_plain(item, tensor, depth + 1) for item in value)
-    if isinstance(value, dict):
-        items = value.items()
-        return {_plain(k, tensor, depth + 1): _plain(v, tensor, depth + 1) for k, v in items}
-    if isinstance(value, set):
-        return sorted((_plain(item, tensor, depth + 1) for item in value), key=str)
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if value is None or isinstance(value, str | int | float | bool):
+def _reference(reference: Any) -> tuple[str, str]:
+    """Dtype and key of the storage that a pickle refers to."""
+    if type(reference) is not tuple or len(reference) < 3 or reference[0] != "storage":
+        raise Refused("a reference to data outside the file")
+    _, kind, key, *_ = reference
+    name = kind.name.removeprefix("torch.") if type(kind) is Call else ""
+    if name not in DTYPES or type(key) is not str:
+        raise Refused("a reference to data that are no tensor")
+    return DTYPES[name], key
+
+
+def _npy_header(data: bytes) -> int:
+    """Where the pickle of a file of ``np.save`` begins; 0 where the file is another."""
+    if not data.startswith(np.lib.format.MAGIC_PREFIX):
+        return 0
+    file = io.BytesIO(data[: 2**16])
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else (np.lib.format.read_array_header_2_0)
+    )
+    if not read(file)[2].hasobject:
+        raise Refused("numbers alone")
+    return file.tell()
+
+
+class _Plain:
+    """Makes plain data of what a machine left, as much as a file of so many bytes explains."""
+
+    def __init__(
+        self, machine: PickleMachine, file_size: int, tensor: Callable[[StoredTensor], Any]
+    ) -> None:
+        self.machine = machine  # its memo keeps what is shared, and so the ids
+        self.tensor = tensor
+        self.limit = 2**26 + 64 * file_size
+        self.weight = 0  # characters and values, shared ones as often as they are used
+        self.deepest = 0
+        self.opened: dict[int, tuple[Any, int, int] | None] = {}
+
+    def plain(self, item: Any, depth: int = 0) -> Any:
+        """Return a value as plain data."""
+        kind = type(item)
+        if kind is str or kind is bytes:
+            self.weight += len(item)
+            if self.weight > self.limit:
+                raise Refused(_TOO_MUCH)
+            return item if kind is str else item.decode("utf-8")
+        if kind is int or kind is float or kind is bool or item is None:
+            self.weight += 1
+            return item
+        if id(item) in self.machine.shared:
+            return self._open_once(item, depth)
+        return self._open(item, depth)
+
+    def _open(self, item: Any, depth: int) -> Any:
+        self._add(1, depth)
+        kind = type(item)
+        if kind is list:
+            return [self.plain(part, depth + 1) for part in item]
+        if kind is tuple:
+            return tuple([self.plain(part, depth + 1) for part in item])
+        if kind is dict:
+            inner = depth + 1
+            return {self.plain(k, inner): self.plain(v, inner) for k, v in item.items()}
+        if kind is StoredTensor:
+            self._add(math.prod(item.shape), depth)
+            return self.tensor(item)
+        if kind is Call:
+            return self.plain(make(item), depth + 1)
+        raise Refused(f"a {kind.__name__.lstrip('_')}")
+
+    def _open_once(self, item: Any, depth: int) -> Any:
+        """Open what a file uses several times; the next time, only count it."""
+        if id(item) in self.opened:
+            found = self.opened[id(item)]
+            if found is None:
+                raise Refused("data that hold themselves")
+            value, weight, height = found
+            self._add(weight, depth + height)
+            return value
+        self.opened[id(item)] = None
+        weight, deepest, self.deepest = self.weight, self.deepest, depth
+        value = self._open(item, depth)
+        self.opened[id(item)] = value, self.weight - weight, self.deepest - depth
+        self.deepest = max(self.deepest, deepest)
         return value
-    raise _Refused(f"a {type(value).__name__.lstrip('_')}")
 
-
-def _to_list(tensor: StoredTensor) -> Any:
-    values = np.frombuffer(tensor.data, np.dtype(tensor.dtype).newbyteorder("<"))
-    index = np.full(tensor.shape, tensor.offset, dtype=np.int64)
-    for axis, (length, step) in enumerate(zip(tensor.shape, tensor.stride, strict=True)):
-        along = [1] * len(tensor.shape)
-        along[axis] = length
-        index += (np.arange(length) * step).reshape(along)
-    return values[index].tolist()
+    def _add(self, weight: int, depth: int) -> None:
+        self.weight += weight
+        if self.weight > self.limit:
+            raise Refused(_TOO_MUCH)
+        self.deepest = max(self.deepest, depth)
+        if depth > _MAX_DEPTH:
+            raise Refused("data nested too deeply")

@@ -1,12 +1,34 @@
 """Options of a training."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Literal
 
 from clipvg.errors import InputError
+from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, Range, field_problems
 
 Schedule = Literal["cosine", "step", "poly", "exponential", "constant"]
 Amp = Literal["none", "bf16", "fp16"]
+
+_RANGES: dict[str, Range] = {
+    "epochs": (1, 10**6),
+    "steps": (1, 10**9),
+    "batch_size": (1, 10**6),
+    "accumulate": (1, 10**6),
+    "base_batch": (1, 10**9),
+    "lr": (ABOVE_ZERO, None),
+    "beta2": (0, BELOW_ONE),
+    "weight_decay": (0, 1000),
+    "warmup_steps": (0, 10**9),
+    "drop_every": (1, 10**6),
+    "clip_norm": (0, None),
+    "ema": (0, BELOW_ONE),
+    "group_by_image": (1, 10**6),
+    "cache_bytes": (0, 2**63),
+    "num_workers": (0, 256),
+    "evaluate_every": (1, 10**6),
+    "checkpoint_steps": (0, 10**9),
+    "seed": (0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +124,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, all of them in one message."""
-        problems = [*self._too_small(), *self._unknown_choices()]
+        problems = [*field_problems(self, _RANGES)]
         if self.augment and self.cache_features is True:
             problems.append("cache_features=True needs augment=False")
         if problems:
@@ -118,51 +140,6 @@ class FitConfig:
         if self.base_batch is None:
             return self.lr
         return self.lr * self.batch_size * self.accumulate * world / self.base_batch
-
-    def _too_small(self) -> list[str]:
-        least = {
-            "epochs": 1,
-            "steps": 1,
-            "batch_size": 1,
-            "accumulate": 1,
-            "group_by_image": 1,
-            "base_batch": 1,
-            "evaluate_every": 1,
-            "drop_every": 1,
-            "cache_bytes": 0,
-            "num_workers": 0,
-            "warmup_steps": 0,
-            "checkpoint_steps": 0,
-            "clip_norm": 0,
-            "weight_decay": 0,
-        }
-        given = {name: getattr(self, name) for name in least}
-        problems = [
-            f"{name} is {value}, expected at least {least[name]}"
-            for name, value in given.items()
-            if value is not None and not value >= least[name]
-        ]
-        if not self.lr > 0:
-            problems.append(f"lr is {self.lr}, expected above 0")
-        if not 0 <= self.beta2 < 1:
-            problems.append(f"beta2 is {self.beta2}, expected in [0, 1)")
-        if not 0 <= self.ema < 1:
-            problems.append(f"ema is {self.ema}, expected in [0, 1)")
-        return problems
-
-    def _unknown_choices(self) -> list[str]:
-        choices = {
-            "schedule": get_args(Schedule),
-            "schedule_by": ("epoch", "step"),
-            "amp": get_args(Amp),
-            "cache_features": (True, False, "auto"),
-            "feature_dtype": ("float32", "float16"),
-        }
-        return [
-            f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, allowed))}"
-            for name, allowed in choices.items()
-            if getattr(self, name) not in allowed
-        ]
 
     def identity(self) -> dict[str, object]:
         """Options that decide the resulting weights: what a resume must find unchanged."""

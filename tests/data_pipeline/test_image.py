@@ -143,16 +143,16 @@ def test_bad_files_give_one_line(tmp_path, kind):
 def test_missing_folder_and_bomb(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"none\.jpg: no such file; check the image root"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"a folder; name the file in it|no such file"):
         read_image(tmp_path)
     path = save(tmp_path / "big.png", Image.new("L", (100, 100)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(InputError, match=r"big\.png: .*decompression bomb.*shrink the image"):
+    with pytest.raises(InputError, match=r"big\.png: more than 1,000 pixels; shrink the image"):
         read_image(path)
 
 
 def test_name_with_a_null_character():
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"a folder; name the file in it|no such file"):
         read_image("a\0b.jpg")
 
 

@@ -144,7 +144,7 @@ def test_flickr30k_faults(flickr):
     with pytest.raises(InputError, match=r"13\.txt: no such file"):
         read_labels(flickr / "test.txt")
     (flickr / "Annotations" / "12.xml").write_text("<annotation>")
-    with pytest.raises(InputError, match=r"12\.xml: not an annotation of Flickr30k"):
+    with pytest.raises(InputError, match=r"12\.xml: damaged, or not an annotation of Flickr30k"):
         read_labels(flickr)
     (flickr / "other").mkdir()
     (flickr / "other" / "a.txt").write_text("12")

@@ -13,7 +13,7 @@ from support.tiny import make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures import MEASURES
+from clipvg.measures import MEASURES, refuse_code
 from clipvg.measures.specs import MeasureSpec, build_measures, parse_measure
 from clipvg.reliability import Context, Measurer, Scores
 
@@ -116,8 +116,9 @@ def test_a_measure_of_ones_own(mine: str) -> None:
         (["verifier"], "'verifier' needs path"),
         (["nowhere:Thing"], "cannot be imported .*expected package.module:Class"),
         (["json:Thing"], "cannot be imported"),
-        (["json:dumps,obj=1"], "makes a str; expected an object with name"),
-        (["json:__name__"], "is a str, not a class"),
+        (["json:dumps,obj=1"], "is no class of measures; expected one with name"),
+        (["json:__name__"], "is no class of measures"),
+        (["subprocess:Popen,args=touch+marker"], "is no class of measures"),
         (["agreement"], "was given 1; give at least 2"),
     ],
 )
@@ -139,3 +140,12 @@ def test_every_measure_can_be_made_by_its_name(tmp_path: Path) -> None:
         (measurer,) = build_measures([f"x={name}{more.get(name, '')}"], models).values()
         assert measurer.requires <= REQUIRES
         assert measurer.name == "x"
+
+
+@pytest.mark.parametrize(
+    "text", ["subprocess:Popen,args=touch+x", "near=os:system", "a=antigravity:Any,k=1"]
+)
+def test_a_file_names_no_code(text: str) -> None:
+    refuse_code(["knn,k=5", "both=vote,of=a+b"], "recipe.yaml")
+    with pytest.raises(InputError, match=r"^recipe\.yaml: measure '.*' is code"):
+        refuse_code(["knn", text], "recipe.yaml")

@@ -138,7 +138,7 @@ def test_damage_is_named_in_one_line(make_model: Make, tmp_path: Path) -> None:
 
     weights = "model.safetensors"
     broken(lambda f: (f / "config.json").unlink(), "has no config.json")
-    broken(lambda f: (f / "config.json").write_text("{"), "not readable JSON")
+    broken(lambda f: (f / "config.json").write_text("{"), "damaged, or not JSON")
     broken(lambda f: (f / "config.json").write_text("[]"), "not the configuration")
     broken(lambda f: edit(f, format=99), "format 99")
     broken(lambda f: edit(f, model={"widht": 3}), "did you mean 'width'")

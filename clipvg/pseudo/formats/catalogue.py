@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-from PIL import Image
-
-from clipvg.errors import InputError, one_line
+from clipvg.errors import InputError
 from clipvg.pseudo.native import LARGEST
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import check_file, read_json, read_yaml, reading
+from clipvg.runtime.images import image_size
 
+_NAMES = "names of classes"
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -93,14 +92,10 @@ class Catalogue:
         """
         if self.root is None:
             raise InputError(f"the size of {image} is not known; pass --images DIR to read it")
-        try:
-            with Image.open(self.root / image) as opened:
-                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                return opened.size[::-1] if turned else opened.size
-        except FileNotFoundError:
-            raise InputError(f"no image {image!r} below {self.root}; check --images") from None
-        except OSError as error:
-            raise InputError(f"image {self.root / image} cannot be read ({error})") from None
+        path = self.root / image
+        if not os.path.isfile(path):
+            raise InputError(f"no image {image!r} below {self.root}; check --images")
+        return image_size(path)
 
     @cached_property
     def _by_stem(self) -> dict[str, str]:
@@ -112,11 +107,12 @@ class Catalogue:
         if not path.is_file():
             raise InputError(f"--categories {path}: no such file")
         if path.suffix.lower() == ".txt":
-            names: object = path.read_text(encoding="utf-8").split("\n")
+            with reading(path, _NAMES):
+                names: object = check_file(path).read_text(encoding="utf-8").split("\n")
         elif path.suffix.lower() in (".yaml", ".yml"):
-            names = _load(path, yaml.safe_load).get("names")
+            names = _checked(path, read_yaml(path, _NAMES)).get("names")
         else:
-            self.add_coco(_load(path, json.loads), path)
+            self.add_coco(_checked(path, read_json(path, _NAMES)), path)
             return
         if isinstance(names, list):
             names = dict(enumerate(names))
@@ -147,11 +143,7 @@ def _side(value: object) -> int | None:
     return value if 0 < value <= LARGEST else None
 
 
-def _load(path: Path, load: Callable[[str], object]) -> Json:
-    try:
-        data = load(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"--categories {path}: {one_line(error, 120)}") from None
+def _checked(path: Path, data: object) -> Json:
     if not isinstance(data, dict):
         raise InputError(f"--categories {path}: no 'categories' or 'names' in it")
     return data

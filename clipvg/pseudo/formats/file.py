@@ -13,6 +13,7 @@ from clipvg.errors import InputError
 from clipvg.pseudo.native import read_box
 from clipvg.pseudo.observation import Box, Observation
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import check_file
 
 
 class Row(NamedTuple):
@@ -47,7 +48,7 @@ class File:
     def text(self) -> str:
         """The content of a text file."""
         try:
-            return self.path.read_text(encoding="utf-8")
+            return check_file(self.path).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise InputError(f"{self.path}: not text in UTF-8; is it of another kind?") from None
 

@@ -1,0 +1,82 @@
+"""Values of configurations against what their dataclasses say: type, choices, finite, range."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+ABOVE_ZERO, BELOW_ONE = math.nextafter(0, 1), math.nextafter(1, 0)
+Range = tuple[float | None, float | None]
+
+
+def field_problems(config: Any, ranges: Mapping[str, Range] | None = None) -> Iterator[str]:
+    """Yield what is wrong with the fields of a dataclass.
+
+    Args:
+        config: an instance; its annotations say what each field may be.
+        ranges: least and largest number of a field; None for no limit. None, where a field may be
+            None, is in every range.
+    """
+    kinds = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value: Any = getattr(config, field.name)
+        low, high = (ranges or {}).get(field.name, (None, None))
+        if not _fits(value, kinds[field.name]):
+            yield f"{field.name} is {_shown(value)}, expected {in_words(kinds[field.name])}"
+        elif isinstance(value, bool) or not _is_number(value):
+            continue
+        elif not (isinstance(value, Integral) or math.isfinite(value)):
+            yield f"{field.name} is {value}, expected a finite number"
+        elif low is not None and value < low:
+            least = "above 0" if low == ABOVE_ZERO else f"at least {low}"
+            yield f"{field.name} is {_shown(value)}, expected {least}"
+        elif high is not None and value > high:
+            most = "below 1" if high == BELOW_ONE else f"at most {high:,}"
+            yield f"{field.name} is {_shown(value)}, expected {most}"
+
+
+def in_words(kind: Any) -> str:
+    """Return a type for people: "int or null", "one of 'a', 'b'"."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(in_words, get_args(kind)))
+    if kind is NoneType:
+        return "null"
+    return str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in inner)
+    if origin in (Union, UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if kind is bool:
+        return isinstance(value, bool)
+    if kind in (int, float):
+        number = Integral if kind is int else Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of 5,000 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:60]}…"

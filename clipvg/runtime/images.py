@@ -1,0 +1,64 @@
+"""Image files as they are opened everywhere: real files, and no more pixels than allowed."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from clipvg.errors import InputError, one_line
+from clipvg.runtime.gate import check_file
+
+# Pillow warns from the number on at which `open_image` refuses.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image file, and decode nothing of it yet.
+
+    Raises:
+        InputError: the file is missing, empty, no image, or has more than
+            `PIL.Image.MAX_IMAGE_PIXELS` pixels; also where the block cannot read it.
+    """
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file; check the image root and the name")
+    path = check_file(path)
+    try:
+        with Image.open(path) as image:
+            limit, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
+            if limit is not None and pixels > limit:
+                raise InputError(f"{path}: {_too_large(pixels, limit)}")
+            yield image
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path}: not an image, or of a kind that Pillow cannot read; replace it"
+        ) from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: {_too_large(None, Image.MAX_IMAGE_PIXELS or 0)}") from None
+    except MemoryError:
+        raise InputError(f"{path}: more than the memory holds; shrink the image") from None
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many kinds, and each means damage
+        raise InputError(f"{path}: cannot be read ({one_line(error, 120)})") from None
+
+
+def _too_large(pixels: int | None, limit: int) -> str:
+    much = f"{pixels:,} pixels, more" if pixels else "more"
+    return f"{much} than {limit:,} pixels; shrink the image, or raise --max_pixels"
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return the upright (width, height); a PNG without EXIF is decoded for it.
+
+    Raises:
+        InputError: as `open_image`.
+    """
+    with open_image(path) as image:
+        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return image.size[::-1] if sideways else image.size

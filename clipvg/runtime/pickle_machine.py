@@ -1,0 +1,295 @@
+"""What a pickle says, without Python's pickle: only what plain data needs, and nothing is called.
+
+The opcodes below make numbers, text, lists, tuples and dictionaries. A name in a file, and a call
+of it, are written down as `Call`; who reads the file decides what they mean.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+from collections.abc import Callable, Container
+from typing import Any
+
+_MAX_INTEGER = 1024  # bytes, or digits
+_MAX_MARKS = 1000
+_STOP = ord(".")
+_WIDTHS = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
+_UNSIGNED = {width: struct.Struct(form).unpack_from for width, form in _WIDTHS.items()}
+
+_DOUBLE = struct.Struct(">d").unpack
+
+
+class Refused(Exception):
+    """Something that plain data does not need."""
+
+
+class Call:
+    """A name with the arguments it was called with (None: it was not), and what BUILD gave it."""
+
+    __slots__ = ("args", "name", "state")
+
+    def __init__(self, name: str, args: tuple[Any, ...] | None = None) -> None:
+        self.name, self.args, self.state = name, args, None
+
+
+class PickleMachine:
+    """Runs one pickle.
+
+    Args:
+        data: holds the pickle.
+        at: where it begins; after `run`, where it ended.
+        names: those that a file may call; every other ends the reading.
+        storage: makes what a reference to data outside the pickle stands for.
+
+    Attributes:
+        shared: ids of the containers that the file uses more than once, or inside themselves.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        at: int = 0,
+        names: Container[str] = (),
+        storage: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.data, self.at, self.names, self.storage = data, at, names, storage
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+        self.shared: set[int] = set()
+        self.most = 10**6 + len(data) // 2  # containers that it may make, and remember
+        self.made = 0
+
+    def run(self) -> Any:
+        """Return the value of the pickle.
+
+        Raises:
+            Refused: it asks for something else than plain data.
+            IndexError, KeyError, ValueError, struct.error: it is damaged.
+        """
+        data, stack, memo, opcodes = self.data, self.stack, self.memo, _OPCODES
+        while (opcode := data[self.at]) != _STOP:
+            self.at += 1
+            if opcode == 0x71:  # the three that are most frequent: BINPUT, LONG_BINPUT, BINGET
+                memo[data[self.at]] = stack[-1]
+                self.at += 1
+            elif opcode == 0x72:
+                memo[_UNSIGNED[4](data, self.at)[0]] = stack[-1]
+                self.at += 4
+            elif opcode == 0x68:
+                self.recall(data[self.at])
+                self.at += 1
+            elif opcode in opcodes:
+                opcodes[opcode](self)
+            else:
+                raise ValueError(f"instruction {opcode:#04x} at byte {self.at - 1}")
+        self.at += 1
+        return stack[-1]
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes."""
+        end = self.at + count
+        if end > len(self.data):
+            raise ValueError("it ends too early")
+        taken = self.data[self.at : end]
+        self.at = end
+        return taken
+
+    def number(self, width: int) -> int:
+        """Return the next unsigned number of so many bytes."""
+        number: int = _UNSIGNED[width](self.data, self.at)[0]
+        self.at += width
+        return number
+
+    def line(self) -> bytes:
+        """Return the text up to the end of the line."""
+        end = self.data.index(b"\n", self.at)
+        taken = self.data[self.at : end]
+        self.at = end + 1
+        return taken
+
+    def remember(self, key: int) -> None:
+        """Keep the value on top of the stack."""
+        if len(self.memo) > self.most:
+            raise Refused("more references than its size explains")
+        self.memo[key] = self.stack[-1]
+
+    def recall(self, key: int) -> None:
+        """Push a value that was kept."""
+        value = self.memo[key]
+        if type(value) is not str:
+            self.shared.add(id(value))
+        self.stack.append(value)
+
+    def mark(self) -> None:
+        """Mark where a container begins."""
+        if len(self.marks) > _MAX_MARKS:
+            raise Refused("data nested too deeply")
+        self.marks.append(len(self.stack))
+
+    def items(self) -> list[Any]:
+        """Take everything above the last mark off the stack."""
+        first = self.marks.pop()
+        taken = self.stack[first:]
+        del self.stack[first:]
+        return taken
+
+    def make(self, container: Any) -> None:
+        """Push a new container, of which a file may hold so many."""
+        self.made += 1
+        if self.made > self.most:
+            raise Refused("more lists than its size explains")
+        self.stack.append(container)
+
+    def pack(self, count: int) -> None:
+        """Push the last values as a tuple."""
+        if len(self.stack) < count:
+            raise ValueError("a tuple without values")
+        items = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        self.make(items)
+
+    def fill(self, items: list[Any]) -> None:
+        """Add items to the list below."""
+        below = self.stack[-1]
+        if type(below) is not list:
+            raise Refused("an instruction to change what is no list")
+        below.extend(items)
+
+    def store(self, items: list[Any]) -> None:
+        """Set keys and values in the dictionary below."""
+        below = self.stack[-1]
+        if type(below) is not dict:
+            raise Refused("an instruction to change what is no dictionary")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            below[checked_key(key)] = value
+
+    def name(self, module: Any, name: Any) -> None:
+        """Push a name."""
+        if not (type(module) is str and type(name) is str):
+            raise Refused("a name that is no text")
+        full = f"{module}.{name}".replace("__builtin__.", "builtins.")
+        full = full.replace("numpy._core.", "numpy.core.")
+        if full not in self.names:
+            raise Refused(f"the name {module + '.' + name!r}, which could run code")
+        self.make(Call(full))
+
+    def call(self) -> None:
+        """Push a call of the name below by the arguments above it."""
+        args, name = self.stack.pop(), self.stack.pop()
+        if type(name) is not Call or name.args is not None or type(args) is not tuple:
+            raise Refused("a call of what is no name")
+        empty = name.name == "collections.OrderedDict" and not args
+        self.make({} if empty else Call(name.name, args))
+
+    def build(self) -> None:
+        """Give the call below its state; what torch gives its dictionaries is left out."""
+        state, below = self.stack.pop(), self.stack[-1]
+        if type(below) is Call and below.args is not None and below.state is None:
+            below.state = state
+        elif type(below) is not dict:
+            raise Refused("an instruction to change the reader")
+
+    def outside(self) -> None:
+        """Push what a reference to data outside the pickle stands for."""
+        if self.storage is None:
+            raise Refused("a reference to data outside the file")
+        self.stack.append(self.storage(self.stack.pop()))
+
+
+def checked_key(key: Any) -> Any:
+    """Return the key of a dictionary: a number, text, or a tuple of them, which can be hashed."""
+    parts = key if type(key) is tuple else (key,)
+    if any(type(part) not in (str, int, float, bool, bytes, type(None)) for part in parts):
+        raise Refused(f"a {type(parts[0]).__name__} as the key of a dictionary")
+    return key
+
+
+def _integer(raw: bytes) -> int:
+    if len(raw) > _MAX_INTEGER:
+        raise Refused(f"a whole number of {len(raw):,} bytes")
+    return int.from_bytes(raw, "little", signed=True)
+
+
+def _written_integer(line: bytes) -> Any:
+    if line in (b"00", b"01"):
+        return line == b"01"
+    if len(line) > _MAX_INTEGER:
+        raise Refused(f"a whole number of {len(line):,} digits")
+    return int(line.removesuffix(b"L"))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def _quoted(line: bytes) -> str:
+    """A string of Python 2's text protocol."""
+    return _text(codecs.escape_decode(line[1:-1])[0])
+
+
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    return {checked_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
+
+
+Opcode = Callable[[PickleMachine], object]
+_OPCODES: dict[int, Opcode] = {
+    ord(code): opcode
+    for code, opcode in {
+        "\x80": lambda m: m.take(1),  # PROTO
+        "\x95": lambda m: m.take(8),  # FRAME
+        "(": lambda m: m.mark(),
+        "0": lambda m: m.stack.pop(),
+        "1": lambda m: m.items(),
+        "N": lambda m: m.stack.append(None),
+        "\x88": lambda m: m.stack.append(True),
+        "\x89": lambda m: m.stack.append(False),
+        "I": lambda m: m.stack.append(_written_integer(m.line())),
+        "L": lambda m: m.stack.append(_written_integer(m.line())),
+        "J": lambda m: m.stack.append(_integer(m.take(4))),
+        "K": lambda m: m.stack.append(m.number(1)),
+        "M": lambda m: m.stack.append(m.number(2)),
+        "\x8a": lambda m: m.stack.append(_integer(m.take(m.number(1)))),
+        "\x8b": lambda m: m.stack.append(_integer(m.take(m.number(4)))),
+        "F": lambda m: m.stack.append(float(m.line())),
+        "G": lambda m: m.stack.append(_DOUBLE(m.take(8))[0]),
+        "S": lambda m: m.stack.append(_quoted(m.line())),
+        "T": lambda m: m.stack.append(_text(m.take(m.number(4)))),
+        "U": lambda m: m.stack.append(_text(m.take(m.number(1)))),
+        "V": lambda m: m.stack.append(m.line().decode("raw-unicode-escape")),
+        "X": lambda m: m.stack.append(_text(m.take(m.number(4)))),
+        "\x8c": lambda m: m.stack.append(_text(m.take(m.number(1)))),
+        "\x8d": lambda m: m.stack.append(_text(m.take(m.number(8)))),
+        "B": lambda m: m.stack.append(m.take(m.number(4))),
+        "C": lambda m: m.stack.append(m.take(m.number(1))),
+        "\x8e": lambda m: m.stack.append(m.take(m.number(8))),
+        "\x96": lambda m: m.stack.append(m.take(m.number(8))),
+        "]": lambda m: m.make([]),
+        "\x8f": lambda m: m.make([]),  # a set
+        "l": lambda m: m.make(m.items()),
+        "\x91": lambda m: m.make(m.items()),  # a frozen set
+        "a": lambda m: m.fill([m.stack.pop()]),
+        "e": lambda m: m.fill(m.items()),
+        "\x90": lambda m: m.fill(m.items()),
+        ")": lambda m: m.make(()),
+        "t": lambda m: m.make(tuple(m.items())),
+        "\x85": lambda m: m.pack(1),
+        "\x86": lambda m: m.pack(2),
+        "\x87": lambda m: m.pack(3),
+        "}": lambda m: m.make({}),
+        "d": lambda m: m.make(_pairs(m.items())),
+        "s": lambda m: m.store([m.stack.pop(), m.stack.pop()][::-1]),
+        "u": lambda m: m.store(m.items()),
+        "c": lambda m: m.name(_text(m.line()), _text(m.line())),
+        "\x93": lambda m: m.name(*[m.stack.pop(), m.stack.pop()][::-1]),
+        "R": lambda m: m.call(),
+        "\x81": lambda m: m.call(),
+        "b": lambda m: m.build(),
+        "Q": lambda m: m.outside(),
+        "p": lambda m: m.remember(_written_integer(m.line())),
+        "g": lambda m: m.recall(_written_integer(m.line())),
+        "j": lambda m: m.recall(m.number(4)),
+        "\x94": lambda m: m.remember(len(m.memo)),
+    }.items()
+}

@@ -1,0 +1,134 @@
+"""What the names in a pickle stand for: arrays, tensors, text and paths, made with nothing run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clipvg.runtime.pickle_machine import Call, Refused, checked_key
+
+_MAX_PATH = 4096  # characters
+_SPARE_VALUES = 2**16  # what an empty or expanded tensor may have beyond the bytes behind it
+DTYPES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
+    "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
+}  # fmt: skip
+
+
+class StoredTensor(NamedTuple):
+    """A tensor as it lies in a file; tensors of one storage share their `data`."""
+
+    dtype: str  # "float32"
+    data: bytearray  # of the storage, little-endian
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class Storage:
+    """The flat values of tensors; legacy files hold them after the pickle."""
+
+    def __init__(self, dtype: str, data: bytes = b"") -> None:
+        self.dtype = dtype
+        self.itemsize = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+        self.data = bytearray(data)
+
+
+def make(call: Call) -> Any:
+    """Return what a call of a name makes."""
+    if call.args is None:
+        raise Refused(f"the name {call.name!r} without a call of it")
+    return MAKERS[call.name](call.state, *call.args)
+
+
+def _make_dtype(state: Any, code: Any, *_: Any) -> np.dtype:
+    if str(code)[:1] not in "fiubUS?" or len(str(code)) > 8:
+        raise Refused(f"a NumPy array of type {code!r}")
+    return np.dtype(str(code)).newbyteorder(">" if state and state[1] == ">" else "<")
+
+
+def _flat(dtype: Any, data: Any) -> np.ndarray:
+    if type(dtype) is not Call or dtype.name != "numpy.dtype" or dtype.args is None:
+        raise Refused("a NumPy array without a type")
+    data = make(data) if type(data) is Call else data
+    return np.frombuffer(
+        data.encode() if isinstance(data, str) else data, _make_dtype(dtype.state, *dtype.args)
+    )
+
+
+def _make_array(state: Any, *_: Any) -> Any:
+    _, shape, dtype, is_fortran, data = state
+    if isinstance(data, list):
+        if shape == () and len(data) == 1:  # np.save of a dict
+            return data[0]
+        if shape != (len(data),):  # data are Python objects
+            raise Refused("a NumPy array of objects")
+        return data
+    flat = _flat(dtype, data)
+    if math.prod(max(size, 1) for size in shape) > len(flat) + _SPARE_VALUES:
+        raise Refused(f"a NumPy array of shape {shape} in {len(flat)} values")
+    return flat.reshape(shape, order="F" if is_fortran else "C").tolist()
+
+
+def _make_tensor(_: Any, storage: Any, offset: int, shape: Any, stride: Any, *__: Any) -> Any:
+    if not isinstance(storage, Storage):
+        raise Refused("a tensor without storage")
+    if not all(type(size) is int for size in (offset, *shape, *stride)):
+        raise Refused("a tensor whose sizes are no numbers")
+    count = len(storage.data) // storage.itemsize
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    is_inside = min((offset, *shape, *stride)) >= 0 and (0 in shape or last < count)
+    if not is_inside or math.prod(max(size, 1) for size in shape) > count + _SPARE_VALUES:
+        raise Refused(f"a tensor of shape {tuple(shape)} in {count} values")
+    return StoredTensor(storage.dtype, storage.data, offset, tuple(shape), tuple(stride))
+
+
+def _make_bytes(_: Any, text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "utf-8", "ascii"):
+        raise Refused(f"text in encoding {encoding!r}")
+    return text.encode(encoding)
+
+
+def _make_path(_: Any, *parts: str) -> str:
+    if sum(map(len, parts)) > _MAX_PATH:
+        raise Refused("a path that is too long")
+    return "/".join(parts)
+
+
+def to_list(tensor: StoredTensor) -> Any:
+    """Return the values of a tensor as nested lists."""
+    if tensor.dtype == "bfloat16":
+        raise Refused("a tensor of bfloat16")
+    values = np.frombuffer(tensor.data, np.dtype(tensor.dtype).newbyteorder("<"))
+    index = np.full(tensor.shape, tensor.offset, dtype=np.int64)
+    for axis, (length, step) in enumerate(zip(tensor.shape, tensor.stride, strict=True)):
+        along = [1] * len(tensor.shape)
+        along[axis] = length
+        index += (np.arange(length) * step).reshape(along)
+    return values[index].tolist()
+
+
+MAKERS: dict[str, Callable[..., Any]] = {  # given the state, then the arguments of the call
+    "argparse.Namespace": lambda state: state,
+    "numpy.dtype": _make_dtype,
+    "numpy.ndarray": _make_array,
+    "numpy.core.multiarray._reconstruct": _make_array,
+    "numpy.core.multiarray.scalar": lambda _, dtype, data=b"": _flat(dtype, data)[0].item(),
+    "numpy.core.numeric._frombuffer": lambda _, data, dtype, shape, order="C": _make_array(
+        (1, shape, dtype, order == "F", data)
+    ),
+    "torch._utils._rebuild_tensor": _make_tensor,
+    "torch._utils._rebuild_tensor_v2": _make_tensor,
+    "torch._utils._rebuild_parameter": lambda _, tensor, *__: tensor,
+    "torch.Size": lambda _, sizes: tuple(sizes),
+    "collections.OrderedDict": lambda _, pairs: {checked_key(key): item for key, item in pairs},
+    "builtins.set": lambda _, items: items,
+    "_codecs.encode": _make_bytes,
+    "pathlib.PosixPath": _make_path,
+    "pathlib.WindowsPath": _make_path,
+}
+NAMES = {*MAKERS, *(f"torch.{name}" for name in DTYPES)}
