@@ -10,7 +10,7 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard csrc/*)
 # A worker has one thread: two workers of two threads each would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
-.PHONY: demo test test-all bench lint install clean
+.PHONY: demo test test-all fuzz bench lint install clean
 
 demo: .venv/.installed
 	$(BIN)/clipvg demo $(ARGS)
@@ -21,6 +21,10 @@ test: .venv/.test
 
 test-all: .venv/.test-all
 	$(PYTEST) $(ARGS)
+
+# The readers, configurations and operators on inputs tampered with; goes on where it was stopped.
+fuzz: .venv/.test
+	FUZZ_CASES=5000 $(PYTEST) tests/test_fuzz.py $(ARGS)
 
 bench: .venv/.bench
 	$(BIN)/python -m pytest benchmarks

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from clipvg.cli.failure import UsageError
 from clipvg.configs import find_recipe, list_recipes
-from clipvg.errors import InputError, one_line
+from clipvg.errors import InputError, one_line, printable
 from clipvg.runtime.fields import in_words
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import read_yaml
@@ -81,6 +81,9 @@ class CommandParser(ArgumentParser):
             The values, and beside them `command_line`, the words as typed, and `files`: the YAML
             file of every option that one of them set, unless it was typed as well.
         """
+        for word in words:
+            if word.encode(errors="replace").decode() != word:  # half a character
+                raise UsageError(f"{printable(word)} is not text in UTF-8")
         plain = [_with_underscores(word) for word in words]
         typed = [_option(word) for word in plain[: (*plain, "--").index("--")]]
         self._refuse_unknown([name for name in typed if name])

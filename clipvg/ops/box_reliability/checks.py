@@ -64,7 +64,7 @@ def check_arguments(
             "leave [0, 1]"
         )
     if fmt not in FORMATS:
-        raise InputError(f"box_reliability: unknown fmt {fmt!r}; {near_matches(fmt, FORMATS)}")
+        raise InputError(f"box_reliability: unknown fmt {fmt!r}; {near_matches(str(fmt), FORMATS)}")
 
 
 def check_numbers(num_groups: object, bins: object, eps: object) -> None:
