@@ -56,7 +56,7 @@ def load_published(path: str | Path) -> GroundingModel:
         return _restore(path, checkpoint)
 
 
-def _restore(path: Path, checkpoint: dict[str, Any]) -> GroundingModel:
+def _restore(path: Path, checkpoint: Json) -> GroundingModel:
     state, args = _state(path, checkpoint), _arguments(checkpoint)
     config, clip = architecture(path, state, args)
     config.published = {"args": args, **{k: _plain(checkpoint.get(k)) for k in _META}}
