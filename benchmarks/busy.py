@@ -4,7 +4,7 @@ python benchmarks/busy.py --json benchmarks/results/busy-PROCESSOR-cpu2-pt214.js
 python benchmarks/busy.py --quick
 
 Each kind of work runs with the settings of `--settings`, each in a process of its own that stays
-alive: "default" (the runtime's own), "adapted" (as the `clipvg` command runs), "passive" (threads
+alive: "default" (the runtime's own), "clipvg" (as the command runs), "passive" (threads
 always sleep while they wait), "spin:N" (so many turns before they sleep) and "threads:N". They
 take turns, k by k. The *fair speed* is the
 share of the cores that the system owes the work: the quiet speed of the default times t / (t + k)
@@ -26,11 +26,18 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from clipvg.runtime.waiting import DECIDING, PASSIVE, adapt_waiting
+from clipvg.runtime.waiting import DECIDING, SHORT_SPIN
 
 ROOT = Path(__file__).parents[1]
 SPINNING = (0, 1, 2, 4)
 TESTS = ("tests/model/test_grounder.py", "tests/training/test_losses.py")
+# ends with the benchmark, even one that was killed
+SPIN = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(1_000_000): pass
+"""
 Work = Callable[[], bytes]
 
 
@@ -121,8 +128,8 @@ def environment(setting: str) -> dict[str, str]:
     """Return the variables of a setting; those of the caller that decide the same are left out."""
     kind, _, number = setting.partition(":")
     own = {
-        "default": {}, "adapted": {}, "passive": PASSIVE, "spin": {"GOMP_SPINCOUNT": number},
-        "threads": {"OMP_NUM_THREADS": number},
+        "default": {}, "clipvg": SHORT_SPIN, "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+        "spin": {"GOMP_SPINCOUNT": number}, "threads": {"OMP_NUM_THREADS": number},
     }[kind]  # fmt: skip
     kept = {k: v for k, v in os.environ.items() if k not in (*DECIDING, "OMP_NUM_THREADS")}
     return {**kept, **own}
@@ -131,7 +138,7 @@ def environment(setting: str) -> dict[str, str]:
 @contextmanager
 def spinning(count: int) -> Iterator[None]:
     """Keep so many processes busy."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    processes = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
     time.sleep(0.5 * bool(count))
     try:
         yield
@@ -248,7 +255,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--work", nargs="+", choices=WORK, default=list(WORK))
-    settings = ["default", "adapted", "passive"]
+    settings = ["default", "clipvg", "passive"]
     add("--settings", nargs="+", default=settings, help="the first is the baseline")
     add("--spinning", nargs="+", type=int, default=SPINNING, help="processes beside, 0 first")
     add("--threads", type=int, help="of the work, for the fair speed; the cores when left out")
@@ -267,8 +274,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 if __name__ == "__main__":
     options = parse(None)
     if options.child:
-        if options.settings == ["adapted"]:
-            adapt_waiting()
         serve(options.child, options.size)
     else:
         main()

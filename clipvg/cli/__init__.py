@@ -19,7 +19,7 @@ import clipvg
 from clipvg.cli.commands import COMMANDS, load_command
 from clipvg.cli.failure import explain
 from clipvg.errors import near_matches, one_line
-from clipvg.runtime.waiting import adapt_waiting
+from clipvg.runtime.waiting import shorten_spinning
 
 USAGE_ERROR = 2
 INTERNAL_ERROR = 1
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nothing but the result.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    adapt_waiting()
+    shorten_spinning()
     try:
         if not words or words[0] in {"-h", "--help"}:
             print(_overview())

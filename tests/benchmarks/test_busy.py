@@ -15,7 +15,7 @@ def test_quick_run_writes_every_share(tmp_path: Path) -> None:
     busy.main(["--quick", "--work", "predict", "--json", str(file)])
     records = json.loads(file.read_text())["records"]
     assert [(r["setting"], r["spinning"]) for r in records] == [
-        (setting, k) for k in (0, 1) for setting in ("default", "adapted", "passive")
+        (setting, k) for k in (0, 1) for setting in ("default", "clipvg", "passive")
     ]
     assert all(r["share_of_fair_speed"] > 0 and r["bit_equal"] for r in records)
 
