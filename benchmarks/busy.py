@@ -4,11 +4,11 @@ python benchmarks/busy.py --json benchmarks/results/busy-PROCESSOR-cpu2-pt214.js
 python benchmarks/busy.py --quick
 
 Each kind of work runs with the settings of `--settings`, each in a process of its own that stays
-alive: "default" (the runtime's own), "clipvg" (as the command runs), "passive" (threads
-always sleep while they wait), "spin:N" (so many turns before they sleep) and "threads:N". They
-take turns, k by k. The *fair speed* is the
-share of the cores that the system owes the work: the quiet speed of the default times t / (t + k)
-for t threads on t cores. With one number of threads the results must be equal to the bit.
+alive: "default" (the runtime's own), "clipvg" (as the command runs), "passive" (no spinning),
+"spin:N" (so many turns before they sleep) and "threads:N". They take turns, k by k. The *fair
+speed* is the share of the cores that the system owes the work: the quiet speed of the default times
+t / (t + k) for t threads on t cores. With one number of threads the results must be equal to the
+bit.
 """
 
 from __future__ import annotations
@@ -68,13 +68,16 @@ def measure(work: str, args: argparse.Namespace) -> list[dict[str, Any]]:
                     for setting, child in children.items():
                         seconds[setting].append(child.run())
             if k == 0:
-                quiet = median(seconds[args.settings[0]])
-            fair = fair_seconds(quiet, threads, k)
+                quiet = fair = seconds[args.settings[0]]  # turn by turn, for machines drift
+            else:
+                fair = [fair_seconds(median(quiet), threads, k)] * args.busy_runs
             for setting, found in seconds.items():
+                shares = [f / s for f, s in zip(fair, found, strict=True)]
                 record = {
                     "case": work, "setting": setting, "spinning": k, "threads": threads,
                     "seconds": [round(s, 3) for s in found], "median_s": round(median(found), 3),
-                    "fair_s": round(fair, 3), "share_of_fair_speed": round(fair / median(found), 3),
+                    "fair_s": round(median(fair), 3),
+                    "share_of_fair_speed": round(median(shares), 3),
                     "bit_equal": not setting.startswith("threads"),
                 }  # fmt: skip
                 records.append(record)

@@ -49,6 +49,17 @@ def widen_bfloat16() -> None:
     interpreter.InterpreterBuilder.create_dot = widened
 
 
+def index_by_element() -> None:
+    """Triton 3.6's interpreter makes an int of an array of one element, which NumPy 2.4 refuses."""
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patched
+
+
 def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     if not actual.isfinite().all():
         return float("inf")
@@ -103,5 +114,6 @@ def heads_far_apart() -> list[int]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore", RuntimeWarning)  # log2(0) of masked rows
     widen_bfloat16()
+    index_by_element()
     found = {name: run(*case) for name, case in CASES.items()}
     print(json.dumps(found | {"heads far apart": heads_far_apart()}))

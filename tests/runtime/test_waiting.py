@@ -33,7 +33,7 @@ def test_the_command_shortens_it_and_says_so() -> None:
     assert "GOMP_SPINCOUNT=1000, set by clipvg" in run(INFO)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="libgomp is the runtime of the wheels for Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="only wheels for Linux have libgomp")
 def test_the_runtime_reads_it() -> None:
     code = "import os; os.dup2(1, 2)  # where libgomp prints\n" + DESCRIBE + "\nimport torch"
     assert "GOMP_SPINCOUNT = '1000'" in run(code, OMP_DISPLAY_ENV="VERBOSE")
