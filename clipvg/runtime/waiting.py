@@ -3,8 +3,8 @@
 A thread that reaches a barrier spins, for some milliseconds, before it sleeps. Alone on a machine
 that is right: waking a thread takes longer than most waits. Where other processes want the cores,
 spinning uses up the time in which the thread that is waited for could have run, and a computation
-slows several-fold. To spin only as long as a thread takes to wake loses next to nothing in either
-case (docs/performance.md). Results are equal to the bit.
+slows several-fold. To spin some tens of microseconds loses little in either case, and results are
+equal to the bit (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 
 # Whoever sets one of these has decided how threads wait.
 DECIDING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
-# For GNU's libgomp, which PyTorch's wheels bring: turns of some 40 ns each, where it would make
-# 300 000. It takes the same number by itself in a process with more threads than processors.
+# For GNU's libgomp, which PyTorch's wheels bring: turns, of which it would make 300 000. It takes
+# this number by itself in a process that has more threads than processors.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "1000"}
 _is_ours = False
 
