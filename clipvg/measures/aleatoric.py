@@ -14,9 +14,9 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures.common.scales import positive
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import at_least, positive
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.image_measure import ModelMeasure
 from clipvg.reliability.measurer import Scores
 from clipvg.runtime.files import atomic_path
 
@@ -107,25 +107,19 @@ class AleatoricVariance(ModelMeasure):
     Without a head one is fitted on the labels at hand, crosswise: the images are cut into folds,
     and each fold is judged by a head that was fitted on the others.
 
-    Cost: one pass of the model, a convex fit. Range (0, 1]. Requires images.
-
     Args:
-        model: the grounding model.
         head: a fitted head or its file; None fits one.
         folds: parts of the crosswise fit, at least 2.
         decay: penalty of the fit.
-        name: name of the score column.
     """
 
     head: VarianceHead | str | Path | None = None
-    folds: int = 5
-    decay: float = 1e-2
+    folds: int = at_least(5, 2)
+    decay: float = positive(1e-2)
     name: str = "aleatoric"
 
     def __post_init__(self) -> None:
-        if self.folds < 2:
-            raise InputError(f"folds is {self.folds}; expected at least 2.")
-        positive("decay", self.decay)
+        super().__post_init__()
         _ = self.fitted_head  # a file that cannot be read is refused now
 
     @cached_property

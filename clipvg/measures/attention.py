@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from clipvg.measures.common.geometry import patch_coverage
-from clipvg.measures.common.scales import one_of
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import one_of
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.image_measure import ModelMeasure
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -52,22 +52,16 @@ class AttentionMass(ModelMeasure):
     attention: ``adjust=True`` gives r / (r + s), s the share of the patches inside the box, which
     is 0.5 for attention spread evenly.
 
-    Cost: one pass of the model, twice through all but its last fusion layer. Range [0, 1].
-    Requires images.
+    Cost: one pass of the model, twice through all but its last fusion layer.
 
     Args:
-        model: the grounding model.
         layers: attention of the "last" fusion layer, or the mean over "all".
         adjust: correct for the size of the box.
-        name: name of the score column.
     """
 
-    layers: str = "last"
+    layers: str = one_of("last", LAYERS)
     adjust: bool = False
     name: str = "attention_mass"
-
-    def __post_init__(self) -> None:
-        one_of("layers", self.layers, LAYERS)
 
     def observe(self, batch: Batch) -> Tensor:
         """Return the mass inside the box, (B,)."""
@@ -88,19 +82,12 @@ class AttentionEntropy(ModelMeasure):
     all attention, 0 when all have the same. It does not see the label's box: it finds expressions
     that the model cannot place, not boxes that are wrong.
 
-    Cost: as `AttentionMass`. Range [0, 1]. Requires images.
-
     Args:
-        model: the grounding model.
         layers: attention of the "last" fusion layer, or the mean over "all".
-        name: name of the score column.
     """
 
-    layers: str = "last"
+    layers: str = one_of("last", LAYERS)
     name: str = "attention_entropy"
-
-    def __post_init__(self) -> None:
-        one_of("layers", self.layers, LAYERS)
 
     def observe(self, batch: Batch) -> Tensor:
         """Return one minus the normalised entropy, (B,)."""

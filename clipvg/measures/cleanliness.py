@@ -7,34 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipvg.boxes import area, iou
-from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.measures.common.options import Measure, at_least, check_inside, inside
 from clipvg.measures.common.pairs import WordSets, group_numbers, pairs_within, plain
-from clipvg.measures.common.scales import inside
 from clipvg.reliability.measurer import Context, Scores
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ambiguity:
-    """Share of an expression's boxes on a picture that are this one.
+class Ambiguity(Measure):
+    """Share of an expression's boxes on an image that are this one.
 
-    r_i = |{j : same picture, same words, IoU(b_i, b_j) >= iou}| / |{j : same picture, same words}|,
+    r_i = |{j : same image, same words, IoU(b_i, b_j) >= iou}| / |{j : same image, same words}|,
     i itself counted: 1 when all labels with these words name one box (or there is one), 0.5 when
     two boxes share them. Words are compared without case and punctuation.
 
-    Cost: NumPy over the pairs, no model. Range (0, 1]. Requires nothing.
-
     Args:
         iou: overlap from which two boxes are one.
-        name: name of the score column.
     """
 
-    iou: float = 0.5
+    iou: float = inside(0.5)
     name: str = "ambiguity"
-    requires = frozenset[str]()
-
-    def __post_init__(self) -> None:
-        inside("iou", self.iou)
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Return the shares."""
@@ -52,28 +44,21 @@ class Ambiguity:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Consistency:
-    """Agreement with what other labels of the picture say in similar words.
+class Consistency(Measure):
+    """Agreement with what other labels of the image say in similar words.
 
-    r_i = Σ_j s_ij IoU(b_i, b_j) / Σ_j s_ij over the other labels of the picture, s_ij the share of
+    r_i = Σ_j s_ij IoU(b_i, b_j) / Σ_j s_ij over the other labels of the image, s_ij the share of
     words in common (Jaccard) where at least `similar`, else 0; with ``across`` only labels of other
     sources count. A label with no such other is not scored.
-
-    Cost: NumPy over the pairs of a picture's labels, no model. Range [0, 1]. Requires nothing.
 
     Args:
         similar: least share of common words.
         across: compare only with labels of another source.
-        name: name of the score column.
     """
 
-    similar: float = 0.5
+    similar: float = inside(0.5)
     across: bool = False
     name: str = "consistency"
-    requires = frozenset[str]()
-
-    def __post_init__(self) -> None:
-        inside("similar", self.similar)
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Return the weighted mean IoU, NaN where there is nothing to compare."""
@@ -97,41 +82,32 @@ class Consistency:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Hygiene:
+class Hygiene(Measure):
     """Share of simple rules that a label keeps; 0 for one that cannot be a label.
 
-    r = mean over five rules: the share of the box's area that lies inside the picture; its share of
-    the picture is in [min_area, max_area]; its sides' ratio is at most `max_aspect`; the expression
-    has at most `max_words` words; the same (picture, words, box) does not occur before (1 or 0
-    each). Rules that need the picture's size are left out where columns width and height do not
-    tell it. An empty box, one wholly outside the picture, or an expression without a letter gives
+    r = mean over five rules: the share of the box's area that lies inside the image; its share of
+    the image is in [min_area, max_area]; its sides' ratio is at most `max_aspect`; the expression
+    has at most `max_words` words; the same (image, words, box) does not occur before (1 or 0
+    each). Rules that need the image's size are left out where columns width and height do not
+    tell it. An empty box, one wholly outside the image, or an expression without a letter gives
     0.
 
-    Cost: NumPy, no model and no pictures. Range [0, 1]. Requires nothing.
-
     Args:
-        min_area: least share of the picture's area.
+        min_area: least share of the image's area.
         max_area: largest share.
         max_aspect: largest ratio of the longer to the shorter side.
         max_words: most words.
-        name: name of the score column.
     """
 
-    min_area: float = 0.001
+    min_area: float = inside(0.001)
     max_area: float = 0.95
-    max_aspect: float = 8.0
-    max_words: int = 40
+    max_aspect: float = at_least(8.0, 1)
+    max_words: int = at_least(40, 1)
     name: str = "hygiene"
-    requires = frozenset[str]()
 
     def __post_init__(self) -> None:
-        inside("min_area", self.min_area)
-        inside("max_area", self.max_area, self.min_area)
-        if self.max_aspect < 1 or self.max_words < 1:
-            raise InputError(
-                f"max_aspect is {self.max_aspect} and max_words {self.max_words}; expected at "
-                "least 1."
-            )
+        super().__post_init__()
+        check_inside("max_area", self.max_area, self.min_area)
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Return the share of the rules kept."""
@@ -140,10 +116,10 @@ class Hygiene:
         texts = [plain(expression) for expression in labels.expressions]
         sides, whole = boxes[:, 2:] - boxes[:, :2], area(boxes)
         known = np.asarray((sizes > 0).all(axis=1))
-        picture = np.where(known, sizes.prod(axis=1), np.nan)
+        whole_area = np.where(known, sizes.prod(axis=1), np.nan)
         clipped = np.clip(boxes, 0, np.where(known[:, None], np.tile(sizes, 2), np.inf))
         share_inside = area(clipped) / np.where(whole > 0, whole, np.nan)
-        share = area(clipped) / picture
+        share = area(clipped) / whole_area
         longer, shorter = sides.max(axis=1, initial=0), sides.min(axis=1, initial=np.inf)
         first = np.zeros(len(labels))
         first[self._first_rows(labels, texts)] = 1
@@ -164,7 +140,7 @@ class Hygiene:
 
     @staticmethod
     def _first_rows(labels: LabelTable, texts: list[str]) -> np.ndarray:
-        """Rows at which each distinct (picture, words, box) occurs first."""
+        """Rows at which each distinct (image, words, box) occurs first."""
         keys = np.column_stack(
             [labels.distinct_images()[1], group_numbers(texts), labels.boxes().astype(np.float64)]
         )

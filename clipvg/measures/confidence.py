@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipvg.errors import InputError
-from clipvg.measures.common.scales import one_of, positive
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import inside, one_of, positive
 from clipvg.measures.ensemble import AGAINST, agreement
 from clipvg.model.fusion import Features
 from clipvg.reliability.batch import Batch, Chunk
-from clipvg.reliability.image_measure import ModelMeasure
 from clipvg.training.losses import box_losses
 
-# Corner that the smaller copy of the picture goes to: (x, y) in {0, 1}.
+# Corner that the smaller copy of the image goes to: (x, y) in {0, 1}.
 _CORNERS = ((0, 0), (1, 1), (1, 0), (0, 1))
 
 
@@ -29,19 +28,12 @@ class LabelConfidence(ModelMeasure):
     confident learning (Northcutt et al., JAIR 2021) for a model that gives a box. Unlike IoU it
     tells boxes apart that do not overlap the answer.
 
-    Cost: one pass of the model. Range (0, 1]. Requires images.
-
     Args:
-        model: the grounding model.
         scale: loss at which r = 1/e.
-        name: name of the score column.
     """
 
-    scale: float = 1.0
+    scale: float = positive(1.0)
     name: str = "likelihood"
-
-    def __post_init__(self) -> None:
-        positive("scale", self.scale)
 
     def observe(self, batch: Batch) -> Tensor:
         """Return exp(−loss / scale), (B,)."""
@@ -51,34 +43,25 @@ class LabelConfidence(ModelMeasure):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PredictionConfidence(ModelMeasure):
-    """How little the model's answer depends on where and how large the picture is shown.
+    """How little the model's answer depends on where and how large the image is shown.
 
-    The picture is shrunk to `zoom` of its size and put into each of K corners of the square; each
+    The image is shrunk to `zoom` of its size and put into each of K corners of the square; each
     box b_k found there is carried back. against="members": r = mean IoU over all pairs of the K
-    boxes and the box of the picture as it is, the model's confidence in its own answer, whatever
+    boxes and the box of the image as it is, the model's confidence in its own answer, whatever
     the label says; against="label": r = mean IoU of these K + 1 boxes with the label's.
 
-    Cost: K + 1 image encodings and passes. Range [0, 1]. Requires images.
+    Cost: K + 1 image encodings and passes.
 
     Args:
-        model: the grounding model.
-        zoom: size of the copies, below 1.
+        zoom: size of the copies, 0.25 to 0.99.
         copies: K, 1 to 4.
         against: "members" or "label".
-        name: name of the score column.
     """
 
-    zoom: float = 0.875
-    copies: int = 2
-    against: str = "members"
+    zoom: float = inside(0.875, 0.25, 0.99)
+    copies: int = inside(2, 1, len(_CORNERS))
+    against: str = one_of("members", AGAINST)
     name: str = "confidence"
-
-    def __post_init__(self) -> None:
-        one_of("against", self.against, AGAINST)
-        if not 0.25 <= self.zoom < 1:
-            raise InputError(f"zoom is {self.zoom}; expected a number from 0.25 to below 1.")
-        if not 1 <= self.copies <= len(_CORNERS):
-            raise InputError(f"copies is {self.copies}; expected 1 to {len(_CORNERS)}.")
 
     def observe(self, batch: Batch) -> Tensor:
         """Return the mean IoU, (B,)."""
@@ -124,7 +107,7 @@ def move_into_corner(
     grid = F.affine_grid(
         matrix.expand(len(pixels), -1, -1), list(pixels.shape), align_corners=False
     )
-    picture = (~mask).float()[:, None]
-    picture = F.grid_sample(picture, grid, mode="nearest", align_corners=False)
+    shown = (~mask).float()[:, None]
+    shown = F.grid_sample(shown, grid, mode="nearest", align_corners=False)
     smaller = F.grid_sample(pixels, grid, mode="bilinear", align_corners=False)
-    return smaller * picture, picture[:, 0] < 0.5
+    return smaller * shown, shown[:, 0] < 0.5

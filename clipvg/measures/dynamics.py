@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures.common.scales import halving, positive
+from clipvg.measures.common.options import Measure, positive
+from clipvg.measures.common.scales import halving
 from clipvg.reliability.measurer import Scores
 
 if TYPE_CHECKING:
@@ -26,13 +27,17 @@ History = np.ndarray | str | Path | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Dynamics:
-    """Reads the history and marks the labels that were never visited."""
+class _Dynamics(Measure):
+    """Reads the history and marks the labels that were never visited.
+
+    Args:
+        history: (epochs, N) losses or their .npy file; None for ``context.history``.
+    """
 
     history: History = field(default=None, repr=False)
-    name: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _ = self.given  # a file that cannot be read is refused now
 
     @cached_property
@@ -61,7 +66,7 @@ class _Dynamics:
         raise NotImplementedError
 
     def _losses(self, labels: LabelTable, context: Context) -> np.ndarray:
-        given: Any = context.history if self.given is None else self.given
+        given = context.history if self.given is None else self.given
         losses = np.asarray(given, dtype=np.float64)
         if losses.ndim != 2 or losses.shape[1] != len(labels) or not len(losses):
             raise InputError(
@@ -79,25 +84,14 @@ class LossMean(_Dynamics):
     labels first (Arpit et al., ICML 2017); small loss as a sign of a clean label: Han et al.,
     Co-teaching, NeurIPS 2018.
 
-    Cost: one pass over the history. Range [0, 1]. Requires history.
-
     Args:
         scale: mean loss at which r = 0.5; None takes the median of the labels.
         last: only the last so many epochs; None for all.
-        history: (epochs, N) losses or their .npy file; None for ``context.history``.
-        name: name of the score column.
     """
 
-    scale: float | None = None
-    last: int | None = None
+    scale: float | None = positive(None)
+    last: int | None = positive(None)
     name: str = "loss_mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.scale is not None:
-            positive("scale", self.scale)
-        if self.last is not None:
-            positive("last", self.last)
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return 2^(−mean / scale); a label not visited in the last epochs is judged by all."""
@@ -115,16 +109,12 @@ class LossVariance(_Dynamics):
     Dataset Cartography (Swayamdipta et al., EMNLP 2020): high for ambiguous labels, low for easy
     ones and for those never learned, so combine it with `LossMean`.
 
-    Cost, range, requirements and arguments: as `LossMean`.
+    Args:
+        scale: deviation at which r = 0.5; None takes the median of the labels.
     """
 
-    scale: float | None = None
+    scale: float | None = positive(None)
     name: str = "loss_variance"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.scale is not None:
-            positive("scale", self.scale)
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return 2^(−deviation / scale)."""
@@ -138,7 +128,8 @@ class LossVariance(_Dynamics):
 class _Learned(_Dynamics):
     """Measures that ask in which epochs a label was learned: loss <= threshold.
 
-    The default threshold is the median of all losses of the history.
+    Args:
+        threshold: None takes the median of all losses of the history.
     """
 
     threshold: float | None = None
@@ -160,13 +151,6 @@ class Forgetting(_Learned):
     An event is a visit at which a label that was learned (loss <= threshold) at the visit before is
     not. r = 1 − events / ⌊visits / 2⌋, the most there can be; 0 for a label never learned, as
     Toneva et al., ICLR 2019, count it.
-
-    Cost: one pass over the history. Range [0, 1]. Requires history.
-
-    Args:
-        threshold: loss up to which a label counts as learned; None takes the median of all losses.
-        history: (epochs, N) losses or their .npy file; None for ``context.history``.
-        name: name of the score column.
     """
 
     name: str = "forgetting"
@@ -187,8 +171,6 @@ class ErrorRate(_Learned):
     """Share of the visits at which the label was learned.
 
     r = visits with loss <= threshold / visits: one minus the error rate over the training.
-
-    Cost, range, requirements and arguments: as `Forgetting`.
     """
 
     name: str = "error_rate"
@@ -205,8 +187,6 @@ class LearningTime(_Learned):
     r = 1 − t / visits, t the number of visits before the one from which the label stays learned
     (loss <= threshold) to the end; 0 for a label that is not learned at its last visit. The
     iteration learned of Baldock, Maennel and Neyshabur, NeurIPS 2021.
-
-    Cost, range, requirements and arguments: as `Forgetting`.
     """
 
     name: str = "learning_time"

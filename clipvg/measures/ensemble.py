@@ -13,9 +13,10 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.measures.attention import patch_attention, real_patches
 from clipvg.measures.common.geometry import overlap, patch_coverage
-from clipvg.measures.common.scales import one_of
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import Measure, at_least, one_of
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.image_measure import ImageMeasure, ModelMeasure
+from clipvg.reliability.image_measure import ImageMeasure
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -52,8 +53,8 @@ def spread(boxes: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Ensemble(ImageMeasure):
-    """A measure that asks several models.
+class _Ensemble(ImageMeasure, Measure):
+    """A measure that asks several models; those that share towers share the encoding.
 
     Args:
         models: n >= 2 grounding models.
@@ -62,6 +63,7 @@ class _Ensemble(ImageMeasure):
     models: Sequence[GroundingModel] = field(kw_only=False, repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.models) < 2:
             raise InputError(
                 f"measure {self.name!r} compares models and was given {len(self.models)}; give at "
@@ -87,21 +89,12 @@ class Agreement(_Ensemble):
     the label says. against="label": r = 1/n Σ_i IoU(b_i, b), the mean of the paper's reliability
     over the members. Ensembles as a measure of uncertainty: Lakshminarayanan et al., NeurIPS 2017.
 
-    Cost: one pass of each model; models that share towers share the encoding. Range [0, 1].
-    Requires images.
-
     Args:
-        models: n >= 2 grounding models.
         against: "members" or "label".
-        name: name of the score column.
     """
 
-    against: str = "members"
+    against: str = one_of("members", AGAINST)
     name: str = "agreement"
-
-    def __post_init__(self) -> None:
-        one_of("against", self.against, AGAINST)
-        super().__post_init__()
 
     def observe(self, batch: Batch) -> Tensor:
         """Return the mean IoU, (B,)."""
@@ -116,12 +109,6 @@ class Variance(_Ensemble):
     r = exp(−u), u² = mean over (cx, cy, w, h) of Var_i(b_i) / s², s the sides of the mean box:
     u is the members' standard deviation in sizes of the object. It does not see the label's box.
     Lakshminarayanan et al., NeurIPS 2017.
-
-    Cost: one pass of each model. Range (0, 1]. Requires images.
-
-    Args:
-        models: n >= 2 grounding models.
-        name: name of the score column.
     """
 
     name: str = "variance"
@@ -135,19 +122,21 @@ class Variance(_Ensemble):
 class _PlaceMeasure(_Ensemble):
     """A measure of where the members look; subclasses say how their places compare.
 
+    A place is [REG]'s attention over the patches in its last layer, or the member's box spread
+    evenly over the patches it covers: no measure of places sees the label's box.
+
     Args:
         over: "attention" or "box".
     """
 
-    over: str = "attention"
+    over: str = one_of("attention", OVER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("over", self.over, OVER)
         grids = {model.backbone.grid for model in self.models}
         if len(grids) > 1:
             raise InputError(
-                f"these models cut pictures into {sorted(grids)} patches a side; places can be "
+                f"these models cut images into {sorted(grids)} patches a side; places can be "
                 "compared only between models of one grid. Leave the others out."
             )
 
@@ -168,18 +157,9 @@ class _PlaceMeasure(_Ensemble):
 class MutualInformation(_PlaceMeasure):
     """How little the members' places differ: mutual information of place and member.
 
-    Each member gives a distribution p_i over the P patches: [REG]'s attention in its last layer, or
-    its box spread evenly over the patches it covers. I = H(mean_i p_i) − mean_i H(p_i), and
+    I = H(mean_i p_i) − mean_i H(p_i) of the members' distributions p_i over the patches, and
     r = 1 − I / log n: 1 where all members look at the same place, 0 where each looks elsewhere.
     BALD, Houlsby et al., arXiv 1112.5745 (2011).
-
-    Cost: one pass of each model (attention: twice through its fusion layers). Range [0, 1].
-    Requires images. It does not see the label's box.
-
-    Args:
-        models: n >= 2 grounding models with patch grids of one size.
-        over: "attention" or "box".
-        name: name of the score column.
     """
 
     name: str = "mutual_information"
@@ -197,13 +177,6 @@ class Divergence(_PlaceMeasure):
     """How little the members' places diverge: Kullback-Leibler divergence between members.
 
     r = exp(−mean_{i≠j} KL(p_i ‖ p_j)) with the distributions of `MutualInformation`, in nats.
-
-    Cost: as `MutualInformation`. Range (0, 1]. Requires images. It does not see the label's box.
-
-    Args:
-        models: n >= 2 grounding models with patch grids of one size.
-        over: "attention" or "box".
-        name: name of the score column.
     """
 
     name: str = "kl"
@@ -225,26 +198,23 @@ class DropoutAgreement(ModelMeasure):
     against="label": r = 1/T Σ_t IoU(b_t, b); against="members": mean IoU over all pairs of passes.
     Dropout as an approximate posterior: Gal and Ghahramani, ICML 2016.
 
-    Cost: T passes of the fusion encoder; towers run once. Range [0, 1]. Requires images. Equal
-    seeds give equal scores for the same labels and batch size.
+    Cost: T passes of the fusion encoder; towers run once. Equal seeds give equal scores for the
+    same labels and batch size.
 
     Args:
         model: a grounding model whose dropout is above 0.
         passes: T >= 2.
         against: "label" or "members".
         seed: of the dropout masks.
-        name: name of the score column.
     """
 
-    passes: int = 8
-    against: str = "label"
+    passes: int = at_least(8, 2)
+    against: str = one_of("label", AGAINST)
     seed: int = 0
     name: str = "mc_dropout"
 
     def __post_init__(self) -> None:
-        one_of("against", self.against, AGAINST)
-        if self.passes < 2:
-            raise InputError(f"passes is {self.passes}; expected at least 2.")
+        super().__post_init__()
         if not self.model.config.dropout > 0:
             raise InputError(
                 f"measure {self.name!r} needs dropout, and this model was made with dropout=0: all "

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from clipvg.labels import LabelTable
 from clipvg.measures.common.geometry import overlap
-from clipvg.measures.common.scales import halving, one_of, positive
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import one_of, positive
+from clipvg.measures.common.scales import halving
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.image_measure import ModelMeasure
 from clipvg.reliability.measurer import Scores
 from clipvg.training.losses import box_losses
 
@@ -52,23 +53,17 @@ class GradientNorm(ModelMeasure):
     L1 + GIoU, whose gradient does not: L1 pulls with the same force from any distance and GIoU most
     where the boxes nearly match, so that right labels may have the larger one.
 
-    Cost: one pass of the model; no backward pass through it. Range [0, 1]. Requires images.
+    There is no backward pass through the model, whose early checkpoints tell more than converged
+    ones.
 
     Args:
-        model: the grounding model; early checkpoints tell more than converged ones.
         loss: "squared" or "training".
         scale: norm at which r = 0.5; None takes the median of the labels.
-        name: name of the score column.
     """
 
-    loss: str = "squared"
-    scale: float | None = None
+    loss: str = one_of("squared", LOSSES)
+    scale: float | None = positive(None)
     name: str = "gradient_norm"
-
-    def __post_init__(self) -> None:
-        one_of("loss", self.loss, LOSSES)
-        if self.scale is not None:
-            positive("scale", self.scale)
 
     def observe(self, batch: Batch) -> Tensor:
         """Return the norm of the gradient, (B,)."""
@@ -91,22 +86,14 @@ class UpdateSize(ModelMeasure):
     step on the last layer does; r = IoU(σ(z), σ(z')): 1 where the label pulls at nothing. l as in
     `GradientNorm`.
 
-    Cost: as `GradientNorm`. Range [0, 1]. Requires images.
-
     Args:
-        model: the grounding model.
         loss: "squared" or "training".
         step: length of the step in units of the gradient.
-        name: name of the score column.
     """
 
-    loss: str = "squared"
-    step: float = 5.0
+    loss: str = one_of("squared", LOSSES)
+    step: float = positive(5.0)
     name: str = "update_size"
-
-    def __post_init__(self) -> None:
-        one_of("loss", self.loss, LOSSES)
-        positive("step", self.step)
 
     def observe(self, batch: Batch) -> Tensor:
         """Return the IoU of the boxes before and after the step, (B,)."""

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.text import read_csv, read_jsonl
+from clipvg.measures.common.options import Measure, at_least
 from clipvg.reliability.measurer import Scores
 from clipvg.runtime.files import atomic_path
 
@@ -33,7 +34,7 @@ _READERS: dict[str, Any] = {".parquet": pq.read_table, ".jsonl": read_jsonl, ".c
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Verifier:
+class Verifier(Measure):
     """Yes, no or a score for each label from a file.
 
     The file is Parquet, JSON Lines or CSV. Column ``score`` holds numbers in [0, 1], or column
@@ -42,12 +43,9 @@ class Verifier:
     ``expression`` and ``box`` as in label files, boxes up to `precision` pixels apart. r = mean of
     the answers that name a label; a label that none names is not scored.
 
-    Cost: a join; the verifier's own cost is paid elsewhere. Range [0, 1]. Requires nothing.
-
     Args:
         path: the file; `write_questions` writes what to ask.
         precision: how far coordinates of one box may be apart, in pixels, e.g. by rounding.
-        name: name of the score column.
 
     Raises:
         InputError: the file cannot be read, has no column of answers or of names, or names rows
@@ -55,13 +53,11 @@ class Verifier:
     """
 
     path: str | Path = field(kw_only=False)
-    precision: float = 1.0
+    precision: float = at_least(1.0, 0)
     name: str = "verifier"
-    requires = frozenset[str]()
 
     def __post_init__(self) -> None:
-        if not self.precision >= 0:
-            raise InputError(f"precision is {self.precision} pixels; expected a number >= 0.")
+        super().__post_init__()
         _ = self._answers  # a file that cannot be read is refused now
 
     @cached_property
@@ -84,7 +80,7 @@ class Verifier:
         if len(labels) and len(unnamed) == len(labels):
             raise InputError(
                 f"{self.path}: none of its {len(self._answers)} answers is about one of these "
-                f"{len(labels)} labels; check the pictures' names, the expressions and the boxes "
+                f"{len(labels)} labels; check the images' names, the expressions and the boxes "
                 "(xyxy unless box_format says xywh)."
             )
         why = f"{self.name}: {Path(self.path).name} has no answer for this label"
@@ -107,7 +103,7 @@ class Verifier:
         return np.arange(len(rows)), rows.astype(np.int64)
 
     def _matched(self, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
-        """Answers and the labels of the same picture, expression and box; equal labels share."""
+        """Answers and the labels of the same image, expression and box; equal labels share."""
         names = [name for name in self._table.column_names if name not in ANSWERS]
         asked = LabelTable(self._table.select(names))
         joined = _names(asked, "at").join(
@@ -201,6 +197,6 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
 
 
 def _names(labels: LabelTable, number: str) -> pa.Table:
-    """Picture and expression of each label with its number, to join on."""
+    """Image and expression of each label with its number, to join on."""
     columns = [labels.table.column(name).cast(pa.string()) for name in ("image", "expression")]
     return pa.table([*columns, np.arange(len(labels))], names=["image", "expression", number])

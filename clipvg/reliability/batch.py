@@ -40,13 +40,13 @@ class Memo:
 
 
 class Chunk:
-    """Some decoded pictures and all labels on them.
+    """Some decoded images and all labels on them.
 
     Attributes:
         labels: the whole table of the pass.
-        rows: (R,) rows of the labels, grouped by picture.
-        image: (R,) place in `pictures` of each row's picture.
-        pictures: the pictures, by whether the EXIF orientation was applied.
+        rows: (R,) rows of the labels, grouped by image.
+        image: (R,) place in `images` of each row's image.
+        images: the images, by whether the EXIF orientation was applied.
         memo: values of this chunk.
         shared: values of the whole pass.
         row_names: (N,) what errors call the rows.
@@ -57,11 +57,11 @@ class Chunk:
         labels: LabelTable,
         rows: np.ndarray,
         image: np.ndarray,
-        pictures: Sequence[dict[bool, Image.Image]],
+        images: Sequence[dict[bool, Image.Image]],
         shared: Memo,
         row_names: np.ndarray,
     ) -> None:
-        self.labels, self.rows, self.image, self.pictures = labels, rows, image, pictures
+        self.labels, self.rows, self.image, self.images = labels, rows, image, images
         self.shared, self.row_names = shared, row_names
         self.memo = Memo()
 
@@ -71,7 +71,7 @@ class Chunk:
 
     def _squares(self, model: GroundingModel) -> tuple[Tensor, Tensor, list[Letterbox]]:
         size, preset = model.backbone.image_size, model.preset
-        made = [make_square(picture[preset.exif], size, preset) for picture in self.pictures]
+        made = [make_square(image[preset.exif], size, preset) for image in self.images]
         pixels, masks, boxes = zip(*made, strict=True)
         return torch.stack(pixels), torch.stack(masks), list(boxes)
 
@@ -95,7 +95,7 @@ class Batch:
 
     Attributes:
         rows: (B,) rows of the labels.
-        image: (B,) int64 place of each row's picture in the chunk.
+        image: (B,) int64 place of each row's image in the chunk.
     """
 
     def __init__(self, chunk: Chunk, part: slice) -> None:
@@ -125,7 +125,7 @@ class Batch:
         return torch.from_numpy(made).to(model.device)
 
     def index(self, model: GroundingModel) -> Tensor:
-        """Place of each row's picture in the chunk's features, (B,) int64."""
+        """Place of each row's image in the chunk's features, (B,) int64."""
         return torch.from_numpy(self.image.astype(np.int64)).to(model.device)
 
     def text(self, model: GroundingModel) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""One pass over the pictures for all measures that look at them.
+"""One pass over the images for all measures that look at them.
 
-Each picture is decoded once and encoded once per image tower however many measures look, each
+Each image is decoded once and encoded once per image tower however many measures look, each
 expression once per text tower, and what a model makes of a batch of labels is computed once.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -86,22 +86,6 @@ class ImageMeasure:
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Score every label in a pass of its own."""
         return measure_images([self], labels, context)[0]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ModelMeasure(ImageMeasure):
-    """An `ImageMeasure` that asks one model.
-
-    Args:
-        model: the grounding model.
-    """
-
-    model: GroundingModel = field(kw_only=False, repr=False)
-
-    @property
-    def asks(self) -> tuple[GroundingModel, ...]:
-        """The model."""
-        return (self.model,)
 
 
 def measure_images(
@@ -238,21 +222,21 @@ class _Pass:
         image_of_row: np.ndarray,
         decoded: list[dict[bool, Image.Image] | InputError],
     ) -> Chunk:
-        good = np.array([not isinstance(picture, InputError) for picture in decoded])
-        for i, picture in enumerate(decoded):
-            if isinstance(picture, InputError):
+        good = np.array([not isinstance(image, InputError) for image in decoded])
+        for i, image in enumerate(decoded):
+            if isinstance(image, InputError):
                 if self.context.on_error == "raise":
-                    raise picture
-                for row in rows[image_of_row == i]:
-                    self.unreadable[int(row)] = str(picture)
+                    raise image
+                why = dict.fromkeys(rows[image_of_row == i].tolist(), str(image))
+                self.unreadable.update(why)
         readable = good[image_of_row]
         place = np.cumsum(good) - 1
-        pictures = [picture for picture in decoded if not isinstance(picture, InputError)]
+        images = [image for image in decoded if not isinstance(image, InputError)]
         return Chunk(
             self.labels,
             rows[readable],
             place[image_of_row[readable]],
-            pictures,
+            images,
             self.memo,
             self.row_names,
         )

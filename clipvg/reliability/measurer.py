@@ -84,7 +84,7 @@ class BoxPredictor(Protocol):
     """A measurer that can also say where it would place the box of a label."""
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
-        """Return float32 (N, 4) xyxy pixels of the picture; NaN where it cannot be read."""
+        """Return float32 (N, 4) xyxy pixels of the image; NaN where it cannot be read."""
         ...
 
 
@@ -98,7 +98,7 @@ class GroundingMeasurer:
         model: the grounding model M.
         name: name of the score column.
         trained_on: sources it was trained on; ``model.config.trained_on`` when None.
-        features: cache over the model's towers to use and extend, in place of the engine; a picture
+        features: cache over the model's towers to use and extend, in place of the engine; an image
             that cannot be read is an error then.
     """
 

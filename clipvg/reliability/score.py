@@ -45,7 +45,7 @@ def score_labels(
 
     Grounding models are scored together in one pass that encodes each distinct image once per
     image tower and each distinct expression once per text tower; other measurers follow, those of
-    `clipvg.measures` that look at pictures in one pass of their own. Under
+    `clipvg.measures` that look at images in one pass of their own. Under
     `torchrun` all processes must call: they share out the images, and each gets all scores.
 
     Args:

@@ -201,7 +201,7 @@ def distinct_models(
 def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.device) -> str:
     """Return a hash of everything of a measurer that its scores depend on.
 
-    That is all weights, the rules for pictures, boxes and text, and how the engine runs: kind of
+    That is all weights, the rules for images, boxes and text, and how the engine runs: kind of
     device, precision, batches. Its name and the sources it was trained on are no part of it.
     """
     run = dataclasses.asdict(config)

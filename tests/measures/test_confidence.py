@@ -108,7 +108,7 @@ def test_confidence_against_the_label_falls_for_a_wrong_box(
     ("options", "message"),
     [
         ({"zoom": 1.0}, "zoom is 1.0"),
-        ({"copies": 5}, "copies is 5; expected 1 to 4"),
+        ({"copies": 5}, "copies is 5; expected a number from 1 to 4"),
         ({"against": "truth"}, "against='truth' is unknown"),
     ],
 )

@@ -82,7 +82,7 @@ def test_neighbours_by_brute_force(model: GroundingModel) -> None:
 def test_neighbours_of_strangers_by_brute_force(model: GroundingModel) -> None:
     points = cloud()
     reference, values = points[:40], points[40:]
-    _, found = NearestNeighbours(model, k=2).distances(reference, values, np.full(20, -1))
+    found = NearestNeighbours(model, k=2).fit(reference)(values, np.full(20, -1))
     unit = [p / np.linalg.norm(p, axis=1, keepdims=True) for p in (reference, values)]
     distances = np.sort(np.linalg.norm(unit[1][:, None] - unit[0], axis=2), axis=1)
     np.testing.assert_allclose(found, distances[:, 1], atol=1e-6)
@@ -91,8 +91,10 @@ def test_neighbours_of_strangers_by_brute_force(model: GroundingModel) -> None:
 def test_density_by_brute_force(model: GroundingModel) -> None:
     points = cloud(30)
     measure_ = KernelDensity(model, bandwidth=0.7, components=2)
-    inside, outside = measure_.distances(points[:20], points[20:], np.full(10, -1))
-    reference, values = _components(points[:20], points[20:], 2)
+    distances = measure_.fit(points[:20])
+    inside, outside = distances(points[:20], np.arange(20)), distances(points[20:], np.full(10, -1))
+    transform, reference = _components(points[:20], 2)
+    values = transform(points[20:])
 
     def density(at: np.ndarray, others: np.ndarray) -> float:
         squared = ((at - others) ** 2).sum(1)
@@ -107,7 +109,7 @@ def test_mahalanobis_by_definition(model: GroundingModel) -> None:
     from sklearn.covariance import ledoit_wolf
 
     points = cloud()
-    inside, _ = Mahalanobis(model).distances(points, points, np.arange(60))
+    inside = Mahalanobis(model).fit(points)(points, np.arange(60))
     centred = points - points.mean(0)
     inverse = np.linalg.inv(ledoit_wolf(points)[0])
     np.testing.assert_allclose(inside, ((centred @ inverse) * centred).sum(1), rtol=1e-3)
@@ -118,7 +120,7 @@ def test_clusters_measure_in_radii(model: GroundingModel) -> None:
     corners, radii = [(0, 0), (10, 0), (0, 10)], [0.1, 0.2, 0.3]
     groups = [rng.normal(c, r, (50, 2)) for c, r in zip(corners, radii, strict=True)]
     points = np.concatenate(groups).astype(np.float32)
-    inside, _ = Clusters(model, clusters=3).distances(points, points, np.arange(150))
+    inside = Clusters(model, clusters=3).fit(points)(points, np.arange(150))
     for group in inside.reshape(3, 50):
         assert np.sqrt((group**2).mean()) == pytest.approx(1, abs=1e-3)
 

@@ -15,7 +15,7 @@ from clipvg.data.scenes import make_labels as make_scenes
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import ProposalEntropy, RegionAlignment
-from clipvg.measures.region.measures import region_pictures
+from clipvg.measures.region.measures import region_images
 from clipvg.measures.region.proposals import Proposals
 from clipvg.model import GroundingModel, create_model
 from clipvg.reliability import Context, measure
@@ -97,7 +97,7 @@ def test_a_label_alone_on_its_picture(model: GroundingModel, labels: LabelTable)
     first = labels.select([0])
     found = measure(RegionAlignment(model), first, Context())
     assert np.isnan(found.values).all()
-    assert found.reasons == {0: "region: the picture has one proposal, nothing to compare with"}
+    assert found.reasons == {0: "region: the image has one proposal, nothing to compare with"}
     assert 0 < measure(RegionAlignment(model, grid=2), first, Context()).values[0] < 1
     others = measure(RegionAlignment(model, proposals=labels), first, Context()).values
     np.testing.assert_allclose(
@@ -148,13 +148,13 @@ def test_rasters_and_boxes_outside_the_picture() -> None:
     assert Proposals.of(labels, grid=1).counts.tolist() == [4]
 
 
-def test_region_pictures() -> None:
+def test_region_images() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     box = np.array([[3, 4, 9, 16]])
-    (crop,) = region_pictures(image, box, "crop")
+    (crop,) = region_images(image, box, "crop")
     assert (np.asarray(crop) == pixels[4:16, 3:9]).all()
-    (blur,) = region_pictures(image, box, "blur")
+    (blur,) = region_images(image, box, "blur")
     assert (np.asarray(blur)[4:16, 3:9] == pixels[4:16, 3:9]).all()
     assert np.asarray(blur)[:, 10:].std() < pixels[:, 10:].std() / 4
 

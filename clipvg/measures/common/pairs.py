@@ -1,4 +1,4 @@
-"""Pairs of labels that share a picture, and how alike their words are; all without loops."""
+"""Pairs of labels that share an image, and how alike their words are; all without loops."""
 
 from __future__ import annotations
 

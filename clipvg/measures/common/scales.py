@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import ModuleType
 
 import numpy as np
@@ -78,24 +77,3 @@ def extra(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError.for_extra(purpose, "measures") from error
-
-
-def positive(name: str, value: float) -> None:
-    """Raise InputError unless an option is above zero."""
-    if not value > 0:
-        raise InputError(f"{name} is {value}; expected a number above 0.")
-
-
-def inside(name: str, value: float, low: float = 0.0, high: float = 1.0) -> None:
-    """Raise InputError unless an option lies in [low, high]."""
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}; expected a number from {low:g} to {high:g}.")
-
-
-def one_of(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise InputError unless an option is one of some words."""
-    from clipvg.errors import near_matches
-
-    choices = tuple(choices)
-    if value not in choices:
-        raise InputError(f"{name}={value!r} is unknown: {near_matches(str(value), choices)}")

@@ -24,7 +24,7 @@ def label_features(batch: Batch, model: GroundingModel, kind: str) -> Tensor:
     Args:
         batch: B labels.
         model: the grounding model.
-        kind: "joint": state of [REG], picture and expression but not the box; "region": mean of the
+        kind: "joint": state of [REG], image and expression but not the box; "region": mean of the
             last tapped level's patches inside the label's box; "text": text token at the end of
             the expression; "image": [CLS] of the last tapped level; "label": region and text, each
             of length 1, side by side.

@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
-from clipvg.measures.common.scales import conformal, one_of
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import one_of
+from clipvg.measures.common.scales import conformal
 from clipvg.measures.density.features import KINDS, label_features
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.image_measure import ModelMeasure, observe
+from clipvg.reliability.image_measure import observe
 from clipvg.reliability.measurer import Scores
 
 if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context
 
 Reference = LabelTable | np.ndarray | str | Path | None
+# How far out features (N, K) lie, (N,); and the place in the reference of labels that are in it,
+# else −1, as no label counts as its own neighbour.
+Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 CONTEXT = "context"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureDistance(ModelMeasure):
-    """Distance from a reference, as the share of the reference that lies further out.
+    """Distance from a reference: r = share of the reference that lies at least as far out.
 
     Args:
-        model: grounding model that gives the features.
         features: kind of feature, see `label_features`.
         reference: trusted labels, their file, (M, K) features, "context" for
             ``context.reference``, or None for the labels themselves.
         max_reference: most rows of the reference; a random part of a larger one is taken.
         seed: of that part.
-        name: name of the score column.
     """
 
-    features: str = "label"
+    features: str = one_of("label", KINDS)
     reference: Reference = field(default=None, repr=False)
     max_reference: int
     seed: int = 0
 
     def __post_init__(self) -> None:
-        one_of("features", self.features, KINDS)
-        if self.max_reference < 2:
-            raise InputError(f"max_reference is {self.max_reference}; expected at least 2.")
+        super().__post_init__()
         _ = self.given  # a file that cannot be read is refused now
 
     @property
@@ -95,32 +97,25 @@ class FeatureDistance(ModelMeasure):
         held = np.full(len(observed), -1, dtype=np.int64)  # place in the reference of a label in it
         if own:
             held[np.flatnonzero(known)[part]] = np.arange(len(part))
-        inside, outside = self.distances(reference[part], observed[known], held[known])
-        scores[known] = conformal(inside, outside, own=own)
+        distances = self.fit(reference[part])
+        inside = distances(reference[part], np.arange(len(part)))
+        scores[known] = conformal(inside, distances(observed[known], held[known]), own=own)
         return Scores(scores)
 
-    def distances(
-        self, reference: np.ndarray, values: np.ndarray, held: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return how far out the reference (M,) and the labels (N,) lie.
-
-        Args:
-            reference: (M, K) features.
-            values: (N, K) features.
-            held: (N,) place in the reference of labels that are in it, else −1; no label counts
-                as its own neighbour.
-        """
+    def fit(self, reference: np.ndarray) -> Distances:
+        """Return what says how far out features lie, from those of the reference, (M, K)."""
         raise NotImplementedError
 
     def _reference(self, labels: LabelTable, context: Context) -> np.ndarray:
-        given: Any = context.reference if self.from_context else self.given
-        found = given
+        given = context.reference if self.from_context else self.given
         if isinstance(given, LabelTable):
-            given = given if given.images is not None else given.with_images(labels.images)
-            found = observe([self], given.drop_columns("truth"), replace(context, on_error="null"))
-            found = found[0][0]  # why images of the reference cannot be read is no label's reason
+            trusted = given if given.images is not None else given.with_images(labels.images)
+            # Why images of the reference cannot be read is no label's reason.
+            context = replace(context, on_error="null")
+            ((found,), _) = observe([self], trusted.drop_columns("truth"), context)
             found = found[np.isfinite(found).all(axis=1)]
-        found = np.asarray(found, dtype=np.float32)
+        else:
+            found = np.asarray(given, dtype=np.float32)
         if found.ndim != 2:
             raise InputError(
                 f"measure {self.name!r}: the reference is a {type(given).__name__} of shape "

@@ -10,6 +10,7 @@ import numpy as np
 
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
+from clipvg.measures.common.options import Measure
 from clipvg.reliability.measurer import Context, Measurer, join_reasons
 from clipvg.reliability.together import measure_together
 
@@ -19,18 +20,17 @@ Weights = Mapping[str, float] | Sequence[float] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FusedMeasure:
+class FusedMeasure(Measure):
     """A measure of other scores.
 
     Args:
         of: names of score columns, measures, or both; None for all scores of the context.
-        name: name of the score column.
     """
 
     of: Inputs = field(default=None, kw_only=False)
-    name: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.inputs == ():
             raise InputError(
                 "a fused measure was given no inputs; name at least one, or None for all."

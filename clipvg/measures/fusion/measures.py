@@ -9,7 +9,8 @@ import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures.common.scales import inside, ranks
+from clipvg.measures.common.options import check_inside, inside
+from clipvg.measures.common.scales import ranks
 from clipvg.measures.fusion.inputs import (
     FusedMeasure,
     Input,
@@ -33,15 +34,10 @@ class WeightedMean(FusedMeasure):
     r = Σ_k w_k r_k / Σ_k w_k over the k with a score. Geometric: exp(Σ_k w_k log r_k / Σ_k w_k),
     which one low input pulls down, for inputs that find different errors.
 
-    Cost: that of the inputs. Range [0, 1]. Requires what the inputs require; scores where they are
-    named.
-
     Args:
-        of: names of score columns, measures, or both; None for all scores of the context.
         weights: one number >= 0 an input, by name or in order; all 1 when None.
         geometric: mean of logarithms; scores below 1e-6 count as that, so that the other inputs
             still order labels of which one is 0.
-        name: name of the score column.
     """
 
     weights: Weights = None
@@ -66,12 +62,10 @@ class RankMean(FusedMeasure):
     r = Σ_k w_k rank_k / N_k / Σ_k w_k over the k with a score; rank 1 is the least reliable of the
     N_k labels that input k scores, ties share their mean rank.
 
-    Cost: a sort an input. Range (0, 1]. Requires what the inputs require; SciPy.
+    It needs SciPy.
 
     Args:
-        of: see `WeightedMean`.
         weights: see `WeightedMean`.
-        name: name of the score column.
     """
 
     weights: Weights = None
@@ -94,13 +88,9 @@ class Vote(FusedMeasure):
     input k votes with the majority of the others (ties count half); an input that is at odds with
     the others has weight 0.
 
-    Cost: that of the inputs. Range [0, 1]. Requires what the inputs require.
-
     Args:
-        of: see `WeightedMean`.
         threshold: score from which an input votes for the label; one for all, or one each.
         weights: see `WeightedMean`, or "competence".
-        name: name of the score column.
     """
 
     threshold: float | Sequence[float] = 0.5
@@ -114,7 +104,7 @@ class Vote(FusedMeasure):
                 f"weights={self.weights!r} is unknown: choose 'competence' or numbers."
             )
         for value in np.atleast_1d(self.threshold):
-            inside("threshold", float(value))
+            check_inside("threshold", float(value))
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Return the share of votes, NaN where no input scores."""
@@ -142,25 +132,20 @@ class Cascade(FusedMeasure):
     Stage k scores the labels that no earlier stage decided; r >= high or r <= low decides, else the
     next stage is asked. r = score of the last stage that gave one.
 
-    Cost: each stage is paid for undecided labels only. Range [0, 1]. Requires what the stages
-    require.
-
     Args:
         of: stages in order: names of score columns, measures, or both; at least two.
         low: scores up to this reject.
         high: scores from this accept.
-        name: name of the score column.
     """
 
     of: Sequence[Input] = field(kw_only=False)
-    low: float = 0.2
+    low: float = inside(0.2)
     high: float = 0.8
     name: str = "cascade"
 
     def __post_init__(self) -> None:
-        inside("low", self.low)
-        inside("high", self.high, self.low)
         super().__post_init__()
+        check_inside("high", self.high, self.low)
         if len(self.stages) < 2:
             raise InputError(
                 f"measure {self.name!r} has {len(self.stages)} stage(s); give at least 2."
@@ -201,12 +186,10 @@ class MixtureCalibration(FusedMeasure):
     truth. Splitting clean from noisy by a two-component mixture: Arazo et al., ICML 2019 (Beta);
     DivideMix, Li et al., ICLR 2020 (normal), there on losses.
 
-    Cost: a one-dimensional mixture a group. Range [0, 1]. Requires what the input requires; SciPy.
+    Several inputs are split by their mean. It needs SciPy.
 
     Args:
-        of: name of a score column or a measure; None for the mean of all scores of the context.
         by: column whose groups ("source") have mixtures of their own; None for one mixture.
-        name: name of the score column.
     """
 
     by: str | None = None
@@ -227,13 +210,10 @@ class NoiseLevel(FusedMeasure):
     other column); r = mean posterior of the upper one, the group's share of clean labels, the same
     for all its labels. Noise rates by group for weighting sources, not for picking labels.
 
-    Cost: a one-dimensional mixture a group. Range [0, 1]. Requires scores (or another measure's,
-    ``of``), SciPy.
+    Several inputs are split by their mean. It needs SciPy.
 
     Args:
-        of: name of the score column that is split, or a measure; None for the mean of all scores.
         by: column whose values are the groups.
-        name: name of the score column.
     """
 
     by: str = "source"

@@ -26,8 +26,8 @@ _MOST_TOKENS = 48
 _TEXTS_AT_ONCE = 4_096
 
 
-def narrow_pictures(batch: Batch, model: GroundingModel) -> Tensor:
-    """Patches of a chunk's pictures brought to `_FEATURES` channels, (U, C, G, G)."""
+def narrow_images(batch: Batch, model: GroundingModel) -> Tensor:
+    """Patches of a chunk's images brought to `_FEATURES` channels, (U, C, G, G)."""
     features = batch.chunk.encoded(model)[0][:, 1:].float()
     width = model.backbone.width if model.backbone.visual == "levels" else features.shape[-1]
     features = F.layer_norm(features.unflatten(2, (-1, width)), (width,)).flatten(2)

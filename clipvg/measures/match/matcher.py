@@ -141,7 +141,7 @@ class MatcherTrainer:
 
     Args:
         pairs: what is seen of the labels.
-        others: for each label the labels of its picture that show another object.
+        others: for each label the labels of its image that show another object.
         width: hidden width of the matchers.
         epochs: passes over the labels trained on.
         device: where matchers run.

@@ -13,15 +13,16 @@ from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.measures.common.geometry import overlap
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import at_least, positive
 from clipvg.measures.common.pairs import pairs_within
-from clipvg.measures.common.scales import positive
 from clipvg.measures.match.features import (
     APART,
     BINS,
     DISPLACED,
     bin_features,
     displaced,
-    narrow_pictures,
+    narrow_images,
     token_features,
     whitening,
 )
@@ -32,7 +33,6 @@ from clipvg.measures.match.matcher import (
     RaggedLists,
 )
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.image_measure import ModelMeasure
 from clipvg.reliability.measurer import Scores
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class RegionTextMatch(ModelMeasure):
     """Probability that region and expression belong together, by a matcher learned from the labels.
 
     r = σ(m(b, t)) · σ(m(b, t) − max_k m(b_k, t)): the words fit the box, and fit it better than any
-    other label's box b_k of its picture (IoU < 0.5). m is a small network over the frozen features
+    other label's box b_k of its image (IoU < 0.5). m is a small network over the frozen features
     (all tapped levels) of patches about the box, its place, and the tokens of the expression: each
     token looks for what it names in the box, and all must find it. It learns to tell labels from
-    mismatches: the expression with another box of its picture or with a displaced one (IoU < 0.5),
+    mismatches: the expression with another box of its image or with a displaced one (IoU < 0.5),
     the box with any expression, or with one that differs in one word. Most labels are right and
     wrong ones differ from one another, so it learns what words mean. Each later round draws labels
     in proportion to the r that the rounds before gave them, and r is that of the rounds' mean
@@ -61,11 +61,11 @@ class RegionTextMatch(ModelMeasure):
     Words that look for their region: FILIP, Yao et al., ICLR 2022; hard negatives: ALBEF, Li et
     al., NeurIPS 2021; judging out of sample: Northcutt et al., JAIR 2021.
 
-    It sees what a grounding model does not: an expression that fits no object of the picture, or
+    It sees what a grounding model does not: an expression that fits no object of the image, or
     several. Fuse it with IoU by a mean in which it counts twice.
 
-    Cost: one pass of the towers, then training of a small network rounds × folds times. Range
-    [0, 1]. Requires images. Equal seeds give equal scores on one machine.
+    Cost: one pass of the towers, then training of a small network rounds × folds times. Equal seeds
+    give equal scores on one machine.
 
     Args:
         model: grounding model whose towers give the features.
@@ -74,23 +74,18 @@ class RegionTextMatch(ModelMeasure):
         epochs: passes over the labels of the other folds, at most 3,000 steps of 192 labels.
         width: hidden width of the matcher, divisible by 4.
         seed: of the matchers and their mismatches.
-        name: name of the score column.
     """
 
-    folds: int = 3
-    rounds: int = 3
-    epochs: int = 10
-    width: int = 64
+    folds: int = at_least(3, 2)
+    rounds: int = positive(3)
+    epochs: int = positive(10)
+    width: int = positive(64)
     seed: int = 0
     name: str = "match"
     only_towers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.folds < 2:
-            raise InputError(f"folds is {self.folds}; expected at least 2.")
-        positive("rounds", self.rounds)
-        positive("epochs", self.epochs)
-        positive("width", self.width)
+        super().__post_init__()
         if self.width % Matcher.heads:
             raise InputError(f"width is {self.width}; expected a multiple of {Matcher.heads}.")
 
@@ -98,7 +93,7 @@ class RegionTextMatch(ModelMeasure):
         """Return boxes and regions of each label's views, (B, views * (4 + bins * C))."""
         model = self.model
         key = ("narrow", image_key(model), model.device)
-        features = batch.chunk.memo.get(key, lambda: narrow_pictures(batch, model))
+        features = batch.chunk.memo.get(key, lambda: narrow_images(batch, model))
         rows = batch.chunk.row_names[batch.rows]
         boxes = displaced(batch.target(model).cpu(), rows, self.seed).to(features.device)
         regions = bin_features(features[batch.index(model)], boxes)  # (B, V, bins, C)
@@ -162,7 +157,7 @@ class RegionTextMatch(ModelMeasure):
 
 
 class _Logits:
-    """Labels, and the labels of their pictures that show another object, as matchers see them."""
+    """Labels, and the labels of their images that show another object, as matchers see them."""
 
     def __init__(self, rows: Tensor, rivals: Tensor, trainer: MatcherTrainer) -> None:
         self.rows, self.trainer = rows, trainer
@@ -188,7 +183,7 @@ class _Logits:
 
 
 def _rivals(image: np.ndarray, boxes: Tensor) -> Tensor:
-    """Pairs (2, P) of labels of one picture whose boxes (N, 4) show different objects."""
+    """Pairs (2, P) of labels of one image whose boxes (N, 4) show different objects."""
     parts = [torch.zeros((2, 0), dtype=torch.int64)]
     for i, j in pairs_within(image):
         pairs = torch.from_numpy(np.stack([i, j]))

@@ -1,4 +1,4 @@
-"""CLIP on regions: does the text fit this box better than the other boxes of the picture?"""
+"""CLIP on regions: does the text fit this box better than the other boxes of the image?"""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.measures.attention import entropy
-from clipvg.measures.common.scales import one_of
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import at_least, one_of
 from clipvg.measures.region.proposals import Proposals
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.batch import Batch, Chunk
-from clipvg.reliability.image_measure import ModelMeasure
 from clipvg.reliability.measurer import Scores
 
 if TYPE_CHECKING:
@@ -30,28 +30,35 @@ if TYPE_CHECKING:
     from clipvg.reliability.measurer import Context
 
 MODES = ("crop", "blur", "both")
-_BLUR = 0.15  # deviation of the blur in long sides of the picture: 100 pixels of 640, as ReCLIP's
+_BLUR = 0.15  # deviation of the blur in long sides of the image: 100 pixels of 640, as ReCLIP's
 _ENCODE_BATCH = 64  # regions encoded at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _RegionMeasure(ModelMeasure):
-    """CLIP's softmax over the proposals of an image."""
+    """CLIP's softmax over the proposals of an image: the distinct boxes of the image's labels.
 
-    mode: str = "both"
+    A label whose image has one proposal is not scored; ``grid`` adds some.
+
+    Args:
+        mode: "both", "crop" or "blur".
+        prompt: template with ``{}`` for the expression.
+        proposals: more boxes of the images: a table of which image and box are read.
+        grid: also compare with the whole image and the cells of a grid x grid raster; 0: not.
+    """
+
+    mode: str = one_of("both", MODES)
     prompt: str = "a photo of {}"
     proposals: LabelTable | None = field(default=None, repr=False)
-    grid: int = 0
+    grid: int = at_least(0, 0)
     only_towers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        one_of("mode", self.mode, MODES)
+        super().__post_init__()
         if "{}" not in self.prompt:
             raise InputError(
                 f"prompt={self.prompt!r} has no '{{}}'; put it where the expression goes."
             )
-        if self.grid < 0:
-            raise InputError(f"grid is {self.grid}; expected 0 for none, or cells per side.")
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -69,7 +76,7 @@ class _RegionMeasure(ModelMeasure):
     def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
         """Return what was observed, with a reason where a box is alone."""
         alone = np.flatnonzero(np.isnan(observed[:, 0])).tolist()
-        why = f"{self.name}: the picture has one proposal, nothing to compare with"
+        why = f"{self.name}: the image has one proposal, nothing to compare with"
         return Scores(observed[:, 0], dict.fromkeys(alone, why))
 
     def shares(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,7 +103,7 @@ class _RegionMeasure(ModelMeasure):
         return shares, number, own
 
     def _boxes(self, batch: Batch) -> Proposals:
-        """The proposals of all pictures of the pass."""
+        """The proposals of all images of the pass."""
         key = ("proposals", id(self.proposals), self.grid)
         return batch.chunk.shared.get(
             key, lambda: Proposals.of(batch.labels, self.proposals, grid=self.grid)
@@ -116,7 +123,7 @@ class _RegionMeasure(ModelMeasure):
         return torch.stack([kept[e] for e in expressions])
 
     def _regions(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
-        """Embeddings (modes, R, E) of a chunk's proposals, and where each picture's start."""
+        """Embeddings (modes, R, E) of a chunk's proposals, and where each image's start."""
         model = self.model
         key = ("regions", image_key(model), model.device, self.modes, id(boxes), self.grid)
         return chunk.memo.get(key, lambda: self._encode(chunk, boxes))
@@ -124,8 +131,8 @@ class _RegionMeasure(ModelMeasure):
     def _encode(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
         model = self.model
         exif, size = model.preset.exif, model.backbone.image_size
-        first_row = np.zeros(len(chunk.pictures), dtype=np.int64)
-        first_row[chunk.image] = chunk.rows  # any row of the picture names it
+        first_row = np.zeros(len(chunk.images), dtype=np.int64)
+        first_row[chunk.image] = chunk.rows  # any row of the image names it
         numbers = boxes.image_of[first_row]
         starts = np.concatenate([[0], np.cumsum(boxes.counts[numbers])[:-1]])
         squares: list[list[Tensor]] = [[] for _ in self.modes]
@@ -138,11 +145,11 @@ class _RegionMeasure(ModelMeasure):
                     encoded.append(model.backbone.clip.encode_image(pixels, normalize=True).float())
                     kept.clear()
 
-        for picture, number in zip(chunk.pictures, numbers, strict=True):
-            image = picture[exif]
+        for oriented, number in zip(chunk.images, numbers, strict=True):
+            image = oriented[exif]
             cells = boxes.pixels(int(number), image.size, self.grid)
             for kept, mode in zip(squares, self.modes, strict=True):
-                for region in region_pictures(image, cells, mode):
+                for region in region_images(image, cells, mode):
                     kept.append(make_square(region, size, self._preset).pixels)
             flush(_ENCODE_BATCH - 1)
         flush(0)
@@ -151,24 +158,14 @@ class _RegionMeasure(ModelMeasure):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RegionAlignment(_RegionMeasure):
-    """CLIP's share of the label's box among all boxes of its picture.
+    """CLIP's share of the label's box among all boxes of its image.
 
     r = softmax_k(τ Σ_m cos(v_m(box_k), t)) at the label's own box: v_m the image embedding of the
-    crop and of the picture with all but the box blurred, t the embedding of the prompted
-    expression, τ CLIP's logit scale; proposals are the distinct boxes of the picture's labels.
-    ReCLIP, Subramanian et al., ACL 2022. CLIP knows little of positions and relations: use it for
-    wrong objects and attributes.
+    crop and of the image with all but the box blurred, t the embedding of the prompted expression,
+    τ CLIP's logit scale. ReCLIP, Subramanian et al., ACL 2022. CLIP knows little of positions and
+    relations: use it for wrong objects and attributes.
 
-    Cost: two image encodings a distinct box, one text encoding an expression. Range [0, 1].
-    Requires images. A label whose picture has one proposal is not scored; ``grid`` adds some.
-
-    Args:
-        model: grounding model whose CLIP towers are used.
-        mode: "both", "crop" or "blur".
-        prompt: template with ``{}`` for the expression.
-        proposals: more boxes of the pictures: a table of which image and box are read.
-        grid: also compare with the whole picture and the cells of a grid x grid raster; 0: not.
-        name: name of the score column.
+    Cost: two image encodings a distinct box, one text encoding an expression.
     """
 
     name: str = "region"
@@ -182,14 +179,11 @@ class RegionAlignment(_RegionMeasure):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProposalEntropy(_RegionMeasure):
-    """How clearly CLIP prefers one box of the picture, whichever that is.
+    """How clearly CLIP prefers one box of the image, whichever that is.
 
     r = 1 − H(softmax over the K proposals) / log K with the softmax of `RegionAlignment`: 0 where
     all boxes fit the text alike. It does not see which box the label names: it finds ambiguous
-    expressions.
-
-    Cost, requirements and arguments: as `RegionAlignment`, with which it shares the encodings.
-    Range [0, 1].
+    expressions. It shares the encodings of `RegionAlignment`.
     """
 
     name: str = "proposal_entropy"
@@ -200,13 +194,13 @@ class ProposalEntropy(_RegionMeasure):
         return torch.where(number > 1, 1 - entropy(shares, number), torch.nan)
 
 
-def region_pictures(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[Image.Image]:
-    """Pictures that stand for regions.
+def region_images(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[Image.Image]:
+    """Return images that stand for regions.
 
     Args:
-        image: the picture.
-        boxes: (K, 4) xyxy whole pixels inside the picture, at least one pixel wide and high.
-        mode: "crop", or "blur": the picture with everything but the box blurred.
+        image: the whole image.
+        boxes: (K, 4) xyxy whole pixels inside the image, at least one pixel wide and high.
+        mode: "crop", or "blur": the image with everything but the box blurred.
     """
     corners = [(int(x), int(y), int(z), int(w)) for x, y, z, w in boxes]
     if mode == "crop":

@@ -1,4 +1,4 @@
-"""The boxes of each picture that a label's box competes with."""
+"""The boxes of each image that a label's box competes with."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from clipvg.labels import LabelTable
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Distinct boxes by picture.
+    """Distinct boxes by image.
 
     Attributes:
-        boxes: (K, 4) float32 xyxy pixels as labelled, grouped by picture.
-        starts: (U,) first box of each picture.
-        counts: (U,) int64 proposals of each picture, those of the raster included.
-        image_of: (N,) picture of each label.
-        place_of: (N,) int64 place of each label's box among its picture's proposals.
-        raster: number of boxes that `pixels` adds to each picture.
+        boxes: (K, 4) float32 xyxy pixels as labelled, grouped by image.
+        starts: (U,) first box of each image.
+        counts: (U,) int64 proposals of each image, those of the raster included.
+        image_of: (N,) image of each label.
+        place_of: (N,) int64 place of each label's box among its image's proposals.
+        raster: number of boxes that `pixels` adds to each image.
     """
 
     boxes: np.ndarray
@@ -37,8 +37,8 @@ class Proposals:
 
         Args:
             labels: N labels; each one's box is a proposal.
-            others: more boxes; those of pictures that no label is on are left out.
-            grid: cells per side of a raster that is added to every picture with the whole picture.
+            others: more boxes; those of images that no label is on are left out.
+            grid: cells per side of a raster that is added to every image with the whole image.
         """
         names, image_of = labels.distinct_images()
         images, boxes = image_of, labels.boxes()
@@ -61,10 +61,10 @@ class Proposals:
         )
 
     def pixels(self, image: int, size: tuple[int, int], grid: int) -> np.ndarray:
-        """A picture's proposals in whole pixels inside it, at least one pixel wide and high.
+        """An image's proposals in whole pixels inside it, at least one pixel wide and high.
 
         Args:
-            image: number of the picture.
+            image: number of the image.
             size: its width and height.
             grid: cells per side of the raster, as given to `of`.
 
