@@ -31,7 +31,7 @@ from clipvg.data.scenes import (
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import ModelOptions
 from clipvg.pseudo.generate import generate
-from clipvg.report import draw_report
+from clipvg.report.run import draw_report
 from clipvg.runtime.files import write_json
 from clipvg.training import FeatureCache, FitConfig, evaluate
 

@@ -48,7 +48,7 @@ class RunOptions:
 
     def draw_report(self, run: Run) -> None:
         """Write the page of a finished run, where it is wanted."""
-        from clipvg.report import draw_report
+        from clipvg.report.run import draw_report
 
         if self.report:
             run.write(lambda: draw_report(run.folder))

@@ -26,7 +26,7 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
-    from clipvg.report import write_html
+    from clipvg.report.html import write_html
     from clipvg.report.labels import label_rules, report_labels
 
     if args.per_rule < 1:

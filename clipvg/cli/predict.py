@@ -59,17 +59,17 @@ def _run(args: Namespace) -> Json:
         ],
     }
     if drawing is not None:
-        from clipvg.report.pictures import draw_boxes, label_marks, save_picture
+        from clipvg.report.drawing import draw_boxes, label_marks, save_image
 
-        save_picture(draw_boxes(image, label_marks(boxes, args.expression)), drawing)
+        save_image(draw_boxes(image, label_marks(boxes, args.expression)), drawing)
         result["drawing"] = str(drawing)
     return result
 
 
 def _drawing_path(name: str) -> Path:
-    from clipvg.report.pictures import check_picture_path
+    from clipvg.report.drawing import check_image_path
 
-    return check_writable(check_picture_path(name))
+    return check_writable(check_image_path(name))
 
 
 def _describe(result: Json) -> str:

@@ -16,7 +16,7 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
-    from clipvg.report import draw_report
+    from clipvg.report.run import draw_report
 
     return {"run": args.run, "report": str(draw_report(args.run))}
 

@@ -145,7 +145,7 @@ def _most_common(scores: ScoreMatrix) -> list[Json]:
 
 
 def _describe(result: Json) -> str:
-    from clipvg.reliability.columns import REASON
+    from clipvg.labels.scores import REASON
 
     rows = [
         (measurer, source or "–", *_cell(result["cells"][i][j], result["kept_0.5"][i][j]))

@@ -13,7 +13,7 @@ from clipvg.curriculum.config import SSAConfig
 from clipvg.curriculum.validation import agreement_with_others, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.reliability.columns import COLUMN
+from clipvg.labels.schema import RELIABILITY
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.run import Run
 
@@ -130,7 +130,7 @@ def sources_of(labels: LabelTable) -> tuple[str, ...]:
 
 def blind(labels: LabelTable) -> LabelTable:
     """Return labels without truth and without reliability."""
-    given = [COLUMN + name for name in labels.reliability_names]
+    given = [RELIABILITY + name for name in labels.reliability_names]
     return labels.drop_columns(["truth", *given])
 
 
@@ -144,7 +144,7 @@ def identity_of_scores(labels: LabelTable, scored_by: Sequence[str]) -> dict[str
 def _given(labels: LabelTable, scored_by: Sequence[str]) -> ScoreMatrix:
     for name in scored_by:
         labels.reliability(name)  # refuses a name that is not there
-    others = [COLUMN + name for name in labels.reliability_names if name not in scored_by]
+    others = [RELIABILITY + name for name in labels.reliability_names if name not in scored_by]
     scores = ScoreMatrix.from_labels(labels.drop_columns(others))
     if not np.isfinite(scores.scores).any():
         raise InputError(f"no label has a score by {', '.join(scored_by)}; score the labels first.")

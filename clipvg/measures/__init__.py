@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipvg.errors import InputError, near_matches
 from clipvg.runtime.lazy import lazy_names
@@ -54,10 +54,10 @@ _PLACES = {
 }
 
 
-class _Registry(Mapping[str, Any]):
+class _Registry(Mapping[str, type]):
     """Classes by name, each imported when first asked for."""
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> type:
         module, _, member = _PLACES[name].partition(":")
         return getattr(importlib.import_module(f"{__name__}.{module}"), member)
 
@@ -69,10 +69,10 @@ class _Registry(Mapping[str, Any]):
 
 
 #: Class of every measure by its name.
-MEASURES: Mapping[str, Any] = _Registry()
+MEASURES: Mapping[str, type] = _Registry()
 
 
-def find_measure(name: str) -> Any:
+def find_measure(name: str) -> type:
     """Return the class of a measure; nothing but a measure is ever called.
 
     Args:
@@ -91,7 +91,7 @@ def find_measure(name: str) -> Any:
         return MEASURES[name]
     module, _, member = name.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        found = importlib.import_module(module)
         for part in member.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:

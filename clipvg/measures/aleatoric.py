@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +96,6 @@ class VarianceHead:
         return cls(tensors)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class AleatoricVariance(ModelMeasure):
     """How little a label of this kind is expected to deviate from the model's box.
 

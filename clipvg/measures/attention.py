@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,7 +42,6 @@ def entropy(shares: Tensor, count: Tensor) -> Tensor:
     return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.zeros_like(nats))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionMass(ModelMeasure):
     """Share of [REG]'s attention over the patches that falls inside the label's box.
 
@@ -74,7 +72,6 @@ class AttentionMass(ModelMeasure):
         return torch.where(mass > 0, mass / (mass + share), torch.zeros_like(mass))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionEntropy(ModelMeasure):
     """How narrowly [REG] looks: one minus the normalised entropy of its attention over patches.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from clipvg.boxes import area, iou
@@ -13,7 +11,6 @@ from clipvg.measures.common.pairs import WordSets, group_numbers, pairs_within, 
 from clipvg.reliability.measurer import Context, Scores
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Ambiguity(Measure):
     """Share of an expression's boxes on an image that are this one.
 
@@ -43,7 +40,6 @@ class Ambiguity(Measure):
         return Scores((same / total).astype(np.float32))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Consistency(Measure):
     """Agreement with what other labels of the image say in similar words.
 
@@ -81,7 +77,6 @@ class Consistency(Measure):
         return Scores(np.clip(scores, 0, 1).astype(np.float32), reasons)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Hygiene(Measure):
     """Share of simple rules that a label keeps; 0 for one that cannot be a label.
 

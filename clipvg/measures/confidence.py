@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -20,7 +19,6 @@ from clipvg.training.losses import box_losses
 _CORNERS = ((0, 0), (1, 1), (1, 0), (0, 1))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class LabelConfidence(ModelMeasure):
     """Likelihood of the label's box under the model.
 
@@ -41,7 +39,6 @@ class LabelConfidence(ModelMeasure):
         return torch.exp(-(l1 + giou) / self.scale)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class PredictionConfidence(ModelMeasure):
     """How little the model's answer depends on where and how large the image is shown.
 

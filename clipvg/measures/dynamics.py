@@ -7,7 +7,7 @@ visited is not scored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 History = np.ndarray | str | Path | None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class _Dynamics(Measure):
     """Reads the history and marks the labels that were never visited.
 
@@ -76,7 +75,6 @@ class _Dynamics(Measure):
         return losses
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class LossMean(_Dynamics):
     """Small mean loss over the epochs.
 
@@ -100,7 +98,6 @@ class LossMean(_Dynamics):
         return halving(np.where(np.isnan(mean), _mean(losses, visited), mean), self.scale)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class LossVariance(_Dynamics):
     """Small deviation of the loss over the epochs.
 
@@ -124,7 +121,6 @@ class LossVariance(_Dynamics):
         return halving(np.sqrt(_mean((deviation - mean) ** 2, visited)), self.scale)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class _Learned(_Dynamics):
     """Measures that ask in which epochs a label was learned: loss <= threshold.
 
@@ -144,7 +140,6 @@ class _Learned(_Dynamics):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Forgetting(_Learned):
     """Few forgetting events.
 
@@ -166,7 +161,6 @@ class Forgetting(_Learned):
         return np.where(learned.any(axis=0), 1 - events / possible, 0).astype(np.float32)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class ErrorRate(_Learned):
     """Share of the visits at which the label was learned.
 
@@ -180,7 +174,6 @@ class ErrorRate(_Learned):
         return (learned.sum(axis=0) / visited.sum(axis=0)).astype(np.float32)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class LearningTime(_Learned):
     """Early and lasting learning.
 

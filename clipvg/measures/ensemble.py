@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,6 @@ def spread(boxes: Tensor) -> Tensor:
     return (boxes.var(0, correction=0) / sides**2).mean(-1).sqrt()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class _Ensemble(ImageMeasure, Measure):
     """A measure that asks several models; those that share towers share the encoding.
 
@@ -81,7 +80,6 @@ class _Ensemble(ImageMeasure, Measure):
         return torch.stack([batch.boxes(model).to(device) for model in self.models])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Agreement(_Ensemble):
     """Mean IoU among the boxes of an ensemble.
 
@@ -102,7 +100,6 @@ class Agreement(_Ensemble):
         return agreement(boxes, batch.target(self.models[0]).to(boxes.device), self.against)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Variance(_Ensemble):
     """How little the boxes of an ensemble vary.
 
@@ -118,7 +115,6 @@ class Variance(_Ensemble):
         return torch.exp(-spread(self.boxes(batch)))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class _PlaceMeasure(_Ensemble):
     """A measure of where the members look; subclasses say how their places compare.
 
@@ -153,7 +149,6 @@ class _PlaceMeasure(_Ensemble):
         return torch.stack(covered)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class MutualInformation(_PlaceMeasure):
     """How little the members' places differ: mutual information of place and member.
 
@@ -172,7 +167,6 @@ class MutualInformation(_PlaceMeasure):
         return 1 - (both - own) / torch.tensor(float(len(places))).log()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Divergence(_PlaceMeasure):
     """How little the members' places diverge: Kullback-Leibler divergence between members.
 
@@ -191,7 +185,6 @@ class Divergence(_PlaceMeasure):
         return torch.exp(-total.clamp(min=0) / (n * (n - 1)))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class DropoutAgreement(ModelMeasure):
     """Mean IoU of the boxes that one model gives under dropout.
 

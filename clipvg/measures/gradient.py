@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +42,6 @@ def loss_gradient(logits: Tensor, target: Tensor, loss: str = "squared") -> Tens
     return gradient
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class GradientNorm(ModelMeasure):
     """How small the loss gradient of a label is at the last layer of the box head.
 
@@ -78,7 +76,6 @@ class GradientNorm(ModelMeasure):
         return Scores(halving(observed[:, 0], self.scale))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class UpdateSize(ModelMeasure):
     """How little a step on this label alone would move the model's box.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from clipvg.errors import InputError, near_matches
 from clipvg.measures import find_measure
@@ -14,6 +14,8 @@ from clipvg.reliability.names import check_names
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.reliability.measurer import Measurer
+
+Value: TypeAlias = "bool | int | float | str | list[Value] | None"
 
 _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 
@@ -30,7 +32,7 @@ class MeasureSpec:
 
     name: str
     method: str
-    options: Mapping[str, Any]
+    options: Mapping[str, Value]
 
 
 def parse_measure(text: str) -> MeasureSpec:
@@ -53,7 +55,7 @@ def parse_measure(text: str) -> MeasureSpec:
         raise InputError(
             f"measure {text!r} is not [COLUMN=]METHOD[,option=value,...]; write e.g. knn,k=5"
         )
-    options: dict[str, Any] = {}
+    options: dict[str, Value] = {}
     for part in rest:
         name, equals, value = part.partition("=")
         if not equals or not name.strip():
@@ -106,12 +108,11 @@ def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Me
     from clipvg.reliability.measurer import Measurer
 
     kind, takes = _checked(spec)
-    options = dict(spec.options)
-    for option in ("model", "models"):
-        if option in takes:
-            options[option] = _models(spec, options.get(option), models, many=option == "models")
-    if "name" in takes:
-        options.setdefault("name", spec.name)
+    options: dict[str, object] = {"name": spec.name} if "name" in takes else {}
+    options |= spec.options
+    for option in {"model", "models"} & takes.keys():
+        found = _models(spec, spec.options.get(option), models, many=option == "models")
+        options[option] = found if option == "models" else found[0]
     missing = [
         name
         for name, parameter in takes.items()
@@ -135,60 +136,48 @@ def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Me
 
 
 def _models(
-    spec: MeasureSpec, wanted: Any, models: Mapping[str, GroundingModel], *, many: bool
-) -> Any:
-    """The model, or the models, that a measure gets."""
-    names = [str(name) for name in wanted] if isinstance(wanted, list) else wanted
-    names = [str(names)] if names is not None and not isinstance(names, list) else names
+    spec: MeasureSpec, wanted: Value, models: Mapping[str, GroundingModel], *, many: bool
+) -> tuple[GroundingModel, ...]:
+    """Return the models that a measure gets, one unless it takes many."""
     if not models:
         raise InputError(
             f"measure {spec.method!r} asks a grounding model and there is none; name one with "
             "--measurer NAME=CKPT."
         )
-    names = (list(models) if many else list(models)[:1]) if names is None else names
+    if wanted is None:
+        names = list(models) if many else list(models)[:1]
+    else:
+        names = [str(name) for name in (wanted if isinstance(wanted, list) else [wanted])]
     for name in names:
         if name not in models:
             raise InputError(
                 f"measure {spec.method!r} asks model {name!r}: {near_matches(name, models)}"
             )
-    if many:
-        return tuple(models[name] for name in names)
-    if len(names) > 1:
+    if len(names) > 1 and not many:
         raise InputError(f"measure {spec.method!r} asks one model, not {len(names)}: {names}")
-    return models[names[0]]
+    return tuple(models[name] for name in names)
 
 
-def _takes_any(takes: Mapping[str, inspect.Parameter]) -> bool:
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
-
-
-def _value(text: str) -> Any:
-    if "+" in text.strip("+") and not _is_number(text):
-        return [_value(part) for part in text.split("+")]
-    if text.lower() in _CONSTANTS:
-        return _CONSTANTS[text.lower()]
+def _value(text: str) -> Value:
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
-    return text
+    if "+" in text.strip("+"):
+        return [_value(part) for part in text.split("+")]
+    return _CONSTANTS.get(text.lower(), text)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _checked(spec: MeasureSpec) -> tuple[Any, Mapping[str, inspect.Parameter]]:
-    """The class of a measure and what its constructor takes, where that has all options given."""
+def _checked(
+    spec: MeasureSpec,
+) -> tuple[type, Mapping[str, inspect.Parameter]]:
+    """Return what makes a measure and what that takes, where it takes all options given."""
     kind = find_measure(spec.method)
     takes = inspect.signature(kind).parameters
-    for name in spec.options:
-        if name not in takes and not _takes_any(takes):
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    for name in () if takes_any else spec.options:
+        if name not in takes:
             known = [other for other in takes if other != "name"]
             raise InputError(
                 f"measure {spec.method!r} has no option {name!r}: {near_matches(name, known)}"

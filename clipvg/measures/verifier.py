@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -30,10 +31,13 @@ _WORDS = {
     "yes": 1.0, "true": 1.0, "y": 1.0, "1": 1.0,
     "no": 0.0, "false": 0.0, "n": 0.0, "0": 0.0,
 }  # fmt: skip
-_READERS: dict[str, Any] = {".parquet": pq.read_table, ".jsonl": read_jsonl, ".csv": read_csv}
+_READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".parquet": pq.read_table,
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Verifier(Measure):
     """Yes, no or a score for each label from a file.
 
@@ -179,7 +183,7 @@ def _answers(table: pa.Table, path: Path) -> np.ndarray:
     return np.array([distinct[value] for value in column.to_pylist()], dtype=np.float64)
 
 
-def _verdict(value: Any) -> float:
+def _verdict(value: object) -> float:
     if isinstance(value, bool | int | float):
         return float(value) if value in (0, 1) else float("nan")
     words = re.findall(r"\w+", str(value or "").lower())

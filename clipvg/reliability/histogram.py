@@ -8,12 +8,12 @@ does it: float32(0.8) > 0.8 is true, float32(0.7) >= 0.7 is false.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from clipvg.errors import InputError
+from clipvg.runtime.files import Json
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -104,7 +104,7 @@ class Distribution:
         """Return the mean of the scored labels, NaN where none is scored."""
         return float(self._sorted.mean(dtype=np.float64)) if len(self) else float("nan")
 
-    def to_dict(self, bins: int = 100) -> dict[str, Any]:
+    def to_dict(self, bins: int = 100) -> Json:
         """Return the distribution as JSON values: count, unscored, mean, quantiles, histogram."""
         values = [float(v) if len(self) else None for v in self.quantiles()]
         return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.errors import InputError
-from clipvg.features.decode import decode, load_images
+from clipvg.features.decode import load_images
 from clipvg.features.keys import image_key, text_key
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import evaluating
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.batch import Batch, Chunk, Memo
 from clipvg.reliability.measurer import Scores, join_reasons
+from clipvg.rescoring.images import Decoded, decode_chunks
 from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
@@ -122,28 +122,19 @@ def observe(
     """
     models = [model for measure in measures for model in measure.asks]
     world = distributed.join(next((model.device for model in models), None))
+    rows = np.flatnonzero(labels.distinct_images()[1] % world.size == world.rank)
+    own = replace(context, progress=context.progress and world.is_main)
+    part = _Pass(measures, labels if world.size == 1 else labels.select(rows), own, rows)
     with torch.no_grad(), fast_cpu(), evaluating(*models):
-        if world.size == 1:
-            whole = _Pass(measures, labels, context, np.arange(len(labels)))
-            return whole.run(), whole.unreadable
-        _, image_of = labels.distinct_images()
-        rows = np.flatnonzero(image_of % world.size == world.rank)
-        own = replace(context, progress=context.progress and world.is_main)
-        part = _Pass(measures, labels.select(rows), own, rows)
-        error, found = None, None
-        try:
-            found = part.run()
-        except InputError as failure:
-            error = str(failure)  # the others wait for the exchange
-    reasons = {int(rows[row]): why for row, why in part.unreadable.items()}
-    parts = distributed.gather_objects((error, reasons, rows, found), world)
-    if failed := [e for e, *_ in parts if e is not None]:
-        raise InputError(failed[0])
+        found = distributed.together(lambda: (rows, part.run(), part.unreadable), world)
+    reasons = join_reasons(
+        {int(rows[row]): why for row, why in unreadable.items()} for rows, _, unreadable in found
+    )
     observed = [
-        _joined([(rows, found[i]) for _, _, rows, found in parts if found], len(labels))
+        _joined([(rows, seen[i]) for rows, seen, _ in found], len(labels))
         for i in range(len(measures))
     ]
-    return observed, join_reasons(why for _, why, _, _ in parts)
+    return observed, reasons
 
 
 def _without_rounding(scores: np.ndarray) -> np.ndarray:
@@ -160,40 +151,32 @@ def _joined(parts: list[tuple[np.ndarray, np.ndarray]], num_labels: int) -> np.n
     return whole
 
 
+@dataclass(frozen=True)
 class _Pass:
     """One pass; `row_names` are the rows' numbers in the table that the labels are a part of."""
 
-    def __init__(
-        self,
-        measures: Sequence[ImageMeasure],
-        labels: LabelTable,
-        context: Context,
-        row_names: np.ndarray,
-    ) -> None:
-        self.measures, self.labels, self.context = measures, labels, context
-        self.row_names = row_names
-        models = [model for measure in measures for model in measure.asks]
-        self.batch_size = context.batch_size
-        settings = context.engine
-        self.per_chunk = IMAGES_PER_CHUNK if settings is None else settings.images_per_chunk
-        self.workers = None if settings is None else settings.workers
-        self.exif_rules = sorted({model.preset.exif for model in models}) or [True]
-        self.memo = Memo()
-        self.seen: list[np.ndarray | None] = [None] * len(measures)
-        self.unreadable: dict[int, str] = {}
+    measures: Sequence[ImageMeasure]
+    labels: LabelTable
+    context: Context
+    row_names: np.ndarray
+    memo: Memo = field(default_factory=Memo)
+    seen: dict[int, np.ndarray] = field(default_factory=dict)
+    unreadable: dict[int, str] = field(default_factory=dict)
 
     def run(self) -> list[np.ndarray]:
         bar = progress_bar(len(self.labels), desc="look", unit="label", show=self.context.progress)
-        with bar, closing(self._chunks()) as chunks:
-            for chunk, num_rows in chunks:
-                for start in range(0, len(chunk.rows), self.batch_size):
-                    part = slice(start, start + self.batch_size)
-                    self._observe(Batch(chunk, part))
-                bar.update(num_rows)
-        return [
-            np.full((len(self.labels), 1), np.nan, np.float32) if values is None else values
-            for values in self.seen
-        ]
+        size = self.context.batch_size
+        with bar, closing(self._decoded()) as decoded:
+            for ready in decoded:
+                self.unreadable.update(ready.unreadable(self.context.on_error))
+                usable, image = ready.usable()
+                rows, images = ready.chunk.rows[usable], ready.readable()
+                chunk = Chunk(self.labels, rows, image, images, self.memo, self.row_names)
+                for start in range(0, len(rows), size):
+                    self._observe(Batch(chunk, slice(start, start + size)))
+                bar.update(len(ready.chunk.rows))
+        nothing = np.full((len(self.labels), 1), np.nan, np.float32)
+        return [self.seen.get(i, nothing) for i in range(len(self.measures))]
 
     def _observe(self, batch: Batch) -> None:
         for i, measure in enumerate(self.measures):
@@ -201,42 +184,18 @@ class _Pass:
             if isinstance(found, Tensor):
                 found = found.float().cpu().numpy()
             found = found.reshape(len(batch.rows), -1)
-            seen = self.seen[i]
-            if seen is None:
+            if i not in self.seen:
                 shape = (len(self.labels), found.shape[1])
-                seen = self.seen[i] = np.full(shape, np.nan, dtype=np.float32)
-            seen[batch.rows] = found
+                self.seen[i] = np.full(shape, np.nan, dtype=np.float32)
+            self.seen[i][batch.rows] = found
 
-    def _chunks(self) -> Generator[tuple[Chunk, int], None, None]:
-        """Yield chunks of decoded images, and the number of labels on them, readable or not."""
-        parts = Plan(self.labels).chunks(self.per_chunk)
-        files = ((part, [self.labels.image_path(name) for name in part.images]) for part in parts)
-        load = partial(load_images, exif_rules=self.exif_rules)
-        with closing(decode(files, load, workers=self.workers)) as decoded:
-            for part, images in decoded:
-                yield self._chunk(part.rows, part.image_of_row, images), len(part.rows)
-
-    def _chunk(
-        self,
-        rows: np.ndarray,
-        image_of_row: np.ndarray,
-        decoded: list[dict[bool, Image.Image] | InputError],
-    ) -> Chunk:
-        good = np.array([not isinstance(image, InputError) for image in decoded])
-        for i, image in enumerate(decoded):
-            if isinstance(image, InputError):
-                if self.context.on_error == "raise":
-                    raise image
-                why = dict.fromkeys(rows[image_of_row == i].tolist(), str(image))
-                self.unreadable.update(why)
-        readable = good[image_of_row]
-        place = np.cumsum(good) - 1
-        images = [image for image in decoded if not isinstance(image, InputError)]
-        return Chunk(
+    def _decoded(self) -> Generator[Decoded[dict[bool, Image.Image]], None, None]:
+        settings = self.context.engine
+        models = [model for measure in self.measures for model in measure.asks]
+        exif_rules = sorted({model.preset.exif for model in models}) or [True]
+        return decode_chunks(
             self.labels,
-            rows[readable],
-            place[image_of_row[readable]],
-            images,
-            self.memo,
-            self.row_names,
+            Plan(self.labels).chunks(settings.images_per_chunk if settings else IMAGES_PER_CHUNK),
+            partial(load_images, exif_rules=exif_rules),
+            workers=settings.workers if settings else None,
         )

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipvg.errors import InputError, one_line
 from clipvg.labels import LabelTable
 from clipvg.labels.schema import encode_names
-from clipvg.reliability.columns import (
-    REASON,
+from clipvg.labels.scores import (
     read_reasons,
     read_scores,
     read_trained_on,
-    reason_column,
     score_columns,
     with_reasons,
     with_trained_on,
@@ -28,7 +27,7 @@ from clipvg.reliability.columns import (
 from clipvg.reliability.histogram import QUANTILES, Distribution, kept
 from clipvg.reliability.measurer import Scores, join_reasons
 from clipvg.reliability.names import check_names
-from clipvg.runtime.files import atomic_path
+from clipvg.runtime.files import Json, atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,10 +73,9 @@ class ScoreMatrix:
         if len(trained_on) != len(self.names):
             raise InputError(f"{len(trained_on)} trained_on entries for {len(self.names)} names.")
         scores.flags.writeable = False
-        object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "scores", scores)
-        object.__setattr__(self, "label_sources", sources)
-        object.__setattr__(self, "trained_on", trained_on)
+        kept = {"scores": scores, "label_sources": sources, "trained_on": trained_on}
+        for name, value in ({"names": tuple(self.names)} | kept).items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         """Return the number of labels."""
@@ -144,26 +142,20 @@ class ScoreMatrix:
         Where several give a reason for one label, the last one's stays.
         """
         parts = list(parts)
-        reasons: dict[int, str] = {}
-        for part in parts:
-            reasons |= part.reasons
         return cls(
             tuple(name for part in parts for name in part.names),
             np.concatenate([part.scores for part in parts]),
             parts[0].label_sources,
             tuple(sources for part in parts for sources in part.trained_on),
-            reasons,
+            {row: why for part in parts for row, why in part.reasons.items()},
         )
 
     def select(self, names: Iterable[str]) -> ScoreMatrix:
         """Return the scores of some measurers, in the order of their names."""
+        names = tuple(names)
         rows = [self._row(name) for name in names]
-        return replace(
-            self,
-            names=tuple(self.names[row] for row in rows),
-            scores=self.scores[rows],
-            trained_on=tuple(self.trained_on[row] for row in rows),
-        )
+        origin = tuple(self.trained_on[row] for row in rows)
+        return replace(self, names=names, scores=self.scores[rows], trained_on=origin)
 
     def take(self, rows: np.ndarray | Sequence[int]) -> ScoreMatrix:
         """Return the scores of some labels: row numbers, or a (N,) bool mask."""
@@ -185,15 +177,16 @@ class ScoreMatrix:
 
     def specific(self, measurer: str) -> np.ndarray:
         """Return a measurer's source-specific scores: (N,) float32, NaN elsewhere."""
-        row = self._row(measurer)
-        return np.where(self.is_specific[row][self.source_of], self.scores[row], np.nan)
+        own = self.is_specific[self._row(measurer)][self.source_of]
+        return np.where(own, self[measurer], np.nan)
 
     def cross(self, measurer: str) -> np.ndarray:
         """Return a measurer's cross-source scores: (N,) float32, NaN elsewhere."""
-        row = self._row(measurer)
-        return np.where(self.is_specific[row][self.source_of], np.nan, self.scores[row])
+        return np.where(np.isnan(self.specific(measurer)), self[measurer], np.nan)
 
-    def keep(self, threshold: float, measurer: str | None = None, *, strict: bool = False) -> Any:
+    def keep(
+        self, threshold: float, measurer: str | None = None, *, strict: bool = False
+    ) -> np.ndarray:
         """Say which labels one measurer's threshold keeps, (N,) bool; see `kept`.
 
         Args:
@@ -205,10 +198,6 @@ class ScoreMatrix:
             raise InputError(f"which of the measurers {list(self.names)} selects? Name one.")
         return kept(self[measurer or self.names[0]], threshold, strict=strict)
 
-    def histogram(self, bins: int = 1000) -> np.ndarray:
-        """Count the scores in equal bins over [0, 1], (n, sources, bins) int64."""
-        return self._by_cell(lambda cell: cell.histogram(bins))
-
     def count_above(self, threshold: float, *, strict: bool = False) -> np.ndarray:
         """Count the labels each cell keeps, exactly, (n, sources) int64; O(log N) after a sort."""
         return self._by_cell(lambda cell: cell.count_above(threshold, strict=strict))
@@ -217,7 +206,7 @@ class ScoreMatrix:
         """Return quantiles of each cell, (n, sources, len(q)) float64; NaN where none is scored."""
         return self._by_cell(lambda cell: cell.quantiles(q))
 
-    def to_dict(self, bins: int = 100) -> dict[str, Any]:
+    def to_dict(self, bins: int = 100) -> Json:
         """Return every cell's distribution as JSON values."""
         return {
             "measurers": list(self.names),
@@ -231,21 +220,16 @@ class ScoreMatrix:
     def plot(self, path: str | Path | None = None, *, bins: int = 40) -> Figure:
         """Draw the grid of histograms, one row a measurer and one column a source.
 
-        Source-specific cells (`is_specific`) have a colour of their own.
-
         Args:
             path: written there when given (.png, .svg, .pdf).
             bins: number of equal bins over [0, 1].
         """
-        from clipvg.report import figures
+        from clipvg.report.canvas import save_figure
+        from clipvg.report.figures import score_matrix_figure
 
-        rows = [[self.cell(name, source) for source in self.sources] for name in self.names]
-        titles = [source or "all labels" for source in self.sources]
-        figure = figures.score_matrix_figure(
-            rows, list(self.names), titles, specific=self.is_specific, bins=bins
-        )
+        figure = score_matrix_figure(self, bins=bins)
         if path is not None:
-            figures.save_figure(figure, path)
+            save_figure(figure, path)
         return figure
 
     def attach(self, labels: LabelTable) -> LabelTable:
@@ -259,7 +243,7 @@ class ScoreMatrix:
         """
         if len(labels) != len(self):
             raise InputError(f"{len(self)} scores for {len(labels)} labels; score these labels.")
-        for name, values in score_columns(self.names, self.scores).items():
+        for name, values in score_columns(self._by_name()).items():
             labels = labels.with_column(name, values)
         labels = with_reasons(labels, {**read_reasons(labels.table), **self.reasons})
         table = with_trained_on(labels.table, self.names, self.trained_on)
@@ -280,11 +264,9 @@ class ScoreMatrix:
 
     def write(self, path: str | Path) -> None:
         """Write the scores alone as Parquet: ``reliability.NAME`` columns and the sources."""
-        columns = score_columns(self.names, self.scores)
-        columns = {"source": self._encoded_sources.cast(pa.string()), **columns}
-        if self.reasons:
-            columns[REASON] = reason_column(self.reasons, len(self))
-        table = with_trained_on(pa.table(columns), self.names, self.trained_on)
+        sources = {"source": self._encoded_sources.cast(pa.string())}
+        table = pa.table(sources | score_columns(self._by_name(), self.reasons))
+        table = with_trained_on(table, self.names, self.trained_on)
         with atomic_path(path) as temporary:
             pq.write_table(table, temporary, write_page_checksum=True)
 
@@ -315,10 +297,13 @@ class ScoreMatrix:
             read_reasons(table),
         )
 
+    def _by_name(self) -> dict[str, np.ndarray]:
+        return dict(zip(self.names, self.scores, strict=True))
+
     def _row(self, name: str) -> int:
         if name not in self.names:
             raise InputError(f"no measurer {name!r}; there are {list(self.names)}.")
         return self.names.index(name)
 
-    def _by_cell(self, count: Any) -> np.ndarray:
+    def _by_cell(self, count: Callable[[Distribution], npt.ArrayLike]) -> np.ndarray:
         return np.array([[count(cell) for cell in row] for row in self._distributions])

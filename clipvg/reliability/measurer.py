@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Context:
         progress: show a progress bar.
         scores: scores of the grounding measurers, for measures that require "scores".
         history: per-row losses by epoch (epochs, N), for measures that require "history".
-        reference: what measures that require "reference" compare with.
+        reference: trusted labels or features (M, K), for measures that require "reference".
     """
 
     engine: EngineConfig | None = None
@@ -52,7 +52,7 @@ class Context:
     progress: bool = False
     scores: ScoreMatrix | None = None
     history: np.ndarray | None = None
-    reference: Any = None
+    reference: LabelTable | np.ndarray | None = None
 
     @property
     def batch_size(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -114,7 +114,7 @@ def name_measurers(
     return measurers
 
 
-def _measurer(name: str, value: Any) -> Measurer:
+def _measurer(name: str, value: object) -> Measurer:
     from clipvg.model import GroundingModel, load
 
     trained_on = None

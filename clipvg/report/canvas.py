@@ -10,6 +10,7 @@ from clipvg.errors import InputError
 from clipvg.runtime.files import atomic_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -23,10 +24,24 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def legend_below(figure: Figure) -> None:
-    """Put the legend under the axes."""
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return an empty figure with one pair of axes."""
+    figure = new_figure(width, height)
+    return figure, figure.add_subplot()
+
+
+def legend_below(figure: Figure, axes: Axes | None = None) -> None:
+    """Put the legend under the axes: of all that is drawn, or of what one of them shows."""
+    shown = () if axes is None else axes.get_legend_handles_labels()
     # Outside the axes, where no bar or curve can lie under it.
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*shown, loc="outside lower center", ncols=4, frameon=False)
+
+
+def cut(name: str, length: int = 26) -> str:
+    """Shorten a name so that it fits beside a figure; its end is kept."""
+    # "$" would start a formula in matplotlib.
+    short = name if len(name) <= length else "…" + name[-length + 1 :]
+    return short.replace("$", r"\$")
 
 
 def check_figure_path(path: str | Path) -> Path:

@@ -7,29 +7,25 @@ its global state (pyplot, rcParams) is never touched.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipvg.errors import InputError
-from clipvg.report.canvas import encode_figure, legend_below, new_figure, save_figure
+from clipvg.report.canvas import cut, legend_below, new_axes, new_figure
 from clipvg.report.style import BLUE, CORRECT, CYCLE, GRAY, ORANGE, VERMILION, WRONG
+from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "cut",
-    "draw_performance",
-    "encode_figure",
-    "performance_curve",
-    "reliability_histogram",
-    "save_figure",
-    "score_matrix_figure",
-    "training_curves",
-]
+    from clipvg.reliability.matrix import ScoreMatrix
+
+_LAST = 20  # counts above it share its bar
+_CELLS = 16  # of the map of centres, in each direction
 
 
 def reliability_histogram(
@@ -51,8 +47,7 @@ def reliability_histogram(
     """
     values = np.asarray(reliability, dtype=np.float64)
     scored = np.isfinite(values)
-    figure = new_figure(7.2, 3.8)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(7.2, 3.8)
     edges = np.linspace(0, 1, bins + 1).tolist()
     if correct is None:
         axes.hist(values[scored], edges, color=BLUE, alpha=0.85, label=_count("labels", scored))
@@ -75,7 +70,8 @@ def reliability_histogram(
             )
     if threshold is not None:
         kept = float(np.mean(values[scored] >= threshold)) if scored.any() else 0.0
-        _mark_threshold(axes, threshold, f"h = {threshold:g}, keeps {kept:.0%}")
+        label = f"h = {threshold:g}, keeps {kept:.0%}"
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1.4, label=label)
     if not scored.all():
         axes.plot([], [], " ", label=_count("not scored", ~scored))
     axes.set(xlim=(0, 1), xlabel="reliability r (IoU with the pseudo-box)", ylabel="labels")
@@ -85,12 +81,10 @@ def reliability_histogram(
 
 
 def score_matrix_figure(
-    cells: Sequence[Sequence[np.ndarray]],
-    measurers: Sequence[str],
-    sources: Sequence[str],
+    scores: ScoreMatrix,
     *,
-    specific: np.ndarray | None = None,
-    chosen: Mapping[tuple[int, int], float] | None = None,
+    sources: Sequence[str] | None = None,
+    chosen: Mapping[str, tuple[str, float]] | None = None,
     bins: int = 40,
 ) -> Figure:
     """Draw histograms of reliability with densities: one row a measurer, one column a source.
@@ -99,103 +93,40 @@ def score_matrix_figure(
     are often so many that nothing else could be seen. Their share is written instead.
 
     Args:
-        cells: cells[i][j] holds the reliabilities that measurer i gives the labels of source j,
-            in [0, 1], NaN where not scored; it may be empty.
-        measurers: names of the rows.
-        sources: names of the columns.
-        specific (measurers, sources): bool, the source-specific cells, drawn in another colour;
-            by default those whose two names are equal.
-        chosen: (row, column) -> threshold h that selects in this cell, drawn as a line.
+        scores: of the measurers.
+        sources: the columns; those of the scores when None.
+        chosen: source -> measurer and threshold h that select its labels, drawn as a line.
         bins: number of equal bins over [0, 1].
 
     Raises:
-        InputError: `cells` is empty or is not one row a measurer and one cell a source.
+        InputError: there are no labels.
     """
-    if not measurers or not sources:
+    columns, rows = list(scores.sources if sources is None else sources), scores.names
+    if not rows or not columns:
         raise InputError("a score matrix needs at least one measurer and one source to draw")
-    if len(cells) != len(measurers) or any(len(row) != len(sources) for row in cells):
-        raise InputError(
-            f"expected {len(measurers)} x {len(sources)} cells (measurers x sources), "
-            f"got rows of {[len(row) for row in cells]}"
-        )
-    figure = new_figure(max(4.5, 2.9 * len(sources) + 0.8), max(3.2, 2.2 * len(measurers) + 0.8))
-    grid = figure.subplots(len(measurers), len(sources), squeeze=False, sharex=True)
-    for i, measurer in enumerate(measurers):
-        for j, source in enumerate(sources):
-            own = measurer == source if specific is None else bool(specific[i][j])
-            _density_cell(grid[i, j], cells[i][j], CYCLE[0] if own else CYCLE[1], bins)
-            if chosen and (i, j) in chosen:
-                grid[i, j].axvline(chosen[i, j], color="black", linestyle="--", linewidth=1.4)
+    figure = new_figure(max(4.5, 2.9 * len(columns) + 0.8), max(3.2, 2.2 * len(rows) + 0.8))
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True)
+    for i, measurer in enumerate(rows):
+        for j, source in enumerate(columns):
+            own = scores.is_specific[i][scores.sources.index(source)]
+            _density_cell(grid[i, j], scores.cell(measurer, source), CYCLE[0 if own else 1], bins)
+            name, threshold = (chosen or {}).get(source, ("", 0.0))
+            if name == measurer:
+                grid[i, j].axvline(threshold, color="black", linestyle="--", linewidth=1.4)
                 for side in grid[i, j].spines.values():
                     side.set_linewidth(2)
             if i == 0:
-                grid[i, j].set_title(f"labels: {cut(source)}")
+                grid[i, j].set_title(f"labels: {cut(source or 'all')}")
             if j == 0:
                 grid[i, j].set_ylabel(f"measurer:\n{cut(measurer)}\ndensity")
-            if i == len(measurers) - 1:
+            if i == len(rows) - 1:
                 grid[i, j].set_xlabel("reliability r")
     title = "Reliability by measurer and source (blue: source-specific)"
     figure.suptitle(title + ("; line: chosen h" if chosen else ""), fontsize=11)
     return figure
 
 
-def performance_curve(
-    thresholds: Sequence[float],
-    performance: Sequence[float],
-    *,
-    chosen: float | None = None,
-    kept: Sequence[float] | None = None,
-    baseline: float | None = None,
-    metric: str = "Acc@0.5 on the validation labels",
-) -> Figure:
-    """Draw the performance of models trained on labels with r >= h, against h.
-
-    Args:
-        thresholds (K,): the thresholds that were tried, in any order.
-        performance (K,): one value each, higher is better; NaN where nothing was trained.
-        chosen: the winning threshold, marked.
-        kept (K,): number of labels each threshold keeps, written at the points.
-        baseline: performance without selection, drawn as a level line.
-        metric: label of the vertical axis.
-    """
-    figure = new_figure(7.2, 3.8)
-    axes = figure.add_subplot()
-    draw_performance(axes, thresholds, performance, chosen=chosen, kept=kept, baseline=baseline)
-    axes.set(xlabel="reliability threshold h", ylabel=metric)
-    axes.set_title("Performance by reliability threshold")
-    legend_below(figure)
-    return figure
-
-
-def draw_performance(
-    axes: Axes,
-    thresholds: Sequence[float],
-    performance: Sequence[float],
-    *,
-    chosen: float | None = None,
-    kept: Sequence[float] | None = None,
-    baseline: float | None = None,
-    baseline_name: str = "all labels",
-) -> None:
-    """Draw performance by threshold into axes; the arguments are those of `performance_curve`."""
-    order = np.argsort(np.asarray(thresholds, dtype=float), kind="stable")
-    h = np.asarray(thresholds, dtype=float)[order]
-    y = np.asarray(performance, dtype=float)[order]
-    name = "trained on r ≥ h" + ("" if kept is None else " (number of labels)")
-    axes.plot(h, y, "o-", color=BLUE, label=name)
-    if kept is not None:
-        for x, value, count in zip(h, y, np.asarray(kept)[order], strict=True):
-            if np.isfinite(value):
-                _note(axes, f"{int(count):,}", (x, value))
-    if baseline is not None:
-        axes.axhline(baseline, color=GRAY, linestyle="--", label=baseline_name)
-    if chosen is not None:
-        at = int(np.argmin(np.abs(h - chosen)))
-        axes.plot(h[at], y[at], "*", color=VERMILION, markersize=17, label=f"chosen h = {chosen:g}")
-    axes.margins(x=0.08, y=0.18)
-
-
-def training_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+def training_curves(metrics: Sequence[Json]) -> Figure:
     """Draw loss and validation performance by epoch, as `metrics.jsonl` records them.
 
     Args:
@@ -217,31 +148,47 @@ def training_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def count_bars(values: Sequence[int], name: str) -> Figure:
+    """Return a bar for each value from 0 or 1 up; what is above 20 shares the last.
+
+    Args:
+        values: whole numbers, one a label.
+        name: what they count.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    counts = Counter(min(value, _LAST) for value in values)
+    first, last = min(counts), max(counts)
+    places = list(range(first, last + 1))
+    figure, axes = new_axes(7.2, 2.8)
+    axes.bar(places, [counts[place] for place in places], color=BLUE, width=0.8)
+    axes.set_xticks(places, [f"{place}+" if place == _LAST else str(place) for place in places])
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set(xlabel=name, ylabel="labels")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def center_map(boxes: np.ndarray, sizes: np.ndarray) -> Figure:
+    """Return how many boxes have their centre where in the image.
+
+    Args:
+        boxes (N, 4): xyxy pixels.
+        sizes (N, 2): width and height of the image of each.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes  # (N, 2) shares
+    counts, _, _ = np.histogram2d(centers[:, 1], centers[:, 0], bins=_CELLS, range=[[0, 1], [0, 1]])
+    figure, axes = new_axes(7.2, 3.6)
+    drawn = axes.imshow(counts, extent=(0, 1, 1, 0), cmap="viridis", vmin=0)
+    figure.colorbar(drawn, ax=axes, label="boxes", ticks=MaxNLocator(5, integer=True))
+    axes.set(xlabel="from left to right", ylabel="from top to bottom")
+    return figure
+
+
 def _count(name: str, mask: np.ndarray) -> str:
     return f"{name} ({int(np.count_nonzero(mask)):,})"
-
-
-def cut(name: str, length: int = 26) -> str:
-    """Shorten a name so that it fits beside a figure; its end is kept."""
-    # "$" would start a formula in matplotlib.
-    short = name if len(name) <= length else "…" + name[-length + 1 :]
-    return short.replace("$", r"\$")
-
-
-def _mark_threshold(axes: Axes, threshold: float, label: str) -> None:
-    axes.axvline(threshold, color="black", linestyle="--", linewidth=1.4, label=label)
-
-
-def _note(axes: Axes, text: str, point: tuple[float, float]) -> None:
-    axes.annotate(
-        text,
-        point,
-        xytext=(0, 11),  # clear of the star of the chosen one
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
-        color=GRAY,
-    )
 
 
 def _density_cell(axes: Axes, values: np.ndarray, color: str, bins: int) -> None:
@@ -288,9 +235,7 @@ def _density(values: np.ndarray, points: int = 256) -> tuple[np.ndarray, np.ndar
     return x, kernel @ (counts / counts.sum())
 
 
-def _curves(
-    axes: Axes, rows: Sequence[Mapping[str, Any]], axis: str, names: Sequence[str], ylabel: str
-) -> None:
+def _curves(axes: Axes, rows: Sequence[Json], axis: str, names: Sequence[str], ylabel: str) -> None:
     for number, name in enumerate(names):
         points = [
             (float(row.get(axis, index)), float(row[name]))

@@ -1,6 +1,6 @@
-"""One self-contained HTML page: pictures inside, no script, nothing fetched.
+"""One self-contained HTML page: images inside, no script, nothing fetched.
 
-`templates/page.html` shows a `Report`, which holds only text, numbers and encoded pictures. Every
+`templates/page.html` shows a `Report`, which holds only text, numbers and encoded images. Every
 string is escaped as it enters the page, so expressions and paths may hold any characters.
 """
 
@@ -11,25 +11,24 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import clipvg
 from clipvg.report.style import ROLES
-from clipvg.runtime.files import atomic_path
+from clipvg.runtime.files import Json, atomic_path
 
 _LEGEND = {"predicted": "predicted box", "true": "true box", "pseudo": "pseudo-label"}
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageImage:
     """An encoded image with the words that stand for it.
 
     Args:
         data: the file's bytes, PNG or JPEG.
         media_type: "image/png" or "image/jpeg".
-        alt: what the picture shows, for readers who cannot see it.
+        alt: what the image shows, for readers who cannot see it.
         caption: text below; none when empty.
         detail: a second, smaller line below the caption.
     """
@@ -73,7 +72,7 @@ class Report:
         facts: few pairs (name, value) shown large.
         tables: in order.
         figures: in order, at full width.
-        gallery: pictures with boxes, in a grid.
+        gallery: images with boxes, in a grid.
         gallery_note: a sentence above them.
         gallery_roles: kinds of boxes that its legend names.
         config: resolved configuration, any nesting of plain values.
@@ -85,11 +84,11 @@ class Report:
     lead: str = ""
     facts: Sequence[tuple[str, str]] = ()
     tables: Sequence[Table] = ()
-    figures: Sequence[Picture] = ()
-    gallery: Sequence[Picture] = ()
+    figures: Sequence[PageImage] = ()
+    gallery: Sequence[PageImage] = ()
     gallery_note: str = ""
     gallery_roles: Sequence[str] = tuple(ROLES)
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Json = field(default_factory=dict)
     command: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
 

@@ -16,13 +16,13 @@ from clipvg.pseudo.entities import count_entities, entity_heads
 from clipvg.pseudo.plurals import make_singular
 from clipvg.pseudo.words import ADJECTIVES, PLACES
 from clipvg.report.canvas import encode_figure
-from clipvg.report.html import Picture, Report, Table
-from clipvg.report.label_figures import center_map, count_bars
-from clipvg.report.pictures import Mark, draw_boxes, encode_picture
+from clipvg.report.drawing import Mark, draw_boxes, encode_image
+from clipvg.report.figures import center_map, count_bars
+from clipvg.report.html import PageImage, Report, Table
 from clipvg.report.style import VERMILION
 
 _CLASSES = 20  # rows of the table of classes
-_ENLARGED = 900  # pixels of a gallery picture's longer side
+_ENLARGED = 900  # pixels of a gallery image's longer side
 
 
 def label_rules(labels: LabelTable) -> list[tuple[str, str]]:
@@ -66,7 +66,7 @@ def report_labels(labels: LabelTable, *, name: str, per_rule: int = 4, seed: int
         figures=_figures(labels, lengths, entities),
         gallery=_gallery(labels, rules, per_rule, seed),
         gallery_note=f"At most {per_rule} labels of each rule, drawn at random with seed {seed}. "
-        "Click a picture to enlarge it.",
+        "Click an image to enlarge it.",
         gallery_roles=(),
     )
 
@@ -114,7 +114,7 @@ def _class_of(expression: str) -> str:
     return make_singular(heads[0]) if heads else "–"
 
 
-def _figures(labels: LabelTable, lengths: list[int], entities: list[int]) -> list[Picture]:
+def _figures(labels: LabelTable, lengths: list[int], entities: list[int]) -> list[PageImage]:
     sizes = _sizes(labels)
     figures = [
         (count_bars(lengths, "words of an expression"), "Lengths of the expressions."),
@@ -124,7 +124,7 @@ def _figures(labels: LabelTable, lengths: list[int], entities: list[int]) -> lis
             "Centres of the boxes, as shares of the image's width and height.",
         ),
     ]
-    return [Picture(*encode_figure(figure), alt=text, caption=text) for figure, text in figures]
+    return [PageImage(*encode_figure(figure), alt=text, caption=text) for figure, text in figures]
 
 
 def _sizes(labels: LabelTable) -> np.ndarray:
@@ -138,22 +138,23 @@ def _sizes(labels: LabelTable) -> np.ndarray:
 
 def _gallery(
     labels: LabelTable, rules: Sequence[tuple[str, str]], per_rule: int, seed: int
-) -> list[Picture]:
+) -> list[PageImage]:
     state = random.Random(seed)
-    counts = Counter(rules)
-    pictures = []
-    for rule, count in sorted(counts.items(), key=_by_source_and_count):
+    images = []
+    for rule, count in sorted(Counter(rules).items(), key=_by_source_and_count):
         rows = [row for row, each in enumerate(rules) if each == rule]
         for row in sorted(state.sample(rows, min(per_rule, count))):
-            pictures.append(_picture(labels, row, rule))
-    return pictures
+            images.append(_image(labels, row, rule))
+    return images
 
 
-def _picture(labels: LabelTable, row: int, rule: tuple[str, str]) -> Picture:
+def _image(labels: LabelTable, row: int, rule: tuple[str, str]) -> PageImage:
     expression, name = labels.expressions[row], labels.image_names[row]
     image = read_image(labels.image_path(name))
     box = labels.boxes(rows=np.array([row]))[0]
     drawn = draw_boxes(image, [Mark(box, expression, role="label", color=VERMILION)])
     detail = " · ".join([*(part for part in rule if part), name])
-    data, media_type = encode_picture(drawn, max_size=_ENLARGED)
-    return Picture(data, media_type, alt=f"{name}: {expression}", caption=expression, detail=detail)
+    data, media_type = encode_image(drawn, max_size=_ENLARGED)
+    return PageImage(
+        data, media_type, alt=f"{name}: {expression}", caption=expression, detail=detail
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 
 def percent(value: float | None, *, digits: int = 1) -> str:
@@ -15,7 +15,7 @@ def points(difference: float, *, digits: int = 1) -> str:
     return f"{100 * difference:+.{digits}f}"
 
 
-def listed(values: Any, form: str = "g") -> str:
+def listed(values: Sequence[float | None] | float | None, form: str = "g") -> str:
     """Write one number or several, joined by commas; a dash for None."""
-    values = values if isinstance(values, list | tuple) else [values]
-    return ", ".join("–" if value is None else format(value, form) for value in values)
+    each = values if isinstance(values, Sequence) else [values]
+    return ", ".join("–" if value is None else format(value, form) for value in each)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -17,7 +17,7 @@ from clipvg.report.curriculum import curriculum_report
 from clipvg.report.html import Report, write_html
 from clipvg.report.numbers import listed, percent, points
 from clipvg.report.sections import gain_table, training_section
-from clipvg.runtime.files import read_json
+from clipvg.runtime.files import Json, read_json
 
 DEMO_NAMES = {
     "all_labels": "all labels (no SSA)",
@@ -47,7 +47,7 @@ def report_run(folder: str | Path) -> Report:
 
     Read are `summary.json`, `metrics.jsonl`, `config.yaml`, and for a curriculum its tables of
     labels and `scores/`; what is missing is left out. `model/`, where there is one, predicts the
-    boxes of the pictures.
+    boxes of the images.
 
     Raises:
         InputError: neither summary nor metrics are there.
@@ -71,11 +71,9 @@ def report_run(folder: str | Path) -> Report:
     return report
 
 
-def _training(
-    folder: Path, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> Report:
+def _training(folder: Path, summary: Json, rows: Sequence[Json]) -> Report:
     epochs = [row for row in rows if "loss" in row]
-    last: Mapping[str, Any] = epochs[-1] if epochs else {}
+    last: Json = epochs[-1] if epochs else {}
     facts = [("epochs", f"{len(epochs)}")]
     if "loss" in last:
         facts.append(("last loss", f"{last['loss']:.4f}"))
@@ -90,7 +88,7 @@ def _training(
     )
 
 
-def _demo(folder: Path, summary: Mapping[str, Any]) -> Report:
+def _demo(folder: Path, summary: Json) -> Report:
     accuracy: Mapping[str, Sequence[float]] = summary["acc_0.5"]
     base, adapted, ceiling = (float(np.mean(accuracy[key])) for key in DEMO_NAMES)
     report = Report(
@@ -128,20 +126,19 @@ def _first_curriculum(folder: Path) -> Path | None:
     return None
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
+def _read_lines(path: Path) -> list[Json]:
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+    for line in _read(path).splitlines():
+        with suppress(ValueError):  # the last line of a killed run may be cut
             rows.append(json.loads(line))
-        except ValueError:
-            continue  # the last line of a killed run may be cut
     return [row for row in rows if isinstance(row, dict)]
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+def _read_config(path: Path) -> Json:
+    content = yaml.safe_load(_read(path))
     return content if isinstance(content, dict) else {}
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file; nothing where it is not there."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -10,11 +10,12 @@ import numpy as np
 
 from clipvg.curriculum import RunSummary
 from clipvg.curriculum.split import ROW
+from clipvg.data.scenes import is_correct
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.report.html import Picture
-from clipvg.report.sections import correct_labels, label_picture
+from clipvg.report.html import PageImage
+from clipvg.report.sections import label_image
 
 _GALLERY = 12
 
@@ -49,38 +50,31 @@ class Selection:
         training = labels.select(~is_held)
         if len(training) != len(scores):
             return cls(None, scores, None, None)
-        return cls(training, scores, correct_labels(training), is_selected[~is_held])
+        correct = is_correct(training) if training.has_truth else None
+        return cls(training, scores, correct, is_selected[~is_held])
 
-    def gallery(
-        self, reliability: np.ndarray, decided: np.ndarray, model_folder: Path
-    ) -> list[Picture]:
+    def gallery(self, reliability: np.ndarray, model_folder: Path) -> list[PageImage]:
         """Draw labels that were selected and left out, half of each, drawn by chance.
 
         Args:
             reliability: (N,) that decided about each label, NaN where nothing did.
-            decided: (N,) bool, labels that a threshold decided about.
             model_folder: of the model whose predictions are drawn.
         """
         if self.labels is None or self.is_selected is None:
             return []
         draw = np.random.default_rng(0)
-        left_out = decided & ~self.is_selected & np.isfinite(reliability)
+        decided = np.isfinite(reliability)
         rows = [
             int(row)
-            for side in (np.flatnonzero(decided & self.is_selected), np.flatnonzero(left_out))
-            for row in np.sort(draw.permutation(side)[: _GALLERY // 2])
+            for side in (decided & self.is_selected, decided & ~self.is_selected)
+            for row in np.sort(draw.permutation(np.flatnonzero(side))[: _GALLERY // 2])
         ]
         predicted = _predictions(model_folder, self.labels, rows)
-        pictures = [
-            label_picture(
-                self.labels,
-                row,
-                predicted=predicted.get(row),
-                remark=self._remark(row, reliability[row]),
-            )
+        shown = [
+            label_image(self.labels, row, predicted.get(row), self._remark(row, reliability[row]))
             for row in rows
         ]
-        return [picture for picture in pictures if picture is not None]
+        return [image for image in shown if image is not None]
 
     def _remark(self, row: int, r: float) -> str:
         assert self.is_selected is not None

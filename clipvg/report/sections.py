@@ -1,29 +1,24 @@
-"""Ready-made parts of a report page: figures, tables and pictures from plain data."""
+"""Ready-made parts of a report page: figures, tables and images from plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from clipvg.boxes import iou
-from clipvg.curriculum.summary import Training
 from clipvg.data.image import read_image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.report.figures import (
-    encode_figure,
-    performance_curve,
-    reliability_histogram,
-    training_curves,
-)
-from clipvg.report.html import Picture, Table
+from clipvg.report.canvas import encode_figure
+from clipvg.report.drawing import Mark, draw_boxes, encode_image
+from clipvg.report.figures import reliability_histogram, training_curves
+from clipvg.report.html import PageImage, Table
 from clipvg.report.numbers import percent, points
-from clipvg.report.pictures import Mark, draw_boxes, encode_picture
+from clipvg.runtime.files import Json
 
 CORRECT_IOU = 0.5
-_SHOWN = 400  # pixels of a picture's long side in the gallery
+_SHOWN = 400  # pixels of an image's long side in the gallery
 
 
 def gain_table(
@@ -62,22 +57,9 @@ def gain_table(
     return Table(title, header, rows, note)
 
 
-def correct_labels(labels: LabelTable) -> np.ndarray | None:
-    """Return whether IoU(box, truth) >= 0.5 for each label, as bool (N,); None without truth.
-
-    A label whose expression has no referent (its truth is null) is wrong.
-    """
-    from clipvg.data.scenes import is_correct
-
-    return is_correct(labels) if labels.has_truth else None
-
-
 def histogram_section(
-    reliability: np.ndarray,
-    *,
-    correct: np.ndarray | None = None,
-    threshold: float | None = None,
-) -> Picture:
+    reliability: np.ndarray, correct: np.ndarray | None, threshold: float
+) -> PageImage:
     """Draw the histogram of reliability, split by correct and wrong labels where that is known."""
     figure = reliability_histogram(reliability, correct=correct, threshold=threshold)
     split = " split by correct and wrong labels" if correct is not None else ""
@@ -86,62 +68,26 @@ def histogram_section(
     caption = "Reliability of each pseudo-label: IoU of the measurer's box with the label's box."
     if correct is not None:
         caption += f" A label is correct when its IoU with the true box is at least {CORRECT_IOU}."
-    return Picture(
+    return PageImage(
         *encode_figure(figure),
         alt=f"Histogram of the reliability of {len(scored)} labels{split}{median}.",
         caption=caption,
     )
 
 
-def curve_section(
-    tried: Sequence[Training],
-    *,
-    chosen: float | None = None,
-    baseline: float | None = None,
-    metric: str = "Acc@0.5 on the validation labels",
-) -> Picture:
-    """Draw the performance-reliability curve with the chosen threshold.
-
-    Args:
-        tried: trainings on the labels of a threshold each.
-        chosen: the winning threshold.
-        baseline: performance without selection.
-        metric: what the vertical axis shows.
-    """
-    thresholds = [float(training.threshold or 0) for training in tried]
-    scores = [_number(training.score) for training in tried]
-    figure = performance_curve(
-        thresholds,
-        scores,
-        chosen=chosen,
-        kept=[training.kept for training in tried],
-        baseline=baseline,
-        metric=metric,
-    )
-    listed = ", ".join(
-        f"{score:.3f} at h = {h:g}" for h, score in zip(thresholds, scores, strict=True)
-    )
-    choice = f" Chosen: h = {chosen:g}." if chosen is not None else ""
-    return Picture(
-        *encode_figure(figure),
-        alt=f"Performance by reliability threshold: {listed}.{choice}",
-        caption="Each point is a model trained on the labels whose reliability is at least h.",
-    )
-
-
-def training_section(metrics: Sequence[Mapping[str, Any]]) -> Picture:
+def training_section(metrics: Sequence[Json]) -> PageImage:
     """Draw loss and validation curves of one training."""
-    return Picture(
+    return PageImage(
         *encode_figure(training_curves(metrics)),
         alt=f"Curves of training loss and validation accuracy over {len(metrics)} records.",
         caption="Loss per label (L1 + GIoU) and performance on the validation labels.",
     )
 
 
-def label_picture(
-    labels: LabelTable, row: int, *, predicted: np.ndarray | None = None, remark: str = ""
-) -> Picture | None:
-    """Draw one label's picture with its pseudo-box, true box and prediction; None if unreadable.
+def label_image(
+    labels: LabelTable, row: int, predicted: np.ndarray | None = None, remark: str = ""
+) -> PageImage | None:
+    """Draw one label's image with its pseudo-box, true box and prediction; None if unreadable.
 
     Args:
         labels: with an image root.
@@ -162,18 +108,14 @@ def label_picture(
     marks = [Mark(scale * box, role="pseudo"), Mark(scale * truth, role="true")]
     remarks = [remark] if remark else []
     if labels.has_truth and not has_truth:
-        remarks.append("nothing in the picture fits the expression")
+        remarks.append("nothing in the image fits the expression")
     if predicted is not None:
         marks.append(Mark(scale * np.asarray(predicted), role="predicted"))
         overlap = float(iou(np.asarray(predicted)[None], (truth if has_truth else box)[None])[0])
         remarks.append(f"IoU with the {'true box' if has_truth else 'pseudo-label'} {overlap:.2f}")
-    return Picture(
-        *encode_picture(draw_boxes(image, marks)),
+    return PageImage(
+        *encode_image(draw_boxes(image, marks)),
         alt=f"{name} with the boxes of the expression “{expression}”.",
         caption=expression,
         detail=", ".join(remarks),
     )
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)

@@ -2,42 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipvg.errors import InputError
-from clipvg.report.canvas import new_figure
-from clipvg.report.figures import cut, draw_performance
-from clipvg.report.style import CYCLE, VERMILION
+from clipvg.report.canvas import cut, legend_below, new_figure
+from clipvg.report.style import BLUE, CYCLE, GRAY, VERMILION
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from clipvg.curriculum.summary import Training
 
 _COLUMNS = 3
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Performance by threshold of one source.
+    """Performance of models trained on labels with r >= h, by h.
 
     Args:
-        title: names the source and who measured it.
-        thresholds: (K,) that were tried.
-        performance: (K,), NaN where nothing was trained.
-        chosen: the winning threshold.
-        kept: (K,) number of labels each threshold keeps.
-        baseline: performance before this source, drawn as a level line.
+        title: of its panel.
+        thresholds: (K,) that were tried, in any order.
+        performance: (K,), higher is better; NaN where nothing was trained.
+        chosen: the winning threshold, marked.
+        kept: (K,) number of labels each threshold keeps, written at the points.
+        baseline: performance before, drawn as a level line.
     """
 
     title: str
     thresholds: Sequence[float]
     performance: Sequence[float]
     chosen: float
-    kept: Sequence[float] | None = None
+    kept: Sequence[int] | None = None
     baseline: float | None = None
+
+    @classmethod
+    def of(
+        cls, title: str, tried: Iterable[Training], chosen: float, baseline: float | None
+    ) -> Curve:
+        """Return the curve of trainings on the labels of a threshold each."""
+        found = [each for each in tried if each.threshold is not None]
+        return cls(
+            title,
+            [each.threshold or 0 for each in found],
+            [np.nan if each.score is None else each.score for each in found],
+            chosen,
+            [each.kept for each in found],
+            baseline,
+        )
+
+    def __str__(self) -> str:
+        points = zip(self.thresholds, self.performance, strict=True)
+        said = ", ".join(f"{score:.3f} at h = {h:g}" for h, score in points)
+        return f"{self.title}: {said}; chosen h = {self.chosen:g}"
+
+    def draw(self, axes: Axes, baseline: str) -> None:
+        """Draw the curve, with a name for its level line."""
+        order = np.argsort(np.asarray(self.thresholds, dtype=float), kind="stable")
+        h = np.asarray(self.thresholds, dtype=float)[order]
+        y = np.asarray(self.performance, dtype=float)[order]
+        axes.plot(h, y, "o-", color=BLUE, label="trained on r ≥ h (number of labels)")
+        if self.kept is not None:
+            for x, value, count in zip(h, y, np.asarray(self.kept)[order], strict=True):
+                if np.isfinite(value):
+                    axes.annotate(
+                        f"{int(count):,}",
+                        (x, value),
+                        xytext=(0, 11),  # clear of the star of the chosen one
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize=8,
+                        color=GRAY,
+                    )
+        if self.baseline is not None:
+            axes.axhline(self.baseline, color=GRAY, linestyle="--", label=baseline)
+        at = int(np.argmin(np.abs(h - self.chosen)))
+        axes.plot(h[at], y[at], "*", color=VERMILION, markersize=17, label="chosen")
+        axes.margins(x=0.08, y=0.18)
+        axes.set_xlabel("reliability threshold h")
+        axes.set_title(f"{self.title}: h = {self.chosen:g}", fontsize=10)
 
 
 @dataclass(frozen=True)
@@ -82,31 +130,24 @@ class PrecisionRecall:
         return (float(self.recall[count - 1]), float(self.precision[count - 1])) if count else None
 
 
-def performance_curves(curves: Sequence[Curve], *, metric: str) -> Figure:
-    """Draw performance by threshold, one panel a source, on one vertical scale."""
+def performance_figure(curves: Sequence[Curve], *, metric: str, baseline: str) -> Figure:
+    """Draw performance by threshold, one panel a curve, on one vertical scale.
+
+    Args:
+        curves: one a source, or one of all labels.
+        metric: label of the vertical axis.
+        baseline: what the level lines are.
+    """
     figure, panels = _panels(len(curves), height=3.3)
     for axes, curve in zip(panels, curves, strict=True):
-        draw_performance(
-            axes,
-            curve.thresholds,
-            curve.performance,
-            chosen=curve.chosen,
-            kept=curve.kept,
-            baseline=curve.baseline,
-            baseline_name="before this source",
-        )
-        axes.set_title(f"{curve.title}: h = {curve.chosen:g}", fontsize=10)
-        axes.set_xlabel("reliability threshold h")
+        curve.draw(axes, baseline)
     for axes in panels[::_COLUMNS]:
         axes.set_ylabel(metric)
     low = min(axes.get_ylim()[0] for axes in panels)
     high = max(axes.get_ylim()[1] for axes in panels)
     for axes in panels:
         axes.set_ylim(low, high + 0.12 * (high - low))  # room for the numbers at the points
-    # One legend for all: what is chosen differs by panel and is written in its title.
-    handles, names = panels[-1].get_legend_handles_labels()
-    names = ["chosen" if name.startswith("chosen") else name for name in names]
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    legend_below(figure, panels[-1])
     return figure
 
 
@@ -148,12 +189,12 @@ def precision_recall_figure(
     return figure
 
 
-def _panels(count: int, *, height: float) -> tuple[Figure, list]:
+def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
     if not count:
         raise InputError("there is no source to draw")
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    figure = new_figure(max(4.8, 3.4 * columns), height * rows)
+    figure = new_figure(7.2 if count == 1 else 3.4 * columns, height * rows)
     grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axes in grid[count:]:
         axes.remove()

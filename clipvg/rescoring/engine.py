@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.data.letterbox import Square
+from clipvg.features.decode import load_squares
+from clipvg.features.keys import PixelsKey, pixels_key
 from clipvg.features.texts import TextCache
 from clipvg.labels import LabelTable
 from clipvg.model.fast.tokens import TextTokens, Tokens
@@ -20,7 +24,7 @@ from clipvg.rescoring.config import EngineConfig
 from clipvg.rescoring.images import Decoded, decode_chunks, visual_tokens
 from clipvg.rescoring.plan import Plan, Shard, one_image_a_label
 from clipvg.rescoring.stats import Stats
-from clipvg.rescoring.targets import ReadableLabels, Targets
+from clipvg.rescoring.targets import ReadableLabels, Targets, check_finite
 from clipvg.rescoring.text import text_tokens
 from clipvg.rescoring.views import View, make_views
 
@@ -32,6 +36,8 @@ HISTOGRAM_BINS = 1000  # as in the paper's figure of reliability distributions
 # CPU what is larger falls out of the last-level cache.
 _TOKENS = {"cpu": 1600, "cuda": 131_072}
 _IMAGES = {"cpu": 4, "cuda": 64}
+
+Squares = Decoded[dict[PixelsKey, Square]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Engine:
         *,
         on_error: Literal["null", "raise"] = "null",
         row_names: np.ndarray | None = None,
-        advance: Callable[[int], Any] = lambda count: None,
+        advance: Callable[[int], object] = lambda count: None,
     ) -> Iterator[ShardScores]:
         """Score labels shard by shard.
 
@@ -113,7 +119,7 @@ class Engine:
         plan = Plan(labels)
         everything = [(0, plan.num_images)] if plan.num_images else []
         shards = everything if shards is None else list(shards)
-        targets = Targets(labels, on_error, row_names)
+        targets = Targets(labels, row_names)
         self.histogram = self.histogram.new_zeros(
             len(self.names), targets.num_groups, HISTOGRAM_BINS, device=self.device
         )
@@ -127,7 +133,7 @@ class Engine:
                 for _ in range(*shard, size):
                     with self.stats.timed("decode"):
                         ready = next(decoded)
-                    reasons.update(targets.unreadable(ready))
+                    reasons.update(ready.unreadable(on_error))
                     rows.append(ready.chunk.rows)
                     scores.append(self._score_chunk(targets, ready))
                     self.stats.labels += len(ready.chunk.rows)
@@ -136,30 +142,27 @@ class Engine:
 
     def _decoded(
         self, labels: LabelTable, plan: Plan, shards: list[Shard]
-    ) -> Generator[Decoded, None, None]:
+    ) -> Generator[Squares, None, None]:
         size = self.config.images_per_chunk
         chunks = (chunk for first, last in shards for chunk in plan.chunks(size, first, last))
         return decode_chunks(
             labels,
             chunks if self.does.encode_once else map(one_image_a_label, chunks),
-            [view.model for view in self._views],
+            partial(load_squares, models=[view.model for view in self._views]),
             workers=self.config.workers,
         )
 
     @torch.inference_mode()
-    def _score_chunk(self, targets: Targets, ready: Decoded) -> np.ndarray:
+    def _score_chunk(self, targets: Targets, ready: Squares) -> np.ndarray:
         """Return the scores (n, R) of a chunk's labels."""
-        chunk, good = ready.chunk, ready.readable()
-        scores = np.full((len(self.names), len(chunk.rows)), np.nan, dtype=np.float32)
-        place = np.full(len(chunk.images), -1)
-        place[good] = np.arange(len(good))
-        image = place[chunk.image_of_row]
-        usable = np.flatnonzero(image >= 0)
+        rows, images = ready.chunk.rows, ready.readable()
+        scores = np.full((len(self.names), len(rows)), np.nan, dtype=np.float32)
+        usable, image = ready.usable()
         if len(usable):
             with full_precision(self.config.dtype(self.device)), self._products():
                 for view in self._views:
-                    squares = ready.squares(view.model)
-                    part = ReadableLabels(chunk.rows[usable], image[usable], squares)
+                    squares = [seen[pixels_key(view.model)] for seen in images]
+                    part = ReadableLabels(rows[usable], image, squares)
                     for members, found in self._score_view(targets, view, part):
                         scores[np.array(members)[:, None], usable] = found.cpu().numpy()
         return scores
@@ -203,7 +206,8 @@ class Engine:
                     at = torch.from_numpy(some).to(self.device)
                     predicted[:, at] = tokens.boxes(expression[some], part.image[some])
             with self.stats.timed("score"):
-                targets.check_finite(predicted, [self.names[i] for i in stack.members], part.rows)
+                called = [f"measurer {self.names[i]!r}" for i in stack.members]
+                check_finite(predicted, called, targets.row_names[part.rows])
                 found, counts = box_reliability(
                     predicted,
                     target,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +14,7 @@ from torch import Tensor
 
 from clipvg.data.letterbox import Square
 from clipvg.errors import InputError
-from clipvg.features.decode import decode, load_squares
-from clipvg.features.keys import PixelsKey, pixels_key
+from clipvg.features.decode import decode
 from clipvg.labels import LabelTable
 from clipvg.model.fast.tokens import VisualTokens
 from clipvg.rescoring.plan import Chunk
@@ -24,41 +23,60 @@ if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.model.backbone import Backbone
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Decoded:
-    """Images of a chunk as squares, by `pixels_key`; the error where one cannot be read."""
+class Decoded(Generic[T]):
+    """Images of a chunk, or the error where one cannot be read.
+
+    Attributes:
+        chunk: the images' names and labels.
+        images: what was made of each.
+    """
 
     chunk: Chunk
-    images: list[dict[PixelsKey, Square] | InputError]
+    images: list[T | InputError]
 
-    def readable(self) -> list[int]:
-        """Return positions of the images that could be read."""
-        return [i for i, image in enumerate(self.images) if not isinstance(image, InputError)]
+    def readable(self) -> list[T]:
+        """Return the U images that could be read."""
+        return [image for image in self.images if not isinstance(image, InputError)]
 
-    def squares(self, model: GroundingModel) -> list[Square]:
-        """Return the readable images as a model sees them."""
-        key = pixels_key(model)
-        return [image[key] for image in self.images if not isinstance(image, InputError)]
+    def usable(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the chunk's labels on them: places in ``chunk.rows``, and each one's image."""
+        good = np.array([not isinstance(image, InputError) for image in self.images], dtype=bool)
+        usable = np.flatnonzero(good[self.chunk.image_of_row])
+        return usable, (np.cumsum(good) - 1)[self.chunk.image_of_row[usable]]
+
+    def unreadable(self, on_error: Literal["null", "raise"]) -> dict[int, str]:
+        """Return why rows have no image; "raise" raises the first reason instead."""
+        reasons: dict[int, str] = {}
+        for i, image in enumerate(self.images):
+            if isinstance(image, InputError):
+                if on_error == "raise":
+                    raise image
+                rows = self.chunk.rows[self.chunk.image_of_row == i]
+                reasons.update(dict.fromkeys(rows.tolist(), str(image)))
+        return reasons
 
 
 def decode_chunks(
     labels: LabelTable,
     chunks: Iterable[Chunk],
-    models: Sequence[GroundingModel],
+    load: Callable[[Path], T],
     *,
     workers: int | None = None,
-) -> Generator[Decoded, None, None]:
+) -> Generator[Decoded[T], None, None]:
     """Yield chunks with their images; the next chunk is decoded in threads meanwhile.
 
     Args:
         labels: the labels, with an image root.
         chunks: in the order wanted.
-        models: whose squares to make of each image.
+        load: what to make of an image file.
         workers: as of `clipvg.features.decode.decode`.
     """
     files = ((chunk, [labels.image_path(name) for name in chunk.images]) for chunk in chunks)
-    with closing(decode(files, partial(load_squares, models=models), workers=workers)) as decoded:
+    with closing(decode(files, load, workers=workers)) as decoded:
         for chunk, images in decoded:
             yield Decoded(chunk, images)
 

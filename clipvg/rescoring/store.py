@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key, text_key
+from clipvg.labels.schema import RELIABILITY
+from clipvg.labels.scores import REASON, read_reasons, read_scores, score_columns
 from clipvg.model.backbone import digest_weights
 from clipvg.rescoring.config import EngineConfig
 from clipvg.rescoring.plan import SCORES_VERSION
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 _MEASURERS = "measurers.json"
 _STOP = ".stop"
-_SCORE = "reliability."
-_REASON = "unscored"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +117,9 @@ class ScoreStore:
             if table is None:
                 self.damaged.append(path)
                 continue
-            for key in new:
-                column = table.column(_SCORE + key).to_numpy()
-                scores[key] = column.astype(np.float32, copy=False)
-            reasons |= _read_reasons(table)
+            there = read_scores(table)
+            scores |= {key: there[key] for key in new}
+            reasons |= read_reasons(table)
         return StoredShard(scores, reasons)
 
     def write(self, shard: str, found: StoredShard, names: Sequence[str] = ()) -> None:
@@ -137,14 +136,7 @@ class ScoreStore:
             with atomic_path(folder / _MEASURERS) as temporary:
                 called = dict(zip(found.scores, names or found.scores, strict=True))
                 temporary.write_text(json.dumps({key: called[key] for key in keys}, indent=1))
-        columns = {
-            _SCORE + key: pa.array(values, pa.float32(), mask=np.isnan(values))
-            for key, values in ((key, found.scores[key]) for key in keys)
-        }
-        if found.reasons:
-            count = len(found.scores[keys[0]])
-            reasons = [found.reasons.get(place) for place in range(count)]
-            columns[_REASON] = pa.array(reasons, pa.string())
+        columns = score_columns({key: found.scores[key] for key in keys}, found.reasons)
         with atomic_path(folder / f"{shard}.parquet") as temporary:
             pq.write_table(
                 pa.table(columns), temporary, compression="zstd", write_page_checksum=True
@@ -240,13 +232,6 @@ def _read(path: Path, num_labels: int, keys: Sequence[str]) -> pa.Table | None:
     except (pa.ArrowException, OSError):
         return None
     types = {name: table.schema.field(name).type for name in table.column_names}
-    fits = all(types.get(_SCORE + key) == pa.float32() for key in keys)
-    fits = fits and types.get(_REASON, pa.string()) == pa.string()
+    fits = all(types.get(RELIABILITY + key) == pa.float32() for key in keys)
+    fits = fits and types.get(REASON, pa.string()) == pa.string()
     return table if fits and table.num_rows == num_labels else None
-
-
-def _read_reasons(table: pa.Table) -> dict[int, str]:
-    if _REASON not in table.column_names:
-        return {}
-    reasons = enumerate(table.column(_REASON).to_pylist())
-    return {place: reason for place, reason in reasons if reason is not None}

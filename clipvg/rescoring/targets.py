@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 from clipvg.data.letterbox import Square, square_boxes
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.rescoring.images import Decoded
 from clipvg.rescoring.plan import in_one_piece
 
 if TYPE_CHECKING:
@@ -41,22 +41,17 @@ class Targets:
 
     Args:
         labels: N labels.
-        on_error: "null" notes why an image cannot be read, "raise" raises it.
         row_names: (N,) what errors call the rows; their numbers when None.
 
     Attributes:
         group: (N,) int64, number of each label's source.
         num_groups: number of sources.
+        row_names: (N,) what errors call the rows.
     """
 
-    def __init__(
-        self,
-        labels: LabelTable,
-        on_error: Literal["null", "raise"],
-        row_names: np.ndarray | None,
-    ) -> None:
-        self._labels, self._on_error = labels, on_error
-        self._row_names = np.arange(len(labels)) if row_names is None else row_names
+    def __init__(self, labels: LabelTable, row_names: np.ndarray | None) -> None:
+        self._labels = labels
+        self.row_names = np.arange(len(labels)) if row_names is None else row_names
         self._expressions = in_one_piece(labels.table.column("expression"))
         sources = labels.encoded_sources()
         self.group = sources.indices.to_numpy().astype(np.int64)
@@ -75,28 +70,24 @@ class Targets:
         boxes = square_boxes(pixels, sizes, model.backbone.image_size)
         return torch.from_numpy(boxes).to(model.device)
 
-    def unreadable(self, ready: Decoded) -> dict[int, str]:
-        """Return why rows of a chunk have no image, or raise it."""
-        reasons = {}
-        for i, image in enumerate(ready.images):
-            if isinstance(image, InputError):
-                if self._on_error == "raise":
-                    raise image
-                rows = ready.chunk.rows[ready.chunk.image_of_row == i]
-                reasons.update(dict.fromkeys(rows.tolist(), str(image)))
-        return reasons
 
-    def check_finite(self, boxes: Tensor, names: list[str], rows: np.ndarray) -> None:
-        """Raise InputError where a predicted box (n, B, 4) is not finite."""
-        finite = torch.isfinite(boxes).all(-1)
-        if bool(finite.all()):
-            return
-        for name, good in zip(names, finite.cpu().numpy(), strict=True):
-            bad = np.sort(self._row_names[rows[~good]])
-            if bad.size:
-                raise InputError(
-                    f"measurer {name!r} predicts boxes that are not finite for label row(s) "
-                    f"{', '.join(map(str, bad[:_NAMED_ROWS]))}"
-                    f"{', …' if bad.size > _NAMED_ROWS else ''}; its weights are damaged or its "
-                    "training diverged. Train it again with a lower learning rate or clip_norm."
-                )
+def check_finite(boxes: Tensor, names: Sequence[str], rows: np.ndarray) -> None:
+    """Raise InputError where predicted boxes are not finite.
+
+    Args:
+        boxes: (n, B, 4) of n models.
+        names: (n,) what to call the models.
+        rows: (B,) what to call the labels' rows.
+    """
+    finite = torch.isfinite(boxes).all(-1)
+    if bool(finite.all()):
+        return
+    for name, good in zip(names, finite.cpu().numpy(), strict=True):
+        bad = np.sort(rows[~good])
+        if bad.size:
+            raise InputError(
+                f"{name} predicts boxes that are not finite for label row(s) "
+                f"{', '.join(map(str, bad[:_NAMED_ROWS]))}{', …' if bad.size > _NAMED_ROWS else ''}"
+                "; its weights are damaged or its training diverged. Train it again with a lower "
+                "learning rate or clip_norm."
+            )

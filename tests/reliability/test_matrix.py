@@ -40,7 +40,6 @@ def test_cells(matrix: ScoreMatrix) -> None:
 def test_counts_by_cell(matrix: ScoreMatrix) -> None:
     assert matrix.count_above(0.5).tolist() == [[1, 1], [0, 2]]
     assert matrix.count_above(0.5, strict=True).tolist() == [[1, 0], [0, 2]]
-    assert matrix.histogram(2).tolist() == [[[0, 1], [1, 1]], [[2, 0], [0, 2]]]
     assert matrix.quantiles([0.5]).shape == (2, 2, 1)
     assert matrix.keep(0.5, "t").tolist() == [True, False, False, True]
 

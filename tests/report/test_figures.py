@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.report import (
-    performance_curve,
-    reliability_histogram,
-    save_figure,
-    score_matrix_figure,
-    training_curves,
-)
+from clipvg.reliability import ScoreMatrix
+from clipvg.report.canvas import save_figure
+from clipvg.report.figures import reliability_histogram, score_matrix_figure, training_curves
+from clipvg.report.selection import Curve, performance_figure
+from clipvg.report.style import BLUE
 
 
 def texts(figure):
@@ -47,7 +45,7 @@ def test_histogram_without_truth_is_one_set_of_bars():
 
 def test_labels_without_overlap_are_written_not_drawn():
     values = np.r_[np.zeros(300), np.random.default_rng(0).beta(5, 2, 100)]
-    figure = score_matrix_figure([[values], [np.zeros(9)]], ["a", "b"], ["a"])
+    figure = score_matrix_figure(ScoreMatrix(("a", "b"), np.stack([values, np.zeros(400)])))
     written = texts(figure)
     assert "N = 400\nr ≥ 0.5: 23%\nr = 0: 75%, not drawn" in written
     assert "r = 0: 100%" in written
@@ -59,9 +57,11 @@ def test_labels_without_overlap_are_written_not_drawn():
 
 def test_score_matrix_has_a_cell_for_each_pair_and_densities_of_mass_one():
     draw = np.random.default_rng(0)
-    cells = [[draw.beta(5, 2, 400), draw.beta(2, 5, 300)], [np.array([]), np.array([0.5] * 50)]]
+    scores = np.full((2, 700), np.nan)
+    scores[0] = [*draw.beta(5, 2, 400), *draw.beta(2, 5, 300)]
+    scores[1, 400:450] = 0.5
 
-    figure = score_matrix_figure(cells, ["a", "b$"], ["a", "c"])
+    figure = score_matrix_figure(ScoreMatrix(("a", "b$"), scores, ["a"] * 400 + ["c"] * 300))
 
     assert len(figure.axes) == 4
     written = texts(figure)
@@ -72,24 +72,33 @@ def test_score_matrix_has_a_cell_for_each_pair_and_densities_of_mass_one():
         assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
 
 
-def test_score_matrix_of_the_wrong_shape_is_refused():
-    with pytest.raises(InputError, match="expected 2 x 1 cells"):
-        score_matrix_figure([[np.zeros(3)]], ["a", "b"], ["s"])
+def test_score_matrix_without_labels_is_refused():
     with pytest.raises(InputError, match="at least one"):
-        score_matrix_figure([], [], [])
+        score_matrix_figure(ScoreMatrix(("a",), np.zeros((1, 0))))
+
+
+def test_the_chosen_cell_of_the_score_matrix_is_marked():
+    scores = ScoreMatrix(("a", "b"), np.full((2, 6), 0.5), ["s"] * 3 + ["t"] * 3, [["s"], ["t"]])
+
+    figure = score_matrix_figure(scores, sources=["t", "s"], chosen={"t": ("a", 0.4)})
+
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["labels: t", "labels: s"]
+    marked = [[line.get_linestyle() for line in axes.lines].count("--") for axes in figure.axes]
+    assert marked == [1, 0, 0, 0]
+    assert figure.axes[1].lines[0].get_color() == figure.axes[2].lines[0].get_color() == BLUE
 
 
 def test_curve_is_ordered_by_threshold_and_marks_the_choice():
-    figure = performance_curve(
-        [0.5, 0.4, 0.6], [0.3, 0.2, float("nan")], chosen=0.5, kept=[20, 30, 10], baseline=0.1
-    )
+    curve = Curve("c", [0.5, 0.4, 0.6], [0.3, 0.2, float("nan")], 0.5, [20, 30, 10], 0.1)
+    figure = performance_figure([curve], metric="Acc@0.5", baseline="all labels")
 
     line, *others = figure.axes[0].lines
     assert list(line.get_xdata()) == [0.4, 0.5, 0.6]
     star = next(other for other in others if other.get_marker() == "*")
     assert (star.get_xdata()[0], star.get_ydata()[0]) == (0.5, 0.3)
     written = texts(figure)
-    assert "chosen h = 0.5" in written
+    assert "c: h = 0.5" in written
+    assert "chosen" in written
     assert "all labels" in written
     assert "30" in written
     assert "10" not in written.replace("h = ", "")  # nothing was trained there

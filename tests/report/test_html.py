@@ -2,7 +2,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from clipvg.report.html import Picture, Report, Table, render_html, write_html
+from clipvg.report.html import PageImage, Report, Table, render_html, write_html
 
 NASTY = "<script>alert('x')</script> & \"quoted\" ${title} $1"
 PIXEL = b"\x89PNG fake"
@@ -34,7 +34,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page():
-    picture = Picture(PIXEL, "image/png", alt=NASTY, caption=NASTY, detail=NASTY)
+    picture = PageImage(PIXEL, "image/png", alt=NASTY, caption=NASTY, detail=NASTY)
     report = Report(
         title=NASTY,
         lead=NASTY,

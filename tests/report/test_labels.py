@@ -10,8 +10,8 @@ from PIL import Image
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.report.figures import center_map, count_bars
 from clipvg.report.html import render_html
-from clipvg.report.label_figures import center_map, count_bars
 from clipvg.report.labels import report_labels
 
 

@@ -12,11 +12,11 @@ import pytest
 from clipvg.cli import main
 from clipvg.data.scenes import NoiseConfig, make_labels
 from clipvg.labels import LabelTable
-from clipvg.report import report_run
+from clipvg.report.run import report_run
 from clipvg.report.selection import (
     Curve,
     PrecisionRecall,
-    performance_curves,
+    performance_figure,
     precision_recall_figure,
 )
 
@@ -91,7 +91,7 @@ def test_precision_and_recall_by_hand() -> None:
 
 def test_a_panel_a_source() -> None:
     curves = [Curve(name, [0.4, 0.5], [0.1, 0.2 * i], 0.5) for i, name in enumerate("abcd")]
-    figure = performance_curves(curves, metric="accuracy")
+    figure = performance_figure(curves, metric="accuracy", baseline="before")
     assert [axes.get_title() for axes in figure.axes] == [f"{n}: h = 0.5" for n in "abcd"]
     assert len({axes.get_ylim() for axes in figure.axes}) == 1
     line = PrecisionRecall.of(np.float32([0.9, 0.1]), np.array([True, False]))

@@ -9,8 +9,8 @@ from PIL import Image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import ScoreMatrix
-from clipvg.report import draw_report, report_run
-from clipvg.report.sections import correct_labels, gain_table, label_picture
+from clipvg.report.run import draw_report, report_run
+from clipvg.report.sections import gain_table, label_image
 
 BOX = [10.0, 10.0, 30.0, 30.0]
 
@@ -143,7 +143,7 @@ def test_demo_shows_its_table_and_the_figures_of_its_first_run(tmp_path):
 
     assert "from 55.0 % to 64.0 % (+9.0 points)" in page
     assert "1 of 2" in page
-    assert "<h2>Pictures</h2>" in page
+    assert "<h2>Images</h2>" in page
     assert "the adapted model&#39;s. Of the run seed0." in page
     assert "12.5 s" in page
     assert "clipvg demo</code>" in page
@@ -172,16 +172,11 @@ def test_gains_have_a_sign_and_the_first_row_is_the_baseline():
         gain_table({}, {"a": "first"})
 
 
-def test_which_labels_are_correct(tmp_path):
-    assert correct_labels(make_labels(tmp_path)).tolist() == [True, True, False, False]
-    assert correct_labels(make_labels(tmp_path, truth=False)) is None
-
-
 def test_label_picture_says_how_well_the_prediction_fits(tmp_path):
     labels = make_labels(tmp_path)
-    picture = label_picture(labels, 2, predicted=np.array([40.0, 10.0, 60.0, 30.0]))
+    picture = label_image(labels, 2, predicted=np.array([40.0, 10.0, 60.0, 30.0]))
     assert picture.detail == "IoU with the true box 1.00"
-    picture = label_picture(labels, 3, predicted=np.array(BOX))
+    picture = label_image(labels, 3, predicted=np.array(BOX))
     assert picture.detail == (
-        "nothing in the picture fits the expression, IoU with the pseudo-label 1.00"
+        "nothing in the image fits the expression, IoU with the pseudo-label 1.00"
     )

@@ -8,7 +8,6 @@ They need scikit-learn.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +19,6 @@ _PER_CLUSTER = 20  # labels of the reference that a cluster needs
 _LEAST_SHARE = 0.1  # of the mean size, below which a cluster is no centre
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class NearestNeighbours(FeatureDistance):
     """Distance to the k-th nearest neighbour among the reference's features of length 1.
 
@@ -49,7 +47,6 @@ class NearestNeighbours(FeatureDistance):
         return distances
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Mahalanobis(FeatureDistance):
     """Mahalanobis distance from the reference's mean.
 
@@ -68,7 +65,6 @@ class Mahalanobis(FeatureDistance):
         return lambda values, held: fitted.mahalanobis(values)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class KernelDensity(FeatureDistance):
     """Gaussian kernel density of the reference at the label's feature.
 
@@ -103,7 +99,6 @@ class KernelDensity(FeatureDistance):
         return distances
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Clusters(FeatureDistance):
     """Distance to the nearest cluster centre, in radii of that cluster.
 

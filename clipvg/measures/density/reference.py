@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,6 @@ Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 CONTEXT = "context"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureDistance(ModelMeasure):
     """Distance from a reference: r = share of the reference that lies at least as far out.
 

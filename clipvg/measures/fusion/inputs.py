@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.measures.common.options import Measure
-from clipvg.reliability.measurer import Context, Measurer, join_reasons
+from clipvg.reliability.measurer import Context, Measurer, Scores, join_reasons
 from clipvg.reliability.together import measure_together
 
 Input = str | Measurer
@@ -19,7 +19,6 @@ Inputs = Sequence[Input] | Input | None
 Weights = Mapping[str, float] | Sequence[float] | None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class FusedMeasure(Measure):
     """A measure of other scores.
 
@@ -52,6 +51,16 @@ class FusedMeasure(Measure):
             return frozenset({"scores"})
         parts = [frozenset({"scores"}) if isinstance(m, str) else m.requires for m in self.inputs]
         return frozenset[str]().union(*parts)
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Score every label by its other scores."""
+        rows, reasons = self.input_scores(labels, context)
+        values = self.fuse(rows, self.input_names(context), labels)
+        return Scores(np.clip(values, 0, 1).astype(np.float32), reasons)
+
+    def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
+        """Return the scores (N,) by those of the k inputs (k, N), NaN where none scores."""
+        raise NotImplementedError
 
     def input_names(self, context: Context) -> tuple[str, ...]:
         """Return the names of the inputs' columns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
@@ -27,7 +27,6 @@ _ZERO = 1e-6  # least score of a geometric mean
 _COMPETENT = (0.01, 0.99)  # bounds of a member's estimated accuracy: no one decides alone
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class WeightedMean(FusedMeasure):
     """Weighted mean of the inputs that score a label.
 
@@ -44,18 +43,14 @@ class WeightedMean(FusedMeasure):
     geometric: bool = False
     name: str = "weighted_mean"
 
-    def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the weighted mean, NaN where no input scores."""
-        rows, reasons = self.input_scores(labels, context)
-        weights = weights_of(self.weights, self.input_names(context), self.name)
+    def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
+        """Return the weighted mean."""
+        weights = weights_of(self.weights, names, self.name)
         if self.geometric:
-            found = np.exp(mean_of_scored(np.log(np.maximum(rows, _ZERO)), weights))
-        else:
-            found = mean_of_scored(rows, weights)
-        return _scores(found, reasons)
+            return np.exp(mean_of_scored(np.log(np.maximum(rows, _ZERO)), weights))
+        return mean_of_scored(rows, weights)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class RankMean(FusedMeasure):
     """Weighted mean of the inputs' ranks: inputs of different scales count alike.
 
@@ -71,14 +66,11 @@ class RankMean(FusedMeasure):
     weights: Weights = None
     name: str = "rank_mean"
 
-    def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the mean of ranks, NaN where no input scores."""
-        rows, reasons = self.input_scores(labels, context)
-        weights = weights_of(self.weights, self.input_names(context), self.name)
-        return _scores(mean_of_scored(ranks(rows), weights), reasons)
+    def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
+        """Return the mean of ranks."""
+        return mean_of_scored(ranks(rows), weights_of(self.weights, names, self.name))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Vote(FusedMeasure):
     """Share of the inputs' votes for a label.
 
@@ -106,9 +98,8 @@ class Vote(FusedMeasure):
         for value in np.atleast_1d(self.threshold):
             check_inside("threshold", float(value))
 
-    def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the share of votes, NaN where no input scores."""
-        rows, reasons = self.input_scores(labels, context)
+    def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
+        """Return the share of votes."""
         limits = np.atleast_1d(np.asarray(self.threshold, dtype=np.float64))
         if len(limits) not in (1, len(rows)):
             raise InputError(
@@ -119,13 +110,10 @@ class Vote(FusedMeasure):
         votes = np.stack([kept(row, limit) for row, limit in zip(rows, limits, strict=True)])
         votes = np.where(np.isnan(rows), np.nan, votes)
         if isinstance(self.weights, str):
-            weights = competence(votes)
-        else:
-            weights = weights_of(self.weights, self.input_names(context), self.name)
-        return _scores(mean_of_scored(votes, weights), reasons)
+            return mean_of_scored(votes, competence(votes))
+        return mean_of_scored(votes, weights_of(self.weights, names, self.name))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Cascade(FusedMeasure):
     """Cheap measures first, costly ones only for labels that they leave open.
 
@@ -177,7 +165,6 @@ class Cascade(FusedMeasure):
         return Scores(scores, {row: why for row, why in reasons.items() if unscored[row]})
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class MixtureCalibration(FusedMeasure):
     """Probability that a label is right, from a mixture of two components of a measure's scores.
 
@@ -195,14 +182,11 @@ class MixtureCalibration(FusedMeasure):
     by: str | None = None
     name: str = "mixture"
 
-    def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the probabilities, NaN where the input does not score."""
-        rows, reasons = self.input_scores(labels, context)
-        found = clean_probability(mean_of_scored(rows), group_column(labels, self.by))
-        return _scores(found, reasons)
+    def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
+        """Return the probabilities."""
+        return clean_probability(mean_of_scored(rows), group_column(labels, self.by))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class NoiseLevel(FusedMeasure):
     """Estimated share of right labels among those of the label's group.
 
@@ -219,16 +203,15 @@ class NoiseLevel(FusedMeasure):
     by: str = "source"
     name: str = "noise_level"
 
-    def measure(self, labels: LabelTable, context: Context) -> Scores:
+    def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
         """Return the clean share of each label's group."""
-        rows, reasons = self.input_scores(labels, context)
         group = group_column(labels, self.by)
         posterior = clean_probability(mean_of_scored(rows), group)
         known = ~np.isnan(posterior)
         count = np.bincount(group[known], minlength=group.max(initial=0) + 1)
         total = np.bincount(group[known], posterior[known], len(count))
         share = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
-        return Scores(np.where(known, share[group], np.nan).astype(np.float32), reasons)
+        return np.where(known, share[group], np.nan)
 
 
 def competence(votes: np.ndarray) -> np.ndarray:
@@ -248,7 +231,3 @@ def competence(votes: np.ndarray) -> np.ndarray:
     share = np.clip(share, *_COMPETENT)
     weights = np.maximum(np.log(share / (1 - share)), 0)
     return weights if weights.any() else np.ones(len(votes))
-
-
-def _scores(values: np.ndarray, reasons: dict[int, str]) -> Scores:
-    return Scores(np.clip(values, 0, 1).astype(np.float32), reasons)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +27,7 @@ def group_column(labels: LabelTable, name: str | None) -> np.ndarray:
     if name is None:
         return np.zeros(len(labels), dtype=np.int64)
     if name == "source":
-        column: Any = pa.array(labels.sources(), pa.string())
+        column = pa.array(labels.sources(), pa.string())
     elif name in labels.table.column_names:
         column = pc.cast(labels.table.column(name), pa.string(), safe=False)
     else:

@@ -136,10 +136,11 @@ class Matcher(nn.Module):
         return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MatcherTrainer:
     """Trains matchers on labels and asks them about pairs.
 
-    Args:
+    Attributes:
         pairs: what is seen of the labels.
         others: for each label the labels of its image that show another object.
         width: hidden width of the matchers.
@@ -147,20 +148,11 @@ class MatcherTrainer:
         device: where matchers run.
     """
 
-    def __init__(
-        self,
-        pairs: MatcherInputs,
-        others: RaggedLists,
-        *,
-        width: int,
-        epochs: int,
-        device: torch.device,
-    ) -> None:
-        self.pairs = pairs
-        self.others = others
-        self.width = width
-        self.epochs = epochs
-        self.device = device
+    pairs: MatcherInputs
+    others: RaggedLists
+    width: int
+    epochs: int
+    device: torch.device
 
     def train(self, rows: Tensor, weights: Tensor, seed: int) -> Matcher:
         """Train a matcher to tell labels from mismatches.

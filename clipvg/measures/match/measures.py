@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -43,7 +42,6 @@ _LEAST = 64  # labels that a matcher needs to learn from
 _NONE = -30.0  # logit of a rival that is not there
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class RegionTextMatch(ModelMeasure):
     """Probability that region and expression belong together, by a matcher learned from the labels.
 
@@ -110,8 +108,8 @@ class RegionTextMatch(ModelMeasure):
         pairs = self._pairs(observed[known], np.asarray(labels.expressions)[known])
         rivals = _rivals(image, pairs.boxes[:, 0])
         trainer = MatcherTrainer(
-            pairs,
-            RaggedLists(rivals[0].numpy(), rivals[1].numpy(), len(known)),
+            pairs=pairs,
+            others=RaggedLists(rivals[0].numpy(), rivals[1].numpy(), len(known)),
             width=self.width,
             epochs=self.epochs,
             device=self.model.device,

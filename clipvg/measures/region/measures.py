@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,7 +34,6 @@ _BLUR = 0.15  # deviation of the blur in long sides of the image: 100 pixels of 
 _ENCODE_BATCH = 64  # regions encoded at once
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class _RegionMeasure(ModelMeasure):
     """CLIP's softmax over the proposals of an image: the distinct boxes of the image's labels.
 
@@ -156,7 +155,6 @@ class _RegionMeasure(ModelMeasure):
         return torch.stack([torch.cat(parts) for parts in found]), starts
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class RegionAlignment(_RegionMeasure):
     """CLIP's share of the label's box among all boxes of its image.
 
@@ -177,7 +175,6 @@ class RegionAlignment(_RegionMeasure):
         return torch.where(number > 1, share, torch.nan)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class ProposalEntropy(_RegionMeasure):
     """How clearly CLIP prefers one box of the image, whichever that is.
 

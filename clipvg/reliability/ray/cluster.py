@@ -9,12 +9,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 from clipvg.errors import InputError, MissingExtraError
 
 # What actors print would be between the lines of this process, or in its JSON.
-_TALK: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+_TALK = {"logging_level": logging.WARNING, "log_to_driver": False}
 _LEVELS = {
     "ray.data": logging.WARNING,
     "ray.data._internal.progress": logging.ERROR,
@@ -47,7 +47,7 @@ class RayOptions:
     progress: bool = False
 
 
-def import_ray() -> Any:
+def import_ray() -> ModuleType:
     """Return the module ``ray`` with ``ray.data``.
 
     Raises:
@@ -62,7 +62,7 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def connected() -> Iterator[Any]:
+def connected() -> Iterator[ModuleType]:
     """Yield Ray, connected: as it is, to ``RAY_ADDRESS``, or to a cluster of this block's own.
 
     Raises:

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.labels.schema import RELIABILITY
+from clipvg.labels.scores import REASON
 from clipvg.labels.validate import row_problems
-from clipvg.reliability.columns import COLUMN, REASON
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import GroundingMeasurer, OnError
 from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray, plain_errors
@@ -155,7 +156,7 @@ class TableScorer:
             reasons |= {int(good[at]): reason for at, reason in part.reasons.items()}
         names, trained_on = tuple(self._trained_on), tuple(self._trained_on.values())
         found = ScoreMatrix(names, scores[self._row_of], (), trained_on, reasons).attach(labels)
-        return _with_columns(table, found.table, [COLUMN + name for name in names])
+        return _with_columns(table, found.table, [RELIABILITY + name for name in names])
 
     def _no_labels(self, labels: LabelTable) -> dict[int, str]:
         """Return why rows cannot be labels, or raise it."""

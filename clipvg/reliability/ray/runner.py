@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -122,7 +122,7 @@ class RayPool:
         self._paths = dict(paths or {})
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """Arguments of Ray's ``map_batches``."""
         return {
             "compute": import_ray().data.ActorPoolStrategy(size=self.num_actors),
@@ -210,7 +210,7 @@ class EngineSetup:
 
     names: tuple[str, ...]
     paths: Mapping[str, str]
-    sent: Any
+    sent: object
     config: EngineConfig
     device: str
     threads: int
@@ -263,7 +263,7 @@ def checkpoints(named: Mapping[str, AnyMeasurer]) -> dict[str, str]:
     return {name: str(path) for name, path in paths.items() if isinstance(path, str | Path)}
 
 
-def _blocks(labels: LabelTable, shards: Iterable[Shard]) -> list[Any]:
+def _blocks(labels: LabelTable, shards: Iterable[Shard]) -> list[object]:
     """Put the labels of each shard into Ray's object store: a block of one row, a task."""
     ray, plan = import_ray(), Plan(labels)
     columns = [name for name in _SCORED_BY if name in labels.table.column_names]

@@ -8,25 +8,30 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from clipvg.labels import LabelTable
+from clipvg.labels.schema import RELIABILITY
+from clipvg.labels.table import LabelTable
 
-COLUMN = "reliability."
 REASON = "unscored"
 _METADATA = b"clipvg.measurers"
 
 
-def score_columns(names: Iterable[str], scores: np.ndarray) -> dict[str, pa.Array]:
-    """Return a column a measurer by its name in a table, null where not scored."""
-    return {
-        COLUMN + name: pa.array(row, pa.float32(), mask=np.isnan(row))
-        for name, row in zip(names, scores, strict=True)
+def score_columns(
+    scores: Mapping[str, np.ndarray], reasons: Mapping[int, str] | None = None
+) -> dict[str, pa.Array]:
+    """Return a column a measurer by its name in a table, null where not scored, and the reasons."""
+    columns = {
+        RELIABILITY + name: pa.array(values, pa.float32(), mask=np.isnan(values))
+        for name, values in scores.items()
     }
+    if reasons:
+        columns[REASON] = reason_column(reasons, len(next(iter(scores.values()))))
+    return columns
 
 
 def read_scores(table: pa.Table) -> dict[str, np.ndarray]:
     """Return the scores in a table by measurer, (N,) float32 each, NaN where not scored."""
-    names = [name for name in table.column_names if name.startswith(COLUMN)]
-    return {n.removeprefix(COLUMN): table[n].to_numpy().astype(np.float32) for n in names}
+    names = [name for name in table.column_names if name.startswith(RELIABILITY)]
+    return {n.removeprefix(RELIABILITY): table[n].to_numpy().astype(np.float32) for n in names}
 
 
 def with_trained_on(

@@ -1,4 +1,4 @@
-"""Boxes drawn on pictures, with Pillow alone."""
+"""Boxes drawn on images, with Pillow alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Mark:
     """One box to draw.
 
     Args:
-        box: xyxy in pixels of the picture; a box with a NaN is not drawn.
-        label: text beside the box, cut to the picture's width; none when empty.
+        box: xyxy in pixels of the image; a box with a NaN is not drawn.
+        label: text beside the box, cut to the image's width; none when empty.
         role: "predicted", "true" or "pseudo", which fixes colour and line; any other role is solid.
         color: overrides the role's colour, "#RRGGBB".
     """
@@ -38,7 +38,7 @@ class Mark:
 
 
 def label_marks(boxes: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[str]) -> list[Mark]:
-    """Return marks for several expressions of one picture, each in a colour of its own.
+    """Return marks for several expressions of one image, each in a colour of its own.
 
     Args:
         boxes (E, 4): xyxy pixels.
@@ -51,27 +51,27 @@ def label_marks(boxes: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[
 
 
 def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320) -> Image.Image:
-    """Return a copy of a picture with boxes and their labels on it.
+    """Return a copy of an image with boxes and their labels on it.
 
     Args:
         image: any Pillow image.
         marks: what to draw, in pixels of `image`.
-        min_size: a picture whose long side is shorter is enlarged by a whole factor to at least
+        min_size: an image whose long side is shorter is enlarged by a whole factor to at least
             this, so that lines and labels are readable; larger ones keep their pixels.
 
     Returns:
-        An RGB image; a picture lower than its labels is extended downwards by a plain strip.
+        An RGB image; an image lower than its labels is extended downwards by a plain strip.
     """
     factor = max(1, math.ceil(min_size / max(image.size)))
-    picture = image.convert("RGB")
+    large = image.convert("RGB")
     if factor > 1:
-        picture = picture.resize(
-            (picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC
+        large = large.resize(
+            (large.width * factor, large.height * factor), Image.Resampling.BICUBIC
         )
-    font = ImageFont.load_default(max(13, round(max(picture.size) / 45)))
-    canvas = _canvas(picture, font)
+    font = ImageFont.load_default(max(13, round(max(large.size) / 45)))
+    canvas = _canvas(large, font)
     draw = ImageDraw.Draw(canvas)
-    stroke = max(4, round(max(picture.size) / 200))
+    stroke = max(4, round(max(large.size) / 200))
     visible = [mark for mark in marks if np.isfinite(np.asarray(mark.box, dtype=float)).all()]
     for mark in visible:
         _outline(draw, mark, factor, stroke)
@@ -82,30 +82,28 @@ def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320
     return canvas
 
 
-def check_picture_path(path: str | Path) -> Path:
-    """Return the path of a picture to write, refused early when its ending names no format.
+def check_image_path(path: str | Path) -> Path:
+    """Return the path of an image to write, refused early when its ending names no format.
 
     Raises:
         InputError: the ending is not .png, .jpg, .jpeg or .webp.
     """
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
-        raise InputError(
-            f"{path}: a picture is written as {', '.join(_FORMATS)}; change the ending"
-        )
+        raise InputError(f"{path}: an image is written as {', '.join(_FORMATS)}; change the ending")
     return path
 
 
-def save_picture(image: Image.Image, path: str | Path) -> Path:
-    """Write a picture in the format of its ending, whole or not at all, and return the path."""
-    path = check_picture_path(path)
+def save_image(image: Image.Image, path: str | Path) -> Path:
+    """Write an image in the format of its ending, whole or not at all, and return the path."""
+    path = check_image_path(path)
     with atomic_path(path) as temporary:
         image.convert("RGB").save(temporary, _FORMATS[path.suffix.lower()], quality=92)
     return path
 
 
-def encode_picture(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, str]:
-    """Return bytes and media type of a picture for the page: JPEG, at most `max_size` pixels."""
+def encode_image(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, str]:
+    """Return bytes and media type of an image for the page: JPEG, at most `max_size` pixels."""
     small = image.convert("RGB")
     small.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
     buffer = BytesIO()
@@ -113,12 +111,12 @@ def encode_picture(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, s
     return buffer.getvalue(), "image/jpeg"
 
 
-def _canvas(picture: Image.Image, font: Font) -> Image.Image:
+def _canvas(image: Image.Image, font: Font) -> Image.Image:
     line = round(font.getbbox("Ág")[3]) + 8
-    if picture.height >= 2 * line:
-        return picture.copy()
-    canvas = Image.new("RGB", (picture.width, picture.height + line), "white")
-    canvas.paste(picture, (0, 0))
+    if image.height >= 2 * line:
+        return image.copy()
+    canvas = Image.new("RGB", (image.width, image.height + line), "white")
+    canvas.paste(image, (0, 0))
     return canvas
 
 
@@ -196,12 +194,7 @@ def _overlap(a: Line, b: Line) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _shorten(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    font: Font,
-    width: float,
-) -> str:
+def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
     if draw.textlength(text, font=font) <= width:
         return text
     while text and draw.textlength(text + "…", font=font) > width:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from clipvg.errors import InputError
-from clipvg.report.pictures import Mark, draw_boxes, label_marks, save_picture
+from clipvg.report.drawing import Mark, draw_boxes, label_marks, save_image
 from clipvg.report.style import CYCLE, ROLES
 
 
@@ -62,7 +62,7 @@ def test_boxes_that_are_not_finite_are_left_out_and_outside_ones_do_no_harm():
 def test_saving_by_ending(tmp_path):
     image = Image.new("RGB", (20, 10))
     for name in ("a.png", "b.jpg", "c.webp"):
-        with Image.open(save_picture(image, tmp_path / "new" / name)) as written:
+        with Image.open(save_image(image, tmp_path / "new" / name)) as written:
             assert written.size == (20, 10)
     with pytest.raises(InputError, match="change the ending"):
-        save_picture(image, tmp_path / "a.txt")
+        save_image(image, tmp_path / "a.txt")

@@ -1,0 +1,85 @@
+"""Options of measures: beside its default a field says what a value may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TypeVar, dataclass_transform
+
+from clipvg.errors import InputError, near_matches
+
+T = TypeVar("T")
+
+
+def positive(default: T) -> T:
+    """Return the field of an option above zero."""
+
+    def check(name: str, value: float) -> None:
+        if not value > 0:
+            raise InputError(f"{name} is {value}; expected a number above 0.")
+
+    return _checked(default, check)
+
+
+def at_least(default: T, least: float) -> T:
+    """Return the field of an option with a least value."""
+
+    def check(name: str, value: float) -> None:
+        if not value >= least:
+            raise InputError(f"{name} is {value}; expected at least {least:g}.")
+
+    return _checked(default, check)
+
+
+def inside(default: T, low: float = 0.0, high: float = 1.0) -> T:
+    """Return the field of an option in [low, high]."""
+    return _checked(default, lambda name, value: check_inside(name, value, low, high))
+
+
+def one_of(default: str, choices: Sequence[str]) -> str:
+    """Return the field of an option that is one of some words."""
+
+    def check(name: str, value: str) -> None:
+        if value not in choices:
+            raise InputError(f"{name}={value!r} is unknown: {near_matches(str(value), choices)}")
+
+    return _checked(default, check)
+
+
+def check_inside(name: str, value: float, low: float = 0.0, high: float = 1.0) -> None:
+    """Raise InputError unless a number lies in [low, high]."""
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}; expected a number from {low:g} to {high:g}.")
+
+
+def _checked(default: T, check: Callable[[str, T], None] | Callable[[str, float], None]) -> T:
+    return field(default=default, metadata={"check": check})
+
+
+@dataclass_transform(
+    kw_only_default=True, frozen_default=True, eq_default=False, field_specifiers=(field,)
+)
+class Measure:
+    """A measure: a frozen dataclass whose fields are its options, given by keyword.
+
+    Subclasses are made dataclasses, and options that say what they may be are checked.
+
+    Args:
+        name: name of the score column.
+    """
+
+    name: str
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True, eq=False)(cls)
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if "check" in option.metadata and not (value is None and option.default is None):
+                option.metadata["check"](option.name, value)
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What it needs beside the labels; nothing unless a measure says so."""
+        return frozenset()
