@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +15,8 @@ from clipvg.labels import LabelTable
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import at_least, positive
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.measurer import Scores
+from clipvg.reliability.measurer import Context, Scores
 from clipvg.runtime.files import atomic_path
-
-if TYPE_CHECKING:
-    from clipvg.reliability.measurer import Context
 
 _FLOOR = 0.01  # sides of the box: a residual of zero would let the likelihood grow without end
 _STEPS = 100

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +17,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures.common.options import Measure, positive
 from clipvg.measures.common.scales import halving
-from clipvg.reliability.measurer import Scores
-
-if TYPE_CHECKING:
-    from clipvg.reliability.measurer import Context
+from clipvg.reliability.measurer import Context, Scores
 
 History = np.ndarray | str | Path | None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,12 +12,8 @@ from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import one_of, positive
 from clipvg.measures.common.scales import halving
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.measurer import Scores
+from clipvg.reliability.measurer import Context, Scores
 from clipvg.training.losses import box_losses
-
-if TYPE_CHECKING:
-    from clipvg.reliability.measurer import Context
-
 
 LOSSES = ("squared", "training")
 

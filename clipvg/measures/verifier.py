@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +18,8 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.text import read_csv, read_jsonl
 from clipvg.measures.common.options import Measure, at_least
-from clipvg.reliability.measurer import Scores
+from clipvg.reliability.measurer import Context, Scores
 from clipvg.runtime.files import atomic_path
-
-if TYPE_CHECKING:
-    from clipvg.reliability.measurer import Context
 
 QUESTION = "Does the box {box} show {expression!r}? Answer yes or no."
 ANSWERS = ("score", "answer")

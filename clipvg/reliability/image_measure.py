@@ -22,7 +22,7 @@ from clipvg.labels import LabelTable
 from clipvg.model.grounder import evaluating
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.batch import Batch, Chunk, Memo
-from clipvg.reliability.measurer import Scores, join_reasons
+from clipvg.reliability.measurer import Context, Scores, join_reasons
 from clipvg.rescoring.images import Decoded, decode_chunks
 from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clipvg.model import GroundingModel
-    from clipvg.reliability.measurer import Context
 
 IMAGES_PER_CHUNK = 32  # where the context has no settings of a pass
 _ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]

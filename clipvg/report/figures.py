@@ -34,7 +34,6 @@ def reliability_histogram(
     correct: np.ndarray | None = None,
     threshold: float | None = None,
     bins: int = 40,
-    title: str = "Reliability of the pseudo-labels",
 ) -> Figure:
     """Draw a histogram of reliability, split by correct and wrong labels where the truth is known.
 
@@ -43,7 +42,6 @@ def reliability_histogram(
         correct (N,): bool, whether each label is correct; one plain histogram when None.
         threshold: h, drawn as a line with the share of labels that it keeps.
         bins: number of equal bins over [0, 1].
-        title: above the figure.
     """
     values = np.asarray(reliability, dtype=np.float64)
     scored = np.isfinite(values)
@@ -75,7 +73,7 @@ def reliability_histogram(
     if not scored.all():
         axes.plot([], [], " ", label=_count("not scored", ~scored))
     axes.set(xlim=(0, 1), xlabel="reliability r (IoU with the pseudo-box)", ylabel="labels")
-    axes.set_title(title)
+    axes.set_title("Reliability of the pseudo-labels")
     legend_below(figure)
     return figure
 
@@ -134,17 +132,12 @@ def training_curves(metrics: Sequence[Json]) -> Figure:
             on the left, every other one that holds "acc" or "iou" on the right. "epoch" or, where
             it is absent, "step" is the horizontal axis.
     """
-    rows = [dict(row) for row in metrics]
-    axis = "epoch" if any("epoch" in row for row in rows) else "step"
     figure = new_figure(7.2, 3.4)
     left, right = figure.subplots(1, 2)
-    names = dict.fromkeys(name for row in rows for name in row)
-    losses = [name for name in names if "loss" in name.lower()]
-    shares = [name for name in names if re.search("acc|iou", name.lower()) and name not in losses]
-    _curves(left, rows, axis, losses, "loss")
-    _curves(right, rows, axis, shares, "validation, share")
-    left.set_title("Training loss")
-    right.set_title("Validation")
+    _curves(left, metrics, "loss")
+    left.set(title="Training loss", ylabel="loss")
+    _curves(right, metrics, "^(?!.*loss).*(acc|iou)")
+    right.set(title="Validation", ylabel="validation, share")
     return figure
 
 
@@ -235,18 +228,20 @@ def _density(values: np.ndarray, points: int = 256) -> tuple[np.ndarray, np.ndar
     return x, kernel @ (counts / counts.sum())
 
 
-def _curves(axes: Axes, rows: Sequence[Json], axis: str, names: Sequence[str], ylabel: str) -> None:
-    for number, name in enumerate(names):
+def _curves(axes: Axes, rows: Sequence[Json], pattern: str) -> None:
+    """Draw the numbers whose names match a pattern."""
+    axis = "epoch" if any("epoch" in row for row in rows) else "step"
+    named = dict.fromkeys(name for row in rows for name in row)
+    for name in (name for name in named if re.search(pattern, name.lower())):
         points = [
             (float(row.get(axis, index)), float(row[name]))
             for index, row in enumerate(rows)
             if isinstance(row.get(name), int | float)
         ]
         if points:
-            x, y = zip(*points, strict=True)
-            color = (BLUE, VERMILION, ORANGE, GRAY, *CYCLE)[number % 6]
-            axes.plot(x, y, color=color, linewidth=1.6, label=name)
-    axes.set(xlabel=axis, ylabel=ylabel)
+            color = (BLUE, VERMILION, ORANGE, GRAY, *CYCLE)[len(axes.lines) % 6]
+            axes.plot(*zip(*points, strict=True), color=color, linewidth=1.6, label=name)
+    axes.set_xlabel(axis)
     if axes.lines:
         axes.legend(frameon=False, fontsize=8)
     else:

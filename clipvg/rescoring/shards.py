@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -91,56 +92,54 @@ def score_models(
     return work.scores, work.reasons
 
 
+@dataclass
 class _Rescoring:
     """A pass over labels: what is found, what is scored here, what other processes score."""
 
-    def __init__(
-        self,
-        labels: LabelTable,
-        models: Mapping[str, GroundingModel],
-        config: EngineConfig,
-        on_error: Literal["null", "raise"],
-        progress: bool,
-        store: ScoreStore | None,
-        runner: Runner | None,
-    ) -> None:
-        self._labels = labels
-        self._on_error: Literal["null", "raise"] = on_error
-        self._show = progress
-        self._config = config
-        self._store = store
-        self._runner = runner
-        device = runner.device if runner else next(iter(models.values())).device
-        self._world = distributed.join(device)
-        self._models, self._rows_of = distinct_models(models, config, device)
-        self._keys = tuple(self._models)
-        self._plan = Plan(labels)
-        self._shards = plan_shards(self._plan)
-        self._names: list[str] = []  # of the shards in the store
-        self.scores = np.full((len(models), len(labels)), np.nan, dtype=np.float32)
-        self.reasons: dict[int, str] = {}
+    labels: LabelTable
+    models: Mapping[str, GroundingModel]
+    config: EngineConfig
+    on_error: Literal["null", "raise"]
+    progress: bool
+    store: ScoreStore | None
+    runner: Runner | None
+    names: list[str] = field(default_factory=list)  # of the shards in the store
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        device = self.runner.device if self.runner else next(iter(self.models.values())).device
+        self.world = distributed.join(device)
+        self.distinct, self.rows_of = distinct_models(self.models, self.config, device)
+        self.keys = tuple(self.distinct)
+        self.plan = Plan(self.labels)
+        self.shards = plan_shards(self.plan)
+        self.scores = np.full((len(self.models), len(self.labels)), np.nan, dtype=np.float32)
 
     def find(self) -> Lacking:
         """Read what the store has. The main process decides for all what is missing."""
-        if self._store is None:
-            return dict.fromkeys(range(len(self._shards)), self._keys)
+        store = self.store
+        if store is None:
+            return dict.fromkeys(range(len(self.shards)), self.keys)
 
         def decide() -> tuple[list[str], Lacking]:
-            if self._world.is_main:
-                return self._find(), self._read(range(len(self._shards)))
-            return [], {}
+            if not self.world.is_main:
+                return [], {}
+            store.clean()
+            keys = ShardKeys(self.labels)
+            self.names = [keys.key(self.plan.chunk(*shard)) for shard in self.shards]
+            return self.names, self._read(store, range(len(self.shards)))
 
-        self._names, lacking = distributed.together(decide, self._world)[0]
-        if damaged := self._store.damaged:
+        self.names, lacking = distributed.together(decide, self.world)[0]
+        if damaged := store.damaged:
             warnings.warn(
                 f"{len(damaged)} file(s) of the score store cannot be read and are scored again, "
                 f"such as {damaged[0]}.",
                 stacklevel=2,
             )
         missing = sum(len(keys) * self._num_labels([i]) for i, keys in lacking.items())
-        asked = len(self._labels) * len(self._keys)
-        self._store.asked += asked
-        self._store.found += asked - missing
+        asked = len(self.labels) * len(self.keys)
+        store.asked += asked
+        store.found += asked - missing
         return lacking
 
     def score(self, lacking: Lacking) -> set[int]:
@@ -148,7 +147,7 @@ class _Rescoring:
         groups: dict[tuple[str, ...], list[int]] = {}
         for i, keys in lacking.items():
             groups.setdefault(keys, []).append(i)
-        world = self._world
+        world = self.world
         shares = {keys: shards[world.rank :: world.size] for keys, shards in groups.items()}
         todo = self._num_labels(lacking)
 
@@ -157,31 +156,31 @@ class _Rescoring:
                 for keys, shards in shares.items():
                     self._score_shards(keys, shards, advance)
 
-        distributed.together(work, world, failing=self._store.stop if self._store else None)
+        distributed.together(work, world, failing=self.store.stop if self.store else None)
         return {i for shards in shares.values() for i in shards}
 
     def gather(self, lacking: Lacking, own: set[int]) -> None:
         """Take over what the other processes have scored."""
-        world, store = self._world, self._store
+        world, store = self.world, self.store
         if world.size == 1:
             return
         if store is None:
             for reasons in distributed.gather_objects(self.reasons, world):
                 self.reasons.update(reasons)
-            _exchange(self.scores, world)
+            np.nan_to_num(self.scores, copy=False, nan=-1.0)  # NaN is what nobody scored
+            distributed.all_reduce(torch.from_numpy(self.scores), world, "max")
+            self.scores[self.scores < 0] = np.nan
             return
         if world.is_main:  # which has read what was there
             unread = [i for i in lacking if i not in own]
         else:
-            unread = [
-                i for i in range(len(self._shards)) if i not in own or lacking[i] != self._keys
-            ]
+            unread = [i for i in range(len(self.shards)) if i not in own or lacking[i] != self.keys]
 
         def read() -> None:
             missing: Collection[int] = unread
             for seconds in _WAITS:
                 time.sleep(seconds)
-                missing = self._read(missing)
+                missing = self._read(store, missing)
                 if not missing:
                     return
             raise InputError(
@@ -191,25 +190,17 @@ class _Rescoring:
 
         distributed.together(read, world)
 
-    def _find(self) -> list[str]:
-        assert self._store is not None
-        self._store.clean()
-        keys = ShardKeys(self._labels)
-        self._names = [keys.key(self._plan.chunk(*shard)) for shard in self._shards]
-        return self._names
-
-    def _read(self, shards: Iterable[int]) -> Lacking:
+    def _read(self, store: ScoreStore, shards: Iterable[int]) -> Lacking:
         """Read shards from the store; return what it lacks."""
-        assert self._store is not None
-        sets = self._store.sets(self._keys)
+        sets = store.sets(self.keys)
         lacking: Lacking = {}
         for i in shards:
-            rows = self._plan.chunk(*self._shards[i]).rows
-            found = self._store.read(self._names[i], sets, len(rows))
-            if found.reasons and self._on_error == "raise":
+            rows = self.plan.chunk(*self.shards[i]).rows
+            found = store.read(self.names[i], sets, len(rows))
+            if found.reasons and self.on_error == "raise":
                 raise InputError(found.reasons[min(found.reasons)])
             self._place(rows, found)
-            missing = tuple(key for key in self._keys if key not in found.scores)
+            missing = tuple(key for key in self.keys if key not in found.scores)
             if missing:
                 lacking[i] = missing
         return lacking
@@ -219,16 +210,16 @@ class _Rescoring:
     ) -> None:
         if not shards:
             return
-        store, called = self._store, [self._models[key][0] for key in keys]
-        number = {self._shards[i]: i for i in shards}
-        for part in self._stream(dict(self._models[key] for key in keys), number, advance):
+        store, called = self.store, [self.distinct[key][0] for key in keys]
+        number = {self.shards[i]: i for i in shards}
+        for part in self._stream(dict(self.distinct[key] for key in keys), number, advance):
             i, rows = number[part.shard], part.rows.tolist()
             why = {at: part.reasons[row] for at, row in enumerate(rows) if row in part.reasons}
             found = StoredShard(dict(zip(keys, part.scores, strict=True)), why)
             if store is not None:
-                store.write(self._names[i], found, called)
+                store.write(self.names[i], found, called)
             self._place(part.rows, found)
-            if store is not None and self._world.size > 1 and store.is_stopped:
+            if store is not None and self.world.size > 1 and store.is_stopped:
                 return
 
     def _stream(
@@ -237,35 +228,28 @@ class _Rescoring:
         shards: Iterable[Shard],
         advance: Callable[[int], None],
     ) -> Iterator[ShardScores]:
-        on_error, labels = self._on_error, self._labels
-        if self._runner is not None:
-            return self._runner.stream(
-                labels, shards, models, self._config, on_error=on_error, advance=advance
+        on_error, labels = self.on_error, self.labels
+        if self.runner is not None:
+            return self.runner.stream(
+                labels, shards, models, self.config, on_error=on_error, advance=advance
             )
-        engine = Engine(models, self._config)
+        engine = Engine(models, self.config)
         return engine.stream(labels, shards, on_error=on_error, advance=advance)
 
     def _place(self, rows: np.ndarray, found: StoredShard) -> None:
         for key, values in found.scores.items():
-            for row in self._rows_of[key]:
+            for row in self.rows_of[key]:
                 self.scores[row, rows] = values
         self.reasons.update({int(rows[at]): why for at, why in found.reasons.items()})
 
     def _num_labels(self, shards: Iterable[int]) -> int:
-        return sum(len(self._plan.chunk(*self._shards[i]).rows) for i in shards)
+        return sum(len(self.plan.chunk(*self.shards[i]).rows) for i in shards)
 
     @contextmanager
     def _progress(self, todo: int) -> Iterator[Callable[[int], None]]:
         """Show the main process's pace as that of all; what was found is done at once."""
-        total, world = len(self._labels), self._world
-        show = self._show and world.is_main
+        total, world = len(self.labels), self.world
+        show = self.progress and world.is_main
         bar = progress_bar(total, desc="score", unit="label", show=show, initial=total - todo)
         with bar:
             yield lambda count: bar.update(min(count * world.size, total - bar.n))
-
-
-def _exchange(scores: np.ndarray, world: distributed.World) -> None:
-    """Fill in, in place, the scores of the other processes' shards: NaN is what nobody scored."""
-    np.nan_to_num(scores, copy=False, nan=-1.0)
-    distributed.all_reduce(torch.from_numpy(scores), world, "max")
-    scores[scores < 0] = np.nan

@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
+from clipvg.measures.attention import real_patches
+from clipvg.measures.common.geometry import patch_coverage
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import one_of
 from clipvg.measures.common.scales import conformal
-from clipvg.measures.density.features import KINDS, label_features
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import observe
-from clipvg.reliability.measurer import Scores
+from clipvg.reliability.measurer import Context, Scores
 
 if TYPE_CHECKING:
-    from clipvg.reliability.measurer import Context
+    from clipvg.model import GroundingModel
 
 Reference = LabelTable | np.ndarray | str | Path | None
 # How far out features (N, K) lie, (N,); and the place in the reference of labels that are in it,
@@ -30,6 +33,7 @@ Reference = LabelTable | np.ndarray | str | Path | None
 Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 CONTEXT = "context"
+KINDS = ("joint", "label", "region", "text", "image")
 
 
 class FeatureDistance(ModelMeasure):
@@ -121,3 +125,32 @@ class FeatureDistance(ModelMeasure):
                 f"{found.shape}; expected a LabelTable or (M, K) features."
             )
         return found
+
+
+def label_features(batch: Batch, model: GroundingModel, kind: str) -> Tensor:
+    """Return features of B labels, (B, K) float32 of length 1, except "joint".
+
+    "joint": state of [REG], image and expression but not the box; "region": mean of the last tapped
+    level's patches inside the label's box; "text": text token at the end of the expression;
+    "image": [CLS] of the last tapped level; "label": region and text, each of length 1, side by
+    side.
+    """
+    if kind == "joint":
+        return batch.state(model)
+    if kind == "text":
+        features, mask = batch.text(model)
+        places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        last = (mask * places).amax(1).clamp(min=1) - 1
+        return F.normalize(
+            features[torch.arange(len(last), device=last.device), last].float(), dim=1
+        )
+    width = model.backbone.width if model.backbone.visual == "levels" else None
+    features = batch.chunk.encoded(model)[0][batch.index(model)]  # (B, 1 + P, F)
+    features = features.float() if width is None else features[..., -width:].float()
+    if kind == "image":
+        return F.normalize(features[:, 0], dim=1)
+    share = patch_coverage(batch.target(model), model.backbone.grid) * real_patches(batch, model)
+    region = F.normalize(torch.einsum("bp,bpf->bf", share, features[:, 1:]), dim=1)
+    if kind == "region":
+        return region
+    return torch.cat([region, label_features(batch, model, "text")], dim=1)

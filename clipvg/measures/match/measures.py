@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,10 +32,7 @@ from clipvg.measures.match.matcher import (
     RaggedLists,
 )
 from clipvg.reliability.batch import Batch
-from clipvg.reliability.measurer import Scores
-
-if TYPE_CHECKING:
-    from clipvg.reliability.measurer import Context
+from clipvg.reliability.measurer import Context, Scores
 
 _VIEWS = 1 + DISPLACED  # boxes seen of a label, its own first
 _LEAST = 64  # labels that a matcher needs to learn from

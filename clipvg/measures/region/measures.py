@@ -23,11 +23,10 @@ from clipvg.measures.common.options import at_least, one_of
 from clipvg.measures.region.proposals import Proposals
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.batch import Batch, Chunk
-from clipvg.reliability.measurer import Scores
+from clipvg.reliability.measurer import Context, Scores
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
-    from clipvg.reliability.measurer import Context
 
 MODES = ("crop", "blur", "both")
 _BLUR = 0.15  # deviation of the blur in long sides of the image: 100 pixels of 640, as ReCLIP's
