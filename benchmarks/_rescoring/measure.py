@@ -137,10 +137,9 @@ def run_engine(
 
 def score(engine: Engine, labels: LabelTable) -> np.ndarray:
     """Scores (n, N) in label order, shard by shard as when they are stored."""
-    count = Plan(labels).num_images
-    shards = [(first, min(first + SHARD, count)) for first in range(0, count, SHARD)]
+    plan = Plan(labels)
     scores = np.full((len(engine.names), len(labels)), np.nan, dtype=np.float32)
-    for part in engine.stream(labels, shards, on_error="raise"):
+    for part in engine.stream(plan, plan.shards(SHARD), on_error="raise"):
         scores[:, part.rows] = part.scores
     return scores
 

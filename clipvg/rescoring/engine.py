@@ -16,7 +16,6 @@ from clipvg.data.letterbox import Square
 from clipvg.features.decode import load_squares
 from clipvg.features.keys import PixelsKey, pixels_key
 from clipvg.features.texts import TextCache
-from clipvg.labels import LabelTable
 from clipvg.model.fast.tokens import TextTokens, Tokens
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
@@ -94,7 +93,7 @@ class Engine:
 
     def stream(
         self,
-        labels: LabelTable,
+        plan: Plan,
         shards: Iterable[Shard] | None = None,
         *,
         on_error: Literal["null", "raise"] = "null",
@@ -107,7 +106,7 @@ class Engine:
         and the text cache is emptied between them, so a shard scored again gives equal bytes.
 
         Args:
-            labels: N labels; their ``truth`` is never read.
+            plan: of N labels; their ``truth`` is never read.
             shards: which images; None is all of them, as one shard.
             on_error: "null" leaves labels with an unreadable image unscored; "raise" stops.
             row_names: (N,) what errors call the rows, where the labels are part of a table.
@@ -116,15 +115,14 @@ class Engine:
         Raises:
             InputError: an unreadable image with "raise"; a prediction that is not finite.
         """
-        plan = Plan(labels)
         everything = [(0, plan.num_images)] if plan.num_images else []
         shards = everything if shards is None else list(shards)
-        targets = Targets(labels, row_names)
+        targets = Targets(plan.labels, row_names)
         self.histogram = self.histogram.new_zeros(
             len(self.names), targets.num_groups, HISTOGRAM_BINS, device=self.device
         )
         size = self.config.images_per_chunk
-        with closing(self._decoded(labels, plan, shards)) as decoded:
+        with closing(self._decoded(plan, shards)) as decoded:
             for shard in shards:
                 for view in self._views:
                     for stack in view.stacks:
@@ -140,13 +138,11 @@ class Engine:
                     advance(len(ready.chunk.rows))
                 yield ShardScores(shard, np.concatenate(rows), np.concatenate(scores, 1), reasons)
 
-    def _decoded(
-        self, labels: LabelTable, plan: Plan, shards: list[Shard]
-    ) -> Generator[Squares, None, None]:
+    def _decoded(self, plan: Plan, shards: list[Shard]) -> Generator[Squares, None, None]:
         size = self.config.images_per_chunk
         chunks = (chunk for first, last in shards for chunk in plan.chunks(size, first, last))
         return decode_chunks(
-            labels,
+            plan.labels,
             chunks if self.does.encode_once else map(one_image_a_label, chunks),
             partial(load_squares, models=[view.model for view in self._views]),
             workers=self.config.workers,

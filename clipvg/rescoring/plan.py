@@ -44,6 +44,7 @@ class Plan:
     """
 
     def __init__(self, labels: LabelTable) -> None:
+        self.labels = labels
         self._names, self._image_of = labels.distinct_images()
         self._order = np.argsort(self._image_of, kind="stable")
         counts = np.bincount(self._image_of, minlength=len(self._names))
@@ -53,6 +54,11 @@ class Plan:
     def num_images(self) -> int:
         """Number of distinct images."""
         return len(self._names)
+
+    def shards(self, size: int = IMAGES_PER_SHARD) -> list[Shard]:
+        """Return all images, cut into shards."""
+        count = self.num_images
+        return [(first, min(first + size, count)) for first in range(0, count, size)]
 
     def chunk(self, first: int, last: int) -> Chunk:
         """Return images [first, last) with their labels."""
@@ -66,22 +72,15 @@ class Plan:
             yield self.chunk(start, min(start + size, last))
 
 
-def plan_shards(plan: Plan) -> list[Shard]:
-    """Cut the distinct images of a plan into shards."""
-    count = plan.num_images
-    starts = range(0, count, IMAGES_PER_SHARD)
-    return [(first, min(first + IMAGES_PER_SHARD, count)) for first in starts]
-
-
 class ShardKeys:
     """Keys of shards: hashes of the labels and image files that scores depend on.
 
     Args:
-        labels: N labels; neither ``truth`` nor sources, weights and earlier scores matter.
+        plan: of N labels; neither ``truth`` nor sources, weights and earlier scores matter.
     """
 
-    def __init__(self, labels: LabelTable) -> None:
-        self._labels = labels
+    def __init__(self, plan: Plan) -> None:
+        self._labels = labels = plan.labels
         self._expressions = in_one_piece(labels.table.column("expression"))
         self._boxes = box_values(labels.table.column("box"))
         self._is_xywh = labels.is_xywh()

@@ -15,7 +15,7 @@ import torch
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.rescoring import Engine, EngineConfig, Plan, Shard, ShardScores
-from clipvg.rescoring.plan import ShardKeys, plan_shards
+from clipvg.rescoring.plan import ShardKeys
 from clipvg.rescoring.store import ScoreStore, StoredShard, distinct_models
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
@@ -40,7 +40,7 @@ class Runner(Protocol):
 
     def stream(
         self,
-        labels: LabelTable,
+        plan: Plan,
         shards: Iterable[Shard],
         models: Mapping[str, GroundingModel],
         config: EngineConfig,
@@ -85,7 +85,7 @@ def score_models(
             (names the measurer and the rows).
     """
     config = config or EngineConfig()
-    work = _Rescoring(labels, models, config, on_error, progress, store, runner)
+    work = _Rescoring(Plan(labels), models, config, on_error, progress, store, runner)
     lacking = work.find()
     own = work.score(lacking)
     work.gather(lacking, own)
@@ -96,7 +96,7 @@ def score_models(
 class _Rescoring:
     """A pass over labels: what is found, what is scored here, what other processes score."""
 
-    labels: LabelTable
+    plan: Plan
     models: Mapping[str, GroundingModel]
     config: EngineConfig
     on_error: Literal["null", "raise"]
@@ -111,9 +111,8 @@ class _Rescoring:
         self.world = distributed.join(device)
         self.distinct, self.rows_of = distinct_models(self.models, self.config, device)
         self.keys = tuple(self.distinct)
-        self.plan = Plan(self.labels)
-        self.shards = plan_shards(self.plan)
-        self.scores = np.full((len(self.models), len(self.labels)), np.nan, dtype=np.float32)
+        self.shards = self.plan.shards()
+        self.scores = np.full((len(self.models), len(self.plan.labels)), np.nan, dtype=np.float32)
 
     def find(self) -> Lacking:
         """Read what the store has. The main process decides for all what is missing."""
@@ -125,7 +124,7 @@ class _Rescoring:
             if not self.world.is_main:
                 return [], {}
             store.clean()
-            keys = ShardKeys(self.labels)
+            keys = ShardKeys(self.plan)
             self.names = [keys.key(self.plan.chunk(*shard)) for shard in self.shards]
             return self.names, self._read(store, range(len(self.shards)))
 
@@ -137,7 +136,7 @@ class _Rescoring:
                 stacklevel=2,
             )
         missing = sum(len(keys) * self._num_labels([i]) for i, keys in lacking.items())
-        asked = len(self.labels) * len(self.keys)
+        asked = len(self.plan.labels) * len(self.keys)
         store.asked += asked
         store.found += asked - missing
         return lacking
@@ -228,13 +227,12 @@ class _Rescoring:
         shards: Iterable[Shard],
         advance: Callable[[int], None],
     ) -> Iterator[ShardScores]:
-        on_error, labels = self.on_error, self.labels
-        if self.runner is not None:
-            return self.runner.stream(
-                labels, shards, models, self.config, on_error=on_error, advance=advance
-            )
-        engine = Engine(models, self.config)
-        return engine.stream(labels, shards, on_error=on_error, advance=advance)
+        if self.runner is None:
+            engine = Engine(models, self.config)
+            return engine.stream(self.plan, shards, on_error=self.on_error, advance=advance)
+        return self.runner.stream(
+            self.plan, shards, models, self.config, on_error=self.on_error, advance=advance
+        )
 
     def _place(self, rows: np.ndarray, found: StoredShard) -> None:
         for key, values in found.scores.items():
@@ -248,7 +246,7 @@ class _Rescoring:
     @contextmanager
     def _progress(self, todo: int) -> Iterator[Callable[[int], None]]:
         """Show the main process's pace as that of all; what was found is done at once."""
-        total, world = len(self.labels), self.world
+        total, world = len(self.plan.labels), self.world
         show = self.progress and world.is_main
         bar = progress_bar(total, desc="score", unit="label", show=show, initial=total - todo)
         with bar:

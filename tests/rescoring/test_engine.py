@@ -30,7 +30,7 @@ def scores_of(
     models: dict[str, GroundingModel], labels: LabelTable, **options: object
 ) -> np.ndarray:
     engine = Engine(models, EngineConfig(**options))
-    (part,) = engine.stream(labels)
+    (part,) = engine.stream(Plan(labels))
     found = np.empty_like(part.scores)
     found[:, part.rows] = part.scores
     return found
@@ -111,7 +111,7 @@ def test_one_stack_of_measurers_with_image_towers_of_their_own(labels: LabelTabl
             with torch.no_grad():
                 model.backbone.clip.visual.positional_embedding.add_(0.3 * seed)
     engine = Engine(models)
-    (part,) = engine.stream(labels)
+    (part,) = engine.stream(Plan(labels))
     assert engine.stats.images == 3 * labels.num_images
     assert engine.stats.texts == len(WORDS)
     np.testing.assert_allclose(
@@ -122,7 +122,7 @@ def test_one_stack_of_measurers_with_image_towers_of_their_own(labels: LabelTabl
 def test_what_measurers_share_is_encoded_once(labels: LabelTable) -> None:
     models = {"a": make_model(1), "b": make_model(2, layers=1), "c": make_model(3, width=16)}
     engine = Engine(models, EngineConfig(images_per_chunk=2))
-    list(engine.stream(labels))
+    list(engine.stream(Plan(labels)))
     assert engine.stats.images == labels.num_images
     assert engine.stats.texts == len(WORDS)
     assert engine.stats.labels == len(labels)
@@ -161,7 +161,7 @@ def test_a_gpu_gives_the_scores_of_the_cpu(
 
 def test_the_histogram_counts_the_scores_by_source(labels: LabelTable) -> None:
     engine = Engine({"a": make_model(1), "b": make_model(2)}, EngineConfig(batch_size=3))
-    (part,) = engine.stream(labels)
+    (part,) = engine.stream(Plan(labels))
     sources = np.array(labels.sources())[part.rows]
     for i, scores in enumerate(part.scores):
         for j, source in enumerate(dict.fromkeys(labels.sources())):
@@ -173,10 +173,10 @@ def test_a_shard_depends_on_nothing_outside_it(labels: LabelTable) -> None:
     models = {"a": make_model(1), "b": make_model(2)}
     engine = Engine(models, EngineConfig(images_per_chunk=2))
     shards = [(0, 3), (3, 6), (6, 7)]
-    together = list(engine.stream(labels, shards))
+    together = list(engine.stream(Plan(labels), shards))
     again = Engine(models, EngineConfig(images_per_chunk=2))
     for shard, part in zip(shards[::-1], together[::-1], strict=True):
-        (alone,) = again.stream(labels, [shard])
+        (alone,) = again.stream(Plan(labels), [shard])
         assert alone.shard == part.shard == shard
         np.testing.assert_array_equal(alone.rows, part.rows)
         assert alone.scores.tobytes() == part.scores.tobytes()
@@ -185,15 +185,18 @@ def test_a_shard_depends_on_nothing_outside_it(labels: LabelTable) -> None:
 
 
 def test_no_labels_have_no_shards(labels: LabelTable) -> None:
-    assert list(Engine({"a": make_model(1)}).stream(labels.select(np.array([], dtype=int)))) == []
+    assert (
+        list(Engine({"a": make_model(1)}).stream(Plan(labels.select(np.array([], dtype=int)))))
+        == []
+    )
 
 
 def test_the_text_cache_keeps_to_its_size(labels: LabelTable) -> None:
     models = {"a": make_model(1)}
     without = Engine(models, EngineConfig(images_per_chunk=1, text_cache_mib=0))
-    list(without.stream(labels))
+    list(without.stream(Plan(labels)))
     with_cache = Engine(models, EngineConfig(images_per_chunk=1))
-    list(with_cache.stream(labels))
+    list(with_cache.stream(Plan(labels)))
     assert with_cache.stats.texts == len(WORDS) < without.stats.texts
     assert with_cache.stats.text_hits == without.stats.texts - len(WORDS)
 
@@ -206,12 +209,12 @@ def test_an_unreadable_image_is_found_among_others(labels: LabelTable, tmp_path:
     (tmp_path / lost).write_bytes(b"no picture")
     moved = labels.with_images(tmp_path)
     engine = Engine({"a": make_model(1)}, EngineConfig(images_per_chunk=2))
-    (part,) = engine.stream(moved)
+    (part,) = engine.stream(Plan(moved))
     unscored = np.array([name == lost for name in moved.image_names])[part.rows]
     np.testing.assert_array_equal(np.isnan(part.scores[0]), unscored)
     assert set(part.reasons) == set(part.rows[unscored])
     with pytest.raises(InputError, match="not an image"):
-        list(engine.stream(moved, on_error="raise"))
+        list(engine.stream(Plan(moved), on_error="raise"))
 
 
 def test_turned_pictures_follow_the_preset(tmp_path: Path) -> None:

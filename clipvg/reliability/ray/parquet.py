@@ -25,7 +25,6 @@ from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray, pl
 from clipvg.reliability.ray.runner import EngineSetup, RayPool, checkpoints
 from clipvg.reliability.score import name_measurers, resolve_measurers
 from clipvg.rescoring import EngineConfig, Plan
-from clipvg.rescoring.plan import plan_shards
 from clipvg.rescoring.store import distinct_models
 from clipvg.runtime.files import atomic_folder
 from clipvg.runtime.lock import Lock
@@ -150,8 +149,8 @@ class TableScorer:
         scores = np.full((len(self._engine.names), len(labels)), np.nan, np.float32)
         good = np.setdiff1d(np.arange(len(labels)), list(reasons))
         usable = labels.select(good)
-        shards = plan_shards(Plan(usable))
-        for part in self._engine.stream(usable, shards, on_error=self._on_error):
+        plan = Plan(usable)
+        for part in self._engine.stream(plan, plan.shards(), on_error=self._on_error):
             scores[:, good[part.rows]] = part.scores
             reasons |= {int(good[at]): reason for at, reason in part.reasons.items()}
         names, trained_on = tuple(self._trained_on), tuple(self._trained_on.values())

@@ -154,7 +154,7 @@ class RayPool:
 
     def stream(
         self,
-        labels: LabelTable,
+        plan: Plan,
         shards: Iterable[Shard],
         models: Mapping[str, GroundingModel],
         config: EngineConfig,
@@ -172,12 +172,12 @@ class RayPool:
         """
         scoring = (
             import_ray()
-            .data.from_arrow_refs(_blocks(labels, shards))
+            .data.from_arrow_refs(_blocks(plan, shards))
             .map_batches(
                 ShardScorer,
                 fn_constructor_kwargs={
                     "setup": self.setup(models, config),
-                    "images": labels.images,
+                    "images": plan.labels.images,
                     "on_error": on_error,
                 },
                 batch_size=1,  # a row is a shard
@@ -252,7 +252,7 @@ class ShardScorer:
 
     def _score(self, shard: Shard, rows: np.ndarray, table: pa.Table) -> ShardScores:
         labels = LabelTable(table, self._images)
-        (part,) = self._engine.stream(labels, on_error=self._on_error, row_names=rows)
+        (part,) = self._engine.stream(Plan(labels), on_error=self._on_error, row_names=rows)
         reasons = {int(rows[at]): reason for at, reason in part.reasons.items()}
         return ShardScores(shard, rows[part.rows], part.scores, reasons)
 
@@ -263,9 +263,9 @@ def checkpoints(named: Mapping[str, AnyMeasurer]) -> dict[str, str]:
     return {name: str(path) for name, path in paths.items() if isinstance(path, str | Path)}
 
 
-def _blocks(labels: LabelTable, shards: Iterable[Shard]) -> list[object]:
+def _blocks(plan: Plan, shards: Iterable[Shard]) -> list[object]:
     """Put the labels of each shard into Ray's object store: a block of one row, a task."""
-    ray, plan = import_ray(), Plan(labels)
+    ray, labels = import_ray(), plan.labels
     columns = [name for name in _SCORED_BY if name in labels.table.column_names]
     table = labels.table.select(columns).combine_chunks()
     blocks = []
