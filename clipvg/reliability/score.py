@@ -119,7 +119,8 @@ def _measurer(name: str, value: object) -> Measurer:
 
     trained_on = None
     if isinstance(value, NamedCheckpoint):
-        value, trained_on = value.path, value.trained_on
+        trained_on = value.trained_on
+        value = value.path
     if isinstance(value, str | Path):
         value = load(value)
     if isinstance(value, GroundingModel):

@@ -55,9 +55,9 @@ class Plan:
         """Number of distinct images."""
         return len(self._names)
 
-    def shards(self, size: int = IMAGES_PER_SHARD) -> list[Shard]:
-        """Return all images, cut into shards."""
-        count = self.num_images
+    def shards(self, size: int | None = None) -> list[Shard]:
+        """Return all images, cut into shards of so many; 128 when None."""
+        size, count = size or IMAGES_PER_SHARD, self.num_images
         return [(first, min(first + size, count)) for first in range(0, count, size)]
 
     def chunk(self, first: int, last: int) -> Chunk:

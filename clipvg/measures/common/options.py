@@ -59,6 +59,7 @@ def _checked(default: T, check: Callable[[str, T], None] | Callable[[str, float]
 @dataclass_transform(
     kw_only_default=True, frozen_default=True, eq_default=False, field_specifiers=(field,)
 )
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Measure:
     """A measure: a frozen dataclass whose fields are its options, given by keyword.
 
