@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.labels.schema import CORNERS, SIDES
 from clipvg.labels.text import read_csv, read_jsonl
 from clipvg.measures.common.options import Measure, at_least
 from clipvg.reliability.measurer import Context, Scores
@@ -62,15 +63,68 @@ class Verifier(Measure):
 
     @cached_property
     def _table(self) -> pa.Table:
-        return _read(Path(self.path))
+        path = Path(self.path)
+        reader = _READERS.get(path.suffix.lower())
+        if reader is None:
+            raise InputError(
+                f"{path}: answers are read from {', '.join(_READERS)}; change the kind."
+            )
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; expected the verifier's answers.")
+        try:
+            table = reader(path)
+        except pa.ArrowException as error:
+            raise InputError(f"{path}: damaged, or not a Parquet file ({error})") from None
+        names = {*table.column_names}
+        has_box = "box" in names or {*CORNERS} <= names or {*SIDES} <= names
+        if "row" not in names and not ({"image", "expression"} <= names and has_box):
+            raise InputError(
+                f"{path}: columns {table.column_names} do not name labels; expected row, or image, "
+                "expression and box."
+            )
+        return table
 
     @cached_property
     def _answers(self) -> np.ndarray:
-        return _answers(self._table, Path(self.path))
+        """(A,) float64 in [0, 1], NaN where there is no answer."""
+        names = self._table.column_names
+        if "score" in names:
+            found = self._numbers("score")
+            bad = ~np.isnan(found) & ~((found >= 0) & (found <= 1))
+            if bad.any():
+                raise InputError(
+                    f"{self.path}: {int(bad.sum())} score(s) are outside [0, 1], first "
+                    f"{found[bad][0]:g} in row {int(np.flatnonzero(bad)[0])}; divide them by the "
+                    "verifier's largest score."
+                )
+            return found
+        if "answer" not in names:
+            raise InputError(
+                f"{self.path}: columns {names} hold no answers; expected score, or answer."
+            )
+        answers = self._table.column("answer").to_pylist()
+        distinct = {value: _verdict(value) for value in dict.fromkeys(answers)}
+        if distinct and all(np.isnan(verdict) for verdict in distinct.values()):
+            raise InputError(
+                f"{self.path}: no answer starts with yes, no, true, false, 1 or 0; the first is "
+                f"{next(iter(distinct))!r}."
+            )
+        return np.array([distinct[value] for value in answers], dtype=np.float64)
+
+    def _numbers(self, name: str) -> np.ndarray:
+        column = self._table.column(name)
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
+        try:
+            wide = column.cast(pa.float64())
+        except pa.ArrowException as error:
+            raise InputError(f"{self.path}: column {name!r} holds no numbers ({error})") from None
+        return pc.fill_null(wide, float("nan")).to_numpy()
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Return the mean answer, NaN where no answer names the label."""
-        at, row = self._numbered(labels) if self._by_row else self._matched(labels)
+        is_numbered = "row" in self._table.column_names
+        at, row = self._numbered(labels) if is_numbered else self._matched(labels)
         answers = self._answers[at]
         given = ~np.isnan(answers)
         count = np.bincount(row[given], minlength=len(labels))
@@ -86,13 +140,9 @@ class Verifier(Measure):
         why = f"{self.name}: {Path(self.path).name} has no answer for this label"
         return Scores(scores.astype(np.float32), dict.fromkeys(unnamed.tolist(), why))
 
-    @property
-    def _by_row(self) -> bool:
-        return "row" in self._table.column_names
-
     def _numbered(self, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
         """Answers and the rows they name."""
-        rows = _numbers(self._table.column("row"), "row", Path(self.path))
+        rows = self._numbers("row")
         bad = ~((rows >= 0) & (rows < len(labels)) & (rows == np.floor(rows)))
         if bad.any():
             known = f"whole numbers from 0 to {len(labels) - 1}" if len(labels) else "none"
@@ -133,67 +183,11 @@ def write_questions(labels: LabelTable, path: str | Path, *, question: str = QUE
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _read(path: Path) -> pa.Table:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: answers are read from {', '.join(_READERS)}; change the kind.")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected the verifier's answers.")
-    try:
-        table = reader(path)
-    except pa.ArrowException as error:
-        raise InputError(f"{path}: damaged, or not a Parquet file ({error})") from None
-    names = table.column_names
-    has_box = "box" in names or {"x1", "y1", "x2", "y2"} <= set(names) or {*"xywh"} <= set(names)
-    if "row" not in names and not ({"image", "expression"} <= set(names) and has_box):
-        raise InputError(
-            f"{path}: columns {names} do not name labels; expected row, or image, expression and "
-            "box."
-        )
-    return table
-
-
-def _answers(table: pa.Table, path: Path) -> np.ndarray:
-    """(A,) float64 in [0, 1], NaN where there is no answer."""
-    names = table.column_names
-    if "score" in names:
-        found = _numbers(table.column("score"), "score", path)
-        bad = ~np.isnan(found) & ~((found >= 0) & (found <= 1))
-        if bad.any():
-            raise InputError(
-                f"{path}: {int(bad.sum())} score(s) are outside [0, 1], first {found[bad][0]:g} in "
-                f"row {int(np.flatnonzero(bad)[0])}; divide them by the verifier's largest score."
-            )
-        return found
-    if "answer" not in names:
-        raise InputError(f"{path}: columns {names} hold no answers; expected score, or answer.")
-    column = table.column("answer")
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    distinct = {value: _verdict(value) for value in pc.unique(column).to_pylist()}
-    if distinct and all(np.isnan(verdict) for verdict in distinct.values()):
-        raise InputError(
-            f"{path}: no answer starts with yes, no, true, false, 1 or 0; the first is "
-            f"{next(iter(distinct))!r}."
-        )
-    return np.array([distinct[value] for value in column.to_pylist()], dtype=np.float64)
-
-
 def _verdict(value: object) -> float:
     if isinstance(value, bool | int | float):
         return float(value) if value in (0, 1) else float("nan")
     words = re.findall(r"\w+", str(value or "").lower())
     return _WORDS.get(words[0], float("nan")) if words else float("nan")
-
-
-def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    try:
-        wide = column.cast(pa.float64())
-    except pa.ArrowException as error:
-        raise InputError(f"{path}: column {name!r} holds no numbers ({error})") from None
-    return pc.fill_null(wide, float("nan")).to_numpy()
 
 
 def _names(labels: LabelTable, number: str) -> pa.Table:
