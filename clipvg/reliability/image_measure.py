@@ -192,9 +192,10 @@ class _Pass:
         settings = self.context.engine
         models = [model for measure in self.measures for model in measure.asks]
         exif_rules = sorted({model.preset.exif for model in models}) or [True]
+        plan = Plan(self.labels)
         return decode_chunks(
-            self.labels,
-            Plan(self.labels).chunks(settings.images_per_chunk if settings else IMAGES_PER_CHUNK),
+            plan,
+            plan.chunks(settings.images_per_chunk if settings else IMAGES_PER_CHUNK),
             partial(load_images, exif_rules=exif_rules),
             workers=settings.workers if settings else None,
         )

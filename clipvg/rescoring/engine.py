@@ -117,7 +117,7 @@ class Engine:
         """
         everything = [(0, plan.num_images)] if plan.num_images else []
         shards = everything if shards is None else list(shards)
-        targets = Targets(plan.labels, row_names)
+        targets = Targets(plan, row_names)
         self.histogram = self.histogram.new_zeros(
             len(self.names), targets.num_groups, HISTOGRAM_BINS, device=self.device
         )
@@ -142,7 +142,7 @@ class Engine:
         size = self.config.images_per_chunk
         chunks = (chunk for first, last in shards for chunk in plan.chunks(size, first, last))
         return decode_chunks(
-            plan.labels,
+            plan,
             chunks if self.does.encode_once else map(one_image_a_label, chunks),
             partial(load_squares, models=[view.model for view in self._views]),
             workers=self.config.workers,

@@ -15,9 +15,8 @@ from torch import Tensor
 from clipvg.data.letterbox import Square
 from clipvg.errors import InputError
 from clipvg.features.decode import decode
-from clipvg.labels import LabelTable
 from clipvg.model.fast.tokens import VisualTokens
-from clipvg.rescoring.plan import Chunk
+from clipvg.rescoring.plan import Chunk, Plan
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -61,7 +60,7 @@ class Decoded(Generic[T]):
 
 
 def decode_chunks(
-    labels: LabelTable,
+    plan: Plan,
     chunks: Iterable[Chunk],
     load: Callable[[Path], T],
     *,
@@ -70,12 +69,12 @@ def decode_chunks(
     """Yield chunks with their images; the next chunk is decoded in threads meanwhile.
 
     Args:
-        labels: the labels, with an image root.
+        plan: of labels with an image root.
         chunks: in the order wanted.
         load: what to make of an image file.
         workers: as of `clipvg.features.decode.decode`.
     """
-    files = ((chunk, [labels.image_path(name) for name in chunk.images]) for chunk in chunks)
+    files = ((chunk, [plan.labels.image_path(name) for name in chunk.images]) for chunk in chunks)
     with closing(decode(files, load, workers=workers)) as decoded:
         for chunk, images in decoded:
             yield Decoded(chunk, images)

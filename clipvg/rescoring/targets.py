@@ -12,8 +12,7 @@ from torch import Tensor
 
 from clipvg.data.letterbox import Square, square_boxes
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable
-from clipvg.rescoring.plan import in_one_piece
+from clipvg.rescoring.plan import Plan, in_one_piece
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -40,7 +39,7 @@ class Targets:
     """What the labels of a pass ask for.
 
     Args:
-        labels: N labels.
+        plan: of N labels.
         row_names: (N,) what errors call the rows; their numbers when None.
 
     Attributes:
@@ -49,8 +48,8 @@ class Targets:
         row_names: (N,) what errors call the rows.
     """
 
-    def __init__(self, labels: LabelTable, row_names: np.ndarray | None) -> None:
-        self._labels = labels
+    def __init__(self, plan: Plan, row_names: np.ndarray | None) -> None:
+        self._labels = labels = plan.labels
         self.row_names = np.arange(len(labels)) if row_names is None else row_names
         self._expressions = in_one_piece(labels.table.column("expression"))
         sources = labels.encoded_sources()
