@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clipvg.api import score as score
     from clipvg.api import train as train
     from clipvg.curriculum import find_threshold as find_threshold
+    from clipvg.errors import InputError as InputError
     from clipvg.labels import LabelTable as LabelTable
     from clipvg.labels import read_labels as read_labels
     from clipvg.model import GroundingModel as GroundingModel

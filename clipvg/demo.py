@@ -28,6 +28,7 @@ from clipvg.data.scenes import (
     observe_scenes,
     with_truth,
 )
+from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import ModelOptions
 from clipvg.pseudo.generate import generate
@@ -57,6 +58,8 @@ def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[
         whole and `timings` by step, of this call.
     """
     out, started = Path(out), time.monotonic()
+    if (out / "config.yaml").exists():
+        raise InputError(f"{out} holds a run of clipvg train or adapt; choose another --out.")
     clock = _Clock(progress)
     results = [_run_seed(out / f"seed-{seed}", seed, clock, progress) for seed in range(seeds)]
     accuracy = {

@@ -176,6 +176,7 @@ def adapt(
         further["strategy"] = _name_of(plan.strategy)
     with open_run(out, config, labels, validation, run.place, further) as opened:
         opened.command = run.recorded_command(opened)
+        run.announce(opened)
         if isinstance(options, MSAConfig):
             result = msa(
                 learner,

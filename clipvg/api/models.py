@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clipvg.api.run import Device, choose_device
+from clipvg.api.run import Device
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model import load as load_model
 from clipvg.reliability import ScoreMatrix, score_labels
+from clipvg.runtime.distributed import choose_device
 from clipvg.training import Evaluation
 from clipvg.training import evaluate as evaluate_model
 
@@ -31,7 +32,7 @@ def load(path: str | Path, *, device: Device = None) -> GroundingModel:
         The model in evaluation mode.
 
     Raises:
-        InputError: nothing there that can be loaded.
+        InputError: nothing there that can be loaded, or no such device here.
 
     Example:
         >>> model = load("runs/refcoco/model")

@@ -15,6 +15,7 @@ from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_m
 from clipvg.runs import Run, Workers
 from clipvg.runtime import distributed
 from clipvg.runtime.files import read_json
+from clipvg.runtime.progress import say
 
 Device = str | torch.device | None
 
@@ -38,7 +39,7 @@ class RunOptions:
     @property
     def place(self) -> torch.device:
         """The device to train on."""
-        return choose_device(self.device)
+        return distributed.choose_device(self.device)
 
     def recorded_command(self, run: Run) -> str:
         """Return what was typed, now or when the run was made; "" where that is not known."""
@@ -46,17 +47,19 @@ class RunOptions:
             return self.command or str(read_json(run.folder / "summary.json").get("command", ""))
         return ""
 
+    def announce(self, run: Run) -> None:
+        """Say where a run that was begun before stands."""
+        state = run.state()
+        if "finished on" in state:
+            state += "; its result is read, and only what is missing is made"
+        say(state, show=self.progress and bool(state) and run.workers.is_main)
+
     def draw_report(self, run: Run) -> None:
         """Write the page of a finished run, where it is wanted."""
         from clipvg.report.run import draw_report
 
         if self.report:
             run.write(lambda: draw_report(run.folder))
-
-
-def choose_device(device: Device) -> torch.device:
-    """Return a device; a GPU where there is one when None."""
-    return distributed.default_device() if device is None else torch.device(device)
 
 
 def open_run(

@@ -61,6 +61,7 @@ def train(
     settings = model_config(labels, backbone, model)
     config = {"method": "train", "model": settings.to_dict(), "training": training.identity()}
     with open_run(out, config, labels, validation, options.place) as opened:
+        options.announce(opened)
         fitted = fit(
             make_model(settings, training.seed, options.place),
             labels,

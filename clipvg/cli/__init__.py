@@ -12,19 +12,19 @@ import signal
 import sys
 import threading
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import NoReturn, TextIO
 
 import clipvg
 from clipvg.cli.commands import COMMANDS, load_command
-from clipvg.cli.failure import explain
+from clipvg.cli.failure import as_typed, explain, is_full
 from clipvg.errors import near_matches, one_line
 from clipvg.runtime.waiting import shorten_spinning
 
 USAGE_ERROR = 2
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,16 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when the command succeeded, 2 on bad input and 1 on an internal failure (each with one
-        line on standard error), 130 after Ctrl-C and 143 after SIGTERM. Standard output holds
-        nothing but the result.
+        line on standard error), 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP. Standard
+        output holds nothing but the result.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     shorten_spinning()
     try:
+        if words[:1] == ["help"]:
+            words = [*words[1:], "--help"]
         if not words or words[0] in {"-h", "--help"}:
             print(_overview())
             return 0
-        if words[0] in {"-V", "--version"}:
+        if words[0] in {"-v", "-V", "--version"}:
             print(f"clipvg {clipvg.__version__}")
             return 0
         name = next((n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS), None)
@@ -59,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, words: Sequence[str]) -> int:
     prog = f"clipvg {name}"
-    command = None
+    command, args = None, None
     try:
-        with _terminated_like_interrupted(), _stdout_for_results() as stdout:
+        with _ended_like_interrupted(), _stdout_for_results() as stdout:
             command = load_command(name)
             with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
                 args = command.parse(name, words)
@@ -71,7 +73,8 @@ def _run(name: str, words: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
     except KeyboardInterrupt as stop:
-        code = TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+        _ignore_signals()  # the last line is on its way
+        code = stop.code if isinstance(stop, _Ended) else INTERRUPTED
         return _fail(prog, f"interrupted; {command.kept if command else 'nothing ran.'}", code)
     except BrokenPipeError:
         raise
@@ -79,29 +82,60 @@ def _run(name: str, words: Sequence[str]) -> int:
         if os.environ.get("CLIPVG_DEBUG", "0") not in {"", "0"}:
             raise
         message, is_input = explain(error)
-        return _fail(prog, message, USAGE_ERROR if is_input else INTERNAL_ERROR)
+        code = USAGE_ERROR if is_input else INTERNAL_ERROR
+        if args is not None:
+            message = as_typed(_blamed(message, args), args.options)
+        if command is not None and is_full(error):
+            message = f"{message}; {command.kept}"
+        return _fail(prog, message, code)
     return 0
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does."""
+def _blamed(message: str, args: Namespace) -> str:
+    """Return the message with the YAML file before it that set a value which it quotes."""
+    for name, file in args.files.items():
+        section, _, field = name.rpartition(".")
+        value = getattr(getattr(args, section) if section else args, field, None)
+        if isinstance(value, str) and repr(value) in message and file not in message:
+            return f"{file}: {message}"
+    return message
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal that ends a command as Ctrl-C does, with the code that shells give it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = 128 + number
+
+
+_ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
+
+
+def _ignore_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *_ENDING):
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, with which clusters and `torchrun` end a process, say what was kept."""
+def _ended_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP, with which clusters and terminals end a process, say what is kept."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(*_: object) -> NoReturn:
-        raise _Terminated
+    def stop(number: int, _: object) -> NoReturn:
+        raise _Ended(number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    # What is ignored, as SIGHUP under nohup, stays so.
+    taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in taken}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -118,10 +152,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _fail(prog: str, message: str, code: int) -> int:
-    print(
-        f"{prog}: {'' if code in (INTERRUPTED, TERMINATED) else 'error: '}{message}",
-        file=sys.stderr,
-    )
+    print(f"{prog}: {'' if code > 128 else 'error: '}{message}", file=sys.stderr)
     return code
 
 
@@ -148,7 +179,7 @@ def _overview() -> str:
             "",
             "options:",
             "  -h, --help     this text; clipvg COMMAND --help shows an example",
-            "  -V, --version  the version",
+            "  -v, --version  the version",
             "",
             "environment:",
             "  CLIPVG_DEBUG=1    show the traceback of an error",

@@ -36,19 +36,22 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
-    from clipvg.api import Curriculum, Sources, adapt
     from clipvg.curriculum import Beyond, MSAConfig
     from clipvg.measures import refuse_code
 
     if file := args.files.get("beyond.measures"):
         refuse_code(args.beyond.measures, file)
+    search = take_group(args, "search", MSAConfig, seed=args.training.seed)
+    beyond = take_group(args, "beyond", Beyond)
     arguments = training_arguments(args)
+    from clipvg.api import Curriculum, Sources, adapt
+
     result = adapt(
         arguments.pop("labels"),
         curriculum=Curriculum(
             method=args.method,
-            search=take_group(args, "search", MSAConfig, seed=args.training.seed),
-            beyond=take_group(args, "beyond", Beyond),
+            search=search,
+            beyond=beyond,
             sources=Sources(scored_by=args.scored_by, continue_from=args.continue_from),
         ),
         **arguments,
@@ -91,6 +94,7 @@ def _describe(result: Json) -> str:
     return "\n".join(
         [
             table(("trained on", "labels", "validation", "gain"), rows),
+            *summary.notes,
             summary.validation.statement,
             pairs(facts),
         ]

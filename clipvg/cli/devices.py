@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipvg.errors import InputError
-
 if TYPE_CHECKING:
     import torch
 
@@ -14,24 +12,10 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the device of a name; without one this process's GPU where there is one, else the CPU.
+    """Return the device of a name, see `clipvg.runtime.distributed.choose_device`."""
+    from clipvg.runtime import distributed
 
-    Raises:
-        InputError: no such device here.
-    """
-    import torch
-
-    from clipvg.runtime.distributed import default_device
-
-    if name is None:
-        return default_device()
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        here = "cpu" + "".join(f", cuda:{i}" for i in range(torch.cuda.device_count()))
-        raise InputError(f"--device {name!r} is not available here; choose from {here}") from error
-    return device
+    return distributed.choose_device(name)
 
 
 def load_measurers(texts: Sequence[str], device: str | None) -> dict[str, GroundingMeasurer]:

@@ -27,11 +27,11 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
+    labels = read_table(args)  # before torch and the model are loaded
     from clipvg.cli.devices import choose_device
     from clipvg.model import load
     from clipvg.training import evaluate
 
-    labels = read_table(args)
     model = load(args.checkpoint).to(choose_device(args.device))
     evaluation = evaluate(
         model,

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import shutil
+from collections.abc import Iterable
+
 from clipvg.errors import InputError, MissingExtraError, one_line, printable
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+_ARGUMENT = re.compile(r"(?<![\w.])([a-z]\w*)=('[^']*'|\"[^\"]*\"|[\w.-]*[\w])")
+_IN_SHELL = {"clipvg.model.list_backbones() names all": "clipvg info --backbones lists all"}
 
 
 class UsageError(Exception):
@@ -14,6 +25,9 @@ class UsageError(Exception):
 
 def explain(error: Exception) -> tuple[str, bool]:
     """Return one line for people, and whether the input is at fault (else the program is)."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        _, path, why = error.args[0][0]  # of the files that could not be copied the first
+        return f"{path}: {why}", True
     if isinstance(error, OSError) and error.filename is not None:
         # "No such file or directory: 'x'" names the file after the complaint; people look first
         # for the file.
@@ -21,9 +35,42 @@ def explain(error: Exception) -> tuple[str, bool]:
             f"{printable(str(error.filename))}: {error.strerror or type(error).__name__}"
         ), True
     if isinstance(error, UsageError | InputError | MissingExtraError | OSError):
-        return one_line(error), True
+        why = error.strerror if isinstance(error, OSError) else None
+        return why or one_line(error), True
     if type(error).__name__ == "OutOfMemoryError":
         return "the device's memory is full; lower the batch size or use another --device", False
+    if "DataLoader worker" in str(error):
+        return (
+            "a process that reads images was killed, often for want of memory; run the same "
+            "command again with fewer workers"
+        ), False
     return (
         f"{type(error).__name__}: {one_line(error)} (set CLIPVG_DEBUG=1 for the traceback)"
     ), False
+
+
+def as_typed(message: str, options: Iterable[str]) -> str:
+    """Return a message of the library in the words of the command line.
+
+    The library names arguments, ``batch_size=0`` or ``on_error='drop'``; the same is typed as
+    ``--batch_size 0`` and ``--on_error drop``.
+
+    Args:
+        message: of an error.
+        options: of the command, as ``--training.epochs``.
+    """
+    option_of = {option.rpartition(".")[2].lstrip("-"): option for option in options}
+    for said, in_shell in _IN_SHELL.items():
+        message = message.replace(said, in_shell)
+
+    def typed(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        value = {"None": "null", "True": "true", "False": "false"}.get(value, value.strip("'\""))
+        return f"{option_of[name]} {value}" if name in option_of else found[0]
+
+    return _ARGUMENT.sub(typed, message)
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether the disk took no more."""
+    return isinstance(error, OSError) and error.errno in _FULL

@@ -25,9 +25,16 @@ def _configure(parser: CommandParser) -> None:
         "checkpoint", nargs="?", type=str, metavar="CKPT",
         help="a model; without one, the installation is described",
     )  # fmt: skip
+    parser.add_argument(
+        "--backbones", action="store_true", help="list the names that --backbone may be"
+    )
 
 
 def _run(args: Namespace) -> Json:
+    if args.backbones:
+        from clipvg.model import list_backbones
+
+        return {"backbones": list_backbones()}
     return _checkpoint(args.checkpoint) if args.checkpoint else _installation()
 
 
@@ -95,6 +102,8 @@ def _build() -> Json | None:
 
 
 def _describe(result: Json) -> str:
+    if "backbones" in result:
+        return "\n".join(result["backbones"])
     return _describe_checkpoint(result) if "config" in result else _describe_installation(result)
 
 
@@ -107,7 +116,15 @@ def _describe_checkpoint(result: Json) -> str:
         "trainable": f"{counts['trainable']:,} ({percent(counts['share'])})",
         "image size": f"{result['image_size']} (patches of {result['patch_size']})",
     }
-    return f"{pairs(facts)}\n\nconfiguration:\n{_indent(pairs(result['config']))}"
+    return f"{pairs(facts)}\n\nconfiguration:\n{_indent(_nested(result['config']))}"
+
+
+def _nested(values: Json) -> str:
+    """Return lines "name  value"; objects come last, each with its own lines below its name."""
+    inner = {name: value for name, value in values.items() if isinstance(value, dict) and value}
+    plain = pairs({name: value for name, value in values.items() if name not in inner})
+    below = [f"{name}:\n{_indent(_nested(value))}" for name, value in inner.items()]
+    return "\n".join(filter(None, [plain, *below]))
 
 
 def _describe_installation(result: Json) -> str:

@@ -31,7 +31,8 @@ _SHARED: dict[str, Json] = {
     "labels": {
         "nargs": "+",
         "metavar": "LABELS",
-        "help": "label files: .parquet, .jsonl, .csv or .pth; several are read in order",
+        "help": "label files: .parquet, .jsonl, .csv, .tsv, the published .pth, REFER's refs(*).p, "
+        "COCO-style .json, or the folder of Flickr30k Entities; several are read in order",
     },
     "--images": {"required": True, "metavar": "DIR", "help": "folder that holds the images"},
     "--layout": {

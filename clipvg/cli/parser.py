@@ -47,6 +47,7 @@ class CommandParser(ArgumentParser):
         if example:
             kwargs["epilog"] = f"example:\n  {example}"
         super().__init__(*args, exit_on_error=False, allow_abbrev=False, **kwargs)
+        self._typed: set[str] = set()  # names of the options of the command line
         self._files: dict[str, tuple[str, object]] = {}  # option: the YAML file that sets it, value
 
     def show_first(self, names: Sequence[str]) -> None:
@@ -87,12 +88,17 @@ class CommandParser(ArgumentParser):
         plain = [_with_underscores(word) for word in words]
         typed = [_option(word) for word in plain[: (*plain, "--").index("--")]]
         self._refuse_unknown([name for name in typed if name])
-        for index, path in _config_files(plain):
+        self._typed = {name for name in typed if name}
+        for index, path in reversed(_config_files(plain)):
             found = find_recipe(path)
             plain[index] = plain[index].replace(path, found)
-            self._files |= {name: (found, value) for name, value in self._read(found).items()}
+            values = self._read(found)
+            self._files = {name: (found, value) for name, value in values.items()} | self._files
+            if not values:  # an empty file sets nothing
+                del plain[index - (plain[index] == found) : index + 1]
         args = Namespace(**vars(self.parse_args(plain)))
         args.command_line = [*(self.prog or "").split(), *words]
+        args.options = [name for name in self._option_string_actions if name.startswith("--")]
         args.files = {name: file for name, (file, _) in self._files.items() if name not in typed}
         return args
 
@@ -165,7 +171,8 @@ class CommandParser(ArgumentParser):
     def _wrong_value(self, name: str, message: str) -> str:
         value = message.rpartition("value: ")[2]  # of "Got value: x" and "Given value: x"
         file, given = self._files.get(name, ("", None))
-        where = f"{file}: {name}" if file and str(given) == value else self._shown(name)
+        of_file = file and (name not in self._typed or str(given) == value)
+        where = f"{file}: {name}" if of_file else self._shown(name)
         kind = in_words(getattr(self._by_name()[name], "_typehint", None))
         return f"{where}: expected {kind}, got {value}"
 

@@ -67,11 +67,7 @@ def _configure(parser: CommandParser) -> None:
 def _run(args: Namespace) -> Json:
     import numpy as np
 
-    from clipvg.cli.devices import choose_device, load_measurers
-    from clipvg.measures.specs import build_measures
     from clipvg.report.canvas import check_figure_path
-    from clipvg.rescoring.store import open_store
-    from clipvg.runtime import distributed
 
     out = check_writable(Path(args.out), (".parquet", ".jsonl", ".csv"))
     plot = check_writable(check_figure_path(args.plot)) if args.plot else None
@@ -79,12 +75,17 @@ def _run(args: Namespace) -> Json:
     check_writable(folder / "shard")
     if not (args.measurer or args.measure):
         raise InputError("nothing to score with; pass --measurer CKPT, or --measure NAME")
+    labels = read_table(args)  # before torch and the models are loaded
+    from clipvg.cli.devices import choose_device, load_measurers
+    from clipvg.measures.specs import build_measures
+    from clipvg.rescoring.store import open_store
+    from clipvg.runtime import distributed
+
     # With --ray the models run elsewhere; other measures run them here.
     measurers = load_measurers(
         args.measurer, "cpu" if args.ray and not args.measure else args.device
     )
     measures = build_measures(args.measure, {name: m.model for name, m in measurers.items()})
-    labels = read_table(args)
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store:
         scores = _score(args, labels, {**measurers, **measures}, store)

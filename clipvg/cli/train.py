@@ -45,14 +45,21 @@ def add_training(parser: CommandParser) -> None:
 
 def training_arguments(args: Namespace) -> Json:
     """Return what `clipvg.train` and `clipvg.adapt` take, from the options of `add_training`."""
-    from clipvg.api import RunOptions
-    from clipvg.cli.devices import choose_device
     from clipvg.model.config import ModelOptions
     from clipvg.training.config import FitConfig
 
-    return {
+    # What is wrong with options and labels is said before torch is loaded.
+    given = {
         "training": take_group(args, "training", FitConfig),
         "model": take_group(args, "model", ModelOptions),
+        "labels": read_table(args),
+        "validation": read_table(args, [args.validation]) if args.validation else None,
+    }
+    from clipvg.api import RunOptions
+    from clipvg.cli.devices import choose_device
+
+    return {
+        **given,
         "backbone": args.backbone,
         "out": args.out,
         "run": RunOptions(
@@ -60,8 +67,6 @@ def training_arguments(args: Namespace) -> Json:
             progress=not args.quiet,
             command=shlex.join(args.command_line),
         ),
-        "labels": read_table(args),
-        "validation": read_table(args, [args.validation]) if args.validation else None,
     }
 
 
@@ -76,9 +81,9 @@ def run_results(folder: Path, summary: Json) -> Json:
 
 
 def _run(args: Namespace) -> Json:
+    arguments = training_arguments(args)
     from clipvg.api import train
 
-    arguments = training_arguments(args)
     result = train(arguments.pop("labels"), **arguments)
     return run_results(result.folder, result.summary)
 

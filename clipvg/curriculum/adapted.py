@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.extend import extend
 from clipvg.curriculum.config import ADAPTED
 from clipvg.curriculum.measurers import measure
+from clipvg.curriculum.notes import notes
 from clipvg.curriculum.outcome import Plain
 from clipvg.curriculum.split import sources_of
 from clipvg.curriculum.summary import Baseline, LabelFacts, RunSummary, Step, ValidationFacts
@@ -97,6 +98,7 @@ def conclude(plain: Plain, beyond: Beyond) -> Adapted:
         reliability=by_name if plain.method == "ssa" else scores.to_dict(),
         unscored={str(row): why for row, why in reasons},
     )
+    summary = replace(summary, notes=notes(summary))
     tables = split.tables(best.weights, best.agreed, outcome.corrections)
     work.run.finish(summary.to_dict(), best.stage.model_folder, tables)
     return Adapted(best.steps, scores, best.selected, summary)

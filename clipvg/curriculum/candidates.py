@@ -69,13 +69,38 @@ class TrainedCandidates:
     def __call__(self, thresholds: Sequence[float], /) -> list[float | None]:
         """Train on the labels of each threshold, and return how well each model does."""
         subsets = [self.given | kept(self.reliability, h, strict=self.strict) for h in thresholds]
-        how = self.work.config.candidates
-        stages = self.work.train(subsets, how=how, init=self.init, union=self.union)
+        stages = self.work.train(
+            subsets,
+            how=self.work.config.candidates,
+            init=self.init,
+            union=self.union,
+            names=self._names(thresholds),
+        )
         for h, stage, keep in zip(thresholds, stages, subsets, strict=True):
             chosen = Distribution(self.reliability[keep & ~self.given]).to_dict()
             note = self.work.note("candidate", stage, threshold=h, reliability=chosen, **self.facts)
             self.found[h] = stage, note
         return [stage.read()["score"] for stage in stages]
+
+    def _names(self, thresholds: Sequence[float]) -> list[str]:
+        """Return what progress says: the threshold, how many there may be, what the last gave."""
+        config, source = self.work.config, self.facts.get("source")
+        most = round((config.high - config.low) / config.step) + 1
+        about = f"{source} " if source else ""
+        number = len(self.found) + 1
+        last = next(reversed(self.found.items()), None)
+        gave = ""
+        if last is not None and last[1][1].score is not None:
+            gave = f", {last[0]:g} gave {last[1][1].score:.3f}"
+        return [
+            f"{about}r ≥ {h:g} (candidate {number + i} of at most {most}{gave})"
+            for i, h in enumerate(thresholds)
+        ]
+
+    @property
+    def total(self) -> int:
+        """Number of labels that are chosen among, those given included."""
+        return int((self.given | np.isfinite(self.reliability)).sum())
 
     def count(self, threshold: float) -> int:
         """Return the number of labels at a threshold, those given included."""
@@ -112,7 +137,7 @@ def search_threshold(
         low=config.low,
         high=config.high,
         count=candidates.count,
-        min_kept=config.min_kept,
+        min_kept=config.least(candidates.total),
     )
     told = {key: value for key, value in facts.items() if value is not None}
     work.run.record(event="chosen", **told, threshold=search.best, score=search.score)

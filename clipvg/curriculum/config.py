@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,6 +10,7 @@ from clipvg.curriculum.threshold import check_grid
 from clipvg.errors import InputError
 
 ADAPTED = "adapted"  # what the resulting model is called among the measurers
+LEAST_SHARE = 0.05  # of the labels: fewer teach nothing
 HowTrained = Literal["separate", "together"]
 
 
@@ -21,7 +23,8 @@ class SSAConfig:
         step: distance between neighbouring thresholds.
         low: lowest threshold allowed.
         high: highest threshold allowed.
-        min_kept: smallest number of labels that a threshold may keep.
+        min_kept: smallest number of labels that a threshold may keep; None is a twentieth of those
+            that it chooses among.
         strict: keep r > h, as the published filter does, instead of the paper's r >= h.
         candidates: "separate" trains each candidate on its own labels, as published; "together"
             trains the candidates of a step in one pass over the union of their labels.
@@ -37,7 +40,7 @@ class SSAConfig:
     step: float = 0.1
     low: float = 0.0
     high: float = 1.0
-    min_kept: int = 1
+    min_kept: int | None = None
     strict: bool = False
     candidates: HowTrained = "separate"
     halving: bool = False
@@ -52,12 +55,16 @@ class SSAConfig:
         if self.halving and self.candidates != "together":
             raise InputError("halving needs candidates that train together: candidates='together'.")
         check_grid(self.start, self.step, self.low, self.high)
-        if self.min_kept < 1:
+        if self.min_kept is not None and self.min_kept < 1:
             raise InputError(f"min_kept is {self.min_kept}; expected at least 1 label.")
         if not 0 < self.holdout < 1:
             raise InputError(
                 f"held-out share is {self.holdout}; expected between 0 and 1, e.g. 0.1."
             )
+
+    def least(self, labels: int) -> int:
+        """Return the least number that a subset of so many labels may have."""
+        return self.min_kept or max(1, math.ceil(labels * LEAST_SHARE))
 
 
 @dataclass(frozen=True, kw_only=True)

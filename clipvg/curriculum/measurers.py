@@ -112,7 +112,7 @@ def train_measurers(
     for source in sources:
         if source in stages:
             raise InputError(f"there is a measurer {source!r} already; rename the new source.")
-        (stages[source],) = work.train([names == source])
+        (stages[source],) = work.train([names == source], names=[f"measurer of {source}"])
         trained_on[source] = (source,)
     return Measurers.of(work, stages, trained_on)
 

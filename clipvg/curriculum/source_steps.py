@@ -76,7 +76,7 @@ class SourceSteps:
             )
             for name, keep in subsets.items()
         ]
-        least = max(1, work.config.min_kept)
+        least = work.config.least(count + int(self._rows(source).sum()))
         usable = [i for i, choice in enumerate(choices) if choice.kept + count >= least]
         if len(choices) > 1 and usable:
             stages = work.train(
@@ -84,6 +84,7 @@ class SourceSteps:
                 how=work.config.candidates,
                 init=before.stage or self.measurers.get(source),
                 union=before.mask | self._rows(source),
+                names=[f"{source} by {choices[i].measurer} at r ≥ {self.h0:g}" for i in usable],
             )
             for i, stage in zip(usable, stages, strict=True):
                 training = work.note(

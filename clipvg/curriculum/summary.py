@@ -205,6 +205,7 @@ class RunSummary(Record):
         continued: the run that this one goes on from.
         measurers: what measured the labels.
         reliability: distributions: by measurer in SSA, `ScoreMatrix.to_dict` in MSA.
+        notes: what people should know before they use the result, in sentences.
         unscored: row -> why it is not scored, of some labels.
     """
 
@@ -226,6 +227,7 @@ class RunSummary(Record):
     measurers: tuple[MeasurerFacts, ...]
     reliability: Json
     unscored: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def score_before(self) -> float | None:

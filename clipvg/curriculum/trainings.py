@@ -20,6 +20,7 @@ from clipvg.labels import LabelTable
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage
 from clipvg.runtime.files import Json
+from clipvg.runtime.progress import task
 
 
 @dataclass(eq=False)
@@ -57,7 +58,7 @@ class Trainings:
 
     def train_all(self) -> Stage:
         """Train on all labels."""
-        return self.train([np.ones(len(self.labels), dtype=bool)])[0]
+        return self.train([np.ones(len(self.labels), dtype=bool)], names=["all labels"])[0]
 
     def train(
         self,
@@ -66,6 +67,7 @@ class Trainings:
         how: HowTrained = "separate",
         init: Stage | None = None,
         union: np.ndarray | None = None,
+        names: Sequence[str] = (),
     ) -> list[Stage]:
         """Train on subsets of the labels what is not finished yet, and judge it.
 
@@ -74,6 +76,7 @@ class Trainings:
             how: "separate" or "together", as the candidates of `SSAConfig`.
             init: stage whose model trainings start from where the run is warm-started.
             union: bool (N,), labels whose batches trainings together walk over; None is all.
+            names: what progress calls them.
         """
         init = init if self.config.warm_start else None
         union = np.ones(len(self.labels), bool) if union is None else union
@@ -91,11 +94,14 @@ class Trainings:
             missing = [*distinct.values()]
         self.run.workers.wait()  # all have looked before one writes
         if missing and how == "together":
-            self._train_together(missing, self._start(init), union)
+            with task(", ".join(names)):
+                self._train_together(missing, self._start(init), union)
         elif missing:
             model = self._start(init)
+            named = dict(zip([stage.key for stage in stages], names, strict=False))
             for stage, keep in missing:
-                self._train_one(stage, self._subset(keep), None, model)
+                with task(named.get(stage.key, f"training on {int(keep.sum()):,} labels")):
+                    self._train_one(stage, self._subset(keep), None, model)
         if self.judges:
             for stage in stages:
                 self.judge(stage)

@@ -21,7 +21,7 @@ from clipvg.data.letterbox import Letterbox, Square, load_square
 from clipvg.errors import InputError
 from clipvg.features.decode import decode
 from clipvg.features.keys import image_key
-from clipvg.runtime.files import atomic_path
+from clipvg.runtime.files import atomic_path, reserve
 from clipvg.runtime.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ class ImageStore:
         self._check_size(self._size(len(paths)), len(paths), self.device)
         with atomic_path(file) as temporary:
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
+            reserve(temporary)  # a full disk would end the process at a write to the map
             block = self._encode(paths, torch.from_numpy(array))
             array.flush()
             known = {

@@ -183,7 +183,8 @@ class GroundingModel(CheckpointMixin):
             to it. No expressions give shape (0, 4).
 
         Raises:
-            InputError: the image cannot be read, or an argument is wrong.
+            InputError: the image cannot be read, an argument is wrong, or the model is not float32
+                or predicts no numbers.
 
         Example:
             >>> model.predict("street.jpg", ["left car", "the tall lamp"]).shape
@@ -193,6 +194,12 @@ class GroundingModel(CheckpointMixin):
             raise InputError(
                 f"box_format={box_format!r} is unknown: "
                 f"{near_matches(box_format, ('xyxy', 'xywh', 'cxcywh'))}"
+            )
+        dtype = self.reg_token.weight.dtype
+        if dtype != torch.float32:
+            raise InputError(
+                f"the model is {str(dtype).removeprefix('torch.')}, and images are float32; "
+                "call model.float() first, or predict under torch.autocast for speed."
             )
         texts = [expressions] if isinstance(expressions, str) else list(expressions)
         pixels, mask, letterbox = load_square(image, self.backbone.image_size, self.preset)
@@ -208,7 +215,13 @@ class GroundingModel(CheckpointMixin):
                 index = torch.zeros(len(chunk), dtype=torch.int64, device=self.device)
                 found = self.fuse(Features(features, ignored, text, text_mask, index))
                 boxes.append(letterbox.to_image(found.cpu().numpy()))
-        return convert(np.concatenate(boxes), "xyxy", box_format)
+        found_boxes = np.concatenate(boxes)
+        if not np.isfinite(found_boxes).all():
+            raise InputError(
+                "the model predicts boxes that are no numbers: its weights hold NaN or infinity. "
+                "Train it anew with a lower lr, or take another checkpoint."
+            )
+        return convert(found_boxes, "xyxy", box_format)
 
 
 def _real_length(text_mask: Tensor) -> int:

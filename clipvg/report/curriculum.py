@@ -34,7 +34,7 @@ def curriculum_report(folder: Path, summary: RunSummary) -> Report:
     """Return the report of an SSA or MSA run."""
     page = _Page(summary, Selection.read(folder, summary))
     tables = [page.models()] if page.is_ssa else [page.decisions(), page.choices(), page.models()]
-    lead = page.lead()
+    lead = " ".join([page.lead(), *summary.notes])
     if summary.beyond is not None:
         tables.append(variants_table(summary.beyond, page.metric))
         lead += variants_lead(summary.beyond)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from clipvg.runs.stage import Stage, Workers, copy_model, fill_folder
 from clipvg.runtime.files import (
     Json,
     atomic_path,
+    read_json,
     remove_leftovers,
     to_json,
     write_json,
@@ -105,6 +107,20 @@ class Run:
             self._lock.close()
             self._lock = None
 
+    def state(self) -> str:
+        """Return in words what an earlier command has left here; "" for a new run."""
+        if self._is_new:
+            return ""
+        with suppress(OSError):
+            when = time.localtime((self.folder / "summary.json").stat().st_mtime)
+            return f"{self.folder}: finished on {time.strftime('%Y-%m-%d at %H:%M', when)}"
+        done = sum(1 for _ in self.folder.glob("stages/*/stage.json"))
+        begun = next(self.folder.rglob("checkpoint.pt"), None)
+        if not (done or begun):
+            return f"{self.folder}: begins again; nothing is finished yet"
+        stages = f" with {done} finished training{'s' * (done != 1)}" if done else ""
+        return f"{self.folder}: resumes{stages}{' and a checkpoint' * bool(begun)}"
+
     @property
     def model_folder(self) -> Path:
         """Where the resulting model is."""
@@ -180,6 +196,8 @@ class Run:
     def _check_or_write(self, labels: LabelTable) -> None:
         path = self.folder / "config.yaml"
         there: Json = {}
+        if _holds_demo(self.folder):
+            raise InputError(f"{self.folder} holds a demo; choose another --out for the run.")
         if path.exists():
             there = _read_config(path)
             same = {key: value for key, value in there.items() if key != "further"}
@@ -209,6 +227,12 @@ class Run:
             if damaged := stage.damaged():
                 warnings.warn(f"{damaged} is damaged; its stage is made again.", stacklevel=2)
                 stage.forget()
+
+
+def _holds_demo(folder: Path) -> bool:
+    with suppress(InputError):  # a damaged summary is written again
+        return read_json(folder / "summary.json").get("method") == "demo"
+    return False
 
 
 def _read_config(path: Path) -> Json:

@@ -60,6 +60,24 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """Return a device; this process's default where None.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if device is None:
+        return default_device()
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = "cpu" + "".join(f", cuda:{i}" for i in range(torch.cuda.device_count()))
+        name = str(device)
+        raise InputError(f"device={name!r} is not available here; choose from {here}.") from error
+    return chosen
+
+
 def broadcast(tensors: Iterable[Tensor], world: World) -> None:
     """Give every process the first one's values, in place."""
     if world.size > 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import math
@@ -39,6 +41,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         The temporary path to write to.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is {_kind(path)}; name a file to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.stem}.{secrets.token_hex(6)}.tmp{path.suffix}"
     try:
@@ -51,12 +55,37 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _flush(path.parent)
     except BaseException as error:
+        refused = _refusal(error, temporary)
         with suppress(OSError):
             temporary.unlink()
+        if refused is not None:
+            raise OSError(refused.errno, refused.strerror, str(path)) from error
         if isinstance(error, OSError) and error.errno is not None:
             if error.filename is None or str(error.filename) == str(temporary):
                 error.filename = str(path)
         raise
+
+
+def _refusal(error: BaseException, temporary: Path) -> OSError | None:
+    """Return why the disk takes no more, where a writer of torch or safetensors met that.
+
+    They say it in words of their own; the next bytes to the same file get the system's.
+    """
+    own = type(error).__name__ == "SafetensorError" or "inline_container" in str(error)
+    if isinstance(error, OSError) or not own:
+        return None
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as why:
+        return why
+    return OSError(errno.EIO, "it could not be written whole")
+
+
+def _kind(path: Path) -> str:
+    return "a folder" if path.is_dir() else "a device or pipe"
 
 
 @contextmanager
@@ -90,12 +119,22 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed process left in a folder and below.
+def reserve(path: Path) -> None:
+    """Let the disk set aside what a file with holes will need, where the system can."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
-    Nobody may be writing there: the caller holds the folder's lock.
+
+def remove_leftovers(place: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder and below, or of a file.
+
+    Nobody may be writing there: the caller holds the lock of the place.
     """
-    for path in folder.rglob(".*.tmp*"):
+    found = place.rglob(".*.tmp*")
+    if not place.is_dir():
+        found = place.parent.glob(f".{glob.escape(place.stem)}.*.tmp{glob.escape(place.suffix)}")
+    for path in found:
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink()
 

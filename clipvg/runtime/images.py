@@ -36,7 +36,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError:
         raise InputError(
-            f"{path}: not an image, or of a kind that Pillow cannot read; replace it"
+            f"{path}: not an image, or of a kind that Pillow cannot read; replace it, or "
+            "convert it (HEIC with pillow-heif)"
         ) from None
     except Image.DecompressionBombError:
         raise InputError(f"{path}: {_too_large(None, Image.MAX_IMAGE_PIXELS or 0)}") from None

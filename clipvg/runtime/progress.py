@@ -1,17 +1,40 @@
 """One way to show how far something long has come."""
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TextIO
 
 from tqdm import tqdm
 
 _DELAY = 2.0  # seconds: what ends sooner needs no bar
-_IN_FILES = 10.0  # seconds between two lines of a bar that goes to a file
+_IN_FILES = 30.0  # seconds between two lines of a bar that goes to a file
+_TASK: ContextVar[str] = ContextVar("task", default="")
+
+
+@contextmanager
+def task(name: str) -> Iterator[None]:
+    """Say of all bars in this block what they are a part of, such as "r ≥ 0.5 (2 of ≤ 4)"."""
+    before = _TASK.set(name)
+    try:
+        yield
+    finally:
+        _TASK.reset(before)
+
+
+def say(text: str, *, show: bool) -> None:
+    """Print a line about what is going on, on standard error."""
+    if show:
+        print(text, file=sys.stderr, flush=True)
 
 
 def progress_bar(
     total: int, *, desc: str, unit: str, show: bool, initial: int = 0, leave: bool = True
 ) -> tqdm:
-    """A progress bar on standard error, which appears after two seconds.
+    """A progress bar on standard error, which appears after two seconds; in a log file lines.
 
     Args:
         total: number of units.
@@ -21,13 +44,37 @@ def progress_bar(
         initial: units that were done before.
         leave: False takes the bar away in the end.
     """
-    return tqdm(
+    is_terminal = sys.stderr.isatty()
+    return (tqdm if is_terminal else _Lines)(
         total=total,
-        desc=desc,
+        desc=", ".join(filter(None, (_TASK.get(), desc))),
         unit=unit,
         disable=not show,
         delay=_DELAY,
-        mininterval=0.1 if sys.stderr.isatty() else _IN_FILES,
+        mininterval=0.1 if is_terminal else _IN_FILES,
         initial=initial,
         leave=leave,
     )
+
+
+class _Lines(tqdm):
+    """A bar as lines, where no terminal can write over the last one."""
+
+    disable: bool
+    last_print_t: float
+
+    @staticmethod
+    def status_printer(file: TextIO) -> Callable[[str], None]:
+        """Return what prints the state of the bar."""
+
+        def show(text: str) -> None:
+            if text.strip():
+                print(text.strip(), file=file, flush=True)
+
+        return show
+
+    def close(self) -> None:
+        """End with the last state, where there was one before."""
+        if not self.disable and self.last_print_t > self.start_t:
+            self.display()
+        self.disable = True

@@ -136,7 +136,10 @@ def test_a_printed_config_is_accepted(clipvg, words, tmp_path, command):
         ("training: {epochs: many}", "training.epochs: expected int, got many"),
         ("training: {epochs: 0}", "epochs is 0, expected at least 1"),
         ("training: {amp: int8}", "training.amp: expected one of 'none', 'bf16', 'fp16', got int8"),
-        ("model: {heads: 3, width: 16}", "width=16 is not divisible by heads=3"),
+        (
+            "model: {heads: 3, width: 16}",
+            "--model.width 16 is not divisible by --model.heads 3",
+        ),
     ],
 )
 def test_bad_yaml(clipvg, words, recipe, content, message):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,23 @@ def test_a_killed_writer_leaves_the_old_folder_and_the_next_one_tidies_up(tmp_pa
         (new / "new").write_text("new")
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("writer", ["torch", "safetensors"])
+def test_a_full_disk_is_told_as_the_system_tells_it(tmp_path: Path, writer: str) -> None:
+    import resource
+
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {"a": torch.zeros(100_000)}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            with atomic_path(tmp_path / "weights") as temporary:
+                (torch.save if writer == "torch" else save_file)(tensors, temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / "weights")
+    assert not list(tmp_path.iterdir())

@@ -154,7 +154,7 @@ class _Variants:
             rows = self.group == number
             thresholds[source] = calibrated_threshold(r[rows], least, strict=strict)
             keep |= rows & kept(r, thresholds[source], strict=strict)
-        if keep.sum() < max(1, self.work.config.min_kept):
+        if keep.sum() < self.work.config.least(len(keep)):
             self.skipped[name] = f"keeps {keep.sum()} label(s)"
             return None
         stage = self.work.train([keep], how=self.work.config.candidates, init=base.stage)[0]

@@ -1,0 +1,118 @@
+"""What the commands say: in the words of the shell, once, and where it is the file's fault."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from clipvg.cli.failure import as_typed, explain
+
+MODEL = {"pretrained": None, "width": 16, "layers": 1, "heads": 2, "feedforward": 16}
+QUICK = {
+    "backbone": "clipvg-tiny",
+    "model": MODEL,
+    "training": {"epochs": 1, "batch_size": 8, "augment": False},
+}
+
+
+@pytest.fixture
+def words(labels, pictures, tmp_path):
+    """What train and adapt are called with."""
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK))
+    return [
+        labels, "--images", pictures, "--validation", labels, "--config", tmp_path / "quick.yaml",
+        "--out", tmp_path / "run",
+    ]  # fmt: skip
+
+
+def test_help_and_version_by_their_usual_names(clipvg):
+    assert clipvg("help").out == clipvg("--help").out
+    assert clipvg("help", "info").out == clipvg("info", "--help").out
+    assert clipvg("-v").out == clipvg("--version").out
+
+
+def test_arguments_are_called_as_they_are_typed():
+    options = ["--on_error", "--model.pretrained", "--training.cache_features"]
+    said = "read with on_error='drop'; pretrained=None is random; cache_features=False; width=16"
+    assert as_typed(said, options) == (
+        "read with --on_error drop; --model.pretrained null is random; "
+        "--training.cache_features false; width=16"
+    )
+
+
+def test_a_value_of_a_yaml_file_is_blamed_on_it(clipvg, words, tmp_path):
+    path = tmp_path / "quick.yaml"
+    path.write_text(yaml.safe_dump(QUICK | {"backbone": "clipvg-tyni"}))
+    line = clipvg("train", *words).error
+    assert f"{path}: backbone 'clipvg-tyni' is unknown" in line
+    assert "clipvg info --backbones lists all" in line
+
+
+def test_an_empty_yaml_file_sets_nothing(clipvg, words, tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    for option in (["--config", tmp_path / "empty.yaml"], [f"--config={tmp_path / 'empty.yaml'}"]):
+        outcome = clipvg("train", *words, *option, "--print_config")
+        assert outcome.code == 0, outcome.err
+        assert yaml.safe_load(outcome.out)["model"]["width"] == 16
+
+
+def test_backbones_are_listed(clipvg):
+    names = clipvg("info", "--backbones").out.split()
+    assert {"clipvg-tiny", "ViT-B-16"} <= set(names)
+
+
+def test_a_device_is_no_output(clipvg, labels, pictures, checkpoint):
+    words = (labels, "--images", pictures, "--measurer", checkpoint)
+    line = clipvg("labels", "show", labels, "--images", pictures, "--out", "/dev/null").error
+    assert "/dev/null is a device or pipe" in line
+    assert clipvg("score", *words, "--out", "/dev/full").code == 2
+
+
+def test_a_demo_does_not_go_where_a_run_is_nor_the_other_way(clipvg, words, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("config: {}\n...\n")
+    assert "holds a run" in clipvg("demo", "--out", tmp_path / "run").error
+    (tmp_path / "run" / "config.yaml").unlink()
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({"method": "demo"}))
+    assert "holds a demo" in clipvg("train", *words, "--quiet").error
+
+
+def test_a_model_of_nan_has_no_boxes(clipvg, checkpoint, pictures, tmp_path):
+    from clipvg.model import load
+
+    model = load(checkpoint)
+    for parameter in model.head.parameters():
+        parameter.data.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "nan")
+    line = clipvg("predict", pictures / "0.png", "x", "--checkpoint", tmp_path / "nan").error
+    assert "no numbers" in line
+
+
+def test_where_a_run_stands_is_said(clipvg, words, tmp_path):
+    first = clipvg("train", *words)
+    assert first.code == 0, first.err
+    assert "resumes" not in first.err
+    assert "finished on" in clipvg("train", *words).err
+    (tmp_path / "run" / "summary.json").unlink()
+    assert f"{tmp_path / 'run'}: resumes and a checkpoint" in clipvg("train", *words).err
+
+
+def test_a_full_disk_says_what_is_kept(clipvg, words, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+    try:
+        line = clipvg("train", *words, "--quiet", "--training.cache_features", "false").error
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"{tmp_path / 'run' / 'checkpoint.pt'}: File too large; the last checkpoint" in line
+    outcome = clipvg("train", *words, "--quiet", "--training.cache_features", "false")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_killed_worker_is_no_riddle():
+    message, is_input = explain(RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly"))
+    assert "killed" in message
+    assert not is_input
