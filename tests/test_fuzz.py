@@ -221,7 +221,7 @@ def test_configurations_of_commands(tmp_path: Path) -> None:
             path.write_bytes(tamper(rng, yaml.safe_dump(honest).encode()))
         else:
             path.write_text(json.dumps(tamper_values(rng, honest)))
-        command.parse(["l.csv", "--images", "d", "--out", "o", "--config", str(path)])
+        command.parse("adapt", ["l.csv", "--images", "d", "--out", "o", "--config", str(path)])
 
     run_cases("recipe.yaml", try_case)
 
@@ -236,7 +236,7 @@ def test_words_of_command_lines() -> None:
             at = int(rng.integers(0, len(changed)))
             changed[at] = tamper(rng, changed[at].encode()).decode("utf-8", "surrogateescape")
         if not {"-h", "--help", "--config"} & {word.partition("=")[0] for word in changed}:
-            command.parse(changed)
+            command.parse("adapt", changed)
 
     run_cases("words", try_case)
 

@@ -53,7 +53,7 @@ def check_arguments(
         raise InputError(f"box_reliability: num_groups is {num_groups}; expected at least 1")
     if not 1 <= bins <= MAX_BINS:
         raise InputError(f"box_reliability: bins is {bins}; expected 1 to {MAX_BINS}")
-    if pred[0] * num_groups * bins > MAX_COUNTS:
+    if max(pred[0], 1) * num_groups * bins > MAX_COUNTS:
         raise InputError(
             f"box_reliability: {pred[0]} measurers, {num_groups} groups and {bins} bins make more "
             f"than {MAX_COUNTS} counts; lower num_groups or bins"
