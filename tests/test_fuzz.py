@@ -234,7 +234,9 @@ def test_words_of_command_lines() -> None:
         changed = list(words)
         for _ in range(rng.integers(1, 4)):
             at = int(rng.integers(0, len(changed)))
-            changed[at] = tamper(rng, changed[at].encode()).decode("utf-8", "surrogateescape")
+            changed[at] = tamper(rng, changed[at].encode("utf-8", "surrogateescape")).decode(
+                "utf-8", "surrogateescape"
+            )
         if not {"-h", "--help", "--config"} & {word.partition("=")[0] for word in changed}:
             command.parse("adapt", changed)
 
