@@ -7,6 +7,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 #include <cstdint>
 #include <functional>
@@ -121,7 +122,7 @@ Result box_reliability_cuda(Tensor pred, Tensor target, std::optional<Tensor> gr
   const torch::stable::accelerator::DeviceGuard guard(device);
   Run run = prepare(pred, target, group, num_groups, bins, fmt, eps);
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
   const char* error = clipvg::box_reliability_cuda(run.args, stream);
   STD_TORCH_CHECK(error == nullptr, "box_reliability: ", error ? error : "");
   return {run.iou, run.hist, run.invalid};
