@@ -26,7 +26,7 @@ import yaml
 from PIL import Image
 
 from clipvg.cli.commands import load_command
-from clipvg.cli.failure import UsageError
+from clipvg.cli.failure import UsageError, explain
 from clipvg.data.image import read_image
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
@@ -155,7 +155,7 @@ def run_cases(name: str, try_case: Callable[[np.random.Generator], object]) -> N
             try:
                 try_case(np.random.default_rng([case, len(name)]))
             except REFUSALS as error:
-                message = str(error)
+                message = explain(error)[0]  # as the command prints it
             except BaseException as error:
                 raise AssertionError(
                     f"{name}, case {case}: {type(error).__name__}: {error}"
