@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from support.tiny import make_labels, make_model
 
 from clipvg.cli import main
@@ -22,7 +23,7 @@ from clipvg.measures import find_measure
 from clipvg.model import GroundingModel
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix, score_labels
 from clipvg.reliability.measurer import OnError
-from clipvg.reliability.ray import parquet
+from clipvg.reliability.ray import parts
 from clipvg.reliability.ray.cluster import RayOptions
 from clipvg.reliability.ray.parquet import TableScorer, score_parquet_with_ray
 from clipvg.reliability.ray.runner import EngineSetup, RayPool, score_with_ray
@@ -143,7 +144,7 @@ def test_parquet_keeps_rows_and_columns(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parquet, "LABELS_PER_FILE", 10)
+    monkeypatch.setattr(parts, "LABELS_PER_FILE", 10)
     boxes = labels.boxes()
     boxes[0] = [9, 9, 3, 3]
     given = labels.with_column("box", boxes).with_column("id", 100 + np.arange(len(labels)))
@@ -171,6 +172,48 @@ def test_parquet_keeps_rows_and_columns(
     assert reasons == {row: reason for row, reason in alone.reasons.items() if row}
     for name in models:
         np.testing.assert_allclose(found[name][1:], alone[name][1:], atol=1e-6)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("slow", ["first", "last"])
+def test_rows_keep_their_order_whichever_actor_ends_first(
+    labels: LabelTable, models: dict[str, GroundingModel], tmp_path: Path, slow: str
+) -> None:
+    """Two files in several blocks each; the images of the slow block are large."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    count = len(labels)
+    for name in ("quick", "slow"):
+        size = (40, 30) if name == "quick" else (3000, 3000)
+        Image.new("RGB", size).save(folder / f"{name}.png")
+    number = np.arange(count)
+    is_slow = number < 4 if slow == "first" else number >= count - 4
+    given = labels.with_column("image", [f"{'slow' if s else 'quick'}.png" for s in is_slow])
+    (tmp_path / "in").mkdir()
+    for place, half in enumerate(np.array_split(number, 2)):
+        rows = given.select(half).with_column("id", half)
+        pq.write_table(rows.table, tmp_path / "in" / f"{place}.parquet", row_group_size=5)
+    ray = RayOptions(num_cpus=0.5, labels_per_task=3)
+    one = {"a": models["a"]}
+    score_parquet_with_ray(tmp_path / "in", tmp_path / "out", one, images=folder, ray=ray)
+    assert pq.read_table(tmp_path / "out")["id"].to_pylist() == number.tolist()
+    names = [path.name for path in (tmp_path / "out").iterdir()]
+    assert len(names) > 4
+    assert all(name.startswith("part-") for name in names)
+
+
+def test_parts_hold_every_row_once_and_in_order(tmp_path: Path) -> None:
+    for name, count, group in (("a", 23, 10), ("b", 0, 10), ("c", 7, 2)):
+        table = pa.table({"id": [f"{name}{i:02}" for i in range(count)]})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=group)
+    planned = parts.plan_parts([str(tmp_path)], actors=2, least=4)
+    assert [part.name for part in planned] == sorted(part.name for part in planned)
+    rows = [row for part in planned for t in part.read(3) for row in t["id"].to_pylist()]
+    assert rows == [f"a{i:02}" for i in range(23)] + [f"c{i:02}" for i in range(7)]
+    (tmp_path / "d.parquet").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"cannot be read as Parquet"):
+        parts.plan_parts([str(tmp_path)], actors=2, least=4)
 
 
 def test_a_table_in_an_actor(

@@ -5,14 +5,16 @@ Importing this needs no Ray; using it needs the extra ``clipvg[ray]``.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -22,18 +24,19 @@ from clipvg.labels.validate import row_problems
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import GroundingMeasurer, OnError
 from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray, plain_errors
+from clipvg.reliability.ray.parts import Part, find_files, open_output, plan_parts
 from clipvg.reliability.ray.runner import EngineSetup, RayPool, checkpoints
 from clipvg.reliability.score import name_measurers, resolve_measurers
 from clipvg.rescoring import EngineConfig, Plan
 from clipvg.rescoring.store import distinct_models
-from clipvg.runtime.files import atomic_folder
+from clipvg.runtime.files import atomic_folder, remove_leftovers
 from clipvg.runtime.lock import Lock
 
 if TYPE_CHECKING:
     from clipvg.reliability.score import AnyMeasurer
 
-LABELS_PER_FILE = 262_144  # at least, but for the last
 _NEVER_READ = "truth"
+_TASK = "task"
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ def score_parquet_with_ray(
 
     Every row keeps its columns and gets ``reliability.NAME`` and ``unscored``; rows that cannot
     be labels (such as a reversed box) are unscored too. Rows keep their order over the files of
-    the folder in the order of their names. An image is encoded once a task: rows should come
-    sorted by image. Ray is found as by `score_with_ray`.
+    the folder in the order of their names, whichever actor ends first. An image is encoded once a
+    task: rows should come sorted by image. Ray is found as by `score_with_ray`.
 
     Args:
         source: Parquet file, folder of such, or several; what Ray can read, ``s3://…`` too.
@@ -99,23 +102,30 @@ def score_parquet_with_ray(
         models = {name: measurer.model for name, measurer in given.items()}
         distinct, places = distinct_models(models, config, pool.device)
         row_of = {place: row for row, key in enumerate(distinct) for place in places[key]}
-        labels = cluster.data.read_parquet(sources)
-        labels.context.execution_options.preserve_order = True
-        labels.context.enable_progress_bars = ray.progress
-        scored = labels.repartition(target_num_rows_per_block=ray.labels_per_task).map_batches(
-            TableScorer,
+        parts = plan_parts(sources, ray.actors, ray.labels_per_task)
+        pickled = pa.array([pickle.dumps(part) for part in parts], pa.large_binary())
+        blocks = [pa.table({_TASK: pickled[i : i + 1]}) for i in range(max(1, len(parts)))]
+        scored = cluster.data.from_arrow(blocks).map_batches(
+            PartScorer,
             fn_constructor_kwargs={
-                "setup": pool.setup(dict(distinct.values()), config),
-                "trained_on": {name: m.trained_on for name, m in given.items()},
-                "row_of": [row_of[place] for place in range(len(given))],
-                "images": images,
-                "on_error": on_error,
+                "scorer": {
+                    "setup": pool.setup(dict(distinct.values()), config),
+                    "trained_on": {name: m.trained_on for name, m in given.items()},
+                    "row_of": [row_of[place] for place in range(len(given))],
+                    "images": images,
+                    "on_error": on_error,
+                },
+                "out": folder,
+                "labels_per_task": ray.labels_per_task,
             },
-            batch_size=ray.labels_per_task,
+            batch_size=1,  # a row is a part
             **pool.options,
         )
+        scored.context.enable_progress_bars = ray.progress
         with plain_errors():
-            scored.write_parquet(folder, min_rows_per_file=LABELS_PER_FILE)
+            scored.materialize()
+        if "://" not in folder:
+            remove_leftovers(Path(folder))  # of an actor that was killed
     return _count(str(out))
 
 
@@ -171,6 +181,32 @@ class TableScorer:
         return reasons
 
 
+class PartScorer:
+    """Actor: pickled parts of Parquet files -> their scored rows as files of the result.
+
+    Args:
+        scorer: arguments of the `TableScorer`.
+        out: folder or URI of the result.
+        labels_per_task: rows that are read and scored at a time.
+    """
+
+    def __init__(self, scorer: Mapping[str, Any], out: str, labels_per_task: int) -> None:
+        self._score = TableScorer(**scorer)
+        self._out, self._rows = out, labels_per_task
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Score and write the parts; what is written is the same however often that is done."""
+        for task in batch.column(_TASK).to_pylist():
+            part: Part = pickle.loads(task)
+            with open_output(self._out, part.name) as file, ExitStack() as closing:
+                writer = None
+                for table in map(self._score, part.read(self._rows)):
+                    if writer is None:
+                        writer = closing.enter_context(pq.ParquetWriter(file, table.schema))
+                    writer.write_table(table)
+        return batch
+
+
 def _with_columns(table: pa.Table, scored: pa.Table, names: list[str]) -> pa.Table:
     """The table with columns of the scored one; the reasons are a column of every block."""
     if REASON not in scored.column_names:
@@ -221,9 +257,9 @@ def _whole_folder(out: str) -> Iterator[str]:
 
 
 def _count(out: str) -> ParquetScores:
-    from pyarrow import dataset, fs
+    from pyarrow import dataset
 
-    files, path = fs.FileSystem.from_uri(out if "://" in out else str(Path(out).absolute()))
+    files, path = find_files(out)
     scored = dataset.dataset(path, filesystem=files, format="parquet")
     if REASON not in scored.schema.names:  # no rows, no files
         return ParquetScores(out, 0, 0)

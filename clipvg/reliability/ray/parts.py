@@ -1,0 +1,106 @@
+"""Rows of Parquet files in parts, each with a name that keeps its place among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import dataset, fs
+
+from clipvg.errors import InputError, one_line
+from clipvg.runtime.files import atomic_path
+
+LABELS_PER_FILE = 262_144  # at most
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one file that are scored by one actor and become one file of the result.
+
+    Attributes:
+        source: the file, a path or URI.
+        start: first row.
+        count: number of rows.
+        name: of the result; in the order of the names come the rows.
+    """
+
+    source: str
+    start: int
+    count: int
+    name: str
+
+    def read(self, rows: int) -> Iterator[pa.Table]:
+        """Yield the part's rows in tables of at most so many."""
+        system, path = find_files(self.source)
+        with system.open_input_file(path) as opened, pq.ParquetFile(opened) as file:
+            at, end = 0, self.start + self.count
+            for group in range(file.num_row_groups):
+                size = file.metadata.row_group(group).num_rows
+                if at + size <= self.start or at >= end:
+                    at += size
+                    continue
+                for batch in file.iter_batches(rows, row_groups=[group]):
+                    low, high = max(self.start - at, 0), min(end - at, len(batch))
+                    if low < high:
+                        yield pa.Table.from_batches([batch.slice(low, high - low)])
+                    at += len(batch)
+
+
+def plan_parts(sources: Iterable[str], actors: int, least: int) -> list[Part]:
+    """Share out the rows of Parquet files, of folders in the order of the files' names.
+
+    Args:
+        sources: files, folders and URIs.
+        actors: which work at a time; each gets several parts where there are enough rows.
+        least: number of rows of a part, but for the last of a file.
+
+    Raises:
+        InputError: a file that is no Parquet.
+    """
+    files = [file for source in sources for file in _files(source)]
+    share = math.ceil(sum(count for _, count in files) / (4 * actors))
+    size = max(least, min(LABELS_PER_FILE, share))
+    return [
+        Part(source, start, min(size, count - start), f"part-{number:06}-{start:012}.parquet")
+        for number, (source, count) in enumerate(files)
+        for start in range(0, count, size)
+    ]
+
+
+def find_files(place: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a path or URI, and the path in it."""
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(
+        place if "://" in place else str(Path(place).absolute())
+    )
+    return found
+
+
+@contextmanager
+def open_output(folder: str, name: str) -> Iterator[pa.NativeFile]:
+    """Open a file of a folder or URI to write; it appears whole or not at all."""
+    if "://" in folder:
+        system, path = find_files(folder)
+        with system.open_output_stream(f"{path}/{name}") as file:
+            yield file
+        return
+    with atomic_path(Path(folder) / name) as temporary, pa.OSFile(str(temporary), "wb") as file:
+        yield file
+
+
+def _files(source: str) -> list[tuple[str, int]]:
+    """Return the files of a source, by name, with their numbers of rows."""
+    system, path = find_files(source)
+    scheme = source.partition("://")[0] + "://" if "://" in source else ""
+    try:
+        found = dataset.dataset(path, filesystem=system, format="parquet")
+        return [
+            (scheme + fragment.path, fragment.count_rows())
+            for fragment in sorted(found.get_fragments(), key=lambda fragment: fragment.path)
+        ]
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{source} cannot be read as Parquet: {one_line(error, 200)}") from error
