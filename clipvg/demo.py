@@ -39,7 +39,8 @@ from clipvg.training import FeatureCache, FitConfig, evaluate
 T = TypeVar("T")
 
 TRAINING_SCENES = SceneConfig(num_objects=(1, 4))  # some with one object: easier to start from
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 2500, 300, 500  # pictures, about four labels each
+SOURCES = ("template", "relation")  # people speak of both: what a thing is, and where it stands
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 2500, 300, 500  # images
 
 
 def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
             labels,
             validation=validation,
             out=folder / "ssa",
-            curriculum=Curriculum(search=SSAConfig(seed=seed)),
+            curriculum=Curriculum(method="ssa", search=SSAConfig(seed=seed)),
             **common,
         ),
     )
@@ -157,7 +158,7 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
 
 
 def _generated(folder: Path, count: int, seed: int) -> LabelTable:
-    """Return scenes below `folder` with the labels that the template source makes of them.
+    """Return scenes below `folder` with the labels that are generated from what is seen there.
 
     Nothing but `is_correct` reads the truth that is written with them.
     """
@@ -165,7 +166,7 @@ def _generated(folder: Path, count: int, seed: int) -> LabelTable:
     if not path.exists():
         seen, scenes = observe_scenes(folder, count, seed=seed, config=TRAINING_SCENES)
         seen.write(folder / "observations.jsonl")
-        with_truth(generate(seen), scenes).write(path)
+        with_truth(generate(seen, SOURCES), scenes).write(path)
     return read_labels(path, images=folder / "images")
 
 
