@@ -25,7 +25,8 @@ from clipvg.labels.validate import Problem, row_problems
 from clipvg.runtime.gate import check_file, reading
 
 OnError = Literal["raise", "drop"]
-_OUTSIDE = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x00"
+_CLIMBS = r"(^|[/\\])\.\.([/\\]|$)|\x00"
+_OUTSIDE = r"^[/\\]|^[A-Za-z]:|" + _CLIMBS
 
 
 def read_labels(
@@ -51,8 +52,9 @@ def read_labels(
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
             outside the image is kept either way.
-        allow_outside_root: with ``images``, take names of images that are absolute or climb out
-            of the folder with ``..``; links below the folder are followed anyway.
+        allow_outside_root: with ``images``, take names of images that are elsewhere: absolute
+            ones outside of the folder, or those that climb out of it with ``..``. Links below
+            the folder are followed anyway.
 
     Returns:
         The labels, in file order.
@@ -68,7 +70,7 @@ def read_labels(
     parts = [_read_one(Path(p), images, layout, on_error) for p in paths]
     if images is not None and not allow_outside_root:
         for part, name in zip(parts, paths, strict=True):
-            _refuse_outside(part, name)
+            _refuse_outside(part, name, os.path.abspath(images))
     labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
     if source is not None:
         labels = labels.with_column(
@@ -96,10 +98,13 @@ def _read_one(
         return _refuse(labels, path, on_error)
 
 
-def _refuse_outside(labels: LabelTable, path: str | Path) -> None:
+def _refuse_outside(labels: LabelTable, path: str | Path, root: str) -> None:
     """Raise where the name of an image leads out of the image root."""
     names = labels.table.column("image")
-    rows = np.flatnonzero(pc.match_substring_regex(names, _OUTSIDE).fill_null(False).to_numpy())
+    outside = pc.match_substring_regex(names, _OUTSIDE).fill_null(False)
+    below = pc.starts_with(names, os.path.join(root, "")).fill_null(False)  # absolute, and in it
+    climbs = pc.match_substring_regex(names, _CLIMBS).fill_null(False)
+    rows = np.flatnonzero(pc.and_(outside, pc.or_(pc.invert(below), climbs)).to_numpy())
     if len(rows):
         raise InputError(
             f"{path} row {rows[0]}: image {names[int(rows[0])].as_py()!r} leads out of the folder "

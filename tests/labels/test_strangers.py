@@ -55,6 +55,14 @@ def test_names_of_images_stay_below_their_folder(name: str, tmp_path: Path) -> N
     assert len(read_labels(path)) == 1
 
 
+def test_a_full_name_below_the_folder_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"image,expression,x1,y1,x2,y2\n{tmp_path}/a.jpg,e,1,2,3,4\n")
+    assert len(read_labels(path, images=tmp_path)) == 1
+    with pytest.raises(InputError, match="leads out of the folder of images"):
+        read_labels(path, images=tmp_path / "a")
+
+
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     for name in ("a.csv", "a.jsonl", "a.parquet", "unc_a.pth", "a.json"):
         os.mkfifo(tmp_path / name)
