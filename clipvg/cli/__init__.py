@@ -73,9 +73,9 @@ def _run(name: str, words: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
     except KeyboardInterrupt as stop:
-        _ignore_signals()  # the last line is on its way
         code = stop.code if isinstance(stop, _Ended) else INTERRUPTED
-        return _fail(prog, f"interrupted; {command.kept if command else 'nothing ran.'}", code)
+        with _signals_ignored():  # the last line is on its way
+            return _fail(prog, f"interrupted; {command.kept if command else 'nothing ran.'}", code)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -112,10 +112,17 @@ class _Ended(KeyboardInterrupt):
 _ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 
 
-def _ignore_signals() -> None:
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, *_ENDING):
-            signal.signal(number, signal.SIG_IGN)
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, *_ENDING)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

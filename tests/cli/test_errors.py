@@ -1,5 +1,6 @@
 """Bad input gives exit code 2 and one clear line; nothing reaches standard output."""
 
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -108,8 +109,10 @@ def test_ctrl_c_says_what_is_kept(clipvg, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "clipvg.demo", SimpleNamespace(run_demo=interrupt))
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     outcome = clipvg("demo", "--out", "somewhere")
     assert outcome.code == 130
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert outcome.out == ""
     assert len(outcome.err.splitlines()) == 1
     assert "run the same command again" in outcome.err
