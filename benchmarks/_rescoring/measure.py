@@ -21,7 +21,7 @@ from clipvg.features.decode import load_squares
 from clipvg.features.keys import pixels_key
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
-from clipvg.rescoring import Engine, EngineConfig, Optimisations, Plan, Stats, images
+from clipvg.rescoring import Engine, EngineConfig, Optimisations, Plan, Stats
 from clipvg.rescoring.engine import full_precision
 
 SHARD = 128  # images after which the engine forgets its expressions, as when scores are stored
@@ -165,7 +165,7 @@ def from_memory(memory: Memory | None) -> Any:
     def given(path: Path, models: Any) -> Any:
         return memory[path]
 
-    return patch.object(images, "load_squares", given)
+    return patch("clipvg.rescoring.engine.load_squares", given)
 
 
 def _is_cpu(device: torch.device) -> bool:
