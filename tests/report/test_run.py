@@ -161,7 +161,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="not the directory of a run"):
         report_run(tmp_path)
     (tmp_path / "summary.json").write_text("{")
-    with pytest.raises(InputError, match="summary.json is damaged"):
+    with pytest.raises(InputError, match=r"summary\.json is damaged"):
         report_run(tmp_path)
 
 
