@@ -61,7 +61,9 @@ class Previous:
             )
         return cls(
             folder,
-            read_labels(folder / "labels.parquet", images=summary.labels.root),
+            read_labels(  # whose names were refused, or trusted, when that run began
+                folder / "labels.parquet", images=summary.labels.root, allow_outside_root=True
+            ),
             _rows(folder / "selected.parquet"),
             _rows(folder / "held_out.parquet"),
             summary,

@@ -43,7 +43,8 @@ class Selection:
         path = folder / "labels.parquet"
         if not path.is_file() or scores is None:
             return cls(None, scores, None, None)
-        labels = read_labels(path, images=summary.labels.root)
+        # Names were refused, or trusted, when the run began.
+        labels = read_labels(path, images=summary.labels.root, allow_outside_root=True)
         is_held, is_selected = (
             _mask(folder / f"{name}.parquet", len(labels)) for name in ("held_out", "selected")
         )

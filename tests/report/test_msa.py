@@ -24,7 +24,7 @@ SOURCES = ("template", "relation", "caption")
 MODEL = """
 --backbone clipvg-tiny --model.pretrained null --model.width 16 --model.layers 1 --model.heads 2
 --model.feedforward 16 --training.steps 2 --training.batch_size 16 --training.augment false
---search.start 0.1 --search.h0 0.1 --quiet --json
+--search.start 0.1 --search.h0 0.1 --quiet --json --allow_outside_root
 """.split()
 
 
@@ -110,6 +110,7 @@ def test_scored_labels_and_a_finished_run_are_starts(folder: Path, tmp_path: Pat
     stages = json.loads((folder / "summary.json").read_text())["measurers"]
     measurers = [f"m{i}={folder}/stages/{m['stage']}/model" for i, m in enumerate(stages[:2])]
     words = ["score", str(labels), "--images", "/", "--out", str(scored), "--quiet"]
+    words.append("--allow_outside_root")
     assert main([*words, "--measurer", measurers[0], "--measurer", measurers[1]]) == 0
     run[1] = str(scored)
     out = tmp_path / "run"
