@@ -238,7 +238,11 @@ def test_words_of_command_lines() -> None:
                 "utf-8", "surrogateescape"
             )
         if not {"-h", "--help", "--config"} & {word.partition("=")[0] for word in changed}:
-            command.parse("adapt", changed)
+            try:
+                command.parse("adapt", changed)
+            except SystemExit as stop:  # -hX is help to the argparse of Python 3.13
+                if stop.code:
+                    raise
 
     run_cases("words", try_case)
 
