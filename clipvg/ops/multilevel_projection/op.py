@@ -36,15 +36,15 @@ class Projection(NamedTuple):
     kept: Tensor | None  # index of the face
     out: Tensor | None = None
 
-    @property
-    def tokens(self) -> int:
-        """How many tokens the levels have; `numel` would fix the sizes of a traced graph."""
-        return math.prod(self.levels[0].shape[:-1])
 
-    @property
-    def rows(self) -> int:
-        """How many of them are projected."""
-        return self.tokens if self.kept is None else self.kept.shape[0]
+def count_tokens(given: Projection) -> int:
+    """Return how many tokens the levels have; `numel` would fix the sizes of a traced graph."""
+    return math.prod(given.levels[0].shape[:-1])
+
+
+def count_rows(given: Projection) -> int:
+    """Return how many of them are projected."""
+    return count_tokens(given) if given.kept is None else given.kept.shape[0]
 
 
 def check_tensors(given: Projection) -> None:
@@ -90,9 +90,9 @@ def reference(given: Projection) -> Tensor:
     """The definition, and on a CPU the implementation: (T, D), one product a level, added up."""
     levels, weight, bias, position, index, out = given
     if position is None:
-        start = bias.expand(given.rows, -1)
+        start = bias.expand(count_rows(given), -1)
     else:
-        token = torch.arange(given.tokens, device=bias.device) if index is None else index
+        token = torch.arange(count_tokens(given), device=bias.device) if index is None else index
         start = position.index_select(0, token % max(1, position.shape[0])) + bias  # (T, D)
     out = start.clone() if out is None else out.copy_(start)
     for level, block in zip(_flat(levels), _blocks(weight, levels), strict=True):
@@ -111,7 +111,7 @@ def _project_out(given: Projection) -> None:
 
 def _fake(given: Projection) -> Tensor:
     check_tensors(given)
-    return given.weight.new_empty(given.rows, len(given.weight))
+    return given.weight.new_empty(count_rows(given), len(given.weight))
 
 
 def _triton(given: Projection) -> Tensor:
@@ -204,7 +204,7 @@ def project_tensors(given: Projection) -> Tensor:
     check_tensors(given)
     levels, weight, bias, position, index, out = given
     if index is not None and index.is_cpu and not torch.compiler.is_compiling():
-        check_index(index.tolist(), given.tokens)
+        check_index(index.tolist(), count_tokens(given))
     if out is not None and torch.is_grad_enabled():
         if any(x is not None and x.requires_grad for x in (*levels, weight, bias, position)):
             raise InputError(
