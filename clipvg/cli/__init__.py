@@ -13,8 +13,8 @@ import sys
 import threading
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from typing import NoReturn, TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO
 
 import clipvg
 from clipvg.cli.commands import COMMANDS, load_command
@@ -63,7 +63,9 @@ def _run(name: str, words: Sequence[str]) -> int:
     prog = f"clipvg {name}"
     command, args = None, None
     try:
-        with _ended_like_interrupted(), _stdout_for_results() as stdout:
+        # What is ignored, as SIGHUP under nohup, stays so.
+        taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        with _handled(taken, _end), _stdout_for_results() as stdout:
             command = load_command(name)
             with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
                 args = command.parse(name, words)
@@ -74,7 +76,7 @@ def _run(name: str, words: Sequence[str]) -> int:
         return stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
     except KeyboardInterrupt as stop:
         code = stop.code if isinstance(stop, _Ended) else INTERRUPTED
-        with _signals_ignored():  # the last line is on its way
+        with _handled((signal.SIGINT, *_ENDING), signal.SIG_IGN):  # the last line is on its way
             return _fail(prog, f"interrupted; {command.kept if command else 'nothing ran.'}", code)
     except BrokenPipeError:
         raise
@@ -112,46 +114,58 @@ class _Ended(KeyboardInterrupt):
 _ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 
 
-@contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, *_ENDING)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _end(number: int, _: object) -> NoReturn:
+    """Say what is kept when clusters and terminals end the process, as after Ctrl-C."""
+    raise _Ended(number)
 
 
 @contextlib.contextmanager
-def _ended_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP, with which clusters and terminals end a process, say what is kept."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: object) -> NoReturn:
-        raise _Ended(number)
-
-    # What is ignored, as SIGHUP under nohup, stays so.
-    taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in taken}
+def _handled(numbers: Iterable[int], handler: Callable[[int, Any], Any] | int) -> Iterator[None]:
+    """Let a handler take signals. Other threads than the main one cannot, and do not."""
+    taken = numbers if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, handler) for number in taken}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 @contextlib.contextmanager
 def _stdout_for_results() -> Iterator[TextIO]:
     """Send what anything below prints to standard error, and warnings there as single lines."""
-    stdout = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+    with (
+        _native_output_on_stderr() as stdout,
+        contextlib.redirect_stdout(sys.stderr),
+        warnings.catch_warnings(),
+    ):
         warnings.showwarning = _warn
         yield stdout
+
+
+@contextlib.contextmanager
+def _native_output_on_stderr() -> Iterator[TextIO]:
+    """Yield standard output while its descriptor leads to standard error.
+
+    Native code prints there past `sys.stdout`, as Gloo does in PyTorch 2.10.
+    """
+    try:
+        is_own = sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # captured, closed or none
+        is_own = False
+    if not is_own:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        encoding, errors = sys.stdout.encoding, sys.stdout.errors
+        with open(os.dup(kept), "w", encoding=encoding, errors=errors) as stdout:
+            yield stdout
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

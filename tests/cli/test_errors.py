@@ -1,6 +1,8 @@
 """Bad input gives exit code 2 and one clear line; nothing reaches standard output."""
 
+import json
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -187,3 +189,22 @@ def test_options_of_the_search_are_refused_before_any_training(clipvg, labels, p
     assert "step is 0.0" in clipvg(*words, "--search.step", 0).error
     assert "held-out share is 3.0" in clipvg(*words, "--search.holdout", 3).error
     assert not (tmp_path / "run").exists()
+
+
+def test_what_native_code_prints_is_no_result():
+    program = """
+import os, sys
+from types import SimpleNamespace
+
+def run_demo(*_, **__):
+    os.write(1, b"printed by a library\\n")
+    return {"method": "demo"}
+
+sys.modules["clipvg.demo"] = SimpleNamespace(run_demo=run_demo)
+from clipvg.cli import main
+sys.exit(main(["demo", "--out", "nowhere", "--json"]))
+"""
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout)["method"] == "demo"
+    assert ran.stderr == "printed by a library\n"
