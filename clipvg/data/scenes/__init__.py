@@ -1,4 +1,4 @@
-"""Synthetic scenes with known truth: pictures, expressions, noisy labels of three sources.
+"""Synthetic scenes with known truth: images, expressions, noisy labels of three sources.
 
 A claim made on scenes names `SCENES_VERSION`.
 """

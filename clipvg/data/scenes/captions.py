@@ -15,7 +15,7 @@ _PLACES = (
 
 
 def place(scene: Scene, item: SceneObject) -> str:
-    """The third of the picture, by row and column, that holds the object's centre."""
+    """The third of the image, by row and column, that holds the object's centre."""
     x, y = item.centre
     row = min(2, int(3 * y / scene.height))
     column = min(2, int(3 * x / scene.width))

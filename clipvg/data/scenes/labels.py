@@ -92,18 +92,18 @@ def make_labels(
         of the expression would choose, null when there is none), `scene.error` (kind of error,
         null when the label is right) and `scene.kind` (attribute, position or relation).
     """
-    pictures = Path(folder) / "images"
-    pictures.mkdir(parents=True, exist_ok=True)
+    images = Path(folder) / "images"
+    images.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((seed, num_images))
     wanted = _plan_errors(num_images * labels_per_image, noise, rng)
     rows: list[tuple[str, Scene, _Label]] = []
     for number in range(num_images):
         scene = sample_scene(rng, config)
         name = f"{number:06d}.jpg"
-        render_scene(scene).save(pictures / name, quality=95)
+        render_scene(scene).save(images / name, quality=95)
         labels = _label_scene(scene, source, noise, wanted, labels_per_image, rng)
         rows += [(name, scene, label) for label in labels]
-    return _to_table(rows, source, pictures)
+    return _to_table(rows, source, images)
 
 
 def is_correct(labels: LabelTable) -> np.ndarray:

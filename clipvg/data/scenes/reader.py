@@ -110,7 +110,7 @@ def _pick(word: str, found: Found, scene: Scene) -> Found:
 
 
 def _cell(scene: Scene, index: int) -> str:
-    """The third of the picture, by row and column, that holds the object."""
+    """The third of the image, by row and column, that holds the object."""
     where = place(scene, scene.objects[index])
     return _SAME.get(where, where)
 

@@ -11,7 +11,7 @@ _SUPERSAMPLE = 3
 
 
 def render_scene(scene: Scene) -> Image.Image:
-    """RGB picture of `scene`, (scene.width, scene.height) pixels; equal scenes, equal pixels."""
+    """RGB image of `scene`, (scene.width, scene.height) pixels; equal scenes, equal pixels."""
     rng = np.random.default_rng(scene.seed)
     canvas = _background(rng, scene.width, scene.height)
     for item in scene.objects:
@@ -27,16 +27,14 @@ def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray
     smooth = Image.fromarray(coarse.astype(np.float32), mode="F").resize(
         (width, height), Image.Resampling.BICUBIC
     )
-    picture = Image.fromarray(
-        np.clip(base + np.asarray(smooth)[..., None], 0, 255).astype(np.uint8)
-    )
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(np.clip(base + np.asarray(smooth)[..., None], 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(2, 7))):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         dx, dy = rng.uniform(-14, 14, 2)
         shade = tuple(int(v) for v in np.clip(base + rng.uniform(-45, 45, 3), 0, 255))
         draw.line((x, y, x + dx, y + dy), fill=shade, width=int(rng.integers(1, 3)))
-    return np.asarray(picture, dtype=np.float64).copy()
+    return np.asarray(image, dtype=np.float64).copy()
 
 
 def _paint(canvas: np.ndarray, item: SceneObject, rng: np.random.Generator) -> None:

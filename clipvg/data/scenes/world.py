@@ -1,6 +1,6 @@
 """What a scene is: objects with shape, colour, texture and box, and how one is sampled.
 
-Boxes are xyxy pixels of the picture. Nothing here draws or speaks: `render` and `language` do.
+Boxes are xyxy pixels of the image. Nothing here draws or speaks: `render` and `language` do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SceneConfig:
     """Distribution of scenes.
 
     Attributes:
-        long_side: longer side of every picture, pixels.
+        long_side: longer side of every image, pixels.
         short_sides: the shorter side is one of these fractions of `long_side`.
         num_objects: smallest and largest number of objects, inclusive.
         object_side: smallest and largest object side, as fractions of `long_side`.
@@ -72,7 +72,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's content; `objects` are in painting order, `seed` fixes textures and clutter."""
+    """An image's content; `objects` are in painting order, `seed` fixes textures and clutter."""
 
     width: int
     height: int
@@ -83,7 +83,7 @@ class Scene:
 def sample_scene(rng: np.random.Generator, config: SceneConfig | None = None) -> Scene:
     """Draw one scene; the same generator state gives the same scene."""
     config = config or SceneConfig()
-    width, height = _picture_size(rng, config)
+    width, height = _image_size(rng, config)
     count = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
     boxes = _place_boxes(rng, config, count, width, height)
     looks = _choose_looks(rng, len(boxes), config.same_class)
@@ -91,7 +91,7 @@ def sample_scene(rng: np.random.Generator, config: SceneConfig | None = None) ->
     return Scene(width, height, objects, int(rng.integers(2**31)))
 
 
-def _picture_size(rng: np.random.Generator, config: SceneConfig) -> tuple[int, int]:
+def _image_size(rng: np.random.Generator, config: SceneConfig) -> tuple[int, int]:
     short = round(config.long_side * float(rng.choice(config.short_sides)))
     return (config.long_side, short) if rng.random() < 0.5 else (short, config.long_side)
 
@@ -102,7 +102,7 @@ def _place_boxes(
     low, high = (side * config.long_side for side in config.object_side)
     boxes: list[Box] = []
     for attempt in range(60 * count):
-        # A full picture leaves room for small objects only: shrink the range while failing.
+        # A full image leaves room for small objects only: shrink the range while failing.
         top = max(low, high * (1 - attempt / (80 * count)))
         w = rng.uniform(low, top)
         h = float(np.clip(w * rng.uniform(0.75, 1.33), low, min(top, height)))

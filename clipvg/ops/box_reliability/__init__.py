@@ -40,12 +40,12 @@ def box_reliability(
     (arXiv 2305.08685). Predictions are clamped to [0, 1] after conversion to xyxy,
     pseudo-boxes are not. Arithmetic is float32 whatever the dtype, and every implementation
     rounds alike: histograms are equal on every device. The result is within 1e-5 of the true IoU
-    for boxes whose centres lie in the picture and whose sides are 1e-3 and more; within 2.5e-4 in
+    for boxes whose centres lie in the image and whose sides are 1e-3 and more; within 2.5e-4 in
     float64, which is rounded to float32 first. There is no gradient.
 
     Args:
         pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; float32, float64, float16 or
-            bfloat16; normalised to the picture.
+            bfloat16; normalised to the image.
         target: pseudo-boxes (N, 4) in the same format, dtype and device.
         group: group (source) of each label, (N,), any integer dtype; all labels are in group 0
             when None.

@@ -49,6 +49,8 @@ class Part:
                     if low < high:
                         yield pa.Table.from_batches([batch.slice(low, high - low)])
                     at += len(batch)
+                    if at >= end:
+                        return
 
 
 def plan_parts(sources: Iterable[str], actors: int, least: int) -> list[Part]:
