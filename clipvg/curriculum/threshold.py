@@ -144,9 +144,9 @@ def find_threshold(
 
 
 def check_grid(start: float, step: float, low: float, high: float) -> None:
-    """Raise InputError when the start is outside [low, high] or the step is not positive."""
-    if not step > 0:
-        raise InputError(f"threshold step is {step}; expected above 0, e.g. 0.1.")
+    """Refuse a start outside [low, high], and a step that is no finite number above 0."""
+    if not 0 < step < math.inf:
+        raise InputError(f"threshold step is {step}; expected a finite number above 0, e.g. 0.1.")
     if not low <= start <= high:
         raise InputError(
             f"start threshold {start} is outside [{low}, {high}]; choose a start between the "

@@ -134,7 +134,10 @@ def test_nothing_usable_is_an_error() -> None:
         find_threshold(curve([None] * 11))
 
 
-@pytest.mark.parametrize(("start", "step"), [(1.5, 0.1), (-0.1, 0.1), (0.5, 0.0), (0.5, -0.1)])
+@pytest.mark.parametrize(
+    ("start", "step"),
+    [(1.5, 0.1), (-0.1, 0.1), (math.nan, 0.1), (0.5, 0.0), (0.5, -0.1), (0.5, math.inf)],
+)
 def test_senseless_options_are_refused(start: float, step: float) -> None:
     with pytest.raises(InputError):
         find_threshold(curve(GRID), start, step)
