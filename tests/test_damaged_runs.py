@@ -13,7 +13,7 @@ from support import fits, ledger, toy
 from support.damage import DAMAGES, spoil_each
 
 import clipvg
-from clipvg.api import RunOptions
+from clipvg.api import Curriculum, RunOptions
 from clipvg.curriculum import MSAConfig
 from clipvg.labels import LabelTable
 from clipvg.model import ModelOptions
@@ -86,7 +86,7 @@ def adapt(out: Path, labels: LabelTable) -> None:
         backbone="clipvg-tiny",
         model=_MODEL,
         training=fits.QUICK,
-        search=MSAConfig(start=0.2),
+        curriculum=Curriculum(search=MSAConfig(start=0.2)),
         run=RunOptions(progress=False),
     )
 

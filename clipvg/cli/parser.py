@@ -96,7 +96,11 @@ class CommandParser(ArgumentParser):
             self._files = {name: (found, value) for name, value in values.items()} | self._files
             if not values:  # an empty file sets nothing
                 del plain[index - (plain[index] == found) : index + 1]
-        args = Namespace(**vars(self.parse_args(plain)))
+        try:
+            args = Namespace(**vars(self.parse_args(plain)))
+        except OverflowError as error:  # an integer too large to be a float
+            where = "".join(f"{file}: " for file in sorted({f for f, _ in self._files.values()}))
+            self.error(f"{where}a number is too large for its option", error)
         args.command_line = [*(self.prog or "").split(), *words]
         args.options = [name for name in self._option_string_actions if name.startswith("--")]
         args.files = {name: file for name, (file, _) in self._files.items() if name not in typed}

@@ -50,6 +50,14 @@ def test_a_value_of_a_yaml_file_is_blamed_on_it(clipvg, words, tmp_path):
     assert "clipvg info --backbones lists all" in line
 
 
+def test_a_number_too_large_is_one_line_about_the_file(clipvg, words, tmp_path):
+    path = tmp_path / "large.yaml"
+    path.write_text("training:\n  lr: 1" + 400 * "0")
+    outcome = clipvg(*words, "--config", path)
+    assert outcome.code == 2
+    assert f"{path}: a number is too large for its option" in outcome.error
+
+
 def test_an_empty_yaml_file_sets_nothing(clipvg, words, tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
     for option in (["--config", tmp_path / "empty.yaml"], [f"--config={tmp_path / 'empty.yaml'}"]):
