@@ -71,7 +71,6 @@ class Command:
 def load_command(name: str) -> Command:
     """Return the command of a name in `COMMANDS`; imports its module.
 
-    The commands of a group, such as "labels show", are in one module.
+    The commands of a group, such as "labels show", are the modules of a package.
     """
-    module, _, action = name.partition(" ")
-    return getattr(import_module(f"clipvg.cli.{module}"), (action or "command").upper())
+    return import_module(f"clipvg.cli.{name.replace(' ', '.')}").COMMAND

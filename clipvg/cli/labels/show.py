@@ -1,4 +1,4 @@
-"""`clipvg labels`: commands that look at a file of labels."""
+"""`clipvg labels show`: a page of what is in label files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _describe(result: Json) -> str:
     return f"{result['labels']:,} labels of {result['images']:,} images\npage: {result['page']}"
 
 
-SHOW = Command(
+COMMAND = Command(
     example="clipvg labels show pseudo.parquet --images images/ --out labels.html",
     configure=_configure,
     run=_run,

@@ -1,0 +1,1 @@
+"""`clipvg labels`: commands for files of labels, a module each."""
