@@ -1,7 +1,8 @@
 """Box formats, area and IoU on NumPy arrays; ``clipvg.ops.boxes`` has the IoU of tensors.
 
 Formats: ``xyxy`` (left, top, right, bottom), ``xywh`` (left, top, width, height) and ``cxcywh``
-(centre, width, height), in any unit.
+(centre, width, height), in any unit. Half precision is computed in float32 and integers in int64:
+the area of 300 x 300 pixels is more than float16 or int16 holds.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
     """Boxes in another format.
 
     Args:
-        boxes: (..., 4) array; floating dtypes are kept, integers stay integers (unsigned ones
-            become int64) unless a centre is involved (then float64).
+        boxes: (..., 4) array; floating dtypes are kept, integers become int64 unless a centre is
+            involved (then float64).
         source: format of ``boxes``: "xyxy", "xywh" or "cxcywh".
         target: format to return.
 
@@ -35,19 +36,21 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
     Raises:
         InputError: an unknown format or a last axis that is not 4.
     """
-    boxes = _as_boxes(boxes)
+    given = _array(boxes)
+    boxes = _as_boxes(given)
     for name in (source, target):
         if name not in FORMATS:
             raise InputError(f"unknown box format {name!r}: {near_matches(name, FORMATS)}")
     if source == target:
-        return boxes.copy()
+        return given.copy()
     if "cxcywh" in (source, target) and not np.issubdtype(boxes.dtype, np.floating):
         boxes = boxes.astype(np.float64)
-    return _from_corners(_to_corners(boxes, source), target)
+    converted = _from_corners(_to_corners(boxes, source), target)
+    return converted.astype(given.dtype) if given.dtype == np.float16 else converted
 
 
 def area(boxes: ArrayLike) -> np.ndarray:
-    """Area of xyxy boxes, (..., 4) -> (...); a reversed box has area 0."""
+    """Area of xyxy boxes, (..., 4) -> (...); a reversed box has area 0, float16 gives float32."""
     boxes = _as_boxes(boxes)
     return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
 
@@ -61,7 +64,7 @@ def iou(a: ArrayLike, b: ArrayLike, *, eps: float = EPS) -> np.ndarray:
         eps: added to the union, so that two empty boxes give 0.
 
     Returns:
-        (...) floating array in [0, 1].
+        (...) floating array in [0, 1]; float32 for boxes in float16.
 
     Example:
         >>> boxes = np.array([[0, 0, 2, 2], [0, 0, 1, 2]])
@@ -78,12 +81,20 @@ def iou(a: ArrayLike, b: ArrayLike, *, eps: float = EPS) -> np.ndarray:
     return intersection / (area(a) + area(b) - intersection + eps)
 
 
+def _array(boxes: ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(boxes)
+    except TypeError as error:  # a tensor on a GPU, or in bfloat16, which NumPy has not
+        raise InputError(f"boxes are no array ({error}); pass tensor.float().cpu()") from None
+
+
 def _as_boxes(boxes: ArrayLike) -> np.ndarray:
-    boxes = np.asarray(boxes)
+    boxes = _array(boxes)
     if boxes.ndim == 0 or boxes.shape[-1] != 4:
         raise InputError(f"boxes must have shape (..., 4), but got {boxes.shape}")
-    # Differences of unsigned coordinates would wrap around.
-    return boxes.astype(np.int64) if boxes.dtype.kind == "u" else boxes
+    if boxes.dtype.kind in "iu":  # differences of unsigned ones, and small areas, would wrap around
+        return boxes.astype(np.int64, copy=False)
+    return boxes.astype(np.float32) if boxes.dtype == np.float16 else boxes
 
 
 def _to_corners(boxes: np.ndarray, source: str) -> np.ndarray:

@@ -75,6 +75,45 @@ def test_unsigned_coordinates_do_not_wrap_around():
     assert area(boxes).tolist() == [0]
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.int16, np.uint16, np.int32])
+def test_small_types_do_not_overflow(dtype):
+    """A photograph has more pixels than float16 and int16 count to."""
+    a, b = np.array([[[0, 0, 640, 480]], [[0, 0, 640, 240]]], dtype=dtype)
+    assert area(a).tolist() == [640 * 480]
+    assert iou(a, b).tolist() == [0.5]
+    assert iou(np.zeros_like(a), np.zeros_like(a)).tolist() == [0]
+    large = np.array([[30720, 28672, 1024, 2048]], dtype=dtype)
+    corners = convert(large, "xywh", "xyxy")
+    assert corners.tolist() == [[30720, 28672, 31744, 30720]]
+    assert convert(corners, "xyxy", "cxcywh").tolist() == [[31232, 29696, 1024, 2048]]
+
+
+def test_half_precision_is_kept_by_convert_and_left_by_area_and_iou():
+    boxes = np.array([[10, 20, 30, 60]], dtype=np.float16)
+    assert convert(boxes, "xyxy", "cxcywh").dtype == np.float16
+    assert area(boxes).dtype == iou(boxes, boxes).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32", "float32", "float64"])
+def test_iou_of_tensors_is_that_of_arrays_in_every_type(dtype):
+    torch = pytest.importorskip("torch")
+    from clipvg.ops.boxes import iou as tensor_iou
+
+    kind = getattr(torch, dtype)
+    a = torch.tensor([[0, 0, 640, 480], [3, 3, 3, 3], [0, 0, 64, 64]]).to(kind)
+    b = torch.tensor([[0, 0, 640, 240], [3, 3, 3, 3], [32, 0, 96, 64]]).to(kind)
+    found = tensor_iou(a, b)
+    assert found.dtype == (kind if dtype == "float64" else torch.float32)
+    assert_allclose(found, [0.5, 0, 1 / 3], rtol=1e-6)
+    assert_allclose(iou(a.float().numpy(), b.float().numpy()), found, rtol=1e-6)
+
+
+def test_a_tensor_that_numpy_cannot_hold_is_named():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match=r"BFloat16.*tensor\.float\(\)\.cpu\(\)"):
+        area(torch.zeros(1, 4, dtype=torch.bfloat16))
+
+
 @pytest.mark.parametrize("count", [0, 1, 1000])
 def test_iou_of_two_tables_is_that_of_the_definition_to_the_bit(count, rng):
     a, b = rng.uniform(-100, 600, (2, count, 4))  # some are reversed

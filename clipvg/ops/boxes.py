@@ -1,7 +1,8 @@
 """Overlap of boxes on tensors, elementwise; shapes that broadcast give it pairwise.
 
-`clipvg.boxes` has the same on NumPy arrays. The operator `box_reliability` has an arithmetic of its
-own, which stays exact for small boxes.
+`clipvg.boxes` has the same on NumPy arrays. Half precision is computed in float32, where areas in
+pixels do not overflow. The operator `box_reliability` has an arithmetic of its own, which stays
+exact for small boxes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ def union_area(a: Tensor, b: Tensor, intersection: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the IoU (...) of boxes (..., 4) xyxy, in [0, 1]; two empty boxes give 0."""
+    """Return the IoU (...) of boxes (..., 4) xyxy, in [0, 1]; two empty boxes give 0.
+
+    Boxes in float16, bfloat16 or of integers give float32.
+    """
+    a, b = (x if x.dtype in (torch.float32, torch.float64) else x.float() for x in (a, b))
     intersection = area(shared_sides(a, b).clamp(min=0))
     return intersection / (union_area(a, b, intersection) + EPS)
 
