@@ -56,8 +56,8 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
-    from clipvg.labels.pth import find_layout
-    from clipvg.labels.write import WRITTEN
+    from clipvg.labels.formats import written_endings
+    from clipvg.labels.formats.pth import find_layout
     from clipvg.pseudo.generate import generate
     from clipvg.pseudo.options import Options
     from clipvg.pseudo.reading import read_observations
@@ -65,7 +65,7 @@ def _run(args: Namespace) -> Json:
     from clipvg.runtime.lock import Lock
 
     start = time.perf_counter()
-    out = check_writable(Path(args.out), WRITTEN)
+    out = check_writable(Path(args.out), written_endings())
     if out.suffix.lower() == ".pth":
         find_layout(out, args.layout)
     options = take_group(args, "", Options)

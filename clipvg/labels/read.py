@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from clipvg.errors import InputError, one_line
-from clipvg.labels.annotations import read_json, read_refer
-from clipvg.labels.flickr import is_flickr, read_flickr
-from clipvg.labels.pth import read_pth
+from clipvg.errors import InputError
+from clipvg.labels.formats import find_reader
+from clipvg.labels.formats.file import FOLDER, File
 from clipvg.labels.schema import WORD, normalise
 from clipvg.labels.table import LabelTable
-from clipvg.labels.text import read_csv, read_jsonl
 from clipvg.labels.validate import Problem, row_problems
-from clipvg.runtime.gate import check_file, reading
+from clipvg.runtime.gate import reading
 
 OnError = Literal["raise", "drop"]
 _CLIMBS = r"(^|[/\\])\.\.([/\\]|$)|\x00"
@@ -83,18 +80,11 @@ def read_labels(
 def _read_one(
     path: Path, images: str | Path | None, layout: str | None, on_error: OnError
 ) -> LabelTable:
-    is_folder = os.path.isdir(path)
-    if not is_folder:
-        check_file(path)
-    elif not is_flickr(path):
-        raise InputError(f"{path}: a folder; name the label file in it")
-    reader = _flickr if is_folder else _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(
-            f"{path}: unknown kind of label file {path.suffix!r}; choose from {', '.join(_READERS)}"
-        )
+    file = File(path, layout)
+    if file.ending != FOLDER:
+        file.check()
     with reading(path, "a file of labels"):
-        labels = LabelTable(normalise(reader(path, layout), where=str(path)), images)
+        labels = LabelTable(normalise(find_reader(file)(file), where=str(path)), images)
         return _refuse(labels, path, on_error)
 
 
@@ -143,28 +133,3 @@ def _refusal(problems: list[Problem], path: Path) -> str:
 def _counts(problems: list[Problem]) -> str:
     counts = Counter(problem.kind for problem in problems)
     return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-
-
-def _parquet(path: Path, layout: str | None) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path}: damaged, or not a Parquet file ({one_line(error, 160)})"
-        ) from None
-
-
-def _flickr(path: Path, layout: str | None) -> pa.Table:
-    return read_flickr(path)
-
-
-_READERS: dict[str, Callable[[Path, str | None], pa.Table]] = {
-    ".parquet": _parquet,
-    ".jsonl": lambda path, layout: read_jsonl(path),
-    ".csv": lambda path, layout: read_csv(path),
-    ".tsv": lambda path, layout: read_csv(path, delimiter="\t"),
-    ".pth": read_pth,
-    ".json": lambda path, layout: read_json(path),
-    ".p": lambda path, layout: read_refer(path),
-    ".txt": _flickr,
-}

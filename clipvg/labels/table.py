@@ -293,6 +293,8 @@ class LabelTable:
         """Everything that is wrong or odd, row by row; see ``clipvg.labels.validate``."""
         return validate(self, check_images=check_images)
 
-    def write(self, path: str | Path, *, layout: str | None = None) -> None:
-        """Write by suffix: .parquet, .jsonl, .csv, or .pth (which needs a layout)."""
-        write_labels(self, path, layout=layout)
+    def write(
+        self, path: str | Path, *, layout: str | None = None, format: str | None = None
+    ) -> None:
+        """Write by ending: .parquet, .jsonl, .csv, or .pth (which needs a layout); or by name."""
+        write_labels(self, path, layout=layout, format=format)

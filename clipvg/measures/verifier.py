@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.labels.formats import CSV, JSONL, PARQUET
+from clipvg.labels.formats.file import File
 from clipvg.labels.schema import CORNERS, SIDES
-from clipvg.labels.text import read_csv, read_jsonl
 from clipvg.measures.common.options import Measure, at_least
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.runtime.files import atomic_path
@@ -28,11 +27,7 @@ _WORDS = {
     "yes": 1.0, "true": 1.0, "y": 1.0, "1": 1.0,
     "no": 0.0, "false": 0.0, "n": 0.0, "0": 0.0,
 }  # fmt: skip
-_READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".parquet": pq.read_table,
-    ".jsonl": read_jsonl,
-    ".csv": read_csv,
-}
+_FORMATS = {".parquet": PARQUET, ".jsonl": JSONL, ".csv": CSV}
 
 
 class Verifier(Measure):
@@ -64,17 +59,14 @@ class Verifier(Measure):
     @cached_property
     def _table(self) -> pa.Table:
         path = Path(self.path)
-        reader = _READERS.get(path.suffix.lower())
-        if reader is None:
+        found = _FORMATS.get(path.suffix.lower())
+        if found is None:
             raise InputError(
-                f"{path}: answers are read from {', '.join(_READERS)}; change the kind."
+                f"{path}: answers are read from {', '.join(_FORMATS)}; change the kind."
             )
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected the verifier's answers.")
-        try:
-            table = reader(path)
-        except pa.ArrowException as error:
-            raise InputError(f"{path}: damaged, or not a Parquet file ({error})") from None
+        table = found.read(File(path))
         names = {*table.column_names}
         has_box = "box" in names or {*CORNERS} <= names or {*SIDES} <= names
         if "row" not in names and not ({"image", "expression"} <= names and has_box):

@@ -118,8 +118,8 @@ def test_published_outputs_lists_and_extra_fields(data_dir, tmp_path):
     ],
 )
 def test_layout_from_the_name(tmp_path, name, layout):
-    from clipvg.labels.pth import LAYOUTS as KNOWN
-    from clipvg.labels.pth import find_layout
+    from clipvg.labels.formats.pth import LAYOUTS as KNOWN
+    from clipvg.labels.formats.pth import find_layout
 
     if layout is None:
         with pytest.raises(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.text import records_table
+from clipvg.labels.formats.file import FOLDER, File, Format, records_table
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import check_file, read_xml, reading
 
@@ -18,12 +18,12 @@ _ANNOTATION = "an annotation of Flickr30k Entities"
 _PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s/\[\]]+)*) ([^\[\]]*)\]")  # linear: '[' ends
 
 
-def is_flickr(folder: str | Path) -> bool:
-    """Whether a folder holds Sentences and Annotations."""
-    return all((Path(folder) / name).is_dir() for name in FOLDERS)
+def matches(file: File) -> bool:
+    """Whether a folder holds Sentences and Annotations; a list of ids is known by its ending."""
+    return not file.path.is_dir() or _is_flickr(file.path)
 
 
-def read_flickr(path: str | Path) -> pa.Table:
+def read(file: File) -> pa.Table:
     """Flickr30k Entities as labels: one row a phrase that has a box.
 
     A phrase with several boxes gets the box around them, as usual for this data set; phrases
@@ -31,28 +31,32 @@ def read_flickr(path: str | Path) -> pa.Table:
     number of the sentence travel as ``flickr.entity``, ``flickr.type`` and ``flickr.sentence``.
 
     Args:
-        path: the folder that holds Sentences and Annotations, or a list of image ids (a .txt
+        file: the folder that holds Sentences and Annotations, or a list of image ids (a .txt
             file, one an id) in that folder.
 
     Raises:
         InputError: a file is missing or is not of this kind.
     """
-    path = Path(path)
+    path = file.path
     folder = path if path.is_dir() else path.parent
-    if not is_flickr(folder):
+    if not _is_flickr(folder):
         raise InputError(
             f"{path}: not a file of labels: a .txt lists image ids beside the folders "
             "Sentences and Annotations of Flickr30k Entities, which are not there"
         )
     if path.is_dir():
-        ids = sorted(file.stem for file in (folder / "Sentences").glob("*.txt"))
+        ids = sorted(each.stem for each in (folder / "Sentences").glob("*.txt"))
     else:
         with reading(path, "a list of image ids"):
             ids = check_file(path).read_text(encoding="utf-8").split()
     rows = [row for name in ids for row in _phrases(folder, name)]
     if not rows:
         raise InputError(f"{path}: no phrase with a box in {len(ids)} images")
-    return records_table(rows, str(path))
+    return records_table(rows, path)
+
+
+def _is_flickr(folder: Path) -> bool:
+    return all((folder / name).is_dir() for name in FOLDERS)
 
 
 def _phrases(folder: Path, name: str) -> Iterator[Json]:
@@ -98,3 +102,6 @@ def _boxes(file: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
 
 def _around(a: list[float], b: list[float]) -> list[float]:
     return [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
+
+
+FLICKR = Format("flickr30k", (FOLDER, ".txt"), read, matches)

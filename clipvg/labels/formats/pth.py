@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from clipvg.errors import InputError
+from clipvg.labels.formats.file import File, Format, records_table
 from clipvg.labels.schema import box_values
-from clipvg.labels.text import records_table
-from clipvg.runtime.files import Json
+from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.unpickle import read_pickle
 
 
@@ -60,37 +60,32 @@ def find_layout(path: str | Path, layout: str | None = None) -> Layout:
     raise InputError(f"{path}: {fault}; choose --layout from {', '.join(LAYOUTS)}")
 
 
-def read_pth(path: str | Path, layout: str | None = None) -> pa.Table:
-    """A published label file as an Arrow table.
-
-    Args:
-        path: the file, in torch's zip or legacy format.
-        layout: one of ``LAYOUTS``; None takes the prefix of the file's name.
+def read(file: File) -> pa.Table:
+    """A published label file, in torch's zip or legacy format, as an Arrow table.
 
     Raises:
         InputError: not such a file, records of another shape, or anything that is not plain data.
     """
-    shape = find_layout(path, layout)
-    records = read_pickle(path, "a list of labels")
+    shape = find_layout(file.path, file.layout)
+    records = read_pickle(file.path, "a list of labels")
     if not isinstance(records, list | tuple):
         raise InputError(
-            f"{path}: holds a {type(records).__name__}, not a list of labels; is it a checkpoint?"
+            f"{file}: holds a {type(records).__name__}, not a list of labels; is it a checkpoint?"
         )
-    rows = [_row(shape, record, f"{path} row {i}") for i, record in enumerate(records)]
-    return records_table(rows, str(path))
+    rows = [_row(shape, record, f"{file} row {i}") for i, record in enumerate(records)]
+    return records_table(rows, file)
 
 
-def write_pth(table: pa.Table, path: str | Path, shape: Layout) -> None:
+def write(table: pa.Table, file: File) -> None:
     """Write a table as a published label file (torch's zip format).
 
     Columns without a place in the layout are left out; absent segments and attributes become the
     placeholder of the published pseudo-label files.
 
-    Args:
-        table: a normalised label table.
-        path: where to write; use it inside ``atomic_path``.
-        shape: the layout to write.
+    Raises:
+        InputError: the name of the file says no layout, and none was given.
     """
+    shape = find_layout(file.path, file.layout)
     import torch
 
     columns = {
@@ -102,7 +97,9 @@ def write_pth(table: pa.Table, path: str | Path, shape: Layout) -> None:
         "extra": _from_json(table, "pth.extra", []),
     }
     rows = zip(*(columns[name] for name in shape.fields), strict=True)
-    torch.save([(*row, *extra) for row, extra in zip(rows, columns["extra"], strict=True)], path)
+    records = [(*row, *extra) for row, extra in zip(rows, columns["extra"], strict=True)]
+    with atomic_path(file.path) as temporary:
+        torch.save(records, temporary)
 
 
 def _row(shape: Layout, record: object, where: str) -> Json:
@@ -175,3 +172,6 @@ def _pairs(value: object) -> object:
         is_pair = len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], list)
         return tuple(value) if is_pair else [_pairs(item) for item in value]
     return value
+
+
+PTH = Format("pth", (".pth",), read, write=write)

@@ -1,0 +1,80 @@
+"""The kinds of files that labels are read from and written to, one module each.
+
+A module has a `Format`: its name, the endings of its files, ``matches(file)`` where several formats
+share an ending, ``read(file)``, and ``write(table, file)`` where it can be written. A new format
+is a module in this folder and its `Format` in `FORMATS`, those that look closest at a file first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from clipvg.errors import InputError, near_matches
+from clipvg.labels.formats.coco import COCO
+from clipvg.labels.formats.delimited import CSV, TSV
+from clipvg.labels.formats.file import FOLDER, File, Format
+from clipvg.labels.formats.flickr import FLICKR
+from clipvg.labels.formats.jsonl import JSONL
+from clipvg.labels.formats.parquet import PARQUET
+from clipvg.labels.formats.pth import PTH
+from clipvg.labels.formats.records import RECORDS
+from clipvg.labels.formats.refcoco import REFCOCO
+from clipvg.labels.formats.refer import REFER
+
+FORMATS = (PARQUET, JSONL, CSV, TSV, PTH, COCO, REFCOCO, RECORDS, REFER, FLICKR)
+_EXPECTED = {
+    FOLDER: "a folder; name the label file in it",
+    ".json": "neither COCO instances (images, annotations, categories) nor a list of objects "
+    "with image, expression and box",
+}
+
+
+def find_reader(file: File) -> Callable[[File], object]:
+    """Return the function that reads a file, chosen by its ending, then by its content.
+
+    Raises:
+        InputError: none does.
+    """
+    known = [each for each in FORMATS if file.ending in each.endings]
+    for each in known:
+        if each.matches(file):
+            return each.read
+    if file.ending in _EXPECTED:
+        raise InputError(f"{file.path}: {_EXPECTED[file.ending]}")
+    raise InputError(
+        f"{file.path}: unknown kind of label file {file.ending!r}; choose from "
+        f"{', '.join(_endings(FORMATS))}"
+    )
+
+
+def find_format(path: str | Path, name: str | None = None) -> Format:
+    """Return the format to write a file in: that of a name, else the first of the file's ending.
+
+    Raises:
+        InputError: no format has this name or ending, or it is only read.
+    """
+    written = [each for each in FORMATS if each.write is not None]
+    if name is not None:
+        names = {each.name: each for each in written}
+        if name not in names:
+            raise InputError(f"cannot write format {name!r}: {near_matches(name, names)}")
+        return names[name]
+    ending = File(Path(path)).ending
+    for each in written:
+        if ending in each.endings:
+            return each
+    raise InputError(
+        f"{path}: cannot write {ending or 'a file without suffix'}; choose from "
+        f"{', '.join(_endings(written))}"
+    )
+
+
+def written_endings() -> tuple[str, ...]:
+    """Return the endings of files that labels are written to."""
+    return tuple(_endings(each for each in FORMATS if each.write is not None))
+
+
+def _endings(formats: Iterable[Format]) -> dict[str, None]:
+    endings = (ending for each in formats for ending in each.endings)
+    return dict.fromkeys(ending for ending in endings if ending != FOLDER)
