@@ -17,6 +17,7 @@ from clipvg.labels.schema import box_values
 
 Shard = tuple[int, int]  # images [first, last) of a `Plan`
 IMAGES_PER_SHARD = 128
+LABELS_PER_SHARD = 2048  # minutes of work on a CPU: what is lost when a pass is killed
 # Part of every key of scores: to be raised when equal models on equal labels get other scores.
 SCORES_VERSION = "clipvg scores 1"
 
@@ -56,9 +57,20 @@ class Plan:
         return len(self._names)
 
     def shards(self, size: int | None = None) -> list[Shard]:
-        """Return all images, cut into shards of so many; 128 when None."""
+        """Return all images, cut into shards of so many; 128 when None.
+
+        A shard ends early where one image more would give it over 2,048 labels.
+        """
         size, count = size or IMAGES_PER_SHARD, self.num_images
-        return [(first, min(first + size, count)) for first in range(0, count, size)]
+        shards: list[Shard] = []
+        first = 0
+        while first < count:
+            most = self._ends[first] + LABELS_PER_SHARD
+            full = int(np.searchsorted(self._ends, most, side="right")) - 1
+            last = min(first + size, max(full, first + 1), count)
+            shards.append((first, last))
+            first = last
+        return shards
 
     def chunk(self, first: int, last: int) -> Chunk:
         """Return images [first, last) with their labels."""

@@ -98,6 +98,30 @@ def test_an_interrupted_call_goes_on(
     assert encoded() == IMAGES - 2 * SHARD
 
 
+def test_a_shard_is_bounded_in_labels(
+    labels: LabelTable, store: Path, encoded: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded = LabelTable.concat([labels, *[labels.select(labels.boxes()[:, 0] >= 0)] * 3])
+    counts = np.bincount(crowded.distinct_images()[1])
+    monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 128)
+    assert plan.Plan(crowded).shards() == [(0, IMAGES)]  # as ever where labels are few
+    whole = score_labels(crowded, {"a": make_model(1)}, store=store)
+    for most in (1, int(counts.max()) * 2 + 1):
+        monkeypatch.setattr(plan, "LABELS_PER_SHARD", most)
+        shards = plan.Plan(crowded).shards()
+        assert [first for first, _ in shards] == [0, *(last for _, last in shards[:-1])]
+        assert shards[-1][1] == IMAGES
+        for first, last in shards:
+            assert counts[first:last].sum() <= most or last == first + 1
+            assert last == IMAGES or counts[first : last + 1].sum() > most
+        encoded()
+        cut = score_labels(crowded, {"a": make_model(1)}, store=store)
+        assert encoded() == IMAGES
+        np.testing.assert_allclose(cut.scores, whole.scores, atol=1e-6)
+        assert same(cut, score_labels(crowded, {"a": make_model(1)}, store=store))
+        assert encoded() == 0
+
+
 def test_another_measurer_is_scored_alone(
     labels: LabelTable, store: Path, encoded: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
