@@ -12,6 +12,7 @@ used, and an isolated build makes clipvg._C alone.
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sysconfig
 import warnings
@@ -28,11 +29,9 @@ CXX_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-pthread
 CXX_FLAGS += ["-Wno-psabi"]  # vectors wider than the baseline's are inlined, never passed
 HEADERS = ["csrc/box_reliability.h", "csrc/box_reliability_lanes.h"]
 NVCC_FLAGS = ["-O3", "--fmad=false", "-std=c++20", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
-ARCHITECTURES = [
-    "-gencode=arch=compute_80,code=sm_80",
-    "-gencode=arch=compute_90,code=sm_90",
-    "-gencode=arch=compute_90,code=compute_90",  # PTX, for devices newer than these
-]
+# GPUs that the kernels are compiled for, unless TORCH_CUDA_ARCH_LIST names others or "native";
+# PTX is what a driver compiles for newer ones.
+ARCHITECTURES = "7.5;8.0;9.0+PTX"
 TORCH_TARGET_VERSION = "0x020a000000000000"  # 2.10
 CUDA_HOME = Path(os.environ.setdefault("CUDA_HOME", "/usr/local/cuda"))
 
@@ -60,6 +59,11 @@ def why_no_torch():
     return None
 
 
+def nvcc_release():
+    nvcc = CUDA_HOME / "bin" / "nvcc"
+    return os.popen(f"'{nvcc}' --version").read().partition("release ")[2].split(",")[0]
+
+
 def why_no_cuda():
     import torch
 
@@ -68,7 +72,7 @@ def why_no_cuda():
     nvcc = CUDA_HOME / "bin" / "nvcc"
     if not nvcc.exists():
         return f"no nvcc in {CUDA_HOME} (install the CUDA toolkit or set CUDA_HOME)"
-    release = os.popen(f"'{nvcc}' --version").read().partition("release ")[2].split(",")[0]
+    release = nvcc_release()
     if release.split(".")[0] != torch.version.cuda.split(".")[0]:
         return f"nvcc {release} and torch's CUDA {torch.version.cuda} differ in the major version"
     return None
@@ -108,6 +112,18 @@ def numpy_extension():
     )
 
 
+def describe_cuda_code():
+    """Macros of what clipvg/ops/_native.py asks the library for; the targets are torch's flags."""
+    from torch.utils import cpp_extension
+
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
+    flags = cpp_extension._get_cuda_arch_flags()
+    targets = [target for flag in flags for target in re.findall(r",code=(\w+)", flag)]
+    major, minor = nvcc_release().split(".")
+    toolkit = int(major) * 1000 + int(minor) * 10
+    return [("CLIPVG_TOOLKIT", str(toolkit)), ("CLIPVG_TARGETS", ",".join(sorted(targets)))]
+
+
 def torch_extension(cuda):
     from torch.utils import cpp_extension
 
@@ -118,10 +134,9 @@ def torch_extension(cuda):
         ["-pthread"],
     )
     macros = [("TORCH_TARGET_VERSION", TORCH_TARGET_VERSION)]
-    nvcc = [*NVCC_FLAGS, *([] if os.environ.get("TORCH_CUDA_ARCH_LIST") else ARCHITECTURES)]
     if cuda:
         sources.append("csrc/box_reliability_cuda.cu")
-        macros += [("CLIPVG_CUDA", None), ("USE_CUDA", None)]
+        macros += [("CLIPVG_CUDA", None), ("USE_CUDA", None), *describe_cuda_code()]
         # The runtime is linked statically, so the library loads where there is a driver of any
         # age, or none.
         libraries += ["torch_cuda", "cudart_static", "rt", "dl"]
@@ -135,7 +150,7 @@ def torch_extension(cuda):
         language="c++",
         library_dirs=library_dirs,
         libraries=libraries,
-        extra_compile_args={"cxx": [*CXX_FLAGS, "-std=c++20"], "nvcc": nvcc},
+        extra_compile_args={"cxx": [*CXX_FLAGS, "-std=c++20"], "nvcc": NVCC_FLAGS},
         extra_link_args=link,
         py_limited_api=True,  # there is no Python API in it: its name shall claim no CPython
     )

@@ -134,5 +134,13 @@ Result box_reliability_cuda(Tensor pred, Tensor target, std::optional<Tensor> gr
 STABLE_TORCH_LIBRARY_IMPL(clipvg, CPU, m) { m.impl("box_reliability", TORCH_BOX(&box_reliability_cpu)); }
 
 #ifdef CLIPVG_CUDA
+#define CLIPVG_TEXT_OF(...) #__VA_ARGS__
+#define CLIPVG_TEXT(...) CLIPVG_TEXT_OF(__VA_ARGS__)
+
+// The compiler's CUDA version, and what the kernels were compiled for: "13000 sm_90, compute_90".
+extern "C" __attribute__((visibility("default"))) const char* clipvg_cuda_code() {
+  return CLIPVG_TEXT(CLIPVG_TOOLKIT) " " CLIPVG_TEXT(CLIPVG_TARGETS);
+}
+
 STABLE_TORCH_LIBRARY_IMPL(clipvg, CUDA, m) { m.impl("box_reliability", TORCH_BOX(&box_reliability_cuda)); }
 #endif

@@ -26,7 +26,7 @@ def load(path: str | Path, *, device: Device = None) -> GroundingModel:
 
     Args:
         path: a model folder, an authors' ``.pth``, ``hf-hub:org/repo`` or ``local-dir:folder``.
-        device: where to; a GPU where there is one when None.
+        device: where to, as "cpu", "cuda:1" or "mps"; when None a CUDA GPU, else the CPU.
 
     Returns:
         The model in evaluation mode.

@@ -25,7 +25,7 @@ class RunOptions:
     """How a run is made; nothing here decides its result.
 
     Args:
-        device: where to train; a GPU where there is one when None.
+        device: where to train, as "cpu", "cuda:1" or "mps"; when None a CUDA GPU, else the CPU.
         progress: show progress.
         report: write ``report.html``.
         command: recorded in the summary; a call that gives none keeps the recorded one.

@@ -14,6 +14,7 @@ from clipvg.cli.commands import Command
 from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
+from clipvg.runtime import gpu
 from clipvg.runtime.files import Json
 from clipvg.runtime.waiting import describe_waiting
 
@@ -88,17 +89,23 @@ def _devices() -> list[Json]:
     gpus = [
         {
             "device": f"cuda:{index}",
-            "name": torch.cuda.get_device_name(index),
-            "memory_gib": round(torch.cuda.get_device_properties(index).total_memory / 2**30, 1),
+            "name": each.name,
+            "capability": "{}.{}".format(*each.capability),
+            "memory_gib": each.memory_gib,
         }
-        for index in range(torch.cuda.device_count())
+        for index, each in enumerate(gpu.facts().gpus)
     ]
-    return [cpu, *gpus]
+    mps = [{"device": "mps", "name": "Apple GPU"}] if torch.backends.mps.is_available() else []
+    return [cpu, *gpus, *mps]
 
 
 def _build() -> Json | None:
+    from clipvg.ops._dispatch import built_for
+
     record = files("clipvg").joinpath("_build.json")
-    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+    if not record.is_file():
+        return None
+    return {**json.loads(record.read_text(encoding="utf-8")), "built_for": built_for()}
 
 
 def _describe(result: Json) -> str:
@@ -155,8 +162,13 @@ def _describe_installation(result: Json) -> str:
 
 
 def _device_text(device: Json) -> str:
-    if "memory_gib" in device:
-        return f"{device['name']}, {device['memory_gib']} GiB"
+    if "capability" in device:
+        return (
+            f"{device['name']}, compute capability {device['capability']}, "
+            f"{device['memory_gib']} GiB"
+        )
+    if "cores" not in device:
+        return device["name"]
     return (
         f"{device['name']}, {device['cores']} cores, torch uses {device['threads']} threads, "
         f"{device['waiting']}"
@@ -167,7 +179,8 @@ def _build_text(build: Json | None) -> str:
     if build is None:
         return "no record: the package runs from an uninstalled source tree"
     parts = {part: reason or "built" for part, reason in build.get("missing", {}).items()}
-    return pairs({"CLIPVG_BUILD": build.get("mode"), **parts})
+    targets = {"built for": build["built_for"]} if build["built_for"] else {}
+    return pairs({"CLIPVG_BUILD": build.get("mode"), **parts, **targets})
 
 
 def _indent(text: str) -> str:

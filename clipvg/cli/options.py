@@ -56,7 +56,7 @@ _SHARED: dict[str, Json] = {
         "metavar": "N",
         "help": "refuse images of more pixels, whose decoding takes gigabytes",
     },
-    "--device": {"help": "cpu, cuda, cuda:1, …; by default a GPU where there is one"},
+    "--device": {"help": "cpu, cuda, cuda:1, mps, …; by default a CUDA GPU where there is one"},
     "--checkpoint": {
         "required": True,
         "metavar": "CKPT",

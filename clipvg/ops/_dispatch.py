@@ -13,6 +13,7 @@ from typing import TypedDict
 from clipvg.errors import InputError, near_matches
 from clipvg.ops import _native, _triton
 from clipvg.ops._table import OPERATORS
+from clipvg.runtime import gpu
 
 BACKENDS = ("auto", "reference", "native", "triton")
 
@@ -114,10 +115,14 @@ def _fastest(
     operator: str, device: str, dtype: str | None = None, size: int | None = None
 ) -> tuple[str, str]:
     """What "auto" takes, and why."""
+    missed = []
     for row in OPERATORS[operator].fastest:
-        if row.holds(device, dtype, size) and not why_unavailable(operator, device, row.backend):
-            return row.backend, row.why
-    return "reference", "nothing faster can run"
+        if row.holds(device, dtype, size):
+            reason = why_unavailable(operator, device, row.backend)
+            if reason is None:
+                return row.backend, row.why
+            missed.append(f"{row.backend} cannot run: {reason}")
+    return "reference", "; ".join(missed) or "no other was measured to be faster"
 
 
 def operator_name(
@@ -150,6 +155,15 @@ def load_operators() -> None:
     _native.load_torch_library()
 
 
+def built_for() -> str | None:
+    """What the CUDA code in clipvg/_ops was compiled for, in words; None without such code."""
+    load_operators()
+    code = _native.cuda_code()
+    if code is None:
+        return None
+    return f"{', '.join(code.targets)} (CUDA {gpu.cuda_version(code.toolkit)})"
+
+
 class Implementation(TypedDict):
     """One implementation of an operator on a kind of device.
 
@@ -171,11 +185,7 @@ class Implementation(TypedDict):
 
 
 def _why_no_device(device: str) -> str | None:
-    if device != "cuda":
-        return None
-    import torch
-
-    return None if torch.cuda.is_available() else "no CUDA device"
+    return gpu.why_no_gpu() if device == "cuda" else None
 
 
 def backends() -> list[Implementation]:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from clipvg.errors import InputError
+from clipvg.runtime import gpu
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -93,4 +94,4 @@ class EngineConfig:
             return self.precision
         if device.type != "cuda":
             return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if gpu.has_bf16() else "fp16"

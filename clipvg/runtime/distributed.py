@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from clipvg.errors import InputError
+from clipvg.runtime import gpu
 from clipvg.runtime.files import Json
 
 Item = TypeVar("Item")
@@ -72,9 +73,14 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        here = "cpu" + "".join(f", cuda:{i}" for i in range(torch.cuda.device_count()))
+        here = ["cpu", *(f"cuda:{i}" for i in range(len(gpu.facts().gpus)))]
+        here += ["mps"] if torch.backends.mps.is_available() else []
         name = str(device)
-        raise InputError(f"device={name!r} is not available here; choose from {here}.") from error
+        reason = gpu.why_no_gpu() if name.startswith("cuda") else None
+        raise InputError(
+            f"device={name!r} is not available here{f': {reason}' if reason else ''}; "
+            f"choose from {', '.join(here)}."
+        ) from error
     return chosen
 
 

@@ -88,19 +88,6 @@ def test_without_triton_the_next_row_holds(toy: str, monkeypatch: pytest.MonkeyP
         _dispatch.choose(toy, "cpu")
 
 
-@pytest.mark.parametrize("missing", ["triton", "compiler", "device"])
-def test_why_no_triton(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"triton": missing != "triton", "clipvg.kernels": True}
-    monkeypatch.setattr(_triton, "find_spec", lambda name: found[name] or None)
-    monkeypatch.setenv("CC", "" if missing == "compiler" else "gcc")
-    monkeypatch.setattr(_triton.shutil, "which", lambda name: None)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    reason = _triton.why_no_triton.__wrapped__()
-    expected = {"triton": "not installed", "compiler": "C compiler", "device": "no CUDA device"}
-    assert reason is not None
-    assert expected[missing] in reason
-
-
 def test_table_gives_a_reason_for_all_that_is_not_available() -> None:
     rows = backends()
     assert {row["operator"] for row in rows} == set(OPERATORS)

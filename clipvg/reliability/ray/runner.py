@@ -26,6 +26,7 @@ from clipvg.reliability.names import NamedCheckpoint
 from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray, plain_errors
 from clipvg.reliability.score import name_measurers, resolve_measurers, score_labels
 from clipvg.rescoring import Engine, EngineConfig, Plan, Shard, ShardScores
+from clipvg.runtime import gpu
 from clipvg.runtime.waiting import waiting_variables
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ class RayPool:
         """Return what a precision means on the actors' devices: "auto" is decided here."""
         if asked != "auto" or self.device.type == "cpu":
             return "fp32" if asked == "auto" else asked
-        can = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
-        return "bf16" if can else "fp16"
+        return "bf16" if gpu.has_bf16() else "fp16"
 
     def setup(self, models: Mapping[str, GroundingModel], config: EngineConfig) -> EngineSetup:
         """Return what every actor needs to make its engine; models sent go through Ray once."""
