@@ -26,6 +26,7 @@ from clipvg.curriculum import (
 from clipvg.curriculum.threshold import SearchStrategy
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, load
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix
 from clipvg.runtime.files import Json
@@ -149,6 +150,8 @@ def adapt(
         >>> 0 <= run.thresholds["template"] <= 1
         True
     """
+    check_one_split(labels)
+    check_one_split(validation, "validation")
     run, training, plan = run or RunOptions(), training or FitConfig(), curriculum or Curriculum()
     sources = plan.sources or Sources()
     previous = _check_previous(sources, out, validation)

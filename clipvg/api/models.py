@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clipvg.api.run import Device
 from clipvg.labels import LabelTable
+from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel
 from clipvg.model import load as load_model
 from clipvg.reliability import ScoreMatrix, score_labels
@@ -102,6 +103,7 @@ def evaluate(
         num_workers: threads that decode images.
         progress: show a progress bar.
     """
+    check_one_split(labels)
     if isinstance(model, str | Path):
         model = load(model)
     return evaluate_model(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clipvg.api.run import RunOptions, make_model, model_config, open_run
 from clipvg.labels import LabelTable
+from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel, ModelOptions
 from clipvg.runtime.files import Json, write_json
 from clipvg.training import FitConfig, fit
@@ -57,6 +58,8 @@ def train(
         >>> result.model.predict("street.jpg", "man in red").shape
         (1, 4)
     """
+    check_one_split(labels)
+    check_one_split(validation, "validation")
     options, training = run or RunOptions(), training or FitConfig()
     settings = model_config(labels, backbone, model)
     config = {"method": "train", "model": settings.to_dict(), "training": training.identity()}

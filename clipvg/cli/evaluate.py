@@ -27,7 +27,7 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
-    labels = read_table(args)  # before torch and the model are loaded
+    labels = read_table(args, one_split=True)  # before torch and the model are loaded
     from clipvg.cli.devices import choose_device
     from clipvg.model import load
     from clipvg.training import evaluate
@@ -53,7 +53,8 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    example="clipvg evaluate unc_testA.pth --images images/ --checkpoint runs/refcoco/model --json",
+    example="clipvg evaluate 'refs(unc).p' --split testA --images train2014 "
+    "--checkpoint runs/refcoco/model --json",
     configure=_configure,
     run=_run,
     describe=_describe,

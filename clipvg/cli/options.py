@@ -23,8 +23,8 @@ OnError = Literal["raise", "drop"]
 Config = TypeVar("Config", bound="DataclassInstance")
 
 LABELS = (
-    "labels", "--images", "--layout", "--source", "--on_error", "--allow_outside_root",
-    "--max_pixels",
+    "labels", "--images", "--split", "--layout", "--source", "--on_error",
+    "--allow_outside_root", "--max_pixels",
 )  # fmt: skip
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3  # Pillow's default, 89 million
 _SHARED: dict[str, Json] = {
@@ -35,6 +35,10 @@ _SHARED: dict[str, Json] = {
         "COCO-style .json, or the folder of Flickr30k Entities; several are read in order",
     },
     "--images": {"required": True, "metavar": "DIR", "help": "folder that holds the images"},
+    "--split": {
+        "metavar": "NAME",
+        "help": "take only the labels of this split, such as testA, where the column split tells",
+    },
     "--layout": {
         "metavar": "NAME",
         "help": "layout of a .pth file: unc, unc+, gref, gref_umd, referit or flickr; by default "
@@ -137,21 +141,51 @@ def take_group(args: Namespace, name: str, config: type[Config], **others: objec
         raise InputError(f"{', '.join(sorted(files))}: {error}") from error
 
 
-def read_table(args: Namespace, paths: Sequence[str] | None = None) -> LabelTable:
-    """Read the label files of a command, or others with the same options.
+def read_table(args: Namespace, *, one_split: bool = False) -> LabelTable:
+    """Read the label files of a command.
+
+    Args:
+        args: with `LABELS`.
+        one_split: refuse labels of several splits, where --split does not choose one.
 
     Raises:
         InputError: they cannot be read, hold no label, or the folder of images is missing.
     """
+    from clipvg.labels.splits import check_one_split
+
+    labels = _read(args, args.labels, args.split)
+    if one_split:
+        check_one_split(labels, ", ".join(args.labels))
+    return labels
+
+
+def read_validation(args: Namespace) -> LabelTable | None:
+    """Read --validation, of --validation_split, with the other options of `LABELS`.
+
+    Raises:
+        InputError: as `read_table` of one split.
+    """
+    from clipvg.labels.splits import check_one_split
+
+    if args.validation is None:
+        if args.validation_split is not None:
+            raise InputError("--validation_split without --validation; name the file to take it of")
+        return None
+    labels = _read(args, [args.validation], args.validation_split)
+    check_one_split(labels, args.validation, "validation_split")
+    return labels
+
+
+def _read(args: Namespace, paths: Sequence[str], split: str | None) -> LabelTable:
     from clipvg.labels import read_labels
 
     set_max_pixels(args)
-    paths = args.labels if paths is None else paths
     labels = read_labels(
         list(paths) if len(paths) > 1 else paths[0],
         images=args.images,
         layout=args.layout,
         source=args.source,
+        split=split,
         on_error=args.on_error,
         allow_outside_root=args.allow_outside_root,
     )

@@ -7,7 +7,14 @@ from argparse import Namespace
 from pathlib import Path
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import LABELS, add_group, add_shared, read_table, take_group
+from clipvg.cli.options import (
+    LABELS,
+    add_group,
+    add_shared,
+    read_table,
+    read_validation,
+    take_group,
+)
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
@@ -31,6 +38,10 @@ def add_training(parser: CommandParser) -> None:
         help="annotated labels, for decisions",
     )
     parser.add_argument(
+        "--validation_split", type=str, metavar="NAME",
+        help="the split to take of --validation, such as val",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=str, required=True, metavar="DIR",
         help="run directory; an interrupted run continues there",
     )  # fmt: skip
@@ -52,8 +63,8 @@ def training_arguments(args: Namespace) -> Json:
     given = {
         "training": take_group(args, "training", FitConfig),
         "model": take_group(args, "model", ModelOptions),
-        "labels": read_table(args),
-        "validation": read_table(args, [args.validation]) if args.validation else None,
+        "labels": read_table(args, one_split=True),
+        "validation": read_validation(args),
     }
     from clipvg.api import RunOptions
     from clipvg.cli.devices import choose_device

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from clipvg.errors import InputError
 from clipvg.labels.formats import find_reader
 from clipvg.labels.formats.file import FOLDER, File
 from clipvg.labels.schema import WORD, normalise
+from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
 from clipvg.labels.validate import Problem, row_problems
 from clipvg.runtime.gate import reading
@@ -32,6 +34,7 @@ def read_labels(
     images: str | Path | None = None,
     layout: str | None = None,
     source: str | None = None,
+    split: str | None = None,
     on_error: OnError = "raise",
     allow_outside_root: bool = False,
 ) -> LabelTable:
@@ -45,6 +48,7 @@ def read_labels(
         layout: layout of .pth files: unc, unc+, gref, gref_umd, referit or flickr; None takes the
             prefix of each file's name.
         source: name of the label source, written to every row.
+        split: take only the labels whose column ``split`` says so, such as "testA"; None takes all.
         on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
@@ -64,11 +68,12 @@ def read_labels(
     paths = [path] if isinstance(path, str | Path) else list(path)
     if not paths:
         raise InputError("no label files were named")
-    parts = [_read_one(Path(p), images, layout, on_error) for p in paths]
-    if images is not None and not allow_outside_root:
-        for part, name in zip(parts, paths, strict=True):
-            _refuse_outside(part, name, os.path.abspath(images))
+    asked = _Asked(images, layout, split, on_error, allow_outside_root)
+    splits: Counter[str] = Counter()
+    parts = [_read_one(Path(p), asked, splits) for p in paths]
     labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
+    if split is not None and split not in splits:
+        raise InputError(f"{', '.join(map(str, paths))}: {no_such_split(split, splits)}")
     if source is not None:
         labels = labels.with_column(
             "source", pa.array([source] * len(labels), pa.string()).cast(WORD)
@@ -77,24 +82,41 @@ def read_labels(
     return labels
 
 
-def _read_one(
-    path: Path, images: str | Path | None, layout: str | None, on_error: OnError
-) -> LabelTable:
-    file = File(path, layout)
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of every file; see `read_labels`."""
+
+    images: str | Path | None
+    layout: str | None
+    split: str | None
+    on_error: OnError
+    allow_outside_root: bool
+
+
+def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
+    """Read a file; the labels of each of its splits are counted in ``splits``."""
+    file = File(path, asked.layout)
     if file.ending != FOLDER:
         file.check()
     with reading(path, "a file of labels"):
-        labels = LabelTable(normalise(find_reader(file)(file), where=str(path)), images)
-        return _refuse(labels, path, on_error)
+        labels = LabelTable(normalise(find_reader(file)(file), where=str(path)), asked.images)
+        keep = np.ones(len(labels), dtype=bool)
+        if asked.split is not None:
+            keep = rows_of_split(labels.table, asked.split, where=str(path))
+            splits.update(count_splits(labels.table))
+        if asked.images is not None and not asked.allow_outside_root:
+            _refuse_outside(labels, keep, path, os.path.abspath(asked.images))
+        return _refuse(labels, keep, path, asked.on_error)
 
 
-def _refuse_outside(labels: LabelTable, path: str | Path, root: str) -> None:
+def _refuse_outside(labels: LabelTable, asked: np.ndarray, path: Path, root: str) -> None:
     """Raise where the name of an image leads out of the image root."""
     names = labels.table.column("image")
     outside = pc.match_substring_regex(names, _OUTSIDE).fill_null(False)
     below = pc.starts_with(names, os.path.join(root, "")).fill_null(False)  # absolute, and in it
     climbs = pc.match_substring_regex(names, _CLIMBS).fill_null(False)
-    rows = np.flatnonzero(pc.and_(outside, pc.or_(pc.invert(below), climbs)).to_numpy())
+    bad = pc.and_(outside, pc.or_(pc.invert(below), climbs)).to_numpy().astype(bool)
+    rows = np.flatnonzero(bad & asked)
     if len(rows):
         raise InputError(
             f"{path} row {rows[0]}: image {names[int(rows[0])].as_py()!r} leads out of the folder "
@@ -103,20 +125,20 @@ def _refuse_outside(labels: LabelTable, path: str | Path, root: str) -> None:
         )
 
 
-def _refuse(labels: LabelTable, path: Path, on_error: OnError) -> LabelTable:
-    """Raise on rows that cannot be labels, or leave them out."""
+def _refuse(labels: LabelTable, asked: np.ndarray, path: Path, on_error: OnError) -> LabelTable:
+    """Return the rows asked for; raise on those that cannot be labels, or leave them out."""
     problems = sorted(row_problems(labels), key=lambda problem: problem.row)
-    if not problems:
-        return labels
+    problems = [problem for problem in problems if asked[problem.row]]
     rows = sorted({problem.row for problem in problems})
-    if on_error == "raise":
+    if problems and on_error == "raise":
         raise InputError(_refusal(problems, path))
-    warnings.warn(
-        f"{path}: dropped {len(rows)} of {len(labels)} rows ({_counts(problems)})", stacklevel=3
-    )
-    keep = np.ones(len(labels), dtype=bool)
+    if problems:
+        warnings.warn(
+            f"{path}: dropped {len(rows)} of {asked.sum()} rows ({_counts(problems)})", stacklevel=3
+        )
+    keep = asked.copy()
     keep[rows] = False
-    kept = labels.select(keep)
+    kept = labels if keep.all() else labels.select(keep)
     kept.dropped = tuple(problems)
     return kept
 

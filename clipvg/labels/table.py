@@ -22,6 +22,7 @@ from clipvg.labels.schema import (
     encode_names,
     normalise,
 )
+from clipvg.labels.splits import count_splits
 from clipvg.labels.validate import Problem, Validation, validate
 from clipvg.labels.write import write_labels
 
@@ -180,6 +181,11 @@ class LabelTable:
         column = self.table.column("box_format")
         words = (column if rows is None else column.take(pa.array(rows))).cast(pa.string())
         return pc.fill_null(pc.equal(words, "xywh"), False).to_numpy().astype(bool)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of labels of each split, by column ``split``; empty where there is none."""
+        return count_splits(self.table)
 
     @property
     def has_truth(self) -> bool:

@@ -1,0 +1,74 @@
+"""Splits of a data set in one table: column ``split``, counted, chosen, and never mixed unasked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipvg.errors import InputError
+
+if TYPE_CHECKING:
+    from clipvg.labels.table import LabelTable
+
+SPLIT = "split"
+
+
+def count_splits(table: pa.Table) -> dict[str, int]:
+    """Return the number of labels of each split, in order of appearance; those of none are not in.
+
+    Args:
+        table: of labels; without a column ``split`` there are no splits.
+    """
+    if SPLIT not in table.column_names:
+        return {}
+    names = table.column(SPLIT).cast(pa.string()).dictionary_encode().combine_chunks()
+    counts = np.bincount(names.indices.drop_null().to_numpy(), minlength=len(names.dictionary))
+    found = zip(names.dictionary.to_pylist(), counts.tolist(), strict=True)
+    return {name: count for name, count in found if name}
+
+
+def rows_of_split(table: pa.Table, split: str, *, where: str = "labels") -> np.ndarray:
+    """Return which rows (N,) bool are of a split.
+
+    Raises:
+        InputError: the table has no column ``split``.
+    """
+    if SPLIT not in table.column_names:
+        raise InputError(
+            f"{where}: no column {SPLIT!r} that could say which labels are {split!r}; leave out "
+            f"split={split!r}, or add the column"
+        )
+    is_it = pc.equal(table.column(SPLIT).cast(pa.string()), split)
+    return pc.fill_null(is_it, False).to_numpy().astype(bool)
+
+
+def no_such_split(split: str, splits: dict[str, int]) -> InputError:
+    """Return the error about a split that no label is of."""
+    there = f"there are {_listed(splits)}" if splits else "no label says of which split it is"
+    return InputError(f"no label of split {split!r}; {there}")
+
+
+def check_one_split(labels: LabelTable | None, what: str = "labels", option: str = SPLIT) -> None:
+    """Refuse labels of several splits where only one can be meant.
+
+    Args:
+        labels: that training or evaluation would mix; None is fine.
+        what: to call them.
+        option: that chooses a split.
+
+    Raises:
+        InputError: they are of several; lists them.
+    """
+    splits = labels.splits if labels is not None else {}
+    if len(splits) > 1:
+        raise InputError(
+            f"{what}: labels of {len(splits)} splits, {_listed(splits)}; choose one with --{option} "
+            f"({option}={next(iter(splits))!r})"
+        )
+
+
+def _listed(splits: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in splits.items())
