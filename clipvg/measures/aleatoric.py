@@ -14,9 +14,11 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import at_least, positive
+from clipvg.model.weights import check_finite
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.runtime.files import atomic_path
+from clipvg.runtime.gate import check_file, reading
 
 _FLOOR = 0.01  # sides of the box: a residual of zero would let the likelihood grow without end
 _STEPS = 100
@@ -81,14 +83,11 @@ class VarianceHead:
     @classmethod
     def load(cls, path: str | Path) -> VarianceHead:
         """Read what `save` wrote."""
-        if not Path(path).is_file():
-            raise InputError(f"{path}: no such file; expected a variance head as saved by `save`.")
-        try:
-            tensors = load_file(path)
-        except Exception as error:  # the reader has an exception of its own
-            raise InputError(f"{path}: not a safetensors file ({error}).") from None
+        with reading(path, "a variance head as saved by `save`"):
+            tensors = load_file(check_file(path))
         if set(tensors) != {"mean", "std", "weight", "bias"}:
             raise InputError(f"{path}: holds {sorted(tensors)}, not a variance head; fit one.")
+        check_finite(tensors, path)
         return cls(tensors)
 
 

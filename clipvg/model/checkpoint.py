@@ -17,6 +17,7 @@ from clipvg.errors import InputError, one_line
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig, check_parameters
 from clipvg.model.towers import build_towers
+from clipvg.model.weights import check_finite
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import MAX_CONFIG_BYTES, check_file, check_size, read_json, reading
 
@@ -198,9 +199,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise InputError(f"{path} is missing. A checkpoint is {CONFIG_FILE} and {WEIGHTS_FILE}.")
     try:
-        return load_file(check_file(path))
+        state = load_file(check_file(path))
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is damaged: {error}. Copy or save it again.") from error
+    check_finite(state, path)
+    return state
 
 
 def _download(repository: str, **options: Any) -> Path:

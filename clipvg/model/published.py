@@ -26,11 +26,12 @@ from clipvg.model.published_layout import (
 )
 from clipvg.model.tokenizer import prefix_ids
 from clipvg.model.towers import build_towers
+from clipvg.model.weights import find_state, read_file
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import reading
-from clipvg.runtime.unpickle import StoredTensor, read_pickle
 
 _META = ("epoch", "val_accu")
+_ANCHOR = "vl_pos_embed.weight"
 
 
 def load_published(path: str | Path) -> GroundingModel:
@@ -41,17 +42,18 @@ def load_published(path: str | Path) -> GroundingModel:
     QuickGELU, the preset is "published".
 
     Args:
-        path: file written by the authors' training script: a dictionary with `model` and `args`,
-            or a bare state dict.
+        path: file written by the authors' training script: a dictionary with `model` and `args`;
+            a state dict alone, wrapped otherwise, or of a compiled or data-parallel model.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        InputError: the file is missing, damaged, holds executable objects, or lacks tensors.
+        InputError: the file is missing, damaged, holds executable objects, lacks tensors, or some
+            of its weights are not finite.
     """
     path = Path(path)
-    checkpoint = _read(path)
+    checkpoint = read_file(path)
     with reading(path, "a checkpoint of the reference code"):
         return _restore(path, checkpoint)
 
@@ -59,7 +61,7 @@ def load_published(path: str | Path) -> GroundingModel:
 def _restore(path: Path, checkpoint: Json) -> GroundingModel:
     state, args = _state(path, checkpoint), _arguments(checkpoint)
     config, clip = architecture(path, state, args)
-    config.published = {"args": args, **{k: _plain(checkpoint.get(k)) for k in _META}}
+    config.published = {"args": args, **{k: _plain(_value(checkpoint, k)) for k in _META}}
     check_parameters(config, clip, sum(tensor.numel() for tensor in state.values()))
     model = GroundingModel(config, Backbone(build_towers(clip), config))
     names = parameter_names(model)
@@ -119,30 +121,12 @@ def export_published(model: GroundingModel, path: str | Path) -> None:
         torch.save(checkpoint, partial)
 
 
-def _read(path: Path) -> Json:
-    checkpoint = read_pickle(path, "tensors and an argparse.Namespace", _tensor)
-    if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} holds a {type(checkpoint).__name__}. Expected a dictionary.")
-    return checkpoint
-
-
-def _tensor(stored: StoredTensor) -> Tensor:
-    dtype = getattr(torch, stored.dtype)
-    flat = (
-        torch.frombuffer(stored.data, dtype=dtype) if stored.data else torch.empty(0, dtype=dtype)
-    )
-    return flat.as_strided(stored.shape, stored.stride, stored.offset)
-
-
 def _state(path: Path, checkpoint: Json) -> dict[str, Tensor]:
-    inner = checkpoint.get("model", checkpoint)
-    if not isinstance(inner, dict):
-        raise InputError(f"{path}: 'model' is a {type(inner).__name__}. Expected a state dict.")
-    state = {str(k).removeprefix("module."): v for k, v in inner.items() if isinstance(v, Tensor)}
-    if "vl_pos_embed.weight" not in state or "reg_token.weight" not in state:
+    state = find_state(checkpoint, _ANCHOR, path)
+    if "reg_token.weight" not in state:
         raise InputError(
-            f"{path} has no CLIP-VG model: 'vl_pos_embed.weight' is missing among {len(state)} "
-            f"tensors. Expected a checkpoint of the reference code."
+            f"{path} has no CLIP-VG model: {_ANCHOR!r} is missing. Expected a checkpoint of the "
+            "reference code."
         )
     for alias, name in aliases(state):
         if name not in state:
@@ -158,8 +142,16 @@ def _state(path: Path, checkpoint: Json) -> dict[str, Tensor]:
 
 
 def _arguments(checkpoint: Json) -> Json:
-    args = checkpoint.get("args")
-    return {k: _plain(v) for k, v in args.items()} if isinstance(args, dict) else {}
+    args = _value(checkpoint, "args")
+    return {str(k): _plain(v) for k, v in args.items()} if isinstance(args, dict) else {}
+
+
+def _value(content: Json, name: str) -> object:
+    """The value of a name, in the outermost dictionary that has it."""
+    if name in content:
+        return content[name]
+    inner = (_value(part, name) for part in content.values() if isinstance(part, dict))
+    return next((value for value in inner if value is not None), None)
 
 
 def _plain(value: object) -> object:

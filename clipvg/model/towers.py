@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import warnings
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,18 +14,26 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.model import CLIP, CustomTextCLIP
+from open_clip.model import (
+    CLIP,
+    CustomTextCLIP,
+    convert_to_custom_text_state_dict,
+    resize_pos_embed,
+    resize_text_pos_embed,
+)
 from open_clip.transformer import TextTransformer, VisionTransformer
-from safetensors.torch import load_file
 from torch import nn
 
 from clipvg.errors import InputError, near_matches, one_line
 from clipvg.model.hub import quiet, unreachable
+from clipvg.model.weights import check_finite, find_state, read_file
 from clipvg.runtime.files import Json
 
 TINY = "clipvg-tiny"
 TINY_TAG = "scenes-v1"
 _BPE_VOCABULARY = 49408
+_ANCHOR = "visual.conv1.weight"
+_OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}
 
 
 @dataclass(frozen=True)
@@ -174,8 +183,8 @@ def _open_tiny(pretrained: str | None) -> Towers:
             f"{TINY} has no {what}. Use pretrained={TINY_TAG!r} of a complete installation, a "
             f"safetensors file, or None for random weights."
         )
-    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(source).items()}
-    copy_weights(towers.clip, state, str(source))
+    state = find_state(read_file(source), _ANCHOR, source)
+    copy_weights(towers.clip, _as_open_clip(state, towers.clip), str(source))
     return towers
 
 
@@ -184,7 +193,9 @@ def _open_clip(name: str, pretrained: str | None, config: Json) -> Towers:
     if (reason := refusal(config)) is not None:
         raise InputError(f"backbone {name!r} cannot be used: {reason}.")
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else None
-    if pretrained and not tag and not Path(pretrained).is_file():
+    if pretrained and not tag and Path(pretrained).is_file():
+        return _open_file(name, Path(pretrained), config)
+    if pretrained and not tag:
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise InputError(
             f"pretrained={pretrained!r} is neither a weight tag of {name!r} nor a file: "
@@ -205,7 +216,60 @@ def _open_clip(name: str, pretrained: str | None, config: Json) -> Towers:
     config["quick_gelu"] = quick or bool(config.get("quick_gelu", False))
     mean = getattr(clip.visual, "image_mean", None) or OPENAI_DATASET_MEAN
     std = getattr(clip.visual, "image_std", None) or OPENAI_DATASET_STD
+    check_finite(clip.state_dict(), f"weights {pretrained!r} of {name!r}" if tag else name)
     return Towers(check_towers(clip).float(), config, _triple(mean), _triple(std))
+
+
+def _open_file(name: str, path: Path, config: Json) -> Towers:
+    """Towers with the weights of a file; those of OpenAI bring their activation."""
+    content = read_file(path)
+    state = find_state(content, _ANCHOR, path)
+    if not state:
+        raise InputError(
+            f"{path}: no weights of a CLIP ViT, which have a tensor {_ANCHOR!r}; expected those "
+            f"of {name!r}, as open_clip or OpenAI write them"
+        )
+    quick_name = f"{name}-quickgelu"
+    if not config.get("quick_gelu") and quick_name in open_clip.list_models():
+        if _is_openai(state):
+            config = {**config, "quick_gelu": True}
+            warnings.warn(
+                f"{path}: weights of OpenAI, which were trained with QuickGELU: it is used, as by "
+                f"the backbone {quick_name!r}",
+                stacklevel=2,
+            )
+        else:
+            warnings.warn(
+                f"{path}: does not say which activation it was trained with; GELU is used, as "
+                f"{name!r} has it. Weights of OpenAI, MetaCLIP and DFN need the backbone "
+                f"{quick_name!r}",
+                stacklevel=2,
+            )
+    towers = build_towers(config)
+    copy_weights(towers.clip, _as_open_clip(state, towers.clip), str(path))
+    return towers
+
+
+def _is_openai(state: dict[str, torch.Tensor]) -> bool:
+    """Whether weights are as OpenAI published them: with its three sizes, or its mixed precision.
+
+    open_clip's own files have neither: they are float32 throughout.
+    """
+    halves = [t.dtype == torch.float16 for t in (state[_ANCHOR], state["visual.ln_post.weight"])]
+    return state.keys() >= _OPENAI_SIZES or halves == [True, False]
+
+
+def _as_open_clip(state: dict[str, torch.Tensor], clip: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights under the names and in the sizes of the towers, float32."""
+    state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+    state = {name: tensor for name, tensor in state.items() if name not in _OPENAI_SIZES}
+    if not hasattr(clip, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    if "logit_scale" in state:
+        state["logit_scale"] = state["logit_scale"].reshape(clip.logit_scale.shape)
+    resize_pos_embed(state, clip)
+    resize_text_pos_embed(state, clip)
+    return state
 
 
 def _schema_config(name: str) -> Json:

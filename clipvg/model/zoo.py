@@ -29,8 +29,8 @@ def create_model(
             ``clipvg-tiny``, ``hf-hub:org/repo`` or ``local-dir:folder``.
         pretrained: open_clip weight tag, weight file, or None for random towers. "openai" stands
             for the weights in the package with ``clipvg-tiny``; a hub repository or a folder
-            brings its own. A tag brings its activation; a weight file of OpenAI needs a backbone
-            name that ends in ``-quickgelu``.
+            brings its own. A tag brings its activation, and so does a file as OpenAI publishes
+            it; other files trained with QuickGELU need a name that ends in ``-quickgelu``.
         levels: zero-based blocks to tap; None for four evenly spread ones.
         preset: "default" or "published".
         **options: any other field of `GroundingConfig`.

@@ -14,6 +14,10 @@ from typing import Any
 _MAX_INTEGER = 1024  # bytes, or digits
 _MAX_MARKS = 1000
 _STOP = ord(".")
+EMPTY = {  # containers that are filled after they were made
+    "collections.OrderedDict": dict, "collections.defaultdict": dict, "collections.deque": list,
+}  # fmt: skip
+SCRIPTED = "__torch__"  # every class of TorchScript
 _WIDTHS = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
 _UNSIGNED = {width: struct.Struct(form).unpack_from for width, form in _WIDTHS.items()}
 
@@ -170,7 +174,9 @@ class PickleMachine:
         if not (type(module) is str and type(name) is str):
             raise Refused("a name that is no text")
         full = f"{module}.{name}".replace("__builtin__.", "builtins.")
-        full = full.replace("numpy._core.", "numpy.core.")
+        full = full.replace("numpy._core.", "numpy.core.").replace("pathlib._local.", "pathlib.")
+        if full.startswith(SCRIPTED + "."):
+            full = SCRIPTED
         if full not in self.names:
             raise Refused(f"the name {module + '.' + name!r}, which could run code")
         self.make(Call(full))
@@ -180,8 +186,11 @@ class PickleMachine:
         args, name = self.stack.pop(), self.stack.pop()
         if type(name) is not Call or name.args is not None or type(args) is not tuple:
             raise Refused("a call of what is no name")
-        empty = name.name == "collections.OrderedDict" and not args
-        self.make({} if empty else Call(name.name, args))
+        empty = EMPTY.get(name.name)
+        if empty is None or (args and name.name == "collections.OrderedDict"):  # of pairs
+            self.make(Call(name.name, args))
+        else:
+            self.make(empty())
 
     def build(self) -> None:
         """Give the call below its state; what torch gives its dictionaries is left out."""

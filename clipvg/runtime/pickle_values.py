@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipvg.runtime.pickle_machine import Call, Refused, checked_key
+from clipvg.runtime.pickle_machine import EMPTY, SCRIPTED, Call, Refused, checked_key
 
 _MAX_PATH = 4096  # characters
+_PATHS: dict[str, type[PurePath]] = {
+    "PosixPath": PurePosixPath, "PurePosixPath": PurePosixPath,
+    "WindowsPath": PureWindowsPath, "PureWindowsPath": PureWindowsPath,
+}  # fmt: skip
+_SCRIPTED_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist",
+                   "restore_type_tag")  # fmt: skip
 _SPARE_VALUES = 2**16  # what an empty or expanded tensor may have beyond the bytes behind it
 DTYPES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
@@ -40,8 +47,10 @@ class Storage:
 
 def make(call: Call) -> Any:
     """Return what a call of a name makes."""
-    if call.args is None:
-        raise Refused(f"the name {call.name!r} without a call of it")
+    if call.args is None and call.name in _CONSTANTS:
+        return _CONSTANTS[call.name]
+    if call.args is None or call.name not in MAKERS:
+        raise Refused(f"the name {call.name!r} where no value is")
     return MAKERS[call.name](call.state, *call.args)
 
 
@@ -93,10 +102,13 @@ def _make_bytes(_: Any, text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
-def _make_path(_: Any, *parts: str) -> str:
-    if sum(map(len, parts)) > _MAX_PATH:
-        raise Refused("a path that is too long")
-    return "/".join(parts)
+def _path_maker(kind: type[PurePath]) -> Callable[..., str]:
+    def make_path(_: Any, *parts: str) -> str:
+        if sum(map(len, parts)) > _MAX_PATH:
+            raise Refused("a path that is too long")
+        return str(kind(*parts))
+
+    return make_path
 
 
 def to_list(tensor: StoredTensor) -> Any:
@@ -114,7 +126,7 @@ def to_list(tensor: StoredTensor) -> Any:
 
 MAKERS: dict[str, Callable[..., Any]] = {  # given the state, then the arguments of the call
     "argparse.Namespace": lambda state: state,
-    "numpy.dtype": _make_dtype,
+    "numpy.dtype": lambda state, *args: str(_make_dtype(state, *args)),
     "numpy.ndarray": _make_array,
     "numpy.core.multiarray._reconstruct": _make_array,
     "numpy.core.multiarray.scalar": lambda _, dtype, data=b"": _flat(dtype, data)[0].item(),
@@ -128,7 +140,20 @@ MAKERS: dict[str, Callable[..., Any]] = {  # given the state, then the arguments
     "collections.OrderedDict": lambda _, pairs: {checked_key(key): item for key, item in pairs},
     "builtins.set": lambda _, items: items,
     "_codecs.encode": _make_bytes,
-    "pathlib.PosixPath": _make_path,
-    "pathlib.WindowsPath": _make_path,
+    "builtins.frozenset": lambda _, items=(): items,
+    "builtins.complex": lambda _, *parts: list(parts),
+    "collections.Counter": lambda _, counts=None: counts,
+    "torch.device": lambda _, *parts: ":".join(map(str, parts)),
+    **{f"pathlib.{name}": _path_maker(kind) for name, kind in _PATHS.items()},
+    # TorchScript: a module is the dictionary of its attributes
+    SCRIPTED: lambda state: state,
+    **{f"torch.jit._pickle.{name}": lambda _, items, *__: items for name in _SCRIPTED_LISTS},
 }
-NAMES = {*MAKERS, *(f"torch.{name}" for name in DTYPES)}
+_CONSTANTS = {f"torch.{name}": name for name in (*set(DTYPES.values()), "complex64", "complex128")}
+NAMES = {
+    *MAKERS,
+    *EMPTY,
+    *_CONSTANTS,
+    *(f"torch.{name}" for name in DTYPES),
+    *(f"builtins.{name}" for name in ("list", "dict", "int", "float", "str")),
+}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,10 +94,61 @@ def test_half_precision_becomes_float32(
     equal(load(tmp_path / "half.pth").state_dict(), load(mini_file).state_dict())
 
 
-def test_a_bare_state_dict_and_a_data_parallel_one_load(mini_file: Path, tmp_path: Path) -> None:
-    state = read(mini_file)["model"]
-    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "bare.pth")
-    equal(load(tmp_path / "bare.pth").state_dict(), load(mini_file).state_dict())
+def prefixed(prefix: str) -> Callable[[State], dict[str, Any]]:
+    return lambda state: {prefix + name: tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        prefixed("module."),
+        prefixed("module._orig_mod."),
+        prefixed("_orig_mod.module."),
+        lambda state: {"state_dict": state},
+        lambda state: {"model": {"state_dict": prefixed("module.")(state)}},
+        lambda state: {"state_dict": prefixed("model._orig_mod.")(state), "epoch": 3},
+        lambda state: {"optimizer": {"state": {0: {"x": torch.ones(1)}}}, "net": {"model": state}},
+        lambda state: {n.replace("clip.visual.", "clip.visual._orig_mod."): t
+                       for n, t in state.items()},
+    ],
+    ids=["bare", "parallel", "parallel, compiled", "compiled, parallel", "wrapped", "twice",
+         "Lightning", "after the optimizer", "a part compiled"],
+)  # fmt: skip
+def test_wrapped_and_prefixed_states_load(
+    wrap: Callable[[State], Any], mini_file: Path, tmp_path: Path
+) -> None:
+    torch.save(wrap(read(mini_file)["model"]), tmp_path / "wrapped.pth")
+    equal(load(tmp_path / "wrapped.pth").state_dict(), load(mini_file).state_dict())
+
+
+def test_plain_values_beside_the_weights_load(mini_file: Path, tmp_path: Path) -> None:
+    """What training scripts leave there: NumPy's scalars, paths, devices."""
+    checkpoint = read(mini_file)
+    extra = {"output": Path("/runs/a"), "device": torch.device("cuda", 1)}
+    args = argparse.Namespace(**vars(checkpoint["args"]) | extra)
+    values = {
+        "val_accu": np.float64(0.5), "epoch": np.int64(7), "is_best": np.bool_(True),
+        "history": np.arange(3.0), "names": np.array(["a", "b"]), "dtype": torch.float16,
+        "log": defaultdict(list, loss=[np.float32(1)]), "counts": Counter("aab"),
+    }  # fmt: skip
+    torch.save({"checkpoint": {**checkpoint, **values, "args": args}}, tmp_path / "values.pth")
+    model = load(tmp_path / "values.pth")
+    equal(model.state_dict(), load(mini_file).state_dict())
+    assert model.config.published is not None
+    found = model.config.published["args"]
+    assert (found["output"], found["device"], found["model"]) == ("/runs/a", "cuda:1", "ViT-B/16")
+    assert (model.config.published["epoch"], model.config.published["val_accu"]) == (7, 0.5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(
+    value: float, mini_file: Path, tmp_path: Path
+) -> None:
+    name = "bbox_embed.layers.1.weight"
+    path = write(tmp_path / "nan.pth", lambda s: s[name].view(-1)[:2].fill_(value), mini_file)
+    with pytest.raises(InputError, match=rf"nan.pth: tensor '{name}' holds 2 numbers that are not"):
+        load(path)
 
 
 def test_prompt_variant_keeps_its_ids(mini_file: Path, tmp_path: Path) -> None:
@@ -191,7 +244,7 @@ def test_damaged_files_are_named_in_one_line(mini_file: Path, tmp_path: Path) ->
     torch.save([1, 2], path)
     broken("holds a list")
     torch.save({"model": 3}, path)
-    broken("'model' is a int")
+    broken("has no CLIP-VG model: 'vl_pos_embed.weight' is missing")
     torch.save({"model": {"weight": torch.zeros(1)}}, path)
     broken("has no CLIP-VG model")
     write(path, lambda s: s.pop("bbox_embed.layers.2.bias"), mini_file)

@@ -1,0 +1,107 @@
+"""Weights out of files: bare, wrapped or prefixed, TorchScript archives too; nothing is executed.
+
+`torch.save`, data-parallel and compiled modules and training frameworks each put names of their
+own before those of the tensors. A tensor that is always there tells where the model begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from clipvg.errors import InputError
+from clipvg.runtime.gate import check_file, reading
+from clipvg.runtime.unpickle import StoredTensor, read_pickle
+
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def read_file(path: str | Path) -> dict[Any, Any]:
+    """Return what a weight file holds: tensors, in dictionaries of dictionaries, and plain values.
+
+    Raises:
+        InputError: missing, damaged, or it holds anything else.
+    """
+    path = check_file(path)
+    with reading(path, "weights of a model"):
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = read_pickle(path, "tensors and plain values", _tensor)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}. Expected a dictionary.")
+    return content
+
+
+def find_state(content: Mapping[Any, Any], anchor: str, path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of one model in a file by name, whatever stands around them.
+
+    Args:
+        content: of a weight file.
+        anchor: name of a tensor that every such model has; of two models the first is taken.
+        path: the file, for messages.
+
+    Returns:
+        The tensors beside the anchor; none where it is not there.
+
+    Raises:
+        InputError: two tensors have one name, or one holds a number that is not finite.
+    """
+    state: dict[str, Tensor] = {}
+    prefix = None
+    named = [(_bare(names), tensor) for names, tensor in _tensors(content)]
+    for name, _ in named:
+        if name == anchor or name.endswith("." + anchor):
+            prefix = name.removesuffix(anchor)
+            break
+    if prefix is None:
+        return {}
+    for name, tensor in named:
+        if name.startswith(prefix):
+            if name.removeprefix(prefix) in state:
+                raise InputError(f"{path}: holds tensor {name!r} twice, with and without a wrapper")
+            state[name.removeprefix(prefix)] = tensor
+    check_finite(state, path)
+    return state
+
+
+def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        InputError: naming the first such tensor.
+    """
+    bad = [name for name, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        count = int((~state[bad[0]].isfinite()).sum())
+        raise InputError(
+            f"{path}: tensor {bad[0]!r} holds {count:,} numbers that are not finite, as "
+            f"{len(bad)} tensors do; the training that wrote it has diverged. Use an earlier "
+            "checkpoint"
+        )
+
+
+def _tensors(
+    content: Mapping[Any, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield (*above, str(key)), value
+        elif isinstance(value, dict):
+            yield from _tensors(value, (*above, str(key)))
+
+
+def _bare(names: tuple[str, ...]) -> str:
+    return ".".join(part for part in ".".join(names).split(".") if part not in _WRAPPERS)
+
+
+def _tensor(stored: StoredTensor) -> Tensor:
+    dtype = getattr(torch, stored.dtype)
+    flat = (
+        torch.frombuffer(stored.data, dtype=dtype) if stored.data else torch.empty(0, dtype=dtype)
+    )
+    return flat.as_strided(stored.shape, stored.stride, stored.offset)
