@@ -14,26 +14,25 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.model import (
-    CLIP,
-    CustomTextCLIP,
-    convert_to_custom_text_state_dict,
-    resize_pos_embed,
-    resize_text_pos_embed,
-)
+from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import nn
 
 from clipvg.errors import InputError, near_matches, one_line
 from clipvg.model.hub import quiet, unreachable
-from clipvg.model.weights import check_finite, find_state, read_file
+from clipvg.model.weights import (
+    CLIP_ANCHOR,
+    as_open_clip,
+    check_finite,
+    find_state,
+    is_openai,
+    read_file,
+)
 from clipvg.runtime.files import Json
 
 TINY = "clipvg-tiny"
 TINY_TAG = "scenes-v1"
 _BPE_VOCABULARY = 49408
-_ANCHOR = "visual.conv1.weight"
-_OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}
 
 
 @dataclass(frozen=True)
@@ -183,8 +182,8 @@ def _open_tiny(pretrained: str | None) -> Towers:
             f"{TINY} has no {what}. Use pretrained={TINY_TAG!r} of a complete installation, a "
             f"safetensors file, or None for random weights."
         )
-    state = find_state(read_file(source), _ANCHOR, source)
-    copy_weights(towers.clip, _as_open_clip(state, towers.clip), str(source))
+    state = find_state(read_file(source), CLIP_ANCHOR, source)
+    copy_weights(towers.clip, as_open_clip(state, towers.clip), str(source))
     return towers
 
 
@@ -223,15 +222,15 @@ def _open_clip(name: str, pretrained: str | None, config: Json) -> Towers:
 def _open_file(name: str, path: Path, config: Json) -> Towers:
     """Towers with the weights of a file; those of OpenAI bring their activation."""
     content = read_file(path)
-    state = find_state(content, _ANCHOR, path)
+    state = find_state(content, CLIP_ANCHOR, path)
     if not state:
         raise InputError(
-            f"{path}: no weights of a CLIP ViT, which have a tensor {_ANCHOR!r}; expected those "
+            f"{path}: no weights of a CLIP ViT, which have a tensor {CLIP_ANCHOR!r}; expected those "
             f"of {name!r}, as open_clip or OpenAI write them"
         )
     quick_name = f"{name}-quickgelu"
     if not config.get("quick_gelu") and quick_name in open_clip.list_models():
-        if _is_openai(state):
+        if is_openai(state):
             config = {**config, "quick_gelu": True}
             warnings.warn(
                 f"{path}: weights of OpenAI, which were trained with QuickGELU: it is used, as by "
@@ -246,30 +245,8 @@ def _open_file(name: str, path: Path, config: Json) -> Towers:
                 stacklevel=2,
             )
     towers = build_towers(config)
-    copy_weights(towers.clip, _as_open_clip(state, towers.clip), str(path))
+    copy_weights(towers.clip, as_open_clip(state, towers.clip), str(path))
     return towers
-
-
-def _is_openai(state: dict[str, torch.Tensor]) -> bool:
-    """Whether weights are as OpenAI published them: with its three sizes, or its mixed precision.
-
-    open_clip's own files have neither: they are float32 throughout.
-    """
-    halves = [t.dtype == torch.float16 for t in (state[_ANCHOR], state["visual.ln_post.weight"])]
-    return state.keys() >= _OPENAI_SIZES or halves == [True, False]
-
-
-def _as_open_clip(state: dict[str, torch.Tensor], clip: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights under the names and in the sizes of the towers, float32."""
-    state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
-    state = {name: tensor for name, tensor in state.items() if name not in _OPENAI_SIZES}
-    if not hasattr(clip, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)
-    if "logit_scale" in state:
-        state["logit_scale"] = state["logit_scale"].reshape(clip.logit_scale.shape)
-    resize_pos_embed(state, clip)
-    resize_text_pos_embed(state, clip)
-    return state
 
 
 def _schema_config(name: str) -> Json:

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.model import (
+    convert_to_custom_text_state_dict,
+    resize_pos_embed,
+    resize_text_pos_embed,
+)
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipvg.errors import InputError
 from clipvg.runtime.gate import check_file, reading
 from clipvg.runtime.unpickle import StoredTensor, read_pickle
 
+CLIP_ANCHOR = "visual.conv1.weight"  # of every CLIP ViT
+_OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
@@ -83,6 +90,30 @@ def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
             f"{len(bad)} tensors do; the training that wrote it has diverged. Use an earlier "
             "checkpoint"
         )
+
+
+def is_openai(state: dict[str, Tensor]) -> bool:
+    """Whether weights are as OpenAI published them: with its three sizes, or its mixed precision.
+
+    open_clip's own files have neither: they are float32 throughout.
+    """
+    halves = [
+        t.dtype == torch.float16 for t in (state[CLIP_ANCHOR], state["visual.ln_post.weight"])
+    ]
+    return state.keys() >= _OPENAI_SIZES or halves == [True, False]
+
+
+def as_open_clip(state: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]:
+    """Weights under the names and in the sizes of the towers, float32."""
+    state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+    state = {name: tensor for name, tensor in state.items() if name not in _OPENAI_SIZES}
+    if not hasattr(clip, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    if "logit_scale" in state:
+        state["logit_scale"] = state["logit_scale"].reshape(clip.state_dict()["logit_scale"].shape)
+    resize_pos_embed(state, clip)
+    resize_text_pos_embed(state, clip)
+    return state
 
 
 def _tensors(

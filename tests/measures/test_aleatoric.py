@@ -96,7 +96,7 @@ def test_too_few_labels_to_fit_on_say_so(labels: LabelTable) -> None:
 
 def test_errors_name_the_remedy(labels: LabelTable, tmp_path: Path) -> None:
     model = make_model(1)
-    with pytest.raises(InputError, match="none.safetensors: no such file"):
+    with pytest.raises(InputError, match=r"none\.safetensors: no such file"):
         AleatoricVariance(model, head=tmp_path / "none.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"x")
     with pytest.raises(InputError, match="not a variance head"):
