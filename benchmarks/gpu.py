@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import re
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _gpu.decide import decide
 from _gpu.stages import JSON, PYTHON, Stage, hash_sources, read_part, run_stages, write_json
 from _harness import RESULTS, conditions
 
@@ -99,6 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stage's processes end too
     known = stages(args.device)
+    if args.decide:
+        print(decide(json.loads(args.decide.read_text())))
+        return 0
     if args.list:
         for stage in chosen(known, args.only):
             print(f"{stage.name:24s} {stage.limit_s:4.0f} s")
@@ -169,6 +174,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--budget", type=float, default=BUDGET_S, help="seconds after which no stage is begun")
     add("--retry", action="store_true", help="stages that failed or ran out of time, once more")
     add("--fresh", action="store_true", help="all stages once more")
+    add("--decide", type=Path, metavar="JSON", help="print the lines that a recorded run fills")
     add("--list", action="store_true", help="name the stages and their limits")
     args = parser.parse_args(arguments)
     names = [stage.name for stage in stages(args.device)]

@@ -7,15 +7,35 @@ from dataclasses import dataclass, replace
 import torch
 import triton
 
+# Longest sequence up to which a program of packed attention's forward pass takes several; 0: never.
+# `python benchmarks/gpu.py --decide RESULT.json` says it, from a run on a GPU.
+SEVERAL_UP_TO = 0
+
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a kernel is cut: rows that a program owns, rows that it reads a step, warps, stages."""
+    """How a kernel is cut: rows that a program owns, rows that it reads a step, warps, stages.
+
+    `several`: the rows owned are side by side, of whichever sequences (forward pass only).
+    """
 
     owned: int
     read: int
     warps: int = 4
     stages: int = 2
+    several: bool = False
+
+
+def forward_blocks(dtype: torch.dtype, width: int, queries: int, keys: int) -> Blocks:
+    """Blocks of the forward pass, see `choose_blocks`."""
+    if max(queries, keys) <= SEVERAL_UP_TO:
+        return several_blocks(dtype, width)
+    return choose_blocks(dtype, width, queries, keys)
+
+
+def several_blocks(dtype: torch.dtype, width: int) -> Blocks:
+    """Blocks of several sequences a program: as large as those of a longer one."""
+    return replace(choose_blocks(dtype, width, 256, 256), several=True)
 
 
 def choose_blocks(

@@ -2,8 +2,11 @@
 
 Tensors are (n, T, H, d) with any strides (a last axis that is not contiguous is copied). A program
 owns a block of queries (or, for the gradients of keys and values, of keys) of one sequence and one
-head of one measurer; a program past the end of its sequence leaves at once. Softmax is online in
-float32, in base 2. Each output row is written by one program, so results do not vary.
+head of one measurer; a program past the end of its sequence leaves at once. Where the forward pass
+takes several sequences a program, it owns a block of the packed queries, whosever they are, and
+each sees the keys of its own sequence. Softmax is online in float32, in base 2. Each output row is
+written by one program, so results do not vary. Offsets are bounded where they are read: wrong ones
+give wrong results, and no access outside the tensors.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from clipvg.kernels._tune import Blocks, choose_blocks
+from clipvg.kernels._tune import Blocks, choose_blocks, forward_blocks
 
 LOG2E = 1.4426950408889634
 
@@ -30,26 +33,47 @@ def _rows(pointer, measurer, head, first, rows, dims, stride_n, stride_t, stride
 
 
 @triton.jit
-def _place(offsets, sequence):
-    """First token of a sequence and its length."""
-    first = tl.load(offsets + sequence)
-    return first, tl.load(offsets + sequence + 1) - first
+def _place(offsets, sequence, tokens):
+    """First token of a sequence, or of some, and its length."""
+    first = tl.minimum(tl.maximum(tl.load(offsets + sequence), 0), tokens)
+    end = tl.minimum(tl.maximum(tl.load(offsets + sequence + 1), first), tokens)
+    return first, end - first
+
+
+@triton.jit
+def _sequence_of(offsets, rows, sequences, steps):
+    """The sequence of each row: the last one that begins at it or before, by bisection."""
+    low, high = rows * 0, rows * 0 + sequences - 1
+    for _ in range(0, steps):
+        middle = (low + high + 1) // 2
+        begins_later = tl.load(offsets + middle) > rows
+        high = tl.where(begins_later, middle - 1, high)
+        low = tl.where(begins_later, low, middle)
+    return low
 
 
 @triton.jit
 def _forward_kernel(
     q, k, v, out, softmax, cu_q, cu_k,
     q_n, q_t, q_h, k_n, k_t, k_h, v_n, v_t, v_h, o_n, o_t, o_h,
-    heads, total_q, blocks, scale,
-    D: tl.constexpr, WIDTH: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    heads, total_q, total_k, sequences, steps, blocks, scale,
+    D: tl.constexpr, WIDTH: tl.constexpr, M: tl.constexpr, N: tl.constexpr, SEVERAL: tl.constexpr,
 ):  # fmt: skip
-    sequence, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    """M queries a program: of one sequence, or SEVERAL: of all that lie in a block of M tokens."""
+    block = tl.program_id(0) % blocks
     measurer, head = tl.program_id(1) // heads, tl.program_id(1) % heads
-    first_q, queries = _place(cu_q, sequence)
+    rows, columns, dims = block * M + tl.arange(0, M), tl.arange(0, N), tl.arange(0, WIDTH)
+    if SEVERAL:
+        first_q, queries = 0, total_q
+        own = _sequence_of(cu_q, tl.minimum(rows, total_q - 1), sequences, steps)
+        begin, lengths = _place(cu_k, own, total_k)  # (M,)
+        first_k, start_k, keys = 0, tl.min(begin, 0), tl.max(begin + lengths, 0)
+    else:
+        first_q, queries = _place(cu_q, tl.program_id(0) // blocks, total_q)
+        first_k, keys = _place(cu_k, tl.program_id(0) // blocks, total_k)
+        start_k = 0
     if block * M >= queries:
         return
-    first_k, keys = _place(cu_k, sequence)
-    rows, columns, dims = block * M + tl.arange(0, M), tl.arange(0, N), tl.arange(0, WIDTH)
     inside, real = rows < queries, dims < D
     q_mask = inside[:, None] & real[None, :]
     own_q = tl.load(
@@ -58,7 +82,7 @@ def _forward_kernel(
     highest = tl.full((M,), -float("inf"), tl.float32)
     total = tl.zeros((M,), tl.float32)
     mixed = tl.zeros((M, WIDTH), tl.float32)
-    for start in range(0, keys, N):
+    for start in range(start_k, keys, N):
         seen = start + columns < keys
         k_mask = seen[:, None] & real[None, :]
         own_k = tl.load(
@@ -66,10 +90,18 @@ def _forward_kernel(
             mask=k_mask, other=0.0,
         )  # fmt: skip
         scores = tl.dot(own_q, tl.trans(own_k), input_precision="ieee") * scale
-        scores = tl.where(seen[None, :], scores, -float("inf"))
+        visible = seen[None, :]
+        if SEVERAL:
+            past = (start + columns)[None, :] - begin[:, None]  # the begin of a row's own keys
+            visible = visible & (past >= 0) & (past < lengths[:, None])
+        scores = tl.where(visible, scores, -float("inf"))
         raised = tl.maximum(highest, tl.max(scores, 1))
-        weights = tl.exp2(scores - raised[:, None])
-        kept = tl.exp2(highest - raised)
+        if SEVERAL:  # a step may show a row none of its keys: no power of infinity less infinity
+            base = tl.where(raised == -float("inf"), 0.0, raised)
+        else:
+            base = raised
+        weights = tl.exp2(scores - base[:, None])
+        kept = tl.exp2(highest - base)
         total = total * kept + tl.sum(weights, 1)
         own_v = tl.load(
             _rows(v, measurer, head, first_k, start + columns, dims, v_n, v_t, v_h),
@@ -113,15 +145,15 @@ def _mean_kernel(
 def _query_gradient_kernel(
     grad, q, k, v, softmax, mean, to_q, cu_q, cu_k,
     g_n, g_t, g_h, q_n, q_t, q_h, k_n, k_t, k_h, v_n, v_t, v_h, o_n, o_t, o_h,
-    heads, total_q, blocks, scale, natural,
+    heads, total_q, total_k, blocks, scale, natural,
     D: tl.constexpr, WIDTH: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     sequence, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     measurer, head = tl.program_id(1) // heads, tl.program_id(1) % heads
-    first_q, queries = _place(cu_q, sequence)
+    first_q, queries = _place(cu_q, sequence, total_q)
     if block * M >= queries:
         return
-    first_k, keys = _place(cu_k, sequence)
+    first_k, keys = _place(cu_k, sequence, total_k)
     rows, columns, dims = block * M + tl.arange(0, M), tl.arange(0, N), tl.arange(0, WIDTH)
     inside, real = rows < queries, dims < D
     q_mask = inside[:, None] & real[None, :]
@@ -161,16 +193,16 @@ def _query_gradient_kernel(
 def _key_gradient_kernel(
     grad, q, k, v, softmax, mean, to_k, to_v, cu_q, cu_k,
     g_n, g_t, g_h, q_n, q_t, q_h, k_n, k_t, k_h, v_n, v_t, v_h, o_n, o_t, o_h,
-    heads, total_q, blocks, scale, natural,
+    heads, total_q, total_k, blocks, scale, natural,
     D: tl.constexpr, WIDTH: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """M keys a program, N queries a step: weights are held transposed, (keys, queries)."""
     sequence, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     measurer, head = tl.program_id(1) // heads, tl.program_id(1) % heads
-    first_k, keys = _place(cu_k, sequence)
+    first_k, keys = _place(cu_k, sequence, total_k)
     if block * M >= keys:
         return
-    first_q, queries = _place(cu_q, sequence)
+    first_q, queries = _place(cu_q, sequence, total_q)
     rows, columns, dims = block * M + tl.arange(0, M), tl.arange(0, N), tl.arange(0, WIDTH)
     real = dims < D
     k_mask = (rows < keys)[:, None] & real[None, :]
@@ -267,11 +299,15 @@ def forward(
     rows = (2, q.shape[0] * q.shape[2], q.shape[1])
     softmax = torch.empty(rows, dtype=torch.float32, device=q.device)
     offsets = (cu_queries.to(q.device), cu_seqlens.to(q.device))
-    blocks = blocks or choose_blocks(q.dtype, q.shape[3], max_queries, max_seqlen)
-    launch = _launch(_forward_kernel, blocks, q, len(cu_queries) - 1, max_queries)
-    scale = LOG2E * q.shape[3] ** -0.5
-    strides = _strides(q, k, v, out)
-    launch(q, k, v, out, softmax, *offsets, *strides, total_q=q.shape[1], scale=scale)
+    blocks = blocks or forward_blocks(q.dtype, q.shape[3], max_queries, max_seqlen)
+    sequences = len(cu_queries) - 1
+    cut = (1, q.shape[1]) if blocks.several and sequences else (sequences, max_queries)
+    launch = _launch(_forward_kernel, blocks, q, *cut)
+    launch(
+        q, k, v, out, softmax, *offsets, *_strides(q, k, v, out),
+        total_q=q.shape[1], total_k=k.shape[1], scale=LOG2E * q.shape[3] ** -0.5,
+        sequences=sequences, steps=sequences.bit_length(), SEVERAL=blocks.several,
+    )  # fmt: skip
     return out, softmax
 
 
@@ -297,7 +333,8 @@ def backward(
     offsets = (cu_queries.to(q.device), cu_seqlens.to(q.device))
     to_q, to_k, to_v = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     natural = q.shape[3] ** -0.5
-    shared = {"total_q": q.shape[1], "scale": LOG2E * natural, "natural": natural}
+    shared = {"total_q": q.shape[1], "total_k": k.shape[1]}
+    shared |= {"scale": LOG2E * natural, "natural": natural}
     blocks = choose_blocks(q.dtype, q.shape[3], max_queries, max_seqlen)
     launch = _launch(_query_gradient_kernel, blocks, q, sequences, max_queries)
     launch(grad, q, k, v, softmax, mean, to_q, *offsets, *_strides(grad, q, k, v, to_q), **shared)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,13 +48,14 @@ class Size:
 
     @property
     def name(self) -> str:
-        unit = "tokens" if self.what in (LONG, EQUAL) else "labels"
+        unit = "tokens" if self.what in (LONG, EQUAL, MANY) else "labels"
         return f"{self.measurers} x {self.labels} {unit} {self.dtype}, {self.what}"
 
 
 FORWARD, BOTH, LONG = "forward", "forward and backward", "one sequence, forward"
-EQUAL = "16 equal sequences, forward"
+EQUAL, MANY = "16 equal sequences, forward", "2048 equal sequences, forward"
 LAST = "last layer, one query"
+SEVERAL = "triton, several a program"
 SIZES = {
     "cpu": [
         Size(1, 8, "float32", FORWARD),
@@ -69,6 +71,7 @@ SIZES = {
         Size(3, 256, "float32", FORWARD),
         Size(1, 256, "bfloat16", BOTH),
         Size(3, 256, "bfloat16", LAST),
+        *(Size(1, tokens, "bfloat16", MANY) for tokens in (20, 64)),
         Size(1, 16384, "bfloat16", LONG),
     ],
 }
@@ -119,7 +122,8 @@ class Inputs:
 
 
 def inputs(size: Size, device: str) -> Inputs:
-    lengths = {LONG: [size.labels], EQUAL: [size.labels] * 16}.get(size.what) or mix(size.labels)
+    count = {LONG: 1, EQUAL: 16, MANY: 2048}.get(size.what)
+    lengths = [size.labels] * count if count else mix(size.labels)
     shape = (size.measurers, sum(lengths), 3, HEADS, WIDTH)
     generator = torch.Generator().manual_seed(0)
     fused = torch.randn(shape, generator=generator).to(device, DTYPES[size.dtype])
@@ -188,10 +192,12 @@ def providers(
         )
         if size.dtype != "float32":
             found["varlen_attn"] = lambda: (varlen(own), own.folded())
+    if "triton" in found and size.what not in (BOTH, LONG):
+        found[SEVERAL] = lambda: (with_blocks(own, several_blocks(own.parts[0].dtype)), [])
     if blocks and "triton" in found and size.what != BOTH:
         found |= {
             f"triton {owned}x{read}, {warps} warps": lambda some=(owned, read, warps): (
-                with_blocks(own, *some),
+                with_blocks(own, some_blocks(*some)),
                 [],
             )
             for owned, read, warps in BLOCKS
@@ -244,13 +250,24 @@ def flex(own: Inputs) -> Callable[..., Tensor]:
     return lambda q, k, v: compiled(q, k, v, block_mask=mask)
 
 
-def with_blocks(own: Inputs, owned: int, read: int, warps: int) -> Callable[[], Tensor]:
-    from clipvg.kernels._tune import Blocks
+def with_blocks(own: Inputs, blocks: Any) -> Callable[[], Tensor]:
     from clipvg.kernels.packed_attention import forward
 
-    offsets, blocks = own.offsets.cuda(), Blocks(owned, read, warps)
+    offsets = own.offsets.cuda()
     sizes = (offsets, offsets, own.longest, own.longest)
     return lambda: forward(*own.parts, *sizes, blocks=blocks)[0]
+
+
+def some_blocks(owned: int, read: int, warps: int) -> Any:
+    from clipvg.kernels._tune import Blocks
+
+    return Blocks(owned, read, warps)
+
+
+def several_blocks(dtype: torch.dtype) -> Any:
+    from clipvg.kernels._tune import several_blocks
+
+    return several_blocks(dtype, WIDTH)
 
 
 def last_layer(own: Inputs, size: Size, device: str) -> dict[str, Callable[[], Tensor]]:

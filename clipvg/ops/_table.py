@@ -12,9 +12,9 @@ from dataclasses import dataclass
 class Fastest:
     """What was measured: on these devices, for these dtypes and sizes, this backend wins.
 
-    On a CPU a path of ours has a row only where it beat PyTorch's own in a recorded run. No run on
-    a GPU is recorded: the rows for it are one pass in place of many, and dense products in place
-    of a loop over sequences.
+    On a CPU a path of ours has a row only where it beat PyTorch's own in a recorded run. For a GPU
+    `ON_GPU` holds such rows; those beside it are one pass in place of many, and dense products in
+    place of a loop over sequences.
 
     Attributes:
         backend: "native" or "triton".
@@ -58,6 +58,9 @@ class Operator:
     fastest: tuple[Fastest, ...] = ()
 
 
+# `python benchmarks/gpu.py --decide RESULT.json` prints this line from a run on a GPU.
+ON_GPU: dict[str, tuple[Fastest, ...]] = {}
+
 OPERATORS = {
     "box_reliability": Operator(
         devices=("numpy", "cpu", "cuda"),
@@ -66,12 +69,19 @@ OPERATORS = {
     ),
     # The reference is itself a sum of matrix products, so "auto" is the reference until the
     # Triton kernel has beaten it in a recorded run on a GPU.
-    "multilevel_projection": Operator(devices=("cpu", "cuda"), triton=("cuda",)),
-    # Its size is the length of the longest sequence. No GPU has timed the Triton kernel yet.
+    "multilevel_projection": Operator(
+        devices=("cpu", "cuda"),
+        triton=("cuda",),
+        fastest=ON_GPU.get("multilevel_projection", ()),
+    ),
+    # Its size is the length of the longest sequence.
     "packed_attention": Operator(
         devices=("cpu", "cuda"),
         composed=True,
         triton=("cuda",),
-        fastest=(Fastest("native", ("cpu", "cuda"), "equal lengths are one dense product"),),
+        fastest=(
+            *ON_GPU.get("packed_attention", ()),
+            Fastest("native", ("cpu", "cuda", "mps"), "equal lengths are one dense product"),
+        ),
     ),
 }

@@ -16,13 +16,14 @@ import triton.language as tl
 from triton.runtime import interpreter
 
 from clipvg.kernels import packed_attention as kernels
-from clipvg.kernels._tune import Blocks
+from clipvg.kernels._tune import Blocks, several_blocks
 from clipvg.ops.packed_attention import dense
 
 # queries and keys of each sequence, measurers, heads, width, dtype, and what multiplies q
 CASES = {
     "float32": ([0, 3, 37, 1, 70], None, 2, 1, 32, torch.float32, 1),
     "one query": ([1] * 5, [0, 3, 0, 1, 70], 1, 2, 48, torch.float32, 1),
+    "short": ([0, 3, 0, 17, 1, 40, 0, 5], [2, 3, 5, 0, 1, 30, 1, 5], 2, 2, 16, torch.float32, 1),
     "wide": ([5, 40], None, 1, 1, 128, torch.float32, 1),
     "narrow": ([5, 18], None, 1, 1, 8, torch.float32, 1),
     "extreme": ([7, 33], None, 1, 1, 32, torch.float32, 1e4),
@@ -66,6 +67,11 @@ def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return float((actual.double() - expected).norm() / expected.norm().clamp(min=1e-30))
 
 
+def finite(x: torch.Tensor) -> torch.Tensor:
+    """Without the infinity that is the largest of no logits."""
+    return x.where(x.isfinite(), 0.0)
+
+
 def run(queries, keys, measurers, heads, width, dtype, factor) -> dict:
     keys = queries if keys is None else keys
     torch.manual_seed(0)
@@ -85,12 +91,20 @@ def run(queries, keys, measurers, heads, width, dtype, factor) -> dict:
         return [out, *dense.reference_backward(own_grad, given, out, softmax)]
 
     out, softmax = kernels.forward(q, k, v, *sizes)
-    small, _ = kernels.forward(q, k, v, *sizes, blocks=Blocks(32, 16))
+    cut_otherwise = {
+        "small blocks": Blocks(32, 16),
+        "several": several_blocks(dtype, width),
+        "several, small blocks": Blocks(16, 16, several=True),
+    }
+    others = {n: kernels.forward(q, k, v, *sizes, blocks=b) for n, b in cut_otherwise.items()}
     ours = [out, *kernels.backward(grad, q, k, v, out, softmax, *sizes)]
     true = reference(torch.float64)
     return {
         "ours": [error(*pair) for pair in zip(ours, true, strict=True)],
-        "small blocks": error(small, true[0]),
+        "cut otherwise": {name: error(own, true[0]) for name, (own, _) in others.items()},
+        "softmax": max(
+            error(finite(kept), finite(softmax).double()) for _, kept in others.values()
+        ),
         "reference": [error(*pair) for pair in zip(reference(dtype), true, strict=True)],
     }
 
@@ -111,9 +125,34 @@ def heads_far_apart() -> list[int]:
     return found.tolist()
 
 
+@triton.jit
+def places(found, offsets, tokens):
+    """The first token and the length that a kernel takes each sequence to have."""
+    first, length = kernels._place(offsets, tl.program_id(0), tokens)
+    tl.store(found + 2 * tl.program_id(0), first)
+    tl.store(found + 2 * tl.program_id(0) + 1, length)
+
+
+WILD = [5, -7, 10**6, 3, 2**31 - 1, -(2**31), 9]
+
+
+def wild_offsets() -> dict:
+    """What kernels make of offsets that are none, and whether all of them end."""
+    tokens, count = 9, len(WILD) - 1
+    offsets, found = torch.tensor(WILD, dtype=torch.int32), torch.zeros(count, 2, dtype=torch.int64)
+    places[(count,)](found, offsets, tokens)
+    q = torch.randn(1, tokens, 1, 16)
+    sizes = (offsets, offsets.flip(0).contiguous(), tokens, tokens)
+    for blocks in (Blocks(16, 16), Blocks(16, 16, several=True)):
+        out, softmax = kernels.forward(q, q, q, *sizes, blocks=blocks)
+    kernels.backward(q, q, q, q, out, finite(softmax), *sizes)
+    return {"tokens": tokens, "places": found.tolist()}
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore", RuntimeWarning)  # log2(0) of masked rows
     widen_bfloat16()
     index_by_element()
     found = {name: run(*case) for name, case in CASES.items()}
-    print(json.dumps(found | {"heads far apart": heads_far_apart()}))
+    found |= {"heads far apart": heads_far_apart(), "wild offsets": wild_offsets()}
+    print(json.dumps(found))

@@ -100,7 +100,7 @@ def interpreted() -> dict[str, Any]:
     return json.loads(ran.stdout)
 
 
-@pytest.mark.parametrize("case", ["float32", "one query", "wide", "narrow"])
+@pytest.mark.parametrize("case", ["float32", "one query", "short", "wide", "narrow"])
 def test_interpreted_kernels_err_hardly_more_than_the_reference(
     case: str, interpreted: dict
 ) -> None:
@@ -113,19 +113,21 @@ def test_interpreted_kernels_err_hardly_more_than_the_reference(
     for ours, reference in zip(found["ours"], found["reference"], strict=True):
         assert 0 < reference < 1e-6
         assert ours <= 2 * reference + 2**-22
-    assert found["small blocks"] <= 2 * found["reference"][0] + 2**-22
+    assert max(found["cut otherwise"].values()) <= 2 * found["reference"][0] + 2**-22
+    assert found["softmax"] < 1e-6
 
 
 @pytest.mark.parametrize("case", ["float16", "bfloat16"])
 def test_interpreted_kernels_in_half_precision(case: str, interpreted: dict) -> None:
     found = interpreted[case]
     assert max(found["ours"]) <= 1e-2
+    assert max(found["cut otherwise"].values()) <= 1e-2
 
 
 def test_interpreted_kernels_with_extreme_logits(interpreted: dict) -> None:
     """One key takes all, gradients of q and k vanish in noise; logits are rounded by 1e-3."""
     out, to_q, to_k, to_v = interpreted["extreme"]["ours"]
-    assert out < 1e-6
+    assert max(out, *interpreted["extreme"]["cut otherwise"].values()) < 1e-6
     assert to_v < 1e-2
     assert max(to_q, to_k) < float("inf")
 
@@ -133,10 +135,17 @@ def test_interpreted_kernels_with_extreme_logits(interpreted: dict) -> None:
 @pytest.mark.parametrize("case", ["no tokens", "no sequences"])
 def test_interpreted_kernels_of_nothing(case: str, interpreted: dict) -> None:
     assert not any(interpreted[case]["ours"])
+    assert not any(interpreted[case]["cut otherwise"].values())
 
 
 def test_interpreted_addresses_of_heads_past_32_bits(interpreted: dict) -> None:
     assert interpreted["heads far apart"] == [head * 2**30 for head in range(4)]
+
+
+def test_interpreted_kernels_stay_within_the_tensors(interpreted: dict) -> None:
+    """Offsets on a GPU are not read before they are used: the kernels bound them."""
+    found = interpreted["wild offsets"]
+    assert all(0 <= first <= first + length <= found["tokens"] for first, length in found["places"])
 
 
 def takes(dtype: torch.dtype, width: int) -> bool:
@@ -210,14 +219,17 @@ def signature(kernel: Any, dtype: str) -> dict[str, str]:
     """Types of a kernel's arguments, by their names."""
     fixed = {"softmax": "*fp32", "mean": "*fp32", "cu_q": "*i32", "cu_k": "*i32"}
     fixed |= dict.fromkeys(("scale", "natural"), "fp32")
-    fixed |= dict.fromkeys(("D", "WIDTH", "M", "N"), "constexpr")
-    fixed |= dict.fromkeys(("heads", "total_q", "blocks"), "i32")
+    fixed |= dict.fromkeys(("D", "WIDTH", "M", "N", "SEVERAL"), "constexpr")
+    fixed |= dict.fromkeys(("heads", "total_q", "total_k", "sequences", "steps", "blocks"), "i32")
     strides = {name: "i64" for name in kernel.arg_names if name[-2:] in ("_n", "_t", "_h")}
     types = dict.fromkeys(kernel.arg_names, f"*{dtype}") | strides | fixed
     return {name: types[name] for name in kernel.arg_names}
 
 
-@pytest.mark.parametrize("kernel", ["_forward", "_mean", "_query_gradient", "_key_gradient"])
+KERNELS = ["_forward", "_forward several", "_mean", "_query_gradient", "_key_gradient"]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("capability", "dtype"), [(80, "fp32"), (90, "bf16")])
 def test_compiles_ahead_of_time_without_a_gpu(
     kernel: str, capability: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -233,10 +245,12 @@ def test_compiles_ahead_of_time_without_a_gpu(
     from clipvg.kernels._tune import choose_blocks
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel, _, several = kernel.partition(" ")
     function = getattr(kernels, f"{kernel}_kernel")
     tensors = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     blocks = choose_blocks(tensors, 64, 220, 220, keys=kernel == "_key_gradient")
     constants = {"D": 64, "WIDTH": 64, "M": blocks.owned, "N": blocks.read}
+    constants |= {"SEVERAL": bool(several)} if kernel == "_forward" else {}
     source = ASTSource(function, signature(function, dtype), constexprs=constants)
     options = {"num_warps": blocks.warps, "num_stages": blocks.stages, "enable_fp_fusion": True}
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)

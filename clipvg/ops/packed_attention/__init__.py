@@ -48,8 +48,8 @@ def packed_attention(
         of equal lengths side by side are one dense product on a CPU.
 
     Raises:
-        InputError: shapes are wrong; or offsets on the host (on a device they are not read, and
-            wrong ones give wrong results).
+        InputError: shapes are wrong; or offsets, except on a device for Triton's kernels, which
+            keep within the tensors and give wrong results.
         ValueError: dtypes or devices differ, or `out` cannot take the result.
 
     Example:

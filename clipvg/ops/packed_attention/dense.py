@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipvg.ops.packed_attention.checks import check_shapes
+from clipvg.ops.packed_attention.checks import check_offsets, check_shapes
 from clipvg.ops.runs import Run, equal_runs
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -57,15 +57,26 @@ def check_tensors(given: Packed) -> None:
             )
 
 
+def _edges(given: Packed) -> tuple[list[int], list[int]]:
+    """Offsets of queries and of keys on the host; those of a device are first checked here."""
+    q, k, _, cu_queries, cu_seqlens, max_queries, max_seqlen = given
+    of_queries, of_keys = cu_queries.tolist(), cu_seqlens.tolist()
+    if not cu_queries.is_cpu:
+        check_offsets("cu_queries", of_queries, q.shape[1], max_queries)
+    if not cu_seqlens.is_cpu:
+        check_offsets("cu_seqlens", of_keys, k.shape[1], max_seqlen)
+    return of_queries, of_keys
+
+
 def _sequences(given: Packed) -> Iterator[Run]:
     """Yield every sequence that has a query, by itself."""
-    return equal_runs(given.cu_queries.tolist(), given.cu_seqlens.tolist(), most=0)
+    return equal_runs(*_edges(given), most=0)
 
 
 def _runs(given: Packed) -> Iterator[Run]:
     """Yield sequences of equal lengths together: on a CPU as many as its cache holds."""
     most = _CACHED_WEIGHTS // max(1, given.q.shape[2]) if given.q.is_cpu else sys.maxsize
-    return equal_runs(given.cu_queries.tolist(), given.cu_seqlens.tolist(), most)
+    return equal_runs(*_edges(given), most)
 
 
 def _dense(x: Tensor, tokens: slice, length: int) -> Tensor:
