@@ -225,8 +225,8 @@ def _open_file(name: str, path: Path, config: Json) -> Towers:
     state = find_state(content, CLIP_ANCHOR, path)
     if not state:
         raise InputError(
-            f"{path}: no weights of a CLIP ViT, which have a tensor {CLIP_ANCHOR!r}; expected those "
-            f"of {name!r}, as open_clip or OpenAI write them"
+            f"{path}: no weights of a CLIP ViT, which have a tensor {CLIP_ANCHOR!r}; expected "
+            f"those of {name!r}, as open_clip or OpenAI write them"
         )
     quick_name = f"{name}-quickgelu"
     if not config.get("quick_gelu") and quick_name in open_clip.list_models():
