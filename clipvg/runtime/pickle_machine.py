@@ -75,7 +75,7 @@ class PickleMachine:
         data, stack, memo, opcodes = self.data, self.stack, self.memo, _OPCODES
         while (opcode := data[self.at]) != _STOP:
             self.at += 1
-            if opcode == 0x71:  # the three that are most frequent: BINPUT, LONG_BINPUT, BINGET
+            if opcode == 0x71:  # the most frequent ones first: BINPUT, LONG_BINPUT, BINGET
                 memo[data[self.at]] = stack[-1]
                 self.at += 1
             elif opcode == 0x72:
@@ -84,6 +84,12 @@ class PickleMachine:
             elif opcode == 0x68:
                 self.recall(data[self.at])
                 self.at += 1
+            elif opcode == 0x58:  # BINUNICODE
+                begin = self.at + 4
+                self.at = begin + _UNSIGNED[4](data, self.at)[0]
+                if self.at > len(data):
+                    raise ValueError("it ends too early")
+                stack.append(data[begin : self.at].decode("utf-8", "surrogatepass"))
             elif opcode in opcodes:
                 opcodes[opcode](self)
             else:
@@ -267,7 +273,6 @@ _OPCODES: dict[int, Opcode] = {
         "T": lambda m: m.stack.append(_text(m.take(m.number(4)))),
         "U": lambda m: m.stack.append(_text(m.take(m.number(1)))),
         "V": lambda m: m.stack.append(m.line().decode("raw-unicode-escape")),
-        "X": lambda m: m.stack.append(_text(m.take(m.number(4)))),
         "\x8c": lambda m: m.stack.append(_text(m.take(m.number(1)))),
         "\x8d": lambda m: m.stack.append(_text(m.take(m.number(8)))),
         "B": lambda m: m.stack.append(m.take(m.number(4))),

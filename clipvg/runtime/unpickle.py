@@ -23,6 +23,7 @@ from clipvg.runtime.pickle_values import DTYPES, NAMES, Storage, StoredTensor, m
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_DEPTH = 50
+_NUMBERS = frozenset((int, float, bool, type(None)))
 _TOO_MUCH = "more data than its size explains"
 _SPARE_BYTES = 2**28  # that a compressed file may be larger than four times its size
 
@@ -172,6 +173,9 @@ class _Plain:
     def _open(self, item: Any, depth: int) -> Any:
         self._add(1, depth)
         kind = type(item)
+        if (kind is list or kind is tuple) and _NUMBERS.issuperset(map(type, item)):
+            self.weight += len(item)
+            return item
         if kind is list:
             return [self.plain(part, depth + 1) for part in item]
         if kind is tuple:

@@ -100,8 +100,9 @@ def records_table(rows: list[Json], where: object) -> pa.Table:
     """Objects as a table; keys that one lacks are null."""
     names: dict[str, None] = {}
     for row in rows:
-        names |= dict.fromkeys(row)
-        check_columns(len(names), str(where))
+        if not row.keys() <= names.keys():
+            names |= dict.fromkeys(row)
+            check_columns(len(names), str(where))
     columns = {name: _column(name, [row.get(name) for row in rows], str(where)) for name in names}
     return pa.table(columns)
 
