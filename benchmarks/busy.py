@@ -212,7 +212,9 @@ def prediction(folder: Path, size: float) -> Work:
     ]  # fmt: skip
 
     def run() -> bytes:
-        return b"".join(model.predict(path, words).tobytes() for path, words in asked)
+        return b"".join(
+            model.predict(path, words, scores=False).boxes.tobytes() for path, words in asked
+        )
 
     return run
 

@@ -92,7 +92,8 @@ def predicted_boxes(models: dict[str, GroundingModel], labels: LabelTable) -> np
     turns = itertools.cycle(models.values())
     for image, (name, model) in enumerate(zip(names, turns, strict=False)):
         rows = np.flatnonzero(image_of == image)
-        boxes[rows] = model.predict(labels.image_path(name), [texts[row] for row in rows])
+        asked = [texts[row] for row in rows]
+        boxes[rows] = model.predict(labels.image_path(name), asked, scores=False)
     return boxes
 
 

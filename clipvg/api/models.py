@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clipvg.api.run import Device
+from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel
@@ -22,24 +23,32 @@ if TYPE_CHECKING:
     from clipvg.rescoring import Precision
 
 
-def load(path: str | Path, *, device: Device = None) -> GroundingModel:
+def load(
+    path: str | Path, *, device: Device = None, precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+) -> GroundingModel:
     """Load a grounding model of ours or one published by the paper's authors.
 
     Args:
         path: a model folder, an authors' ``.pth``, ``hf-hub:org/repo`` or ``local-dir:folder``.
         device: where to, as "cpu", "cuda:1" or "mps"; when None a CUDA GPU, else the CPU.
+        precision: number type of all weights: "fp32", or "bf16" or "fp16" for half the memory, and
+            more speed on a GPU. Boxes then change by a pixel or so; docs/models.md has by how much.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        InputError: nothing there that can be loaded, or no such device here.
+        InputError: nothing there that can be loaded, no such device here, or no such precision.
 
     Example:
         >>> model = load("runs/refcoco/model")
         >>> boxes = model.predict("street.jpg", ["man in red", "dog on the left"])
     """
-    return load_model(path).to(choose_device(device))
+    from clipvg.rescoring.config import DTYPES
+
+    if precision not in DTYPES:
+        raise InputError(f"precision={precision!r} is unknown: {near_matches(precision, DTYPES)}")
+    return load_model(path).to(choose_device(device), DTYPES[precision])
 
 
 def score(

@@ -12,6 +12,7 @@ from clipvg.cli.options import add_shared, set_max_pixels
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
+from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
 
 
@@ -34,9 +35,9 @@ def _run(args: Namespace) -> Json:
     from clipvg.cli.devices import choose_device
     from clipvg.data.image import read_image
     from clipvg.model import load
+    from clipvg.model.predict import check_expressions
 
-    if not all(expression.strip() for expression in args.expression):
-        raise InputError("an expression is empty; write what to look for, e.g. 'dog on the left'")
+    check_expressions(args.expression)
     for expression in args.expression:
         if os.path.isfile(expression):
             raise InputError(
@@ -46,7 +47,7 @@ def _run(args: Namespace) -> Json:
     drawing = _drawing_path(args.out) if args.out else None
     model = load(args.checkpoint).to(choose_device(args.device))
     image = read_image(args.image, exif=model.preset.exif)
-    boxes = model.predict(image, args.expression)
+    found = model.predict(image, args.expression)
     result: Json = {
         "image": args.image,
         "width": image.width,
@@ -55,13 +56,16 @@ def _run(args: Namespace) -> Json:
         "expressions": args.expression,
         "boxes": [
             [round(float(value), 3) for value in box]
-            for box in convert(boxes, "xyxy", args.box_format)
+            for box in convert(found.boxes, "xyxy", args.box_format)
         ],
+        "scores": [round(float(value), 4) for value in found.scores],
+        "present": [round(float(value), 4) for value in found.present],
+        "scored_by": dict(found.scored_by),
     }
     if drawing is not None:
         from clipvg.report.drawing import draw_boxes, label_marks, save_image
 
-        save_image(draw_boxes(image, label_marks(boxes, args.expression)), drawing)
+        save_image(draw_boxes(image, label_marks(found.boxes, args.expression)), drawing)
         result["drawing"] = str(drawing)
     return result
 
@@ -75,10 +79,13 @@ def _drawing_path(name: str) -> Path:
 def _describe(result: Json) -> str:
     columns = {"xyxy": "x1 y1 x2 y2", "xywh": "x y w h", "cxcywh": "cx cy w h"}
     rows = [
-        (expression, *(f"{value:.1f}" for value in box))
-        for expression, box in zip(result["expressions"], result["boxes"], strict=True)
+        (expression, *(f"{value:.1f}" for value in box), percent(sure), percent(there))
+        for expression, box, sure, there in zip(
+            *(result[key] for key in ("expressions", "boxes", "scores", "present")), strict=True
+        )
     ]
-    text = table(("expression", *columns[result["box_format"]].split()), rows)
+    header = ("expression", *columns[result["box_format"]].split(), "right", "present")
+    text = table(header, rows)
     return text + (f"\ndrawing: {result['drawing']}" if "drawing" in result else "")
 
 

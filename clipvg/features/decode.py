@@ -1,61 +1,19 @@
-"""Image files, decoded ahead in threads: the stream that all passes without augmentation read."""
+"""Image files as models see them: each decoded once, however many models look at it."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from clipvg.data.image import read_image
 from clipvg.data.letterbox import Square, make_square
-from clipvg.errors import InputError
 from clipvg.features.keys import PixelsKey, pixels_key
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clipvg.model.grounder import GroundingModel
-
-MAX_WORKERS = 16
-
-C = TypeVar("C")
-T = TypeVar("T")
-
-
-def decode(
-    chunks: Iterable[tuple[C, Sequence[Path]]],
-    load: Callable[[Path], T],
-    *,
-    workers: int | None = None,
-) -> Generator[tuple[C, list[T | InputError]], None, None]:
-    """Yield chunks with their images, while the images of the next chunk are decoded.
-
-    Args:
-        chunks: anything, with the files that belong to it; in the order wanted.
-        load: what to make of a file, such as `load_squares`.
-        workers: number of threads; None is one a core, at most 16; 0 decodes here, when asked.
-
-    Yields:
-        A chunk, and for each of its files what `load` made of it or why it cannot be read.
-    """
-    if workers == 0:
-        for chunk, paths in chunks:
-            yield chunk, [_attempt(load, path) for path in paths]
-        return
-    waiting: deque[tuple[C, list[Future[T | InputError]]]] = deque()
-    pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, MAX_WORKERS))
-    try:
-        for chunk, paths in chunks:
-            waiting.append((chunk, [pool.submit(_attempt, load, path) for path in paths]))
-            if len(waiting) > 1:
-                yield _ready(*waiting.popleft())
-        while waiting:
-            yield _ready(*waiting.popleft())
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def load_squares(path: Path, models: Iterable[GroundingModel]) -> dict[PixelsKey, Square]:
@@ -75,14 +33,3 @@ def load_squares(path: Path, models: Iterable[GroundingModel]) -> dict[PixelsKey
 def load_images(path: Path, exif_rules: Iterable[bool]) -> dict[bool, Image.Image]:
     """Decode an image, with the EXIF orientation applied, without, or both."""
     return {exif: read_image(path, exif=exif) for exif in exif_rules}
-
-
-def _attempt(load: Callable[[Path], T], path: Path) -> T | InputError:
-    try:
-        return load(path)
-    except InputError as error:
-        return error
-
-
-def _ready(chunk: C, jobs: list[Future[T | InputError]]) -> tuple[C, list[T | InputError]]:
-    return chunk, [job.result() for job in jobs]

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from clipvg.features.cache import FeatureBatch
-from clipvg.features.texts import encode_texts
-from clipvg.model.fast.text import can_pack
+from clipvg.model.fast.text import can_pack, encode_texts
 from clipvg.model.tokenizer import real_lengths
 from clipvg.ops.linear import fast_cpu
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.data.decode import decode
 from clipvg.data.letterbox import Letterbox, Square, load_square
 from clipvg.errors import InputError
-from clipvg.features.decode import decode
 from clipvg.features.keys import image_key
 from clipvg.runtime.files import atomic_path, reserve
 from clipvg.runtime.progress import progress_bar

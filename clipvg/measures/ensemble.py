@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +11,11 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.measures.attention import patch_attention, real_patches
-from clipvg.measures.common.geometry import overlap, patch_coverage
+from clipvg.measures.common.geometry import patch_coverage
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import Measure, at_least, one_of
+from clipvg.model.copies import mean_overlap
+from clipvg.ops.boxes import overlap
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import ImageMeasure
 
@@ -39,8 +40,7 @@ def agreement(boxes: Tensor, target: Tensor, against: str) -> Tensor:
     """
     if against == "label":
         return overlap(boxes, target[None]).mean(0)
-    pairs = [overlap(boxes[i], boxes[j]) for i, j in combinations(range(len(boxes)), 2)]
-    return torch.stack(pairs).mean(0)
+    return mean_overlap(boxes)
 
 
 def spread(boxes: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ class Backbone(nn.Module):
         grid: patches per side.
         width: channels of one level.
         feature_width: channels of the image features (levels x width, or embed_dim for "last").
+        last_width: how many of these, at the end, are of the last tapped block.
         embed_dim: channels of the text features.
         levels: the tapped blocks.
         mean, std: normalisation of the input pixels.
@@ -49,6 +50,7 @@ class Backbone(nn.Module):
     grid: int
     width: int
     feature_width: int
+    last_width: int
     embed_dim: int
     context_length: int
 
@@ -69,14 +71,14 @@ class Backbone(nn.Module):
         self.width = image.transformer.width
         self.context_length = text.positional_embedding.shape[0]
         self.embed_dim = _projection_width(text, text.transformer.width)
-        self.feature_width = self.width * len(self.levels)
+        self.feature_width, self.last_width = self.width * len(self.levels), self.width
         if self.visual == "last":
             if image.attn_pool is not None or image.proj is None:
                 raise InputError(
                     "these towers pool their last layer by attention, so visual='last' has no "
                     "projected tokens. Use visual='levels'."
                 )
-            self.feature_width = image.proj.shape[1]
+            self.feature_width = self.last_width = image.proj.shape[1]
         self.tag_sha256: str | None = None
         self._keys: dict[str, str] = {}
         self.requires_grad_(False)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from clipvg.boxes import convert
+from clipvg.boxes import FORMATS, convert
 from clipvg.data.dataset import Batch
-from clipvg.data.letterbox import load_square, patch_mask
+from clipvg.data.inputs import ImageInput, as_list
+from clipvg.data.letterbox import patch_mask
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError, near_matches
 from clipvg.model.backbone import Backbone
@@ -23,6 +24,8 @@ from clipvg.model.config import GroundingConfig
 from clipvg.model.fast.tokens import packed_state
 from clipvg.model.fusion import Features, FusionEncoder, keep_mask
 from clipvg.model.head import BoxHead
+from clipvg.model.predict import BY_MEASURES, expressions_of, predict, rank
+from clipvg.model.predictions import Predictions
 from clipvg.model.tokenizer import Tokenizer, prefix_ids, real_lengths
 from clipvg.ops.linear import fast_cpu, is_fast
 
@@ -162,66 +165,111 @@ class GroundingModel(CheckpointMixin):
         clip = sum(p.numel() for p in self.backbone.parameters())
         return {"total": total, "trainable": trainable, "clip": clip, "share": trainable / total}
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the weights: float32, or what `half` and the like made of them."""
+        return self.reg_token.weight.dtype
+
+    @property
+    def scored_by(self) -> Mapping[str, str]:
+        """What gives `Predictions.scores` and `present`, by name."""
+        return BY_MEASURES
+
+    @overload
     def predict(
         self,
-        image: str | Path | Image.Image,
+        images: list[Any] | tuple[Any, ...],
+        expressions: str | Sequence[str | Sequence[str]],
+        *,
+        box_format: str = "xyxy",
+        scores: bool = True,
+        batch_size: int | None = None,
+    ) -> list[Predictions]: ...
+
+    @overload
+    def predict(
+        self,
+        images: ImageInput,
         expressions: str | Sequence[str],
         *,
         box_format: str = "xyxy",
-        batch_size: int = 64,
-    ) -> np.ndarray:
-        """Boxes in an image.
+        scores: bool = True,
+        batch_size: int | None = None,
+    ) -> Predictions: ...
+
+    def predict(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        expressions: str | Sequence[str | Sequence[str]],
+        *,
+        box_format: str = "xyxy",
+        scores: bool = True,
+        batch_size: int | None = None,
+    ) -> Predictions | list[Predictions]:
+        """Find what expressions describe, and say how sure that is.
+
+        Each image is encoded once, each distinct expression once among 32 images; images are
+        decoded ahead in threads.
 
         Args:
-            image: a file, or an image in memory.
-            expressions: one text or several.
+            images: a path, bytes, a file opened with 'rb', a PIL image, a NumPy array (H, W, 3) or
+                a torch tensor (3, H, W), both uint8 or float in [0, 1]; or a list of any of these.
+            expressions: one text or several; for a list of images a list as long, with the text or
+                texts of each image, or one text for all.
             box_format: "xyxy", "xywh" or "cxcywh".
-            batch_size: expressions fused at once; the image is encoded once.
+            scores: also give `scores` and `present`. A checkpoint without a quality head takes
+                them from measures, for two more encodings of each image; False leaves them NaN.
+            batch_size: expressions fused at once; None is chosen by device and number of tokens.
 
         Returns:
-            float32 (E, 4), pixels of the image (upright when the preset applies EXIF), clipped
-            to it. No expressions give shape (0, 4).
+            `Predictions` for one image, a list of them for a list. Boxes are float32 (E, 4), pixels
+            of the image (upright when the preset applies EXIF), clipped to it.
 
         Raises:
-            InputError: the image cannot be read, an argument is wrong, or the model is not float32
-                or predicts no numbers.
+            InputError: an image cannot be read or is no image, an expression is blank, an argument
+                is wrong, or the model predicts no numbers.
 
         Example:
             >>> model.predict("street.jpg", ["left car", "the tall lamp"]).shape
             (2, 4)
         """
-        if box_format not in ("xyxy", "xywh", "cxcywh"):
+        if box_format not in FORMATS:
             raise InputError(
-                f"box_format={box_format!r} is unknown: "
-                f"{near_matches(box_format, ('xyxy', 'xywh', 'cxcywh'))}"
+                f"box_format={box_format!r} is unknown: {near_matches(box_format, FORMATS)}"
             )
-        dtype = self.reg_token.weight.dtype
-        if dtype != torch.float32:
-            raise InputError(
-                f"the model is {str(dtype).removeprefix('torch.')}, and images are float32; "
-                "call model.float() first, or predict under torch.autocast for speed."
-            )
-        texts = [expressions] if isinstance(expressions, str) else list(expressions)
-        pixels, mask, letterbox = load_square(image, self.backbone.image_size, self.preset)
-        boxes = [np.zeros((0, 4), np.float32)]
+        given, alone = as_list(images)
+        asked = expressions_of(expressions, len(given), alone=alone)
         with torch.no_grad(), evaluating(self), fast_cpu():
-            features = self.encode_images(pixels[None].to(self.device))
-            ignored = self.patch_mask(mask[None].to(self.device))
-            for start in range(0, len(texts), max(1, batch_size)):
-                chunk = texts[start : start + max(1, batch_size)]
-                ids, text_mask = (t.to(self.device) for t in self.tokenize(chunk))
-                length = _real_length(text_mask)
-                text, text_mask = self.encode_text(ids[:, :length]), text_mask[:, :length]
-                index = torch.zeros(len(chunk), dtype=torch.int64, device=self.device)
-                found = self.fuse(Features(features, ignored, text, text_mask, index))
-                boxes.append(letterbox.to_image(found.cpu().numpy()))
-        found_boxes = np.concatenate(boxes)
-        if not np.isfinite(found_boxes).all():
-            raise InputError(
-                "the model predicts boxes that are no numbers: its weights hold NaN or infinity. "
-                "Train it anew with a lower lr, or take another checkpoint."
+            found = predict(
+                self, given, asked, scores=scores, batch_size=batch_size, box_format=box_format
             )
-        return convert(found_boxes, "xyxy", box_format)
+        return found[0] if alone else found
+
+    def rank(
+        self,
+        image: ImageInput,
+        expression: str,
+        boxes: ArrayLike,
+        *,
+        box_format: str = "xyxy",
+    ) -> np.ndarray:
+        """Say of given boxes, a detector's for example, which of them an expression means.
+
+        Args:
+            image: as of `predict`.
+            expression: one text; it may mean several of the boxes.
+            boxes: (N, 4) pixels of the image.
+            box_format: "xyxy", "xywh" or "cxcywh".
+
+        Returns:
+            (N,) float32, P(the expression means the box) in [0, 1], in the order of the boxes;
+            ``np.argsort(-p)`` has the likeliest first.
+
+        Raises:
+            InputError: as `predict`, or the boxes are not (N, 4) finite numbers.
+        """
+        with torch.no_grad(), evaluating(self), fast_cpu():
+            return rank(self, image, expression, convert(boxes, box_format, "xyxy"))
 
 
 def _real_length(text_mask: Tensor) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from clipvg.boxes import EPS
 
@@ -31,6 +32,12 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     a, b = (x if x.dtype in (torch.float32, torch.float64) else x.float() for x in (a, b))
     intersection = area(shared_sides(a, b).clamp(min=0))
     return intersection / (union_area(a, b, intersection) + EPS)
+
+
+def overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Return the IoU (...) of boxes (..., 4) cxcywh in sides of the square, clamped to it."""
+    a, b = (box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1) for boxes in (a, b))
+    return iou(a, b)
 
 
 def area(sides: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def _predictions(
     found = {}
     for row, name, expression in zip(rows, some.image_names, some.expressions, strict=True):
         try:
-            found[row] = model.predict(some.image_path(name), [expression])[0]
+            found[row] = model.predict(some.image_path(name), expression, scores=False)[0]
         except (InputError, OSError):
             continue
     return found

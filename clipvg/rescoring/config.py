@@ -13,7 +13,7 @@ from clipvg.runtime import gpu
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class EngineConfig:
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """Return the dtype of towers and fusion on a device."""
-        return _DTYPES[self.resolved_precision(device)]
+        return DTYPES[self.resolved_precision(device)]
 
     def resolved_precision(self, device: torch.device) -> str:
         """Return "fp32", "bf16" or "fp16": what "auto" means on a device."""

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipvg.data.decode import decode
 from clipvg.data.letterbox import Square
 from clipvg.errors import InputError
-from clipvg.features.decode import decode
 from clipvg.model.fast.tokens import VisualTokens
 from clipvg.rescoring.plan import Chunk, Plan
 
@@ -72,7 +72,7 @@ def decode_chunks(
         plan: of labels with an image root.
         chunks: in the order wanted.
         load: what to make of an image file.
-        workers: as of `clipvg.features.decode.decode`.
+        workers: as of `clipvg.data.decode.decode`.
     """
     files = ((chunk, [plan.labels.image_path(name) for name in chunk.images]) for chunk in chunks)
     with closing(decode(files, load, workers=workers)) as decoded:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -27,9 +28,15 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     """
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file; check the image root and the name")
-    path = check_file(path)
+    with opened(check_file(path), str(path)) as image:
+        yield image
+
+
+@contextmanager
+def opened(file: Path | IO[bytes], path: str) -> Iterator[Image.Image]:
+    """Open an image as `open_image` does, from a file or a stream of one; errors call it `path`."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             limit, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
             if limit is not None and pixels > limit:
                 raise InputError(f"{path}: {_too_large(pixels, limit)}")

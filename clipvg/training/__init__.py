@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from clipvg.features import FeatureCache as FeatureCache
     from clipvg.training.config import FitConfig as FitConfig
     from clipvg.training.evaluate import Evaluation as Evaluation
-    from clipvg.training.evaluate import Predictions as Predictions
+    from clipvg.training.evaluate import PredictedBoxes as PredictedBoxes
     from clipvg.training.evaluate import evaluate as evaluate
     from clipvg.training.evaluate import predict_labels as predict_labels
     from clipvg.training.fit import Fit as Fit

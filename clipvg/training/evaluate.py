@@ -33,7 +33,7 @@ _IMAGES_AT_ONCE = 256  # features held while a table is predicted: 0.6 GB for Vi
 
 
 @dataclass
-class Predictions:
+class PredictedBoxes:
     """Boxes for the labels of a table, in its order.
 
     Attributes:
@@ -58,7 +58,7 @@ def predict_labels(
     batch_size: int = 64,
     features: FeatureCache | None = None,
     reading: CacheOptions | None = None,
-) -> Predictions:
+) -> PredictedBoxes:
     """Boxes for every label, each distinct image decoded and encoded once.
 
     Under `torchrun` the images are shared out and every process gets all boxes; all must call.
@@ -101,7 +101,7 @@ def predict_labels(
     for array in (boxes, target, sizes):
         distributed.all_reduce(torch.from_numpy(array), world)  # in place; 0 where not ours
     boxes[list(reasons)] = np.nan
-    return Predictions(boxes, target, sizes, [reasons.get(row) for row in range(count)])
+    return PredictedBoxes(boxes, target, sizes, [reasons.get(row) for row in range(count)])
 
 
 def evaluate(
@@ -212,7 +212,7 @@ def _boxes(model: "GroundingModel", view: CachedLabels, batch_size: int, bar: tq
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 4), np.float32)
 
 
-def _area_shares(found: Predictions) -> np.ndarray:
+def _area_shares(found: PredictedBoxes) -> np.ndarray:
     """Share of the image's area that each target covers, (N,)."""
     width, height = found.sizes.astype(np.float64).T
     # In the square the long side is 1, so the image's area there is short side / long side.

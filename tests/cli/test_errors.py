@@ -151,7 +151,7 @@ def test_no_labels_and_no_folder_of_images(clipvg, checkpoint, pictures, labels,
 
 def test_an_empty_expression(clipvg):
     line = clipvg("predict", "a.png", "dog", " ", "--checkpoint", "c").error
-    assert "an expression is empty" in line
+    assert "expression 0 is blank" in line
 
 
 def test_sizes_that_make_no_sense(clipvg, checkpoint, pictures, labels):

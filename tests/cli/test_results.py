@@ -22,6 +22,8 @@ def test_predict_prints_boxes_and_draws_them(clipvg, checkpoint, pictures, tmp_p
     assert result["expressions"] == ["red dog", "null", "<b>"]
     assert (result["width"], result["height"]) == (80, 60)
     boxes = np.array(result["boxes"])
+    assert len(result["scores"]) == len(result["present"]) == len(boxes)
+    assert result["scored_by"] == {"scores": "confidence", "present": "image_text"}
     assert boxes.shape == (3, 4)
     assert (boxes >= 0).all()
     assert (boxes[:, 2] <= 80).all()
@@ -36,7 +38,9 @@ def test_predict_formats_agree(clipvg, checkpoint, pictures):
     sides = clipvg(*words, "--box-format", "xywh").json["boxes"][0]
     assert sides[2] == pytest.approx(corners[2] - corners[0], abs=2e-3)
     table = clipvg(*words[:-1]).out
-    assert table.splitlines()[0].split() == ["expression", "x1", "y1", "x2", "y2"]
+    assert table.splitlines()[0].split() == [
+        *("expression", "x1", "y1", "x2", "y2", "right", "present")
+    ]
 
 
 def test_evaluate_prints_one_object(clipvg, checkpoint, labels, pictures):

@@ -11,8 +11,9 @@ from PIL import Image
 from support.tiny import make_model
 
 from clipvg.data import load_square
+from clipvg.data.decode import decode
 from clipvg.errors import InputError
-from clipvg.features.decode import decode, load_images, load_squares
+from clipvg.features.decode import load_images, load_squares
 from clipvg.features.keys import pixels_key
 
 

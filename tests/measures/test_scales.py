@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from clipvg.errors import InputError, MissingExtraError
-from clipvg.measures.common.geometry import overlap, patch_coverage
+from clipvg.measures.common.geometry import patch_coverage
 from clipvg.measures.common.scales import conformal, extra, halving, ranks
+from clipvg.ops.boxes import overlap
 
 
 def test_halving_gives_half_at_the_scale() -> None:

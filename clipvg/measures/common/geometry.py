@@ -1,18 +1,10 @@
-"""Boxes against boxes and patches, on tensors; boxes are cxcywh in sides of the square."""
+"""Boxes against patches, on tensors; boxes are cxcywh in sides of the square."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert
-
-from clipvg.ops.boxes import iou
-
-
-def overlap(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of boxes (..., 4) clamped to the square, elementwise: (...)."""
-    a, b = (box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1) for boxes in (a, b))
-    return iou(a, b)
 
 
 def patch_coverage(boxes: Tensor, grid: int) -> Tensor:

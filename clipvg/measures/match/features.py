@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipvg.features.texts import TextStore
-from clipvg.measures.common.geometry import overlap
+from clipvg.ops.boxes import overlap
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel

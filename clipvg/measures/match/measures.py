@@ -11,7 +11,6 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
-from clipvg.measures.common.geometry import overlap
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import at_least, positive
 from clipvg.measures.common.pairs import pairs_within
@@ -31,6 +30,7 @@ from clipvg.measures.match.matcher import (
     MatcherTrainer,
     RaggedLists,
 )
+from clipvg.ops.boxes import overlap
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.measurer import Context, Scores
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import torch
@@ -14,6 +14,47 @@ from clipvg.model.backbone import Backbone
 from clipvg.model.fast.image import feed_forward
 from clipvg.ops.linear import linear
 from clipvg.ops.runs import equal_runs
+
+_TOKENS = 4096  # that a tower takes at a time where it needs no padding
+_TEXTS = 256  # texts of similar length, where they are padded
+
+
+def encode_texts(
+    towers: Backbone,
+    tokens: Tensor,
+    lengths: Tensor,
+    *,
+    prefix: Tensor | None = None,
+    packed: bool = False,
+) -> Iterator[tuple[list[int], Sequence[Tensor]]]:
+    """Encode texts, those of similar length together.
+
+    Args:
+        towers: the text tower, on the device and in the number type to use.
+        tokens (Tensor[B, T]): int64 ids.
+        lengths (Tensor[B]): int64, how many of them to encode: attention is causal, so that what
+            comes later does not matter.
+        prefix (Tensor[n, text width], optional): embeddings in place of the first n tokens'.
+        packed: without padding, which a CPU needs `clipvg.ops.linear.fast_cpu` to gain from;
+            towers of an unknown kind pad all the same.
+
+    Yields:
+        (rows of some texts, their features (length, E)); every row comes once.
+    """
+    packed = packed and can_pack(towers)
+    device = next(towers.parameters()).device
+    order = lengths.argsort(stable=True)
+    sizes = lengths[order]
+    batch = sizes.cumsum(0) // _TOKENS if packed else torch.arange(len(order)) // _TEXTS
+    for rows in order.split(batch.unique_consecutive(return_counts=True)[1].tolist()):
+        counts = lengths[rows].tolist()
+        ids = tokens[rows, : counts[-1]].to(device)  # (n, longest)
+        if packed:
+            texts = [text[:count] for text, count in zip(ids, counts, strict=True)]
+            yield rows.tolist(), packed_text_features(towers, texts, prefix)
+        else:
+            features = towers.text_features(ids, prefix)  # (n, longest, E)
+            yield rows.tolist(), [f[:count] for f, count in zip(features, counts, strict=True)]
 
 
 def can_pack(backbone: Backbone) -> bool:

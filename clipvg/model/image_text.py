@@ -1,0 +1,80 @@
+"""Does an image show what is said, as CLIP itself judges: for models without a quality head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipvg.model.tokenizer import real_lengths
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
+
+# What is said of images in general. A CLIP similarity s of image and text is learned so that
+# exp(s) is proportional to p(text | image) / p(text); the mean over these gives the proportion.
+EVERYDAY = (
+    "person", "woman in white", "man on the left", "child", "dog", "black cat", "horse", "bird",
+    "red car", "bus", "bicycle", "chair", "table", "cup", "pizza on a plate", "laptop",
+    "sky", "grass", "tree", "water", "building", "sign", "blue shirt", "the one on the right",
+    "red circle", "small green square", "elephant", "boat", "flowers", "window", "clock", "bed",
+)  # fmt: skip
+
+_kept: dict[tuple[str, object], Tensor] = {}  # embeddings of EVERYDAY, of the last text tower
+
+
+def image_embeddings(model: GroundingModel, last: Tensor) -> Tensor:
+    """Return CLIP's embedding of length 1 of each image, (U, E) float32.
+
+    Args:
+        model: the model.
+        last: (U, C) [CLS] of the last level of `Backbone.image_levels`.
+    """
+    tower = model.backbone.clip.visual
+    if model.backbone.visual == "levels":
+        last = tower.ln_post(last)
+        last = last if tower.proj is None else last @ tower.proj
+    return F.normalize(last.float(), dim=-1)
+
+
+def text_embeddings(features: Tensor, mask: Tensor) -> Tensor:
+    """Return CLIP's embedding of length 1 of each text, (B, E) float32.
+
+    Args:
+        features: (B, T, E) from `GroundingModel.encode_text`.
+        mask: (B, T) bool, True for a real token; the last one ends the text.
+    """
+    last = (real_lengths(mask) - 1).clamp(min=0)
+    return F.normalize(features[torch.arange(len(last), device=last.device), last].float(), dim=-1)
+
+
+def shown(model: GroundingModel, images: Tensor, texts: Tensor) -> Tensor:
+    """Return P(the image shows what the text says), as likely as not beforehand: (B,) float32.
+
+    P / (1 − P) = exp(s) / mean of exp(s_k), with s CLIP's similarity of image and text times its
+    logit scale, and s_k that of the image and text k of `EVERYDAY`.
+
+    Args:
+        model: the model.
+        images: (B, E) from `image_embeddings`.
+        texts: (B, E) from `text_embeddings`.
+    """
+    scale = model.backbone.clip.logit_scale.exp().float()
+    others = _everyday(model).to(images)
+    own = scale * (images * texts).sum(-1)
+    usual = (scale * images @ others.T).logsumexp(-1) - torch.tensor(float(len(others))).log()
+    return (own - usual.to(own)).sigmoid()
+
+
+def _everyday(model: GroundingModel, texts: Sequence[str] = EVERYDAY) -> Tensor:
+    key = model.backbone.text_key, (model.tokenizer.prefix, model.tokenizer.prompt)
+    if key not in _kept or not model.frozen_text:
+        ids, mask = model.tokenize(texts)
+        longest = int(real_lengths(mask).max())
+        ids, mask = ids[:, :longest].to(model.device), mask[:, :longest].to(model.device)
+        _kept.clear()
+        _kept[key] = text_embeddings(model.encode_text(ids), mask).cpu()
+    return _kept[key]

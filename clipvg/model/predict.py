@@ -1,0 +1,287 @@
+"""`GroundingModel.predict`: any number of images, each with its expressions, through one path."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import box_convert, generalized_box_iou
+
+from clipvg.boxes import convert
+from clipvg.data.decode import decode
+from clipvg.data.inputs import ImageInput, as_image
+from clipvg.data.letterbox import Square, make_square
+from clipvg.errors import InputError
+from clipvg.model.copies import CORNERS, ZOOM, carried_back, mean_overlap, move_into_corner
+from clipvg.model.fast.text import encode_texts
+from clipvg.model.fusion import Features
+from clipvg.model.image_text import image_embeddings, shown, text_embeddings
+from clipvg.model.predictions import Predictions
+from clipvg.model.tokenizer import real_lengths
+from clipvg.ops.boxes import iou
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
+
+BY_MEASURES: Mapping[str, str] = {"scores": "confidence", "present": "image_text"}
+COPIES = 2  # of an image for `confidence`, as the measure has
+_IMAGES = 32  # decoded and held at a time
+_AT_ONCE = {"cpu": 4, "cuda": 64}  # images in a tower; on a CPU more fall out of the cache
+_TOKENS = {"cpu": 1600, "cuda": 131_072}  # of all sequences fused at once, likewise
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Tensors of B questions: boxes (B, 4) cxcywh of the square, scores and present (B,)."""
+
+    boxes: Tensor
+    scores: Tensor
+    present: Tensor
+
+    def numpy(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the three as float32 arrays."""
+        return tuple(part.float().cpu().numpy() for part in vars(self).values())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model has encoded of U images.
+
+    Attributes:
+        features: (U, 1 + P, F).
+        ignored: (U, P) bool.
+        copies: the same of the images' copies, where the model's scores need them.
+    """
+
+    features: Tensor
+    ignored: Tensor
+    copies: tuple[tuple[Tensor, Tensor], ...]
+
+
+def check_expressions(expressions: Sequence[str]) -> None:
+    """Refuse expressions that say nothing; say which CLIP cannot have learned.
+
+    Raises:
+        InputError: one is no text, or blank.
+    """
+    foreign = []
+    for number, text in enumerate(expressions):
+        if not isinstance(text, str):
+            raise InputError(f"expression {number} is {text!r}, a {type(text).__name__}; pass text")
+        if not text.strip():
+            raise InputError(
+                f"expression {number} is blank; write what to look for, e.g. 'dog on the left'"
+            )
+        letters = [letter for letter in text if letter.isalpha()]
+        if 2 * sum(ord(letter) > 0x24F for letter in letters) > len(letters):  # not Latin
+            foreign.append(text)
+    if foreign:
+        warnings.warn(
+            f"{len(foreign)} expressions are not in English, such as {foreign[0][:40]!r}; CLIP "
+            "learned from English texts, so expect boxes at random: translate them",
+            stacklevel=4,
+        )
+
+
+def predict(
+    model: GroundingModel,
+    images: Sequence[ImageInput],
+    expressions: Sequence[Sequence[str]],
+    *,
+    scores: bool,
+    batch_size: int | None,
+    box_format: str,
+) -> list[Predictions]:
+    """Answer the expressions of each image; see `GroundingModel.predict`."""
+    for texts in expressions:
+        check_expressions(texts)
+    load = partial(_square, model=model)
+    starts = range(0, len(images), _IMAGES)
+    chunks = ((slice(at, at + _IMAGES), images[at : at + _IMAGES]) for at in starts)
+    found: list[Predictions] = []
+    by = model.scored_by if scores else {}
+    for part, squares in decode(chunks, load, workers=None if len(images) > 1 else 0):
+        if problem := next((s for s in squares if isinstance(s, InputError)), None):
+            raise problem
+        usable = [square for square in squares if isinstance(square, Square)]
+        asked_of = expressions[part]
+        answers = _answer(model, usable, asked_of, scores=scores, batch_size=batch_size)
+        first = 0
+        for square, asked in zip(usable, asked_of, strict=True):
+            rows = slice(first, first := first + len(asked))
+            boxes, sure, there = (each[rows] for each in answers)
+            check_numbers(boxes)
+            pixels = convert(square.box.to_image(boxes), "xyxy", box_format)
+            shape = square.box.width, square.box.height
+            found.append(Predictions(pixels, sure, there, tuple(asked), shape, by, box_format))
+    return found
+
+
+def check_numbers(boxes: np.ndarray) -> None:
+    """Raise InputError where a model predicts no numbers."""
+    if not np.isfinite(boxes).all():
+        raise InputError(
+            "the model predicts boxes that are no numbers: its weights hold NaN or infinity. "
+            "Train it anew with a lower lr, or take another checkpoint."
+        )
+
+
+def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
+    """Say how likely an expression means each box (N, 4) xyxy; see `GroundingModel.rank`.
+
+    The model's own box is right with probability s. Then a box is meant as far as it overlaps it;
+    else the likelier, the lower the training loss between them is.
+    """
+    boxes = np.asarray(boxes, np.float32)
+    if boxes.ndim != 2 or not np.isfinite(boxes).all():
+        raise InputError(f"boxes of shape {boxes.shape}; expected (N, 4) finite numbers")
+    (found,) = predict(model, [image], [[text]], scores=True, batch_size=None, box_format="xyxy")
+    if not len(boxes):
+        return np.zeros(0, np.float32)
+    side = max(found.size)
+    own, given = torch.from_numpy(found.boxes / side), torch.from_numpy(boxes / side)
+    loss = box_convert(own, "xyxy", "cxcywh") - box_convert(given, "xyxy", "cxcywh")
+    energy = loss.abs().sum(1) + 1 - generalized_box_iou(own, given)[0]
+    sure = float(found.scores[0])
+    return (sure * iou(own, given) + (1 - sure) * (-energy).softmax(0)).clamp(0, 1).numpy()
+
+
+def expressions_of(
+    given: str | Sequence[str | Sequence[str]], images: int, *, alone: bool
+) -> list[list[str]]:
+    """Return the expressions of each image, from what `GroundingModel.predict` takes.
+
+    Raises:
+        InputError: as many as there are images were expected, and are not there.
+    """
+    if isinstance(given, str):
+        return [[given]] * images
+    several = list(given)
+    if alone:
+        return [several]  # type: ignore[list-item]  # what is no text is refused when it is read
+    if len(several) != images:
+        raise InputError(
+            f"{images} images, but {len(several)} entries of expressions; pass a list with the "
+            "expressions of each image, or one text for all"
+        )
+    return [[texts] if isinstance(texts, str) else list(texts) for texts in several]
+
+
+def _square(source: ImageInput, *, model: GroundingModel) -> Square:
+    image = as_image(source, exif=model.preset.exif)
+    return make_square(image, model.backbone.image_size, model.preset)
+
+
+def _answer(
+    model: GroundingModel,
+    squares: Sequence[Square],
+    expressions: Sequence[Sequence[str]],
+    *,
+    scores: bool,
+    batch_size: int | None,
+) -> tuple[np.ndarray, ...]:
+    """Boxes (R, 4) cxcywh, scores and present (R,) of all expressions, image after image."""
+    asked = [text for texts in expressions for text in texts]
+    if not asked:
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32)
+    seen = see(model, squares, copies=scores)
+    distinct = list(dict.fromkeys(asked))
+    place = {text: number for number, text in enumerate(distinct)}
+    texts, mask = _texts(model, distinct)
+    text = torch.tensor([place[each] for each in asked], device=model.device)
+    image = torch.tensor(
+        [number for number, some in enumerate(expressions) for _ in some], device=model.device
+    )
+    parts = []
+    for rows in _batches(model, mask[text], seen.ignored[image], batch_size):
+        own, index = image[rows].unique(return_inverse=True)
+        of_texts = texts[text[rows]], mask[text[rows]]
+        parts.append(answer(model, seen, own, index, of_texts, scores=scores))
+    return tuple(np.concatenate(part) for part in zip(*(p.numpy() for p in parts), strict=True))
+
+
+def see(model: GroundingModel, squares: Sequence[Square], *, copies: bool) -> Seen:
+    """Encode images, each once; and its copies where they are wanted."""
+    pixels = torch.stack([square.pixels for square in squares])
+    mask = torch.stack([square.mask for square in squares])
+    kept = [_encoded(model, pixels, mask)]
+    for corner in CORNERS[: COPIES if copies else 0]:
+        kept.append(_encoded(model, *move_into_corner(pixels, mask, ZOOM, corner)))
+    return Seen(*kept[0], tuple(kept[1:]))
+
+
+def answer(
+    model: GroundingModel,
+    seen: Seen,
+    own: Tensor,
+    index: Tensor,
+    texts: tuple[Tensor, Tensor],
+    *,
+    scores: bool,
+) -> Answers:
+    """Answer B expressions on some of the images seen.
+
+    Args:
+        model: in evaluation mode.
+        seen: the images.
+        own: (U,) int64, which images are asked about.
+        index: (B,) int64, place of each expression's image among these.
+        texts: features (B, T, E) and mask (B, T).
+        scores: whether scores are wanted; NaN otherwise.
+    """
+    given = Features(seen.features[own], seen.ignored[own], *texts, index)
+    state = model.state(given)
+    boxes = model.head(state)
+    if not scores:
+        nothing = torch.full((len(index),), torch.nan)
+        return Answers(boxes, nothing, nothing)
+    found = [boxes.float()]
+    for (features, ignored), corner in zip(seen.copies, CORNERS, strict=False):
+        copy = Features(features[own], ignored[own], *texts, index)
+        found.append(carried_back(model.fuse(copy).float(), ZOOM, corner))
+    whole = image_embeddings(model, given.image[:, 0, -model.backbone.last_width :])
+    present = shown(model, whole[index], text_embeddings(*texts))
+    return Answers(boxes, mean_overlap(torch.stack(found)), present)
+
+
+def _encoded(model: GroundingModel, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    kind, dtype = "cuda" if model.device.type == "cuda" else "cpu", model.dtype
+    parts = [
+        model.encode_images(some.to(model.device, dtype)) for some in pixels.split(_AT_ONCE[kind])
+    ]
+    return torch.cat(parts), model.patch_mask(mask).to(model.device)
+
+
+def _texts(model: GroundingModel, distinct: list[str]) -> tuple[Tensor, Tensor]:
+    """Features (D, T, E) of distinct texts, zero after the last real token, and mask (D, T)."""
+    ids, mask = model.tokenize(distinct)
+    lengths = real_lengths(mask).clamp(min=1)
+    found: list[Tensor] = [torch.empty(0)] * len(distinct)
+    packed = model.device.type == "cpu"
+    encoded = encode_texts(model.backbone, ids, lengths, prefix=model.prefix, packed=packed)
+    for rows, features in encoded:
+        for row, feature in zip(rows, features, strict=True):
+            found[row] = feature
+    texts = pad_sequence(found, batch_first=True)
+    return texts, mask[:, : texts.shape[1]].to(model.device)
+
+
+def _batches(
+    model: GroundingModel, text_mask: Tensor, ignored: Tensor, batch_size: int | None
+) -> Iterator[Tensor]:
+    """Yield rows, in order, of as many tokens as suit the device, or `batch_size` at a time."""
+    rows = torch.arange(len(text_mask), device=text_mask.device)
+    if batch_size is not None:
+        yield from rows.split(max(1, batch_size))
+        return
+    kind = "cuda" if model.device.type == "cuda" else "cpu"
+    lengths = 2 + text_mask.sum(1) + (~ignored).sum(1)
+    batch = lengths.cumsum(0) // _TOKENS[kind]
+    yield from rows.split(batch.unique_consecutive(return_counts=True)[1].tolist())

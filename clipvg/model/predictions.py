@@ -1,0 +1,77 @@
+"""What `predict` answers: for each expression a box, how sure it is, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(NDArrayOperatorsMixin):
+    """Answers about one image, one for each expression, in order.
+
+    Wherever an array is wanted it is its boxes: ``np.asarray(found)``, ``len``, indexing,
+    ``round``, arithmetic of NumPy.
+
+    Attributes:
+        boxes: (N, 4) float32 pixels of the image, in `box_format`, clipped to the image.
+        scores: (N,) float32, P(IoU of the box with the right one >= 0.5), given that what is said
+            is in the image; NaN where scores were not asked for.
+        present: (N,) float32, P(what is said is in the image), where it is as likely as not before
+            one looks; NaN where scores were not asked for.
+        expressions: the N expressions.
+        size: width and height of the image in pixels, as the model sees it.
+        scored_by: what gave scores and present: "quality head", or a measure's name.
+        box_format: "xyxy", "xywh" or "cxcywh".
+
+    Example:
+        >>> found = model.predict("street.jpg", ["man in red", "dog"])
+        >>> found.boxes.shape, found.scores.shape, len(found)
+        ((2, 4), (2,), 2)
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    present: np.ndarray
+    expressions: tuple[str, ...]
+    size: tuple[int, int]
+    scored_by: Mapping[str, str]
+    box_format: str = "xyxy"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the boxes."""
+        if copy is False and dtype not in (None, self.boxes.dtype):
+            raise ValueError(f"boxes are {self.boxes.dtype}, which as {dtype} are a copy")
+        return np.array(self.boxes, dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """Compute with the boxes, so that ``found - other`` and ``found >= 0`` are arrays."""
+        arrays = (np.asarray(each) if isinstance(each, Predictions) else each for each in inputs)
+        return getattr(ufunc, method)(*arrays, **options)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.boxes[index]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.boxes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the boxes, (N, 4)."""
+        return self.boxes.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the boxes, float32."""
+        return self.boxes.dtype
+
+    def round(self, decimals: int = 0) -> np.ndarray:
+        """Return the boxes, rounded."""
+        return self.boxes.round(decimals)

@@ -1,0 +1,240 @@
+"""What `predict` takes and says: any kind of image, how sure it is, several images at once."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import clipvg
+from clipvg.errors import InputError
+from clipvg.model import GroundingModel
+from clipvg.model.predictions import Predictions
+
+Make = Callable[..., GroundingModel]
+EXPRESSIONS = ["the left dog", "a red cup"]
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    Image.fromarray(PIXELS).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+INPUTS: dict[str, Callable[[Path], Any]] = {
+    "path": lambda file: file,
+    "name": str,
+    "bytes": lambda file: file.read_bytes(),
+    "bytearray": lambda file: bytearray(file.read_bytes()),
+    "stream": lambda file: io.BytesIO(file.read_bytes()),
+    "pil": Image.open,
+    "array": lambda file: PIXELS,
+    "array with alpha": lambda file: np.dstack([PIXELS, np.full((40, 60), 9, np.uint8)]),
+    "floating array": lambda file: PIXELS.astype(np.float32) / 255,
+    "double array": lambda file: PIXELS / 255,
+    "strided array": lambda file: np.asfortranarray(PIXELS),
+    "tensor": lambda file: torch.from_numpy(PIXELS).permute(2, 0, 1),
+    "floating tensor": lambda file: torch.from_numpy(PIXELS).permute(2, 0, 1) / 255,
+}
+
+
+@pytest.mark.parametrize("kind", list(INPUTS))
+def test_kinds_of_input_give_equal_answers(make_model: Make, file: Path, kind: str) -> None:
+    model = make_model()
+    expected = model.predict(file, EXPRESSIONS)
+    found = model.predict(INPUTS[kind](file), EXPRESSIONS)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.present, expected.present)
+
+
+def test_an_open_file_and_grey_images(make_model: Make, file: Path) -> None:
+    model, grey = make_model(), PIXELS[..., 0]
+    with file.open("rb") as stream:
+        np.testing.assert_array_equal(model.predict(stream, "x"), model.predict(file, "x"))
+    expected = model.predict(Image.fromarray(grey), "x")
+    for image in (grey, grey[..., None], torch.from_numpy(grey)[None], torch.from_numpy(grey)):
+        np.testing.assert_array_equal(model.predict(image, "x"), expected)
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "address": ("https://host/street.jpg", "not fetched; download"),
+    "bucket": ("s3://bucket/street.jpg", "not fetched; download"),
+    "number": (3, "an image is a int; pass a path"),
+    "nothing": (None, "an image is a NoneType"),
+    "no bytes": (b"", "no bytes"),
+    "text bytes": (b"hello", "the bytes given: not an image"),
+    "text stream": (io.StringIO("x"), "'rb'"),
+    "batch": (np.zeros((2, 4, 4, 3), np.uint8), r"several images; pass list\(array\)"),
+    "batch of tensors": (torch.zeros(2, 3, 4, 4), r"several images; pass list\(tensor\)"),
+    "array CHW": (np.zeros((3, 40, 60), np.uint8), r"transpose\(1, 2, 0\)"),
+    "tensor HWC": (torch.zeros(40, 60, 3), r"permute\(2, 0, 1\)"),
+    "0 to 255": (np.full((4, 4, 3), 200.0), "divide by 255"),
+    "standardised": (np.full((4, 4, 3), -1.0), "from -1 to -1"),
+    "NaN": (np.full((4, 4, 3), np.nan), "NaN"),
+    "sixteen bits": (np.zeros((4, 4, 3), np.uint16), "uint16"),
+    "empty": (np.zeros((0, 4, 3), np.uint8), "is not an image"),
+    "vector": (np.zeros(4, np.uint8), "is not an image"),
+}
+
+
+@pytest.mark.parametrize("kind", list(REFUSED))
+def test_what_is_no_image_is_refused_with_the_remedy(make_model: Make, kind: str) -> None:
+    image, message = REFUSED[kind]
+    with pytest.raises(InputError, match=message) as error:
+        make_model().predict(image, "dog")
+    assert "\n" not in str(error.value)
+
+
+def test_a_list_of_images_each_with_its_expressions(make_model: Make, file: Path) -> None:
+    model = make_model()
+    images = [file, PIXELS[:, :30], PIXELS[:20]]
+    asked: list[Any] = [["dog", "cup"], "the left dog", []]
+    found = model.predict(images, asked)
+    assert [len(each) for each in found] == [2, 1, 0]
+    for image, texts, each in zip(images, asked, found, strict=True):
+        alone = model.predict(image, texts)
+        np.testing.assert_allclose(each, alone, atol=1e-3)
+        np.testing.assert_allclose(each.scores, alone.scores, atol=1e-4)
+        np.testing.assert_allclose(each.present, alone.present, atol=1e-4)
+    assert found[1].expressions == ("the left dog",)
+    assert found[1].size == (30, 40)
+    for_all = model.predict(images, "dog")
+    np.testing.assert_allclose(for_all[0], found[0][:1], atol=1e-3)
+    assert model.predict([], []) == []
+    with pytest.raises(InputError, match="3 images, but 2 entries"):
+        model.predict(images, ["dog", "cup"])
+
+
+def test_more_images_than_are_held_at_once(make_model: Make) -> None:
+    model = make_model()
+    images = [PIXELS[: 8 + i] for i in range(35)]
+    together = model.predict(images, "dog")
+    for image, each in list(zip(images, together, strict=True))[::17]:
+        np.testing.assert_allclose(each, model.predict(image, "dog"), atol=1e-3)
+
+
+def test_an_image_is_encoded_once_and_a_text_once(
+    make_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    seen = {"images": 0}
+
+    def count(pixels: torch.Tensor) -> torch.Tensor:
+        seen["images"] += len(pixels)
+        return encode(pixels)
+
+    encode = model.encode_images
+    monkeypatch.setattr(model, "encode_images", count)
+    model.predict([PIXELS, PIXELS[:20]], [EXPRESSIONS * 10, EXPRESSIONS * 10], scores=False)
+    assert seen["images"] == 2
+    model.predict(PIXELS, EXPRESSIONS)
+    assert seen["images"] == 2 + 3  # and two copies for the scores
+
+
+def test_scores_are_probabilities_and_say_by_what(make_model: Make) -> None:
+    model = make_model()
+    found = model.predict(PIXELS, EXPRESSIONS)
+    for values in (found.scores, found.present):
+        assert values.shape == (2,)
+        assert values.dtype == np.float32
+        assert ((values >= 0) & (values <= 1)).all()
+    assert found.scored_by == {"scores": "confidence", "present": "image_text"}
+    without = model.predict(PIXELS, EXPRESSIONS, scores=False)
+    np.testing.assert_array_equal(without, found)
+    assert np.isnan(without.scores).all()
+    assert np.isnan(without.present).all()
+    assert without.scored_by == {}
+
+
+def test_predictions_act_as_their_boxes() -> None:
+    boxes = np.array([[1.25, 2, 3, 4], [5, 6, 7, 8]], np.float32)
+    nothing = np.zeros(2, np.float32)
+    found = Predictions(boxes, nothing, nothing, ("a", "b"), (9, 9), {})
+    assert len(found) == 2
+    assert found.shape == (2, 4)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(np.asarray(found), boxes)
+    np.testing.assert_array_equal(np.asarray(found, np.float64), boxes)
+    np.testing.assert_array_equal(found[1], boxes[1])
+    np.testing.assert_array_equal(found[:, :2], boxes[:, :2])
+    np.testing.assert_array_equal(found.round(1), boxes.round(1))
+    np.testing.assert_array_equal([*found], boxes)
+    np.testing.assert_array_equal(found - boxes, np.zeros((2, 4)))
+    np.testing.assert_array_equal(np.concatenate([found, found]), np.concatenate([boxes, boxes]))
+    assert (found >= 1).all()
+
+
+def test_blank_and_foreign_and_long_expressions(make_model: Make) -> None:
+    model = make_model()
+    for text in ("", "  \t"):
+        with pytest.raises(InputError, match="expression 1 is blank"):
+            model.predict(PIXELS, ["dog", text])
+    with pytest.raises(InputError, match="expression 0 is 3, a int"):
+        model.predict(PIXELS, [3])  # type: ignore[list-item]
+    with pytest.warns(UserWarning, match="1 expressions are not in English, such as 'собака'"):
+        model.predict(PIXELS, ["собака", "dog"])
+    with pytest.warns(UserWarning, match="more than 77 tokens"):
+        model.predict(PIXELS, "dog " * 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(PIXELS, ["café crème", "the naïve one", "dog 犬", "42"])
+
+
+def test_rank_orders_given_boxes(make_model: Make) -> None:
+    model = make_model()
+    own = model.predict(PIXELS, "dog").boxes[0]
+    boxes = np.stack([[0, 0, 3, 3], own, own + np.array([0, 0, 2, 2])])
+    chance = model.rank(PIXELS, "dog", boxes)
+    assert chance.shape == (3,)
+    assert ((chance >= 0) & (chance <= 1)).all()
+    assert chance.argmax() == 1
+    assert chance.argmin() == 0
+    assert model.rank(PIXELS, "dog", np.zeros((0, 4))).shape == (0,)
+    sides = boxes.copy()
+    sides[:, 2:] -= sides[:, :2]
+    np.testing.assert_allclose(
+        model.rank(PIXELS, "dog", sides, box_format="xywh"), chance, atol=1e-5
+    )
+    with pytest.raises(InputError, match="finite"):
+        model.rank(PIXELS, "dog", [[0, 0, np.nan, 1]])
+
+
+# Of the image's longer side, 60 pixels: what docs/models.md states.
+TOLERANCES = {"fp32": 0.0, "bf16": 0.03, "fp16": 0.004}
+
+
+@pytest.mark.parametrize("precision", list(TOLERANCES))
+def test_precisions_keep_the_boxes(make_model: Make, tmp_path: Path, precision: Any) -> None:
+    model = make_model()
+    expected = model.predict(PIXELS, EXPRESSIONS)
+    model.save_pretrained(tmp_path / "model")
+    reduced = clipvg.load(tmp_path / "model", device="cpu", precision=precision)
+    found = reduced.predict(PIXELS, EXPRESSIONS)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=60 * TOLERANCES[precision])
+    if precision == "fp16":
+        np.testing.assert_array_equal(model.half().predict(PIXELS, EXPRESSIONS), found)
+
+
+def test_an_unknown_precision(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="precision='fp8' is unknown"):
+        clipvg.load(tmp_path, precision="fp8")  # type: ignore[arg-type]
+
+
+def test_threads_get_equal_answers(make_model: Make) -> None:
+    model = make_model()
+    expected = model.predict(PIXELS, EXPRESSIONS)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(model.predict, PIXELS, EXPRESSIONS) for _ in range(12)]
+    for each in asked:
+        np.testing.assert_array_equal(each.result(), expected)
