@@ -15,14 +15,21 @@ from clipvg.labels.formats.coco import COCO
 from clipvg.labels.formats.delimited import CSV, TSV
 from clipvg.labels.formats.file import FOLDER, File, Format
 from clipvg.labels.formats.flickr import FLICKR
+from clipvg.labels.formats.huggingface import JXU, LMMS, REF_L4
 from clipvg.labels.formats.jsonl import JSONL
 from clipvg.labels.formats.parquet import PARQUET
 from clipvg.labels.formats.pth import PTH
 from clipvg.labels.formats.records import RECORDS
 from clipvg.labels.formats.refcoco import REFCOCO
 from clipvg.labels.formats.refer import REFER
+from clipvg.labels.formats.reviewed import REVIEWED
+from clipvg.labels.formats.seqtr import SEQTR
+from clipvg.labels.formats.visual_genome import VISUAL_GENOME
 
-FORMATS = (PARQUET, JSONL, CSV, TSV, PTH, COCO, REFCOCO, RECORDS, REFER, FLICKR)
+FORMATS = (
+    LMMS, JXU, REF_L4, PARQUET, JSONL, CSV, TSV, PTH, REVIEWED, COCO, REFCOCO, SEQTR, VISUAL_GENOME,
+    RECORDS, REFER, FLICKR,
+)  # fmt: skip
 _EXPECTED = {
     FOLDER: "a folder; name the label file in it",
     ".json": "neither COCO instances (images, annotations, categories) nor a list of objects "

@@ -1,8 +1,12 @@
-"""The published ``.pth`` label files: six layouts, read without executing what they hold.
+"""The published ``.pth`` label files: seven layouts, read without executing what they hold.
 
 A file is a list with one record a label. RefCOCO family: (image, segment, box xywh, expression,
 attributes); ReferIt: the same with box xyxy; Flickr30k Entities: (image, box xyxy, expression).
-Refined files hold lists in place of tuples, and some hold further fields, the reliability first.
+``mixup`` is that of RefCOCO for all data sets together; its segment says where the image is, or
+how large. Refined files hold lists in place of tuples. ``*_bad_label_*`` has a sixth field, the
+reliability; ``*_iou_result`` has (image, segment, box, expression, target, prediction,
+reliability). Both are five fields and more for Flickr30k too.
+
 Segment, attributes and further fields travel as JSON in ``pth.segment``, ``pth.attributes`` and
 ``pth.extra``. Boxes are kept as written; numbers come back equal, whole ones as integers.
 """
@@ -11,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +23,7 @@ import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.formats.file import File, Format, records_table
-from clipvg.labels.schema import box_values
+from clipvg.labels.schema import RELIABILITY, box_values
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.unpickle import read_pickle
 
@@ -40,9 +44,17 @@ LAYOUTS = {
     "gref_umd": Layout("xywh", _FIVE),
     "referit": Layout("xyxy", _FIVE),
     "flickr": Layout("xyxy", ("image", "box", "expression")),
+    "mixup": Layout("xywh", _FIVE),
+}
+SCORED = {"_bad_label_": _FIVE, "_iou_result": _FIVE[:4]}  # before the reliability, or more
+PUBLISHED = RELIABILITY + "published"
+_FOLDERS = {  # of images, below the data root of the published code
+    "flickr": "Flickr30k/flickr30k-images",
+    "referit": "referit/images",
+    "coco": "other/images/mscoco/images/train2014",
 }
 PLACEHOLDER = "useless placeholder"
-_PREFIX = re.compile(r"(?:\d+_)?(unc\+|unc|gref_umd|gref|referit|flickr)(?=[_.\-]|$)")
+_PREFIX = re.compile(r"(?:\d+_)?(unc\+|unc|gref_umd|gref|referit|flickr|mixup)(?=[_.\-]|$)")
 
 
 def find_layout(path: str | Path, layout: str | None = None) -> Layout:
@@ -55,7 +67,11 @@ def find_layout(path: str | Path, layout: str | None = None) -> Layout:
         match = _PREFIX.match(Path(path).name)
         layout = match.group(1) if match else None
     if layout in LAYOUTS:
-        return LAYOUTS[layout]
+        shape = LAYOUTS[layout]
+        for part, fields in SCORED.items():
+            if part in Path(path).name:
+                return replace(shape, fields=fields)
+        return shape
     fault = f"unknown layout {layout!r}" if layout else "its name does not say which layout it has"
     raise InputError(f"{path}: {fault}; choose --layout from {', '.join(LAYOUTS)}")
 
@@ -73,6 +89,12 @@ def read(file: File) -> pa.Table:
             f"{file}: holds a {type(records).__name__}, not a list of labels; is it a checkpoint?"
         )
     rows = [_row(shape, record, f"{file} row {i}") for i, record in enumerate(records)]
+    if is_mixup(file):
+        for i, row in enumerate(rows):
+            row |= _place(row["image"], records[i][1], f"{file} row {i}")
+    if any(part in file.path.name for part in SCORED):
+        for i, row in enumerate(rows):
+            row[PUBLISHED] = _reliability(records[i][-1], f"{file} row {i}")
     return records_table(rows, file)
 
 
@@ -88,8 +110,9 @@ def write(table: pa.Table, file: File) -> None:
     shape = find_layout(file.path, file.layout)
     import torch
 
+    names = table.column("image").to_pylist()
     columns = {
-        "image": table.column("image").to_pylist(),
+        "image": [name.rpartition("/")[2] for name in names] if is_mixup(file) else names,
         "expression": table.column("expression").to_pylist(),
         "box": _boxes_as(table, shape.box_format),
         "segment": _from_json(table, "pth.segment", PLACEHOLDER),
@@ -125,6 +148,33 @@ def _row(shape: Layout, record: object, where: str) -> Json:
     if record[known:]:
         row["pth.extra"] = json.dumps(record[known:])
     return row
+
+
+def is_mixup(file: File) -> bool:
+    """Whether a file is of all data sets together."""
+    return (file.layout or file.path.name.partition("_")[0]) == "mixup"
+
+
+def _place(name: str, segment: object, where: str) -> Json:
+    """Where an image of the joint files lies below the published data root, and its size."""
+    data_set = "coco" if name.startswith("COCO_") else segment
+    if not isinstance(data_set, str) or data_set not in _FOLDERS:
+        raise InputError(
+            f"{where}: image {name!r} is not of COCO, and its second field {str(segment)[:40]!r} "
+            "does not say flickr or referit"
+        )
+    size = segment if isinstance(segment, dict) else {}
+    sides = {side: size[side] for side in ("width", "height") if side in size}
+    return {"image": f"{_FOLDERS[data_set]}/{name}", **sides}
+
+
+def _reliability(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(
+            f"{where}: its last field {str(value)[:40]!r} is no reliability from 0 to 1, which "
+            "files of this name have there"
+        )
+    return float(value)
 
 
 def _box(value: object, where: str) -> list[float]:

@@ -1,0 +1,145 @@
+"""Parquet of the RefCOCO family on the Hugging Face hub: lmms-lab, jxu124, and Ref-L4."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipvg.errors import InputError
+from clipvg.labels.formats.file import File, Format, rows_table
+from clipvg.labels.formats.names import without_target
+from clipvg.runtime.files import Json, atomic_path
+from clipvg.runtime.gate import reading
+
+_LMMS = {"question_id", "answer", "bbox", "file_name"}
+_JXU = {"sentences", "bbox", "image_path"}
+_REF_L4 = {"caption", "bbox", "file_name"}
+_SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}$")
+_SIZE = 1000  # rows that are in memory at a time, with their images
+
+
+def _matcher(needed: set[str]) -> Callable[[File], bool]:
+    def matches(file: File) -> bool:
+        return needed <= set(_names(file))
+
+    return matches
+
+
+def _names(file: File) -> Sequence[str]:
+    try:
+        names: Sequence[str] = pq.read_schema(file.check()).names
+        return names
+    except (pa.ArrowException, OSError):
+        return []  # the reader of Parquet says what is wrong with it
+
+
+def read_lmms(file: File) -> pa.Table:
+    """lmms-lab's RefCOCO, RefCOCO+ and RefCOCOg: one row an answer, boxes xywh.
+
+    The split is that of the shard's name (``testA-00000-of-00001.parquet``). Images inside the
+    file are unpacked to a folder beside it unless a folder of images is given.
+    """
+    shard = _SHARD.match(file.path.stem)
+    columns = ["answer", "bbox", "file_name", "question_id"]
+    labels: list[Json] = []
+    for row in _rows(file, columns):
+        shared = {
+            "image": without_target(_text(row["file_name"], file)),
+            "box": row["bbox"],
+            "box_format": "xywh",
+            "source": "human",
+            "split": shard.group(1) if shard else None,
+            "huggingface.id": row["question_id"],
+        }
+        labels += [{**shared, "expression": text} for text in row["answer"] or []]
+    folder = _unpacked(file)
+    for label in labels if folder else []:
+        label["image"] = f"{folder}/{label['image']}"
+    return rows_table(labels, file)
+
+
+def read_jxu(file: File) -> pa.Table:
+    """jxu124's RefCOCO, RefCOCO+ and RefCOCOg: one row a sentence, boxes xyxy.
+
+    Images are named as in COCO's train2014; their sizes are in ``raw_image_info``.
+    """
+    wanted = ["sentences", "bbox", "image_path", "split", "raw_image_info", "ref_id"]
+    labels: list[Json] = []
+    for row in _rows(file, wanted):
+        size = json.loads(row.get("raw_image_info") or "{}")
+        labels += [
+            {
+                "image": _text(row["image_path"], file).rpartition("/")[2],
+                "expression": sentence.get("sent") or sentence["raw"],
+                "box": row["bbox"],
+                "box_format": "xyxy",
+                "width": size.get("width"),
+                "height": size.get("height"),
+                "source": "human",
+                "split": row.get("split"),
+                "refer.ref_id": row.get("ref_id"),
+                "refer.sent_id": sentence.get("sent_id"),
+            }
+            for sentence in row["sentences"] or []
+        ]
+    return rows_table(labels, file)
+
+
+def read_ref_l4(file: File) -> pa.Table:
+    """Ref-L4: one row a caption, boxes xywh; its other columns travel along."""
+    names = {"caption": "expression", "file_name": "image", "bbox": "box"}
+    with reading(file.path, "Parquet of Ref-L4"):
+        table = pq.read_table(file.check())
+    given = table.column_names
+    table = table.rename_columns([names.get(name, name) for name in given])
+    return table.append_column("box_format", pa.repeat("xywh", len(table)))
+
+
+def _rows(file: File, columns: list[str]) -> Iterator[Json]:
+    """The rows of some columns, as far as the file has them."""
+    with reading(file.path, "Parquet of the Hugging Face hub"):
+        there = [name for name in columns if name in _names(file)]
+        for batch in pq.ParquetFile(file.check()).iter_batches(_SIZE, columns=there):
+            yield from batch.to_pylist()
+
+
+def _text(value: object, file: File) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{file}: a row without the name of its image")
+    return value
+
+
+def _unpacked(file: File) -> Path | None:
+    """The folder that images inside the file are unpacked to; None where there are none."""
+    if getattr(file, "images", None) is not None or "image" not in _names(file):
+        return None
+    folder = file.path.with_suffix(".images")
+    written = 0
+    for row in _rows(file, ["image", "file_name"]):
+        image = row["image"] or {}
+        if not image.get("bytes"):
+            continue
+        place = folder / Path(without_target(_text(row["file_name"], file))).name
+        if not place.is_file():
+            folder.mkdir(exist_ok=True)
+            with atomic_path(place) as temporary:
+                temporary.write_bytes(image["bytes"])
+            written += 1
+    if written:
+        warnings.warn(
+            f"{file}: {written:,} images inside it were unpacked to {folder}; give a folder of "
+            "images (--images) to use those there",
+            stacklevel=2,
+        )
+    return folder if folder.is_dir() else None
+
+
+LMMS = Format("lmms-lab", (".parquet",), read_lmms, _matcher(_LMMS))
+JXU = Format("jxu124", (".parquet",), read_jxu, _matcher(_JXU))
+REF_L4 = Format("ref-l4", (".parquet",), read_ref_l4, _matcher(_REF_L4))
