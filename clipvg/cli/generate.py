@@ -56,7 +56,7 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
-    from clipvg.labels.formats import written_endings
+    from clipvg.labels.formats import find_format
     from clipvg.labels.formats.pth import find_layout
     from clipvg.pseudo.generate import generate
     from clipvg.pseudo.options import Options
@@ -65,8 +65,8 @@ def _run(args: Namespace) -> Json:
     from clipvg.runtime.lock import Lock
 
     start = time.perf_counter()
-    out = check_writable(Path(args.out), written_endings())
-    if out.suffix.lower() == ".pth":
+    out = check_writable(Path(args.out))
+    if find_format(out).name == "pth":
         find_layout(out, args.layout)
     options = take_group(args, "", Options)
     check_names(args.sources, args.observations)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from clipvg.errors import InputError
 from clipvg.labels.formats import find_reader
 from clipvg.labels.formats.file import FOLDER, File
-from clipvg.labels.schema import WORD, normalise
+from clipvg.labels.schema import WORD, Faults, normalise
 from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
 from clipvg.labels.validate import Problem, row_problems
@@ -99,14 +99,17 @@ def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
     if file.ending != FOLDER:
         file.check()
     with reading(path, "a file of labels"):
-        labels = LabelTable(normalise(find_reader(file)(file), where=str(path)), asked.images)
+        faults: Faults = {}
+        table = normalise(find_reader(file)(file), where=str(path), faults=faults)
+        labels = LabelTable(table, asked.images)
         keep = np.ones(len(labels), dtype=bool)
         if asked.split is not None:
             keep = rows_of_split(labels.table, asked.split, where=str(path))
             splits.update(count_splits(labels.table))
         if asked.images is not None and not asked.allow_outside_root:
             _refuse_outside(labels, keep, path, os.path.abspath(asked.images))
-        return _refuse(labels, keep, path, asked.on_error)
+        problems = [each for each in _row_problems(labels, faults) if keep[each.row]]
+        return _refuse(labels, keep, problems, path, asked.on_error)
 
 
 def _refuse_outside(labels: LabelTable, asked: np.ndarray, path: Path, root: str) -> None:
@@ -125,10 +128,21 @@ def _refuse_outside(labels: LabelTable, asked: np.ndarray, path: Path, root: str
         )
 
 
-def _refuse(labels: LabelTable, asked: np.ndarray, path: Path, on_error: OnError) -> LabelTable:
+def _row_problems(labels: LabelTable, faults: Faults) -> list[Problem]:
+    """What makes rows useless, by row; those whose box is not four numbers are ``faults``."""
+    problems = [Problem(row, "bad box", message, True) for row, message in faults.items()]
+    problems += [
+        problem
+        for problem in row_problems(labels)
+        if problem.kind != "box not finite" or problem.row not in faults
+    ]
+    return sorted(problems, key=lambda problem: problem.row)
+
+
+def _refuse(
+    labels: LabelTable, asked: np.ndarray, problems: list[Problem], path: Path, on_error: OnError
+) -> LabelTable:
     """Return the rows asked for; raise on those that cannot be labels, or leave them out."""
-    problems = sorted(row_problems(labels), key=lambda problem: problem.row)
-    problems = [problem for problem in problems if asked[problem.row]]
     rows = sorted({problem.row for problem in problems})
     if problems and on_error == "raise":
         raise InputError(_refusal(problems, path))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from contextlib import suppress
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 from clipvg.errors import InputError, near_matches, one_line
 
 Values: TypeAlias = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # of a column
+Faults: TypeAlias = dict[int, str]  # what is wrong with a row's box
 BOX = pa.list_(pa.float64(), 4)
 WORD = pa.dictionary(pa.int32(), pa.string())
 FIELDS = {
@@ -50,7 +52,7 @@ def column_type(name: str) -> pa.DataType | None:
     return pa.float32() if name.startswith(RELIABILITY) else FIELDS.get(name)
 
 
-def normalise(table: pa.Table, *, where: str = "labels") -> pa.Table:
+def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None = None) -> pa.Table:
     """The table with the schema's columns in the schema's types; others are left as they are.
 
     A missing ``box`` is made from x1, y1, x2, y2 or x, y, w, h; boxes may be lists or text such as
@@ -59,12 +61,13 @@ def normalise(table: pa.Table, *, where: str = "labels") -> pa.Table:
     Args:
         table: any Arrow table.
         where: what the table was read from, for messages.
+        faults: gets the rows whose box is not four numbers, which is then null; None refuses them.
 
     Raises:
         InputError: a missing column or values of the wrong kind.
     """
     check_columns(table.num_columns, where)
-    table = _with_box(table, where)
+    table = _with_box(table, where, faults)
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         hints = [f"{name!r} ({near_matches(name, table.column_names)})" for name in missing]
@@ -77,13 +80,19 @@ def normalise(table: pa.Table, *, where: str = "labels") -> pa.Table:
         if name in table.column_names:
             kind = column_type(name)
             column = table.column(name)
-            columns[name] = column if kind is None else convert_column(column, kind, name, where)
+            if kind is not None:
+                column = convert_column(column, kind, name, where, faults)
+            columns[name] = column
     result = pa.table(columns)
     return result.replace_schema_metadata(table.schema.metadata)
 
 
 def convert_column(
-    column: pa.ChunkedArray | pa.Array, kind: pa.DataType, name: str, where: str
+    column: pa.ChunkedArray | pa.Array,
+    kind: pa.DataType,
+    name: str,
+    where: str,
+    faults: Faults | None = None,
 ) -> pa.ChunkedArray:
     """One column in the schema's type, or an InputError that names the first bad row."""
     if isinstance(column, pa.Array):
@@ -92,7 +101,7 @@ def convert_column(
         return column
     try:
         if kind == BOX:
-            return _boxes(column, name, where)
+            return _boxes(column, name, where, faults)
         if pa.types.is_string(column.type) and _is_number(kind):
             text = pc.utf8_trim_whitespace(column)
             column = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
@@ -111,12 +120,12 @@ def convert_column(
         ) from None
 
 
-def _with_box(table: pa.Table, where: str) -> pa.Table:
+def _with_box(table: pa.Table, where: str, faults: Faults | None) -> pa.Table:
     names = set(table.column_names)
     for parts, written in ((CORNERS, "xyxy"), (SIDES, "xywh")):
         if "box" not in names and names.issuperset(parts):
-            sides = [convert_column(table.column(p), pa.float64(), p, where) for p in parts]
-            boxes = box_array(np.stack([side.to_numpy() for side in sides], axis=1))
+            sides = [_side(table.column(p), p, where, faults) for p in parts]
+            boxes = box_array(np.stack(sides, axis=1))
             table = table.drop_columns(list(parts)).append_column("box", boxes)
             if "box_format" not in names:
                 table = table.append_column("box_format", pa.repeat(written, len(table)))
@@ -124,7 +133,26 @@ def _with_box(table: pa.Table, where: str) -> pa.Table:
     return table
 
 
-def _boxes(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+def _side(column: pa.ChunkedArray, name: str, where: str, faults: Faults | None) -> np.ndarray:
+    """(N,) float64 of one side of boxes; NaN where it is no number."""
+    try:
+        return convert_column(column, pa.float64(), name, where).to_numpy()
+    except InputError:
+        if faults is None:
+            raise
+    values = column.to_pylist()
+    numbers = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        try:
+            numbers[row] = np.nan if value is None or value == "" else float(value)
+        except (TypeError, ValueError, OverflowError):
+            faults.setdefault(row, f"column {name!r} holds {str(value)[:80]!r}, no number")
+    return numbers
+
+
+def _boxes(
+    column: pa.ChunkedArray, name: str, where: str, faults: Faults | None
+) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
@@ -137,7 +165,8 @@ def _boxes(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
         if pc.all(pc.equal(lengths, 4), min_count=0).as_py() and _is_number(kind.value_type):
             return column.cast(BOX)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_string(kind):
-        return pa.chunked_array([parse_boxes(column.to_pylist(), name=name, where=where)])
+        boxes = parse_boxes(column.to_pylist(), name=name, where=where, faults=faults)
+        return pa.chunked_array([boxes])
     raise InputError(f"{where}: column {name!r} holds {kind}, not lists of four numbers")
 
 
@@ -145,30 +174,38 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def parse_boxes(values: list, *, name: str = "box", where: str = "labels") -> pa.Array:
+def parse_boxes(
+    values: list, *, name: str = "box", where: str = "labels", faults: Faults | None = None
+) -> pa.Array:
     """Lists of four numbers, their text, or None -> an Arrow array of boxes.
 
     Raises:
-        InputError: the first row that is neither.
+        InputError: the first row that is neither, unless ``faults`` takes such rows; they are null.
     """
+    if all(type(value) is list and len(value) == 4 for value in values):
+        with suppress(TypeError, ValueError, OverflowError):
+            return box_array(np.array(values, dtype=np.float64))
     rows: list[list[float] | None] = []
     for row, value in enumerate(values):
         if isinstance(value, str):
             value = _box_from_text(value)
-        if value is None:
-            rows.append(None)
-            continue
-        try:
-            numbers = [float("nan") if number is None else float(number) for number in value]
-        except (TypeError, ValueError, OverflowError):
-            numbers = []
-        if len(numbers) != 4:
-            raise InputError(
-                f"{where} row {row}: {name} {str(values[row])[:80]!r} is not four numbers; "
-                "write it as [x1, y1, x2, y2]"
-            )
+        numbers = None
+        if value is not None and (numbers := _four_numbers(value)) is None:
+            shown = str(values[row])[:80]
+            message = f"{name} {shown!r} is not four numbers; write it as [x1, y1, x2, y2]"
+            if faults is None:
+                raise InputError(f"{where} row {row}: {message}")
+            faults.setdefault(row, message)
         rows.append(numbers)
     return pa.array(rows, BOX)
+
+
+def _four_numbers(value: Any) -> list[float] | None:
+    try:
+        numbers = [float("nan") if number is None else float(number) for number in value]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return numbers if len(numbers) == 4 else None
 
 
 def _box_from_text(text: str) -> list | None:

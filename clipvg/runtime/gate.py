@@ -5,6 +5,9 @@ Readers open with these functions, and read inside `reading`; docs/security.md s
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import io
 import json
 import os
 import re
@@ -12,15 +15,28 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 from xml.etree import ElementTree
 
 from clipvg.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MAX_BYTES = 2**35  # 32 GiB: no label file of 10^7 rows comes near
 MAX_CONFIG_BYTES = 2**22
 MAX_CONFIG_VALUES = 10**5  # of a YAML file or a configuration, aliases each time they are used
 _MAX_BYTES_VARIABLE = "CLIPVG_MAX_BYTES"
+_GZIP = b"\x1f\x8b"
+_MOST_INFLATED = 100  # times its size; label files come down to a twentieth
+_SPARE_BYTES = 2**28  # that a packed file may hold besides
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16 does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _ADDRESS = re.compile(r"([a-z][a-z0-9+]+):/+")  # a drive of Windows has one letter
 
 
@@ -79,6 +95,12 @@ def reading(path: str | Path, expected: str) -> Iterator[None]:
         yield
     except (InputError, ImportError):
         raise
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start : error.start + 1].hex()
+        raise InputError(
+            f"{path}: not UTF-8 (byte 0x{byte}); save it as UTF-8, or convert it from the encoding "
+            "it has, such as Latin-1: iconv -f latin1 -t utf-8 FILE"
+        ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
@@ -87,14 +109,82 @@ def reading(path: str | Path, expected: str) -> Iterator[None]:
         raise InputError(f"{path}: damaged, or not {expected} ({one_line(error, 120)})") from error
 
 
+@contextmanager
+def open_bytes(path: str | Path) -> Iterator[io.BufferedReader]:
+    """Open a file, what is packed with gzip inside it; read within `reading`.
+
+    Raises:
+        InputError: it may not be opened, or holds far more than its size explains.
+    """
+    checked = check_file(path)
+    with checked.open("rb") as raw:
+        if not raw.peek(2).startswith(_GZIP):
+            yield raw
+            return
+        most = min(_most_bytes(), _SPARE_BYTES + _MOST_INFLATED * checked.stat().st_size)
+        with gzip.GzipFile(fileobj=raw) as inflated:
+            yield io.BufferedReader(_Bounded(inflated, most, checked), 2**17)
+
+
+class _Bounded(io.RawIOBase):
+    """What a packed file holds, up to so many bytes."""
+
+    def __init__(self, inflated: gzip.GzipFile, most: int, path: Path) -> None:
+        self.inflated, self.left, self.path = inflated, most, path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        count = self.inflated.readinto(buffer)
+        self.left -= count
+        if self.left < 0:
+            raise InputError(f"{self.path}: holds more data than its size explains")
+        return count
+
+
+@contextmanager
+def open_text(path: str | Path, expected: str, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a text file in UTF-8, UTF-16 or UTF-32, also packed with gzip.
+
+    Args:
+        path: to be opened.
+        expected: what it should hold, for errors of the block; see `reading`.
+        newline: as of `open`.
+
+    Raises:
+        InputError: it cannot be opened, or the block cannot read it.
+    """
+    with reading(path, expected), open_bytes(path) as raw:
+        with io.TextIOWrapper(raw, find_encoding(raw.peek(4)), newline=newline) as text:
+            yield text
+
+
+def find_encoding(head: bytes) -> str:
+    """Return which Unicode a text is in, by its first bytes: a mark, or where zeros are."""
+    for mark, encoding in _BOMS:
+        if head.startswith(mark):
+            return encoding
+    if len(head) > 1 and (head[0] == 0) != (head[1] == 0):
+        return "utf-16-be" if head[0] == 0 else "utf-16-le"
+    return "utf-8"
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the content of a file, unpacked if it is packed with gzip; read within `reading`."""
+    with open_bytes(path) as raw:
+        return raw.read()
+
+
 def read_json(path: str | Path, expected: str, most: int | None = None) -> Any:
-    """Return the content of a JSON file.
+    """Return the content of a JSON file, also packed with gzip.
 
     Raises:
         InputError: it cannot be opened, or is not JSON.
     """
     with reading(path, expected):
-        return json.loads(check_file(path, most).read_bytes())
+        check_file(path, most)
+        return json.loads(read_bytes(path))
 
 
 def read_yaml(path: str | Path, expected: str) -> Any:

@@ -139,6 +139,13 @@ def test_flickr30k_entities(flickr):
         assert labels.table.column("flickr.type").to_pylist()[1] == "bodyparts/other"
 
 
+@pytest.mark.parametrize("text", ["\ufeff12\n", "12.jpg\r\n", " 12 ,\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_flickr30k_ids_as_other_programs_leave_them(flickr, text, encoding):
+    (flickr / "test.txt").write_bytes(text.encode(encoding))
+    assert len(read_labels(flickr / "test.txt")) == 3
+
+
 def test_flickr30k_faults(flickr):
     (flickr / "test.txt").write_text("12\n13\n")
     with pytest.raises(InputError, match=r"13\.txt: no such file"):

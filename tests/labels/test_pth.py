@@ -136,7 +136,11 @@ def test_layout_from_the_name(tmp_path, name, layout):
         (FIVE, "flickr", "is the layout right?"),
         (THREE, "unc", "is the layout right?"),
         ({"model": 1}, "unc", "holds a dict, not a list of labels; is it a checkpoint?"),
-        ([("a", "b", [1, 2, 3], "e", "t")], "unc", "row 0: box [1.0, 2.0, 3.0] has 3 numbers"),
+        (
+            [("a", "b", [1, 2, 3], "e", "t")],
+            "unc",
+            "row 0: box '[1.0, 2.0, 3.0]' is not four numbers",
+        ),
         ([("a", "b", [1, 2, -3, 4], "e", "t")], "unc", "has a negative width; expected xywh"),
         ([("a", "b", [1, 2, math.nan, 4], "e", "t")], "unc", "is not four finite numbers"),
         ([("a", "b", [1, 2, 3, 4], "\ud800", "t")], "unc", "not valid Unicode"),

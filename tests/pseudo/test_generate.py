@@ -233,7 +233,7 @@ def test_the_command_writes_labels(observed: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["--out", "labels.txt"], "written as .parquet"),
+        (["--out", "labels.txt"], "cannot write .txt; choose from .parquet"),
         (["--out", "labels.pth"], "choose --layout from unc"),
         (["--out", "labels.csv", "--sources", "tempate"], "did you mean 'template'?"),
         (["--out", "labels.csv", "--sources", "caption"], "needs captions"),

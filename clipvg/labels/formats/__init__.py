@@ -30,6 +30,7 @@ FORMATS = (
     LMMS, JXU, REF_L4, PARQUET, JSONL, CSV, TSV, PTH, REVIEWED, COCO, REFCOCO, SEQTR, VISUAL_GENOME,
     RECORDS, REFER, FLICKR,
 )  # fmt: skip
+_ARCHIVES = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _EXPECTED = {
     FOLDER: "a folder; name the label file in it",
     ".json": "neither COCO instances (images, annotations, categories) nor a list of objects "
@@ -45,10 +46,12 @@ def find_reader(file: File) -> Callable[[File], object]:
     """
     known = [each for each in FORMATS if file.ending in each.endings]
     for each in known:
-        if each.matches(file):
+        if _unpacked(each, file).matches(file):
             return each.read
     if file.ending in _EXPECTED:
         raise InputError(f"{file.path}: {_EXPECTED[file.ending]}")
+    if file.path.suffix.lower() in _ARCHIVES:
+        raise InputError(f"{file}: packed; unpack it first (text may stay packed with gzip)")
     raise InputError(
         f"{file.path}: unknown kind of label file {file.ending!r}; choose from "
         f"{', '.join(_endings(FORMATS))}"
@@ -62,24 +65,29 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
         InputError: no format has this name or ending, or it is only read.
     """
     written = [each for each in FORMATS if each.write is not None]
+    file = File(Path(path))
     if name is not None:
-        names = {each.name: each for each in written}
-        if name not in names:
-            raise InputError(f"cannot write format {name!r}: {near_matches(name, names)}")
-        return names[name]
-    ending = File(Path(path)).ending
+        named = {each.name: each for each in written}
+        if name not in named:
+            raise InputError(f"cannot write format {name!r}: {near_matches(name, named)}")
+        return _unpacked(named[name], file)
+    written.sort(key=lambda each: each.name != file.ending[1:])
     for each in written:
-        if ending in each.endings:
-            return each
+        if file.ending in each.endings:
+            return _unpacked(each, file)
     raise InputError(
-        f"{path}: cannot write {ending or 'a file without suffix'}; choose from "
+        f"{path}: cannot write {file.ending or 'a file without suffix'}; choose from "
         f"{', '.join(_endings(written))}"
     )
 
 
-def written_endings() -> tuple[str, ...]:
-    """Return the endings of files that labels are written to."""
-    return tuple(_endings(each for each in FORMATS if each.write is not None))
+def _unpacked(found: Format, file: File) -> Format:
+    if file.is_packed and not found.is_text:
+        raise InputError(
+            f"{file}: only text is packed with gzip, and {file.ending} is none; leave out .gz, or "
+            "unpack it: gunzip FILE"
+        )
+    return found
 
 
 def _endings(formats: Iterable[Format]) -> dict[str, None]:

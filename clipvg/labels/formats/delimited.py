@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
+from itertools import chain
 
 import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.formats.file import File, Format
-from clipvg.labels.schema import check_columns
-from clipvg.runtime.files import atomic_path
+from clipvg.labels.schema import CORNERS, SIDES, check_columns
 
 _LONGEST_CELL = 10_000_000
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OTHERS = ",;\t|"
 
 
 def read(file: File) -> pa.Table:
-    """A file with a header; every cell as text, an empty one null.
+    """Return the table of a file with a header; every cell as text, an empty one null.
 
-    Columns that the schema does not know stay text, so that "007" comes back as written.
+    Columns that the schema does not know stay text, so that "007" comes back as written. Where the
+    header is not separated as the ending says, its own delimiter is taken; with semicolons, sides
+    of boxes may have decimal commas.
     """
     csv.field_size_limit(_LONGEST_CELL)
     columns: dict[str, list[str | None]] = {}
-    with file.check().open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, delimiter=_DELIMITERS[file.ending], strict=True)
+    with file.open(newline="") as lines:
+        header = lines.readline()
+        delimiter = _delimiter(header, _DELIMITERS[file.ending])
+        named = () if _is_excel(header) else (header,)
+        reader = csv.reader(chain(named, lines), delimiter=delimiter, strict=True)
         try:
             for name in map(str.strip, next(reader, [])):
                 if name in columns:
@@ -37,26 +44,39 @@ def read(file: File) -> pa.Table:
                 if len(cells) != len(columns):
                     raise InputError(
                         f"{file} line {reader.line_num}: {len(cells)} cells, but the header has "
-                        f"{len(columns)}; quote cells that hold the delimiter"
+                        f"{len(columns)}; quote cells that hold the delimiter {delimiter!r}"
                     )
                 for column, cell in zip(columns.values(), cells, strict=True):
                     column.append(cell or None)
-        except UnicodeDecodeError as error:
-            raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from None
         except csv.Error as error:
             raise InputError(f"{file} line {reader.line_num}: {error}; check the quotes") from None
+    if delimiter == ";":
+        for name in columns.keys() & {*CORNERS, *SIDES}:
+            columns[name] = [cell and cell.replace(",", ".") for cell in columns[name]]
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def write(table: pa.Table, file: File) -> None:
+def _write(table: pa.Table, file: File, delimiter: str) -> None:
     """Write a header and a line a label; lists and objects as JSON."""
-    with atomic_path(file.path) as temporary:
-        with temporary.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out)
-            writer.writerow(table.column_names)
-            for batch in table.to_batches(max_chunksize=10_000):
-                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    writer.writerow([_cell(value) for value in row])
+    with file.create(newline="") as out:
+        writer = csv.writer(out, delimiter=delimiter)
+        writer.writerow(table.column_names)
+        for batch in table.to_batches(max_chunksize=10_000):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                writer.writerow([_cell(value) for value in row])
+
+
+def _is_excel(line: str) -> bool:
+    """Whether a first line says what separates cells, as Excel has it."""
+    return line.lower().startswith("sep=") and len(line.rstrip("\r\n")) == 5
+
+
+def _delimiter(header: str, usual: str) -> str:
+    """What separates the cells of a header: as the ending says, else what makes most of them."""
+    if _is_excel(header):
+        return header[4]
+    counts = {each: len(next(csv.reader([header], delimiter=each), [])) for each in _OTHERS}
+    return usual if counts[usual] > 1 else max(counts, key=counts.__getitem__)
 
 
 def _cell(value: object) -> object:
@@ -65,5 +85,5 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-CSV = Format("csv", (".csv",), read, write=write)
-TSV = Format("tsv", (".tsv",), read)
+CSV = Format("csv", (".csv",), read, write=partial(_write, delimiter=","))
+TSV = Format("tsv", (".tsv",), read, write=partial(_write, delimiter="\t"))

@@ -2,54 +2,112 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, TypeGuard
 
 import pyarrow as pa
 
 from clipvg.errors import InputError, one_line
-from clipvg.labels.schema import BOX, check_columns, column_type, parse_boxes
-from clipvg.runtime.files import Json
-from clipvg.runtime.gate import check_file, read_json
+from clipvg.labels.schema import BOX, Faults, check_columns, column_type, parse_boxes
+from clipvg.runtime.files import Json, atomic_path
+from clipvg.runtime.gate import check_file, open_text, read_bytes, reading
 
 FOLDER = "/"  # the ending of a folder
+PACKED = ".gz"
+LINES = (".jsonl", ".ndjson")  # an object a line
+_EXPECTED = "JSON of annotations"
 
 
 class File:
     """A file to read or to write; its content is read once, when a format asks for it.
 
+    Text may be in UTF-8, UTF-16 or UTF-32, and packed with gzip.
+
     Args:
         path: the file, or a folder.
         layout: of a .pth file; None takes the prefix of its name.
+        images: folder that image names are relative to, for a writer that needs their sizes.
     """
 
-    def __init__(self, path: Path, layout: str | None = None) -> None:
+    def __init__(
+        self, path: Path, layout: str | None = None, images: str | Path | None = None
+    ) -> None:
         self.path = path
         self.layout = layout
+        self.images = images
 
     def __str__(self) -> str:
         return str(self.path)
 
     @cached_property
     def ending(self) -> str:
-        """The ending of the name in lower case; "/" for a folder."""
-        return FOLDER if self.path.is_dir() else self.path.suffix.lower()
+        """The ending of the name in lower case, before .gz; "/" for a folder."""
+        if self.path.is_dir():
+            return FOLDER
+        name = self.path.with_suffix("") if self.is_packed else self.path
+        return name.suffix.lower()
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the name says that the file is packed with gzip."""
+        return self.path.suffix.lower() == PACKED
 
     @cached_property
     def json(self) -> Any:
-        """The content of a JSON file."""
-        return read_json(self.path, "JSON of annotations")
+        """The content of a JSON file; a list of objects also where each has a line of its own."""
+        with reading(self.path, _EXPECTED):
+            content = read_bytes(self.path)
+            try:
+                return json.loads(content)
+            except json.JSONDecodeError as error:
+                if error.msg != "Extra data":
+                    raise
+        return list(self._lines())
 
-    @property
+    @cached_property
+    def objects(self) -> list[Json]:
+        """The objects of a file that has one a line; also of a list of objects.
+
+        Raises:
+            InputError: a line is not JSON, or no object.
+        """
+        try:
+            return list(self._lines())
+        except InputError:
+            if not is_objects(content := self._json_or_none()):
+                raise
+            return content
+
+    @cached_property
     def first(self) -> Json:
-        """The first object of a JSON list of objects; empty for any other content."""
-        content = self.json
-        is_list = isinstance(content, list) and all(isinstance(item, dict) for item in content)
-        return content[0] if is_list and content else {}
+        """The first object of a list of objects, or of a file with one a line; empty for others."""
+        if self.ending in LINES:
+            try:
+                return next(self._lines(), {})
+            except InputError:
+                content = self._json_or_none()
+        else:
+            content = self.json
+        return content[0] if is_objects(content) and content else {}
+
+    def open(self, newline: str | None = None) -> AbstractContextManager[TextIO]:
+        """Open the file for reading text; see `open_text`."""
+        return open_text(self.path, "a file of labels", newline)
+
+    @contextmanager
+    def create(self, newline: str | None = None) -> Iterator[TextIO]:
+        """Write the file as text in UTF-8, whole or not at all; packed where its name says so."""
+        with atomic_path(self.path) as temporary, temporary.open("wb") as raw:
+            packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if self.is_packed else raw
+            with io.TextIOWrapper(packed, "utf-8", newline=newline) as out:
+                yield out
 
     def check(self) -> Path:
         """Return the path of a file that may be opened.
@@ -58,6 +116,40 @@ class File:
             InputError: it may not; see `check_file`.
         """
         return check_file(self.path)
+
+    def _lines(self) -> Iterator[Json]:
+        """The objects of a file that has one a line."""
+        with self.open() as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _object(line, f"{self} line {number}")
+
+    def _json_or_none(self) -> Any:
+        try:
+            return self.json
+        except InputError:
+            return None
+
+
+def is_objects(content: object) -> TypeGuard[list[Json]]:
+    """Whether JSON is a list of objects."""
+    return isinstance(content, list) and all(isinstance(item, dict) for item in content)
+
+
+def _object(line: str, where: str) -> Json:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits, too
+        raise InputError(f"{where}: not JSON ({one_line(error, 120)})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: a {type(value).__name__}, expected an object with image, "
+                         "expression and box")  # fmt: skip
+    return value
+
+
+def nothing(table: pa.Table, file: File) -> tuple[str, ...]:
+    """Return no names: a file of this format holds every column."""
+    return ()
 
 
 def any_file(file: File) -> bool:
@@ -75,6 +167,8 @@ class Format:
         read: what a file holds, with the columns of a label table.
         matches: whether a file with one of these endings is of this kind.
         write: a normalised label table as a file; None where it is only read.
+        is_text: whether files may be packed with gzip.
+        lost: names of the columns that a file cannot hold.
     """
 
     name: str
@@ -82,6 +176,15 @@ class Format:
     read: Callable[[File], pa.Table]
     matches: Callable[[File], bool] = any_file
     write: Callable[[pa.Table, File], None] | None = None
+    is_text: bool = True
+    lost: Callable[[pa.Table, File], Iterable[str]] = nothing
+
+
+def rows_of(table: pa.Table) -> Iterator[Json]:
+    """Yield the rows of a table, without nulls."""
+    for batch in table.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            yield {name: value for name, value in row.items() if value is not None}
 
 
 def rows_table(rows: list[Json], where: object) -> pa.Table:
@@ -109,7 +212,12 @@ def records_table(rows: list[Json], where: object) -> pa.Table:
 
 def _column(name: str, values: list, where: str) -> pa.Array:
     if column_type(name) == BOX:
-        return parse_boxes(values, name=name, where=where)
+        faults: Faults = {}
+        boxes = parse_boxes(values, name=name, where=where, faults=faults)
+        if not faults:
+            return boxes
+        # Kept as text, which says what is wrong when the table is normalised.
+        return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:

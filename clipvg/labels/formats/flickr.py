@@ -11,7 +11,7 @@ import pyarrow as pa
 from clipvg.errors import InputError
 from clipvg.labels.formats.file import FOLDER, File, Format, records_table
 from clipvg.runtime.files import Json
-from clipvg.runtime.gate import check_file, read_xml, reading
+from clipvg.runtime.gate import open_text, read_xml, reading
 
 FOLDERS = ("Sentences", "Annotations")
 _ANNOTATION = "an annotation of Flickr30k Entities"
@@ -47,8 +47,9 @@ def read(file: File) -> pa.Table:
     if path.is_dir():
         ids = sorted(each.stem for each in (folder / "Sentences").glob("*.txt"))
     else:
-        with reading(path, "a list of image ids"):
-            ids = check_file(path).read_text(encoding="utf-8").split()
+        with open_text(path, "a list of image ids") as text:
+            words = re.split(r"[\s,;\ufeff]+", text.read())
+            ids = [word.removesuffix(".jpg") for word in words if word]
     rows = [row for name in ids for row in _phrases(folder, name)]
     if not rows:
         raise InputError(f"{path}: no phrase with a box in {len(ids)} images")
@@ -64,8 +65,8 @@ def _phrases(folder: Path, name: str) -> Iterator[Json]:
     annotation = folder / "Annotations" / f"{name}.xml"
     if Path(name).name != name:
         raise InputError(f"{folder}: {name!r} is no image id; ids are names without folders")
-    with reading(sentences, "sentences of Flickr30k Entities"):
-        lines = check_file(sentences).read_text(encoding="utf-8").splitlines()
+    with open_text(sentences, "sentences of Flickr30k Entities") as text:
+        lines = text.read().splitlines()
     boxes, width, height = _boxes(annotation)
     for number, sentence in enumerate(lines):
         for entity, types, phrase in _PHRASE.findall(sentence):

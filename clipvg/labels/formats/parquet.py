@@ -26,4 +26,4 @@ def write(table: pa.Table, file: File) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-PARQUET = Format("parquet", (".parquet",), read, write=write)
+PARQUET = Format("parquet", (".parquet",), read, write=write, is_text=False)

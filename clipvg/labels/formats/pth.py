@@ -178,7 +178,7 @@ def _reliability(value: object, where: str) -> float:
 
 
 def _box(value: object, where: str) -> list[float]:
-    """Four numbers; also from a list of one box, as arrays of shape (1, 4) give."""
+    """Its numbers; also from a list of one box, as arrays of shape (1, 4) give."""
     if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple):
         value = value[0]
     try:
@@ -189,8 +189,6 @@ def _box(value: object, where: str) -> list[float]:
         raise InputError(
             f"{where}: box {str(value)[:60]!r} is not four numbers; is the layout right?"
         )
-    if len(numbers) != 4:
-        raise InputError(f"{where}: box {numbers} has {len(numbers)} numbers, expected 4")
     return numbers
 
 
@@ -224,4 +222,4 @@ def _pairs(value: object) -> object:
     return value
 
 
-PTH = Format("pth", (".pth",), read, write=write)
+PTH = Format("pth", (".pth",), read, write=write, is_text=False)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 
-from clipvg.labels.formats.file import File, Format, records_table
+from clipvg.labels.formats.file import File, Format, is_objects, records_table, rows_of
 
 
 def matches(file: File) -> bool:
     """Whether a file holds a list of objects."""
-    content = file.json
-    return isinstance(content, list) and all(isinstance(record, dict) for record in content)
+    return is_objects(file.json)
 
 
 def read(file: File) -> pa.Table:
-    """Objects with image, expression and box; keys that one lacks are null."""
+    """Return the table of objects with image, expression and box; keys that one lacks are null."""
     return records_table(file.json, file)
 
 
-RECORDS = Format("json", (".json",), read, matches)
+def write(table: pa.Table, file: File) -> None:
+    """Write a list with one object a line, without nulls."""
+    with file.create() as out:
+        separator = "[\n"
+        for row in rows_of(table):
+            out.write(separator + json.dumps(row, ensure_ascii=False, default=str))
+            separator = ",\n"
+        out.write("\n]\n" if len(table) else "[]\n")
+
+
+RECORDS = Format("json", (".json",), read, matches, write)

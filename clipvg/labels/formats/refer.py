@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.coco import coco_parts, image_columns
+from clipvg.labels.formats.coco import by_id, coco_parts, id_of, image_columns
 from clipvg.labels.formats.file import File, Format, rows_table
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import read_json
@@ -22,18 +22,20 @@ def read(file: File) -> pa.Table:
     instances = file.path.with_name("instances.json")
     if not instances.is_file():
         raise InputError(f"{file}: its boxes are in instances.json, which is not beside it")
-    images, objects, _ = coco_parts(read_json(instances, "JSON of annotations"), instances)
+    content = read_json(instances, "JSON of annotations")
+    images, annotations, _ = coco_parts(content, instances)
+    objects = by_id(annotations, "annotations", ("image_id", "bbox"), instances)
     rows: list[Json] = []
     try:
         for ref in refs:
-            annotation = objects[ref["ann_id"]]
-            image = image_columns(images[annotation["image_id"]])
+            annotation = objects[id_of(ref["ann_id"], file)]
+            image = image_columns(images[id_of(annotation["image_id"], file)], instances)
             for sentence in ref["sentences"]:
                 rows.append(
                     {
                         **image,
                         "expression": sentence.get("sent") or sentence["raw"],
-                        "box": annotation["bbox"],
+                        "box": annotation.get("bbox"),
                         "box_format": "xywh",
                         "source": "human",
                         "split": ref["split"],
@@ -48,4 +50,4 @@ def read(file: File) -> pa.Table:
     return rows_table(rows, file)
 
 
-REFER = Format("refer", (".p",), read)
+REFER = Format("refer", (".p",), read, is_text=False)
