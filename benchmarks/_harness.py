@@ -118,6 +118,11 @@ def why_no_compile(device: str) -> str | None:
     return None
 
 
+def compiles(device: str, first: bool) -> bool:
+    """Whether a case times torch.compile: on a GPU, whose time is short, the first alone."""
+    return why_no_compile(device) is None and (first or device == "cpu")
+
+
 def compare(
     operator: str, case: Case, providers: dict[str, Callable[[], Any]], device: str
 ) -> list[dict[str, Any]]:

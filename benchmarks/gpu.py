@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import json
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -16,38 +17,57 @@ from typing import Any
 
 import torch
 from _gpu.decide import decide
-from _gpu.stages import JSON, PYTHON, Stage, hash_sources, read_part, run_stages, write_json
+from _gpu.pack import NEEDED, pack
+from _gpu.stages import (
+    JSON,
+    PYTHON,
+    Stage,
+    hash_sources,
+    read_part,
+    restore_parts,
+    run_stages,
+    write_json,
+)
 from _harness import RESULTS, conditions
 
 ROOT = Path(__file__).parents[1]
-BUDGET_S = 480
+CALL_S = 290  # of one call: less than five minutes with its start
 CHECK_BUILD = (
+    "import sys;"
     "from clipvg.ops import backends;"
-    "rows = [r for r in backends() if (r['device'], r['backend']) == ('cuda', 'native')];"
+    "rows = [r for r in backends() if (r['device'], r['backend']) == (sys.argv[1], 'native')];"
     "print(rows);"
     "assert any(r['operator'] == 'box_reliability' and r['available'] for r in rows)"
 )
 
 
 def stages(device: str) -> list[Stage]:
-    """All that is done; on a CPU what can be done there, on little: that tries the stages."""
+    """All that is done, what is worth most first; on a CPU the same on little, to rehearse it.
+
+    The limits of the first five are those of a call together, the others those of another.
+    """
     gpu = device == "cuda"
     return [
-        *([build()] if gpu else []),
+        build(gpu),
         tests(gpu),
-        *(sanitizers() if gpu else []),
-        operator("box_reliability", 40, device, "100000000" if gpu else "1 x 10000 "),
-        operator("packed_attention", 60, device, "" if gpu else "1 x 8 labels"),
-        operator("multilevel_projection", 35, device, "" if gpu else "1 x 197 float32"),
-        Stage("rescoring", 70, (rescoring(gpu),)),
-        Stage("training_step", 45, (training(gpu),)),
+        operator("box_reliability", 35, device, "100000000" if gpu else "1 x 10000 "),
+        operator("packed_attention", 70, device, "" if gpu else "1 x 8 labels"),
+        operator("multilevel_projection", 40, device, "" if gpu else "1 x 197 float32"),
+        Stage("rescoring", 100, (rescoring(gpu),)),
+        Stage("training_step", 70, (training(gpu),)),
+        sanitizer("memcheck", gpu),
+        sanitizer("racecheck", gpu),
     ]
 
 
-def build() -> Stage:
+def build(gpu: bool) -> Stage:
+    """For the GPU at hand alone; a rehearsal builds for one too, where there is nvcc."""
     install = (PYTHON, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", ".")
-    variables = {"CLIPVG_BUILD": "cuda", "NVCC_APPEND_FLAGS": "--threads=3"}
-    return Stage("build", 80, (install, (PYTHON, "-c", CHECK_BUILD)), variables)
+    variables = {"CLIPVG_BUILD": "auto", "TORCH_CUDA_ARCH_LIST": "9.0"}
+    if gpu:
+        variables = {"CLIPVG_BUILD": "cuda", "TORCH_CUDA_ARCH_LIST": "native"}
+    check = (PYTHON, "-c", CHECK_BUILD, "cuda" if gpu else "cpu")
+    return Stage("build", 65, (install, check), variables)
 
 
 def tests(gpu: bool) -> Stage:
@@ -62,19 +82,12 @@ def tests(gpu: bool) -> Stage:
     return Stage("tests", 80, tuple((*pytest, *some) for some in which))
 
 
-def sanitizers() -> list[Stage]:
-    program = (PYTHON, "benchmarks/_gpu/sanitized.py")
+def sanitizer(tool: str, gpu: bool) -> Stage:
+    program = (PYTHON, "benchmarks/_gpu/sanitized.py", "cuda" if gpu else "cpu")
+    command = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *program)
     # Each tensor has its own allocation, so that an access past it is one past an allocation.
     variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    return [
-        Stage(
-            f"sanitizer_{tool}",
-            35,
-            (("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *program),),
-            variables,
-        )
-        for tool in ("memcheck", "racecheck")
-    ]
+    return Stage(f"sanitizer_{tool}", 50, (command if gpu else program,), variables)
 
 
 def operator(name: str, limit_s: float, device: str, case: str) -> Stage:
@@ -86,7 +99,7 @@ def operator(name: str, limit_s: float, device: str, case: str) -> Stage:
 def rescoring(gpu: bool) -> tuple[str, ...]:
     much = ("--decoded", "--labels", "2048", "--precision", "bf16", "fp32", "--ablate")
     much += ("--device", "cuda", "--ablation-labels", "512", "--baseline-labels", "256")
-    little = ("--quick", "--device", "cpu")
+    little = ("--quick", "--decoded", "--device", "cpu", "--precision", "bf16", "fp32")
     return (PYTHON, "benchmarks/rescoring.py", *(much if gpu else little), "--json", JSON)
 
 
@@ -104,6 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.decide:
         print(decide(json.loads(args.decide.read_text())))
         return 0
+    if args.pack:
+        return pack(ROOT, args.pack)
     if args.list:
         for stage in chosen(known, args.only):
             print(f"{stage.name:24s} {stage.limit_s:4.0f} s")
@@ -111,9 +126,14 @@ def main(arguments: list[str] | None = None) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device; --device cpu tries the stages without one", file=sys.stderr)
         return 2
+    print_lacking(args.device)
     name = f"gpu-{device_name(args.device)}-pt{''.join(torch.__version__.split('.')[:2])}"
     parts, result = ROOT / "build" / "gpu" / name, args.out / f"{name}.json"
     sources = hash_sources(ROOT)
+    for earlier in (result, RESULTS / result.name):  # of a call on a machine that is gone
+        restore_parts(earlier, parts)
+    if not any((ROOT / "clipvg").glob("_ops*.so")):
+        (parts / "build.json").unlink(missing_ok=True)
     stale = read_part(parts / "build.json", sources) is None
     wanted = chosen(known, [*args.only, *(["build"] if stale else [])] if args.only else None)
     for stage in wanted:
@@ -149,6 +169,15 @@ def forget(part: Path, sources: str, *, fresh: bool, failed: bool) -> None:
         part.unlink()
 
 
+def print_lacking(device: str) -> None:
+    """Say at once what a later stage would fail for."""
+    lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    programs = ("compute-sanitizer",) if device == "cuda" else ()
+    lacking += [name for name in programs if shutil.which(name) is None]
+    if lacking:
+        print(f"lacking here: {', '.join(lacking)}; stages that need them will fail", flush=True)
+
+
 def device_name(device: str) -> str:
     """Of the GPU, as part of a file's name: "nvidia-h100-80gb-hbm3"."""
     name = torch.cuda.get_device_name() if device == "cuda" else "dry-run-on-cpu"
@@ -171,9 +200,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: tries the stages on little")
     add("--out", type=Path, default=RESULTS, help="folder of the JSON")
     add("--only", nargs="+", metavar="NAME", help="these, after the build; --list names them")
-    add("--budget", type=float, default=BUDGET_S, help="seconds after which no stage is begun")
+    add("--budget", type=float, default=CALL_S, help="seconds after which no stage is begun")
     add("--retry", action="store_true", help="stages that failed or ran out of time, once more")
     add("--fresh", action="store_true", help="all stages once more")
+    add("--pack", type=Path, metavar="FOLDER", help="fetch wheels that a GPU machine lacks; sizes")
     add("--decide", type=Path, metavar="JSON", help="print the lines that a recorded run fills")
     add("--list", action="store_true", help="name the stages and their limits")
     args = parser.parse_args(arguments)

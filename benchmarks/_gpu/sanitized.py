@@ -1,19 +1,25 @@
-"""A few small calls of the CUDA kernels, to be run under compute-sanitizer.
+"""A few small calls of the kernels in CUDA and Triton, to be run under compute-sanitizer.
 
-compute-sanitizer --tool memcheck python benchmarks/_gpu/sanitized.py
+compute-sanitizer --tool memcheck python benchmarks/_gpu/sanitized.py [cuda|cpu]
 """
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
-from clipvg.ops import backend, box_reliability
+from clipvg.ops import backend, backends, box_reliability, packed_attention
 
 # labels, bins, groups: several blocks and a ragged end; counters in shared and in global memory
 CALLS = [(1, 1, 1), (129, 10, 1), (100_003, 1000, 1), (10_001, 1000, 4), (10_001, 65_536, 1)]
 
 
-def main() -> None:
+LENGTHS = [0, 3, 1, 70, 17]
+WILD = [5, -7, 10**6, 3, 2**31 - 1, 9]  # offsets that are none; kernels keep within the tensors
+
+
+def score(device: str) -> None:
     generator = torch.Generator().manual_seed(0)
     for labels, bins, groups in CALLS:
         for dtype in (torch.float32, torch.bfloat16):
@@ -25,9 +31,30 @@ def main() -> None:
                 target = flat[1:].view(-1, 4)
                 _, expected = box_reliability(pred, target, group=group, **options)
             with backend("native"):
-                target = flat.cuda()[1:].view(-1, 4)  # which 16-byte loads cannot read
-                _, hist = box_reliability(pred.cuda(), target, group=group.cuda(), **options)
+                target = flat.to(device)[1:].view(-1, 4)  # which 16-byte loads cannot read
+                own, groups_there = pred.to(device), group.to(device)
+                _, hist = box_reliability(own, target, group=groups_there, **options)
             assert torch.equal(hist.cpu(), expected), (labels, bins, groups, dtype)
+
+
+def attend(device: str) -> None:
+    """Packed attention and its gradients; in Triton also where offsets lead out of the tensors."""
+    runs = {(row["operator"], row["device"]): row for row in backends() if row["available"]}
+    name = runs["packed_attention", device]["backend"]  # the last: Triton where it can run
+    tokens, edges = sum(LENGTHS), torch.tensor([0, *LENGTHS]).cumsum(0).int()
+    for offsets in (edges, *([torch.tensor(WILD, dtype=torch.int32)] if name == "triton" else [])):
+        q, k, v = (torch.randn(tokens, 2, 64, device=device).requires_grad_() for _ in range(3))
+        with backend(name):
+            out = packed_attention(q, k, v, offsets.to(device), tokens)
+        torch.autograd.grad(out.sum(), (q, k, v))
+
+
+def main() -> None:
+    device = sys.argv[1] if len(sys.argv) > 1 else "cuda"
+    score(device)
+    attend(device)
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

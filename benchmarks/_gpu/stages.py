@@ -63,6 +63,17 @@ def read_part(part: Path, sources: str) -> dict[str, Any] | None:
     return record if record.get("sources") == sources else None
 
 
+def restore_parts(result: Path, parts: Path) -> None:
+    """Write the parts of a merged file that are not there."""
+    if not result.exists():
+        return
+    parts.mkdir(parents=True, exist_ok=True)
+    for name, record in json.loads(result.read_text())["stages"].items():
+        part = parts / f"{name}.json"
+        if not part.exists():
+            write_json(part, record)
+
+
 def run_stages(
     stages: Iterable[Stage],
     parts: Path,

@@ -18,7 +18,7 @@ from clipvg.ops import backend, backends, box_reliability, box_reliability_numpy
 from clipvg.ops.box_reliability.op import reference
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _harness import Case, chosen, compare, why_no_compile, write
+from _harness import Case, chosen, compare, compiles, write
 
 BINS = 1000
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -99,15 +99,17 @@ def on(name: str, function: Callable, *args: object) -> Callable[[], tuple]:
 FACES = (box_reliability, box_reliability_numpy)
 
 
-def providers(pred: torch.Tensor, target: torch.Tensor, device: str) -> dict[str, Callable]:
+def providers(
+    pred: torch.Tensor, target: torch.Tensor, device: str, compiled: bool
+) -> dict[str, Callable]:
     usable = {(row["device"], row["backend"]) for row in backends() if row["available"]}
     found: dict[str, Callable] = {"reference": on("reference", box_reliability, pred, target)}
     if (device, "native") in usable:
         found["native"] = on("native", box_reliability, pred, target)
-    if why_no_compile(device) is None:
-        compiled = torch.compile(reference)
+    if compiled:
+        function = torch.compile(reference)
         arguments = (pred, target, None, 1, BINS, "cxcywh", 1e-16)
-        found["torch.compile of the reference"] = lambda: compiled(*arguments)
+        found["torch.compile of the reference"] = lambda: function(*arguments)
     found["torchvision convert, torch.histc"] = lambda: passes(pred, target)
     if len(pred) == 1 and len(target) <= MATRIX_LABELS:
         found["torchvision box_iou diagonal"] = lambda: matrix(pred, target)
@@ -143,10 +145,11 @@ def main() -> None:
         for measurers, labels, dtype, scores in SIZES
         if args.device != "cpu" or labels < ONLY_GPU_LABELS
     }
-    for name, (measurers, labels, dtype, scores) in chosen(sizes, args.case).items():
+    for at, (name, size) in enumerate(chosen(sizes, args.case).items()):
+        measurers, labels, dtype, scores = size
         made = boxes(measurers, labels, scores, args.device)
         pred, target = (part.to(DTYPES[dtype]) for part in made)
-        functions = providers(pred, target, args.device)
+        functions = providers(pred, target, args.device, compiles(args.device, at == 0))
         check(functions)
         # Each box is read once and each score written once.
         moved = pred.nbytes + target.nbytes + 4 * measurers * labels
