@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from clipvg.curriculum.threshold import check_grid
 from clipvg.errors import InputError
+from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, Range, check_fields
 
 ADAPTED = "adapted"  # what the resulting model is called among the measurers
 LEAST_SHARE = 0.05  # of the labels: fewer teach nothing
 HowTrained = Literal["separate", "together"]
+
+_RANGES: dict[str, Range] = {
+    "step": (ABOVE_ZERO, None),
+    "min_kept": (1, 2**63 - 1),
+    "holdout": (ABOVE_ZERO, BELOW_ONE),
+    "seed": (0, 2**63 - 1),
+    "h0": (0, 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +59,10 @@ class SSAConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that a search could not use, before anything is trained."""
-        if self.candidates not in get_args(HowTrained):
-            raise InputError(f"candidates is {self.candidates!r}; choose 'separate' or 'together'.")
+        check_fields(self, "options of the search", _RANGES)
         if self.halving and self.candidates != "together":
             raise InputError("halving needs candidates that train together: candidates='together'.")
         check_grid(self.start, self.step, self.low, self.high)
-        if self.min_kept is not None and self.min_kept < 1:
-            raise InputError(f"min_kept is {self.min_kept}; expected at least 1 label.")
-        if not 0 < self.holdout < 1:
-            raise InputError(
-                f"held-out share is {self.holdout}; expected between 0 and 1, e.g. 0.1."
-            )
 
     def least(self, labels: int) -> int:
         """Return the least number that a subset of so many labels may have."""
@@ -78,9 +80,3 @@ class MSAConfig(SSAConfig):
 
     h0: float = 0.5
     baseline: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse values that a search could not use, before anything is trained."""
-        super().__post_init__()
-        if not 0 <= self.h0 <= 1:
-            raise InputError(f"h0 is {self.h0}; expected a reliability in [0, 1], e.g. 0.5.")

@@ -21,6 +21,7 @@ from clipvg.data.decode import decode
 from clipvg.data.letterbox import Letterbox, Square, load_square
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key
+from clipvg.runtime.fields import Range, check_fields
 from clipvg.runtime.files import atomic_path, reserve
 from clipvg.runtime.progress import progress_bar
 
@@ -57,9 +58,9 @@ class CacheOptions:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a number of threads below 0."""
-        if self.num_workers < 0:
-            raise InputError(f"num_workers is {self.num_workers}; expected at least 0.")
+        """Refuse values that nothing can be read with."""
+        ranges: dict[str, Range] = {"num_workers": (0, 256), "max_bytes": (0, 2**63 - 1)}
+        check_fields(self, "how images are read", ranges)
 
 
 class _Block(NamedTuple):
@@ -209,10 +210,8 @@ class ImageStore:
     def _write(self, paths: Sequence[Path], file: Path, facts: Path) -> None:
         kind = np.float32 if self._dtype == torch.float32 else np.float16
         shape = (len(paths), *self._shape)
-        for left in file.parent.glob(f".{file.stem}.*.tmp.npy"):  # by a process that was killed
-            left.unlink(missing_ok=True)
-        self._check_size(self._size(len(paths)), len(paths), self.device)
         with atomic_path(file) as temporary:
+            self._check_size(self._size(len(paths)), len(paths), self.device)
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
             reserve(temporary)  # a full disk would end the process at a write to the map
             block = self._encode(paths, torch.from_numpy(array))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from clipvg.errors import InputError, near_matches
-from clipvg.runtime.fields import BELOW_ONE, Range, field_problems
+from clipvg.runtime.fields import BELOW_ONE, Range, check_fields
 from clipvg.runtime.files import Json
 
 AUTO = "auto"
@@ -66,8 +66,7 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         """Check the values that need no backbone to be judged."""
-        if problems := [*field_problems(self, _RANGES)]:
-            raise InputError("model options: " + "; ".join(problems))
+        check_fields(self, "model options", _RANGES)
         if self.width is not None and self.width % self.heads:
             raise InputError(
                 f"width={self.width} is not divisible by heads={self.heads}. "

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clipvg.errors import InputError
+from clipvg.runtime.fields import Range, check_fields
 
 Preset = Literal["default", "published"]
-PRESETS: tuple[Preset, ...] = ("default", "published")
 PUBLISHED_SEED = 20211024
+_RANGES: dict[str, Range] = {
+    "min_score": (0, 1),
+    "objects": (1, 10**6),
+    "per_image": (1, 10**6),
+    "seed": (0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,7 @@ class Options:
     pipeline: str | None = None
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise InputError(f"preset {self.preset!r}: choose from {', '.join(PRESETS)}")
-        if self.ambiguous not in ("drop", "keep"):
-            raise InputError(f"ambiguous {self.ambiguous!r}: choose from drop, keep")
-        for name in ("objects", "per_image"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: expected a whole number from 1")
-        if not 0 <= self.min_score <= 1:
-            raise InputError(f"min_score {self.min_score}: expected a number from 0 to 1")
+        check_fields(self, "options of generating", _RANGES)
 
     @property
     def drawn_with(self) -> int:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
-from clipvg.errors import InputError
 from clipvg.runtime import gpu
+from clipvg.runtime.fields import Range, check_fields
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
+_RANGES: dict[str, Range] = {
+    "batch_size": (1, 10**6),
+    "workers": (1, 1024),
+    "images_per_chunk": (1, 10**6),
+    "text_cache_mib": (0, 2**24),
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -74,15 +80,7 @@ class EngineConfig:
     optimisations: Optimisations = field(default_factory=Optimisations)
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            choices = ", ".join(get_args(Precision))
-            raise InputError(f"precision is {self.precision!r}; choose one of {choices}.")
-        for name in ("batch_size", "workers", "images_per_chunk"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; expected at least 1.")
-        if self.text_cache_mib < 0:
-            raise InputError(f"text_cache_mib is {self.text_cache_mib}; expected 0 or more.")
+        check_fields(self, "options of the pass", _RANGES)
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """Return the dtype of towers and fusion on a device."""

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from clipvg.errors import InputError
+
 ABOVE_ZERO, BELOW_ONE = math.nextafter(0, 1), math.nextafter(1, 0)
 Range = tuple[float | None, float | None]
+
+
+def check_fields(
+    config: Any,
+    what: str,
+    ranges: Mapping[str, Range] | None = None,
+    *,
+    further: Iterable[str] = (),
+) -> None:
+    """Refuse a dataclass of which a field is wrong, all of them in one message.
+
+    Args:
+        config: an instance, see `field_problems`.
+        what: it is, for the error: "model options".
+        ranges: see `field_problems`.
+        further: what else is wrong with it.
+
+    Raises:
+        InputError: something is wrong.
+    """
+    if problems := [*field_problems(config, ranges), *further]:
+        raise InputError(f"{what}: {'; '.join(problems)}")
 
 
 def field_problems(config: Any, ranges: Mapping[str, Range] | None = None) -> Iterator[str]:
@@ -60,8 +84,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, each) for each in inner)
     if origin in (list, tuple):
         return isinstance(value, list | tuple) and all(_fits(item, inner[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict)
+    if origin in (dict, Mapping):
+        return isinstance(value, origin)
     if kind is bool:
         return isinstance(value, bool)
     if kind in (int, float):

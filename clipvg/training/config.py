@@ -3,8 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from clipvg.errors import InputError
-from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, Range, field_problems
+from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, Range, check_fields
 
 Schedule = Literal["cosine", "step", "poly", "exponential", "constant"]
 Amp = Literal["none", "bf16", "fp16"]
@@ -124,11 +123,9 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, all of them in one message."""
-        problems = [*field_problems(self, _RANGES)]
-        if self.augment and self.cache_features is True:
-            problems.append("cache_features=True needs augment=False")
-        if problems:
-            raise InputError("training options: " + "; ".join(problems))
+        is_odd = self.augment and self.cache_features is True
+        further = ["cache_features=True needs augment=False"] if is_odd else []
+        check_fields(self, "training options", _RANGES, further=further)
 
     @property
     def caches(self) -> bool:

@@ -187,7 +187,7 @@ def test_options_of_the_search_are_refused_before_any_training(clipvg, labels, p
     words = ("adapt", labels, "--images", pictures, "--out", tmp_path / "run")
     assert "start threshold 2.0 is outside" in clipvg(*words, "--search.start", 2).error
     assert "step is 0.0" in clipvg(*words, "--search.step", 0).error
-    assert "held-out share is 3.0" in clipvg(*words, "--search.holdout", 3).error
+    assert "holdout is 3.0" in clipvg(*words, "--search.holdout", 3).error
     assert not (tmp_path / "run").exists()
 
 

@@ -325,11 +325,11 @@ def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"calibrated": 1.5}, "probability in"),
+        ({"calibrated": 1.5}, "calibrated is 1.5, expected below 1"),
         ({"skip_search": True}, "calibrated=0.5"),
-        ({"correct": 0.0}, "IoU in"),
-        ({"rounds": -1}, "0 or more"),
-        ({"rounds": 1.5}, "whole number"),
+        ({"correct": 0.0}, "correct is 0.0, expected above 0"),
+        ({"rounds": -1}, "expected at least 0"),
+        ({"rounds": 1.5}, "expected int"),
         ({"measures": ("adapted=vote",)}, "what the adapted model is called"),
         ({"measures": ("nosuch",)}, "no measure 'nosuch'"),
         ({"measures": ("match,foo=1",)}, "has no option 'foo'"),

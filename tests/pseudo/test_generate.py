@@ -116,11 +116,11 @@ def test_no_label_is_an_error_that_says_why() -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"preset": "best"}, "preset 'best'"),
-        ({"objects": 0}, "objects 0"),
-        ({"per_image": 0}, "per_image 0"),
-        ({"min_score": 2}, "min_score 2"),
-        ({"ambiguous": "maybe"}, "ambiguous 'maybe'"),
+        ({"preset": "best"}, "preset is 'best'"),
+        ({"objects": 0}, "objects is 0"),
+        ({"per_image": 0}, "per_image is 0"),
+        ({"min_score": 2}, "min_score is 2"),
+        ({"ambiguous": "maybe"}, "ambiguous is 'maybe'"),
     ],
 )
 def test_wrong_options(options: dict[str, object], fault: str) -> None:
@@ -237,7 +237,7 @@ def test_the_command_writes_labels(observed: Path, capsys: pytest.CaptureFixture
         (["--out", "labels.pth"], "choose --layout from unc"),
         (["--out", "labels.csv", "--sources", "tempate"], "did you mean 'template'?"),
         (["--out", "labels.csv", "--sources", "caption"], "needs captions"),
-        (["--out", "labels.csv", "--objects", "0"], "objects 0: expected a whole number from 1"),
+        (["--out", "labels.csv", "--objects", "0"], "objects is 0, expected at least 1"),
         (["--out", "labels.csv", "--min_score", "0.95"], "lower it"),
         (["--out", "labels.csv", "--images", "none"], "--images none: no such folder"),
     ],

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from clipvg.curriculum.config import ADAPTED
 from clipvg.errors import InputError
+from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, Range, check_fields
+
+_RANGES: dict[str, Range] = {
+    "calibrated": (ABOVE_ZERO, BELOW_ONE),
+    "correct": (ABOVE_ZERO, 1),
+    "rounds": (0, 1000),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +50,10 @@ class Beyond:
         from clipvg.measures.common.scales import extra
         from clipvg.measures.specs import check_measures, parse_measure
 
-        measures = (self.measures,) if isinstance(self.measures, str) else tuple(self.measures)
+        measures = (self.measures,) if isinstance(self.measures, str) else self.measures
+        measures = tuple(measures) if isinstance(measures, list) else measures
         object.__setattr__(self, "measures", measures)
+        check_fields(self, "options beyond the method", _RANGES)
         check_measures(measures)
         if ADAPTED in (parse_measure(text).name for text in measures):
             raise InputError(
@@ -53,16 +62,8 @@ class Beyond:
             )
         if self.soft or self.calibrated is not None:
             extra("scipy.special", "calibrated reliability")
-        if self.calibrated is not None and not 0 < self.calibrated < 1:
-            raise InputError(
-                f"calibrated is {self.calibrated}; expected a probability in (0, 1), e.g. 0.5."
-            )
         if self.skip_search and self.calibrated is None:
             raise InputError("without a search something must select: give calibrated=0.5, say.")
-        if self.correct is not None and not 0 < self.correct <= 1:
-            raise InputError(f"correct is {self.correct}; expected an IoU in (0, 1], e.g. 0.7.")
-        if not isinstance(self.rounds, int) or self.rounds < 0:
-            raise InputError(f"rounds is {self.rounds}; expected a whole number, 0 or more.")
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isclose
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from clipvg.data.scenes.observe import detected_box, loose_box
 from clipvg.data.scenes.render import render_scene
 from clipvg.data.scenes.world import Box, Scene, SceneConfig, sample_scene
 from clipvg.labels import LabelTable
+from clipvg.runtime.fields import check_fields
 
 STANDARD_MIX = {"same_class": 0.35, "loose_box": 0.25, "wrong_attribute": 0.2, "ambiguous": 0.2}
 
@@ -52,6 +55,17 @@ class NoiseConfig:
     rate: float = 0.4
     mix: Mapping[str, float] = field(default_factory=lambda: dict(STANDARD_MIX))
     jitter: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        shares = [*self.mix.values()] if isinstance(self.mix, Mapping) else []
+        is_whole = all(isinstance(share, Real) and 0 <= share <= 1 for share in shares) and isclose(
+            sum(shares), 1, abs_tol=1e-6
+        )
+        unknown = set(self.mix) - set(STANDARD_MIX) if is_whole else set()
+        further = [] if is_whole else [f"mix is {self.mix!r}, expected shares with the sum 1"]
+        further += [f"no kind of error {kind!r}" for kind in sorted(map(str, unknown))]
+        check_fields(self, "errors of labels", {"rate": (0, 1), "jitter": (0, 1)}, further=further)
 
 
 CLEAN = NoiseConfig(rate=0.0, jitter=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from clipvg.data.scenes.world import (
     sample_scene,
 )
 from clipvg.pseudo import Detection, Observation, ObservationTable, Relation
+from clipvg.runtime.fields import Range, check_fields
 
 
 def detected_box(scene: Scene, index: int, rng: np.random.Generator, jitter: float = 0.05) -> Box:
@@ -87,6 +88,11 @@ class ObserverErrors:
     doubled: float = 0.1
     wrong_relation: float = 0.15
     jitter: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        shares: dict[str, Range] = {field.name: (0, 1) for field in fields(self)}
+        check_fields(self, "errors of models", shares)
 
 
 PERFECT = ObserverErrors(0, 0, 0, 0, 0, 0, 0)

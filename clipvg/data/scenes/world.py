@@ -6,8 +6,12 @@ Boxes are xyxy pixels of the image. Nothing here draws or speaks: `render` and `
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
+
+from clipvg.runtime.fields import Range, check_fields
 
 SCENES_VERSION = "scenes-v1"
 
@@ -46,6 +50,32 @@ class SceneConfig:
     object_side: tuple[float, float] = (0.25, 0.5)
     max_overlap: float = 0.15
     same_class: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Refuse what no scene can be made of."""
+        further = [
+            f"{name} is {value!r}, expected the smallest and the largest, at most {most}"
+            for name, least, most in (("num_objects", 1, 1000), ("object_side", 0, 1))
+            if not _is_span(value := getattr(self, name), least, most)
+        ]
+        sides = self.short_sides if isinstance(self.short_sides, list | tuple) else ()
+        if not (sides and all(isinstance(side, Real) and 0 < side <= 1 for side in sides)):
+            further.append(f"short_sides is {self.short_sides!r}, expected fractions above 0")
+        ranges: dict[str, Range] = {
+            "long_side": (16, 2**14),
+            "max_overlap": (0, 1),
+            "same_class": (0, 1),
+        }
+        check_fields(self, "scenes", ranges, further=further)
+
+
+def _is_span(value: Any, least: float, most: float) -> bool:
+    """Return whether a value is two numbers in order, from `least` above 0 up to `most`."""
+    if not (isinstance(value, list | tuple) and len(value) == 2):
+        return False
+    if not all(isinstance(end, Real) for end in value):
+        return False
+    return 0 < value[0] and least <= value[0] <= value[1] <= most
 
 
 @dataclass(frozen=True)

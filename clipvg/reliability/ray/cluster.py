@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from clipvg.errors import InputError, MissingExtraError
+from clipvg.runtime.fields import ABOVE_ZERO, Range, check_fields
 
 # What actors print would be between the lines of this process, or in its JSON.
 _TALK = {"logging_level": logging.WARNING, "log_to_driver": False}
@@ -45,6 +46,15 @@ class RayOptions:
     num_gpus: float | None = None
     labels_per_task: int = 8192
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, Range] = {
+            "actors": (1, 10**5),
+            "num_cpus": (ABOVE_ZERO, 10**4),
+            "num_gpus": (0, 10**3),
+            "labels_per_task": (1, 10**9),
+        }
+        check_fields(self, "options of Ray", ranges)
 
 
 def import_ray() -> ModuleType:

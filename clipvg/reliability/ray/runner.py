@@ -100,7 +100,7 @@ class RayPool:
         paths: checkpoints of models that actors load by themselves; others are sent to them.
 
     Raises:
-        InputError: fewer than one actor, or shares that are not positive.
+        MissingExtraError: Ray is not installed.
     """
 
     def __init__(
@@ -109,15 +109,10 @@ class RayPool:
         options = options or RayOptions()
         actors, num_cpus, num_gpus = options.actors, options.num_cpus, options.num_gpus
         there = import_ray().cluster_resources()
-        if actors >= 1 and num_gpus is None:
+        if num_gpus is None:
             num_gpus = 1.0 if there.get("GPU", 0) >= actors else 0.0
-        if actors >= 1 and num_cpus is None:
+        if num_cpus is None:
             num_cpus = min(1.0, max(0.01, round(there.get("CPU", 1.0) / (2 * actors), 2)))
-        if actors < 1 or not num_cpus or num_cpus < 0 or num_gpus is None or num_gpus < 0:
-            raise InputError(
-                f"{actors} actors of {num_cpus} CPUs and {num_gpus} GPUs each cannot score; pass "
-                "at least one actor and more than 0 CPUs."
-            )
         self.num_actors, self.num_cpus, self.num_gpus = actors, num_cpus, num_gpus
         self.device = torch.device("cuda" if num_gpus else "cpu")
         self._paths = dict(paths or {})
