@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TextIO
 import clipvg
 from clipvg.cli.commands import COMMANDS, load_command
 from clipvg.cli.failure import as_typed, explain, is_full
+from clipvg.cli.processes import Alone, open_processes
 from clipvg.errors import near_matches, one_line
 from clipvg.runtime.waiting import shorten_spinning
 
@@ -60,12 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, words: Sequence[str]) -> int:
+    # What is ignored, as SIGHUP under nohup, stays so.
+    taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    with _handled(taken, _end):
+        return _run_to_the_end(name, words)
+
+
+def _run_to_the_end(name: str, words: Sequence[str]) -> int:
     prog = f"clipvg {name}"
-    command, args = None, None
+    command, args, processes = None, None, Alone()
+    message, code = "", 0
     try:
-        # What is ignored, as SIGHUP under nohup, stays so.
-        taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-        with _handled(taken, _end), _stdout_for_results() as stdout:
+        with _stdout_for_results() as stdout:
+            processes = open_processes(lambda rank: _fail(prog, _lost(rank), INTERNAL_ERROR))
             command = load_command(name)
             with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
                 args = command.parse(name, words)
@@ -73,11 +81,10 @@ def _run(name: str, words: Sequence[str]) -> int:
         if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
             command.show(result, as_json=args.json)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
+        code = stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
     except KeyboardInterrupt as stop:
         code = stop.code if isinstance(stop, _Ended) else INTERRUPTED
-        with _handled((signal.SIGINT, *_ENDING), signal.SIG_IGN):  # the last line is on its way
-            return _fail(prog, f"interrupted; {command.kept if command else 'nothing ran.'}", code)
+        message = f"interrupted; {command.kept if command else 'nothing ran.'}"
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -89,8 +96,17 @@ def _run(name: str, words: Sequence[str]) -> int:
             message = as_typed(_blamed(message, args), args.options)
         if command is not None and is_full(error):
             message = f"{message}; {command.kept}"
-        return _fail(prog, message, code)
-    return 0
+    with _handled(_ENDING, _ignore):  # the last line is on its way
+        # What others do ends this process in other ways: by SIGTERM, by errors of their exchange.
+        ending = processes.end(code, is_cause=code in {0, USAGE_ERROR, INTERRUPTED})
+        if message and ending.speaks:
+            lost = None if ending.lost is None else _lost(ending.lost)
+            _fail(prog, f"{lost}; {command.kept}" if lost and command else message, code)
+        return ending.code
+
+
+def _lost(rank: int) -> str:
+    return f"process {rank} of {os.environ['WORLD_SIZE']} was killed, or is silent"
 
 
 def _blamed(message: str, args: Namespace) -> str:
@@ -111,12 +127,19 @@ class _Ended(KeyboardInterrupt):
         self.code = 128 + number
 
 
-_ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
+# of Ctrl-C, of clusters, of a terminal that closes
+_ENDING = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None))]
 
 
 def _end(number: int, _: object) -> NoReturn:
-    """Say what is kept when clusters and terminals end the process, as after Ctrl-C."""
+    """End the command, which says what is kept; what comes after does not stop it in that."""
+    for each in _ENDING:
+        signal.signal(each, _ignore)
     raise _Ended(number)
+
+
+def _ignore(number: int, _: object) -> None:
+    """Take a signal and do nothing: of one that came just before SIG_IGN Python would complain."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: finish the step, write the checkpoint, then obey."""
+"""Ctrl-C, SIGTERM, SIGHUP in a training: finish the step, write the checkpoint, then obey."""
 
 import signal
 import threading
@@ -10,14 +10,15 @@ import torch
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None))]
 _AGREE_EVERY = 10  # steps between two exchanges of the flag: one every step would stall a GPU
 
 
 class Interrupt:
-    """Context that turns the first SIGINT or SIGTERM into a request to stop at a step's end.
+    """Context that turns the first such signal into a request to stop at a step's end.
 
-    A second signal acts at once. Outside of the main thread signals are left alone.
+    A second signal acts at once; one that is ignored stays so. Outside of the main thread signals
+    are left alone.
     """
 
     def __init__(self, world: World) -> None:
@@ -27,7 +28,8 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {s: signal.signal(s, self._on_signal) for s in _SIGNALS}
+            taken = [s for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            self._previous = {s: signal.signal(s, self._on_signal) for s in taken}
         return self
 
     def __exit__(

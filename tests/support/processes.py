@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,8 +37,14 @@ def killed(call: str, *arguments: Any, writes: Sequence[int]) -> list[int]:
     return codes
 
 
-def as_two(call: str, *arguments: Any) -> tuple[list[int], str, str]:
+def as_two(call: str, *arguments: Any, agent: float | None = None) -> tuple[list[int], str, str]:
     """Make the call in two processes of one group, with the variables that `torchrun` sets.
+
+    Args:
+        call: see above.
+        arguments: of the call.
+        agent: as `torchrun` does, let them meet elsewhere than in the first process, and end one
+            that goes on when the other has failed: seconds between SIGTERM and SIGKILL.
 
     Returns:
         The exit codes, and both output streams.
@@ -46,15 +53,23 @@ def as_two(call: str, *arguments: Any) -> tuple[list[int], str, str]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    shared |= {} if agent is None else {"TORCHELASTIC_USE_AGENT_STORE": "True"}
     ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    return _forked(call, arguments, [{"environment": rank} for rank in ranks], together=True)
+    children = [{"environment": rank} for rank in ranks]
+    return _forked(call, arguments, children, together=True, agent=agent)
 
 
 def _forked(
-    call: str, arguments: Sequence[Any], children: list[dict[str, Any]], *, together: bool
+    call: str,
+    arguments: Sequence[Any],
+    children: list[dict[str, Any]],
+    *,
+    together: bool,
+    agent: float | None = None,
 ) -> tuple[list[int], str, str]:
     """Exit codes and output of the children, which run at once or one after the other."""
     content = {"call": call, "arguments": arguments, "children": children, "together": together}
+    content["agent"] = agent
     ran = subprocess.run(
         [sys.executable, "-m", "support.processes"],
         input=json.dumps(content, default=str),
@@ -104,16 +119,49 @@ def _fork(action: Callable[[], Any], *, write: int = 0, environment: Any = ()) -
         os._exit(code)
 
 
-def _main(call: str, arguments: list[Any], children: list[Any], together: bool) -> list[int]:
+def _main(
+    call: str, arguments: list[Any], children: list[Any], together: bool, agent: float | None
+) -> list[int]:
     module, name = call.split(":")
     function = getattr(importlib.import_module(module), name)
     codes, started = [], []
     for options in children:
         started.append(_fork(lambda: function(*arguments), **options))
         if not together or len(started) == len(children):
-            codes += [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in started]
+            store = None if agent is None else _store(options["environment"])
+            codes += _ends(started, agent)
             started.clear()
+            del store
     return codes
+
+
+def _store(environment: dict[str, str]) -> object:
+    """Where the processes meet."""
+    from torch.distributed import TCPStore
+
+    host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    return TCPStore(host, port, is_master=True, wait_for_workers=False)
+
+
+def _ends(children: list[int], agent: float | None) -> list[int]:
+    """Exit codes; where an agent watches, what goes on beside a failed process is ended."""
+    codes: dict[int, int] = {}
+    end_at: float | None = None
+    while len(codes) < len(children):
+        child, status = os.waitpid(-1, 0 if agent is None else os.WNOHANG)
+        left = [each for each in children if each not in codes and each != child]
+        if child:
+            codes[child] = os.waitstatus_to_exitcode(status)
+        if child and codes[child] and agent is not None and end_at is None:
+            end_at = time.monotonic() + agent
+            for each in left:
+                os.kill(each, signal.SIGTERM)
+        elif end_at is not None and time.monotonic() > end_at:
+            for each in left:
+                os.kill(each, signal.SIGKILL)
+        if not child:
+            time.sleep(0.05)
+    return [codes[child] for child in children]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What two processes do as one: train, score, measure. Called by `processes.as_two`."""
+"""What two processes do as one: train, score, run commands. Called by `processes.as_two`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from PIL import Image
 
+from clipvg.cli import main, processes
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.measures.specs import build_measures
@@ -125,6 +129,26 @@ def _score(folder: Path, rank: int) -> None:
     np.savez(folder / f"{rank}.npz", **{k: v.scores for k, v in found.items()})
     reasons = {name: sorted(matrix.reasons.items()) for name, matrix in found.items()}
     (folder / f"{rank}.json").write_text(json.dumps([reasons, refused]))
+
+
+def command(words: list[str], fault: str, rank: int) -> int:
+    """Run a command; the process of a rank comes to harm where it opens its second image."""
+    torch.set_num_threads(1)
+    processes.SILENT_BEATS = 3
+    opened = []
+    original = Image.open
+
+    def open_image(*arguments: Any, **options: Any) -> Any:
+        opened.append(1)
+        if len(opened) == 2:
+            if fault == "broken":
+                raise OSError("broken data stream")
+            os.kill(os.getpid(), {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}[fault])
+        return original(*arguments, **options)
+
+    if int(os.environ["RANK"]) == rank:
+        Image.open = open_image
+    return main(words)
 
 
 def _refusal(call: Any, *arguments: Any, **options: Any) -> str:

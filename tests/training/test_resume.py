@@ -80,6 +80,35 @@ def test_interrupted_and_resumed_is_undisturbed(
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_stop_as_ctrl_c_does(
+    labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    class _EndedError(Exception):
+        pass
+
+    def end(*_: object) -> None:
+        raise _EndedError
+
+    before = signal.signal(number, end)
+    interrupt_at(monkeypatch, 4, lambda: signal.raise_signal(number))
+    try:
+        with pytest.raises(_EndedError):
+            train(labels, tmp_path)
+    finally:
+        signal.signal(number, before)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5
+
+
+def test_an_ignored_signal_stays_so(labels: LabelTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    interrupt_at(monkeypatch, 4, lambda: signal.raise_signal(signal.SIGHUP))
+    try:
+        assert train(labels, None).steps > 5
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_signals_are_handled_as_before_afterwards(labels: LabelTable) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     train(labels, None)
