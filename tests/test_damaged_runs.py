@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support import fits, ledger, toy
-from support.damage import DAMAGES, spoil_each
+from support.damage import DAMAGES, read_folder, spoil, spoil_each
 
 import clipvg
 from clipvg.api import Curriculum, RunOptions
@@ -45,6 +45,20 @@ def test_damaged_files_of_a_curriculum(method: Any, tmp_path: Path) -> None:
     )
     assert ends["named"] == 1  # config.yaml, which says what the run is
     assert ends["alike"] > 8
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["stage.json", "stage.copy.json"])
+def test_a_damaged_record_costs_no_training(tmp_path: Path, name: str, damage: str) -> None:
+    toy.adapt(tmp_path)
+    whole = read_folder(tmp_path)
+    for path in tmp_path.glob(f"stages/*/{name}"):
+        spoil(path, damage)
+    learner = toy.ToyLearner()
+    with pytest.warns(UserWarning, match=f"{name} was damaged; it is written again"):
+        toy.adapt(tmp_path, learner=learner)
+    assert not learner.trained
+    assert read_folder(tmp_path) == whole
 
 
 @pytest.mark.slow

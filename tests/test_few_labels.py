@@ -12,6 +12,7 @@ from support.tiny import make_labels
 import clipvg
 from clipvg.api import Curriculum
 from clipvg.curriculum import SSAConfig
+from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.training import FitConfig
 
@@ -42,6 +43,17 @@ def test_fewer_labels_than_a_batch(
     batches = -(-count // training.batch_size)
     assert result.summary["last"]["step"] == 2 * batches
     assert np.isfinite(result.summary["last"]["loss"])
+
+
+@pytest.mark.parametrize("heavy", range(5))
+def test_one_label_with_all_the_weight(labels: LabelTable, tmp_path: Path, heavy: int) -> None:
+    """It can be trained on or validate, not both."""
+    few = labels.select(np.arange(5)).with_column("weight", np.eye(5)[heavy])
+    training = FitConfig(epochs=1, batch_size=8, augment=False)
+    with pytest.raises(InputError, match="on have weight 0; pass validation labels"):
+        clipvg.adapt(
+            few, out=tmp_path, backbone="clipvg-tiny", model=SMALL, training=training, run=QUIET
+        )
 
 
 @pytest.mark.parametrize("search", ["separate", "together"])

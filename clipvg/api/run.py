@@ -50,7 +50,7 @@ class RunOptions:
     def announce(self, run: Run) -> None:
         """Say where a run that was begun before stands."""
         state = run.state()
-        if "finished on" in state:
+        if ": finished" in state:
             state += "; its result is read, and only what is missing is made"
         say(state, show=self.progress and bool(state) and run.workers.is_main)
 

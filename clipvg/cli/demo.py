@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import mean
 
 from clipvg.cli.commands import Command
@@ -14,6 +13,7 @@ from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import listed, percent, points
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import check_local
 
 
 def _configure(parser: CommandParser) -> None:
@@ -29,7 +29,7 @@ def _run(args: Namespace) -> Json:
 
     if args.seeds < 1:
         raise InputError(f"--seeds is {args.seeds}; expected at least 1")
-    out = Path(args.out)
+    out = check_local(args.out)
     check_writable(out / "report.html")
     summary = run_demo(out, seeds=args.seeds, progress=not args.quiet)
     return {**summary, "report": str(out / "report.html")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from argparse import Action, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -99,7 +100,8 @@ class CommandParser(ArgumentParser):
         try:
             args = Namespace(**vars(self.parse_args(plain)))
         except OverflowError as error:  # an integer too large to be a float
-            where = "".join(f"{file}: " for file in sorted({f for f, _ in self._files.values()}))
+            large = {file for file, value in self._files.values() if _is_too_large(value)}
+            where = "".join(f"{file}: " for file in sorted(large))
             self.error(f"{where}a number is too large for its option", error)
         args.command_line = [*(self.prog or "").split(), *words]
         args.options = [name for name in self._option_string_actions if name.startswith("--")]
@@ -214,3 +216,9 @@ def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:
         elif word.startswith("--config="):
             found.append((index, word.partition("=")[2]))
     return found
+
+
+def _is_too_large(value: object) -> bool:
+    """Return whether a value is an integer, or a list with one, that no float holds."""
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(each, int) and abs(each) > sys.float_info.max for each in values)

@@ -15,6 +15,7 @@ from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import check_local
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -71,7 +72,7 @@ def _run(args: Namespace) -> Json:
 
     out = check_writable(Path(args.out), (".parquet", ".jsonl", ".csv"))
     plot = check_writable(check_figure_path(args.plot)) if args.plot else None
-    folder = Path(args.store) if args.store else out.with_suffix(".scores")
+    folder = check_local(args.store) if args.store else out.with_suffix(".scores")
     check_writable(folder / "shard")
     if not (args.measurer or args.measure):
         raise InputError("nothing to score with; pass --measurer CKPT, or --measure NAME")

@@ -77,6 +77,12 @@ class Split:
         deciding = blind(labels.select(is_held) if validation is None else validation)
         if not len(training) or not len(deciding):
             raise InputError("there are no labels to train or to validate on; pass some.")
+        for part, purpose in ((training, "train"), (deciding, "validate")):
+            if not part.weights().any():
+                raise InputError(
+                    f"all {len(part):,} labels to {purpose} on have weight 0; pass validation "
+                    "labels, or give labels of more images a weight."
+                )
         return cls(labels, is_held, training, deciding, given)
 
     def weighted(self, held_out: ScoreMatrix) -> Split:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clipvg.errors import InputError, near_matches
+from clipvg.runtime.gate import check_local
 
 FORMATS = ("published", "safetensors")
 
@@ -31,7 +32,7 @@ def export_checkpoint(
 
     if format not in FORMATS:
         raise InputError(f"format {format!r} is unknown; {near_matches(format, FORMATS)}")
-    out = Path(out)
+    out = check_local(out)
     if format == "published" and (out.is_dir() or out.suffix != ".pth"):
         raise InputError(f"{out}: the published format is one file; give a name that ends in .pth")
     if format == "safetensors" and out.is_file():

@@ -22,7 +22,7 @@ from clipvg.model.backbone import digest_weights
 from clipvg.rescoring.config import EngineConfig
 from clipvg.rescoring.plan import SCORES_VERSION
 from clipvg.runtime import distributed
-from clipvg.runtime.files import atomic_path, remove_leftovers
+from clipvg.runtime.files import atomic_path
 from clipvg.runtime.lock import Lock
 
 if TYPE_CHECKING:
@@ -165,7 +165,6 @@ def open_store(
             if world.is_main and output is not None:
                 output.parent.mkdir(parents=True, exist_ok=True)
                 locks.enter_context(Lock(output))
-                remove_leftovers(output)
             if world.is_main:
                 locks.enter_context(Lock(store.folder, "--store"))
 

@@ -20,8 +20,10 @@ import yaml
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.runs.identity import describe_labels, differences
 from clipvg.runs.stage import Stage, Workers, copy_model, fill_folder
 from clipvg.runtime.files import (
+    GONE,
     Json,
     atomic_path,
     read_json,
@@ -30,12 +32,14 @@ from clipvg.runtime.files import (
     write_json,
     write_lines,
 )
+from clipvg.runtime.gate import check_local
 from clipvg.runtime.lock import Lock
 
 Made = TypeVar("Made")
 _DIFFERENCES_SHOWN = 5
 # What a finished run has beside its model; the summary vouches for the others, so it goes first.
 _OUTCOME = ("summary.json", "selected.parquet", "corrections.parquet", "held_out.parquet")
+CONFIG = "config.yaml"
 _RESULTS = ("checkpoint.pt", "stage.json")  # of a training that is going on, of a finished one
 
 
@@ -69,7 +73,7 @@ class Run:
         workers: Workers | None = None,
         further: Mapping[str, object] | None = None,
     ) -> None:
-        self.folder, self.workers = Path(folder), workers or Workers()
+        self.folder, self.workers = check_local(folder), workers or Workers()
         self.labels, self.validation = labels, validation
         self.command: str | None = None  # what was typed, for the summary
         if self.folder.exists() and not self.folder.is_dir():
@@ -77,15 +81,15 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config: Json = {
             "config": to_json(config),
-            "labels": _describe(labels),
-            "validation": None if validation is None else _describe(validation),
+            "labels": describe_labels(labels),
+            "validation": None if validation is None else describe_labels(validation),
         }
         self._further = to_json({"further": further} if further else {})
         self._metrics: list[Json] = []
         self._is_new = False
         self._lock = Lock(self.folder) if self.workers.is_main else None
         try:
-            self.write(lambda: self._check_or_write(labels))
+            self.workers.write(lambda: self._check_or_write(labels))
         except BaseException:
             self.close()
             raise
@@ -98,7 +102,7 @@ class Run:
         """Release the run; input refused before anything was trained leaves no run behind."""
         if self._is_new and kind is not None and issubclass(kind, InputError):
             if not any(next(self.folder.rglob(name), None) for name in _RESULTS):
-                (self.folder / "config.yaml").unlink(missing_ok=True)
+                (self.folder / CONFIG).unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -111,9 +115,8 @@ class Run:
         """Return in words what an earlier command has left here; "" for a new run."""
         if self._is_new:
             return ""
-        with suppress(OSError):
-            when = time.localtime((self.folder / "summary.json").stat().st_mtime)
-            return f"{self.folder}: finished on {time.strftime('%Y-%m-%d at %H:%M', when)}"
+        with suppress(FileNotFoundError):
+            return f"{self.folder}: finished{_when(self.folder / 'summary.json')}"
         done = sum(1 for _ in self.folder.glob("stages/*/stage.json"))
         begun = next(self.folder.rglob("checkpoint.pt"), None)
         if not (done or begun):
@@ -136,8 +139,18 @@ class Run:
         return Stage(self.folder / "stages" / key, self.workers)
 
     def write(self, action: Callable[[], object]) -> None:
-        """Let the main process write, and every process wait until it has."""
-        self.workers.write(action)
+        """Let the main process write, and every process wait until it has.
+
+        Raises:
+            InputError: the directory was removed meanwhile, of which writing would make a part.
+        """
+
+        def write() -> None:
+            if not (self.folder / CONFIG).exists():
+                raise InputError(f"{self.folder} {GONE}")
+            action()
+
+        self.workers.write(write)
 
     def once(
         self,
@@ -194,17 +207,17 @@ class Run:
             (self.folder / name).unlink(missing_ok=True)
 
     def _check_or_write(self, labels: LabelTable) -> None:
-        path = self.folder / "config.yaml"
+        path = self.folder / CONFIG
         there: Json = {}
         if _holds_demo(self.folder):
             raise InputError(f"{self.folder} holds a demo; choose another --out for the run.")
         if path.exists():
             there = _read_config(path)
             same = {key: value for key, value in there.items() if key != "further"}
-            differences = _differences(same, self.config)
-            if differences:
-                more = len(differences) - _DIFFERENCES_SHOWN
-                shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
+            others = differences(same, self.config)
+            if others:
+                more = len(others) - _DIFFERENCES_SHOWN
+                shown = "; ".join(others[:_DIFFERENCES_SHOWN])
                 raise InputError(
                     f"{self.folder} holds a run made otherwise: {shown}"
                     f"{f'; and {more} more' if more > 0 else ''}. Choose another --out, or the "
@@ -224,9 +237,19 @@ class Run:
         """Let stages be done again of which a file is damaged; the others are kept."""
         for record in sorted(self.folder.glob("stages/*/stage.json")):
             stage = self.stage_of_key(record.parent.name)
+            if mended := stage.mend():
+                warnings.warn(f"{mended} was damaged; it is written again.", stacklevel=2)
             if damaged := stage.damaged():
                 warnings.warn(f"{damaged} is damaged; its stage is made again.", stacklevel=2)
                 stage.forget()
+
+
+def _when(path: Path) -> str:
+    """Return in words when a file was written; "" where that is no date."""
+    changed = path.stat().st_mtime
+    with suppress(OSError, OverflowError, ValueError):  # a clock may have stood anywhere
+        return time.strftime(" on %Y-%m-%d at %H:%M", time.localtime(changed))
+    return ""
 
 
 def _holds_demo(folder: Path) -> bool:
@@ -250,35 +273,3 @@ def _read_config(path: Path) -> Json:
         f"{path} is damaged, so it is not known which run this is. Delete that file and run the "
         "command that made the run again: its finished stages are kept."
     )
-
-
-def _describe(labels: LabelTable) -> Json:
-    return {
-        "count": len(labels),
-        "images": labels.num_images,
-        "sources": sorted(set(labels.sources())),
-        "fingerprint": labels.fingerprint(),
-    }
-
-
-def _flat(value: object, prefix: str = "") -> Json:
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    flat: Json = {}
-    for key, item in value.items():
-        flat.update(_flat(item, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
-
-
-def _differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    old, new = _flat(there), _flat(now)
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [
-        f"{key.removeprefix('config.')} is {_short(old.get(key))} there, {_short(new.get(key))} now"
-        for key in keys
-    ]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 24 else text[:12] + "…'"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipvg.errors import InputError
-from clipvg.runtime.files import Json, atomic_folder, digest, read_json, write_json, write_lines
+from clipvg.runtime.files import (
+    Json,
+    atomic_folder,
+    digest,
+    read_json,
+    to_json,
+    write_json,
+    write_lines,
+)
 
 _FILES = "files"  # of the record: SHA-256 of the stage's other files
+_CHECK = "check"  # of the record: SHA-256 of the rest of it
 
 
 @dataclass(frozen=True)
@@ -86,16 +97,26 @@ class Stage:
     def read(self) -> Json:
         """Return the record of a finished stage."""
         record = read_json(self._record)
-        record.pop(_FILES, None)
-        return record
+        return {name: value for name, value in record.items() if name not in (_FILES, _CHECK)}
+
+    def mend(self) -> Path | None:
+        """Write the record of a finished stage, or its copy, from the other one if it is damaged.
+
+        Returns:
+            The file that was written; None where both or none is sound.
+        """
+        found = {path: _sound(path) for path in (self._record, self._copy)}
+        sound = next(filter(None, found.values()), None)
+        damaged = next((path for path, record in found.items() if record is None), None)
+        if sound is None or damaged is None:
+            return None
+        write_json(damaged, sound)
+        return damaged
 
     def damaged(self) -> Path | None:
         """Return the first file of a finished stage that is not as it was written."""
-        try:
-            record = read_json(self._record)
-        except InputError:
-            return self._record
-        if not record:
+        record = _sound(self._record)
+        if record is None:
             return self._record
         files = record.get(_FILES, {})
         paths = {self.folder / name: known for name, known in files.items()}
@@ -128,7 +149,7 @@ class Stage:
             if save_teacher is not None:
                 fill_folder(self.teacher_folder, save_teacher)
             write_lines(self.folder / "metrics.jsonl", metrics)
-            write_json(self._record, {**record, _FILES: self._digests()})
+            self._write({**record, _FILES: self._digests()})
             shutil.rmtree(self.training_folder, ignore_errors=True)
 
         self.workers.write(write)
@@ -137,7 +158,7 @@ class Stage:
     def add(self, **facts: object) -> None:
         """Add plain values to the record of a finished stage."""
         record = {**read_json(self._record), **facts}
-        self.workers.write(lambda: write_json(self._record, record))
+        self.workers.write(lambda: self._write(record))
 
     def forget(self) -> None:
         """Let the stage be done again."""
@@ -146,6 +167,16 @@ class Stage:
     @property
     def _record(self) -> Path:
         return self.folder / "stage.json"
+
+    @property
+    def _copy(self) -> Path:
+        return self.folder / "stage.copy.json"
+
+    def _write(self, record: Mapping[str, object]) -> None:
+        """Write the record and its copy: a training shall not be lost with one small file."""
+        content = {**record, _CHECK: _check(record)}
+        for path in (self._copy, self._record):  # the record last: with it the stage is finished
+            write_json(path, content)
 
     def _digests(self) -> dict[str, str]:
         folders = (self.model_folder, self.teacher_folder)
@@ -157,6 +188,21 @@ class Stage:
         """Finish the stage with a model that another run has trained, unless it is finished."""
         if not self.workers.see(lambda: self.is_finished):
             self.finish(record, lambda folder: copy_model(model, folder))
+
+
+def _check(record: Mapping[str, object]) -> str:
+    """Return the SHA-256 of a record without its own check."""
+    rest = {name: value for name, value in record.items() if name != _CHECK}
+    return hashlib.sha256(json.dumps(to_json(rest), sort_keys=True).encode()).hexdigest()
+
+
+def _sound(path: Path) -> Json | None:
+    """Return a record as it was written; None where it is damaged or gone."""
+    try:
+        record = read_json(path)
+    except InputError:
+        return None
+    return record if record.get(_CHECK) == _check(record) else None
 
 
 def copy_model(model: Path, folder: Path) -> None:

@@ -8,11 +8,14 @@ import hashlib
 import json
 import math
 import os
+import platform
 import re
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +23,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 from clipvg.errors import InputError, one_line
+from clipvg.runtime.gate import check_local
+from clipvg.runtime.lock import is_alive
 
 Json = dict[str, Any]  # a JSON object
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.[^.]+)?")  # as `atomic_path` names them
+GONE = "was removed while it was written to; run the same command again, which begins anew"
+# as `atomic_path` names them: process, machine, and a number of its own
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})([0-9a-f]{8})[0-9a-f]{8}\.tmp(\.[^.]+)?")
 
 
 @contextmanager
@@ -32,7 +39,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary file is in the same folder and keeps the suffix, since writers choose formats by
     it. When the block raises, it is removed and the old file stays as it was; an error of writing
     names the file that was asked for. The file gets the permissions of any new file: some writers
-    (safetensors) make files for their owner alone.
+    (safetensors) make files for their owner alone. What a process that was killed here left of the
+    same file is removed.
 
     Args:
         path: the file to write; its folder is created.
@@ -40,11 +48,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Yields:
         The temporary path to write to.
     """
-    path = Path(path)
+    path = check_local(path)
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is {_kind(path)}; name a file to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.stem}.{secrets.token_hex(6)}.tmp{path.suffix}"
+    _remove_leftovers_of(path)
+    writer = f"{os.getpid():08x}{_machine():08x}{secrets.token_hex(4)}"
+    temporary = path.parent / f".{path.stem}.{writer}.tmp{path.suffix}"
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -102,6 +112,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     Yields:
         The temporary folder to write to.
     """
+    folder = check_local(folder)
     new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -114,6 +125,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
+    except OSError as error:  # which names the file that was asked for
+        if error.errno is not None:
+            name = str(error.filename or folder)
+            error.filename = name.replace(str(new), str(folder), 1)
+        raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
@@ -126,17 +142,31 @@ def reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def remove_leftovers(place: Path) -> None:
-    """Remove the temporary files that a killed process left in a folder and below, or of a file.
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder and below.
 
     Nobody may be writing there: the caller holds the lock of the place.
     """
-    found = place.rglob(".*.tmp*")
-    if not place.is_dir():
-        found = place.parent.glob(f".{glob.escape(place.stem)}.*.tmp{glob.escape(place.suffix)}")
-    for path in found:
+    for path in folder.rglob(".*.tmp*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink()
+
+
+def _remove_leftovers_of(path: Path) -> None:
+    """Remove the temporary files of a file whose process, on this machine, is no more."""
+    pattern = f".{glob.escape(path.stem)}.*.tmp{glob.escape(path.suffix)}"
+    for found in path.parent.glob(pattern):
+        name = _TEMPORARY.fullmatch(found.name)
+        if name and int(name[2], 16) == _machine() and not is_alive(int(name[1], 16)):
+            found.unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> int:
+    """Return a number of this machine, or container: within it a process is known by its id."""
+    space = "/proc/self/ns/pid"
+    inode = os.stat(space).st_ino if os.path.exists(space) else 0
+    return zlib.crc32(f"{platform.node()} {inode}".encode())
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> None:

@@ -61,10 +61,15 @@ class Lock:
         return ""
 
     def _owner_is_alive(self) -> bool:
-        try:
-            os.kill(int(self._owner()), 0)
-        except (ValueError, ProcessLookupError):
-            return False
-        except PermissionError:
-            return True
+        return (owner := self._owner()).isdecimal() and is_alive(int(owner))
+
+
+def is_alive(process: int) -> bool:
+    """Return whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except (OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
         return True
+    return True

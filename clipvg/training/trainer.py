@@ -15,7 +15,7 @@ from clipvg.errors import InputError
 from clipvg.features import FeatureBatch, FeatureCache
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
-from clipvg.runtime.files import Json, write_lines
+from clipvg.runtime.files import GONE, Json, write_lines
 from clipvg.training.batches import AnyBatch, Boxes
 from clipvg.training.checkpoint import (
     load_trainable,
@@ -192,6 +192,8 @@ class Trainer:
         ended = self.step % self.per_epoch == 0 or self.step == self.steps
         if not ended and not (every and self.step % every == 0):
             return
+        if self.folder is not None and self.world.is_main and not self.folder.is_dir():
+            raise InputError(f"{self.folder} {GONE}")
         if ended:
             self._end_epoch()
         self.checkpoint()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import environment
+from support.processes import environment, killed
 
 TINY = [
     "--backbone", "clipvg-tiny", "--model.pretrained", "null", "--model.width", "16",
@@ -78,3 +78,23 @@ def test_ctrl_c_and_the_same_command_end_like_an_undisturbed_run(
     assert len(lines[0].splitlines()) == len(lines[1].splitlines())
     if verb == "train":
         assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("verb", ["labels show", "predict", "export"])
+def test_what_a_kill_leaves_is_gone_after_the_next_call(
+    clipvg, labels: Path, pictures: Path, checkpoint: Path, tmp_path: Path, verb: str
+) -> None:
+    name, words = {
+        "labels show": ("p.html", [labels, "--images", pictures]),
+        "predict": ("p.png", [pictures / "1.png", "dog", "--checkpoint", checkpoint]),
+        "export": ("p", [checkpoint, "--format", "safetensors"]),
+    }[verb]
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    words = [*verb.split(), *words, "--out"]
+    codes = killed("clipvg.cli:main", [*words, cut / name], writes=[2])  # before the rename
+    assert codes == [-signal.SIGKILL]
+    assert any(".tmp" in path.name for path in cut.rglob("*"))
+    for folder in (cut, whole):
+        assert clipvg(*words, folder / name).code == 0
+    files = [sorted(p.relative_to(folder) for p in folder.rglob("*")) for folder in (cut, whole)]
+    assert files[0] == files[1]

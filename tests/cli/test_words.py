@@ -53,7 +53,7 @@ def test_a_value_of_a_yaml_file_is_blamed_on_it(clipvg, words, tmp_path):
 def test_a_number_too_large_is_one_line_about_the_file(clipvg, words, tmp_path):
     path = tmp_path / "large.yaml"
     path.write_text("training:\n  lr: 1" + 400 * "0")
-    outcome = clipvg(*words, "--config", path)
+    outcome = clipvg("train", *words, "--config", path)
     assert outcome.code == 2
     assert f"{path}: a number is too large for its option" in outcome.error
 
@@ -124,3 +124,31 @@ def test_a_killed_worker_is_no_riddle():
     message, is_input = explain(RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly"))
     assert "killed" in message
     assert not is_input
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train L --images I",
+        "adapt L --images I",
+        "score L --images I --measurer C",
+        "score L --images I --measurer C --out scored.csv --store",
+        "score L --images I --measurer C --out scored.csv --plot",
+        "generate --observations L",
+        "labels show L --images I",
+        "predict I dog --checkpoint C",
+        "export C",
+        "demo",
+    ],
+)
+def test_an_address_is_no_place_to_write(
+    clipvg, labels, pictures, checkpoint, tmp_path, monkeypatch, typed
+):
+    monkeypatch.chdir(tmp_path)
+    meant = {"L": labels, "I": pictures, "C": checkpoint}
+    words = [meant.get(word, word) for word in typed.split()]
+    option = [] if str(words[-1]).startswith("--") else ["--out"]
+    ending = ".csv" if words[0] in {"score", "generate"} and option else ".png"
+    line = clipvg(*words, *option, f"s3://bucket/out{ending}").error
+    assert f"s3://bucket/out{ending}: only files of this machine are read and written" in line
+    assert not list(tmp_path.iterdir())

@@ -1,9 +1,12 @@
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from clipvg.errors import InputError
 from clipvg.runtime.files import atomic_folder, atomic_path, remove_leftovers
 
 
@@ -49,6 +52,38 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     remove_leftovers(tmp_path)
     files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert files == kept
+
+
+def test_the_next_writer_of_a_file_removes_what_a_killed_one_left(tmp_path):
+    code = (
+        "import os, sys\n"
+        "from clipvg.runtime.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os._exit(1)"
+    )
+    target = tmp_path / "[b].png"
+    subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    (left,) = tmp_path.iterdir()
+    process, machine, number = re.search(r"\.(.{8})(.{8})(.{8})\.tmp\.png", left.name).groups()
+    mine, elsewhere = (
+        tmp_path / f".[b].{process}{machine}{number}.tmp.png"
+        for process, machine in ((f"{os.getpid():08x}", machine), (process, "00000000"))
+    )
+    for path in (mine, elsewhere):  # whose writers are, or may be, alive
+        path.write_text("half")
+    with atomic_path(target) as temporary:
+        temporary.write_text("whole")
+    assert {*tmp_path.iterdir()} == {target, mine, elsewhere}
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/a.csv", "gs:/bucket/a.csv"])
+def test_an_address_is_no_file_to_write(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    for write in (atomic_path, atomic_folder):
+        with pytest.raises(InputError, match="only files of this machine"), write(Path(address)):
+            pytest.fail("it went ahead")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("words", [(28, "No space left on device"), (5, "I/O error", "t")])

@@ -17,7 +17,8 @@ from clipvg.errors import InputError
 
 DAMAGES = ("cut to a third", "cut to two thirds", "empty", "noise", "changed")
 _KEY = re.compile("[0-9a-f]{16}")
-_TIMES = ("seconds", "files")  # digests of a stage's files: its metrics hold times
+# digests of a stage's files, whose metrics hold times, and of its record, which holds those
+_TIMES = ("seconds", "files", "check")
 
 
 def spoil(path: Path, damage: str) -> None:
