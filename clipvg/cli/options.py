@@ -41,8 +41,8 @@ _SHARED: dict[str, Json] = {
     },
     "--layout": {
         "metavar": "NAME",
-        "help": "layout of a .pth file: unc, unc+, gref, gref_umd, referit or flickr; by default "
-        "taken from its name",
+        "help": "layout of a .pth file: unc, unc+, gref, gref_umd, referit, flickr or mixup; by "
+        "default taken from its name",
     },
     "--source": {"help": "name of the source of these labels, e.g. template"},
     "--on_error": {

@@ -20,6 +20,7 @@ from clipvg.runtime.gate import check_local
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
     from clipvg.reliability import Measurer, ScoreMatrix
+    from clipvg.reliability.measurer import GroundingMeasurer
     from clipvg.rescoring.store import ScoreStore
 
 _REASONS_SHOWN = 3
@@ -42,6 +43,11 @@ def _configure(parser: CommandParser) -> None:
         help="where to write the labels, with a column reliability.NAME for each measurer",
     )  # fmt: skip
     parser.add_argument("--plot", type=str, metavar="FILE", help="also draw histograms")
+    parser.add_argument(
+        "--refine", type=str, metavar="DIR",
+        help="also write the labels by their reliability by one --measurer in the .pth files of "
+        "the published code: eleven thresholds, bad labels, and all results",
+    )  # fmt: skip
     parser.add_argument(
         "--unreadable_images", type=Literal["null", "raise"], default="null",
         help="labels whose image cannot be read: leave them unscored (null), or stop (raise)",
@@ -76,6 +82,7 @@ def _run(args: Namespace) -> Json:
     check_writable(folder / "shard")
     if not (args.measurer or args.measure):
         raise InputError("nothing to score with; pass --measurer CKPT, or --measure NAME")
+    layout = _refined_layout(args)
     labels = read_table(args)  # before torch and the models are loaded
     from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.measures.specs import build_measures
@@ -90,6 +97,7 @@ def _run(args: Namespace) -> Json:
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store:
         scores = _score(args, labels, {**measurers, **measures}, store)
+        refined = _refine(args, labels, measurers, scores, layout) if layout else {}
         if distributed.join(device).is_main:
             scores.attach(labels).write(out)
             if plot is not None:
@@ -105,6 +113,7 @@ def _run(args: Namespace) -> Json:
         "out": str(out),
         "store": str(folder),
         "plot": args.plot,
+        "refined": refined,
         "count": len(labels),
         "scores": {"asked": store.asked, "found": store.found},
         "kept_0.5": scores.count_above(0.5),
@@ -140,6 +149,46 @@ def _score(
     )
 
 
+def _refined_layout(args: Namespace) -> str | None:
+    """The layout of what --refine writes; None where it is not asked for."""
+    if args.refine is None:
+        return None
+    from clipvg.labels.formats.pth import layout_name
+
+    if len(args.measurer) != 1:
+        raise InputError(
+            f"--refine sorts labels by one measurer, and {len(args.measurer)} are named; pass one "
+            "--measurer, and another --refine folder for each of the others"
+        )
+    check_writable(Path(args.refine) / "labels.pth")
+    return layout_name(args.labels[0], args.layout)
+
+
+def _refine(
+    args: Namespace,
+    labels: LabelTable,
+    measurers: Mapping[str, GroundingMeasurer],
+    scores: ScoreMatrix,
+    layout: str,
+) -> dict[str, int]:
+    """Write what --refine asks for; all processes predict, the main one writes."""
+    from clipvg.features.images import CacheOptions
+    from clipvg.labels.refined import write_refined
+    from clipvg.runtime import distributed
+    from clipvg.training.evaluate import predict_labels
+
+    ((name, measurer),) = measurers.items()
+    model = measurer.model
+    reading = CacheOptions(on_error=args.unreadable_images, progress=not args.quiet)
+    found = predict_labels(model, labels, reading=reading)
+    if not distributed.join(model.device).is_main:
+        return {}
+    boxes = found.target, found.boxes
+    return write_refined(
+        labels, scores[name], boxes, args.refine, layout=layout, prompt=model.config.prompt
+    )
+
+
 def _most_common(scores: ScoreMatrix) -> list[Json]:
     """Why labels are not scored: the most frequent reasons and how many labels each has."""
     reasons = Counter(scores.reasons.values()).most_common(_REASONS_SHOWN)
@@ -163,6 +212,8 @@ def _describe(result: Json) -> str:
         lines += [f"  {more:,}: other reasons"] if more else []
     if found := result["scores"]["found"]:
         lines.append(f"scores from {result['store']}: {found:,} of {result['scores']['asked']:,}")
+    if counts := result["refined"]:
+        lines.append(f"written: {len(counts)} .pth files beside {next(iter(counts))}")
     return "\n".join([*lines, f"written: {result['out']}"])
 
 
@@ -179,7 +230,7 @@ COMMAND = Command(
     configure=_configure,
     run=_run,
     describe=_describe,
-    first="labels images measurer measure out plot device batch_size precision store",
+    first="labels images measurer measure out plot refine device batch_size precision store",
     kept="finished shards of images are kept beside --out, or in --store; run the same command "
     "again to go on.",
 )

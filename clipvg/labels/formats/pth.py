@@ -63,15 +63,24 @@ def find_layout(path: str | Path, layout: str | None = None) -> Layout:
     Raises:
         InputError: an unknown name, or a file whose name does not begin with one.
     """
+    shape = LAYOUTS[layout_name(path, layout)]
+    for part, fields in SCORED.items():
+        if part in Path(path).name:
+            return replace(shape, fields=fields)
+    return shape
+
+
+def layout_name(path: str | Path, layout: str | None = None) -> str:
+    """The name of the layout that `find_layout` gives.
+
+    Raises:
+        InputError: as `find_layout`.
+    """
     if layout is None:
         match = _PREFIX.match(Path(path).name)
         layout = match.group(1) if match else None
     if layout in LAYOUTS:
-        shape = LAYOUTS[layout]
-        for part, fields in SCORED.items():
-            if part in Path(path).name:
-                return replace(shape, fields=fields)
-        return shape
+        return layout
     fault = f"unknown layout {layout!r}" if layout else "its name does not say which layout it has"
     raise InputError(f"{path}: {fault}; choose --layout from {', '.join(LAYOUTS)}")
 
@@ -114,15 +123,16 @@ def write(table: pa.Table, file: File) -> None:
     columns = {
         "image": [name.rpartition("/")[2] for name in names] if is_mixup(file) else names,
         "expression": table.column("expression").to_pylist(),
-        "box": _boxes_as(table, shape.box_format),
+        "box": boxes_as(table, shape.box_format),
         "segment": _from_json(table, "pth.segment", PLACEHOLDER),
         "attributes": _from_json(table, "pth.attributes", PLACEHOLDER),
         "extra": _from_json(table, "pth.extra", []),
     }
     rows = zip(*(columns[name] for name in shape.fields), strict=True)
     records = [(*row, *extra) for row, extra in zip(rows, columns["extra"], strict=True)]
-    with atomic_path(file.path) as temporary:
-        torch.save(records, temporary)
+    # torch names the archive after a path; a stream gives the same bytes under every name
+    with atomic_path(file.path) as temporary, temporary.open("wb") as stream:
+        torch.save(records, stream)
 
 
 def _row(shape: Layout, record: object, where: str) -> Json:
@@ -192,7 +202,8 @@ def _box(value: object, where: str) -> list[float]:
     return numbers
 
 
-def _boxes_as(table: pa.Table, box_format: str) -> list[list[float]]:
+def boxes_as(table: pa.Table, box_format: str) -> list[list[float]]:
+    """The boxes of a label table as a layout writes them, whole numbers as integers."""
     boxes = box_values(table.column("box"))
     words = ["xyxy"] * len(table)
     if "box_format" in table.column_names:
