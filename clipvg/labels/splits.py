@@ -65,8 +65,8 @@ def check_one_split(labels: LabelTable | None, what: str = "labels", option: str
     splits = labels.splits if labels is not None else {}
     if len(splits) > 1:
         raise InputError(
-            f"{what}: labels of {len(splits)} splits, {_listed(splits)}; choose one with --{option} "
-            f"({option}={next(iter(splits))!r})"
+            f"{what}: labels of {len(splits)} splits, {_listed(splits)}; choose one with "
+            f"--{option} ({option}={next(iter(splits))!r})"
         )
 
 

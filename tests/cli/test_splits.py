@@ -1,4 +1,4 @@
-"""``--split``: what train, adapt and evaluate need of a file with several, and score takes all of."""
+"""``--split``: train, adapt and evaluate need it of a file with several; score takes all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def test_evaluate_counts_only_the_split(clipvg, several, pictures, checkpoint):
 def test_the_validation_file_has_a_split_of_its_own(clipvg, several, pictures, tmp_path):
     words = ["train", several, "--images", pictures, "--out", tmp_path / "run", "--split", "train"]
     line = clipvg(*words, "--validation", several).error
-    assert "labels of 3 splits" in line and "--validation_split" in line
+    assert "labels of 3 splits" in line
+    assert "--validation_split" in line
     line = clipvg(*words, "--validation_split", "val").error
     assert "--validation_split without --validation" in line
 
