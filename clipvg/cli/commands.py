@@ -22,6 +22,8 @@ COMMANDS = {
     "predict": "find the boxes of expressions in an image",
     "export": "write a checkpoint in another format",
     "report": "draw the report page of a run again",
+    "labels convert": "write label files in another format: chosen rows, in another order",
+    "labels merge": "put label files together, exact duplicates once",
     "labels show": "draw a page of what is in label files, with samples",
     "info": "show versions, devices and backends, or facts about a checkpoint",
 }

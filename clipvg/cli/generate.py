@@ -65,7 +65,7 @@ def _run(args: Namespace) -> Json:
     from clipvg.runtime.lock import Lock
 
     start = time.perf_counter()
-    out = check_writable(Path(args.out))
+    out = check_writable(Path(args.out), reads=[*args.observations, args.categories or ""])
     if find_format(out).name == "pth":
         find_layout(out, args.layout)
     options = take_group(args, "", Options)

@@ -34,7 +34,7 @@ _SHARED: dict[str, Json] = {
         "help": "label files: .parquet, .jsonl, .csv, .tsv, the published .pth, REFER's refs(*).p, "
         "COCO-style .json, or the folder of Flickr30k Entities; several are read in order",
     },
-    "--images": {"required": True, "metavar": "DIR", "help": "folder that holds the images"},
+    "--images": {"metavar": "DIR", "help": "folder that holds the images"},
     "--split": {
         "metavar": "NAME",
         "help": "take only the labels of this split, such as testA, where the column split tells",
@@ -70,11 +70,15 @@ _SHARED: dict[str, Json] = {
 }
 
 
-def add_shared(parser: CommandParser, *names: str) -> None:
+def add_shared(parser: CommandParser, *names: str, images_needed: bool = True) -> None:
     """Add arguments that several commands have, by name; `LABELS` are those of label files."""
     for name in names:
-        kind = {} if "action" in _SHARED[name] else {"type": str}
-        parser.add_argument(name, **{**kind, **_SHARED[name]})
+        options = {"type": str, **_SHARED[name]}
+        if "action" in options:
+            del options["type"]
+        if name == "--images":
+            options["required"] = images_needed
+        parser.add_argument(name, **options)
 
 
 def set_max_pixels(args: Namespace) -> None:
@@ -141,11 +145,14 @@ def take_group(args: Namespace, name: str, config: type[Config], **others: objec
         raise InputError(f"{', '.join(sorted(files))}: {error}") from error
 
 
-def read_table(args: Namespace, *, one_split: bool = False) -> LabelTable:
+def read_table(
+    args: Namespace, paths: Sequence[str] | None = None, *, one_split: bool = False
+) -> LabelTable:
     """Read the label files of a command.
 
     Args:
-        args: with `LABELS`.
+        args: with `LABELS`, and perhaps ``columns``.
+        paths: some of the files; None reads all.
         one_split: refuse labels of several splits, where --split does not choose one.
 
     Raises:
@@ -153,7 +160,7 @@ def read_table(args: Namespace, *, one_split: bool = False) -> LabelTable:
     """
     from clipvg.labels.splits import check_one_split
 
-    labels = _read(args, args.labels, args.split)
+    labels = _read(args, args.labels if paths is None else paths, args.split)
     if one_split:
         check_one_split(labels, ", ".join(args.labels))
     return labels
@@ -186,12 +193,13 @@ def _read(args: Namespace, paths: Sequence[str], split: str | None) -> LabelTabl
         layout=args.layout,
         source=args.source,
         split=split,
+        columns=getattr(args, "columns", None),
         on_error=args.on_error,
         allow_outside_root=args.allow_outside_root,
     )
     if not len(labels):
         raise InputError(f"{', '.join(paths)}: no labels in it; check the file")
-    if not Path(args.images).is_dir():
+    if args.images is not None and not Path(args.images).is_dir():
         raise InputError(
             f"--images {args.images}: no such folder, so {labels.image_names[0]} and the others "
             "cannot be found in it; name the folder that image names are below"

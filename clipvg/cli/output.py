@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from clipvg.errors import InputError, printable
@@ -29,18 +29,26 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int 
     )
 
 
-def check_writable(path: Path, endings: Sequence[str] = ()) -> Path:
+def check_writable(path: Path, endings: Sequence[str] = (), *, reads: Iterable[str] = ()) -> Path:
     """Return the path of a file to write, refused before the work whose result goes there.
 
+    Args:
+        path: of the file.
+        endings: that it may have; any when empty.
+        reads: files that the command reads, which it must not write over.
+
     Raises:
-        InputError: it has another ending, it is a folder, or its folder cannot be made or written
-            to.
+        InputError: it has another ending, it is a folder or a file that is read, or its folder
+            cannot be made or written to.
     """
     check_local(path)
     if endings and path.suffix.lower() not in endings:
         raise InputError(f"--out {path}: written as {', '.join(endings)}; change the ending")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
+    for read in reads:
+        if path.exists() and os.path.exists(read) and path.samefile(read):
+            raise InputError(f"{path} would be written over {read}, which is read; choose another")
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if not there.is_dir():
         raise InputError(f"{path}: {there} is a file, not a folder; choose another place")

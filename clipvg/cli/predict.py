@@ -44,7 +44,7 @@ def _run(args: Namespace) -> Json:
                 f"{expression!r} is a file, not an expression; predict looks at one image a call"
             )
     set_max_pixels(args)
-    drawing = _drawing_path(args.out) if args.out else None
+    drawing = _drawing_path(args.out, args.image) if args.out else None
     model = load(args.checkpoint).to(choose_device(args.device))
     image = read_image(args.image, exif=model.preset.exif)
     found = model.predict(image, args.expression)
@@ -70,10 +70,10 @@ def _run(args: Namespace) -> Json:
     return result
 
 
-def _drawing_path(name: str) -> Path:
+def _drawing_path(name: str, image: str) -> Path:
     from clipvg.report.drawing import check_image_path
 
-    return check_writable(check_image_path(name))
+    return check_writable(check_image_path(name), reads=[image])
 
 
 def _describe(result: Json) -> str:

@@ -76,8 +76,8 @@ def _run(args: Namespace) -> Json:
 
     from clipvg.report.canvas import check_figure_path
 
-    out = check_writable(Path(args.out), (".parquet", ".jsonl", ".csv"))
-    plot = check_writable(check_figure_path(args.plot)) if args.plot else None
+    out = check_writable(Path(args.out), (".parquet", ".jsonl", ".csv"), reads=args.labels)
+    plot = check_writable(check_figure_path(args.plot), reads=args.labels) if args.plot else None
     folder = check_local(args.store) if args.store else out.with_suffix(".scores")
     check_writable(folder / "shard")
     if not (args.measurer or args.measure):

@@ -15,13 +15,17 @@ from clipvg.cli.options import (
     read_validation,
     take_group,
 )
-from clipvg.cli.output import pairs
+from clipvg.cli.output import check_writable, pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
 
 # What the help of both commands begins with.
 FIRST = "labels images validation out config backbone device training.epochs training.batch_size"
+
+
+# What a run writes beside its stages and model.
+RUN_FILES = ("labels.parquet", "selected.parquet", "corrections.parquet", "metrics.jsonl")
 
 
 def add_training(parser: CommandParser) -> None:
@@ -60,6 +64,9 @@ def training_arguments(args: Namespace) -> Json:
     from clipvg.training.config import FitConfig
 
     # What is wrong with options and labels is said before torch is loaded.
+    read = [*args.labels, *([args.validation] if args.validation else [])]
+    for name in RUN_FILES:
+        check_writable(Path(args.out) / name, reads=read)
     given = {
         "training": take_group(args, "training", FitConfig),
         "model": take_group(args, "model", ModelOptions),

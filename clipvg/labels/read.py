@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from clipvg.errors import InputError
 from clipvg.labels.formats import find_reader
 from clipvg.labels.formats.file import FOLDER, File
-from clipvg.labels.schema import WORD, Faults, normalise
+from clipvg.labels.schema import WORD, Faults, normalise, rename_columns
 from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
 from clipvg.labels.validate import Problem, row_problems
@@ -35,6 +35,7 @@ def read_labels(
     layout: str | None = None,
     source: str | None = None,
     split: str | None = None,
+    columns: Mapping[str, str] | None = None,
     on_error: OnError = "raise",
     allow_outside_root: bool = False,
 ) -> LabelTable:
@@ -49,6 +50,7 @@ def read_labels(
             prefix of each file's name.
         source: name of the label source, written to every row.
         split: take only the labels whose column ``split`` says so, such as "testA"; None takes all.
+        columns: what a file calls a column, by the name that it has here: {"image": "file_name"}.
         on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
@@ -68,7 +70,7 @@ def read_labels(
     paths = [path] if isinstance(path, str | Path) else list(path)
     if not paths:
         raise InputError("no label files were named")
-    asked = _Asked(images, layout, split, on_error, allow_outside_root)
+    asked = _Asked(images, layout, split, columns or {}, on_error, allow_outside_root)
     splits: Counter[str] = Counter()
     parts = [_read_one(Path(p), asked, splits) for p in paths]
     labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
@@ -89,6 +91,7 @@ class _Asked:
     images: str | Path | None
     layout: str | None
     split: str | None
+    columns: Mapping[str, str]
     on_error: OnError
     allow_outside_root: bool
 
@@ -100,8 +103,8 @@ def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
         file.check()
     with reading(path, "a file of labels"):
         faults: Faults = {}
-        table = normalise(find_reader(file)(file), where=str(path), faults=faults)
-        labels = LabelTable(table, asked.images)
+        table = rename_columns(find_reader(file)(file), asked.columns, where=str(path))
+        labels = LabelTable(normalise(table, where=str(path), faults=faults), asked.images)
         keep = np.ones(len(labels), dtype=bool)
         if asked.split is not None:
             keep = rows_of_split(labels.table, asked.split, where=str(path))

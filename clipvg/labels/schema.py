@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -73,7 +73,8 @@ def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None =
         hints = [f"{name!r} ({near_matches(name, table.column_names)})" for name in missing]
         raise InputError(
             f"{where}: no column {' and no column '.join(hints)}; labels need image, expression "
-            "and box (or x1, y1, x2, y2, or x, y, w, h)"
+            "and box (or x1, y1, x2, y2, or x, y, w, h). If it has them under other names: clipvg "
+            "labels convert --columns image=file_name, or columns={'image': 'file_name'}"
         )
     columns: dict[str, pa.ChunkedArray] = {}
     for name in [*FIELDS, *(n for n in table.column_names if n not in FIELDS)]:
@@ -85,6 +86,25 @@ def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None =
             columns[name] = column
     result = pa.table(columns)
     return result.replace_schema_metadata(table.schema.metadata)
+
+
+def rename_columns(table: pa.Table, names: Mapping[str, str], *, where: str) -> pa.Table:
+    """Return the table with columns under other names, given as new name -> name in the table.
+
+    A column that has the new name already is replaced.
+
+    Raises:
+        InputError: the table lacks a column.
+    """
+    for name in names.values():
+        if name not in table.column_names:
+            raise InputError(
+                f"{where}: no column {name!r}: {near_matches(name, table.column_names)}"
+            )
+    taken = [name for name in names if name in table.column_names and name not in names.values()]
+    table = table.drop_columns(taken)
+    new = {old: name for name, old in names.items()}
+    return table.rename_columns([new.get(name, name) for name in table.column_names])
 
 
 def convert_column(

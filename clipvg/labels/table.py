@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import ArrayLike
 
 from clipvg.boxes import convert
 from clipvg.errors import InputError, near_matches, one_line
+from clipvg.labels.frame import ArrowStream, Frame, as_table
 from clipvg.labels.schema import (
     RELIABILITY,
     Values,
@@ -26,8 +27,11 @@ from clipvg.labels.splits import count_splits
 from clipvg.labels.validate import Problem, Validation, validate
 from clipvg.labels.write import write_labels
 
+if TYPE_CHECKING:
+    import pandas
 
-class LabelTable:
+
+class LabelTable(Frame):
     """Labels: one row is one (image, expression, box). Immutable; methods return new tables.
 
     Columns, of which the first three are needed; any others travel along:
@@ -42,8 +46,10 @@ class LabelTable:
     - ``truth``: four float64, xyxy; for evaluation only, training and scoring never read it.
     - ``reliability.NAME``: float32 in [0, 1], the score by measurer NAME; null is not scored.
 
+    It is a data frame too: indexed, iterated, filtered and sorted as `Frame` says.
+
     Args:
-        table: Arrow table with these columns.
+        table: Arrow table with these columns, or a data frame that speaks Arrow (Polars, DuckDB).
         images: folder that image names are relative to; None when they are paths.
 
     Attributes:
@@ -61,8 +67,8 @@ class LabelTable:
         array([[ 10.,  20., 110., 220.]], dtype=float32)
     """
 
-    def __init__(self, table: pa.Table, images: str | Path | None = None) -> None:
-        self.table = normalise(table)
+    def __init__(self, table: pa.Table | ArrowStream, images: str | Path | None = None) -> None:
+        self.table = normalise(as_table(table))
         self.images = None if images is None else Path(images)
         self.dropped: tuple[Problem, ...] = ()
 
@@ -95,6 +101,17 @@ class LabelTable:
         return cls(pa.table(arrays), images)
 
     @classmethod
+    def from_pandas(cls, frame: pandas.DataFrame, images: str | Path | None = None) -> LabelTable:
+        """Labels from a pandas data frame with these columns; its index is left out.
+
+        Args:
+            frame: a row a label; ``box`` as lists or arrays of four numbers, or in four columns.
+            images: image root.
+        """
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        return cls(table.replace_schema_metadata(None), images)
+
+    @classmethod
     def concat(cls, tables: Iterable[LabelTable]) -> LabelTable:
         """Rows of several tables; columns that some lack are null there.
 
@@ -122,8 +139,9 @@ class LabelTable:
             ) from None
         return cls(joined.unify_dictionaries(), tables[0].images if len(roots) == 1 else None)
 
-    def __len__(self) -> int:
-        return self.table.num_rows
+    def with_table(self, table: pa.Table) -> LabelTable:
+        """The labels of another table below the same image root."""
+        return LabelTable(table, self.images)
 
     def __repr__(self) -> str:
         return (
@@ -241,23 +259,6 @@ class LabelTable:
         column = pc.fill_null(self.table.column(name), pa.scalar(absent, pa.float32()))
         return column.to_numpy().astype(np.float32)
 
-    def select(self, rows: ArrayLike) -> LabelTable:
-        """The rows of a boolean mask (N,), or of indices from 0, in the order given.
-
-        Raises:
-            InputError: a mask of another length, or indices that are no rows.
-        """
-        rows = np.asarray(rows)
-        if rows.dtype == bool:
-            if rows.shape != (len(self),):
-                raise InputError(f"mask of shape {rows.shape} for {len(self)} labels")
-            rows = np.flatnonzero(rows)
-        if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self)):
-            raise InputError(f"indices {rows.min()} to {rows.max()} for {len(self)} labels: "
-                             "expected whole numbers from 0")  # fmt: skip
-        taken = self.table.take(pa.array(rows.astype(np.int64)))
-        return LabelTable(taken, self.images)
-
     def with_column(self, name: str, values: Values) -> LabelTable:
         """The labels with a column added or replaced; NaN (a NaN row, for boxes) is null."""
         array, names = column_of(name, values), self.table.column_names
@@ -267,13 +268,13 @@ class LabelTable:
             table = self.table.set_column(names.index(name), name, array)
         else:
             table = self.table.append_column(name, array)
-        return LabelTable(table, self.images)
+        return self.with_table(table)
 
     def drop_columns(self, names: str | Sequence[str]) -> LabelTable:
         """The labels without some columns; names that are not there are ignored."""
         names = [names] if isinstance(names, str) else names
         there = [name for name in names if name in self.table.column_names]
-        return LabelTable(self.table.drop_columns(there), self.images)
+        return self.with_table(self.table.drop_columns(there))
 
     def with_images(self, root: str | Path | None) -> LabelTable:
         """The labels with another image root."""

@@ -31,7 +31,7 @@ def _run(args: Namespace) -> Json:
 
     if args.per_rule < 1:
         raise InputError(f"--per_rule {args.per_rule}: expected a whole number from 1")
-    page = check_writable(Path(args.out))
+    page = check_writable(Path(args.out), reads=args.labels)
     labels = options.read_table(args)
     name = ", ".join(Path(path).name for path in args.labels)
     report = report_labels(labels, name=name, per_rule=args.per_rule, seed=args.seed)

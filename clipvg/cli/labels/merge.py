@@ -1,0 +1,56 @@
+"""`clipvg labels merge`: several label files as one, exact duplicates once."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from clipvg.cli.commands import Command
+from clipvg.cli.options import LABELS, add_shared, read_table
+from clipvg.cli.output import check_writable
+from clipvg.cli.parser import CommandParser
+from clipvg.runtime.files import Json
+
+
+def _configure(parser: CommandParser) -> None:
+    add_shared(parser, *LABELS, images_needed=False)
+    parser.add_argument(
+        "--out", type=str, required=True, metavar="FILE",
+        help="the file to write; its ending says the format",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", type=str, metavar="NAME", help="the format, where not by ending"
+    )
+
+
+def _run(args: Namespace) -> Json:
+    from clipvg.labels.formats import find_format
+    from clipvg.labels.merge import merge_labels
+
+    out = check_writable(Path(args.out), reads=args.labels)
+    find_format(out, args.format)  # before files are read
+    tables = [read_table(args, [path]) for path in args.labels]
+    labels = merge_labels(tables, args.labels)
+    labels.write(out, layout=args.layout, format=args.format)
+    return {
+        "out": str(out),
+        "labels": len(labels),
+        "images": labels.num_images,
+        "read": {path: len(part) for path, part in zip(args.labels, tables, strict=True)},
+        "duplicates": sum(map(len, tables)) - len(labels),
+    }
+
+
+def _describe(result: Json) -> str:
+    return (
+        f"{result['labels']:,} labels of {result['images']:,} images; {result['duplicates']:,} "
+        f"duplicates left out\nwritten: {result['out']}"
+    )
+
+
+COMMAND = Command(
+    example="clipvg labels merge template.parquet relation.parquet --out all.parquet",
+    configure=_configure,
+    run=_run,
+    describe=_describe,
+)

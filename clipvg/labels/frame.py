@@ -1,0 +1,235 @@
+"""An Arrow table used as a data frame: indexed, iterated, filtered, sorted, shown, exchanged."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike
+
+from clipvg.errors import InputError, MissingExtraError, near_matches, one_line
+from clipvg.labels.schema import RELIABILITY
+from clipvg.runtime.files import Json
+
+if TYPE_CHECKING:
+    import pandas
+
+F = TypeVar("F", bound="Frame")
+
+_SHOWN = 10  # rows in a notebook
+_CONDITION = re.compile(r"\s*([^<>=!]+?)\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*", re.DOTALL)
+_COMPARE = {
+    ">=": pc.greater_equal,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    "<": pc.less,
+    "==": pc.equal,
+    "!=": pc.not_equal,
+}
+
+
+class ArrowStream(Protocol):
+    """A table of any library that speaks Arrow: pyarrow, Polars, DuckDB, pandas from 2.2."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Return the capsule of the Arrow C stream."""
+        ...
+
+
+class Frame:
+    """What a table of rows does as a data frame; a subclass says what the rows are.
+
+    ``frame["column"]`` is an Arrow column, ``frame[3]`` a row as a dictionary, ``frame[10:20]``, a
+    mask or a list of numbers gives those rows as a frame.
+    """
+
+    table: pa.Table
+
+    def with_table(self: F, table: pa.Table) -> F:
+        """Return a frame of the same kind with another table."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @overload
+    def __getitem__(self, key: str) -> pa.ChunkedArray: ...
+    @overload
+    def __getitem__(self, key: int) -> Json: ...
+    @overload
+    def __getitem__(self: F, key: slice | ArrayLike) -> F: ...
+    def __getitem__(self: F, key: str | int | slice | ArrayLike) -> pa.ChunkedArray | Json | F:
+        if isinstance(key, str):
+            return self.table.column(self.column_name(key))
+        if isinstance(key, int | np.integer):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"row {key} of {len(self)}")
+            return self.table.slice(int(key) % len(self), 1).to_pylist()[0]
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            if step == 1:
+                return self.with_table(self.table.slice(start, max(stop - start, 0)))
+            return self.select(np.arange(start, stop, step))
+        rows = np.asarray(key)
+        if rows.dtype.kind == "i":
+            rows = np.where(rows < 0, rows + len(self), rows)
+        return self.select(rows)
+
+    def __iter__(self) -> Iterator[Json]:
+        for batch in self.table.to_batches(max_chunksize=1000):
+            yield from batch.to_pylist()
+
+    def select(self: F, rows: ArrayLike) -> F:
+        """Return the rows of a boolean mask (N,), or of indices from 0, in the order given.
+
+        Raises:
+            InputError: a mask of another length, or indices that are no rows.
+        """
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            if rows.shape != (len(self),):
+                raise InputError(f"mask of shape {rows.shape} for {len(self)} labels")
+            rows = np.flatnonzero(rows)
+        if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self)):
+            raise InputError(f"indices {rows.min()} to {rows.max()} for {len(self)} labels: "
+                             "expected whole numbers from 0")  # fmt: skip
+        return self.with_table(self.table.take(pa.array(rows.astype(np.int64))))
+
+    def filter(self: F, *conditions: str | pc.Expression) -> F:
+        """Return the rows that fulfil every condition; a null fulfils none.
+
+        Args:
+            conditions: texts such as "template>=0.5", "source==caption" or "width<640", where the
+                name of a measurer stands for its column ``reliability.NAME``; or expressions of
+                ``pyarrow.compute``.
+
+        Raises:
+            InputError: what is no condition, names no column, or compares what cannot be.
+
+        Example:
+            >>> len(labels.filter("source==template", "expression!=sky")) < len(labels)
+            True
+        """
+        table = self.table
+        for condition in conditions:
+            if isinstance(condition, str):
+                table = table.filter(_fulfils(self.with_table(table), condition))
+            else:
+                table = table.filter(condition)
+        return self.with_table(table)
+
+    def sort_by(self: F, column: str, *, descending: bool = False) -> F:
+        """Return the rows in the order of a column, nulls last; equal ones stay in their order.
+
+        Raises:
+            InputError: no such column, or one without an order.
+        """
+        values = _plain(self[column])
+        try:
+            order = "descending" if descending else "ascending"
+            rows = pc.sort_indices(pa.table({"by": values}), sort_keys=[("by", order)])
+        except pa.ArrowException as error:
+            raise InputError(f"column {column!r} has no order ({one_line(error, 80)})") from None
+        return self.with_table(self.table.take(rows))
+
+    def column_name(self, name: str) -> str:
+        """Return the name of a column; that of a measurer stands for ``reliability.NAME``.
+
+        Raises:
+            InputError: there is no such column.
+        """
+        names = self.table.column_names
+        for each in (name, RELIABILITY + name):
+            if each in names:
+                return each
+        known = [each.removeprefix(RELIABILITY) for each in names]
+        raise InputError(f"no column {name!r}: {near_matches(name, known)}")
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a pandas data frame; boxes are arrays of four numbers, as written.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            return self.table.to_pandas()
+        except ImportError as error:
+            raise MissingExtraError("to_pandas needs pandas: pip install pandas") from error
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Hand the table to any library that speaks Arrow, without a copy."""
+        return self.table.__arrow_c_stream__(requested_schema)
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table, for notebooks."""
+        names = self.table.column_names
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        rows = [
+            "".join(f"<td>{html.escape(_cell(row[name]))}</td>" for name in names)
+            for row in self.table.slice(0, _SHOWN).to_pylist()
+        ]
+        body = "".join(f"<tr><th>{i}</th>{cells}</tr>" for i, cells in enumerate(rows))
+        more = f"<p>… {len(self) - _SHOWN:,} more rows</p>" if len(self) > _SHOWN else ""
+        return (
+            f"<p>{html.escape(repr(self))}</p>"
+            f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        )
+
+
+def as_table(table: pa.Table | ArrowStream) -> pa.Table:
+    """Return an Arrow table of anything that hands one over.
+
+    Raises:
+        InputError: something else.
+    """
+    if isinstance(table, pa.Table):
+        return table
+    try:
+        return pa.table(table)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise InputError(
+            f"a {type(table).__name__} is no table of labels; pass an Arrow table, or a data frame "
+            f"that speaks Arrow ({one_line(error, 80)})"
+        ) from None
+
+
+def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
+    """Return which rows fulfil a condition such as "template>=0.5"."""
+    parts = _CONDITION.fullmatch(condition)
+    if parts is None:
+        raise InputError(
+            f"{condition!r} is no condition; write NAME>=NUMBER, or one of "
+            f"{' '.join(_COMPARE)} between a column and a value"
+        )
+    name, sign, text = parts.groups()
+    column = _plain(frame[name])
+    value: str | float = text.strip("'\"")
+    if not pa.types.is_string(column.type):
+        try:
+            value = float(text)
+        except ValueError:
+            raise InputError(
+                f"{condition!r}: column {name!r} holds {column.type}, and {text!r} is no number"
+            ) from None
+    try:
+        return _COMPARE[sign](column, value)
+    except (pa.ArrowException, TypeError):
+        raise InputError(f"{condition!r}: column {name!r} holds {column.type}") from None
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of codes as the values that they stand for."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"({', '.join(map(_cell, value))})"
+    return "" if value is None else str(value)

@@ -1,0 +1,98 @@
+"""`clipvg labels convert` and `merge`, and that no command writes over what it reads."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from clipvg.labels import read_labels
+
+
+@pytest.fixture
+def scored(labels, tmp_path):
+    """The sixteen labels with scores, in two splits."""
+    table = read_labels(labels)
+    table = table.with_column("reliability.template", [row / 16 for row in range(16)])
+    table.with_column("split", ["train"] * 12 + ["val"] * 4).write(tmp_path / "scored.parquet")
+    return tmp_path / "scored.parquet"
+
+
+def test_convert_keeps_chosen_rows_in_order(clipvg, scored, tmp_path):
+    out = tmp_path / "reliable.jsonl"
+    result = clipvg(
+        "labels", "convert", scored, out, "--keep", "template>=0.5", "source==template",
+        "--sort", "template", "--descending", "--split", "train", "--json",
+    ).json  # fmt: skip
+    assert (result["labels"], result["read"], result["splits"]) == (4, 12, {"train": 4})
+    assert read_labels(out)["template"].to_pylist() == [11 / 16, 10 / 16, 9 / 16, 8 / 16]
+    everything = clipvg("labels", "convert", scored, tmp_path / "all.csv")
+    assert "16 labels of 8 images\nsplits: train 12, val 4\n" in everything.out
+    assert read_labels(tmp_path / "all.csv").splits == {"train": 12, "val": 4}
+
+
+def test_convert_joins_files_of_several_formats(clipvg, scored, tmp_path):
+    clipvg("labels", "convert", scored, tmp_path / "one.csv", "--split", "val")
+    clipvg("labels", "convert", scored, tmp_path / "one.csv", tmp_path / "both.parquet")
+    assert len(read_labels(tmp_path / "both.parquet")) == 20
+
+
+def test_convert_reads_columns_of_other_names(clipvg, tmp_path):
+    file = tmp_path / "theirs.csv"
+    file.write_text("file_name,caption,x1,y1,x2,y2\na.jpg,dog,1,2,3,4\n")
+    words = ["labels", "convert", file, tmp_path / "out.jsonl"]
+    assert "clipvg labels convert --columns image=file_name" in clipvg(*words).error
+    named = ["--columns", "image=file_name", "expression=caption"]
+    assert clipvg(*words, *named).code == 0
+    (row,) = read_labels(tmp_path / "out.jsonl")
+    assert (row["image"], row["expression"], row["box"]) == ("a.jpg", "dog", [1, 2, 3, 4])
+    assert "no column 'filename'" in clipvg(*words, "--columns", "image=filename").error
+    assert "expected NAME=COLUMN" in clipvg(*words, "--columns", "image").error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--keep", "template>=2"], "none of the 16 labels fulfils template>=2"),
+        (["--keep", "template=>2"], "is no condition"),
+        (["--sort", "tempate"], "no column 'tempate'"),
+        (["--format", "parquett"], "did you mean 'parquet'?"),
+    ],
+)
+def test_convert_says_what_is_wrong(clipvg, scored, tmp_path, words, message):
+    out = tmp_path / "out.jsonl"
+    assert message in clipvg("labels", "convert", scored, out, *words).error
+    assert not out.exists()
+
+
+def test_merge_keeps_where_labels_come_from(clipvg, scored, tmp_path):
+    half = tmp_path / "half.csv"
+    clipvg("labels", "convert", scored, half, "--keep", "template<0.5")
+    out = tmp_path / "all.parquet"
+    result = clipvg("labels", "merge", scored, half, "--out", out, "--json").json
+    assert (result["labels"], result["duplicates"]) == (16, 8)
+    assert result["read"] == {str(scored): 16, str(half): 8}
+    files = read_labels(out)["file"].to_pylist()
+    assert files == [f"{scored}, {half}"] * 8 + [str(scored)] * 8
+
+
+def test_no_command_writes_over_what_it_reads(clipvg, labels, pictures, checkpoint, tmp_path):
+    file, image = tmp_path / "labels.parquet", tmp_path / "0.png"
+    shutil.copy(labels, file)
+    shutil.copy(pictures / "0.png", image)
+    (tmp_path / "link.parquet").symlink_to(file)
+    images, before = ["--images", pictures], file.read_bytes()
+    score = ["score", file, *images, "--measurer", f"a={checkpoint}"]
+    for words in (
+        [*score, "--out", file],
+        [*score, "--out", tmp_path / "link.parquet"],
+        ["labels", "convert", file, file],
+        ["labels", "merge", labels, file, "--out", tmp_path / ".." / tmp_path.name / file.name],
+        ["labels", "show", file, *images, "--out", file],
+        ["predict", image, "dog", "--checkpoint", checkpoint, "--out", image],
+        ["generate", "--observations", file, "--out", file],
+        ["train", file, *images, "--out", tmp_path],
+        ["adapt", labels, "--validation", file, *images, "--out", tmp_path],
+    ):
+        assert "which is read; choose another" in clipvg(*words).error
+        assert file.read_bytes() == before
