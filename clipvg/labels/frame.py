@@ -209,7 +209,7 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
     name, sign, text = parts.groups()
     column = _plain(frame[name])
     value: str | float = text.strip("'\"")
-    if not pa.types.is_string(column.type):
+    if _is_number(column.type):
         try:
             value = float(text)
         except ValueError:
@@ -220,6 +220,10 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
         return _COMPARE[sign](column, value)
     except (pa.ArrowException, TypeError):
         raise InputError(f"{condition!r}: column {name!r} holds {column.type}") from None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
