@@ -80,6 +80,23 @@ def check_file(path: str | Path, most: int | None = None) -> Path:
     return path
 
 
+def check_content(path: str | Path) -> Path:
+    """Return the path of a file that is not what a failed download leaves in its place.
+
+    Raises:
+        InputError: it may not be opened (see `check_file`), or it is a web page, or a pointer.
+    """
+    path = check_file(path)
+    with reading(path, "a file"), path.open("rb") as file:
+        head = file.read(200).lstrip(codecs.BOM_UTF8 + b" \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise InputError(f"{path}: a web page, as some servers send in place of a file; download "
+                         "the file itself")  # fmt: skip
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path}: a pointer of Git LFS, not the file; run git lfs pull")
+    return path
+
+
 @contextmanager
 def reading(path: str | Path, expected: str) -> Iterator[None]:
     """Say in one line that a file cannot be read, whatever its content made a parser raise.

@@ -239,9 +239,14 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogatepass")
 
 
-def _quoted(line: bytes) -> str:
+def _old_text(raw: bytes) -> str | bytes:
+    """A string of Python 2, whose encoding nothing says: bytes where it is not ASCII."""
+    return raw.decode("ascii") if raw.isascii() else raw
+
+
+def _quoted(line: bytes) -> str | bytes:
     """A string of Python 2's text protocol."""
-    return _text(codecs.escape_decode(line[1:-1])[0])
+    return _old_text(codecs.escape_decode(line[1:-1])[0])
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
@@ -270,8 +275,8 @@ _OPCODES: dict[int, Opcode] = {
         "F": lambda m: m.stack.append(float(m.line())),
         "G": lambda m: m.stack.append(_DOUBLE(m.take(8))[0]),
         "S": lambda m: m.stack.append(_quoted(m.line())),
-        "T": lambda m: m.stack.append(_text(m.take(m.number(4)))),
-        "U": lambda m: m.stack.append(_text(m.take(m.number(1)))),
+        "T": lambda m: m.stack.append(_old_text(m.take(m.number(4)))),
+        "U": lambda m: m.stack.append(_old_text(m.take(m.number(1)))),
         "V": lambda m: m.stack.append(m.line().decode("raw-unicode-escape")),
         "\x8c": lambda m: m.stack.append(_text(m.take(m.number(1)))),
         "\x8d": lambda m: m.stack.append(_text(m.take(m.number(8)))),

@@ -11,6 +11,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from clipvg.runtime.gate import check_file
 from clipvg.runtime.pickle_machine import Call, PickleMachine, Refused
 from clipvg.runtime.pickle_values import DTYPES, NAMES, Storage, StoredTensor, make, to_list
 
+_PROTOCOL = b"\x80"  # how a binary pickle begins
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_DEPTH = 50
 _NUMBERS = frozenset((int, float, bool, type(None)))
@@ -47,7 +49,7 @@ def read_pickle(
     """
     path = check_file(path)
     try:
-        machine = (_read_zip if zipfile.is_zipfile(path) else _read_stream)(path)
+        machine = _read(path)
         size = max(path.stat().st_size, len(machine.data))
         result = _Plain(machine, size, tensor or to_list)
         return result.plain(machine.stack[-1])
@@ -57,12 +59,45 @@ def read_pickle(
         raise
     except Exception as error:  # a damaged pickle can raise almost anything
         raise InputError(
-            f"{path}: damaged, or not a torch or pickle file ({one_line(error, 120)})"
+            f"{path}: damaged, or not a torch or pickle file ({one_line(error, 120)}); if it was "
+            "copied or stored as text, fetch it again in binary mode"
         ) from None
 
 
-def _read_zip(path: Path) -> PickleMachine:
-    with zipfile.ZipFile(path) as archive:
+def _read(path: Path) -> PickleMachine:
+    is_zip = zipfile.is_zipfile(path)
+    data = b"" if is_zip else path.read_bytes()
+    if not is_zip and not data.startswith(_PROTOCOL) and (restored := _before_transfer(data)):
+        with suppress(Exception):  # all text: with other ends of lines it can be read, but wrongly
+            return _read_any(restored, path)
+    try:
+        return _read_zip(path, path) if is_zip else _read_stream(data)
+    except Exception:
+        if restored := _before_transfer(data or path.read_bytes()):
+            with suppress(Exception):
+                return _read_any(restored, path)
+        raise
+
+
+def _before_transfer(data: bytes) -> bytes | None:
+    """What a file was before it was copied or stored as text; None where it was not.
+
+    Each end of a line has become two bytes, or each byte from 128 two; both can be undone.
+    """
+    if data.startswith((_PROTOCOL.decode("latin-1").encode(), b"PK")):
+        with suppress(UnicodeError):
+            return data.decode("utf-8").encode("latin-1")
+    pairs = data.count(b"\r\n")
+    return data.replace(b"\r\n", b"\n") if pairs and pairs == data.count(b"\n") else None
+
+
+def _read_any(data: bytes, path: Path) -> PickleMachine:
+    file = io.BytesIO(data)
+    return _read_zip(file, path) if zipfile.is_zipfile(file) else _read_stream(data)
+
+
+def _read_zip(file: Path | io.BytesIO, path: Path) -> PickleMachine:
+    with zipfile.ZipFile(file) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if not pickles:
             raise InputError(f"{path}: a zip archive, but not one of torch.save")
@@ -90,9 +125,8 @@ def _read_zip(path: Path) -> PickleMachine:
         return machine
 
 
-def _read_stream(path: Path) -> PickleMachine:
+def _read_stream(data: bytes) -> PickleMachine:
     """Read a plain pickle, or torch's legacy format: five pickles, then the storages."""
-    data = path.read_bytes()
     storages: dict[str, Storage] = {}
 
     def storage(reference: Any) -> Storage:
@@ -113,6 +147,14 @@ def _read_stream(path: Path) -> PickleMachine:
         own = storages[key]
         own.data += rest.take(rest.number(8) * own.itemsize)
     return result
+
+
+def _decoded(raw: bytes) -> str:
+    """Text that nothing says the encoding of, as Python 2 left it: UTF-8, else Latin-1."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _reference(reference: Any) -> tuple[str, str]:
@@ -162,7 +204,7 @@ class _Plain:
             self.weight += len(item)
             if self.weight > self.limit:
                 raise Refused(_TOO_MUCH)
-            return item if kind is str else item.decode("utf-8")
+            return item if kind is str else _decoded(item)
         if kind is int or kind is float or kind is bool or item is None:
             self.weight += 1
             return item

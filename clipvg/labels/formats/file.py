@@ -17,7 +17,7 @@ import pyarrow as pa
 from clipvg.errors import InputError, one_line
 from clipvg.labels.schema import BOX, Faults, check_columns, column_type, parse_boxes
 from clipvg.runtime.files import Json, atomic_path
-from clipvg.runtime.gate import check_file, open_text, read_bytes, reading
+from clipvg.runtime.gate import check_content, open_text, read_bytes, reading
 
 FOLDER = "/"  # the ending of a folder
 PACKED = ".gz"
@@ -113,9 +113,9 @@ class File:
         """Return the path of a file that may be opened.
 
         Raises:
-            InputError: it may not; see `check_file`.
+            InputError: it may not; see `check_content`.
         """
-        return check_file(self.path)
+        return check_content(self.path)
 
     def _lines(self) -> Iterator[Json]:
         """The objects of a file that has one a line."""
