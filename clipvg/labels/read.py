@@ -46,8 +46,8 @@ def read_labels(
             instances.json), COCO-style .json, or the folder of Flickr30k Entities (or a .txt
             list of image ids in it).
         images: folder that image names are relative to.
-        layout: layout of .pth files: unc, unc+, gref, gref_umd, referit, flickr or mixup; None takes the
-            prefix of each file's name.
+        layout: layout of .pth files: unc, unc+, gref, gref_umd, referit, flickr or mixup; None
+            takes the prefix of each file's name.
         source: name of the label source, written to every row.
         split: take only the labels whose column ``split`` says so, such as "testA"; None takes all.
         columns: what a file calls a column, by the name that it has here: {"image": "file_name"}.
