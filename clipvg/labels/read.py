@@ -98,7 +98,7 @@ class _Asked:
 
 def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
     """Read a file; the labels of each of its splits are counted in ``splits``."""
-    file = File(path, asked.layout)
+    file = File(path, asked.layout, asked.images)
     if file.ending != FOLDER:
         file.check()
     with reading(path, "a file of labels"):

@@ -162,6 +162,47 @@ def test_lmms_lab_by_name_and_with_its_images(tmp_path):
     assert labels.image_path(name).read_bytes() == b"JPEG"
     assert labels.image_path(name).name == "COCO_train2014_000000000009.jpg"
     assert read_labels(path).image_names == labels.image_names  # without a warning
+    with pytest.warns(UserWarning, match="1 images inside it were unpacked to"):
+        labels = read_labels(path, images=tmp_path / "train2014")
+    assert labels.distinct_images()[0] == ["COCO_train2014_000000000009.jpg"]
+    assert (tmp_path / "train2014" / labels.image_names[0]).read_bytes() == b"JPEG"
+
+
+def test_lmms_lab_with_names_alone(tmp_path):
+    row = {**lmms_row(None), "file_name": "../COCO_train2014_000000000009_3.jpg"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "val.parquet")
+    labels = read_labels(tmp_path / "val.parquet")
+    assert labels.image_names == ["../COCO_train2014_000000000009.jpg"] * 2
+    row["image"]["bytes"] = b"JPEG"
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "val.parquet")
+    with pytest.raises(InputError, match="leads out of the folder of images"):
+        read_labels(tmp_path / "val.parquet", images=tmp_path / "images")
+    assert not list(tmp_path.glob("*.jpg"))
+
+
+def test_grefcoco_leaves_out_what_has_no_one_target(tmp_path):
+    def ref(number, targets, *texts):
+        sentences = [{"sent": t, "raw": t, "sent_id": i, "tokens": []} for i, t in enumerate(texts)]
+        return {"ref_id": number, "ann_id": targets, "image_id": 1, "category_id": [3],
+                "file_name": "COCO_train2014_000000000001_0.jpg", "split": "train",
+                "sentences": sentences}  # fmt: skip
+
+    refs = [ref(1, [11], "dog"), ref(2, [11, 12], "two dogs", "both"), ref(3, [-1], "a cat"),
+            {**ref(4, [11], "a bird"), "no_target": True}]  # fmt: skip
+    write(tmp_path / "instances.json", {
+        "images": [{"id": 1, "file_name": "COCO_train2014_000000000001.jpg", "width": 640,
+                    "height": 480}],
+        "annotations": [{"id": n, "image_id": 1, "category_id": 3, "bbox": [n, 0, 5, 5]}
+                        for n in (11, 12)],
+        "categories": [],
+    })  # fmt: skip
+    path = write(tmp_path / "grefs(unc).json", refs)
+    with pytest.warns(UserWarning, match="left out 2 with several targets and 2 with no target"):
+        labels = read_labels(path)
+    assert labels.expressions == ["dog"]
+    assert labels.boxes().tolist() == [[11, 0, 16, 5]]
+    assert labels.image_names == ["COCO_train2014_000000000001.jpg"]
+    assert labels.splits == {"train": 1}
 
 
 def test_jxu124(tmp_path):

@@ -21,14 +21,14 @@ from clipvg.labels.formats.parquet import PARQUET
 from clipvg.labels.formats.pth import PTH
 from clipvg.labels.formats.records import RECORDS
 from clipvg.labels.formats.refcoco import REFCOCO
-from clipvg.labels.formats.refer import REFER
+from clipvg.labels.formats.refer import GREFCOCO, REFER
 from clipvg.labels.formats.reviewed import REVIEWED
 from clipvg.labels.formats.seqtr import SEQTR
 from clipvg.labels.formats.visual_genome import VISUAL_GENOME
 
 FORMATS = (
     LMMS, JXU, REF_L4, PARQUET, JSONL, CSV, TSV, PTH, REVIEWED, COCO, REFCOCO, SEQTR, VISUAL_GENOME,
-    RECORDS, REFER, FLICKR,
+    GREFCOCO, RECORDS, REFER, FLICKR,
 )  # fmt: skip
 _ARCHIVES = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _EXPECTED = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +34,7 @@ class File:
     Args:
         path: the file, or a folder.
         layout: of a .pth file; None takes the prefix of its name.
-        images: folder that image names are relative to, for a writer that needs their sizes.
+        images: folder that image names are relative to.
     """
 
     def __init__(
@@ -185,6 +186,20 @@ def rows_of(table: pa.Table) -> Iterator[Json]:
     for batch in table.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
             yield {name: value for name, value in row.items() if value is not None}
+
+
+def warn_left_out(counts: Mapping[str, int], where: object) -> None:
+    """Say what a reader left out because it has no one box.
+
+    Args:
+        counts: number of expressions by what is wrong with them.
+        where: the file.
+    """
+    if counts:
+        listed = " and ".join(f"{count:,} with {why}" for why, count in counts.items())
+        warnings.warn(
+            f"{where}: left out {listed}; a label has one expression and one box", stacklevel=3
+        )
 
 
 def rows_table(rows: list[Json], where: object) -> pa.Table:

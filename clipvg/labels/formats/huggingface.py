@@ -43,7 +43,7 @@ def read_lmms(file: File) -> pa.Table:
     """lmms-lab's RefCOCO, RefCOCO+ and RefCOCOg: one row an answer, boxes xywh.
 
     The split is that of the shard's name (``testA-00000-of-00001.parquet``). Images inside the
-    file are unpacked to a folder beside it unless a folder of images is given.
+    file are unpacked to the folder of images, else to one beside the file, where they are not.
     """
     shard = _SHARD.match(file.path.stem)
     columns = ["answer", "bbox", "file_name", "question_id"]
@@ -58,9 +58,9 @@ def read_lmms(file: File) -> pa.Table:
             "huggingface.id": row["question_id"],
         }
         labels += [{**shared, "expression": text} for text in row["answer"] or []]
-    folder = _unpacked(file)
-    for label in labels if folder else []:
-        label["image"] = f"{folder}/{label['image']}"
+    if _unpack(file) and file.images is None:
+        for label in labels:
+            label["image"] = str(_folder(file) / label["image"])
     return rows_table(labels, file)
 
 
@@ -115,31 +115,31 @@ def _text(value: object, file: File) -> str:
     return value
 
 
-def _unpacked(file: File) -> Path | None:
-    """The folder that images inside the file are unpacked to; None where there are none."""
-    if getattr(file, "images", None) is not None or "image" not in _names(file):
-        return None
-    folder = file.path.with_suffix(".images")
-    written = 0
+def _folder(file: File) -> Path:
+    return file.path.with_suffix(".images") if file.images is None else Path(file.images)
+
+
+def _unpack(file: File) -> bool:
+    """Put images inside the file where images are looked for; whether it holds any."""
+    if "image" not in _names(file):
+        return False
+    folder, found, written = _folder(file), 0, 0
     for row in _rows(file, ["image", "file_name"]):
-        image = row["image"] or {}
-        if not image.get("bytes"):
-            continue
+        content = (row["image"] or {}).get("bytes")
         place = folder / Path(without_target(_text(row["file_name"], file))).name
-        if not place.is_file():
-            folder.mkdir(exist_ok=True)
+        found += bool(content)
+        if content and not place.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
             with atomic_path(place) as temporary:
-                temporary.write_bytes(image["bytes"])
+                temporary.write_bytes(content)
             written += 1
     if written:
         warnings.warn(
-            f"{file}: {written:,} images inside it were unpacked to {folder}; give a folder of "
-            "images (--images) to use those there",
-            stacklevel=2,
+            f"{file}: {written:,} images inside it were unpacked to {folder}", stacklevel=2
         )
-    return folder if folder.is_dir() else None
+    return found > 0
 
 
-LMMS = Format("lmms-lab", (".parquet",), read_lmms, _matcher(_LMMS))
-JXU = Format("jxu124", (".parquet",), read_jxu, _matcher(_JXU))
-REF_L4 = Format("ref-l4", (".parquet",), read_ref_l4, _matcher(_REF_L4))
+LMMS = Format("lmms-lab", (".parquet",), read_lmms, _matcher(_LMMS), is_text=False)
+JXU = Format("jxu124", (".parquet",), read_jxu, _matcher(_JXU), is_text=False)
+REF_L4 = Format("ref-l4", (".parquet",), read_ref_l4, _matcher(_REF_L4), is_text=False)
