@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Literal
 
 from clipvg.cli.commands import Command
+from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.runtime.files import Json
 
@@ -13,8 +15,13 @@ from clipvg.runtime.files import Json
 def _configure(parser: CommandParser) -> None:
     parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the model to convert")
     parser.add_argument(
-        "--format", type=Literal["published", "safetensors"], default="published",
-        help="published: the .pth of CLIP-VG's authors; safetensors: a model folder",
+        "--format", type=Literal["published", "safetensors", "onnx", "torch"], default="published",
+        help="published: the .pth of CLIP-VG's authors; safetensors: a model folder; onnx, torch: "
+        "a folder of programs that run without clipvg",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", type=Literal["fp32", "fp16", "int8"], default="fp32",
+        help="of these programs; int8 is for onnx",
     )  # fmt: skip
     parser.add_argument(
         "--out",
@@ -28,7 +35,11 @@ def _configure(parser: CommandParser) -> None:
 def _run(args: Namespace) -> Json:
     from clipvg.model.export import export_checkpoint
 
-    path = export_checkpoint(args.checkpoint, args.out, format=args.format)
+    is_file = args.format == "published"
+    check_writable(Path(args.out) if is_file else Path(args.out) / "file")
+    path = export_checkpoint(
+        args.checkpoint, args.out, format=args.format, precision=args.precision
+    )
     size = sum(item.stat().st_size for item in path.rglob("*")) if path.is_dir() else None
     return {
         "checkpoint": args.checkpoint,

@@ -148,7 +148,7 @@ class GroundingModel(CheckpointMixin):
             # The backward of visual[image_index] would add in any order on several threads.
             visual = visual.index_select(0, image_index)
             patch_ignored = patch_ignored[image_index]
-        reg = self.reg_token.weight.to(text.dtype).expand(len(text), 1, -1)
+        reg = self.reg_token.weight.to(text.dtype).expand(text.shape[0], 1, -1)
         table = self.position.weight
         position = torch.cat([table[: 1 + length], table[1 + self.backbone.context_length :]])
         keep = keep_mask(text_mask[:, :length], patch_ignored)

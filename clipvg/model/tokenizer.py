@@ -20,8 +20,8 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 @functools.cache
-def _bpe(special_names: bool) -> SimpleTokenizer:
-    """The tokenizer, with CLIP's own names for the start and end token or none.
+def byte_pairs(special_names: bool) -> SimpleTokenizer:
+    """Return open_clip's tokenizer, with CLIP's own names for start and end, or none.
 
     open_clip names them otherwise, and finds its names in expressions too.
     """
@@ -36,7 +36,7 @@ def _bpe(special_names: bool) -> SimpleTokenizer:
 
 @functools.lru_cache(maxsize=65536)
 def _encode(text: str, special_names: bool) -> tuple[int, ...]:
-    bpe = _bpe(special_names)
+    bpe = byte_pairs(special_names)
     return (bpe.sot_token_id, *bpe.encode(text), bpe.eot_token_id)
 
 

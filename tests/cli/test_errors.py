@@ -87,7 +87,16 @@ def test_two_measurers_of_one_name(clipvg, labels, pictures, tmp_path):
 def test_an_unknown_device_and_an_unknown_export_format(clipvg, checkpoint, pictures):
     line = clipvg("predict", pictures / "0.png", "x", "--checkpoint", checkpoint, "--device", "cqu")
     assert "choose from cpu" in line.error
-    assert "got onnx" in clipvg("export", checkpoint, "--format", "onnx", "--out", "x").error
+    assert "got tflite" in clipvg("export", checkpoint, "--format", "tflite", "--out", "x").error
+
+
+def test_where_an_export_cannot_go_is_said_before_any_work(clipvg, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    onnx = ("export", "no-such-model", "--format", "onnx", "--out")
+    assert "holds other files" in clipvg(*onnx, tmp_path).error
+    assert "is a file" in clipvg(*onnx, tmp_path / "notes.txt").error
+    assert "is a file" in clipvg(*onnx, tmp_path / "notes.txt" / "e").error
+    assert "int8" in clipvg(*onnx, "x", "--format", "torch", "--precision", "int8").error
 
 
 def test_internal_failures_are_told_apart(clipvg, monkeypatch, capfd):

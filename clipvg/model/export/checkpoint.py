@@ -1,0 +1,60 @@
+"""Checkpoints in other formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clipvg.errors import InputError, near_matches
+from clipvg.runtime.gate import check_local
+
+FORMATS = ("published", "safetensors", "onnx", "torch")
+
+
+def export_checkpoint(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    format: str = "published",
+    precision: str = "fp32",
+) -> Path:
+    """Write a checkpoint in another format; weights of single precision are copied exactly.
+
+    Args:
+        checkpoint: whatever `clipvg.load` takes.
+        out: the file (published) or folder (else) to write; missing folders are made.
+        format: "published", the ``.pth`` layout of CLIP-VG's authors; "safetensors", a folder
+            with config.json and model.safetensors; "onnx" or "torch", a folder of programs that
+            run without clipvg (docs/export.md).
+        precision: of these programs: "fp32", "fp16", or for onnx "int8".
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        InputError: an unknown format or precision, a checkpoint that cannot be read, a model that
+            has no place in the published layout, or a folder of something else.
+        MissingExtraError: onnx or torch without the extra `onnx`.
+    """
+    from clipvg.model import export_published, load
+
+    if format not in FORMATS:
+        raise InputError(f"format {format!r} is unknown; {near_matches(format, FORMATS)}")
+    out = check_local(out)
+    if format == "published" and (out.is_dir() or out.suffix != ".pth"):
+        raise InputError(f"{out}: the published format is one file; give a name that ends in .pth")
+    if format == "safetensors" and out.is_file():
+        raise InputError(f"{out} is a file; the safetensors format is a folder, give another name")
+    if format in ("onnx", "torch"):
+        from clipvg.model.export.programs import check_request, write_programs
+
+        check_request(out, format, precision)
+        write_programs(load(checkpoint), out, format=format, precision=precision)
+        return out
+    if precision != "fp32":
+        raise InputError(f"precision={precision!r} is for onnx and torch, not for {format}")
+    model = load(checkpoint)
+    if format == "published":
+        export_published(model, out)
+    else:
+        model.save_pretrained(out)
+    return out

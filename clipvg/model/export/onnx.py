@@ -1,0 +1,116 @@
+"""Programs as ONNX files that share one file of weights."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from clipvg.model.export.parts import Program
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
+
+PRECISIONS = ("fp32", "fp16", "int8")
+WEIGHTS_FILE = "weights.bin"
+_SHARED_BYTES = 1024  # smaller tensors stay in their program
+_PAGE = 4096  # runtimes map weights that begin at a page
+
+
+def write_onnx(programs: Mapping[str, Program], folder: Path, precision: str) -> None:
+    """Write each program as ``NAME.onnx``, and the weights of all as `WEIGHTS_FILE`.
+
+    Args:
+        programs: traced with weights of half precision for "fp16", else of single precision.
+        folder: where.
+        precision: one of `PRECISIONS`; "int8" rounds the weights of matrix products to eight bits
+            and what they are multiplied by at run time.
+    """
+    import onnx
+
+    for name, program in programs.items():
+        path = folder / f"{name}.onnx"
+        with _quiet():
+            graph = torch.onnx.export(
+                program.traced, dynamo=True, output_names=program.outputs, verbose=False
+            )
+            graph.save(path)
+            if precision == "int8":
+                _quantize(path)
+    with (folder / WEIGHTS_FILE).open("wb") as weights:
+        places: dict[bytes, int] = {}
+        for name in programs:
+            model = onnx.load(folder / f"{name}.onnx")
+            for tensor in _large_tensors(model):
+                _move(tensor, weights, places)
+            onnx.save(model, folder / f"{name}.onnx")
+
+
+def _quantize(path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        path,
+        path,
+        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+def _large_tensors(model: ModelProto) -> Iterator[TensorProto]:
+    return (tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= _SHARED_BYTES)
+
+
+def _move(tensor: TensorProto, weights: io.BufferedWriter, places: dict[bytes, int]) -> None:
+    """Move the values of a tensor to the file of weights, which has equal ones once."""
+    from onnx.external_data_helper import set_external_data
+
+    data = tensor.raw_data
+    key = hashlib.sha256(data).digest()
+    if key not in places:
+        weights.write(bytes(-weights.tell() % _PAGE))
+        places[key] = weights.tell()
+        weights.write(data)
+    set_external_data(tensor, WEIGHTS_FILE, offset=places[key], length=len(data))
+    tensor.ClearField("raw_data")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to themselves the notes of the exporter on its own steps."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def open_program(path: Path) -> Callable[..., np.ndarray]:
+    """Return a program as a function of tensors, run by onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Its change of layout (1.32) ends in a segmentation fault on convolutions of half precision.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    opened = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in opened.get_inputs()]
+
+    def run(*inputs: torch.Tensor) -> np.ndarray:
+        arrays = (tensor.numpy() for tensor in inputs)
+        return opened.run(None, dict(zip(names, arrays, strict=True)))[0]
+
+    return run

@@ -1,0 +1,140 @@
+"""A grounding model as programs for other runtimes: whole, and in the parts that run apart."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from clipvg.model.fusion import Features
+from clipvg.model.grounder import GroundingModel
+
+
+class Part(nn.Module):
+    """What a program computes, as a module of the model alone."""
+
+    def __init__(self, model: GroundingModel) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights; what goes in and out is float32 anyway."""
+        return self.model.reg_token.weight.dtype
+
+
+class ImagePart(Part):
+    """Image features, once for all expressions of an image."""
+
+    def forward(self, pixels: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (U, 1 + P, LW) and ignored patches (U, P) of squares (U, 3, S, S)."""
+        features = self.model.encode_images(pixels.to(self.dtype))
+        return features.float(), self.model.patch_mask(pixel_mask)
+
+
+class TextPart(Part):
+    """Text features, once for all images of an expression."""
+
+    def forward(self, ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (B, T, E) and which tokens count (B, T) of token ids (B, T)."""
+        backbone, length = self.model.backbone, ids.shape[1]
+        place = torch.arange(length, device=ids.device)
+        x = backbone.embed_text(ids, place.expand_as(ids), self.model.prefix)
+        # A slice of the tower's own mask would fix the length in the program.
+        later = torch.zeros(length, length, dtype=x.dtype, device=x.device)
+        later = later.masked_fill(place[:, None] < place, -torch.inf)
+        text = backbone.project_text(backbone.text_tower.transformer(x, attn_mask=later)).float()
+        if self.model.preset.text_mask == "nonzero":
+            return text, attention_mask & (ids > 0)
+        return text, attention_mask.clone()  # a program returns no input
+
+
+class FusionPart(Part):
+    """Boxes from features."""
+
+    def forward(
+        self,
+        image: Tensor,
+        patch_ignored: Tensor,
+        text: Tensor,
+        text_mask: Tensor,
+        image_index: Tensor,
+    ) -> Tensor:
+        """Return boxes (B, 4), cxcywh in [0, 1] of the square; see `Features`."""
+        image, text = image.to(self.dtype), text.to(self.dtype)
+        return self.model.fuse(Features(image, patch_ignored, text, text_mask, image_index))
+
+
+class WholeModel(Part):
+    """Boxes from images and expressions."""
+
+    def __init__(self, model: GroundingModel) -> None:
+        super().__init__(model)
+        self.image, self.text, self.fusion = ImagePart(model), TextPart(model), FusionPart(model)
+
+    def forward(
+        self,
+        pixels: Tensor,
+        pixel_mask: Tensor,
+        ids: Tensor,
+        attention_mask: Tensor,
+        image_index: Tensor,
+    ) -> Tensor:
+        """Return boxes (B, 4) of expressions on images; `image_index` (B,) says on which."""
+        features = (*self.image(pixels, pixel_mask), *self.text(ids, attention_mask))
+        return self.fusion(*features, image_index)
+
+
+class Program(NamedTuple):
+    """A part traced, and the names of what it returns."""
+
+    traced: ExportedProgram
+    outputs: tuple[str, ...]
+
+
+def trace(model: GroundingModel) -> dict[str, Program]:
+    """Return the programs of a model by name; sizes of batches and texts are open.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+
+    Returns:
+        `image`, `text`, `fusion`, and `model` for all three in one. `fusion` takes what the other
+        two return, by the same names.
+    """
+    size, texts = model.backbone.image_size, ["the left dog", "a red cup on the table", "tree"]
+    pixels = torch.zeros(2, 3, size, size)
+    pixel_mask = torch.zeros(2, size, size, dtype=torch.bool)
+    ids, text_mask = (t[:, :16].contiguous() for t in model.tokenize(texts))
+    index = torch.tensor([0, 1, 1])
+    images, batch = Dim("images", min=1), Dim("batch", min=1)
+    square, row = {0: images}, {0: batch}
+    text_row = {0: batch, 1: Dim("tokens", min=1, max=model.backbone.context_length)}
+    image_part, text_part = ImagePart(model), TextPart(model)
+    with torch.no_grad():
+        features = (*image_part(pixels, pixel_mask), *text_part(ids, text_mask))
+        features = tuple(tensor.contiguous() for tensor in features)
+        cases = {
+            "image": (image_part, (pixels, pixel_mask), (square, square)),
+            "text": (text_part, (ids, text_mask), (text_row, text_row)),
+            "fusion": (
+                FusionPart(model),
+                (*features, index),
+                (square, square, text_row, text_row, row),
+            ),
+            "model": (
+                WholeModel(model),
+                (pixels, pixel_mask, ids, text_mask, index),
+                (square, square, text_row, text_row, row),
+            ),
+        }
+        outputs = {"image": ("image", "patch_ignored"), "text": ("text", "text_mask")}
+        return {
+            name: Program(
+                torch.export.export(part, example, dynamic_shapes=shapes, strict=False),
+                outputs.get(name, ("boxes",)),
+            )
+            for name, (part, example, shapes) in cases.items()
+        }

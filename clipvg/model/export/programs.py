@@ -1,0 +1,160 @@
+"""A folder of programs that run without clipvg: ONNX or torch.export, and what goes with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipvg.boxes import convert, iou
+from clipvg.data.letterbox import make_square
+from clipvg.data.scenes import SceneConfig, render_scene, sample_scene
+from clipvg.data.scenes.language import describe, to_text
+from clipvg.errors import InputError, MissingExtraError, near_matches
+from clipvg.model.export.onnx import PRECISIONS, open_program, write_onnx
+from clipvg.model.export.parts import Program, WholeModel, trace
+from clipvg.model.export.tokenizer_file import write_tokenizer
+from clipvg.model.grounder import GroundingModel
+from clipvg.runtime.files import Json, atomic_folder, write_json
+
+FACTS_FILE = "preprocessing.json"
+TOKENIZER_FILE = "tokenizer.json"
+MOST_CHANGE = 1e-4  # of a coordinate in [0, 1], in single precision
+_SCENES = 8
+
+Run = Callable[..., np.ndarray]
+
+
+class Question(NamedTuple):
+    """An image and expressions about it, as `WholeModel` reads them."""
+
+    pixels: Tensor
+    pixel_mask: Tensor
+    ids: Tensor
+    attention_mask: Tensor
+    image_index: Tensor
+
+
+def write_programs(model: GroundingModel, out: Path, *, format: str, precision: str) -> None:
+    """Write a folder with the programs of a model, its tokenizer and `FACTS_FILE`.
+
+    What is written is run and compared with the model on rendered scenes; the file of facts says
+    by how much they differ.
+
+    Args:
+        model: in evaluation mode, on the CPU; its weights are rounded for "fp16".
+        out: folder to write, or to replace where an export made it.
+        format: "onnx" or "torch".
+        precision: "fp32", "fp16", or for ONNX "int8".
+
+    Raises:
+        RuntimeError: the programs of single precision do not give the boxes of the model.
+    """
+    questions = list(_questions(model))
+    with torch.no_grad():
+        expected = [WholeModel(model)(*question).numpy() for question in questions]
+    programs = trace(model.half() if precision == "fp16" else model)
+    with atomic_folder(out) as folder:
+        if format == "onnx":
+            write_onnx(programs, folder, precision)
+            run = open_program(folder / "model.onnx")
+        else:
+            run = _write_torch(programs, folder)
+        agreement = _compare([run(*question) for question in questions], expected)
+        change = agreement["largest_change"]
+        if precision == "fp32" and not change <= MOST_CHANGE:
+            raise RuntimeError(f"the exported boxes differ from the model's by up to {change:.1e}")
+        write_tokenizer(model.tokenizer, folder / TOKENIZER_FILE)
+        facts = {"format": format, "precision": precision, "agreement": agreement}
+        write_json(folder / FACTS_FILE, {**facts, **_facts(model)})
+
+
+def check_request(out: Path, format: str, precision: str) -> None:
+    """Check an export before any work; arguments as of `write_programs`.
+
+    Raises:
+        InputError: an unknown precision, or a folder of something else.
+        MissingExtraError: the extra `onnx` is not installed.
+    """
+    choices = PRECISIONS if format == "onnx" else PRECISIONS[:2]
+    if precision not in choices:
+        raise InputError(
+            f"precision={precision!r} is not for {format}: {near_matches(precision, choices)}"
+        )
+    if out.is_file():
+        raise InputError(f"{out} is a file; the export is a folder, give another name")
+    if out.is_dir() and any(out.iterdir()) and not (out / FACTS_FILE).is_file():
+        raise InputError(
+            f"{out} holds other files, and an export replaces its folder; name a new one, e.g. "
+            f"{out / 'export'}"
+        )
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+        import tokenizers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.for_extra("the export to other runtimes", "onnx") from error
+
+
+def _write_torch(programs: Mapping[str, Program], folder: Path) -> Run:
+    for name, program in programs.items():
+        torch.export.save(program.traced, folder / f"{name}.pt2")
+    whole = torch.export.load(folder / "model.pt2").module()
+    return lambda *inputs: whole(*inputs).detach().numpy()
+
+
+def _facts(model: GroundingModel) -> Json:
+    """What a program that prepares images and expressions must know."""
+    preset, tokenizer = model.preset, model.tokenizer
+    return {
+        "image_size": model.backbone.image_size,
+        "mean": preset.mean,
+        "std": preset.std,
+        "exif": preset.exif,
+        "prompt": tokenizer.prompt,
+        "context_length": tokenizer.context_length,
+        "prefix_length": len(tokenizer.prefix),
+        "overlength": preset.overlength,
+        "boxes": "cxcywh of the square, in [0, 1]",
+        "trained_on": model.config.trained_on,
+    }
+
+
+def _questions(model: GroundingModel) -> Iterator[Question]:
+    """Yield rendered scenes, each with an expression for every object that one can be said of."""
+    rng = np.random.default_rng(0)
+    for _ in range(_SCENES):
+        scene = sample_scene(rng, SceneConfig())
+        said = [describe(scene, i, "position", rng) for i in range(len(scene.objects))]
+        texts = [to_text(expression, rng) for expression in said if expression] or ["a thing"]
+        square = make_square(render_scene(scene), model.backbone.image_size, model.preset)
+        ids, mask = model.tokenize(texts)
+        length = int(mask.sum(1).max())
+        yield Question(
+            square.pixels[None],
+            square.mask[None],
+            ids[:, :length].contiguous(),
+            mask[:, :length].contiguous(),
+            torch.zeros(len(texts), dtype=torch.int64),
+        )
+
+
+def _compare(found: list[np.ndarray], expected: list[np.ndarray]) -> Json:
+    """Say how far boxes of an export, cxcywh, are from those of the model."""
+    ours, theirs = np.concatenate(expected), np.concatenate(found)
+    overlap = iou(
+        *(convert(boxes.astype(np.float64), "cxcywh", "xyxy") for boxes in (ours, theirs))
+    )
+    return {
+        "boxes": len(ours),
+        "largest_change": float(np.abs(ours - theirs).max()),
+        "mean_iou": float(overlap.mean()),
+        "least_iou": float(overlap.min()),
+    }
