@@ -43,6 +43,7 @@ def write_onnx(programs: Mapping[str, Program], folder: Path, precision: str) ->
             graph = torch.onnx.export(
                 program.traced, dynamo=True, output_names=program.outputs, verbose=False
             )
+            assert graph is not None  # it is None for a model written to a file at once
             graph.save(path)
             if precision == "int8":
                 _quantize(path)
