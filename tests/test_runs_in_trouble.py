@@ -15,16 +15,22 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tqdm.std
 from support import fits, toy
-from support.damage import read_folder
+from support.damage import DAMAGES, read_folder, spoil
 
 import clipvg
 from clipvg.api import RunOptions
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import ModelOptions
+from clipvg.pseudo import Detection, Observation, ObservationTable
+from clipvg.pseudo.generate import generate
+from clipvg.reliability import score_labels
+from clipvg.rescoring import plan
+from clipvg.rescoring.store import ScoreStore
 from clipvg.runs import Run
 from clipvg.runtime import files
 from clipvg.training.trainer import Trainer
@@ -134,6 +140,41 @@ def test_the_folder_of_a_search_vanishes(tmp_path: Path, training: int) -> None:
         toy.adapt(tmp_path / "cut", learner=Vanishing())
     toy.adapt(tmp_path / "cut")
     assert alike(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_the_store_of_scores_vanishes(
+    labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is scored is in memory too, so that nothing is lost."""
+    models = {"a": fits.make_model()}
+    monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 2)
+    whole = score_labels(labels, models)
+    write = ScoreStore.write
+
+    def vanishing(self: ScoreStore, *args: Any) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        write(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoreStore, "write", vanishing)
+        found = score_labels(labels, models, store=tmp_path / "store")
+    np.testing.assert_array_equal(found.scores, whole.scores)
+    again = score_labels(labels, models, store=tmp_path / "store")
+    np.testing.assert_array_equal(again.scores, whole.scores)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_candidates_of_a_stopped_call_are_damaged(tmp_path: Path, damage: str) -> None:
+    seen = Observation("a.jpg", 600, 400, (Detection("cat", (10, 20, 300, 400), 0.9),))
+    observations = ObservationTable.from_observations([seen])
+    whole = generate(observations, store=tmp_path / "parts")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        spoil(path, damage)
+    with pytest.warns(UserWarning, match="is damaged; it is made again"):
+        found = generate(observations, store=tmp_path / "parts")
+    assert found.table.equals(whole.table)
 
 
 def test_a_clock_that_jumps(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -64,14 +65,20 @@ class CandidateStore:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, source: Source, start: int) -> pa.Table | None:
-        """Return the candidates of a shard, None where they are not finished."""
+        """Return the candidates of a shard, None where they are not finished, or damaged."""
         path = self._path(source, start)
-        return pq.read_table(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return pq.read_table(path, page_checksum_verification=True)
+        except (pa.ArrowException, OSError):
+            warnings.warn(f"{path} is damaged; it is made again.", stacklevel=2)
+            return None
 
     def keep(self, source: Source, start: int, table: pa.Table) -> None:
         """Write the candidates of a finished shard."""
         with atomic_path(self._path(source, start)) as temporary:
-            pq.write_table(table, temporary)
+            pq.write_table(table, temporary, write_page_checksum=True)
 
     def _path(self, source: Source, start: int) -> Path:
         made_with = source.made_with(self._options)
