@@ -78,6 +78,7 @@ class Run:
         self.command: str | None = None  # what was typed, for the summary
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; choose another --out for the run.")
+        self._made_folder = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config: Json = {
             "config": to_json(config),
@@ -100,10 +101,15 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Release the run; input refused before anything was trained leaves no run behind."""
-        if self._is_new and kind is not None and issubclass(kind, InputError):
-            if not any(next(self.folder.rglob(name), None) for name in _RESULTS):
-                (self.folder / CONFIG).unlink(missing_ok=True)
+        is_refused = self._is_new and kind is not None and issubclass(kind, InputError)
+        if is_refused and not any(next(self.folder.rglob(name), None) for name in _RESULTS):
+            for name in (CONFIG, "labels.parquet"):
+                (self.folder / name).unlink(missing_ok=True)
         self.close()
+        if is_refused and self._made_folder and self.workers.is_main:
+            with suppress(OSError):  # unless something is in it
+                (self.folder / ".lock").unlink()
+                self.folder.rmdir()
 
     def close(self) -> None:
         """Let other processes use the directory."""

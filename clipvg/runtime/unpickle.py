@@ -58,9 +58,10 @@ def read_pickle(
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can raise almost anything
+        why = f" ({one_line(error, 120)})" if isinstance(error, ValueError) else ""
         raise InputError(
-            f"{path}: damaged, or not a torch or pickle file ({one_line(error, 120)}); if it was "
-            "copied or stored as text, fetch it again in binary mode"
+            f"{path}: damaged, or not a torch or pickle file{why}; if it was copied or stored as "
+            "text, fetch it again in binary mode"
         ) from None
 
 

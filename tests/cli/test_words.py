@@ -48,6 +48,7 @@ def test_a_value_of_a_yaml_file_is_blamed_on_it(clipvg, words, tmp_path):
     line = clipvg("train", *words).error
     assert f"{path}: backbone 'clipvg-tyni' is unknown" in line
     assert "clipvg info --backbones lists all" in line
+    assert not (tmp_path / "run").exists()  # what was refused leaves nothing
 
 
 def test_a_number_too_large_is_one_line_about_the_file(clipvg, words, tmp_path):
