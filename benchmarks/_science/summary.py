@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from _science.statistics import interval, paired, signed, table
-from _science.world import SOURCES
-from clipvg.pseudo.options import PRESETS
+from _science.world import PRESETS, SOURCES
 
 Record = dict[str, Any]
 Parts = Mapping[str, Sequence[Record]]  # experiment -> its records, by seed

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from clipvg.data.scenes import (
 )
 from clipvg.labels import LabelTable, read_labels
 from clipvg.pseudo import Detection, Observation, ObservationTable, Options
-from clipvg.pseudo.options import PRESETS, Preset
+from clipvg.pseudo.options import Preset
 
 SOURCES = ("template", "relation", "caption")
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 KINDS = ("same_class", "loose_box", "wrong_attribute", "ambiguous")
 STANDARD = NoiseConfig()  # the standard mix at 40 %
 _PHOTOGRAPH = 640  # pixels of the longer side
