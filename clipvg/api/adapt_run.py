@@ -155,7 +155,9 @@ def adapt(
     run, training, plan = run or RunOptions(), training or FitConfig(), curriculum or Curriculum()
     sources = plan.sources or Sources()
     previous = _check_previous(sources, out, validation)
-    if previous is not None:
+    labels = run.usable(labels, model or ModelOptions())
+    validation = validation and run.usable(validation, model or ModelOptions())
+    if previous is not None:  # whose labels were looked at when that run began
         labels = previous.joined(labels)
     method = _method(plan.method, labels, sources)
     options = _options(plan.search or MSAConfig(seed=training.seed), method)

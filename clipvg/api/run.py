@@ -9,13 +9,16 @@ from pathlib import Path
 
 import torch
 
+from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model
+from clipvg.model.tokenizer import Tokenizer
 from clipvg.runs import Run, Workers
 from clipvg.runtime import distributed
 from clipvg.runtime.files import read_json
 from clipvg.runtime.progress import say
+from clipvg.training.usable import OnError, usable_labels
 
 Device = str | torch.device | None
 
@@ -32,6 +35,7 @@ class RunOptions:
     """
 
     device: Device = None
+    on_error: OnError = "raise"
     progress: bool = True
     report: bool = True
     command: str = ""
@@ -40,6 +44,15 @@ class RunOptions:
     def place(self) -> torch.device:
         """The device to train on."""
         return distributed.choose_device(self.device)
+
+    def usable(self, labels: LabelTable, settings: ModelOptions) -> LabelTable:
+        """Return the labels that a training with a model can use; see `usable_labels`."""
+        tokenizer = Tokenizer(
+            get_preset(settings.preset), prefix=settings.prefix, prompt=settings.prompt
+        )
+        return usable_labels(
+            labels, tokenizer, on_error=self.on_error, device=self.place, progress=self.progress
+        )
 
     def recorded_command(self, run: Run) -> str:
         """Return what was typed, now or when the run was made; "" where that is not known."""

@@ -62,6 +62,8 @@ def train(
     check_one_split(validation, "validation")
     options, training = run or RunOptions(), training or FitConfig()
     settings = model_config(labels, backbone, model)
+    labels = options.usable(labels, settings)
+    validation = validation and options.usable(validation, settings)
     config = {"method": "train", "model": settings.to_dict(), "training": training.identity()}
     with open_run(out, config, labels, validation, options.place) as opened:
         options.announce(opened)

@@ -31,8 +31,17 @@ def _run(args: Namespace) -> Json:
     from clipvg.cli.devices import choose_device
     from clipvg.model import load
     from clipvg.training import evaluate
+    from clipvg.training.usable import usable_labels
 
     model = load(args.checkpoint).to(choose_device(args.device))
+    count = len(labels)
+    labels = usable_labels(
+        labels,
+        model.tokenizer,
+        on_error=args.on_error,
+        device=model.device,
+        progress=not args.quiet,
+    )
     evaluation = evaluate(
         model,
         labels,
@@ -41,7 +50,8 @@ def _run(args: Namespace) -> Json:
         num_workers=args.num_workers,
         progress=not args.quiet,
     )
-    return {"checkpoint": args.checkpoint, **evaluation.to_dict()}
+    left_out = count - len(labels)
+    return {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict()}
 
 
 def _describe(result: Json) -> str:

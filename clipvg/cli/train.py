@@ -82,6 +82,7 @@ def training_arguments(args: Namespace) -> Json:
         "out": args.out,
         "run": RunOptions(
             device=choose_device(args.device),
+            on_error=args.on_error,
             progress=not args.quiet,
             command=shlex.join(args.command_line),
         ),

@@ -50,7 +50,7 @@ def read_labels(
             takes the prefix of each file's name.
         source: name of the label source, written to every row.
         split: take only the labels whose column ``split`` says so, such as "testA"; None takes all.
-        columns: what a file calls a column, by the name that it has here: {"image": "file_name"}.
+        columns: what a file calls a column, by its name here: {"image": "file_name"}.
         on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches

@@ -296,9 +296,9 @@ class LabelTable(Frame):
             digest.update(b"".join(encoded))
         return digest.hexdigest()
 
-    def validate(self, check_images: bool = True) -> Validation:
+    def validate(self, check_images: bool = True, *, exif: bool = True) -> Validation:
         """Everything that is wrong or odd, row by row; see ``clipvg.labels.validate``."""
-        return validate(self, check_images=check_images)
+        return validate(self, check_images=check_images, exif=exif)
 
     def write(
         self, path: str | Path, *, layout: str | None = None, format: str | None = None

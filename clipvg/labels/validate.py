@@ -66,13 +66,14 @@ class Validation:
         return "\n".join(lines)
 
 
-def validate(labels: LabelTable, *, check_images: bool = True) -> Validation:
+def validate(labels: LabelTable, *, check_images: bool = True, exif: bool = True) -> Validation:
     """Check every row.
 
     Args:
         labels: the labels.
         check_images: look for each distinct image, open it, and compare boxes with its size (else
             with the columns width and height, where they are filled).
+        exif: whether images are seen upright, as EXIF says, or as stored: a preset's ``exif``.
 
     Returns:
         Fatal findings (see ``row_problems``; missing and unreadable images) and notes: empty
@@ -82,7 +83,7 @@ def validate(labels: LabelTable, *, check_images: bool = True) -> Validation:
     problems = list(row_problems(labels))
     sizes = labels.sizes()
     if check_images:
-        found, sizes = _image_problems(labels, sizes)
+        found, sizes = _image_problems(labels, sizes, exif)
         problems += found
     problems += _box_notes(labels, sizes)
     problems += _truth_notes(labels)
@@ -133,12 +134,14 @@ def _box_errors(labels: LabelTable) -> Iterator[Problem]:
         yield Problem(row, "reversed box", f"box {show_box(written[row])} has {fault}", True)
 
 
-def _image_problems(labels: LabelTable, sizes: np.ndarray) -> tuple[list[Problem], np.ndarray]:
+def _image_problems(
+    labels: LabelTable, sizes: np.ndarray, exif: bool
+) -> tuple[list[Problem], np.ndarray]:
     names, image_of = labels.distinct_images()
     faults: list[str | None] = []
     actual = np.full((len(names), 2), -1, dtype=np.int32)
     for i, name in enumerate(names):
-        fault, size = _look_at(labels, name)
+        fault, size = _look_at(labels, name, exif)
         faults.append(fault)
         actual[i] = size
     kinds = np.array([fault or "" for fault in faults], dtype=object)
@@ -154,20 +157,23 @@ def _image_problems(labels: LabelTable, sizes: np.ndarray) -> tuple[list[Problem
             (w, h), (x, y) = sizes[row], opened[row]
             message = f"width and height say {w}x{h}, the file is {x}x{y}"
             problems.append(Problem(row, "size differs", message, False))
-    unknown = (sizes < 0).any(axis=1)
+    turned = (opened >= 0).all(axis=1) & (sizes == opened[:, ::-1]).all(axis=1)
+    unknown = (sizes < 0).any(axis=1) | turned  # boxes are drawn on the image as it is seen
     sizes[unknown] = opened[unknown]
     return problems, sizes
 
 
-def _look_at(labels: LabelTable, name: str | None) -> tuple[str | None, tuple[int, int]]:
-    """A fault or None, and the upright (width, height)."""
+def _look_at(
+    labels: LabelTable, name: str | None, exif: bool
+) -> tuple[str | None, tuple[int, int]]:
+    """A fault or None, and (width, height) as the image is seen."""
     if not name:
         return None, (-1, -1)
     path = labels.image_path(name)
     if not os.path.isfile(path):
         return "missing image", (-1, -1)
     try:
-        return None, image_size(path)
+        return None, image_size(path, exif=exif)
     except InputError:
         return "unreadable image", (-1, -1)
 

@@ -115,6 +115,15 @@ class Tokenizer:
             mask = ids > 0  # "!" can have id 0 and is masked then, as in the reference
         return ids, mask
 
+    def too_long(self, expressions: Sequence[str]) -> dict[int, int]:
+        """Return the expressions that a call would refuse: their places and numbers of tokens."""
+        if self.preset.overlength != "error":
+            return {}
+        names = self.preset.special_names
+        counts = {e: len(_encode(self._text(e), names)) for e in dict.fromkeys(expressions)}
+        limit = self.context_length
+        return {i: counts[e] for i, e in enumerate(expressions) if counts[e] > limit}
+
     def _text(self, expression: str) -> str:
         if not isinstance(expression, str):
             raise InputError(

@@ -61,12 +61,20 @@ def _too_large(pixels: int | None, limit: int) -> str:
     return f"{much} than {limit:,} pixels; shrink the image, or raise --max_pixels"
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Return the upright (width, height); a PNG without EXIF is decoded for it.
+def image_size(path: str | Path, *, exif: bool = True) -> tuple[int, int]:
+    """Return (width, height), upright or as stored; a PNG without EXIF is decoded for it.
+
+    Args:
+        path: the file.
+        exif: apply the EXIF orientation, as a preset's ``exif`` says.
 
     Raises:
         InputError: as `open_image`.
     """
     with open_image(path) as image:
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        return image.size[::-1] if sideways else image.size
+        return image.size[::-1] if exif and is_sideways(image) else image.size
+
+
+def is_sideways(image: Image.Image) -> bool:
+    """Return whether EXIF turns an image by a right angle."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)

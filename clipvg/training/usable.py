@@ -1,0 +1,134 @@
+"""Labels looked at before the first step: what would stop a training later is said at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from clipvg.data.decode import decode
+from clipvg.data.image import look_at_image
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.model.tokenizer import Tokenizer
+from clipvg.runtime import distributed
+from clipvg.runtime.progress import progress_bar
+
+OnError = Literal["raise", "drop"]
+_IMAGES = 64  # decoded at a time
+_SHOWN = 3  # rows that a message names
+_REMEDY = "Mend them, or leave them out with --on_error drop (on_error='drop')."
+
+
+def usable_labels(
+    labels: LabelTable,
+    tokenizer: Tokenizer,
+    *,
+    on_error: OnError = "raise",
+    device: torch.device | None = None,
+    progress: bool = False,
+) -> LabelTable:
+    """Return the labels whose image can be read and whose expression is not too long.
+
+    Every distinct image is decoded once; under `torchrun` the processes share them out, and all
+    must call.
+
+    Args:
+        labels: N labels with an image root.
+        tokenizer: of the model that the labels are for, with its preset.
+        on_error: "raise" refuses the labels where one cannot be used; "drop" leaves these out with
+            a warning.
+        device: where the model is.
+        progress: show a bar where it takes over two seconds.
+
+    Raises:
+        InputError: labels that cannot be used, with their first rows; or none that can.
+    """
+    if on_error not in ("raise", "drop"):
+        raise InputError(f"on_error={on_error!r}: choose from 'raise', 'drop'")
+    faults, turned = _image_faults(labels, device, progress=progress)
+    texts, most = labels.expressions, tokenizer.context_length
+    for row, count in tokenizer.too_long(texts).items():
+        faults[row] = f"{texts[row][:40]!r}… has {count} tokens, more than {most}"
+    if not tokenizer.preset.exif:
+        _warn_of_turned(labels, turned, tokenizer.preset.name)
+    if not faults:
+        return labels
+    if on_error == "raise":
+        raise InputError(f"{_described(faults, len(labels))} {_REMEDY}")
+    if len(faults) == len(labels):
+        raise InputError(f"{_described(faults, len(labels))} None is left.")
+    warnings.warn(f"left out: {_described(faults, len(labels))}", stacklevel=2)
+    keep = np.ones(len(labels), dtype=bool)
+    keep[list(faults)] = False
+    return labels.select(keep)
+
+
+def _image_faults(
+    labels: LabelTable, device: torch.device | None, *, progress: bool
+) -> tuple[dict[int, str], np.ndarray]:
+    """Return why the images of rows cannot be read, and (N, 2) sizes of those that EXIF turns."""
+    world = distributed.join(device)
+    names, image_of = labels.distinct_images()
+    mine = range(world.rank, len(names), world.size)
+    chunks = (
+        (some, [labels.image_path(names[image]) for image in some])
+        for some in (mine[at : at + _IMAGES] for at in range(0, len(mine), _IMAGES))
+    )
+    seen: dict[int, str | tuple[int, int]] = {}
+    bar = progress_bar(
+        len(mine), desc="look at images", unit="image", show=progress and world.is_main, leave=False
+    )
+    with bar, closing(decode(chunks, look_at_image)) as looked:
+        for some, found in looked:
+            for image, facts in zip(some, found, strict=True):
+                if isinstance(facts, InputError):
+                    seen[image] = str(facts)
+                elif facts[1]:
+                    seen[image] = facts[0]
+            bar.update(len(some))
+    for part in distributed.gather_objects(seen, world):
+        seen |= part
+    return _by_row(seen, image_of)
+
+
+def _by_row(
+    seen: Mapping[int, str | tuple[int, int]], image_of: np.ndarray
+) -> tuple[dict[int, str], np.ndarray]:
+    faults: dict[int, str] = {}
+    turned = np.full((len(image_of), 2), -1, dtype=np.int32)
+    order = np.argsort(image_of, kind="stable")
+    ends = np.searchsorted(image_of[order], np.arange(image_of.max(initial=-1) + 2))
+    for image, fact in seen.items():
+        rows = order[ends[image] : ends[image + 1]]
+        if isinstance(fact, str):
+            faults |= dict.fromkeys(rows.tolist(), fact)
+        else:
+            turned[rows] = fact
+    return faults, turned
+
+
+def _described(faults: Mapping[int, str], count: int) -> str:
+    rows = sorted(faults)
+    shown = "; ".join(f"row {row}: {faults[row]}" for row in rows[:_SHOWN])
+    more = "; …" if len(rows) > _SHOWN else ""
+    return f"{len(rows):,} of {count:,} labels cannot be used ({shown}{more})."
+
+
+def _warn_of_turned(labels: LabelTable, turned: np.ndarray, preset: str) -> None:
+    """Say which boxes lie elsewhere for a preset that sees images as they are stored."""
+    sizes = labels.sizes()
+    rows = np.flatnonzero((turned > 0).all(axis=1) & (sizes != turned).any(axis=1))
+    if len(rows):
+        name = Path(labels["image"][int(rows[0])].as_py()).name
+        warnings.warn(
+            f"{len(rows):,} labels are on photographs that EXIF turns, the first on {name} (row "
+            f"{rows[0]}). Preset {preset!r} sees them as they are stored: boxes of the upright "
+            "image are displaced. Use preset 'default', or store the files upright",
+            stacklevel=3,
+        )
