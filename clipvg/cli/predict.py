@@ -65,7 +65,8 @@ def _run(args: Namespace) -> Json:
     if drawing is not None:
         from clipvg.report.drawing import draw_boxes, label_marks, save_image
 
-        save_image(draw_boxes(image, label_marks(found.boxes, args.expression)), drawing)
+        marks = label_marks(found.boxes, args.expression, found.scores)
+        save_image(draw_boxes(image, marks), drawing)
         result["drawing"] = str(drawing)
     return result
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from clipvg.boxes import iou
 from clipvg.errors import InputError
+from clipvg.report.lettering import Lettering
 from clipvg.report.style import CYCLE, DASHES, ROLES
 from clipvg.runtime.files import atomic_path
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_SAME = 0.8  # IoU from which on frames would cover each other
 Line = tuple[float, float, float, float]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -26,41 +28,58 @@ class Mark:
 
     Args:
         box: xyxy in pixels of the image; a box with a NaN is not drawn.
-        label: text beside the box, cut to the image's width; none when empty.
+        label: text beside the box, or below the image where it is long; none when empty.
         role: "predicted", "true" or "pseudo", which fixes colour and line; any other role is solid.
         color: overrides the role's colour, "#RRGGBB".
+        score: in [0, 1], written after the label as a percentage.
     """
 
     box: Sequence[float] | np.ndarray
     label: str = ""
     role: str = "predicted"
     color: str | None = None
+    score: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The label and the score."""
+        shown = self.score is not None and math.isfinite(self.score)
+        return f"{self.label} {100 * (self.score or 0):.0f} %".strip() if shown else self.label
 
 
-def label_marks(boxes: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[str]) -> list[Mark]:
+def label_marks(
+    boxes: Sequence[Sequence[float]] | np.ndarray,
+    labels: Sequence[str],
+    scores: Sequence[float] | np.ndarray | None = None,
+) -> list[Mark]:
     """Return marks for several expressions of one image, each in a colour of its own.
 
     Args:
         boxes (E, 4): xyxy pixels.
         labels: E expressions.
+        scores: E probabilities; none are written without.
     """
+    known = [None] * len(labels) if scores is None else [float(score) for score in scores]
     return [
-        Mark(box, label, color=CYCLE[number % len(CYCLE)])
-        for number, (box, label) in enumerate(zip(boxes, labels, strict=True))
+        Mark(box, label, color=CYCLE[number % len(CYCLE)], score=score)
+        for number, (box, label, score) in enumerate(zip(boxes, labels, known, strict=True))
     ]
 
 
 def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320) -> Image.Image:
     """Return a copy of an image with boxes and their labels on it.
 
+    Labels stand at their boxes where all are short; else numbers do, and a strip below has the
+    labels whole. Of boxes that coincide each lies around the one before. A tiny one has a ring.
+
     Args:
         image: any Pillow image.
-        marks: what to draw, in pixels of `image`.
+        marks: what to draw, in pixels of `image`; the number of one is its place among them.
         min_size: an image whose long side is shorter is enlarged by a whole factor to at least
             this, so that lines and labels are readable; larger ones keep their pixels.
 
     Returns:
-        An RGB image; an image lower than its labels is extended downwards by a plain strip.
+        An RGB image; it is larger than the image where labels need room.
     """
     factor = max(1, math.ceil(min_size / max(image.size)))
     large = image.convert("RGB")
@@ -68,18 +87,21 @@ def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320
         large = large.resize(
             (large.width * factor, large.height * factor), Image.Resampling.BICUBIC
         )
-    font = ImageFont.load_default(max(13, round(max(large.size) / 45)))
-    canvas = _canvas(large, font)
-    draw = ImageDraw.Draw(canvas)
-    stroke = max(4, round(max(large.size) / 200))
-    visible = [mark for mark in marks if np.isfinite(np.asarray(mark.box, dtype=float)).all()]
-    for mark in visible:
-        _outline(draw, mark, factor, stroke)
-    taken: list[Line] = []
-    for mark in visible:
-        if mark.label:
-            _tag(draw, mark, factor, font, canvas.size, taken)
-    return canvas
+    visible = {
+        number: mark
+        for number, mark in enumerate(marks, 1)
+        if np.isfinite(np.asarray(mark.box, dtype=float)).all()
+    }
+    pen = _Pen(large, [_scaled(mark, factor) for mark in visible.values()])
+    labelled = {number: mark for number, mark in visible.items() if mark.text}
+    in_strip = pen.needs_strip([mark.text for mark in labelled.values()])
+    pen.make_room(labelled, in_strip)
+    for mark, frame in zip(visible.values(), pen.frames, strict=True):
+        pen.outline(frame, mark)
+    for (number, mark), frame in zip(visible.items(), pen.frames, strict=True):
+        if mark.text:
+            pen.tag(frame, str(number) if in_strip else mark.text, _color(mark))
+    return pen.canvas
 
 
 def check_image_path(path: str | Path) -> Path:
@@ -111,28 +133,114 @@ def encode_image(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, str
     return buffer.getvalue(), "image/jpeg"
 
 
-def _canvas(image: Image.Image, font: Font) -> Image.Image:
-    line = round(font.getbbox("Ág")[3]) + 8
-    if image.height >= 2 * line:
-        return image.copy()
-    canvas = Image.new("RGB", (image.width, image.height + line), "white")
-    canvas.paste(image, (0, 0))
-    return canvas
+class _Pen:
+    """Draws frames and labels in sizes that suit an image.
+
+    Args:
+        image: to draw on, enlarged already.
+        frames: xyxy pixels of it; those that coincide are spread here.
+    """
+
+    def __init__(self, image: Image.Image, frames: list[Line]) -> None:
+        side = max(image.size)
+        self.letters = Lettering(max(13, round(side / 45)))
+        self.stroke = max(4, round(side / 200))
+        self.frames = _apart(frames, self.stroke + 2)
+        self.image_size = image.size
+        self.canvas = image.copy()
+        self.draw = ImageDraw.Draw(self.canvas)
+        self.taken: list[Line] = []
+
+    def needs_strip(self, texts: Sequence[str]) -> bool:
+        """Whether labels are too long, or too many, to stand on the image."""
+        width, height = self.image_size
+        room = max(1, height // (3 * self.letters.line))
+        longest = max((self.letters.width(text) for text in texts), default=0)
+        return height < 2 * self.letters.line or len(texts) > room or longest > 0.6 * width
+
+    def make_room(self, labelled: Mapping[int, Mark], in_strip: bool) -> None:
+        """Extend the canvas by the strip of labels, and write it."""
+        if not labelled or not in_strip:
+            return
+        (width, height), line = self.image_size, self.letters.line
+        wide = max(width, 12 * line)  # a strip of a narrow image is wider than it
+        margin = round(2.2 * self.letters.width("00"))
+        rows = [
+            (number, mark, self.letters.wrap(mark.text, wide - margin - line // 2))
+            for number, mark in labelled.items()
+        ]
+        count = sum(len(lines) for _, _, lines in rows)
+        gap = line // 2
+        canvas = Image.new("RGB", (wide, height + count * line + 2 * gap), "white")
+        canvas.paste(self.canvas, (0, 0))
+        self.canvas, self.draw = canvas, ImageDraw.Draw(canvas)
+        y = height + gap
+        for number, mark, lines in rows:
+            color, text = _color(mark), str(number)
+            self.draw.rectangle((gap, y, margin - gap, y + line - 3), fill=color)
+            left = (margin - self.letters.width(text)) / 2
+            self.letters.draw(self.draw, (left, y), text, _ink(color))
+            for words in lines:
+                self.letters.draw(self.draw, (margin, y), words, "black")
+                y += line
+
+    def outline(self, frame: Line, mark: Mark) -> None:
+        """Draw a frame; around a tiny one also a ring, so that it is found."""
+        x1, y1, x2, y2 = frame
+        longest = max(x2 - x1, y2 - y1)
+        is_tiny = longest < self.letters.size
+        stroke = max(1, round(longest / 6)) if is_tiny else self.stroke
+        # A white frame below the coloured one keeps the box visible on any background.
+        _frame(self.draw, frame, "white", stroke + 2)
+        dashes = () if is_tiny else DASHES.get(mark.role, ())
+        if not dashes:
+            _frame(self.draw, frame, _color(mark), stroke)
+        for line in _stretches(frame, [part * stroke for part in dashes]):
+            self.draw.line(line, fill=_color(mark), width=stroke)
+        if is_tiny:
+            ring = self._ring(frame)
+            self.draw.ellipse(ring, outline="white", width=self.stroke)
+            self.draw.ellipse(ring, outline=_color(mark), width=max(2, self.stroke - 2))
+
+    def _ring(self, frame: Line) -> Line:
+        x, y, radius = (frame[0] + frame[2]) / 2, (frame[1] + frame[3]) / 2, 1.2 * self.letters.size
+        return x - radius, y - radius, x + radius, y + radius
+
+    def tag(self, frame: Line, text: str, color: str) -> None:
+        """Write a label at its box, where no other one is."""
+        if max(frame[2] - frame[0], frame[3] - frame[1]) < self.letters.size:
+            frame = self._ring(frame)
+        canvas_width, canvas_height = self.canvas.size
+        width, height = self.letters.width(text) + 8, self.letters.line
+        x1, y1, _, y2 = frame
+        x = min(max(x1, 0), max(0, canvas_width - width))
+        lowest = self.image_size[1] - height
+        # Above the box, below it, then anywhere from its upper edge down.
+        wanted = [y1 - height, y2, *np.arange(max(y1, 0), lowest, height)]
+        places = [(x, y, x + width, y + height) for y in wanted if 0 <= y <= lowest]
+        free = [
+            place for place in places if not any(_overlap(place, other) for other in self.taken)
+        ]
+        top = max(0, min(y1, canvas_height - height))
+        place = (free or places or [(x, top, x + width, top + height)])[0]
+        self.taken.append(place)
+        self.draw.rectangle(place, fill=color)
+        self.letters.draw(self.draw, (place[0] + 4, place[1]), text, _ink(color))
+
+
+def _apart(frames: list[Line], step: float) -> list[Line]:
+    """Return frames of which those that coincide lie around each other, `step` pixels apart."""
+    spread: list[Line] = []
+    for number, frame in enumerate(frames):
+        same = sum(float(iou(frame, other)) >= _SAME for other in frames[:number])
+        x1, y1, x2, y2 = frame
+        out = same * step
+        spread.append((x1 - out, y1 - out, x2 + out, y2 + out))
+    return spread
 
 
 def _color(mark: Mark) -> str:
     return mark.color or ROLES.get(mark.role, CYCLE[0])
-
-
-def _outline(draw: ImageDraw.ImageDraw, mark: Mark, factor: int, stroke: int) -> None:
-    x1, y1, x2, y2 = _scaled(mark, factor)
-    # A white frame below the coloured one keeps the box visible on any background.
-    _frame(draw, (x1, y1, x2, y2), "white", stroke + 2)
-    dashes = DASHES.get(mark.role, ())
-    if not dashes:
-        _frame(draw, (x1, y1, x2, y2), _color(mark), stroke)
-    for line in _stretches((x1, y1, x2, y2), [part * stroke for part in dashes]):
-        draw.line(line, fill=_color(mark), width=stroke)
 
 
 def _scaled(mark: Mark, factor: int) -> Line:
@@ -164,42 +272,8 @@ def _stretches(box: Line, dashes: Sequence[float]) -> Iterator[Line]:
             )
 
 
-def _tag(
-    draw: ImageDraw.ImageDraw,
-    mark: Mark,
-    factor: int,
-    font: Font,
-    canvas: tuple[int, int],
-    taken: list[Line],
-) -> None:
-    """Write a label at its box, where no label of `taken` is, and add its place to them."""
-    canvas_width, canvas_height = canvas
-    text = _shorten(draw, " ".join(mark.label.split()), font, canvas_width - 8)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 8, bottom - top + 6
-    x1, y1, _, y2 = _scaled(mark, factor)
-    x = min(max(x1, 0), canvas_width - width)
-    lowest = canvas_height - height
-    # Above the box, below it, then anywhere from its upper edge down.
-    wanted = [y1 - height, y2, *np.arange(max(y1, 0), lowest, height)]
-    places = [(x, y, x + width, y + height) for y in wanted if 0 <= y <= lowest]
-    free = [place for place in places if not any(_overlap(place, other) for other in taken)]
-    place = (free or places or [(x, max(0, lowest), x + width, max(0, lowest) + height)])[0]
-    taken.append(place)
-    draw.rectangle(place, fill=_color(mark))
-    draw.text((place[0] + 4 - left, place[1] + 3 - top), text, font=font, fill=_ink(_color(mark)))
-
-
 def _overlap(a: Line, b: Line) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
-    if draw.textlength(text, font=font) <= width:
-        return text
-    while text and draw.textlength(text + "…", font=font) > width:
-        text = text[:-1]
-    return text + "…"
 
 
 def _ink(color: str) -> str:

@@ -4,6 +4,7 @@ from PIL import Image
 
 from clipvg.errors import InputError
 from clipvg.report.drawing import Mark, draw_boxes, label_marks, save_image
+from clipvg.report.lettering import Lettering, readable
 from clipvg.report.style import CYCLE, ROLES
 
 
@@ -41,6 +42,48 @@ def test_a_picture_one_pixel_high_gets_room_for_its_label():
     drawn = draw_boxes(Image.new("RGB", (400, 1)), [Mark((0, 0, 100, 1), "thin")])
     assert drawn.width == 400
     assert drawn.height > 15
+
+
+@pytest.mark.parametrize("size", [(10, 7), (40, 4000), (8000, 40), (3000, 2000)])
+def test_long_expressions_stand_whole_below_an_image_of_any_shape(size):
+    words = "the dog on the left of the two people who sit below the tall tree " * 3
+    marks = label_marks([(1, 1, size[0] / 2, 6)] * 2, [words, "cat"], [0.93, 0.5])
+    large = size[0] * max(1, -(-320 // max(size)))
+    drawn = draw_boxes(Image.new("RGB", size), marks)
+    strip = np.asarray(drawn)[-(drawn.height - size[1] * large // size[0]) :]
+    assert drawn.width >= large
+    assert drawn.height > size[1] * large // size[0]
+    assert (strip < 50).all(axis=2).any()  # black letters
+
+
+def test_frames_of_equal_boxes_lie_around_each_other():
+    image = Image.new("RGB", (400, 300), "black")
+    drawn = np.asarray(draw_boxes(image, label_marks([(100, 100, 300, 250)] * 3, [""] * 3)))
+    row = ["#{:02X}{:02X}{:02X}".format(*pixel) for pixel in drawn[175, :150]]
+    assert [color for color in dict.fromkeys(row) if color in CYCLE] == [*CYCLE[2::-1]]
+
+
+def test_a_tiny_box_has_a_ring():
+    image = Image.new("RGB", (1000, 800), "black")
+    drawn = np.asarray(draw_boxes(image, [Mark((500, 400, 503, 403))]))
+    found = np.argwhere(drawn.any(axis=2))
+    assert (np.ptp(found, axis=0) > 30).all()
+    assert np.abs(found.mean(axis=0) - (401.5, 501.5)).max() < 3
+
+
+def test_letters_of_any_script_are_drawn_and_emoji_named():
+    letters = Lettering(16)
+    assert readable("a 😀👍🏽 dog") == "a (grinning face)(thumbs up sign) dog"
+    assert letters.width("собака") > letters.width("соба") > 0
+    assert letters.wrap("one two three", letters.width("one two")) == ["one two", "three"]
+    assert "".join(letters.wrap("x" * 90, 100)) == "x" * 90
+    assert letters.wrap("", 100) == []
+
+
+def test_scores_are_percentages():
+    assert Mark((0, 0, 1, 1), "dog", score=0.931).text == "dog 93 %"
+    assert Mark((0, 0, 1, 1), "dog", score=float("nan")).text == "dog"
+    assert Mark((0, 0, 1, 1), score=0.5).text == "50 %"
 
 
 def test_labels_of_equal_boxes_do_not_cover_each_other():

@@ -1,0 +1,117 @@
+"""Text of any script on images: a font that has each letter, lines that fit, emoji by name."""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Iterator
+from itertools import groupby
+
+from PIL import ImageDraw, ImageFont
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_FIRST = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans")  # of fonts that may have a letter
+
+
+class Lettering:
+    """Text of one size.
+
+    Args:
+        size: of the letters, in pixels.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.line = round(1.3 * size)
+
+    def width(self, text: str) -> float:
+        """Return how many pixels wide a text is."""
+        return sum(font.getlength(run) for font, run in self._runs(text))
+
+    def draw(
+        self, draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, ink: str
+    ) -> None:
+        """Write a line; `place` is the left end of its upper edge."""
+        x, y = place
+        for font, run in self._runs(text):
+            draw.text((x, y + 0.97 * self.size), run, font=font, fill=ink, anchor="ls")
+            x += font.getlength(run)
+
+    def wrap(self, text: str, width: float) -> list[str]:
+        """Return a text as lines of so many pixels, cut between words where it can be."""
+        lines, line = [], ""
+        for word in text.split():
+            if line and self.width(f"{line} {word}") > width:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}" if line else word
+            while len(line) > 1 and self.width(line) > width:  # a word longer than a line
+                fits = next(
+                    n
+                    for n in range(len(line) - 1, 0, -1)
+                    if n == 1 or self.width(line[:n]) <= width
+                )
+                lines.append(line[:fits])
+                line = line[fits:]
+        return [*lines, line] if line else lines
+
+    def _runs(self, text: str) -> Iterator[tuple[Font, str]]:
+        """Split a text where its font changes."""
+        for name, letters in groupby(readable(text), key=_font_of):
+            yield _font(name, self.size), "".join(letters)
+
+
+@functools.lru_cache(maxsize=4096)
+def readable(text: str) -> str:
+    """Return a text in one line, with emoji named, whose fonts no computer has alike."""
+    shown = []
+    for letter in " ".join(text.split()):
+        if unicodedata.category(letter) == "So" and ord(letter) >= 0x2600:
+            shown.append(f"({unicodedata.name(letter, 'sign').lower()})")
+        elif unicodedata.category(letter) in ("Sk", "Cf", "Mn") and ord(letter) >= 0x2000:
+            continue  # what only changes the letter before: skin, direction, variant
+        else:
+            shown.append(letter)
+    return "".join(shown)
+
+
+@functools.lru_cache(maxsize=256)
+def _font(path: str | None, size: int) -> Font:
+    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+
+
+@functools.lru_cache(maxsize=65536)
+def _font_of(letter: str) -> str | None:
+    """Return the file of a font that has a letter; None for Pillow's own, which is preferred."""
+    if ord(letter) < 0x250:
+        return None
+    found = (path for path in _fonts() if ord(letter) in _letters(path))
+    return next(found, _fonts()[0])
+
+
+@functools.cache
+def _fonts() -> list[str]:
+    """Return the files of upright fonts here; matplotlib brings the first itself."""
+    from matplotlib.font_manager import fontManager
+
+    # "Last Resort" has a sign for every script in place of its letters.
+    plain = [
+        font
+        for font in fontManager.ttflist
+        if font.style == "normal" and 300 <= _weight(font.weight) <= 500
+        if not font.name.startswith("Last Resort")
+    ]
+    rank = {name: number for number, name in enumerate(_FIRST)}
+    plain.sort(key=lambda font: (rank.get(font.name, len(rank)), font.name))
+    return [font.fname for font in plain]
+
+
+def _weight(weight: int | str) -> int:
+    return weight if isinstance(weight, int) else 400 if weight in ("normal", "regular") else 700
+
+
+@functools.cache
+def _letters(path: str) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(path).get_charmap())
