@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
-from clipvg.api.run import RunOptions, make_model, model_config, open_run
+from clipvg.api.run import RunOptions, judge, make_model, model_config, open_run
 from clipvg.curriculum import (
     Adapted,
     Beyond,
@@ -31,6 +31,7 @@ from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, load
 from clipvg.reliability import GroundingMeasurer, ScoreMatrix
 from clipvg.runtime.files import Json
 from clipvg.training import FitConfig, GroundingLearner
+from clipvg.training.record import write_model
 
 Method = Literal["auto", "ssa", "msa"]
 
@@ -202,6 +203,9 @@ def adapt(
                 beyond=plan.beyond,
                 progress=run.progress,
             )
+        adapted = learner.load(opened.folder / "model")
+        if judge(adapted, labels, validation, training):
+            opened.write(lambda: write_model(adapted, opened.folder))
         run.draw_report(opened)
     return AdaptResult(opened.folder, result)
 

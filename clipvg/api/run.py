@@ -18,6 +18,7 @@ from clipvg.runs import Run, Workers
 from clipvg.runtime import distributed
 from clipvg.runtime.files import read_json
 from clipvg.runtime.progress import say
+from clipvg.training import FitConfig
 from clipvg.training.usable import OnError, usable_labels
 
 Device = str | torch.device | None
@@ -98,6 +99,20 @@ def model_config(
     """Return the configuration of a model to be trained on labels."""
     sources = sorted(filter(None, set(labels.sources())))
     return (options or ModelOptions()).configure(backbone, trained_on=sources)
+
+
+def judge(
+    model: GroundingModel,
+    labels: LabelTable,
+    validation: LabelTable | None,
+    training: FitConfig,
+) -> bool:
+    """Give a trained model its quality head where that is wanted; return whether it has one."""
+    from clipvg.training.quality import LEAST, fit_quality
+
+    if not training.quality or validation is None or len(validation) < LEAST:
+        return False
+    return fit_quality(model, labels, validation, seed=training.seed)
 
 
 def make_model(settings: GroundingConfig, seed: int, device: torch.device) -> GroundingModel:

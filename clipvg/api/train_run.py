@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from clipvg.api.run import RunOptions, make_model, model_config, open_run
+from clipvg.api.run import RunOptions, judge, make_model, model_config, open_run
 from clipvg.labels import LabelTable
 from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel, ModelOptions
 from clipvg.runtime.files import Json, write_json
 from clipvg.training import FitConfig, fit
+from clipvg.training.record import write_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,8 @@ def train(
             out=opened.folder,
             progress=options.progress,
         )
+        if judge(fitted.model, labels, validation, training):
+            opened.write(lambda: write_model(fitted.model, opened.folder))
         summary = {
             "method": "train",
             "command": options.recorded_command(opened),

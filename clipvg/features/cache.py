@@ -165,10 +165,13 @@ class CachedLabels:
     def __len__(self) -> int:
         return len(self.target)
 
-    def batch(self, rows: np.ndarray | Sequence[int]) -> FeatureBatch:
-        """Features and targets of some rows."""
+    def batch(
+        self, rows: np.ndarray | Sequence[int], *, texts: np.ndarray | None = None
+    ) -> FeatureBatch:
+        """Features and targets of some rows, with the texts of the same or of other ones."""
         row = torch.as_tensor(rows)
-        return self._cache.batch(self._images[row], self._texts[row], self.target[row], row)
+        said = self._texts[row if texts is None else torch.as_tensor(texts)]
+        return self._cache.batch(self._images[row], said, self.target[row], row)
 
     def reasons(self) -> list[str | None]:
         """For each label why its image could not be read; None where it could."""

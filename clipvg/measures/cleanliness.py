@@ -6,8 +6,8 @@ import numpy as np
 
 from clipvg.boxes import area, iou
 from clipvg.labels import LabelTable
+from clipvg.labels.pairs import WordSets, group_numbers, pairs_within, plain
 from clipvg.measures.common.options import Measure, at_least, check_inside, inside
-from clipvg.measures.common.pairs import WordSets, group_numbers, pairs_within, plain
 from clipvg.reliability.measurer import Context, Scores
 
 

@@ -100,12 +100,14 @@ class GroundingConfig(ModelOptions):
         trained_on: names of the sources the model was trained on.
         published: facts of an authors' checkpoint that the model itself does not use, kept for
             the way back.
+        quality: whether it has a quality head, from `clipvg.training.fit_quality`.
     """
 
     backbone: str = "ViT-B-16"
     pretrained: str | None = "openai"
     trained_on: list[str] = field(default_factory=list)
     published: Json | None = None
+    quality: bool = False
 
     @classmethod
     def from_dict(cls, values: Json) -> GroundingConfig:

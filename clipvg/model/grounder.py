@@ -24,8 +24,9 @@ from clipvg.model.config import GroundingConfig
 from clipvg.model.fast.tokens import packed_state
 from clipvg.model.fusion import Features, FusionEncoder, keep_mask
 from clipvg.model.head import BoxHead
-from clipvg.model.predict import BY_MEASURES, expressions_of, predict, rank
+from clipvg.model.predict import BY_HEAD, BY_MEASURES, expressions_of, predict, rank
 from clipvg.model.predictions import Predictions
+from clipvg.model.quality import QualityHead
 from clipvg.model.tokenizer import Tokenizer, prefix_ids, real_lengths
 from clipvg.ops.linear import fast_cpu, is_fast
 
@@ -69,6 +70,7 @@ class GroundingModel(CheckpointMixin):
         self.prefix: nn.Parameter | None = None
         if config.prefix == "learned":
             self.prefix = nn.Parameter(backbone.token_embeddings(prefix_ids(config.prefix)))
+        self.quality = QualityHead(width) if config.quality else None
 
     @property
     def device(self) -> torch.device:
@@ -173,7 +175,15 @@ class GroundingModel(CheckpointMixin):
     @property
     def scored_by(self) -> Mapping[str, str]:
         """What gives `Predictions.scores` and `present`, by name."""
-        return BY_MEASURES
+        return BY_MEASURES if self.quality is None else BY_HEAD
+
+    def keep_quality(self, head: QualityHead) -> None:
+        """Take a quality head, which checkpoints then hold."""
+        self.quality, self.config.quality = head.to(self.device), True
+
+    def forget_quality(self) -> None:
+        """Drop the quality head, which judges no other weights than those it was fitted to."""
+        self.quality, self.config.quality = None, False
 
     @overload
     def predict(

@@ -24,12 +24,14 @@ from clipvg.model.fast.text import encode_texts
 from clipvg.model.fusion import Features
 from clipvg.model.image_text import image_embeddings, shown, text_embeddings
 from clipvg.model.predictions import Predictions
+from clipvg.model.quality import MEANT, PRESENT, QUALITY
 from clipvg.model.tokenizer import real_lengths
 from clipvg.ops.boxes import iou
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
+BY_HEAD: Mapping[str, str] = {"scores": "quality head", "present": "quality head"}
 BY_MEASURES: Mapping[str, str] = {"scores": "confidence", "present": "image_text"}
 COPIES = 2  # of an image for `confidence`, as the measure has
 _IMAGES = 32  # decoded and held at a time
@@ -58,11 +60,13 @@ class Seen:
         features: (U, 1 + P, F).
         ignored: (U, P) bool.
         copies: the same of the images' copies, where the model's scores need them.
+        patches: (U, P, D) projected patches, where its quality head reads them.
     """
 
     features: Tensor
     ignored: Tensor
-    copies: tuple[tuple[Tensor, Tensor], ...]
+    copies: tuple[tuple[Tensor, Tensor], ...] = ()
+    patches: Tensor | None = None
 
 
 def check_expressions(expressions: Sequence[str]) -> None:
@@ -136,12 +140,16 @@ def check_numbers(boxes: np.ndarray) -> None:
 def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
     """Say how likely an expression means each box (N, 4) xyxy; see `GroundingModel.rank`.
 
-    The model's own box is right with probability s. Then a box is meant as far as it overlaps it;
+    A quality head reads the words in each box. Without one: the model's own box is right with
+    probability s; then a box is meant as far as it overlaps it;
     else the likelier, the lower the training loss between them is.
     """
     boxes = np.asarray(boxes, np.float32)
     if boxes.ndim != 2 or not np.isfinite(boxes).all():
         raise InputError(f"boxes of shape {boxes.shape}; expected (N, 4) finite numbers")
+    check_expressions([text])
+    if model.quality is not None:
+        return _meant(model, image, text, boxes)
     (found,) = predict(model, [image], [[text]], scores=True, batch_size=None, box_format="xyxy")
     if not len(boxes):
         return np.zeros(0, np.float32)
@@ -151,6 +159,27 @@ def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray)
     energy = loss.abs().sum(1) + 1 - generalized_box_iou(own, given)[0]
     sure = float(found.scores[0])
     return (sure * iou(own, given) + (1 - sure) * (-energy).softmax(0)).clamp(0, 1).numpy()
+
+
+def _meant(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
+    """What the quality head says of boxes."""
+    square = _square(image, model=model)
+    seen = see(model, [square], scores=True)
+    features, mask = _texts(model, [text])
+    head, words = model.quality, model.text_projection(features)
+    assert head is not None
+    assert seen.patches is not None
+    state = model.state(Features(seen.features, seen.ignored, features, mask))
+    count = len(boxes)
+    asked = torch.from_numpy(square.box.to_square(boxes)).to(model.device)
+    signs = head.signs(
+        state.expand(count, -1),
+        asked,
+        seen.patches.expand(count, -1, -1),
+        words.expand(count, -1, -1),
+        mask.expand(count, -1),
+    )
+    return head.judge(signs, MEANT).cpu().numpy()
 
 
 def expressions_of(
@@ -191,7 +220,7 @@ def _answer(
     asked = [text for texts in expressions for text in texts]
     if not asked:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32)
-    seen = see(model, squares, copies=scores)
+    seen = see(model, squares, scores=scores)
     distinct = list(dict.fromkeys(asked))
     place = {text: number for number, text in enumerate(distinct)}
     texts, mask = _texts(model, distinct)
@@ -207,14 +236,17 @@ def _answer(
     return tuple(np.concatenate(part) for part in zip(*(p.numpy() for p in parts), strict=True))
 
 
-def see(model: GroundingModel, squares: Sequence[Square], *, copies: bool) -> Seen:
-    """Encode images, each once; and its copies where they are wanted."""
+def see(model: GroundingModel, squares: Sequence[Square], *, scores: bool) -> Seen:
+    """Encode images, each once; and what scores need, where they are wanted."""
     pixels = torch.stack([square.pixels for square in squares])
     mask = torch.stack([square.mask for square in squares])
-    kept = [_encoded(model, pixels, mask)]
-    for corner in CORNERS[: COPIES if copies else 0]:
-        kept.append(_encoded(model, *move_into_corner(pixels, mask, ZOOM, corner)))
-    return Seen(*kept[0], tuple(kept[1:]))
+    features, ignored = _encoded(model, pixels, mask)
+    if not scores:
+        return Seen(features, ignored)
+    if model.quality is not None:
+        return Seen(features, ignored, patches=model.visual_projection(features)[:, 1:])
+    moved = [move_into_corner(pixels, mask, ZOOM, corner) for corner in CORNERS[:COPIES]]
+    return Seen(features, ignored, tuple(_encoded(model, *copy) for copy in moved))
 
 
 def answer(
@@ -242,6 +274,13 @@ def answer(
     if not scores:
         nothing = torch.full((len(index),), torch.nan)
         return Answers(boxes, nothing, nothing)
+    if model.quality is not None and seen.patches is not None:
+        patches = seen.patches[own].index_select(0, index)
+        text = model.text_projection(texts[0])
+        signs = model.quality.signs(state, boxes, patches, text, texts[1])
+        return Answers(
+            boxes, model.quality.judge(signs, QUALITY), model.quality.judge(signs, PRESENT)
+        )
     found = [boxes.float()]
     for (features, ignored), corner in zip(seen.copies, CORNERS, strict=False):
         copy = Features(features[own], ignored[own], *texts, index)

@@ -16,5 +16,6 @@ if TYPE_CHECKING:
     from clipvg.training.fit import fit_many as fit_many
     from clipvg.training.learner import GroundingLearner as GroundingLearner
     from clipvg.training.losses import box_losses as box_losses
+    from clipvg.training.quality import fit_quality as fit_quality
 
 __getattr__, __all__ = lazy_imports(__name__)

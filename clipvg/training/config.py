@@ -85,6 +85,8 @@ class FitConfig:
         evaluate_every: epochs between two evaluations on the validation labels.
         checkpoint_steps: optimizer steps between checkpoints inside an epoch; 0: epochs only.
         history: record every label's loss in every epoch.
+        quality: give the result a quality head, fitted on the validation labels where there are at
+            least 100, see `fit_quality`; the boxes are the same with and without.
         seed: of the data order, augmentation and dropout.
     """
 
@@ -119,6 +121,7 @@ class FitConfig:
     evaluate_every: int = 1
     checkpoint_steps: int = 0
     history: bool = True
+    quality: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -141,5 +144,6 @@ class FitConfig:
     def identity(self) -> dict[str, object]:
         """Options that decide the resulting weights: what a resume must find unchanged."""
         free = {"num_workers", "cache_features", "cache_bytes", "checkpoint_steps", "history"}
+        free |= {"quality"}
         free |= set() if self.ema else {"ema"}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in free}

@@ -89,7 +89,7 @@ def predict_labels(
     on_error = "null" if world.size > 1 else reading.on_error
     chunks = replace(reading, on_error=on_error, progress=progress)
     with evaluating(model), _bar(labels, world, show=progress) as bar:
-        for rows, view in _views(model, labels, features, world, against, chunks):
+        for rows, view in views(model, labels, features, world, against, chunks):
             boxes[rows] = _boxes(model, view, batch_size, bar)
             target[rows], sizes[rows] = view.target.numpy(), view.sizes
             found = zip(rows.tolist(), view.reasons(), strict=True)
@@ -172,7 +172,7 @@ def _bar(labels: "LabelTable", world: World, *, show: bool) -> tqdm:
     return progress_bar(mine, desc="predict", unit="label", show=show)
 
 
-def _views(
+def views(
     model: "GroundingModel",
     labels: "LabelTable",
     features: FeatureCache | None,
@@ -180,7 +180,7 @@ def _views(
     against: Against,
     reading: CacheOptions,
 ) -> Iterator[tuple[np.ndarray, CachedLabels]]:
-    """This process's rows with their features, a bounded number of images at a time."""
+    """Yield this process's rows with their features, a bounded number of images at a time."""
     _, image_of = labels.distinct_images()
     if features is not None and features.fits(model):
         rows = np.flatnonzero(image_of % world.size == world.rank)

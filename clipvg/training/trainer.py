@@ -74,6 +74,7 @@ class Trainer:
     ) -> None:
         self.model, self.order, self.config, self._identity = model, order, config, identity
         self.world, self.device, self.folder = order.world, model.device, folder
+        model.forget_quality()
         self.validation = validation
         self._features: FeatureCache | None = None
         self._progress = False

@@ -11,11 +11,11 @@ from clipvg.demo import auroc
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import RegionTextMatch
-from clipvg.measures.match.features import displaced, token_features, whitening
-from clipvg.measures.match.matcher import Matcher, RaggedLists, one_word_away
-from clipvg.measures.match.measures import _rivals
+from clipvg.measures.match.features import token_features, whitening
 from clipvg.model import GroundingModel
+from clipvg.model.matcher import Matcher
 from clipvg.reliability import Context, measure
+from clipvg.training.matching import RaggedLists, displaced, one_word_away, rivals_of
 
 IMAGES, EACH = 120, 3
 QUICK = {"folds": 2, "rounds": 2, "epochs": 80, "width": 32}
@@ -155,7 +155,7 @@ def test_others_are_drawn_from_the_lists_that_have_members() -> None:
 
 def test_rivals_are_other_objects_of_the_picture() -> None:
     boxes = torch.tensor([[2, 2, 2, 2], [2, 2, 2, 1.8], [6, 6, 2, 2], [2, 2, 2, 2]]) / 10
-    pairs = _rivals(np.array([0, 0, 0, 1]), boxes).T.tolist()
+    pairs = rivals_of(np.array([0, 0, 0, 1]), boxes).T.tolist()
     assert sorted(pairs) == [[0, 2], [1, 2], [2, 0], [2, 1]]
 
 

@@ -13,26 +13,18 @@ from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import at_least, positive
-from clipvg.measures.common.pairs import pairs_within
-from clipvg.measures.match.features import (
-    APART,
-    BINS,
+from clipvg.measures.match.features import narrow_images, token_features, whitening
+from clipvg.model.matcher import BINS, Matcher, bin_features
+from clipvg.reliability.batch import Batch
+from clipvg.reliability.measurer import Context, Scores
+from clipvg.training.matching import (
     DISPLACED,
-    bin_features,
-    displaced,
-    narrow_images,
-    token_features,
-    whitening,
-)
-from clipvg.measures.match.matcher import (
-    Matcher,
     MatcherInputs,
     MatcherTrainer,
     RaggedLists,
+    displaced,
+    rivals_of,
 )
-from clipvg.ops.boxes import overlap
-from clipvg.reliability.batch import Batch
-from clipvg.reliability.measurer import Context, Scores
 
 _VIEWS = 1 + DISPLACED  # boxes seen of a label, its own first
 _LEAST = 64  # labels that a matcher needs to learn from
@@ -103,7 +95,7 @@ class RegionTextMatch(ModelMeasure):
             return Scores(scores)
         image = labels.distinct_images()[1][known]
         pairs = self._pairs(observed[known], np.asarray(labels.expressions)[known])
-        rivals = _rivals(image, pairs.boxes[:, 0])
+        rivals = rivals_of(image, pairs.boxes[:, 0])
         trainer = MatcherTrainer(
             pairs=pairs,
             others=RaggedLists(rivals[0].numpy(), rivals[1].numpy(), len(known)),
@@ -175,12 +167,3 @@ class _Logits:
         own, other = self.own / self.matchers, self.other / self.matchers
         best = torch.full_like(own, _NONE).scatter_reduce(0, self.place, other, "amax")
         return own.sigmoid() * (own - best).sigmoid()
-
-
-def _rivals(image: np.ndarray, boxes: Tensor) -> Tensor:
-    """Pairs (2, P) of labels of one image whose boxes (N, 4) show different objects."""
-    parts = [torch.zeros((2, 0), dtype=torch.int64)]
-    for i, j in pairs_within(image):
-        pairs = torch.from_numpy(np.stack([i, j]))
-        parts.append(pairs[:, overlap(boxes[pairs[0]], boxes[pairs[1]]) < APART])
-    return torch.cat(parts, dim=1)

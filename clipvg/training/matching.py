@@ -1,4 +1,4 @@
-"""A small network that tells whether every word of an expression is found in a box."""
+"""Training of a matcher: labels against mismatches made of them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from clipvg.measures.common.pairs import words
+from clipvg.labels.pairs import pairs_within, words
+from clipvg.model.matcher import Matcher
+from clipvg.ops.boxes import overlap
 
 _BATCH = 192
 _RATE = 2e-3
 _LEAST_STEPS, _MOST_STEPS = 30, 3_000
 _JUDGED_AT_ONCE = 2_048
 _MOST_NEAR = 64
-_WAVES = (0.5, 1.0, 2.0, 4.0)  # half periods of the box's coordinates in a square
-_CERTAIN = 1e-5  # the least log-probability against a pair
+APART = 0.5  # IoU below which two boxes are two answers
+DISPLACED = 2  # displaced boxes of a label
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,52 +90,6 @@ def one_word_away(texts: Sequence[str], used: np.ndarray) -> RaggedLists:
             member += near
     lists = np.array(owner, dtype=np.int64), np.array(member, dtype=np.int64)
     return RaggedLists(*lists, len(texts))
-
-
-class Matcher(nn.Module):
-    """The probability that all words of an expression are found in a box.
-
-    Each token attends to the bins of the box; what it finds there, and the box's place, give the
-    probability that the token is met; the pair's is the product over the tokens.
-
-    Args:
-        region: width of the features of a bin.
-        text: width of the features of a token.
-        bins: number of bins.
-        width: hidden width, divisible by 4.
-    """
-
-    heads = 4
-
-    def __init__(self, region: int, text: int, bins: int, width: int, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.bin, self.value = nn.Linear(region, width), nn.Linear(width, width)
-        self.bin_place = nn.Parameter(torch.randn(bins, width) * 0.1)
-        self.ask, self.token = nn.Linear(text, width), nn.Linear(text, width)
-        self.place = nn.Sequential(
-            nn.Linear(4 + 8 * len(_WAVES), width), nn.ReLU(), nn.Linear(width, width)
-        )
-        last = nn.Linear(width, 1)
-        # most tokens are met: the product of a dozen halves would be a hopeless start
-        nn.init.constant_(last.bias, 2.0)
-        self.met = nn.Sequential(nn.Linear(4 * width, width), nn.ReLU(), nn.Dropout(dropout), last)
-
-    def forward(self, box: Tensor, region: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Return the logit of each of B pairs."""
-        bins = F.relu(self.bin(region) + self.bin_place)
-        found = F.scaled_dot_product_attention(
-            self._split(self.ask(text)), self._split(bins), self._split(self.value(bins))
-        )
-        pair, token = mask.nonzero(as_tuple=True)
-        seen = found.transpose(1, 2).flatten(2)[pair, token]
-        said, place = self.token(text[pair, token]), self.place(_waves(box))[pair]
-        states = torch.cat([said, seen * said, seen + place, place * said], dim=1)
-        each = F.logsigmoid(self.met(states)[:, 0])
-        all_met = each.new_zeros(len(box)).index_add(0, pair, each).clamp(max=-_CERTAIN)
-        return all_met - torch.log(-torch.expm1(all_met))
-
-    def _split(self, states: Tensor) -> Tensor:
-        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -229,7 +185,29 @@ class MatcherTrainer:
         return net(*(value.to(self.device) for value in values))
 
 
-def _waves(boxes: Tensor) -> Tensor:
-    """Boxes (N, 4) and waves of their coordinates."""
-    angles = torch.cat([boxes * wave * torch.pi for wave in _WAVES], dim=1)
-    return torch.cat([boxes, angles.sin(), angles.cos()], dim=1)
+def displaced(boxes: Tensor, rows: np.ndarray, seed: int) -> Tensor:
+    """Boxes (B, 4) cxcywh and two displaced ones each, (B, 3, 4); a row's are always the same."""
+    tries = 8
+    drawn = [np.random.default_rng((seed, int(row))) for row in rows]
+    spread = np.stack([draw.uniform(0.15, 0.65, (DISPLACED, tries, 1)) for draw in drawn])
+    noise = np.stack([draw.normal(size=(DISPLACED, tries, 4)) for draw in drawn]) * spread
+    moved = torch.from_numpy(noise.astype(np.float32))  # (B, views, tries, 4)
+    own = boxes[:, None, None]
+    centre = own[..., :2] + moved[..., :2] * own[..., 2:]
+    sides = own[..., 2:] * moved[..., 2:].exp()
+    low, high = (centre - sides / 2).clamp(0, 1), (centre + sides / 2).clamp(0, 1)
+    made = torch.cat([(low + high) / 2, (high - low).clamp(min=0.02)], dim=-1)
+    apart = overlap(made, own.expand_as(made)) < APART
+    apart[..., -1] = True  # where none is, the last
+    first = apart.int().argmax(2)
+    chosen = made.gather(2, first[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
+    return torch.cat([boxes[:, None], chosen], dim=1)
+
+
+def rivals_of(image: np.ndarray, boxes: Tensor) -> Tensor:
+    """Pairs (2, P) of labels of one image whose boxes (N, 4) show different objects."""
+    parts = [torch.zeros((2, 0), dtype=torch.int64)]
+    for i, j in pairs_within(image):
+        pairs = torch.from_numpy(np.stack([i, j]))
+        parts.append(pairs[:, overlap(boxes[pairs[0]], boxes[pairs[1]]) < APART])
+    return torch.cat(parts, dim=1)

@@ -1,0 +1,113 @@
+"""What a quality head makes of held-out answers: [REG] is read, and all signs are weighed."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipvg.model.quality import MEANT, PRESENT, QUALITY, QualityHead
+
+_FOLDS = 4
+_BATCH, _RATE, _EPOCHS = 128, 2e-3, 30
+
+
+@dataclass
+class Held:
+    """What a model answers on held-out images: own expressions, then foreign ones.
+
+    Attributes:
+        state: (R, D) float32 [REG].
+        match: (R,) logit of the matcher at the model's own box.
+        right: (R,) whether that box is right; only of own expressions.
+        own: (R,) bool, False for an expression of another image that does not fit by its words.
+        image: (R,) int64 number of the image.
+        meant: logits at boxes that are the label's own (True) or not (False), with that.
+    """
+
+    state: list[Tensor] = field(default_factory=list)
+    match: list[Tensor] = field(default_factory=list)
+    right: list[Tensor] = field(default_factory=list)
+    own: list[Tensor] = field(default_factory=list)
+    image: list[Tensor] = field(default_factory=list)
+    meant: list[tuple[Tensor, bool]] = field(default_factory=list)
+
+
+def calibrate(head: QualityHead, held: Held, seed: int) -> None:
+    """Train the reader of [REG], and weigh the signs as they are for images it has not seen."""
+    head.cpu()
+    state, match = torch.cat(held.state), torch.cat(held.match)
+    own, right = torch.cat(held.own), torch.cat(held.right)
+    standardise(head, 2, state)
+    inputs = head.standard(state, 2)
+    # Absent is as likely as present.
+    even = torch.where(own, 1.0, own.sum() / (~own).sum().clamp(min=1))
+    target = torch.stack([right & own, own], dim=1).float()
+    counts = torch.stack([own.float(), even], dim=1)
+    fold = torch.cat(held.image) % _FOLDS
+    read = torch.zeros(len(own), 2)
+    for number in range(_FOLDS):
+        rest = fold != number
+        net = _read(head.reader, inputs[rest], target[rest], counts[rest], seed + number)
+        with torch.no_grad():
+            read[~rest] = net(inputs[~rest])
+    net = _read(head.reader, inputs, target, counts, seed)
+    head.reader.load_state_dict(net.state_dict())
+    signs = torch.cat([match[:, None], read], dim=1)
+    for what in (QUALITY, PRESENT):
+        column = (QUALITY, PRESENT).index(what)
+        found = _weigh(signs, target[:, column], counts[:, column])
+        head.weights[what], head.biases[what] = found
+    at = torch.cat([logits for logits, _ in held.meant])[:, None]
+    is_own = torch.cat([torch.full((len(logits),), float(is_own)) for logits, is_own in held.meant])
+    weight, bias = _weigh(at, is_own, torch.ones(len(at)))
+    head.weights[MEANT], head.biases[MEANT] = F.pad(weight, (0, 2)), bias
+
+
+def _read(
+    like: nn.Sequential, inputs: Tensor, target: Tensor, counts: Tensor, seed: int
+) -> nn.Sequential:
+    """Train a perceptron like the one given."""
+    torch.manual_seed(seed)
+    net = copy.deepcopy(like).requires_grad_().train()
+    for part in net:
+        if isinstance(part, nn.Linear):
+            part.reset_parameters()
+    steps = max(_EPOCHS * len(inputs) // _BATCH, 200)
+    solver = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(solver, _RATE, total_steps=steps)
+    with torch.enable_grad():
+        for _ in range(steps):
+            some = torch.randint(len(inputs), (_BATCH,))
+            loss = F.binary_cross_entropy_with_logits(
+                net(inputs[some]), target[some], counts[some], reduction="sum"
+            )
+            solver.zero_grad()
+            (loss / counts[some].sum()).backward()
+            solver.step()
+            schedule.step()
+    return net.eval()
+
+
+def _weigh(signs: Tensor, target: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Logistic regression by Newton's method: weights (k,) and bias () of signs (N, k)."""
+    scale = signs.double().std(0).clamp(min=1e-6)
+    x = F.pad(signs.double() / scale, (0, 1), value=1.0)
+    weights = torch.zeros(x.shape[1], dtype=torch.float64)
+    ridge = torch.eye(len(weights), dtype=torch.float64)
+    ridge[-1, -1] = 0
+    for _ in range(30):
+        chance = (x @ weights).sigmoid()
+        slope = x.T @ (counts * (chance - target)) + ridge @ weights
+        curve = (x * (counts * chance * (1 - chance))[:, None]).T @ x + ridge
+        weights = weights - torch.linalg.solve(curve + 1e-9 * torch.eye(len(weights)), slope)
+    return (weights[:-1] / scale).float(), weights[-1].float()
+
+
+def standardise(head: QualityHead, what: int, values: Tensor) -> None:
+    """Let a head read regions (0), words (1) or [REG] (2) with mean 0 and deviation 1."""
+    head.centre[what] = values.mean(0)
+    head.deviation[what] = values.std(0).clamp(min=1e-3)

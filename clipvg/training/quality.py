@@ -1,0 +1,252 @@
+"""The quality head of a trained model, fitted on labels that the model was not trained on.
+
+It is trained after the boxes and not with them: on held-out labels the model's errors are those it
+makes on new images, the weights are those that are kept, and the training of the boxes is the same
+to the bit with a head and without.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipvg.features.cache import FeatureCache
+from clipvg.features.images import CacheOptions
+from clipvg.features.texts import TextStore
+from clipvg.labels.pairs import words
+from clipvg.model.fusion import Features
+from clipvg.model.grounder import evaluating
+from clipvg.model.matcher import bin_features
+from clipvg.model.quality import QualityHead
+from clipvg.ops import box_reliability
+from clipvg.ops.linear import fast_cpu
+from clipvg.runtime.distributed import World
+from clipvg.training.calibration import Held, calibrate, standardise
+from clipvg.training.evaluate import views
+from clipvg.training.matching import (
+    MatcherInputs,
+    MatcherTrainer,
+    RaggedLists,
+    displaced,
+    rivals_of,
+)
+
+if TYPE_CHECKING:
+    from clipvg.features import FeatureBatch
+    from clipvg.features.cache import CachedLabels
+    from clipvg.labels import LabelTable
+    from clipvg.model.grounder import GroundingModel
+
+LEAST = 100  # held-out labels that a head is fitted on
+_MOST = 20_000  # labels that the matcher learns from
+_MOST_BYTES = 1 << 29  # of their regions
+_MOST_TOKENS = 48
+_AT_ONCE = 128
+_FOREIGN = 3  # expressions of other images asked of each held-out label's image
+_ALONE = World(0, 1)
+
+
+def fit_quality(
+    model: GroundingModel,
+    labels: LabelTable,
+    held_out: LabelTable,
+    *,
+    weights: np.ndarray | None = None,
+    features: FeatureCache | None = None,
+    seed: int = 0,
+) -> bool:
+    """Give a trained model its quality head; everything else of it stays as it is.
+
+    The matcher learns from the training labels what words look like; [REG] is read, and all is
+    weighed and calibrated, on held-out labels: whether the box is right on their own expressions,
+    whether anything fits on these against expressions of other images. One whose words are all
+    said in an expression of the image fits it, and is left out.
+
+    Args:
+        model: on the device to use.
+        labels: what it was trained on.
+        held_out: labels of other images, whose boxes count as right.
+        weights: (N,) of the labels; those of weight 0 are left out.
+        features: a cache over the model's towers to use.
+        seed: of the head.
+
+    Returns:
+        Whether it has one now; not where the held-out labels are fewer than 100 or all alike,
+        which a warning says.
+    """
+    model.forget_quality()
+    if len(held_out) < LEAST or model.prefix is not None:
+        return _without(f"{len(held_out)} held-out labels are too few, or the texts' tower learns")
+    head = QualityHead(model.reg_token.embedding_dim).to(model.device)
+    with evaluating(model), fast_cpu(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _learn_words(model, head, _chosen(labels, weights, head, seed), features, seed)
+        held = _ask(model, head, held_out, features, seed)
+        if held is None:
+            return _without("the model is right, or wrong, on nearly all held-out labels")
+        calibrate(head, held, seed)
+    model.keep_quality(head)
+    return True
+
+
+def _without(why: str) -> bool:
+    warnings.warn(f"the model gets no quality head: {why}.", stacklevel=3)
+    return False
+
+
+def _chosen(
+    labels: LabelTable, weights: np.ndarray | None, head: QualityHead, seed: int
+) -> LabelTable:
+    """Return the labels that the matcher learns from."""
+    taken = labels.weights() if weights is None else labels.weights() * weights
+    rows = np.flatnonzero(taken > 0)
+    views_of_label = 3 * 9 * head.centre.shape[1] * 4
+    most = min(_MOST, _MOST_BYTES // views_of_label)
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+    return labels.select(rows)
+
+
+@torch.no_grad()
+def _seen(
+    model: GroundingModel, labels: LabelTable, features: FeatureCache | None
+) -> Iterator[tuple[np.ndarray, np.ndarray, CachedLabels]]:
+    """Yield views with the table's rows in them, and some places there at a time."""
+    for rows, view in views(model, labels, features, _ALONE, "box", CacheOptions()):
+        for places in np.split(np.arange(len(rows)), range(_AT_ONCE, len(rows), _AT_ONCE)):
+            yield rows, places, view
+
+
+@torch.no_grad()
+def _patches(model: GroundingModel, batch: FeatureBatch) -> Tensor:
+    """Projected patches of each label's image, (B, P, D)."""
+    projected = model.visual_projection(batch.image_features.to(model.dtype))[:, 1:]
+    return projected.index_select(0, batch.image_index)
+
+
+def _learn_words(
+    model: GroundingModel,
+    head: QualityHead,
+    labels: LabelTable,
+    features: FeatureCache | None,
+    seed: int,
+) -> None:
+    """Train the matcher on labels against mismatches made of them."""
+    count, width = len(labels), head.centre.shape[1]
+    boxes, regions = torch.zeros(count, 3, 4), torch.zeros(count, 3, 9, width)
+    for all_rows, places, view in _seen(model, labels, features):
+        batch, rows = view.batch(places).to(model.device), all_rows[places]
+        moved = displaced(batch.target.cpu(), rows, seed)
+        boxes[rows] = moved
+        patches = _patches(model, batch).float()
+        side = model.backbone.grid
+        grid = patches.mT.unflatten(2, (side, side))
+        regions[rows] = bin_features(grid, moved.to(grid.device)).cpu()
+    distinct, text_of = np.unique(labels.expressions, return_inverse=True)
+    texts, masks = _words(model, distinct.tolist())
+    standardise(head, 0, regions[:, 0].flatten(0, 1))
+    standardise(head, 1, texts[masks])
+    on_cpu = head.cpu()
+    regions = on_cpu.standard(regions, 0)
+    texts = on_cpu.standard(texts, 1) * masks[..., None]
+    numbers = torch.from_numpy(text_of)
+    pairs = MatcherInputs(boxes, regions, texts, masks, numbers, distinct.tolist())
+    others, rivals = rivals_of(labels.distinct_images()[1], boxes[:, 0]).numpy()
+    trainer = MatcherTrainer(
+        pairs=pairs,
+        others=RaggedLists(others, rivals, count),
+        width=head.matcher.value.in_features,
+        epochs=10,
+        device=model.device,
+    )
+    net = trainer.train(torch.arange(count), torch.from_numpy(labels.weights()), seed)
+    head.matcher.load_state_dict(net.state_dict())
+    head.to(model.device)
+
+
+@torch.no_grad()
+def _words(model: GroundingModel, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Projected tokens (U, T, D) of texts and their mask (U, T), T at most 48."""
+    store = TextStore(model, torch.device("cpu"))
+    store.cover(texts)
+    parts, masks = [], []
+    for numbers in torch.from_numpy(store.indices(texts)).split(4096):
+        found, mask = store.take(numbers)
+        found = found[:, :_MOST_TOKENS].to(model.device, model.dtype)
+        parts.append(model.text_projection(found).float().cpu())
+        masks.append(mask[:, :_MOST_TOKENS])
+    longest = max(mask.shape[1] for mask in masks)
+    padded = [F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts]
+    return torch.cat(padded), torch.cat([F.pad(m, (0, longest - m.shape[1])) for m in masks])
+
+
+@torch.no_grad()
+def _ask(
+    model: GroundingModel,
+    head: QualityHead,
+    labels: LabelTable,
+    features: FeatureCache | None,
+    seed: int,
+) -> Held | None:
+    """Return what the model answers; None where nearly all its boxes are right, or wrong."""
+    draw, held = np.random.default_rng(seed), Held()
+    texts, (_, image_of) = np.array(labels.expressions, dtype=object), labels.distinct_images()
+    said: dict[int, list[set[str]]] = {}
+    for image, text in zip(image_of.tolist(), texts, strict=True):
+        said.setdefault(image, []).append(set(words(text)))
+    for rows, places, view in _seen(model, labels, features):
+        image = image_of[rows[places]]
+        _answer(model, head, view, (places, places), held, image)
+        for _ in range(_FOREIGN):
+            picked = draw.integers(0, len(rows), len(places))  # texts of this view
+            fits = [
+                any(set(words(text)) <= mine for mine in said[of])
+                for text, of in zip(texts[rows[picked]], image.tolist(), strict=True)
+            ]
+            apart = ~np.array(fits)
+            if apart.any():
+                pairs = places[apart], picked[apart]
+                _answer(model, head, view, pairs, held, image[apart], own=False)
+    right = torch.cat(held.right)[torch.cat(held.own)]
+    return held if 0.02 < right.float().mean() < 0.98 and not torch.cat(held.own).all() else None
+
+
+def _answer(
+    model: GroundingModel,
+    head: QualityHead,
+    view: CachedLabels,
+    asked: tuple[np.ndarray, np.ndarray],
+    held: Held,
+    image: np.ndarray,
+    *,
+    own: bool = True,
+) -> None:
+    """Ask about the images of some labels with the texts of the same or others."""
+    batch = view.batch(asked[0], texts=asked[1]).to(model.device)
+    given = Features(
+        batch.image_features.to(model.dtype),
+        batch.patch_ignored,
+        batch.text.to(model.dtype),
+        batch.text_mask,
+        batch.image_index,
+    )
+    state = model.state(given)
+    boxes, patches = model.head(state), _patches(model, batch)
+    text = model.text_projection(given.text)
+    signs = head.signs(state, boxes, patches, text, batch.text_mask)
+    held.state.append(state.float().cpu())
+    held.match.append(signs[:, 0].cpu())
+    held.right.append(box_reliability(boxes, batch.target, bins=1)[0][0].cpu() >= 0.5)
+    held.own.append(torch.full((len(boxes),), own))
+    held.image.append(torch.from_numpy(image))
+    if own:
+        moved = displaced(batch.target.cpu(), batch.row.numpy(), 1).to(boxes.device)
+        for number in range(moved.shape[1]):
+            at = head.signs(state, moved[:, number], patches, text, batch.text_mask)[:, 0]
+            held.meant.append((at.cpu(), number == 0))

@@ -1,0 +1,93 @@
+"""The quality head: fitted on held-out labels, kept in checkpoints, dropped by a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.tiny import make_labels, make_model
+
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel, load
+from clipvg.training import FitConfig, fit, fit_quality
+
+
+@pytest.fixture(scope="module")
+def model() -> GroundingModel:
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory, model: GroundingModel) -> LabelTable:
+    """Labels of which the model's own box is right in about half."""
+    labels = make_labels(tmp_path_factory.mktemp("held"), images=60, per_image=2)
+    boxes = labels.boxes().astype(np.float64)
+    for row in range(0, len(labels), 2):
+        image = labels.image_path(labels.image_names[row])
+        boxes[row] = model.predict(image, labels.expressions[row], scores=False)[0]
+    return labels.with_column("box", boxes)
+
+
+@pytest.fixture(scope="module")
+def judged(model: GroundingModel, held_out: LabelTable) -> GroundingModel:
+    assert fit_quality(model, held_out, held_out)
+    return model
+
+
+def test_boxes_stay_and_scores_are_probabilities(
+    judged: GroundingModel, held_out: LabelTable, tmp_path: Path
+) -> None:
+    image = held_out.image_path(held_out.image_names[0])
+    found = judged.predict(image, ["red dog", "sky"])
+    np.testing.assert_array_equal(found, make_model().predict(image, ["red dog", "sky"]))
+    assert found.scored_by == {"scores": "quality head", "present": "quality head"}
+    for values in (found.scores, found.present):
+        assert ((values > 0) & (values < 1)).all()
+    judged.save_pretrained(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.config.quality
+    for name in ("boxes", "scores", "present"):
+        expected = getattr(found, name)
+        np.testing.assert_array_equal(
+            getattr(again.predict(image, ["red dog", "sky"]), name), expected
+        )
+    half = again.half().predict(image, ["red dog", "sky"])
+    np.testing.assert_allclose(half.scores, found.scores, atol=0.02)
+
+
+def test_rank_reads_the_words_in_each_box(judged: GroundingModel, held_out: LabelTable) -> None:
+    image = held_out.image_path(held_out.image_names[0])
+    boxes = [[0, 0, 20, 20], [5, 5, 30, 30], [0, 0, 20, 20]]
+    chance = judged.rank(image, "red dog", boxes)
+    assert ((chance > 0) & (chance < 1)).all()
+    assert chance[0] == pytest.approx(chance[2])
+    assert chance[0] != chance[1]
+
+
+def test_equal_seeds_give_equal_heads(judged: GroundingModel, held_out: LabelTable) -> None:
+    other = make_model()
+    fit_quality(other, held_out, held_out)
+    assert other.quality is not None
+    assert judged.quality is not None
+    for name, value in judged.quality.state_dict().items():
+        torch.testing.assert_close(other.quality.state_dict()[name], value, msg=name)
+
+
+def test_few_or_equal_labels_give_none(held_out: LabelTable) -> None:
+    model = make_model()
+    with pytest.warns(UserWarning, match="99 held-out labels are too few"):
+        assert not fit_quality(model, held_out, held_out.select(np.arange(99)))
+    wrong = held_out.with_column("box", np.tile([0.0, 0, 1, 1], (len(held_out), 1)))
+    with pytest.warns(UserWarning, match="right, or wrong, on nearly all"):
+        assert not fit_quality(model, wrong, wrong)
+    assert model.quality is None
+
+
+def test_a_training_drops_it(judged: GroundingModel, held_out: LabelTable, tmp_path: Path) -> None:
+    judged.save_pretrained(tmp_path / "model")
+    again = load(tmp_path / "model")
+    fit(again, held_out, config=FitConfig(steps=1, augment=False, history=False), progress=False)
+    assert again.quality is None
+    assert not again.config.quality
