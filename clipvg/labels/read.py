@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,11 +19,12 @@ import pyarrow.compute as pc
 from clipvg.errors import InputError
 from clipvg.labels.formats import find_reader
 from clipvg.labels.formats.file import FOLDER, File
+from clipvg.labels.formats.flickr import is_flickr
 from clipvg.labels.schema import WORD, Faults, normalise, rename_columns
 from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
 from clipvg.labels.validate import Problem, row_problems
-from clipvg.runtime.gate import reading
+from clipvg.runtime.gate import check_local, reading
 
 OnError = Literal["raise", "drop"]
 _CLIMBS = r"(^|[/\\])\.\.([/\\]|$)|\x00"
@@ -42,9 +45,8 @@ def read_labels(
     """Read labels from one file, or several one after the other.
 
     Args:
-        path: .parquet, .jsonl, .csv, .tsv, the published .pth, REFER's refs(*).p (beside its
-            instances.json), COCO-style .json, or the folder of Flickr30k Entities (or a .txt
-            list of image ids in it).
+        path: a file of any kind in docs/labels.md, or a pattern such as "part-*.jsonl"; also a
+            folder of Parquet shards, or of Flickr30k Entities.
         images: folder that image names are relative to.
         layout: layout of .pth files: unc, unc+, gref, gref_umd, referit, flickr or mixup; None
             takes the prefix of each file's name.
@@ -72,7 +74,8 @@ def read_labels(
         raise InputError("no label files were named")
     asked = _Asked(images, layout, split, columns or {}, on_error, allow_outside_root)
     splits: Counter[str] = Counter()
-    parts = [_read_one(Path(p), asked, splits) for p in paths]
+    files = [file for each in paths for file in _files(each)]
+    parts = [_read_one(file, asked, splits) for file in files]
     labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
     if split is not None and split not in splits:
         raise InputError(f"{', '.join(map(str, paths))}: {no_such_split(split, splits)}")
@@ -94,6 +97,26 @@ class _Asked:
     columns: Mapping[str, str]
     on_error: OnError
     allow_outside_root: bool
+
+
+def _files(path: str | Path) -> list[Path]:
+    """The files of a name: those that a pattern matches, or the shards of a folder of Parquet."""
+    path = check_local(path)
+    if path.is_dir() and not is_flickr(path):
+        shards = [each for each in path.rglob("*.parquet") if not each.name.startswith((".", "_"))]
+        return sorted(shards, key=_natural) or [path]
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=_natural)
+    if not found:
+        raise InputError(f"{path}: no file matches")
+    return found
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Numbers by their value: part 10 comes after part 9."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,15 @@ def write_labels(
 ) -> None:
     """Write labels by the ending of the file, or in the format of a name.
 
-    Parquet keeps types; JSON Lines leaves out nulls; CSV writes lists as JSON; ``.pth`` is the
-    published format and keeps only what it has a place for.
+    Every format but ``.pth`` holds all columns; what a layout of ``.pth`` has no place for is left
+    out with a warning. Text is packed with gzip where the name ends in ``.gz``.
 
     Args:
         labels: the labels.
         path: the file to write.
         layout: layout of a .pth file; None takes the prefix of its name.
-        format: name of a format in `clipvg.labels.formats`; None goes by the ending.
+        format: parquet, jsonl, csv, tsv, json, pth, coco, odvg or label-studio; None goes by the
+            ending.
 
     Raises:
         InputError: no such format or ending, or no layout.
@@ -32,4 +34,10 @@ def write_labels(
     path = Path(path)
     found = find_format(path, format)
     assert found.write is not None
-    found.write(labels.table, File(path, layout))
+    file = File(path, layout, labels.images)
+    table = labels.table
+    lost = [name for name in found.lost(table, file) if table[name].null_count < len(table)]
+    if lost:
+        warnings.warn(f"{path}: no place for {', '.join(lost)} in {found.name} files; left out",
+                      stacklevel=3)  # fmt: skip
+    found.write(table, file)

@@ -17,6 +17,8 @@ from clipvg.labels.formats.file import FOLDER, File, Format
 from clipvg.labels.formats.flickr import FLICKR
 from clipvg.labels.formats.huggingface import JXU, LMMS, REF_L4
 from clipvg.labels.formats.jsonl import JSONL
+from clipvg.labels.formats.label_studio import LABEL_STUDIO
+from clipvg.labels.formats.odvg import ODVG
 from clipvg.labels.formats.parquet import PARQUET
 from clipvg.labels.formats.pth import PTH
 from clipvg.labels.formats.records import RECORDS
@@ -27,8 +29,8 @@ from clipvg.labels.formats.seqtr import SEQTR
 from clipvg.labels.formats.visual_genome import VISUAL_GENOME
 
 FORMATS = (
-    LMMS, JXU, REF_L4, PARQUET, JSONL, CSV, TSV, PTH, REVIEWED, COCO, REFCOCO, SEQTR, VISUAL_GENOME,
-    GREFCOCO, RECORDS, REFER, FLICKR,
+    LMMS, JXU, REF_L4, PARQUET, ODVG, JSONL, CSV, TSV, PTH, REVIEWED, COCO, REFCOCO, LABEL_STUDIO,
+    SEQTR, VISUAL_GENOME, GREFCOCO, RECORDS, REFER, FLICKR,
 )  # fmt: skip
 _ARCHIVES = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _EXPECTED = {

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 from clipvg.runtime.files import Json
 
-_KEY = "clipvg"
+KEY = "clipvg"
 
 
 def carried(row: Json, box_format: str, known: Iterable[str]) -> tuple[list[float], Json]:
@@ -24,7 +24,7 @@ def carried(row: Json, box_format: str, known: Iterable[str]) -> tuple[list[floa
     if own != box_format and written:
         box = convert_box(written, box_format)
         others |= {"box": written, "box_format": own}
-    return box, {_KEY: others} if others else {}
+    return box, {KEY: others} if others else {}
 
 
 def restored(label: Json, item: Json) -> Json:
@@ -33,7 +33,7 @@ def restored(label: Json, item: Json) -> Json:
     The box as it was written once counts only where it is the one that the item has: it may have
     been corrected since.
     """
-    others = item.get(_KEY)
+    others = item.get(KEY)
     if not isinstance(others, dict):
         return label
     label = {**others, **{name: value for name, value in label.items() if value is not None}}

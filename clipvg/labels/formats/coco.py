@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Hashable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.carried import carried, restored
+from clipvg.labels.formats.carried import carried, is_box, restored
 from clipvg.labels.formats.file import File, Format, rows_of, rows_table
 from clipvg.runtime.files import Json
 
@@ -131,8 +132,8 @@ def _phrases(annotation: Json, image: Json, group: list[Json]) -> list[str]:
         return [own]
     if not isinstance(caption := image.get("caption"), str):
         return []
-    marked = _pairs(annotation.get("tokens_positive"))
-    single = all(_pairs(each.get("tokens_positive")) == marked for each in group)
+    marked = spans_of(annotation.get("tokens_positive"))
+    single = all(spans_of(each.get("tokens_positive")) == marked for each in group)
     if not marked or (single and not image.get("tokens_positive_eval")):
         return [caption]
     return spans(caption, marked)
@@ -148,7 +149,7 @@ def spans(caption: str, marked: list[tuple[int, int]]) -> list[str]:
     return [caption[start:end].strip() if start >= 0 else "" for start, end in joined]
 
 
-def _pairs(marked: object) -> list[tuple[int, int]]:
+def spans_of(marked: object) -> list[tuple[int, int]]:
     """Spans as pairs of whole numbers, also of a single pair; none where they are no such thing."""
     if not isinstance(marked, list) or not marked:
         return []
@@ -158,16 +159,24 @@ def _pairs(marked: object) -> list[tuple[int, int]]:
 
 
 def _sides(annotations: list[Json], file: File) -> dict[int, str]:
-    """Numbers of the leftmost and rightmost of a category in an image, where that tells them."""
-    groups: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    """Which annotations are the leftmost and rightmost of their category in an image."""
+    centres: list[tuple[Hashable, float, int]] = []
     for number, annotation in enumerate(annotations):
-        box = annotation.get("bbox")
-        if isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box):
-            key = (
-                id_of(annotation.get("image_id"), file),
-                id_of(annotation.get("category_id"), file),
-            )
-            groups[key].append((box[0] + box[2] / 2, number))
+        if is_box(box := annotation.get("bbox")):
+            group = tuple(id_of(annotation.get(key), file) for key in _KEYS)
+            centres.append((group, box[0] + box[2] / 2, number))
+    return left_and_right(centres)
+
+
+def left_and_right(centres: Iterable[tuple[Hashable, float, int]]) -> dict[int, str]:
+    """Numbers of the leftmost and rightmost things of each kind, where that tells them apart.
+
+    Args:
+        centres: kind, horizontal centre in pixels and number of each thing.
+    """
+    groups: dict[Hashable, list[tuple[float, int]]] = defaultdict(list)
+    for kind, centre, number in centres:
+        groups[kind].append((centre, number))
     sides: dict[int, str] = {}
     for group in groups.values():
         first, last = min(group), max(group, key=lambda each: each[0])

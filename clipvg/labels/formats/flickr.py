@@ -20,7 +20,7 @@ _PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s/\[\]]+)*) ([^\[\]]*)\]")  # linear: 
 
 def matches(file: File) -> bool:
     """Whether a folder holds Sentences and Annotations; a list of ids is known by its ending."""
-    return not file.path.is_dir() or _is_flickr(file.path)
+    return not file.path.is_dir() or is_flickr(file.path)
 
 
 def read(file: File) -> pa.Table:
@@ -39,7 +39,7 @@ def read(file: File) -> pa.Table:
     """
     path = file.path
     folder = path if path.is_dir() else path.parent
-    if not _is_flickr(folder):
+    if not is_flickr(folder):
         raise InputError(
             f"{path}: not a file of labels: a .txt lists image ids beside the folders "
             "Sentences and Annotations of Flickr30k Entities, which are not there"
@@ -56,7 +56,8 @@ def read(file: File) -> pa.Table:
     return records_table(rows, path)
 
 
-def _is_flickr(folder: Path) -> bool:
+def is_flickr(folder: Path) -> bool:
+    """Whether a folder holds Sentences and Annotations."""
     return all((folder / name).is_dir() for name in FOLDERS)
 
 

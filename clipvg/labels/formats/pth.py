@@ -233,4 +233,11 @@ def _pairs(value: object) -> object:
     return value
 
 
-PTH = Format("pth", (".pth",), read, write=write, is_text=False)
+def lost(table: pa.Table, file: File) -> list[str]:
+    """Names of the columns that a layout has no place for."""
+    shape = find_layout(file.path, file.layout)
+    held = {"box_format", "pth.extra", *shape.fields, *(f"pth.{name}" for name in shape.fields)}
+    return [name for name in table.column_names if name not in held]
+
+
+PTH = Format("pth", (".pth",), read, write=write, is_text=False, lost=lost)

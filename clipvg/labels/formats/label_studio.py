@@ -1,0 +1,234 @@
+"""Label Studio: exports of rectangles with expressions, and tasks with predictions to review.
+
+Boxes are percent of the image's width and height. An expression is the text of a region (TextArea
+with ``perRegion``), else the label of its rectangle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import pyarrow as pa
+
+from clipvg.errors import InputError
+from clipvg.labels.formats.carried import KEY, convert_box, is_box
+from clipvg.labels.formats.file import File, Format, rows_of, rows_table
+from clipvg.labels.schema import RELIABILITY
+from clipvg.runtime.files import Json
+from clipvg.runtime.images import image_size
+
+_SERVED = "/data/local-files/?d="
+_UPLOADED = re.compile(r"/data/upload/(?:\d+/)?(?:[0-9a-f]{8}-)?(.+)")
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_RECTANGLES = ("rectanglelabels", "rectangle", "labels")
+_SIDES = ("x", "y", "width", "height")
+
+
+def matches(file: File) -> bool:
+    """Whether a file holds a list of tasks."""
+    first = file.first
+    parts = ("annotations", "predictions", "completions")
+    return isinstance(first.get("data"), dict) and any(part in first for part in parts)
+
+
+def read(file: File) -> pa.Table:
+    """Return a label for each expression of each rectangle, in pixels.
+
+    What people annotated is taken, cancelled annotations apart; in a task without any, the
+    predictions. The box around a rotated rectangle is its box. Scores are in column
+    ``label_studio.score``, the task's number in ``label_studio.task``.
+    """
+    rows: list[tuple[float, Json]] = []
+    others = 0
+    for number, task in enumerate(file.json):
+        where = f"{file} task {number}"
+        image = _image(task.get("data"), where)
+        for annotation, source in _results(task):
+            regions = [each for each in annotation.get("result") or [] if isinstance(each, dict)]
+            texts = _texts(regions)
+            for region in regions:
+                if not _is_rectangle(region):
+                    others += "text" not in _value(region)
+                    continue
+                label = {"image": image, "source": source, "label_studio.task": task.get("id")}
+                label["label_studio.score"] = region.get("score", annotation.get("score"))
+                rows += _labels(label, region, texts, where)
+    if others:
+        warnings.warn(f"{file}: {others:,} results that are no rectangles are left out",
+                      stacklevel=2)  # fmt: skip
+    return rows_table([row for _, row in sorted(rows, key=lambda each: each[0])], file)
+
+
+def write(table: pa.Table, file: File) -> None:
+    """Write a task an image, with its labels as a prediction.
+
+    The score of a region is the mean of its reliabilities, that of a task the lowest of them, so
+    that tasks sorted by it begin with what to look at. Other columns travel in ``meta``.
+    """
+    tasks: dict[str, list[tuple[int, Json]]] = defaultdict(list)
+    for number, row in enumerate(rows_of(table)):
+        tasks[row.get("image", "")].append((number, row))
+    with file.create() as out:
+        separator = "[\n"
+        for image, rows in tasks.items():
+            result = [part for number, row in rows for part in _regions(number, row, file)]
+            scores = [part["score"] for part in result if "score" in part]
+            prediction: Json = {"model_version": "clipvg", "result": result}
+            if scores:
+                prediction["score"] = min(scores)
+            data = {"image": _SERVED + quote(image)}
+            task = {"data": data, "predictions": [prediction]}
+            out.write(separator + json.dumps(task, ensure_ascii=False, default=str))
+            separator = ",\n"
+        out.write("\n]\n" if tasks else "[]\n")
+
+
+def _regions(number: int, row: Json, file: File) -> Iterator[Json]:
+    """The rectangle of a label, and the text that belongs to it."""
+    width, height = _size(row, file)
+    known = ("image", "expression", "width", "height")
+    others = {name: value for name, value in row.items() if name not in known}
+    corners = row.get("box") or [0.0, 0.0, 0.0, 0.0]
+    if row.get("box_format") == "xywh":
+        corners = convert_box(corners, "xyxy")
+    box = dict(zip(_SIDES, _percent(corners, width, height), strict=True), rotation=0)
+    shared: Json = {
+        "id": f"label-{number}",
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+    }
+    scores = [value for name, value in row.items() if name.startswith(RELIABILITY)]
+    if scores:
+        shared["score"] = sum(scores) / len(scores)
+    value = {**box, "rectanglelabels": ["object"]}
+    meta = {KEY: {**others, "number": number}}
+    yield {**shared, "from_name": "box", "type": "rectanglelabels", "value": value, "meta": meta}
+    value = {**box, "text": [row.get("expression", "")]}
+    yield {**shared, "from_name": "expression", "type": "textarea", "value": value}
+
+
+def _size(row: Json, file: File) -> tuple[int, int]:
+    if row.get("width") and row.get("height"):
+        return row["width"], row["height"]
+    if file.images is None:
+        raise InputError(
+            f"{file}: Label Studio wants boxes in percent of the image, but the size of "
+            f"{row.get('image')!r} is not known; name the folder of images, or add columns width "
+            "and height"
+        )
+    return image_size(Path(file.images) / row.get("image", ""))
+
+
+def _results(task: Json) -> Iterator[tuple[Json, str | None]]:
+    """The annotations of a task, or else its predictions, each with its source."""
+    done = task.get("annotations") or task.get("completions") or []
+    done = [each for each in done if isinstance(each, dict) and not each.get("was_cancelled")]
+    for annotation in done:
+        yield annotation, "human"
+    for prediction in [] if done else task.get("predictions") or []:
+        if isinstance(prediction, dict):
+            version = prediction.get("model_version")
+            yield prediction, version if isinstance(version, str) and version else None
+
+
+def _labels(
+    label: Json, region: Json, texts: dict[Any, list[str]], where: str
+) -> Iterator[tuple[float, Json]]:
+    value = _value(region)
+    names: list = next((value[name] for name in _RECTANGLES if value.get(name)), [])
+    expressions = texts.get(region.get("id")) or [str(name) for name in names] or [""]
+    width, height = _whole(region.get("original_width")), _whole(region.get("original_height"))
+    if not (width and height):
+        raise InputError(
+            f"{where}: no original_width and original_height, of which boxes are percent"
+        )
+    label = {**label, "width": width, "height": height, "box_format": "xyxy"}
+    label["box"] = _pixels(value, width, height)
+    meta = region.get("meta")
+    own_meta = meta.get(KEY) if isinstance(meta, dict) else None
+    others = dict(own_meta) if isinstance(own_meta, dict) else {}
+    if others and label["source"] != "human":  # a prediction that was written here
+        label["source"] = others.pop("source", None)
+    number = others.pop("number", math.inf)
+    written, own = others.pop("box", None), others.pop("box_format", "xyxy")
+    if is_box(written) and own in ("xyxy", "xywh"):
+        corners = convert_box(written, "xyxy") if own == "xywh" else written
+        if _percent(corners, width, height) == [value.get(side) for side in _SIDES]:
+            label |= {"box": written, "box_format": own}  # it was not moved
+    for expression in expressions:
+        yield number, {**others, **label, "expression": expression}
+
+
+def _texts(regions: list[Json]) -> dict[Any, list[str]]:
+    """What was written of each region, by its id."""
+    found: dict[Any, list[str]] = defaultdict(list)
+    for region in regions:
+        text = _value(region).get("text")
+        for each in text if isinstance(text, list) else [text]:
+            if isinstance(each, str) and isinstance(region.get("id"), str):
+                found[region["id"]].append(each)
+    return found
+
+
+def _whole(size: object) -> int:
+    return int(size) if isinstance(size, int | float) and size > 0 else 0
+
+
+def _value(region: Json) -> Json:
+    value = region.get("value")
+    return value if isinstance(value, dict) else {}
+
+
+def _is_rectangle(region: Json) -> bool:
+    kind = region.get("type")
+    return kind in _RECTANGLES and _value(region).keys() >= {*_SIDES}
+
+
+def _percent(corners: list[float], width: int, height: int) -> list[float]:
+    x1, y1, x2, y2 = corners
+    sides = (x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height)
+    return [100 * side for side in sides]
+
+
+def _pixels(value: Json, width: int, height: int) -> Any:
+    """Corners in pixels of a rectangle in percent, or what is there in place of one."""
+    sides = [value.get(side) for side in _SIDES]
+    if not is_box(sides):
+        return sides
+    x, y, w, h = (side * size / 100 for side, size in zip(sides, (width, height) * 2, strict=True))
+    turn = value.get("rotation") or 0
+    angle = math.radians(turn) if isinstance(turn, int | float) else 0.0
+    across = (w * math.cos(angle), w * math.sin(angle))  # turned about the upper left corner
+    down = (-h * math.sin(angle), h * math.cos(angle))
+    xs = [x, x + across[0], x + down[0], x + across[0] + down[0]]
+    ys = [y, y + across[1], y + down[1], y + across[1] + down[1]]
+    return [min(xs), min(ys), max(xs), max(ys)]
+
+
+def _image(data: object, where: str) -> str:
+    """The name of a task's image below the image root, from where Label Studio served it."""
+    values = data if isinstance(data, dict) else {}
+    texts = [values["image"]] if "image" in values else [*values.values()]
+    named = [text for text in texts if isinstance(text, str)]
+    found = [text for text in named if urlsplit(text).path.lower().endswith(_IMAGES)]
+    for text in found or [text for text in named if "?d=" in text] or named[:1]:
+        parts = urlsplit(text)
+        if "d" in (query := parse_qs(parts.query)):
+            return query["d"][0]
+        if uploaded := _UPLOADED.fullmatch(parts.path):
+            return unquote(uploaded[1])
+        return unquote(parts.path).lstrip("/") if parts.scheme else text
+    raise InputError(f"{where}: no image among its data")
+
+
+LABEL_STUDIO = Format("label-studio", (".json",), read, matches, write)

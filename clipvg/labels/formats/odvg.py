@@ -1,0 +1,134 @@
+"""ODVG: an object an image, of Open-GroundingDino and MM-Grounding-DINO; boxes are xyxy.
+
+MM-Grounding-DINO names files of such lines ``.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from clipvg.errors import InputError
+from clipvg.labels.formats.carried import carried, is_box, restored
+from clipvg.labels.formats.coco import left_and_right, spans, spans_of
+from clipvg.labels.formats.file import LINES, File, Format, is_objects, rows_of, rows_table
+from clipvg.runtime.files import Json
+
+_PARTS = ("grounding", "referring", "detection")
+
+
+def matches(file: File) -> bool:
+    """Whether objects have the name of an image and one of the parts."""
+    first = file.first if file.ending in LINES else next(iter(_lines(file)), {})
+    return isinstance(first.get("filename"), str) and any(part in first for part in _PARTS)
+
+
+def read(file: File) -> pa.Table:
+    """Return a label for each box of each phrase, and for each instance of a detection.
+
+    Where every image of the file has a single region, as in the RefCOCO files, its expression is
+    the whole caption: the phrase is then only the head of it. Else it is the phrase, and the
+    caption stays in column ``caption``. Instances are named as those of COCO are.
+    """
+    lines = _lines(file)
+    counts = [len(_entries(line, "grounding", "regions")) for line in lines]
+    single = max(counts, default=0) == 1
+    rows: list[Json] = []
+    for number, line in enumerate(lines):
+        where = f"{file} image {number}"
+        if not isinstance(name := line.get("filename"), str):
+            raise InputError(f"{where}: no 'filename'")
+        image = {"image": name, "width": line.get("width"), "height": line.get("height")}
+        labels = [*_grounding(line, single), *_referring(line), *_detection(line, where)]
+        rows += [{**image, "box_format": "xyxy", **label} for label in labels]
+    return rows_table(rows, file)
+
+
+def write(table: pa.Table, file: File) -> None:
+    """Write a line with one region for each label, whose phrase is the whole caption.
+
+    Columns that ODVG does not know travel under "clipvg" of the region.
+    """
+    with file.create() as out:
+        for row in rows_of(table):
+            box, others = carried(row, "xyxy", ("image", "expression", "width", "height"))
+            text = row.get("expression", "")
+            region = {"bbox": box, "phrase": text, "tokens_positive": [[0, len(text)]], **others}
+            sizes: Json = {side: row[side] for side in ("height", "width") if side in row}
+            grounding = {"caption": text, "regions": [region]}
+            line = {"filename": row.get("image"), **sizes, "grounding": grounding}
+            out.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+
+
+def _lines(file: File) -> list[Json]:
+    """The images of a file, in lines, in a list, or a single one."""
+    if file.ending in LINES:
+        return file.objects
+    content = [file.json] if isinstance(file.json, dict) else file.json
+    return content if is_objects(content) else []
+
+
+def _grounding(line: Json, single: bool) -> Iterator[Json]:
+    regions = _entries(line, "grounding", "regions")
+    caption = line["grounding"].get("caption") if regions else None
+    for region in regions:
+        phrases = _texts(region.get("phrase"))
+        if not isinstance(caption, str):
+            caption = None
+        elif single:
+            phrases = [caption]
+        elif not phrases:
+            phrases = spans(caption, spans_of(region.get("tokens_positive"))) or [caption]
+        for phrase in phrases:
+            whole = {} if phrase == caption else {"caption": caption}
+            for box in _boxes(region):
+                label = {**whole, "expression": phrase, "box": box, "box_format": "xyxy"}
+                yield restored(label, region)
+
+
+def _referring(line: Json) -> Iterator[Json]:
+    """Instances with the expressions of each."""
+    for instance in _entries(line, "referring"):
+        for phrase in _texts(instance.get("phrase")):
+            for box in _boxes(instance):
+                yield {"expression": phrase, "box": box}
+
+
+def _detection(line: Json, where: str) -> Iterator[Json]:
+    instances = _entries(line, "detection", "instances")
+    boxes = [_boxes(instance)[0] for instance in instances]
+    names = [instance.get("category") for instance in instances]
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"{where}: an instance without the name of its 'category'")
+    known = [(name, box, i) for i, (name, box) in enumerate(zip(names, boxes, strict=True))]
+    sides = left_and_right(
+        (name, (box[0] + box[2]) / 2, i) for name, box, i in known if is_box(box)
+    )
+    for name, box, i in known:
+        yield {"expression": f"{sides.get(i, '')} {name}".strip(), "box": box}
+
+
+def _entries(line: Json, part: str, name: str | None = None) -> list[Json]:
+    """The objects of a part; none where it is missing or something else."""
+    found = line.get(part)
+    if name is not None:
+        found = found.get(name) if isinstance(found, dict) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _texts(value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if isinstance(each, str)]
+
+
+def _boxes(region: Json) -> list:
+    """The boxes of a region, which has one, or a list of them."""
+    box = region.get("bbox")
+    nested = isinstance(box, list) and bool(box) and all(isinstance(each, list) for each in box)
+    return box if nested and isinstance(box, list) else [box]
+
+
+ODVG = Format("odvg", (*LINES, ".json"), read, matches, write)
