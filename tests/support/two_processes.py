@@ -134,7 +134,7 @@ def _score(folder: Path, rank: int) -> None:
 def command(words: list[str], fault: str, rank: int) -> int:
     """Run a command; the process of a rank comes to harm where it opens its second image."""
     torch.set_num_threads(1)
-    processes.SILENT_BEATS = 3
+    processes.SILENT_BEATS, plan.IMAGES_PER_SHARD = 3, 2
     opened = []
     original = Image.open
 
