@@ -71,6 +71,7 @@ def test_all_damages_to_a_curriculum(method: Any, tmp_path: Path) -> None:
         method.adapt(cut, learner=stop_after(learner, 3))
     for folder in (whole, cut):
         ends = spoil_each(folder, method.adapt, whole)
+        print(f"{folder.name}: {dict(ends)}")
         assert ends["named"] <= len(DAMAGES)  # config.yaml
 
 
@@ -119,7 +120,7 @@ def test_damaged_files_of_a_training(labels: LabelTable, tmp_path: Path) -> None
 def test_all_damages_to_a_training(labels: LabelTable, tmp_path: Path) -> None:
     again = partial(train, labels=labels)
     again(tmp_path / "whole")
-    spoil_each(tmp_path / "whole", again, tmp_path / "whole")
+    print(dict(spoil_each(tmp_path / "whole", again, tmp_path / "whole")))
 
 
 @pytest.mark.slow

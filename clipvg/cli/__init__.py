@@ -73,8 +73,9 @@ def _run_to_the_end(name: str, words: Sequence[str]) -> int:
     message, code = "", 0
     try:
         with _stdout_for_results() as stdout:
-            processes = open_processes(lambda rank: _fail(prog, _lost(rank), INTERNAL_ERROR))
             command = load_command(name)
+            if command.is_shared:
+                processes = open_processes(lambda rank: _fail(prog, _lost(rank), INTERNAL_ERROR))
             with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
                 args = command.parse(name, words)
             result = command.run(args)

@@ -111,6 +111,7 @@ COMMAND = Command(
     "--config unsupervised --out runs/refcoco",
     configure=_configure,
     run=_run,
+    is_shared=True,
     describe=_describe,
     kept="finished stages are kept in --out; run the same command again to go on.",
     first=f"{FIRST} method",

@@ -40,6 +40,7 @@ class Command:
         describe: the result for people.
         kept: what Ctrl-C leaves behind and how to go on, one sentence.
         first: arguments that the help begins with, in one text; for commands with many.
+        is_shared: whether processes that `torchrun` starts share the work, and so the end.
     """
 
     example: str
@@ -48,6 +49,7 @@ class Command:
     describe: Callable[[Json], str]
     kept: str = "nothing was written; run the same command again."
     first: str = ""
+    is_shared: bool = False
 
     def parse(self, name: str, words: Sequence[str]) -> Namespace:
         """Return the arguments of the command of a name; see `CommandParser.parse_words`."""

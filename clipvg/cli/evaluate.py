@@ -67,5 +67,6 @@ COMMAND = Command(
     "--checkpoint runs/refcoco/model --json",
     configure=_configure,
     run=_run,
+    is_shared=True,
     describe=_describe,
 )

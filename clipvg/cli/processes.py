@@ -145,5 +145,5 @@ class Processes(Alone):
 
 def open_processes(say: Callable[[int], object]) -> Alone:
     """Return this process among those that `torchrun` started, see `Processes`."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ
-    return Processes(say) if several else Alone()
+    is_set = os.environ.keys() >= {"RANK", "MASTER_ADDR", "MASTER_PORT"}
+    return Processes(say) if is_set and int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()

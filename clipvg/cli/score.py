@@ -229,6 +229,7 @@ COMMAND = Command(
     "--measurer template=runs/template/model --out scored.parquet",
     configure=_configure,
     run=_run,
+    is_shared=True,
     describe=_describe,
     first="labels images measurer measure out plot refine device batch_size precision store",
     kept="finished shards of images are kept beside --out, or in --store; run the same command "

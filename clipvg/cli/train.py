@@ -123,6 +123,7 @@ COMMAND = Command(
     "--config supervised --out runs/refcoco_supervised",
     configure=add_training,
     run=_run,
+    is_shared=True,
     describe=_describe,
     kept="the last checkpoint is kept in --out; run the same command again to go on.",
     first=f"{FIRST} training.lr",
