@@ -80,7 +80,9 @@ def test_ctrl_c_and_the_same_command_end_like_an_undisturbed_run(
         assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("verb", ["labels show", "predict", "export"])
+@pytest.mark.parametrize(
+    "verb", ["labels show", "predict", pytest.param("export", marks=pytest.mark.slow)]
+)
 def test_what_a_kill_leaves_is_gone_after_the_next_call(
     clipvg, labels: Path, pictures: Path, checkpoint: Path, tmp_path: Path, verb: str
 ) -> None:
