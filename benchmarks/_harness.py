@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
@@ -37,6 +38,7 @@ RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 0.2
 MEASURE_S = 1.0
 SHARE_ON_GPU = 0.25  # of both: a GPU's calls are shorter and vary less
+SHARE_IF_QUICK = 0.02
 MIN_RUNS = 5
 COPIED_MIB = 256  # far more than any cache
 ENVIRONMENT = (
@@ -61,17 +63,28 @@ class Case:
     dtype: torch.dtype = torch.float32
 
 
+def options(description: str | None) -> argparse.ArgumentParser:
+    """Options of every operator's benchmark."""
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--json", type=Path, help="write the records to this file")
+    add("--case", default="", help="only cases whose name contains this")
+    add("--quick", action="store_true", help="smoke test: short, and without torch.compile")
+    return parser
+
+
 def _synchronise(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
 
 
-def measure(function: Callable[[], Any], device: str) -> dict[str, float]:
+def measure(function: Callable[[], Any], device: str, quick: bool = False) -> dict[str, float]:
     """Milliseconds of a call at quantiles 0.2, 0.5 and 0.8.
 
     On a GPU also its peak MiB, above what was in use before it.
     """
-    share = _share(device)
+    share = _share(device, quick)
     end = time.perf_counter() + share * WARM_UP_S
     while time.perf_counter() < end:
         function()
@@ -92,23 +105,23 @@ def measure(function: Callable[[], Any], device: str) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in record.items()}
 
 
-def _share(device: str) -> float:
-    return SHARE_ON_GPU if device == "cuda" else 1.0
+def _share(device: str, quick: bool) -> float:
+    return SHARE_IF_QUICK if quick else SHARE_ON_GPU if device == "cuda" else 1.0
 
 
 @functools.cache
-def copy_bandwidth(device: str) -> float:
+def copy_bandwidth(device: str, quick: bool = False) -> float:
     """GB/s of torch's copy between two buffers that exist: bytes read and bytes written."""
     source = torch.ones(COPIED_MIB << 18, device=device)
     target = torch.zeros_like(source)
-    milliseconds = measure(lambda: target.copy_(source), device)["ms_50"]
+    milliseconds = measure(lambda: target.copy_(source), device, quick)["ms_50"]
     return round(2 * source.nbytes / milliseconds / 1e6, 1)
 
 
 @functools.cache
-def matmul_peak(device: str, dtype: torch.dtype) -> float:
+def matmul_peak(device: str, dtype: torch.dtype, quick: bool = False) -> float:
     """GFLOP/s of torch's best product of large squares."""
-    return round(matmul_gflops(dtype, device, seconds=_share(device) * SECONDS), 1)
+    return round(matmul_gflops(dtype, device, seconds=_share(device, quick) * SECONDS), 1)
 
 
 def why_no_compile(device: str) -> str | None:
@@ -118,13 +131,18 @@ def why_no_compile(device: str) -> str | None:
     return None
 
 
-def compiles(device: str, first: bool) -> bool:
+def compiles(device: str, *, first: bool, quick: bool) -> bool:
     """Whether a case times torch.compile: on a GPU, whose time is short, the first alone."""
-    return why_no_compile(device) is None and (first or device == "cpu")
+    return why_no_compile(device) is None and not quick and (first or device == "cpu")
 
 
 def compare(
-    operator: str, case: Case, providers: dict[str, Callable[[], Any]], device: str
+    operator: str,
+    case: Case,
+    providers: dict[str, Callable[[], Any]],
+    device: str,
+    *,
+    quick: bool = False,
 ) -> list[dict[str, Any]]:
     """Times every provider of one case; the first is the baseline of the others' ratio.
 
@@ -132,11 +150,11 @@ def compare(
     reaches. Where it counts products too, their peak is taken as well, and the share is that of
     the slower of the two: the roofline. Both are measured once a process.
     """
-    copied = copy_bandwidth(device) if case.bytes else 0.0
-    peak = matmul_peak(device, case.dtype) if case.flops else 0.0
+    copied = copy_bandwidth(device, quick) if case.bytes else 0.0
+    peak = matmul_peak(device, case.dtype, quick) if case.flops else 0.0
     records: list[dict[str, Any]] = []
     for name, function in providers.items():
-        timed = measure(function, device)
+        timed = measure(function, device, quick)
         record = {"operator": operator, "case": case.name, "provider": name, **timed}
         first = records[0] if records else record
         record |= {

@@ -93,6 +93,7 @@ def sanitizer(tool: str, gpu: bool) -> Stage:
 def operator(name: str, limit_s: float, device: str, case: str) -> Stage:
     """Benchmark of an operator; its cases whose names contain `case`, all of them for ""."""
     script = (PYTHON, f"benchmarks/ops/{name}.py", "--device", device, "--json", JSON)
+    script += ("--quick",) if device == "cpu" else ()
     return Stage(name, limit_s, ((*script, *(("--case", case) if case else ())),))
 
 

@@ -5,7 +5,6 @@ python benchmarks/ops/box_reliability.py [--device cpu|cuda] [--case TEXT] [--js
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from clipvg.ops import backend, backends, box_reliability, box_reliability_numpy
 from clipvg.ops.box_reliability.op import reference
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _harness import Case, chosen, compare, compiles, write
+from _harness import Case, chosen, compare, compiles, options, write
 
 BINS = 1000
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -135,11 +134,7 @@ def check(functions: dict[str, Callable]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path, help="write the records to this file")
-    parser.add_argument("--case", default="", help="only cases whose name contains this")
-    args = parser.parse_args()
+    args = options(__doc__).parse_args()
     sizes = {
         f"{measurers} x {labels} {dtype}, {scores}": (measurers, labels, dtype, scores)
         for measurers, labels, dtype, scores in SIZES
@@ -149,12 +144,14 @@ def main() -> None:
         measurers, labels, dtype, scores = size
         made = boxes(measurers, labels, scores, args.device)
         pred, target = (part.to(DTYPES[dtype]) for part in made)
-        functions = providers(pred, target, args.device, compiles(args.device, at == 0))
+        functions = providers(
+            pred, target, args.device, compiles(args.device, first=at == 0, quick=args.quick)
+        )
         check(functions)
         # Each box is read once and each score written once.
         moved = pred.nbytes + target.nbytes + 4 * measurers * labels
         case = Case(name, moved)
-        records = compare("box_reliability", case, functions, args.device)
+        records = compare("box_reliability", case, functions, args.device, quick=args.quick)
         if args.json:
             write(args.json, records, args.device)
 

@@ -5,7 +5,6 @@ python benchmarks/ops/multilevel_projection.py [--device cpu|cuda] [--case TEXT]
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from clipvg.ops import backend, backends, multilevel_projection
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _harness import Case, chosen, compare, compiles, write
+from _harness import Case, chosen, compare, compiles, options, write
 
 # ViT-B/16: four levels of 768 channels, [CLS] and 14 x 14 patches, a fusion encoder of width 512
 LEVELS, COLUMNS, TOKENS, CHANNELS = 4, 768, 197, 512
@@ -119,11 +118,7 @@ def work(parts: dict, what: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path, help="write the records to this file")
-    parser.add_argument("--case", default="", help="only cases whose name contains this")
-    args = parser.parse_args()
+    args = options(__doc__).parse_args()
     sizes = {
         f"{images} x {TOKENS} {dtype}, {what}": (images, dtype, what)
         for images, dtype, what in (SIZES if args.device == "cpu" else reversed(SIZES))
@@ -131,10 +126,11 @@ def main() -> None:
     }
     for at, (name, (images, dtype, what)) in enumerate(chosen(sizes, args.case).items()):
         parts = inputs(images, DTYPES[dtype], what, args.device)
-        functions = providers(parts, what, args.device, compiles(args.device, at == 0))
+        compiled = compiles(args.device, first=at == 0, quick=args.quick)
+        functions = providers(parts, what, args.device, compiled)
         check(functions, DTYPES[dtype])
         case = Case(name, *work(parts, what), DTYPES[dtype])
-        records = compare("multilevel_projection", case, functions, args.device)
+        records = compare("multilevel_projection", case, functions, args.device, quick=args.quick)
         if args.json:
             write(args.json, records, args.device)
 

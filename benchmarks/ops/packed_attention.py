@@ -27,7 +27,7 @@ from clipvg.ops import backend, backends, load_operators, packed_attention
 from clipvg.ops.runs import equal_runs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _harness import Case, chosen, compare, compiles, write
+from _harness import Case, chosen, compare, compiles, options, write
 
 SAMPLE = Path(__file__).parents[1] / "data" / "refcoco_sample.json"
 HEADS, WIDTH = 8, 64  # of each of n measurers
@@ -165,10 +165,11 @@ Provider = tuple[Callable[..., Tensor], list[Tensor]]  # a function and the part
 
 
 def providers(
-    own: Inputs, size: Size, device: str, blocks: bool
+    own: Inputs, size: Size, args: argparse.Namespace
 ) -> dict[str, Callable[[], Provider]]:
     """What makes each provider: PyTorch's prototypes may already fail there."""
     found: dict[str, Callable[[], Provider]] = {}
+    device = args.device
     offsets = own.offsets.to(device)
 
     def packed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ def providers(
         found[name] = lambda function=function: (function, list(own.parts))
     found["SDPA, padded, mask"] = lambda: masked(own)
     is_mix = size.what in (FORWARD, BOTH) and size.dtype == "bfloat16"
-    if compiles(device, first=is_mix and size.what == FORWARD):
+    if compiles(device, first=is_mix and size.what == FORWARD, quick=args.quick):
         found["compiled definition, padded"] = lambda: compiled_definition(own)
     found["SDPA, jagged"] = lambda: (jagged(own, device), own.folded())
     if device == "cuda":
@@ -196,7 +197,7 @@ def providers(
             found["varlen_attn"] = lambda: (varlen(own), own.folded())
     if "triton" in found and size.what not in (BOTH, LONG):
         found[SEVERAL] = lambda: (with_blocks(own, several_blocks(own.parts[0].dtype)), [])
-    if blocks and "triton" in found and size.what != BOTH:
+    if args.blocks and "triton" in found and size.what != BOTH:
         found |= {
             f"triton {owned}x{read}, {warps} warps": lambda some=(owned, read, warps): (
                 with_blocks(own, some_blocks(*some)),
@@ -338,11 +339,11 @@ def differs(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
-def usable(own: Inputs, size: Size, device: str, blocks: bool) -> dict[str, Callable]:
+def usable(own: Inputs, size: Size, args: argparse.Namespace) -> dict[str, Callable]:
     """Providers that run here and agree with the first; those of PyTorch that do not are named."""
     calls: dict[str, Callable] = {}
     expected = None
-    for name, make in providers(own, size, device, blocks).items():
+    for name, make in providers(own, size, args).items():
         scope = name if name in ("reference", "native", "triton") else "auto"
         try:
             function, parts = make()
@@ -377,10 +378,7 @@ def amounts(own: Inputs, size: Size) -> Case:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path, help="write the records to this file")
-    parser.add_argument("--case", default="", help="only cases whose name contains this")
+    parser = options(__doc__)
     parser.add_argument("--blocks", action="store_true", help="also other blocks of the kernel")
     args = parser.parse_args()
     load_operators()
@@ -392,8 +390,8 @@ def main() -> None:
             first, *others = (function() for function in calls.values())
             assert all(differs(x, first) < TOLERANCE[DTYPES[size.dtype]] for x in others)
         else:
-            calls, case = usable(own, size, args.device, args.blocks), amounts(own, size)
-        records = compare("packed_attention", case, calls, args.device)
+            calls, case = usable(own, size, args), amounts(own, size)
+        records = compare("packed_attention", case, calls, args.device, quick=args.quick)
         if args.json:
             write(args.json, records, args.device)
 

@@ -18,7 +18,7 @@ class Fastest:
 
     Attributes:
         backend: "native" or "triton".
-        devices: types of devices.
+        devices: types of devices; None: all.
         why: what `clipvg info` says.
         dtypes: names such as "bfloat16"; None: all.
         at_most: largest size, in the operator's own measure; None: any. A row with a limit does
@@ -26,7 +26,7 @@ class Fastest:
     """
 
     backend: str
-    devices: tuple[str, ...]
+    devices: tuple[str, ...] | None
     why: str
     dtypes: tuple[str, ...] | None = None
     at_most: int | None = None
@@ -35,7 +35,8 @@ class Fastest:
         """Whether the row is about such a call; a dtype of None is any."""
         of_dtype = self.dtypes is None or dtype is None or dtype in self.dtypes
         of_size = self.at_most is None or (size is not None and size <= self.at_most)
-        return device in self.devices and of_dtype and of_size
+        of_device = self.devices is None or device in self.devices
+        return of_device and of_dtype and of_size
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ OPERATORS = {
         triton=("cuda",),
         fastest=(
             *ON_GPU.get("packed_attention", ()),
-            Fastest("native", ("cpu", "cuda", "mps"), "equal lengths are one dense product"),
+            Fastest("native", None, "equal lengths are one dense product"),
         ),
     ),
 }

@@ -87,8 +87,8 @@ def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
     word = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
     number = int(word >> np.uint64(1))
     torch.default_generator.manual_seed(number)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(number)
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).manual_seed(number)
 
 
 def save_checkpoint(folder: Path, state: Json) -> None:

@@ -32,12 +32,14 @@ class EpochLosses:
 
     Attributes:
         rows: (N,) float32 loss of each label, NaN where not visited or of weight 0.
-        sums: (3,) float64 sums of weight * L1, weight * GIoU and weight.
+        sums: (3,) sums of weight * L1, weight * GIoU and weight; float64, float32 on Apple's GPUs,
+            which have no other.
     """
 
     def __init__(self, num_labels: int, device: torch.device) -> None:
         self.rows = torch.full((num_labels,), torch.nan, device=device)
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
+        wide = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
+        self.sums = torch.zeros(3, dtype=wide, device=device)
 
     def add(self, row: Tensor, l1: Tensor, giou: Tensor, weight: Tensor) -> None:
         """Record one batch: (B,) rows, losses and weights."""
@@ -47,7 +49,7 @@ class EpochLosses:
 
     def gathered(self, world: World) -> tuple[Tensor, Tensor]:
         """`rows` and `sums` over all processes, on the CPU."""
-        rows, sums = self.rows.cpu().clone(), self.sums.cpu().clone()
+        rows, sums = self.rows.cpu().clone(), self.sums.cpu().clone().double()
         if world.size > 1:
             rows = distributed.all_reduce(rows.nan_to_num(nan=-torch.inf), world, "max")
             rows[rows == -torch.inf] = torch.nan

@@ -266,10 +266,11 @@ def test_an_alternative_that_cannot_be_made_or_run_is_left_out(
         padded, real = own.padded()
         return (lambda q, k, v: NoGradient.apply(q, k, v, real)), padded
 
-    monkeypatch.setattr(bench, "compiles", lambda device, first: False)
+    monkeypatch.setattr(bench, "compiles", lambda device, first, quick: False)
     monkeypatch.setattr(bench, "jagged", gone)
     monkeypatch.setattr(bench, "masked", no_gradient)
-    found = bench.usable(own, size, "cpu", blocks=False)
+    args = SimpleNamespace(device="cpu", blocks=False, quick=True)
+    found = bench.usable(own, size, args)
     assert set(found) == set(bench.available("cpu"))
     printed = capsys.readouterr().out
     assert "SDPA, jagged is left out: AttributeError: it is no more" in printed

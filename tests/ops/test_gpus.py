@@ -10,6 +10,7 @@ from clipvg.cli.info import COMMAND
 from clipvg.errors import InputError
 from clipvg.ops import _dispatch, _native, _triton, backend, backends, load_operators
 from clipvg.ops._native import CudaCode
+from clipvg.ops._table import OPERATORS
 from clipvg.rescoring.config import EngineConfig
 from clipvg.runtime import gpu
 from clipvg.runtime.distributed import choose_device
@@ -130,6 +131,12 @@ def test_builds_of_torch_without_a_gpu(simulate: Simulate) -> None:
     simulate((9, 4), cuda=None, hip="6.4")
     assert gpu.why_no_gpu() is None
     assert _triton.why_no_triton() is None
+
+
+def test_on_other_devices_operators_fall_back_one_by_one() -> None:
+    found = {name: _dispatch.choose(name, "mps") for name in OPERATORS}
+    assert found.pop("packed_attention") == "native"  # a composition of PyTorch's own
+    assert set(found.values()) == {"reference"}
 
 
 @pytest.mark.parametrize("missing", ["triton", "compiler", "device"])
