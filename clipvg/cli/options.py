@@ -190,7 +190,7 @@ def _read(args: Namespace, paths: Sequence[str], split: str | None) -> LabelTabl
     labels = read_labels(
         list(paths) if len(paths) > 1 else paths[0],
         images=args.images,
-        layout=args.layout,
+        layout=_layout_of(args, paths),
         source=args.source,
         split=split,
         columns=getattr(args, "columns", None),
@@ -205,3 +205,15 @@ def _read(args: Namespace, paths: Sequence[str], split: str | None) -> LabelTabl
             "cannot be found in it; name the folder that image names are below"
         )
     return labels
+
+
+def _layout_of(args: Namespace, paths: Sequence[str]) -> str | None:
+    """Return --layout where it is for these files; refuse it where it is for none at all."""
+    others = [getattr(args, name, None) for name in ("validation", "out")]
+    if args.layout and not any(_has_layout(path) for path in [*args.labels, *filter(None, others)]):
+        raise InputError(f"--layout {args.layout}: only .pth files have a layout; leave it out")
+    return args.layout if any(map(_has_layout, paths)) else None
+
+
+def _has_layout(path: str) -> bool:
+    return path.lower().endswith(".pth")

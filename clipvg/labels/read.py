@@ -20,6 +20,7 @@ from clipvg.errors import InputError
 from clipvg.labels.formats import find_reader
 from clipvg.labels.formats.file import FOLDER, File
 from clipvg.labels.formats.flickr import is_flickr
+from clipvg.labels.formats.pth import PTH
 from clipvg.labels.schema import WORD, Faults, normalise, rename_columns
 from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
@@ -75,6 +76,7 @@ def read_labels(
     asked = _Asked(images, layout, split, columns or {}, on_error, allow_outside_root)
     splits: Counter[str] = Counter()
     files = [file for each in paths for file in _files(each)]
+    _check_layout(layout, files)
     parts = [_read_one(file, asked, splits) for file in files]
     labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
     if split is not None and split not in splits:
@@ -85,6 +87,15 @@ def read_labels(
         )
     labels.dropped = tuple(problem for part in parts for problem in part.dropped)
     return labels
+
+
+def _check_layout(layout: str | None, paths: Sequence[Path]) -> None:
+    """Refuse a layout that nothing is read in."""
+    if layout is not None and not any(path.suffix.lower() in PTH.endings for path in paths):
+        raise InputError(
+            f"layout={layout!r}: only {' and '.join(PTH.endings)} files have a layout, not "
+            f"{', '.join(path.name for path in paths)}; leave it out"
+        )
 
 
 @dataclass(frozen=True)

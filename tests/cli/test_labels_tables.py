@@ -96,3 +96,11 @@ def test_no_command_writes_over_what_it_reads(clipvg, labels, pictures, checkpoi
     ):
         assert "which is read; choose another" in clipvg(*words).error
         assert file.read_bytes() == before
+
+
+def test_a_layout_is_for_the_pth_file_read_or_written(clipvg, scored, tmp_path):
+    line = clipvg("labels", "convert", scored, tmp_path / "o.csv", "--layout", "coco").error
+    assert "--layout coco: only .pth files have a layout" in line
+    out = tmp_path / "mine.pth"
+    assert clipvg("labels", "convert", scored, out, "--layout", "unc").code == 0
+    assert len(read_labels(out, layout="unc")) == 16

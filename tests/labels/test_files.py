@@ -96,13 +96,13 @@ BAD_FILES = [
     ("a.csv", "image,caption,x1,y1,x2\na,b,1,2,3\n", "no column 'expression'"),
     ("a.csv", "image,imag,expresion,box\n", "no column 'expression' (did you mean 'expresion'?)"),
     ("a.csv", "image,image,expression,box\n", "column 'image' appears twice"),
-    ("a.csv", HEAD + "a,b,1,2,3\n", "line 2: 5 cells, but the header has 6"),
+    ("a.csv", HEAD + "a,b,1,2,3\n", "row 0 (line 2): 5 cells, but the header has 6"),
     ("a.csv", HEAD + "a,b,1,2,3,4\na,b,1,2,x,4\n", "row 1: column 'x2'"),
     ("a.csv", HEAD + 'a,"b,1,2,3,4\n', "check the quotes"),
     ("a.csv", HEAD.encode() + b"a,\xff,1,2,3,4\n", "not UTF-8"),
     ("a.csv", "image,expression,box\na,b,[1;2]\n", "row 0: box '[1;2]' is not four numbers"),
-    ("a.jsonl", '{"image": "a"}\n{"image": \n', "line 2: not JSON"),
-    ("a.jsonl", "[1, 2]\n", "line 1: a list, expected an object"),
+    ("a.jsonl", '{"image": "a"}\n{"image": \n', "row 1 (line 2): not JSON"),
+    ("a.jsonl", "[1, 2]\n", "row 0 (line 1): a list, expected an object"),
     ("a.jsonl", '{"image": 1, "expression": [2], "box": [1, 2, 3, 4]}', "column 'expression'"),
     ("a.parquet", "PAR1 not parquet", "damaged, or not a Parquet file"),
     ("a.parquet", "", "the file is empty"),
@@ -196,4 +196,27 @@ def test_json_nested_too_deeply_is_not_json(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_text("[" * 200_000)
     with pytest.raises(InputError, match="not JSON"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_layout_that_nothing_is_read_in_is_refused(tmp_path, ending):
+    path = tmp_path / f"labels.{ending}"
+    LabelTable.from_columns(image=["a.jpg"], expression=["dog"], box=[[0, 0, 1, 1]]).write(path)
+    with pytest.raises(InputError, match=r"layout='coco': only \.pth files have a layout"):
+        read_labels(path, layout="coco")
+
+
+def test_rows_are_counted_from_0_and_lines_from_1(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    good = '{"image": "a.jpg", "expression": "dog", "box": [0, 0, 1, 1]}'
+    path.write_text(f"{good}\n\n{{broken\n")
+    with pytest.raises(InputError, match=r"row 1 \(line 3\): not JSON"):
+        read_labels(path)
+    path.write_text(f"{good}\n\n{good.replace('dog', '')}\n")
+    with pytest.raises(InputError, match="row 1: the expression is empty"):
+        read_labels(path)
+    path = tmp_path / "labels.csv"
+    path.write_text('image,expression,box\na.jpg,dog,"[0, 0, 1, 1]"\na.jpg,dog\n')
+    with pytest.raises(InputError, match=r"row 1 \(line 3\): 2 cells"):
         read_labels(path)

@@ -126,7 +126,9 @@ def test_other_delimiters(tmp_path: Path, text: str, ending: str) -> None:
 def test_a_comma_too_many_names_the_delimiter(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("image,expression,box\na.jpg,a, b,1 2 3 4\n")
-    with pytest.raises(InputError, match="line 2: 4 cells, but the header has 3; quote cells that"):
+    with pytest.raises(
+        InputError, match=r"row 0 \(line 2\): 4 cells, but the header has 3; quote cells that"
+    ):
         read_labels(path)
 
 

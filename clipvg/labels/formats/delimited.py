@@ -10,7 +10,7 @@ from itertools import chain
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.file import File, Format
+from clipvg.labels.formats.file import File, Format, at_line
 from clipvg.labels.schema import CORNERS, SIDES, check_columns
 
 _LONGEST_CELL = 10_000_000
@@ -40,11 +40,12 @@ def read(file: File) -> pa.Table:
                     )
                 columns[name] = []
                 check_columns(len(columns), str(file))
-            for cells in filter(None, reader):
+            for row, cells in enumerate(filter(None, reader)):
                 if len(cells) != len(columns):
+                    where = at_line(row, reader.line_num)
                     raise InputError(
-                        f"{file} line {reader.line_num}: {len(cells)} cells, but the header has "
-                        f"{len(columns)}; quote cells that hold the delimiter {delimiter!r}"
+                        f"{file} {where}: {len(cells)} cells, but the header has {len(columns)}; "
+                        f"quote cells that hold the delimiter {delimiter!r}"
                     )
                 for column, cell in zip(columns.values(), cells, strict=True):
                     column.append(cell or None)

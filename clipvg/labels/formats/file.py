@@ -121,9 +121,9 @@ class File:
     def _lines(self) -> Iterator[Json]:
         """The objects of a file that has one a line."""
         with self.open() as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _object(line, f"{self} line {number}")
+            filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+            for row, (number, line) in enumerate(filled):
+                yield _object(line, f"{self} {at_line(row, number)}")
 
     def _json_or_none(self) -> Any:
         try:
@@ -151,6 +151,16 @@ def _object(line: str, where: str) -> Json:
 def nothing(table: pa.Table, file: File) -> tuple[str, ...]:
     """Return no names: a file of this format holds every column."""
     return ()
+
+
+def at_line(row: int, line: int) -> str:
+    """Return where a fault of a text file is: the row as all messages count, the line as editors.
+
+    Args:
+        row: from 0.
+        line: from 1.
+    """
+    return f"row {row} (line {line})"
 
 
 def any_file(file: File) -> bool:
