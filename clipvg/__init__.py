@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clipvg.curriculum import find_threshold as find_threshold
     from clipvg.errors import InputError as InputError
     from clipvg.labels import LabelTable as LabelTable
+    from clipvg.labels import check_labels as check_labels
     from clipvg.labels import read_labels as read_labels
     from clipvg.model import GroundingModel as GroundingModel
     from clipvg.model import create_model as create_model

@@ -81,6 +81,7 @@ def _run_to_the_end(name: str, words: Sequence[str]) -> int:
             result = command.run(args)
         if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
             command.show(result, as_json=args.json)
+        code = USAGE_ERROR if command.failed(result) else 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else INTERNAL_ERROR
     except KeyboardInterrupt as stop:

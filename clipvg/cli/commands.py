@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "find the boxes of expressions in an image",
     "export": "write a checkpoint in another format",
     "report": "draw the report page of a run again",
+    "labels check": "say what is wrong or odd in label files, and what to do about it",
     "labels convert": "write label files in another format: chosen rows, in another order",
     "labels merge": "put label files together, exact duplicates once",
     "labels show": "draw a page of what is in label files, with samples",
@@ -41,6 +42,7 @@ class Command:
         kept: what Ctrl-C leaves behind and how to go on, one sentence.
         first: arguments that the help begins with, in one text; for commands with many.
         is_shared: whether processes that `torchrun` starts share the work, and so the end.
+        failed: whether a result, which is shown all the same, means that the input is at fault.
     """
 
     example: str
@@ -50,6 +52,7 @@ class Command:
     kept: str = "nothing was written; run the same command again."
     first: str = ""
     is_shared: bool = False
+    failed: Callable[[Json], bool] = lambda result: False
 
     def parse(self, name: str, words: Sequence[str]) -> Namespace:
         """Return the arguments of the command of a name; see `CommandParser.parse_words`."""

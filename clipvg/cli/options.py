@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from clipvg.labels import LabelTable
 
 OnError = Literal["raise", "drop"]
+BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
+BoxUnit = Literal["pixel", "unit", "thousand"]
 Config = TypeVar("Config", bound="DataclassInstance")
 
 LABELS = (
-    "labels", "--images", "--split", "--layout", "--source", "--on_error",
-    "--allow_outside_root", "--max_pixels",
+    "labels", "--images", "--split", "--layout", "--box_format", "--box_unit", "--source",
+    "--on_error", "--allow_outside_root", "--max_pixels",
 )  # fmt: skip
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3  # Pillow's default, 89 million
 _SHARED: dict[str, Json] = {
@@ -43,6 +45,14 @@ _SHARED: dict[str, Json] = {
         "metavar": "NAME",
         "help": "layout of a .pth file: unc, unc+, gref, gref_umd, referit, flickr or mixup; by "
         "default taken from its name",
+    },
+    "--box_format": {
+        "type": BoxFormat | None,
+        "help": "how boxes are written, where it is not as their file says: xyxy, xywh or cxcywh",
+    },
+    "--box_unit": {
+        "type": BoxUnit | None,
+        "help": "unit of the boxes: pixel, unit (0 to 1) or thousand (0 to 1000)",
     },
     "--source": {"help": "name of the source of these labels, e.g. template"},
     "--on_error": {
@@ -191,6 +201,8 @@ def _read(args: Namespace, paths: Sequence[str], split: str | None) -> LabelTabl
         list(paths) if len(paths) > 1 else paths[0],
         images=args.images,
         layout=_layout_of(args, paths),
+        box_format=args.box_format,
+        box_unit=args.box_unit,
         source=args.source,
         split=split,
         columns=getattr(args, "columns", None),

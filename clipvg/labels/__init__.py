@@ -1,8 +1,15 @@
-"""Labels: the one table of (image, expression, box), its readers and writers."""
+"""Labels: the one table of (image, expression, box), its readers, writers and checks."""
 
+from clipvg.labels.check import Finding, LabelCheck, check_labels
 from clipvg.labels.merge import merge_labels
 from clipvg.labels.read import read_labels
 from clipvg.labels.table import LabelTable
-from clipvg.labels.validate import Problem, Validation
 
-__all__ = ["LabelTable", "Problem", "Validation", "merge_labels", "read_labels"]
+__all__ = [
+    "Finding",
+    "LabelCheck",
+    "LabelTable",
+    "check_labels",
+    "merge_labels",
+    "read_labels",
+]

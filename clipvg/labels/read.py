@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import glob
-import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from clipvg.errors import InputError
+from clipvg.labels.check.names import with_plain_names
 from clipvg.labels.formats import find_reader
 from clipvg.labels.formats.file import FOLDER, File
 from clipvg.labels.formats.flickr import is_flickr
 from clipvg.labels.formats.pth import PTH
+from clipvg.labels.refuse import OnError, refuse_bad_rows, refuse_misread, refuse_outside
 from clipvg.labels.schema import WORD, Faults, normalise, rename_columns
 from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
-from clipvg.labels.validate import Problem, row_problems
+from clipvg.labels.units import BoxFormat, BoxUnit, check_reading, read_boxes_as
 from clipvg.runtime.gate import check_local, reading
-
-OnError = Literal["raise", "drop"]
-_CLIMBS = r"(^|[/\\])\.\.([/\\]|$)|\x00"
-_OUTSIDE = r"^[/\\]|^[A-Za-z]:|" + _CLIMBS
 
 
 def read_labels(
@@ -42,6 +38,8 @@ def read_labels(
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "raise",
     allow_outside_root: bool = False,
+    box_format: BoxFormat | None = None,
+    box_unit: BoxUnit | None = None,
 ) -> LabelTable:
     """Read labels from one file, or several one after the other.
 
@@ -57,10 +55,14 @@ def read_labels(
         on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
-            outside the image is kept either way.
+            outside the image is kept either way, and boxes that look like another format are
+            refused either way. "keep" refuses nothing, for `check_labels`.
         allow_outside_root: with ``images``, take names of images that are elsewhere: absolute
             ones outside of the folder, or those that climb out of it with ``..``. Links below
             the folder are followed anyway.
+        box_format: how boxes are written, whatever the files say: "xyxy", "xywh" or "cxcywh".
+        box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); the latter two become pixels
+            with the sizes in columns ``width`` and ``height``, else of the images.
 
     Returns:
         The labels, in file order.
@@ -68,12 +70,15 @@ def read_labels(
     Raises:
         InputError: what is wrong, where, and what to do about it.
     """
-    if on_error not in ("raise", "drop"):
+    if on_error not in get_args(OnError):
         raise InputError(f"on_error={on_error!r}: choose from 'raise', 'drop'")
+    check_reading(box_format=box_format, box_unit=box_unit)
     paths = [path] if isinstance(path, str | Path) else list(path)
     if not paths:
         raise InputError("no label files were named")
-    asked = _Asked(images, layout, split, columns or {}, on_error, allow_outside_root)
+    asked = _Asked(
+        images, layout, split, columns or {}, on_error, allow_outside_root, box_format, box_unit
+    )
     splits: Counter[str] = Counter()
     files = [file for each in paths for file in _files(each)]
     _check_layout(layout, files)
@@ -108,6 +113,8 @@ class _Asked:
     columns: Mapping[str, str]
     on_error: OnError
     allow_outside_root: bool
+    box_format: BoxFormat | None
+    box_unit: BoxUnit | None
 
 
 def _files(path: str | Path) -> list[Path]:
@@ -139,70 +146,29 @@ def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
         faults: Faults = {}
         table = rename_columns(find_reader(file)(file), asked.columns, where=str(path))
         labels = LabelTable(normalise(table, where=str(path), faults=faults), asked.images)
-        keep = np.ones(len(labels), dtype=bool)
+        rows = np.arange(len(labels))  # of the file, for messages
         if asked.split is not None:
-            keep = rows_of_split(labels.table, asked.split, where=str(path))
+            rows = np.flatnonzero(rows_of_split(labels.table, asked.split, where=str(path)))
             splits.update(count_splits(labels.table))
-        if asked.images is not None and not asked.allow_outside_root:
-            _refuse_outside(labels, keep, path, os.path.abspath(asked.images))
-        problems = [each for each in _row_problems(labels, faults) if keep[each.row]]
-        return _refuse(labels, keep, problems, path, asked.on_error)
+            labels = labels.select(rows)
+        is_refusing = asked.on_error != "keep"
+        if is_refusing and not asked.allow_outside_root:
+            refuse_outside(labels, path, rows)
+        labels = _with_plain_names(labels, path, backslashes=is_refusing)
+        where = str(path) if asked.on_error == "raise" else None
+        labels = read_boxes_as(labels, asked.box_format, asked.box_unit, where=where)
+        if is_refusing:
+            is_said = asked.box_format is not None or asked.box_unit is not None
+            refuse_misread(labels, path, rows, warn=is_said)
+        return refuse_bad_rows(labels, path, rows, asked.on_error, faults)
 
 
-def _refuse_outside(labels: LabelTable, asked: np.ndarray, path: Path, root: str) -> None:
-    """Raise where the name of an image leads out of the image root."""
-    names = labels.table.column("image")
-    outside = pc.match_substring_regex(names, _OUTSIDE).fill_null(False)
-    below = pc.starts_with(names, os.path.join(root, "")).fill_null(False)  # absolute, and in it
-    climbs = pc.match_substring_regex(names, _CLIMBS).fill_null(False)
-    bad = pc.and_(outside, pc.or_(pc.invert(below), climbs)).to_numpy().astype(bool)
-    rows = np.flatnonzero(bad & asked)
-    if len(rows):
-        raise InputError(
-            f"{path} row {rows[0]}: image {names[int(rows[0])].as_py()!r} leads out of the folder "
-            f"of images, as {len(rows):,} names do. Write names below it, or pass "
-            "--allow_outside_root (allow_outside_root=True) if you trust the file"
-        )
-
-
-def _row_problems(labels: LabelTable, faults: Faults) -> list[Problem]:
-    """What makes rows useless, by row; those whose box is not four numbers are ``faults``."""
-    problems = [Problem(row, "bad box", message, True) for row, message in faults.items()]
-    problems += [
-        problem
-        for problem in row_problems(labels)
-        if problem.kind != "box not finite" or problem.row not in faults
-    ]
-    return sorted(problems, key=lambda problem: problem.row)
-
-
-def _refuse(
-    labels: LabelTable, asked: np.ndarray, problems: list[Problem], path: Path, on_error: OnError
-) -> LabelTable:
-    """Return the rows asked for; raise on those that cannot be labels, or leave them out."""
-    rows = sorted({problem.row for problem in problems})
-    if problems and on_error == "raise":
-        raise InputError(_refusal(problems, path))
-    if problems:
+def _with_plain_names(labels: LabelTable, path: Path, *, backslashes: bool) -> LabelTable:
+    plain, of_windows = with_plain_names(labels, backslashes=backslashes)
+    if of_windows:
         warnings.warn(
-            f"{path}: dropped {len(rows)} of {asked.sum()} rows ({_counts(problems)})", stacklevel=3
+            f"{path}: {of_windows:,} names of images are written with \\, as on Windows; they are "
+            "read with /",
+            stacklevel=4,
         )
-    keep = asked.copy()
-    keep[rows] = False
-    kept = labels if keep.all() else labels.select(keep)
-    kept.dropped = tuple(problems)
-    return kept
-
-
-def _refusal(problems: list[Problem], path: Path) -> str:
-    first = problems[0]
-    others = f" {len(problems)} such findings: {_counts(problems)}." if len(problems) > 1 else ""
-    return (
-        f"{path} row {first.row}: {first.message}.{others} "
-        f"Fix the row{'s' if others else ''} or read with on_error='drop'."
-    )
-
-
-def _counts(problems: list[Problem]) -> str:
-    counts = Counter(problem.kind for problem in problems)
-    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    return plain

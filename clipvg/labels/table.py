@@ -24,11 +24,12 @@ from clipvg.labels.schema import (
     normalise,
 )
 from clipvg.labels.splits import count_splits
-from clipvg.labels.validate import Problem, Validation, validate
 from clipvg.labels.write import write_labels
 
 if TYPE_CHECKING:
     import pandas
+
+    from clipvg.labels.check.finding import Finding
 
 
 class LabelTable(Frame):
@@ -70,7 +71,7 @@ class LabelTable(Frame):
     def __init__(self, table: pa.Table | ArrowStream, images: str | Path | None = None) -> None:
         self.table = normalise(as_table(table))
         self.images = None if images is None else Path(images)
-        self.dropped: tuple[Problem, ...] = ()
+        self.dropped: tuple[Finding, ...] = ()
 
     @classmethod
     def from_columns(
@@ -295,10 +296,6 @@ class LabelTable(Frame):
             digest.update(np.array([len(text) for text in encoded], dtype=np.int64).tobytes())
             digest.update(b"".join(encoded))
         return digest.hexdigest()
-
-    def validate(self, check_images: bool = True, *, exif: bool = True) -> Validation:
-        """Everything that is wrong or odd, row by row; see ``clipvg.labels.validate``."""
-        return validate(self, check_images=check_images, exif=exif)
 
     def write(
         self, path: str | Path, *, layout: str | None = None, format: str | None = None

@@ -14,6 +14,7 @@ from clipvg.data.scenes.captions import caption, place
 from clipvg.data.scenes.language import KINDS, Expression, describe, referents, to_text
 from clipvg.data.scenes.observe import detected_box, loose_box, scene_graph
 from clipvg.data.scenes.world import Scene, SceneConfig, SceneObject, sample_scene
+from clipvg.labels import check_labels
 
 RED_LEFT = SceneObject("circle", "red", "plain", (5.0, 40.0, 35.0, 70.0))
 RED_RIGHT = SceneObject("circle", "red", "striped", (60.0, 40.0, 90.0, 70.0))
@@ -110,7 +111,7 @@ def test_noisy_labels_have_the_standard_mix(source: str, tmp_path: Path) -> None
         assert abs(counts[kind] / wrong - share) < 0.09
     assert set(labels.sources()) == {source}
     assert not np.isnan(labels.truth()[correct]).any()
-    assert labels.validate().ok
+    assert check_labels(labels).ok
 
 
 def test_clean_labels_are_all_correct_and_repeatable(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_box_that_is_none_is_said_or_left_out(tmp_path: Path, box: Any) -> Non
     with pytest.warns(UserWarning, match="dropped 1 of 2 rows"):
         labels = read_labels(tmp_path / "instances.json", on_error="drop")
     assert labels.image_names == ["b.jpg"]
-    assert [problem.row for problem in labels.dropped] == [1]
+    assert [found.rows.tolist() for found in labels.dropped] == [[1]]
 
 
 @pytest.mark.parametrize(

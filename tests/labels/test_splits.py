@@ -106,7 +106,7 @@ def test_faults_of_other_splits_do_not_matter_and_rows_are_those_of_the_file(
     with pytest.warns(UserWarning, match="dropped 1 of 2 rows"):
         labels = read_labels(path, split="val", images=tmp_path, on_error="drop")
     assert labels.expressions == ["dog"]
-    assert [problem.row for problem in labels.dropped] == [2]
+    assert [found.rows.tolist() for found in labels.dropped] == [[2]]
     with pytest.raises(InputError, match=r"row 3: image '\.\./a\.jpg' leads out"):
         read_labels(path, split="test", images=tmp_path)
 

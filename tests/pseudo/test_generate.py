@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clipvg import generate, read_labels
+from clipvg import check_labels, generate, read_labels
 from clipvg.cli import main
 from clipvg.errors import InputError
 from clipvg.pseudo import (
@@ -48,7 +48,7 @@ def test_labels_say_where_they_come_from() -> None:
     assert row["pseudo.rule"] in {"superlative", "place", "count", "ordinal"}
     assert row["box"] == list(row_of_dogs("a.jpg").detections[row["pseudo.detection"]].box)
     assert (row["width"], row["height"]) == (600, 400)
-    assert labels.validate(check_images=False).ok
+    assert check_labels(labels, open_images=False).ok
 
 
 def test_the_default_draw_of_an_image_depends_on_no_other() -> None:

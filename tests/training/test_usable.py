@@ -13,7 +13,7 @@ import clipvg
 from clipvg.data.image import look_at_image
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable
+from clipvg.labels import LabelTable, check_labels
 from clipvg.model import ModelOptions
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.training.usable import usable_labels
@@ -82,9 +82,9 @@ def test_a_turned_photograph_is_checked_as_the_preset_sees_it(turned: LabelTable
     assert look_at_image(turned.image_path("a.jpg")) == ((60, 40), True)
     upright = turned.with_column("width", [40]).with_column("height", [60])
     for table in (turned, upright):
-        assert table.validate().problems == []
-        (problem,) = table.validate(exif=False).problems
-        assert "reaches outside the 60x40 image" in problem.message
+        assert [found.kind for found in check_labels(table).findings] == ["exif"]
+        found = {each.kind: each for each in check_labels(table, exif=False).findings}
+        assert "(5, 45, 35, 60) of a 60x40 image" in found["outside"].message
         assert usable_labels(table, DEFAULT) is table
         with pytest.warns(UserWarning, match=r"EXIF turns, the first on a\.jpg \(row 0\)"):
             usable_labels(table, PUBLISHED)

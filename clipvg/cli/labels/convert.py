@@ -57,7 +57,7 @@ def _run(args: Namespace) -> Json:
         "labels": len(labels),
         "images": labels.num_images,
         "read": len(read),
-        "dropped": len({problem.row for problem in read.dropped}),
+        "dropped": len({int(row) for found in read.dropped for row in found.rows}),
         "splits": labels.splits,
     }
 

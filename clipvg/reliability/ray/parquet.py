@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.labels.check.rows import find_bad_rows
 from clipvg.labels.schema import RELIABILITY
 from clipvg.labels.scores import REASON
-from clipvg.labels.validate import row_problems
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import GroundingMeasurer, OnError
 from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray, plain_errors
@@ -170,8 +170,9 @@ class TableScorer:
     def _no_labels(self, labels: LabelTable) -> dict[int, str]:
         """Return why rows cannot be labels, or raise it."""
         reasons: dict[int, str] = {}
-        for problem in row_problems(labels):
-            reasons.setdefault(problem.row, problem.message)
+        for found in find_bad_rows(labels):
+            for row in found.rows.tolist():
+                reasons.setdefault(row, found.reason(row))
         if reasons and self._on_error == "raise":
             row = min(reasons)
             raise InputError(

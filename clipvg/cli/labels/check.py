@@ -1,0 +1,105 @@
+"""`clipvg labels check`: what is wrong or odd in label files."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipvg.cli import options
+from clipvg.cli.commands import Command
+from clipvg.cli.failure import as_typed
+from clipvg.cli.parser import CommandParser
+from clipvg.errors import InputError
+from clipvg.runtime.files import Json
+
+if TYPE_CHECKING:
+    from clipvg.labels import LabelTable
+
+# What remedies name as arguments of the library; other commands than this one take them.
+_OPTIONS = ("--on_error", "--box_format", "--box_unit")
+_SEVERITIES = ("error", "warning", "note")
+
+
+def _configure(parser: CommandParser) -> None:
+    options.add_shared(parser, "labels")
+    parser.add_argument(
+        "--images", type=str, metavar="DIR",
+        help="folder that holds the images; each is looked for and opened",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against", type=str, nargs="+", default=[], metavar="LABELS",
+        help="label files whose images these must not have, such as those of a test split",
+    )  # fmt: skip
+    options.add_shared(
+        parser, "--split", "--layout", "--box_format", "--box_unit", "--max_pixels", "--quiet"
+    )
+
+
+def _run(args: Namespace) -> Json:
+    from clipvg.labels import LabelTable, check_labels
+
+    if args.images is not None and not Path(args.images).is_dir():
+        raise InputError(f"--images {args.images}: no such folder")
+    options.set_max_pixels(args)
+    parts = {path: _read(path, args, args.split) for path in args.labels}
+    checked = check_labels(
+        LabelTable.concat(parts.values()),
+        open_images=args.images is not None,
+        against={path: _read(path, args, None) for path in args.against},
+        files=[(path, len(part)) for path, part in parts.items()],
+        progress=not args.quiet,
+    )
+    result = checked.to_dict()
+    for finding in result["findings"]:
+        finding["message"] = as_typed(finding["message"], _OPTIONS)
+    return result
+
+
+def _read(path: str, args: Namespace, split: str | None) -> LabelTable:
+    from clipvg.labels import read_labels
+
+    return read_labels(
+        path,
+        images=args.images,
+        split=split,
+        layout=args.layout,
+        box_format=args.box_format,
+        box_unit=args.box_unit,
+        on_error="keep",
+    )
+
+
+def _describe(result: Json) -> str:
+    labels, images, fullest = result["labels"], result["images"], result["fullest_image"]
+    each = f", {labels / images:.1f} on each, at most {fullest['labels']:,}" if images else ""
+    lines = [f"{labels:,} labels of {images:,} images{each}"]
+    for name, counts in (("split", result["splits"]), ("source", result["sources"])):
+        lines += [
+            f"{name} {value or 'unknown'}: {count['labels']:,} labels of {count['images']:,} images"
+            for value, count in counts.items()
+            if len(counts) > 1 or value
+        ]
+    findings = result["findings"]
+    lines += [f"{each['severity']} {each['kind']}: {each['message']}" for each in findings]
+    numbers = Counter(each["severity"] for each in findings)
+    counted = [
+        f"{numbers[severity]} {severity}{'s' if numbers[severity] > 1 else ''}"
+        for severity in _SEVERITIES
+        if numbers[severity]
+    ]
+    return "\n".join([*lines, ", ".join(counted) or "nothing wrong was found"])
+
+
+def _failed(result: Json) -> bool:
+    return any(each["severity"] == "error" for each in result["findings"])
+
+
+COMMAND = Command(
+    example="clipvg labels check pseudo.parquet --images images/ --against unc_testA.pth",
+    configure=_configure,
+    run=_run,
+    describe=_describe,
+    failed=_failed,
+)

@@ -1,0 +1,87 @@
+"""Expressions that a model reads otherwise than they were meant: too long, or not English."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipvg.labels.check.finding import Finding
+from clipvg.labels.schema import encode_names
+from clipvg.labels.table import LabelTable
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
+
+MAX_TOKENS = 77  # of CLIP, start and end included
+_DROPPED = r"[\x00-\x08\x0b\x0e-\x1f\x7f\x{fffd}\x{feff}\x{206a}-\x{206f}\x{fff9}-\x{fffc}]"
+_ENGLISH = r"\t\n\r\x0b\x0c\x20-\x7e‘’“”–—…´·°×½¼\x{a0}"
+_FOREIGN = f"[^{_ENGLISH}]"
+
+
+def find_odd_expressions(labels: LabelTable) -> list[Finding]:
+    """Return expressions of more tokens than CLIP takes, and those with odd characters."""
+    encoded = encode_names(labels.table.column("expression"))
+    texts, of_row = encoded.dictionary, encoded.indices.to_numpy()
+    counts = _long_texts(texts)
+    long = np.zeros(len(texts), bool)
+    long[list(counts)] = True
+    dropped = pc.match_substring_regex(texts, _DROPPED).to_numpy(zero_copy_only=False)
+    foreign = pc.match_substring_regex(texts, _FOREIGN).to_numpy(zero_copy_only=False) & ~dropped
+
+    def text(row: int) -> str:
+        return texts[int(of_row[row])].as_py()
+
+    return [
+        *Finding.of_rows(
+            "too-long",
+            f"expressions of more than {MAX_TOKENS} tokens",
+            long[of_row],
+            lambda row: f"{counts[int(of_row[row])]} tokens, {text(row)[:60]!r}…",
+            remedy="They are cut at the end, and preset published refuses them: shorten them.",
+        ),
+        *Finding.of_rows(
+            "characters",
+            "expressions with characters that the tokenizer drops",
+            dropped[of_row],
+            lambda row: repr(text(row)[:80]),
+            remedy="Was the file written in another encoding? Write it as UTF-8.",
+        ),
+        *Finding.of_rows(
+            "characters",
+            "expressions that are not all English, which is what CLIP knows",
+            foreign[of_row],
+            lambda row: f"{_odd(text(row))} in {text(row)[:80]!r}",
+            remedy="Translate them, if these are other languages.",
+        ),
+    ]
+
+
+def _odd(text: str) -> str:
+    plain = pc.replace_substring_regex(pa.array([text]), f"[{_ENGLISH}]", "")[0].as_py()
+    return repr("".join(dict.fromkeys(plain))[:10])
+
+
+def _long_texts(texts: pa.Array) -> dict[int, int]:
+    """Token counts of the texts that have too many, by index.
+
+    A token is a byte at least, so that few texts are tokenized.
+    """
+    few = MAX_TOKENS - 2 - 6  # what the tokenizer's cleaning may add
+    candidates = np.flatnonzero(pc.greater(pc.binary_length(texts), few))
+    counts = {int(i): _count_tokens(texts[int(i)].as_py()) for i in candidates}
+    return {i: count for i, count in counts.items() if count > MAX_TOKENS}
+
+
+@functools.cache
+def _tokenizer() -> SimpleTokenizer:
+    from open_clip.tokenizer import SimpleTokenizer  # loads torch, which few tables need
+
+    return SimpleTokenizer()
+
+
+def _count_tokens(text: str) -> int:
+    return len(_tokenizer().encode(text.lower())) + 2

@@ -1,0 +1,126 @@
+"""Images on disk: there, readable, the right way up, and as large as the labels say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags
+
+from clipvg.errors import InputError
+from clipvg.labels.check.finding import Finding
+from clipvg.labels.check.names import find_on_disk
+from clipvg.labels.sizes import THREADS
+from clipvg.labels.table import LabelTable
+from clipvg.runtime.images import open_image
+from clipvg.runtime.progress import progress_bar
+
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of each of the U distinct images of a table.
+
+    Attributes:
+        faults: U texts, why an image cannot be read; "" where it can.
+        missing: (U,) bool, no such file.
+        stored: (U, 2) int32 width and height as stored, -1 where not known.
+        turned: (U,) bool, EXIF turns it by a right angle.
+    """
+
+    faults: list[str]
+    missing: np.ndarray
+    stored: np.ndarray
+    turned: np.ndarray
+
+    @property
+    def upright(self) -> np.ndarray:
+        """(U, 2) int32 width and height as the image is seen."""
+        return np.where(self.turned[:, None], self.stored[:, ::-1], self.stored)
+
+
+def look_at_images(labels: LabelTable, *, progress: bool = False) -> ImageFacts:
+    """Look for each distinct image, and decode it, several at a time.
+
+    Decoding tells truncated files; JPEGs are decoded at an eighth of their size for it.
+    """
+    paths = [labels.image_path(name or "\0") for name in labels.distinct_images()[0]]
+    there = find_on_disk(paths)
+    faults, sizes, turned = [], np.full((len(paths), 2), -1, np.int32), np.zeros(len(paths), bool)
+    bar = progress_bar(len(paths), desc="images", unit="image", show=progress)
+    with ThreadPoolExecutor(THREADS) as pool, bar:
+        looks = pool.map(lambda each: _look(*each), zip(paths, there, strict=True))
+        for i, (fault, size, is_turned) in enumerate(looks):
+            faults.append(fault)
+            sizes[i], turned[i] = size, is_turned
+            bar.update()
+    return ImageFacts(faults, ~there, sizes, turned)
+
+
+def _look(path: Path, there: bool) -> tuple[str, tuple[int, int], bool]:
+    if not there:
+        return "no such file", (-1, -1), False
+    try:
+        with open_image(path) as image:
+            size = image.size
+            image.draft("RGB", (1, 1))
+            image.load()
+            return "", size, image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: "), (-1, -1), False
+
+
+def known_sizes(labels: LabelTable, facts: ImageFacts | None, *, exif: bool) -> np.ndarray:
+    """Return (N, 2) sizes, upright or as stored: of the files, else of the columns, else -1."""
+    sizes = labels.sizes()
+    if facts is None:
+        return sizes
+    opened = (facts.upright if exif else facts.stored)[labels.distinct_images()[1]]
+    return np.where(opened > 0, opened, sizes)
+
+
+def find_image_faults(labels: LabelTable, facts: ImageFacts) -> list[Finding]:
+    """Return what is wrong with the files: unreadable ones, turned ones, sizes that differ."""
+    names, of_row = labels.distinct_images()
+    damaged = np.array([bool(fault) for fault in facts.faults], bool) & ~facts.missing
+    stored, upright = facts.stored[of_row], facts.upright[of_row]
+    said = labels.sizes()
+    differs = (said > 0).all(axis=1) & (stored > 0).all(axis=1)
+    # A file that EXIF turns has both sizes, before and after.
+    differs &= (said != upright).any(axis=1) & (said != stored).any(axis=1)
+    return [
+        *Finding.of_rows(
+            "unreadable-image",
+            "labels whose image cannot be read",
+            damaged[of_row],
+            lambda row: f"{names[of_row[row]]}: {facts.faults[of_row[row]]}",
+            remedy="Replace the files, or leave their labels out.",
+        ),
+        *Finding.of_rows(
+            "exif",
+            "labels on photographs that EXIF turns by a right angle",
+            facts.turned[of_row],
+            lambda row: (
+                f"{names[of_row[row]]} is stored as {_by(stored[row])} and seen as "
+                f"{_by(upright[row])}"
+            ),
+            remedy="clipvg turns them upright, so boxes must be of the upright image; preset "
+            "published leaves them as stored.",
+        ),
+        *Finding.of_rows(
+            "size",
+            "labels that give their image another size than the file has",
+            differs,
+            lambda row: f"width and height say {_by(said[row])}, the file is {_by(upright[row])}",
+            remedy="If the images were resized, the boxes must be scaled with them.",
+        ),
+    ]
+
+
+def _by(size: Iterable[int]) -> str:
+    width, height = size
+    return f"{width}x{height}"

@@ -1,0 +1,150 @@
+"""Boxes that make no sense as they are read, and how they would: another format or unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipvg.boxes import FORMATS, convert
+from clipvg.labels.check.finding import Finding, show_box
+from clipvg.labels.schema import box_values
+from clipvg.labels.table import LabelTable
+from clipvg.labels.units import UNITS
+
+_MARGIN = 0.02  # of the image: annotators and detectors reach a little beyond its edges
+_SUSPICIOUS = 1 / 3  # boxes that make no sense before another reading is looked for
+_FEWEST = 3  # of them; unless all numbers are below 1, which is no matter of counting
+_EXPLAINED = 0.01  # boxes that may make no sense in the reading that is proposed
+_ENOUGH = 200  # boxes from which a coincidence is out of the question
+_LONG = {"xyxy": "[x1, y1, x2, y2]", "xywh": "[x, y, width, height]",
+         "cxcywh": "[centre x, centre y, width, height]"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One way to read all boxes, and which of them make no sense in it."""
+
+    box_format: str
+    box_unit: str
+    misfits: np.ndarray
+
+    @property
+    def share(self) -> float:
+        return float(self.misfits.mean())
+
+
+def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
+    """Return that boxes are of another unit or format than they are read in, if they are.
+
+    Args:
+        labels: the labels.
+        sizes: (N, 2) width and height of each label's image, below 0 where not known.
+    """
+    written = box_values(labels.table.column("box"))
+    usable = np.flatnonzero(np.isfinite(written).all(axis=1))
+    boxes, sides, of_image = written[usable], labels.is_xywh(usable), sizes[usable].astype(float)
+    if not len(usable):
+        return []
+    read = np.where(sides[:, None], convert(boxes, "xywh", "xyxy"), boxes)
+    odd = _misfits(read, of_image) | _is_unit_sized(boxes)
+    likely = _likely(boxes, sides, of_image, odd, read)
+    if not likely:
+        return []
+    unit, formats = likely[0].box_unit, [each.box_format for each in likely]
+    odd = odd if odd.any() else np.ones(len(odd), bool)
+    kind = "format" if unit == "pixel" else "unit"
+    as_read = "xywh" if sides.mean() > 0.5 else "xyxy"
+    options = [f"box_unit={unit!r}"] if unit != "pixel" else []
+    if as_read not in formats:
+        options.append(" or ".join(f"box_format={each!r}" for each in formats))
+    names = " or ".join(f"{each} {_LONG[each]}" for each in formats)
+    measure = {"pixel": "in pixels", "unit": "from 0 to 1", "thousand": "from 0 to 1000"}[unit]
+    return Finding.of_rows(
+        kind,
+        f"boxes that make no sense as {as_read} pixels, and look like {names} {measure}",
+        usable[odd],
+        lambda row: f"box {show_box(written[row])}{_size_text(sizes[row])}",
+        remedy=f"Read with {', '.join(options)}.",
+    )
+
+
+def _likely(
+    boxes: np.ndarray, sides: np.ndarray, sizes: np.ndarray, odd: np.ndarray, read: np.ndarray
+) -> list[_Reading]:
+    """The readings, of one unit, in which all boxes make sense where they do not as read."""
+    if _is_unit_sized(boxes).all():
+        return _best([_read(boxes, each, "unit", sizes) for each in FORMATS], sides)
+    if odd.mean() >= _SUSPICIOUS and odd.sum() >= _FEWEST:
+        pixels = [_read(boxes, each, "pixel", sizes) for each in FORMATS]
+        thousands = [
+            _read(boxes, each, "thousand", sizes) for each in FORMATS if _fills(boxes, each)
+        ]
+        return _best(pixels, sides) or _best(thousands, sides)
+    if _is_corners_as_sides(boxes, sides, sizes):
+        return [_read(boxes, "xyxy", "pixel", sizes)]
+    if _is_thousand_of_large(read, sizes):
+        return _best([_read(boxes, each, "thousand", sizes) for each in FORMATS], sides)
+    return []
+
+
+def _read(boxes: np.ndarray, box_format: str, box_unit: str, sizes: np.ndarray) -> _Reading:
+    full = UNITS[box_unit]
+    limits = sizes if full is None else np.full_like(sizes, full)
+    return _Reading(box_format, box_unit, _misfits(convert(boxes, box_format, "xyxy"), limits))
+
+
+def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """(N,) bool: boxes that are reversed, or leave the image (limits below 0: not known)."""
+    slack = np.maximum(_MARGIN * limits, np.where(limits > 10, 2.0, 0.0))
+    slack = np.where(limits > 0, slack, 2.0)
+    beyond = (corners[:, 2:] > limits + slack) & (limits > 0)
+    low = corners[:, :2] < -slack
+    backwards = corners[:, 2:] < corners[:, :2]
+    return np.any(beyond | low | backwards, axis=1)
+
+
+def _is_unit_sized(boxes: np.ndarray) -> np.ndarray:
+    """(N,) bool: boxes of a pixel or less at the image's corner, in fractions of pixels."""
+    inside = (boxes > -0.5).all(axis=1) & (boxes < 1.2).all(axis=1)
+    return inside & (boxes % 1 != 0).any(axis=1)
+
+
+def _best(readings: list[_Reading], sides: np.ndarray) -> list[_Reading]:
+    """The readings that explain all boxes, as well as each other and better than the rest."""
+    lowest = min((each.share for each in readings), default=1.0)
+    best = [each for each in readings if each.share == lowest <= _EXPLAINED]
+    if len(sides) >= _ENOUGH and len(best) > 1:
+        # Boxes from left and top cannot all lie far enough inside to be taken for centres.
+        best = [each for each in best if each.box_format == "cxcywh"] or best
+    return best
+
+
+def _fills(boxes: np.ndarray, box_format: str) -> bool:
+    """Whether boxes reach as far as a thousand: photographs of 640 pixels do not, for one."""
+    ends = convert(boxes, box_format, "xyxy")[:, 2:].max(axis=0)
+    return bool(boxes.max() <= 1000 and (ends > 800).all())
+
+
+def _is_thousand_of_large(read: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether boxes of large photographs all end at a thousand pixels, and many come near it."""
+    if len(read) < _ENOUGH or not (sizes > 1300).all():
+        return False
+    ends = read[:, 2:].max(axis=0)
+    return bool((ends <= 1000).all() and (ends > 900).all())
+
+
+def _is_corners_as_sides(boxes: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether width and height exceed left and top in every box, as second corners do.
+
+    What is known of sizes decides where they are known.
+    """
+    away = sides & (boxes[:, :2] > 0).all(axis=1)
+    if (sizes > 0).any() or away.sum() < _ENOUGH:
+        return False
+    return bool((boxes[away, 2:] > boxes[away, :2]).all())
+
+
+def _size_text(size: np.ndarray) -> str:
+    width, height = size
+    return f" of an image of {width}x{height}" if width > 0 else ""

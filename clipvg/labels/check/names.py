@@ -1,0 +1,240 @@
+"""Names of images: as other systems write them, out of their folder, not there."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipvg.labels.check.finding import Finding
+from clipvg.labels.schema import encode_names
+from clipvg.labels.table import LabelTable
+
+_CLIMBS = r"(^|[/\\])\.\.([/\\]|$)|\x00"
+_OUTSIDE = r"^[/\\]|^[A-Za-z]:|" + _CLIMBS
+_WINDOWS = r"^[^:\\]*\\"  # but not C:\images\a.jpg, which is nowhere on another system
+_ADDRESS = r"^[a-z][a-z0-9+]+://"
+_SUBFOLDERS = 50  # of the root that a missing image is looked for in
+
+
+def with_plain_names(labels: LabelTable, *, backslashes: bool) -> tuple[LabelTable, int]:
+    """Return labels with each image named in one way, and how many names had backslashes.
+
+    Args:
+        labels: the labels.
+        backslashes: read those as /, unless an image is called so.
+    """
+    names = labels.table.column("image")
+    with_backslash = 0
+    if backslashes and os.sep != "\\":
+        is_of_windows = pc.fill_null(pc.match_substring_regex(names, _WINDOWS), False)
+        rows = np.flatnonzero(is_of_windows.to_numpy())
+        if len(rows) and not _is_there(labels.image_path(names[int(rows[0])].as_py())):
+            names = pc.if_else(is_of_windows, pc.replace_substring(names, "\\", "/"), names)
+            with_backslash = len(rows)
+    plain = _without_dots(names)
+    if plain is labels.table.column("image"):
+        return labels, 0
+    return labels.with_column("image", plain), with_backslash
+
+
+def plain_names(names: Sequence[str]) -> pa.ChunkedArray:
+    """Return names of images in the one way in which names are compared."""
+    column = pa.chunked_array([pa.array(names, pa.string())])
+    return _without_dots(pc.replace_substring(column, "\\", "/"))
+
+
+def _without_dots(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Names such as "./a.jpg" and "b//c/./d.jpg" as "a.jpg" and "b/c/d.jpg"."""
+    if not pc.any(pc.match_substring_regex(names, r"(^|/)\./|[^:/]//")).as_py():
+        return names
+    names = pc.replace_substring_regex(names, r"([^:/])//+", r"\1/")
+    names = pc.replace_substring_regex(names, r"(/\.)+/", "/")
+    return pc.replace_substring_regex(names, r"^(\./+)+", "")
+
+
+def find_outside(labels: LabelTable, root: str) -> np.ndarray:
+    """(N,) bool: names that lead out of the image root."""
+    names = labels.table.column("image")
+    outside = pc.match_substring_regex(names, _OUTSIDE).fill_null(False)
+    below = pc.starts_with(names, os.path.join(root, "")).fill_null(False)  # absolute, and in it
+    climbs = pc.match_substring_regex(names, _CLIMBS).fill_null(False)
+    return pc.and_(outside, pc.or_(pc.invert(below), climbs)).to_numpy().astype(bool)
+
+
+def find_name_faults(labels: LabelTable) -> list[Finding]:
+    """Return names that are no paths below the folder of images, and those that differ in case."""
+    names = labels.table.column("image")
+
+    def explain(row: int) -> str:
+        return f"image {names[row].as_py()!r}"
+
+    def matching(pattern: str) -> np.ndarray:
+        found = pc.match_substring_regex(names, pattern)
+        return pc.fill_null(found, False).to_numpy().astype(bool)
+
+    windows = matching(_WINDOWS) & (os.sep != "\\")
+    findings = Finding.of_rows(
+        "path",
+        "names of images with backslashes, as on Windows",
+        windows,
+        explain,
+        remedy="clipvg reads them with /, other programs on this system do not find them: "
+        "write / in their place, as clipvg labels convert does.",
+    )
+    addresses = matching(_ADDRESS)
+    findings += Finding.of_rows(
+        "path",
+        "addresses in place of names of images",
+        addresses,
+        explain,
+        remedy="Download the images, and write names below their folder.",
+    )
+    findings += Finding.of_rows(
+        "path",
+        "names of images that begin or end with a space",
+        matching(r"^\s+\S|\S\s+$"),
+        explain,
+        remedy="Take the spaces away.",
+    )
+    if labels.images is not None:
+        outside = find_outside(labels, os.path.abspath(labels.images)) & ~addresses & ~windows
+        findings += Finding.of_rows(
+            "path",
+            "images outside of the folder of images",
+            outside,
+            explain,
+            remedy="Write names below --images; pass --allow_outside_root if you trust the file.",
+        )
+    return [*findings, *_two_cases(labels)]
+
+
+def _two_cases(labels: LabelTable) -> list[Finding]:
+    """Images whose names are equal but for upper and lower case."""
+    names, of_row = labels.distinct_images()
+    folded = encode_names(pc.utf8_lower(pa.array(names, pa.string())))
+    codes = folded.indices.to_numpy()
+    twins = np.bincount(codes, minlength=len(folded.dictionary))[codes] > 1
+    other: dict[int, list[str]] = {code: [] for code in codes[twins].tolist()}
+    for name, code in zip(np.array(names, object)[twins], codes[twins].tolist(), strict=True):
+        other[code].append(name)
+    return Finding.of_rows(
+        "case",
+        "names of images that differ in upper and lower case only",
+        twins[of_row],
+        lambda row: " and ".join(map(repr, other[int(codes[of_row[row]])][:2])),
+        remedy="Write one image one way, as its file is called.",
+    )
+
+
+def find_on_disk(paths: Sequence[os.PathLike]) -> np.ndarray:
+    """(U,) bool: paths that are there, found by listing each folder once."""
+    folders: dict[str, list[int]] = defaultdict(list)
+    for i, path in enumerate(paths):
+        folders[os.path.dirname(path)].append(i)
+    there = np.zeros(len(paths), bool)
+    for folder, members in folders.items():
+        listed = _listing(folder) if len(members) > 1 else None
+        for i in members:
+            there[i] = (
+                _is_there(paths[i]) if listed is None else os.path.basename(paths[i]) in listed
+            )
+    return there
+
+
+def _is_there(path: os.PathLike) -> bool:
+    try:
+        return os.path.exists(path)
+    except ValueError:  # a null character
+        return False
+
+
+def _listing(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder or "."))
+    except (OSError, ValueError):
+        return set()
+
+
+def find_missing(labels: LabelTable, missing: np.ndarray) -> list[Finding]:
+    """Return labels whose image is not there, and those whose file has another case.
+
+    Args:
+        labels: the labels.
+        missing: (U,) bool, distinct images without a file.
+    """
+    names, of_row = labels.distinct_images()
+    lost = np.flatnonzero(missing & (np.array(names, object) != ""))
+    files = _other_case(labels, [names[i] for i in lost])
+    other_case = np.zeros(len(names), bool)
+    other_case[lost] = [names[i] in files for i in lost]
+    is_lost = np.zeros(len(names), bool)
+    is_lost[lost] = True
+    first = names[lost[0]] if len(lost) else ""
+    return [
+        *Finding.of_rows(
+            "missing-image",
+            f"labels whose image is missing, {len(lost):,} images",
+            is_lost[of_row],
+            lambda row: f"{labels.image_path(names[of_row[row]])} is not there",
+            remedy=_remedy(labels, first, files),
+        ),
+        *Finding.of_rows(
+            "case",
+            "names of images that differ from their files in upper and lower case",
+            other_case[of_row],
+            lambda row: f"{names[of_row[row]]!r} is {files[names[of_row[row]]]!r} on disk",
+            remedy="Write names as the files are called.",
+        ),
+    ]
+
+
+def _other_case(labels: LabelTable, names: Iterable[str]) -> dict[str, str]:
+    """The file's name for names that are not there, where only its case differs."""
+    listings: dict[str, dict[str, str]] = {}
+    found = {}
+    for name in names:
+        folder, base = os.path.split(str(labels.image_path(name)))
+        if folder not in listings:
+            listings[folder] = {each.lower(): each for each in _listing(folder)}
+        if file := listings[folder].get(base.lower()):
+            found[name] = file
+    return found
+
+
+def _remedy(labels: LabelTable, name: str, files: dict[str, str]) -> str:
+    """Where the first missing image may be."""
+    if labels.images is None:
+        return "Name the folder of the images with --images."
+    if name in files:
+        return f"Write {files[name]!r} for it: upper and lower case count."
+    root, parts = labels.images, PurePosixPath(name.replace("\\", "/")).parts
+    for cut in range(1, len(parts)):
+        if _is_there(root.joinpath(*parts[cut:])):
+            rest, first = "/".join(parts[cut:]), "/".join(parts[:cut])
+            parent = root.absolute().parents[min(cut, len(root.absolute().parents)) - 1]
+            if parent.joinpath(*parts[:cut]) == root.absolute():
+                return f"The names begin with {first}/ already: pass --images {parent}."
+            return f"{rest!r} is in --images: take {first}/ from the names."
+    for folder in _subfolders(root):
+        if _is_there(folder / name):
+            return f"It is in {folder}: pass --images {folder}."
+    folder = root.joinpath(*parts[:-1])
+    for file in sorted(_listing(str(folder))):
+        if PurePosixPath(file).stem == PurePosixPath(name).stem:
+            return f"{file!r} is there: is its ending right?"
+    return f"Check --images {root}, or leave these labels out."
+
+
+def _subfolders(root: Path) -> list[Path]:
+    """Folders below the root, two levels deep and not all of many."""
+    found: list[Path] = []
+    for folder in (root, *found):
+        found += [path for path in sorted(folder.glob("*/"))[:_SUBFOLDERS] if path.is_dir()]
+    below = [path for each in found[:_SUBFOLDERS] for path in sorted(each.glob("*/"))]
+    return [*found, *below][:_SUBFOLDERS]

@@ -1,0 +1,131 @@
+"""Rows that are no labels: readers refuse them, or leave them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipvg.labels.check.finding import Finding, show_box
+from clipvg.labels.schema import BOX_FORMATS, RELIABILITY, Faults, box_values
+from clipvg.labels.table import LabelTable
+
+MAX_COORDINATE = 1e7  # pixels; float32 knows a tenth of one there no more
+MAX_WEIGHT = 1e6
+_FIX = "Fix the rows or read with on_error='drop'."
+
+
+def find_bad_rows(labels: LabelTable, faults: Faults | None = None) -> list[Finding]:
+    """Return what makes rows useless as labels: no text, no box, numbers that cannot be.
+
+    Args:
+        labels: the labels.
+        faults: what a reader found in the place of a box, by row.
+    """
+    return [
+        *_blank(labels),
+        *_bad_boxes(labels, faults or {}),
+        *_bad_formats(labels),
+        *_bad_numbers(labels),
+    ]
+
+
+def _blank(labels: LabelTable) -> list[Finding]:
+    findings = []
+    for name, kind in (("image", "path"), ("expression", "empty-expression")):
+        column = pc.fill_null(labels.table.column(name), "")
+        blank = pc.equal(pc.utf8_trim_whitespace(column), "").to_numpy().astype(bool)
+        title = f"labels without {'the name of an image' if name == 'image' else 'an expression'}"
+        text = f"the {name} is empty"
+        findings += Finding.of_rows(kind, title, blank, _always(text), remedy=_FIX)
+    return findings
+
+
+def _always(text: str) -> Callable[[int], str]:
+    return lambda _: text
+
+
+def _bad_boxes(labels: LabelTable, faults: Faults) -> list[Finding]:
+    written = box_values(labels.table.column("box"))
+    finite = np.isfinite(written).all(axis=1)
+    far = finite & (np.abs(written) > MAX_COORDINATE).any(axis=1)
+    return [
+        *Finding.of_rows(
+            "value",
+            "boxes that are not four finite numbers",
+            ~finite,
+            lambda row: (
+                faults.get(row) or f"box {show_box(written[row])} is not four finite numbers"
+            ),
+            remedy=_FIX,
+        ),
+        *Finding.of_rows(
+            "value",
+            "boxes too far away",
+            far,
+            lambda row: f"box {show_box(written[row])} lies beyond {MAX_COORDINATE:g} pixels",
+            remedy=_FIX,
+        ),
+        *_reversed(labels, written),
+    ]
+
+
+def _reversed(labels: LabelTable, written: np.ndarray) -> list[Finding]:
+    as_sides = labels.is_xywh()
+    span = np.where(as_sides[:, None], written[:, 2:], written[:, 2:] - written[:, :2])
+
+    def explain(row: int) -> str:
+        axis = int(span[row, 0] >= 0)
+        if as_sides[row]:
+            fault = f"a negative {('width', 'height')[axis]}; expected xywh pixels"
+        else:
+            fault = f"{('x2 < x1', 'y2 < y1')[axis]}; expected xyxy pixels"
+        return f"box {show_box(written[row])} has {fault}"
+
+    return Finding.of_rows(
+        "reversed",
+        "boxes that end before they begin",
+        np.isfinite(written).all(axis=1) & (span < 0).any(axis=1),
+        explain,
+        remedy="If boxes are written otherwise, say how with box_format='xyxy', 'xywh' or "
+        "'cxcywh'. " + _FIX,
+    )
+
+
+def _bad_formats(labels: LabelTable) -> list[Finding]:
+    if "box_format" not in labels.table.column_names:
+        return []
+    words = pc.fill_null(labels.table.column("box_format").cast(pa.string()), "xyxy")
+    return Finding.of_rows(
+        "format",
+        "unknown formats of boxes",
+        ~pc.is_in(words, pa.array(BOX_FORMATS)).to_numpy().astype(bool),
+        lambda row: f"box_format {words[row].as_py()!r} is neither xyxy nor xywh",
+        remedy="Write one of them in the column. " + _FIX,
+    )
+
+
+def _bad_numbers(labels: LabelTable) -> list[Finding]:
+    weights = labels.weights()
+    findings = Finding.of_rows(
+        "value",
+        "weights that cannot be",
+        ~((weights >= 0) & (weights <= MAX_WEIGHT)),
+        lambda row: f"weight {weights[row]:g} is not a number from 0 to {MAX_WEIGHT:g}",
+        remedy=_FIX,
+    )
+    for name in labels.reliability_names:
+        findings += _bad_scores(RELIABILITY + name, labels.reliability(name))
+    return findings
+
+
+def _bad_scores(name: str, scores: np.ndarray) -> list[Finding]:
+    return Finding.of_rows(
+        "value",
+        f"values of {name} that cannot be",
+        (scores < 0) | (scores > 1),
+        lambda row: f"{name} is {scores[row]:g}, outside [0, 1]",
+        remedy=_FIX,
+    )

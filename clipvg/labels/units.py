@@ -1,0 +1,98 @@
+"""Boxes in other formats and units than pixel corners, converted as labels are read."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipvg.boxes import convert
+from clipvg.errors import InputError, near_matches
+from clipvg.labels.schema import box_array, box_values
+from clipvg.labels.sizes import find_sizes
+from clipvg.labels.table import LabelTable
+
+BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
+BoxUnit = Literal["pixel", "unit", "thousand"]
+UNITS: dict[str, float | None] = {"pixel": None, "unit": 1.0, "thousand": 1000.0}
+_COLUMNS = {"box_format": ("xyxy", get_args(BoxFormat)), "box_unit": ("pixel", get_args(BoxUnit))}
+
+
+def check_reading(**options: str | None) -> None:
+    """Refuse unknown values of box_format and box_unit; None is always fine.
+
+    Raises:
+        InputError: names the option and its choices.
+    """
+    for name, value in options.items():
+        if value is not None and value not in _COLUMNS[name][1]:
+            raise InputError(f"{name} {value!r}: {near_matches(value, _COLUMNS[name][1])}")
+
+
+def read_boxes_as(
+    labels: LabelTable, box_format: str | None, box_unit: str | None, *, where: str | None = None
+) -> LabelTable:
+    """Return labels whose boxes are read in a format and unit, else in those their rows say.
+
+    Corners and sides in pixels stay as written. Centres, shares of the image and thousandths of it
+    become pixel corners, and column ``box_unit`` goes; unknown words stay for the checks of rows.
+
+    Args:
+        labels: as their reader left them.
+        box_format: "xyxy", "xywh" or "cxcywh"; None is column ``box_format``, else "xyxy".
+        box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); None is column ``box_unit``,
+            else "pixel".
+        where: the file, for an error.
+
+    Returns:
+        The labels. Without ``where`` a box is null whose image has no known size.
+
+    Raises:
+        InputError: with ``where``, no size is in columns ``width`` and ``height`` or in the image.
+    """
+    if box_format is not None:
+        labels = labels.with_column("box_format", pa.repeat(box_format, len(labels)))
+    formats, units = _words(labels, "box_format"), _words(labels, "box_unit", box_unit)
+    labels = labels.drop_columns("box_unit")
+    scaled = pc.and_(pc.is_in(units, pa.array([*UNITS])), pc.not_equal(units, "pixel"))
+    changed = _mask(pc.or_(scaled, pc.equal(formats, "cxcywh")))
+    if not changed.any():
+        return labels
+    written = box_values(labels.table.column("box"))
+    for name in _COLUMNS["box_format"][1]:
+        rows = changed & _mask(pc.equal(formats, name))
+        written[rows] = convert(written[rows], name, "xyxy")
+    for name, full in UNITS.items():
+        rows = np.flatnonzero(_mask(pc.equal(units, name)))
+        if full is not None and len(rows):
+            sizes = find_sizes(labels.select(rows)).astype(np.float64)
+            unknown = (sizes <= 0).any(axis=1)
+            if where is not None and unknown.any():
+                raise InputError(_unsized(labels, rows[unknown], where))
+            sizes[unknown] = np.nan
+            written[rows] *= np.concatenate([sizes, sizes], axis=1) / full
+    known = pc.is_in(formats, pa.array(_COLUMNS["box_format"][1]))
+    now = pc.if_else(pc.and_(pa.array(changed), known), "xyxy", formats)
+    return labels.with_column("box", box_array(written)).with_column("box_format", now)
+
+
+def _unsized(labels: LabelTable, rows: np.ndarray, where: str) -> str:
+    name = labels.table.column("image")[int(rows[0])].as_py()
+    return (
+        f"{where}: the size of {name!r} cannot be read, and {len(rows):,} boxes need that of their "
+        "image to become pixels; check images= (--images), or add columns width and height"
+    )
+
+
+def _mask(values: pa.Array) -> np.ndarray:
+    return values.to_numpy(zero_copy_only=False)
+
+
+def _words(labels: LabelTable, name: str, given: str | None = None) -> pa.Array:
+    """A word of each row: the one given, else that of the column, else the usual one."""
+    if given is not None or name not in labels.table.column_names:
+        return pa.repeat(given or _COLUMNS[name][0], len(labels))
+    column = labels.table.column(name).cast(pa.string())
+    return pc.fill_null(column, _COLUMNS[name][0]).combine_chunks()

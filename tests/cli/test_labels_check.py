@@ -1,0 +1,76 @@
+"""`clipvg labels check`: words, JSON and exit codes; what it finds is in tests/labels."""
+
+from __future__ import annotations
+
+import json
+
+ROW = {"image": "0.png", "expression": "red thing", "box": [2, 2, 40, 40]}
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(ROW | row) + "\n" for row in rows))
+    return path
+
+
+def test_a_clean_file(clipvg, labels, pictures):
+    outcome = clipvg("labels", "check", labels, "--images", pictures)
+    assert outcome.code == 0
+    assert outcome.out.startswith("16 labels of 8 images, 2.0 on each, at most ")
+    assert "error" not in outcome.out
+
+
+def test_errors_end_with_two_and_are_results(clipvg, tmp_path):
+    path = write(tmp_path / "l.jsonl", {}, {"box": [40, 2, 2, 40]}, {"expression": " "})
+    outcome = clipvg("labels", "check", path)
+    assert outcome.code == 2
+    assert outcome.err == ""
+    assert "error reversed: boxes that end before they begin: 1; row 1: box (40, 2, 2, 40)" in (
+        outcome.out
+    )
+    assert "--box_format xyxy" in outcome.out
+    assert outcome.out.endswith("2 errors, 1 note\n")
+
+
+def test_json(clipvg, tmp_path):
+    path = write(
+        tmp_path / "l.jsonl",
+        *[{"box": [0, 0, 0.5, i / 10], "expression": str(i)} for i in range(6)],
+    )
+    outcome = clipvg("labels", "check", path, "--json")
+    assert outcome.code == 2
+    [finding] = outcome.json["findings"]
+    assert finding["kind"] == "unit"
+    assert finding["severity"] == "error"
+    assert finding["count"] == 6
+    assert finding["rows"] == [0, 1, 2, 3, 4, 5]
+    assert finding["message"].endswith("Read with --box_unit unit.")
+    assert (outcome.json["labels"], outcome.json["images"]) == (6, 1)
+    assert outcome.json["splits"] == {"": {"labels": 6, "images": 1}}
+
+
+def test_against_and_splits(clipvg, tmp_path):
+    columns = [{"split": "train"}, {"split": "val", "image": "1.png"}]
+    ours = write(tmp_path / "ours.jsonl", *columns)
+    theirs = write(tmp_path / "theirs.jsonl", {"image": "./1.png"})
+    outcome = clipvg("labels", "check", ours, "--against", theirs)
+    assert outcome.code == 0
+    assert "warning leak: " in outcome.out
+    assert "split train: 1 labels of 1 images\nsplit val: 1 labels of 1 images" in outcome.out
+    outcome = clipvg("labels", "check", ours, "--against", theirs, "--split", "train")
+    assert "leak" not in outcome.out
+    assert outcome.out.endswith("nothing wrong was found\n")
+
+
+def test_several_files(clipvg, tmp_path):
+    one, two = write(tmp_path / "a.jsonl", {}), write(tmp_path / "b.jsonl", {"expression": ""})
+    outcome = clipvg("labels", "check", one, two)
+    assert f"{two} row 0: the expression is empty" in outcome.out
+
+
+def test_what_is_no_label_file(clipvg, tmp_path):
+    path = tmp_path / "notes.md"
+    path.write_text("no labels")
+    outcome = clipvg("labels", "check", path)
+    assert outcome.code == 2
+    assert "unknown kind of label file '.md'" in outcome.error
+    assert "no such folder" in clipvg("labels", "check", path, "--images", tmp_path / "x").error
