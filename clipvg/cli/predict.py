@@ -1,4 +1,4 @@
-"""`clipvg predict`: boxes of expressions in one image."""
+"""`clipvg predict`: boxes of expressions in one image, or of every row of a table."""
 
 from __future__ import annotations
 
@@ -8,29 +8,61 @@ from pathlib import Path
 from typing import Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_shared, set_max_pixels
+from clipvg.cli.options import add_batch_size, add_shared, set_max_pixels
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
+from clipvg.cli.predict_table import describe_table, predict_table
 from clipvg.errors import InputError
 from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
-    parser.add_argument("image", type=str, metavar="IMAGE", help="an image file")
     parser.add_argument(
-        "expression", nargs="+", type=str, metavar="EXPRESSION", help="what to look for"
-    )
+        "image", type=str, metavar="IMAGE",
+        help="an image file; or a table (.csv, .tsv, .jsonl, .parquet) with the columns image and "
+        "expression",
+    )  # fmt: skip
+    parser.add_argument(
+        "expression", nargs="*", type=str, metavar="EXPRESSION",
+        help="what to look for; a table has its own",
+    )  # fmt: skip
     add_shared(parser, "--checkpoint", "--max_pixels")
-    parser.add_argument("--out", type=str, metavar="FILE", help="also draw the boxes")
+    parser.add_argument(
+        "--out", type=str, metavar="FILE",
+        help="also draw the boxes; for a table the answers, .parquet, .jsonl, .csv or .json",
+    )  # fmt: skip
+    parser.add_argument(
+        "--images", type=str, metavar="DIR", help="folder that holds the images of a table"
+    )
+    parser.add_argument(
+        "--store", type=str, metavar="DIR",
+        help="folder for the answers about finished images of a table, from which an interrupted "
+        "command continues; by default FILE.answers, beside --out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ray", nargs="?", type=int, const=2, metavar="ACTORS",
+        help="answer a table on a Ray cluster, as `clipvg score` does",
+    )  # fmt: skip
     parser.add_argument(
         "--box_format", type=Literal["xyxy", "xywh", "cxcywh"], default="xyxy",
         help="format of the printed boxes, in pixels of the original image",
     )  # fmt: skip
     add_shared(parser, "--device")
+    add_batch_size(parser, None)
+    add_shared(parser, "--quiet")
 
 
 def _run(args: Namespace) -> Json:
+    from clipvg.labels.questions import ENDINGS
+
+    set_max_pixels(args)
+    if Path(args.image).suffix.lower() in ENDINGS:
+        return predict_table(args)
+    if given := [name for name in ("images", "store", "ray") if getattr(args, name)]:
+        raise InputError(f"--{given[0]} goes with a table, and {args.image} is none")
+    if not args.expression:
+        raise InputError("say what to look for, e.g. 'dog on the left'")
     from clipvg.boxes import convert
     from clipvg.cli.devices import choose_device
     from clipvg.data.image import read_image
@@ -41,9 +73,9 @@ def _run(args: Namespace) -> Json:
     for expression in args.expression:
         if os.path.isfile(expression):
             raise InputError(
-                f"{expression!r} is a file, not an expression; predict looks at one image a call"
+                f"{expression!r} is a file, not an expression; predict looks at one image a call, "
+                "or at those of a table"
             )
-    set_max_pixels(args)
     drawing = _drawing_path(args.out, args.image) if args.out else None
     model = load(args.checkpoint).to(choose_device(args.device))
     image = read_image(args.image, exif=model.preset.exif)
@@ -78,6 +110,8 @@ def _drawing_path(name: str, image: str) -> Path:
 
 
 def _describe(result: Json) -> str:
+    if "rows" in result:
+        return describe_table(result)
     columns = {"xyxy": "x1 y1 x2 y2", "xywh": "x y w h", "cxcywh": "cx cy w h"}
     rows = [
         (expression, *(f"{value:.1f}" for value in box), percent(sure), percent(there))
@@ -96,4 +130,6 @@ COMMAND = Command(
     configure=_configure,
     run=_run,
     describe=_describe,
+    kept="of a table, answers about finished images are kept beside --out, or in --store; run the "
+    "same command again to go on.",
 )

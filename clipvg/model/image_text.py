@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from clipvg.model.tokenizer import real_lengths
 
 if TYPE_CHECKING:
+    from clipvg.model.fusion import Features
     from clipvg.model.grounder import GroundingModel
 
 # What is said of images in general. A CLIP similarity s of image and text is learned so that
@@ -52,10 +53,10 @@ def text_embeddings(features: Tensor, mask: Tensor) -> Tensor:
 
 
 def shown(model: GroundingModel, images: Tensor, texts: Tensor) -> Tensor:
-    """Return P(the image shows what the text says), as likely as not beforehand: (B,) float32.
+    """Return the logit of P(the image shows what the text says), (B,) float32.
 
-    P / (1 − P) = exp(s) / mean of exp(s_k), with s CLIP's similarity of image and text times its
-    logit scale, and s_k that of the image and text k of `EVERYDAY`.
+    P is 1/2 beforehand, and P / (1 − P) = exp(s) / mean of exp(s_k), with s CLIP's similarity of
+    image and text times its logit scale, and s_k that of the image and text k of `EVERYDAY`.
 
     Args:
         model: the model.
@@ -66,7 +67,13 @@ def shown(model: GroundingModel, images: Tensor, texts: Tensor) -> Tensor:
     others = _everyday(model).to(images)
     own = scale * (images * texts).sum(-1)
     usual = (scale * images @ others.T).logsumexp(-1) - torch.tensor(float(len(others))).log()
-    return (own - usual.to(own)).sigmoid()
+    return own - usual.to(own)
+
+
+def shown_in(model: GroundingModel, given: Features, index: Tensor) -> Tensor:
+    """Return `shown` of B texts, each on the image (B,) int64 that `index` says."""
+    whole = image_embeddings(model, given.image[:, 0, -model.backbone.last_width :])
+    return shown(model, whole[index], text_embeddings(given.text, given.text_mask))
 
 
 def _everyday(model: GroundingModel, texts: Sequence[str] = EVERYDAY) -> Tensor:

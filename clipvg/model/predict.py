@@ -22,7 +22,7 @@ from clipvg.errors import InputError
 from clipvg.model.copies import CORNERS, ZOOM, carried_back, mean_overlap, move_into_corner
 from clipvg.model.fast.text import encode_texts
 from clipvg.model.fusion import Features
-from clipvg.model.image_text import image_embeddings, shown, text_embeddings
+from clipvg.model.image_text import shown_in
 from clipvg.model.predictions import Predictions
 from clipvg.model.quality import MEANT, PRESENT, QUALITY
 from clipvg.model.tokenizer import real_lengths
@@ -116,7 +116,7 @@ def predict(
             raise problem
         usable = [square for square in squares if isinstance(square, Square)]
         asked_of = expressions[part]
-        answers = _answer(model, usable, asked_of, scores=scores, batch_size=batch_size)
+        answers = answer_squares(model, usable, asked_of, scores=scores, batch_size=batch_size)
         first = 0
         for square, asked in zip(usable, asked_of, strict=True):
             rows = slice(first, first := first + len(asked))
@@ -171,13 +171,14 @@ def _meant(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarra
     assert seen.patches is not None
     state = model.state(Features(seen.features, seen.ignored, features, mask))
     count = len(boxes)
+    nothing = torch.zeros(count, device=model.device)  # of the image as a whole
     asked = torch.from_numpy(square.box.to_square(boxes)).to(model.device)
     signs = head.signs(
         state.expand(count, -1),
         asked,
         seen.patches.expand(count, -1, -1),
-        words.expand(count, -1, -1),
-        mask.expand(count, -1),
+        (words.expand(count, -1, -1), mask.expand(count, -1)),
+        nothing,
     )
     return head.judge(signs, MEANT).cpu().numpy()
 
@@ -208,7 +209,7 @@ def _square(source: ImageInput, *, model: GroundingModel) -> Square:
     return make_square(image, model.backbone.image_size, model.preset)
 
 
-def _answer(
+def answer_squares(
     model: GroundingModel,
     squares: Sequence[Square],
     expressions: Sequence[Sequence[str]],
@@ -216,7 +217,7 @@ def _answer(
     scores: bool,
     batch_size: int | None,
 ) -> tuple[np.ndarray, ...]:
-    """Boxes (R, 4) cxcywh, scores and present (R,) of all expressions, image after image."""
+    """Return boxes (R, 4) cxcywh, scores and present (R,) of all expressions, image by image."""
     asked = [text for texts in expressions for text in texts]
     if not asked:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32)
@@ -274,10 +275,11 @@ def answer(
     if not scores:
         nothing = torch.full((len(index),), torch.nan)
         return Answers(boxes, nothing, nothing)
+    there = shown_in(model, given, index)
     if model.quality is not None and seen.patches is not None:
         patches = seen.patches[own].index_select(0, index)
         text = model.text_projection(texts[0])
-        signs = model.quality.signs(state, boxes, patches, text, texts[1])
+        signs = model.quality.signs(state, boxes, patches, (text, texts[1]), there)
         return Answers(
             boxes, model.quality.judge(signs, QUALITY), model.quality.judge(signs, PRESENT)
         )
@@ -285,9 +287,7 @@ def answer(
     for (features, ignored), corner in zip(seen.copies, CORNERS, strict=False):
         copy = Features(features[own], ignored[own], *texts, index)
         found.append(carried_back(model.fuse(copy).float(), ZOOM, corner))
-    whole = image_embeddings(model, given.image[:, 0, -model.backbone.last_width :])
-    present = shown(model, whole[index], text_embeddings(*texts))
-    return Answers(boxes, mean_overlap(torch.stack(found)), present)
+    return Answers(boxes, mean_overlap(torch.stack(found)), there.sigmoid())
 
 
 def _encoded(model: GroundingModel, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

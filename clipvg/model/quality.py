@@ -12,15 +12,16 @@ from torch.nn import functional as F
 from clipvg.model.matcher import BINS, Matcher, bin_features
 
 QUALITY, PRESENT, MEANT = range(3)  # what is judged
-_SIGNS = 3  # logits that a judgement weighs: of the matcher, and two of [REG]
+_SIGNS = 4  # logits that a judgement weighs: of the matcher, two of [REG], of image and text
 
 
 class QualityHead(nn.Module):
     """Judges answers of a model that stays as it is.
 
-    Three signs are weighed: a matcher's logit that the words are found in the box (from the
-    projected tokens that the fusion encoder reads too), and two logits that a perceptron reads from
-    [REG]: whether the box is right, whether anything fits. The weights are calibrated, see
+    Four signs are weighed: a matcher's logit that the words are found in the box (from the
+    projected tokens that the fusion encoder reads too), two logits that a perceptron reads from
+    [REG], whether the box is right and whether anything fits, and CLIP's own logit that the image
+    shows what is said (`clipvg.model.image_text`). The weights are calibrated, see
     `clipvg.training.quality`.
 
     It stays in float32 whatever becomes of the model: it is small, and probabilities near 0 are not
@@ -45,8 +46,7 @@ class QualityHead(nn.Module):
         # of regions, words and [REG], which are read with mean 0 and deviation 1
         self.register_buffer("centre", torch.zeros(3, width))
         self.register_buffer("deviation", torch.ones(3, width))
-        weights = torch.tensor([[1.0, 1, 0], [1, 0, 1], [1, 0, 0]])
-        self.register_buffer("weights", weights)  # by what is judged
+        self.register_buffer("weights", torch.zeros(3, _SIGNS))  # by what is judged
         self.register_buffer("biases", torch.zeros(3))
         self.requires_grad_(False)
         self.train(False)
@@ -81,22 +81,28 @@ class QualityHead(nn.Module):
         return self.standard(text, 1) * mask[..., None]
 
     def signs(
-        self, state: Tensor, boxes: Tensor, patches: Tensor, text: Tensor, mask: Tensor
+        self,
+        state: Tensor,
+        boxes: Tensor,
+        patches: Tensor,
+        words: tuple[Tensor, Tensor],
+        shown: Tensor,
     ) -> Tensor:
-        """Return the three logits of B answers, (B, 3) float32.
+        """Return the four logits of B answers, (B, 4) float32.
 
         Args:
             state: (B, D) [REG] after the last fusion layer.
             boxes: (B, 4) cxcywh of the square: the answers, or any other boxes.
             patches: (B, G * G, D) projected patches of each answer's image.
-            text: (B, T, D) projected text tokens.
-            mask: (B, T) bool, True for a real token.
+            words: projected text tokens (B, T, D), and their mask (B, T), True for a real one.
+            shown: (B,) from `clipvg.model.image_text`.
         """
-        boxes = boxes.float()
+        boxes, (text, mask) = boxes.float(), words
         region = self.regions(patches, boxes[:, None])[:, 0]
         match = self.matcher(boxes, region, self.words(text, mask), mask)
-        return torch.cat([match[:, None], self.reader(self.standard(state, 2))], dim=1)
+        read = self.reader(self.standard(state, 2))
+        return torch.cat([match[:, None], read, shown[:, None].float()], dim=1)
 
     def judge(self, signs: Tensor, what: int) -> Tensor:
-        """Return the probability (B,) of `QUALITY`, `PRESENT` or `MEANT` by signs (B, 3)."""
+        """Return the probability (B,) of `QUALITY`, `PRESENT` or `MEANT` by signs (B, 4)."""
         return F.linear(signs, self.weights[what, None], self.biases[what, None])[:, 0].sigmoid()

@@ -22,6 +22,9 @@ _RANGES: dict[str, Range] = {
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+ANSWERS = (".x1", ".y1", ".x2", ".y2", ".score", ".present")
+
+
 @dataclass(frozen=True)
 class Optimisations:
     """What a pass leaves out or shares; every one is exact and can be switched off by itself.
@@ -70,6 +73,7 @@ class EngineConfig:
         images_per_chunk: distinct images decoded and held at a time.
         text_cache_mib: size of the least-recently-used cache of text features, a text tower.
         optimisations: what is left out or shared.
+        answers: give `ANSWERS` in place of reliability: boxes in pixels, their score, presence.
     """
 
     batch_size: int | None = None
@@ -78,6 +82,12 @@ class EngineConfig:
     images_per_chunk: int = 32
     text_cache_mib: int = 256
     optimisations: Optimisations = field(default_factory=Optimisations)
+    answers: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What is known of each label: its reliability (""), or the parts of an answer."""
+        return ANSWERS if self.answers else ("",)
 
     def __post_init__(self) -> None:
         check_fields(self, "options of the pass", _RANGES)

@@ -17,9 +17,11 @@ from clipvg.features.decode import load_squares
 from clipvg.features.keys import PixelsKey, pixels_key
 from clipvg.features.texts import TextCache
 from clipvg.model.fast.tokens import TextTokens, Tokens
+from clipvg.model.grounder import evaluating
+from clipvg.model.predict import answer_squares
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
-from clipvg.rescoring.config import EngineConfig
+from clipvg.rescoring.config import ANSWERS, EngineConfig
 from clipvg.rescoring.images import Decoded, decode_chunks, visual_tokens
 from clipvg.rescoring.plan import Plan, Shard, one_image_a_label
 from clipvg.rescoring.stats import Stats
@@ -46,7 +48,8 @@ class ShardScores:
     Attributes:
         shard: its images.
         rows: (R,) int64 rows of the labels.
-        scores: (n, R) float32 reliability, NaN where the image cannot be read.
+        scores: (n, R) float32 reliability, NaN where the image cannot be read; where answers are
+            wanted their parts, (n * `ANSWERS`, R).
         reasons: row -> why it is not scored.
     """
 
@@ -133,7 +136,8 @@ class Engine:
                         ready = next(decoded)
                     reasons.update(ready.unreadable(on_error))
                     rows.append(ready.chunk.rows)
-                    scores.append(self._score_chunk(targets, ready))
+                    work = self._answer_chunk if self.config.answers else self._score_chunk
+                    scores.append(work(targets, ready))
                     self.stats.labels += len(ready.chunk.rows)
                     advance(len(ready.chunk.rows))
                 yield ShardScores(shard, np.concatenate(rows), np.concatenate(scores, 1), reasons)
@@ -162,6 +166,35 @@ class Engine:
                     for members, found in self._score_view(targets, view, part):
                         scores[np.array(members)[:, None], usable] = found.cpu().numpy()
         return scores
+
+    @torch.inference_mode()
+    def _answer_chunk(self, targets: Targets, ready: Squares) -> np.ndarray:
+        """Return the answers (n * `ANSWERS`, R) to a chunk's expressions, as `predict` gives."""
+        rows, images, count = ready.chunk.rows, ready.readable(), len(ANSWERS)
+        found = np.full((len(self.names) * count, len(rows)), np.nan, dtype=np.float32)
+        usable, image = ready.usable()
+        if not len(usable):
+            return found
+        texts = targets.texts(rows[usable])
+        asked: list[list[str]] = [[] for _ in images]
+        for text, place in zip(texts, image.tolist(), strict=True):
+            asked[place].append(text)
+        for number, model in enumerate(self._models):
+            squares = [seen[pixels_key(model)] for seen in images]
+            with evaluating(model), fast_cpu(), self.stats.timed("fuse"):
+                answers = answer_squares(
+                    model, squares, asked, scores=True, batch_size=self.config.batch_size
+                )
+            called = [f"model {self.names[number]!r}"]
+            check_finite(
+                torch.from_numpy(answers[0])[None], called, targets.row_names[rows[usable]]
+            )
+            boxes = np.stack(
+                [squares[i].box.to_image(b) for i, b in zip(image, answers[0], strict=True)]
+            )
+            part = np.concatenate([boxes.T, answers[1][None], answers[2][None]])
+            found[number * count : (number + 1) * count, usable] = part
+        return found
 
     def _products(self) -> AbstractContextManager[None]:
         # bf16 has its products already, and open_clip's own blocks are a little faster in it

@@ -77,8 +77,8 @@ def score_models(
         runner: where the shards are scored; None is here.
 
     Returns:
-        (n, N) float32 IoU in label order, NaN where the image cannot be read; row of a label that
-        is not scored -> why.
+        (n, N) float32 IoU in label order, NaN where the image cannot be read (where the engine is
+        to give answers (n * `ANSWERS`, N) of them); row of a label that is not scored -> why.
 
     Raises:
         InputError: an image cannot be read and ``on_error`` is "raise"; a prediction is not finite
@@ -109,10 +109,17 @@ class _Rescoring:
     def __post_init__(self) -> None:
         device = self.runner.device if self.runner else next(iter(self.models.values())).device
         self.world = distributed.join(device)
-        self.distinct, self.rows_of = distinct_models(self.models, self.config, device)
-        self.keys = tuple(self.distinct)
+        self.distinct, places = distinct_models(self.models, self.config, device)
+        fields = self.config.fields
+        self.keys = tuple(key + field for key in self.distinct for field in fields)
+        self.rows_of = {
+            key + field: [len(fields) * i + number for i in places[key]]
+            for key in self.distinct
+            for number, field in enumerate(fields)
+        }
         self.shards = self.plan.shards()
-        self.scores = np.full((len(self.models), len(self.plan.labels)), np.nan, dtype=np.float32)
+        shape = len(self.models) * len(fields), len(self.plan.labels)
+        self.scores = np.full(shape, np.nan, dtype=np.float32)
 
     def find(self) -> Lacking:
         """Read what the store has. The main process decides for all what is missing."""
@@ -209,9 +216,12 @@ class _Rescoring:
     ) -> None:
         if not shards:
             return
-        store, called = self.store, [self.distinct[key][0] for key in keys]
+        lacked = dict.fromkeys(key.partition(".")[0] for key in keys)
+        store, models = self.store, dict(self.distinct[key] for key in lacked)
+        keys = tuple(key + field for key in lacked for field in self.config.fields)
+        called = [name + field for name in models for field in self.config.fields]
         number = {self.shards[i]: i for i in shards}
-        for part in self._stream(dict(self.distinct[key] for key in keys), number, advance):
+        for part in self._stream(models, number, advance):
             i, rows = number[part.shard], part.rows.tolist()
             why = {at: part.reasons[row] for at, row in enumerate(rows) if row in part.reasons}
             found = StoredShard(dict(zip(keys, part.scores, strict=True)), why)

@@ -199,6 +199,8 @@ def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.devi
     run = dataclasses.asdict(config)
     run["precision"] = config.resolved_precision(device)
     del run["workers"]  # threads that decode
+    if not config.answers:
+        del run["answers"]  # scores of before are the same
     facts = [
         SCORES_VERSION,
         [image_key(model), text_key(model), model.preset.integer_boxes],

@@ -62,6 +62,10 @@ class Targets:
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         return list(place), np.array([place[text] for text in texts])
 
+    def texts(self, rows: np.ndarray) -> list[str]:
+        """Return the expressions of rows (R,)."""
+        return list(self._expressions.take(rows).to_pylist())
+
     def boxes(self, model: GroundingModel, part: ReadableLabels) -> Tensor:
         """Return the labels' boxes in the square, (R, 4) float32 cxcywh on the model's device."""
         pixels = self._labels.boxes(integer=model.preset.integer_boxes, rows=part.rows)

@@ -22,6 +22,7 @@ class Held:
     Attributes:
         state: (R, D) float32 [REG].
         match: (R,) logit of the matcher at the model's own box.
+        shown: (R,) logit that the image shows what is said.
         right: (R,) whether that box is right; only of own expressions.
         own: (R,) bool, False for an expression of another image that does not fit by its words.
         image: (R,) int64 number of the image.
@@ -30,6 +31,7 @@ class Held:
 
     state: list[Tensor] = field(default_factory=list)
     match: list[Tensor] = field(default_factory=list)
+    shown: list[Tensor] = field(default_factory=list)
     right: list[Tensor] = field(default_factory=list)
     own: list[Tensor] = field(default_factory=list)
     image: list[Tensor] = field(default_factory=list)
@@ -56,7 +58,7 @@ def calibrate(head: QualityHead, held: Held, seed: int) -> None:
             read[~rest] = net(inputs[~rest])
     net = _read(head.reader, inputs, target, counts, seed)
     head.reader.load_state_dict(net.state_dict())
-    signs = torch.cat([match[:, None], read], dim=1)
+    signs = torch.cat([match[:, None], read, torch.cat(held.shown)[:, None]], dim=1)
     for what in (QUALITY, PRESENT):
         column = (QUALITY, PRESENT).index(what)
         found = _weigh(signs, target[:, column], counts[:, column])
@@ -64,7 +66,7 @@ def calibrate(head: QualityHead, held: Held, seed: int) -> None:
     at = torch.cat([logits for logits, _ in held.meant])[:, None]
     is_own = torch.cat([torch.full((len(logits),), float(is_own)) for logits, is_own in held.meant])
     weight, bias = _weigh(at, is_own, torch.ones(len(at)))
-    head.weights[MEANT], head.biases[MEANT] = F.pad(weight, (0, 2)), bias
+    head.weights[MEANT], head.biases[MEANT] = F.pad(weight, (0, 3)), bias
 
 
 def _read(

@@ -22,6 +22,7 @@ from clipvg.features.texts import TextStore
 from clipvg.labels.pairs import words
 from clipvg.model.fusion import Features
 from clipvg.model.grounder import evaluating
+from clipvg.model.image_text import shown_in
 from clipvg.model.matcher import bin_features
 from clipvg.model.quality import QualityHead
 from clipvg.ops import box_reliability
@@ -238,15 +239,17 @@ def _answer(
     )
     state = model.state(given)
     boxes, patches = model.head(state), _patches(model, batch)
-    text = model.text_projection(given.text)
-    signs = head.signs(state, boxes, patches, text, batch.text_mask)
+    text = model.text_projection(given.text), batch.text_mask
+    there = shown_in(model, given, batch.image_index)
+    signs = head.signs(state, boxes, patches, text, there)
     held.state.append(state.float().cpu())
     held.match.append(signs[:, 0].cpu())
+    held.shown.append(there.cpu())
     held.right.append(box_reliability(boxes, batch.target, bins=1)[0][0].cpu() >= 0.5)
     held.own.append(torch.full((len(boxes),), own))
     held.image.append(torch.from_numpy(image))
     if own:
         moved = displaced(batch.target.cpu(), batch.row.numpy(), 1).to(boxes.device)
         for number in range(moved.shape[1]):
-            at = head.signs(state, moved[:, number], patches, text, batch.text_mask)[:, 0]
+            at = head.signs(state, moved[:, number], patches, text, there)[:, 0]
             held.meant.append((at.cpu(), number == 0))
