@@ -74,3 +74,13 @@ def test_what_is_no_label_file(clipvg, tmp_path):
     assert outcome.code == 2
     assert "unknown kind of label file '.md'" in outcome.error
     assert "no such folder" in clipvg("labels", "check", path, "--images", tmp_path / "x").error
+
+
+def test_the_command_that_reads_another_file_is_named(clipvg, tmp_path):
+    results = tmp_path / "detections.json"
+    results.write_text('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}]')
+    line = clipvg("labels", "check", results).error
+    assert "no label file but detections in the form of COCO results; clipvg generate" in line
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"12345678")
+    assert "clipvg info" in clipvg("labels", "check", weights).error

@@ -112,7 +112,7 @@ def test_every_reader_leaves_such_a_row_out(tmp_path: Path, name: str, content: 
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=r"row 1: .*Fix the row or read with on_error='drop'"):
         read_labels(tmp_path / name)
-    with pytest.warns(UserWarning, match=r"dropped 1 of 2 rows \(1 bad box\)"):
+    with pytest.warns(UserWarning, match=r"dropped 1 of 2 rows \(1 value\)"):
         assert read_labels(tmp_path / name, on_error="drop").expressions == ["good"]
 
 

@@ -13,6 +13,8 @@ from clipvg.cli.failure import as_typed
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import read_json
+from clipvg.runtime.unpickle import read_pickle
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -60,15 +62,44 @@ def _run(args: Namespace) -> Json:
 def _read(path: str, args: Namespace, split: str | None) -> LabelTable:
     from clipvg.labels import read_labels
 
-    return read_labels(
-        path,
-        images=args.images,
-        split=split,
-        layout=args.layout,
-        box_format=args.box_format,
-        box_unit=args.box_unit,
-        on_error="keep",
-    )
+    try:
+        return read_labels(
+            path,
+            images=args.images,
+            split=split,
+            layout=args.layout,
+            box_format=args.box_format,
+            box_unit=args.box_unit,
+            on_error="keep",
+        )
+    except InputError as error:
+        if other := _what_else(Path(path)):
+            raise InputError(f"{path}: no label file but {other}") from error
+        raise
+
+
+def _what_else(path: Path) -> str:
+    """What a file is that holds no labels, and the command that reads it; "" where not known."""
+    ending = path.suffix.lower()
+    if ending == ".safetensors":
+        return "weights; clipvg info reads their folder, and --checkpoint takes it"
+    if ending in {".jpg", ".jpeg", ".png", ".webp"}:
+        return "an image; clipvg predict reads it"
+    if ending == ".yaml":
+        return "a configuration; --config of clipvg train and clipvg adapt reads it"
+    try:
+        if ending in {".pth", ".pt"} and isinstance(read_pickle(path, "anything"), dict):
+            return "a checkpoint; clipvg info describes it, and --checkpoint takes it"
+        content = read_json(path, "JSON") if ending == ".json" else None
+    except InputError:
+        return ""
+    first = content[0] if isinstance(content, list) and content else {}
+    if isinstance(first, dict) and "image_id" in first:
+        if {"category_id", "bbox"} <= first.keys():
+            return "detections in the form of COCO results; clipvg generate --observations reads it"
+        if "caption" in first:
+            return "captions in the form of COCO results; clipvg generate --observations reads it"
+    return ""
 
 
 def _describe(result: Json) -> str:

@@ -35,8 +35,8 @@ def find_odd_boxes(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
     partly = forward & ~wholly & np.any((low < -0.5) | (high > right + 0.5), axis=1)
 
     def explain(row: int) -> str:
-        size = f"{sizes[row, 0]}x{sizes[row, 1]} " if known[row] else ""
-        return f"box {show_box(written[row])} of a {size}image"
+        size = f"a {sizes[row, 0]}x{sizes[row, 1]}" if known[row] else "an"
+        return f"box {show_box(written[row])} of {size} image"
 
     leave_out = "Look at them with clipvg labels show; leave them out if they are mistakes."
     return [

@@ -59,7 +59,7 @@ def find_count_faults(labels: LabelTable, path: str) -> list[Finding]:
             continue
         expected = " or ".join(_described(name, *counts) for name, counts in published)
         title = (
-            f"{count:,} expressions on {images:,} images in {Path(path).name}, where split "
+            f"fewer or more labels than published: {count:,} expressions on {images:,} images in {Path(path).name}, where split "
             f"{split or named_split} of {expected}"
         )
         remedy = "Take the whole file to compare with published numbers; a part is fine otherwise."
