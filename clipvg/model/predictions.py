@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from clipvg.boxes import convert
+from clipvg.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions(NDArrayOperatorsMixin):
@@ -71,6 +74,39 @@ class Predictions(NDArrayOperatorsMixin):
     def dtype(self) -> np.dtype:
         """Type of the boxes, float32."""
         return self.boxes.dtype
+
+    def to_hf(self) -> list[dict[str, Any]]:
+        """Return what Hugging Face's zero-shot object detection gives: a dictionary an answer.
+
+        Each has "score", "label" (the expression) and "box" with xmin, ymin, xmax, ymax in whole
+        pixels, the surest first.
+        """
+        corners = np.rint(convert(self.boxes, self.box_format, "xyxy")).astype(int)
+        names = ("xmin", "ymin", "xmax", "ymax")
+        found = [
+            {"score": float(score), "label": text, "box": dict(zip(names, box, strict=True))}
+            for score, text, box in zip(
+                self.scores, self.expressions, corners.tolist(), strict=True
+            )
+        ]
+        return sorted(found, key=lambda answer: -answer["score"])
+
+    def to_supervision(self) -> Any:
+        """Return ``supervision.Detections``, whose ``class_name`` is the expression.
+
+        Raises:
+            InputError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise InputError("to_supervision needs supervision: pip install supervision") from None
+        return supervision.Detections(
+            xyxy=convert(self.boxes, self.box_format, "xyxy"),
+            confidence=self.scores,
+            class_id=np.arange(len(self)),
+            data={"class_name": np.array(self.expressions), "present": self.present},
+        )
 
     def round(self, decimals: int = 0) -> np.ndarray:
         """Return the boxes, rounded."""

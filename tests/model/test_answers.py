@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -238,3 +240,22 @@ def test_threads_get_equal_answers(make_model: Make) -> None:
         asked = [pool.submit(model.predict, PIXELS, EXPRESSIONS) for _ in range(12)]
     for each in asked:
         np.testing.assert_array_equal(each.result(), expected)
+
+
+def test_answers_as_others_give_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes are corners there, whatever format they have here."""
+    sides = np.array([[1, 2, 3.4, 4], [5, 6, 7, 8]], np.float32)
+    sure = np.array([0.25, 0.75], np.float32)
+    found = Predictions(sides, sure, sure, ("a", "b"), (20, 20), {}, "xywh")
+    assert found.to_hf() == [
+        {"score": 0.75, "label": "b", "box": {"xmin": 5, "ymin": 6, "xmax": 12, "ymax": 14}},
+        {"score": 0.25, "label": "a", "box": {"xmin": 1, "ymin": 2, "xmax": 4, "ymax": 6}},
+    ]
+    fake = SimpleNamespace(Detections=lambda **given: given)
+    monkeypatch.setitem(sys.modules, "supervision", fake)
+    given = found.to_supervision()
+    np.testing.assert_allclose(given["xyxy"], [[1, 2, 4.4, 6], [5, 6, 12, 14]])
+    assert given["data"]["class_name"].tolist() == ["a", "b"]
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(InputError, match="pip install supervision"):
+        found.to_supervision()
