@@ -39,6 +39,7 @@ _MIXED = {
     "sweep",
     "together",
     "measures",
+    "answers",
 }  # experiments on the mixed source
 _THREE = {"three", "options-three", "confirm-three"}
 

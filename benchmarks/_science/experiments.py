@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from _science.answers import measure_answers
 from _science.lab import Lab
 from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
 from _science.world import KINDS, SOURCES, STANDARD, World, only
@@ -277,4 +278,5 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "generators": generators,
     "kinds": error_kinds,
     "rates": error_rates,
+    "answers": measure_answers,
 }

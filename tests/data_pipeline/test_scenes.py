@@ -11,6 +11,7 @@ import pytest
 from clipvg.boxes import iou
 from clipvg.data.scenes import CLEAN, NoiseConfig, is_correct, make_labels, render_scene
 from clipvg.data.scenes.captions import caption, place
+from clipvg.data.scenes.labels import scenes_of
 from clipvg.data.scenes.language import KINDS, Expression, describe, referents, to_text
 from clipvg.data.scenes.observe import detected_box, loose_box, scene_graph
 from clipvg.data.scenes.world import Scene, SceneConfig, SceneObject, sample_scene
@@ -123,3 +124,11 @@ def test_clean_labels_are_all_correct_and_repeatable(tmp_path: Path) -> None:
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
     for name in first.image_names[:3]:
         assert first.image_path(name).read_bytes() == again.image_path(name).read_bytes()
+
+
+def test_scenes_of_labels_are_those_that_were_rendered(tmp_path: Path) -> None:
+    labels = make_labels(tmp_path, 6, seed=3)
+    scenes = scenes_of(6, seed=3)
+    for truth, name in zip(labels.truth(), labels.image_names, strict=True):
+        boxes = [item.box for item in scenes[int(name[:6])].objects]
+        assert np.isclose(boxes, truth, atol=1e-3).all(1).any()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isclose
 from numbers import Real
@@ -108,16 +108,42 @@ def make_labels(
     """
     images = Path(folder) / "images"
     images.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng((seed, num_images))
-    wanted = _plan_errors(num_images * labels_per_image, noise, rng)
     rows: list[tuple[str, Scene, _Label]] = []
-    for number in range(num_images):
-        scene = sample_scene(rng, config)
+    labelled = _labelled(num_images, source, noise, labels_per_image, seed, config)
+    for number, (scene, labels) in enumerate(labelled):
         name = f"{number:06d}.jpg"
         render_scene(scene).save(images / name, quality=95)
-        labels = _label_scene(scene, source, noise, wanted, labels_per_image, rng)
         rows += [(name, scene, label) for label in labels]
     return _to_table(rows, source, images)
+
+
+def scenes_of(
+    num_images: int,
+    *,
+    source: str = "human",
+    noise: NoiseConfig = CLEAN,
+    labels_per_image: int = 4,
+    seed: int = 0,
+    config: SceneConfig | None = None,
+) -> list[Scene]:
+    """Return the scenes that `make_labels` renders when called with the same arguments."""
+    labelled = _labelled(num_images, source, noise, labels_per_image, seed, config)
+    return [scene for scene, _ in labelled]
+
+
+def _labelled(
+    num_images: int,
+    source: str,
+    noise: NoiseConfig,
+    labels_per_image: int,
+    seed: int,
+    config: SceneConfig | None,
+) -> Iterator[tuple[Scene, list[_Label]]]:
+    rng = np.random.default_rng((seed, num_images))
+    wanted = _plan_errors(num_images * labels_per_image, noise, rng)
+    for _ in range(num_images):
+        scene = sample_scene(rng, config)
+        yield scene, _label_scene(scene, source, noise, wanted, labels_per_image, rng)
 
 
 def is_correct(labels: LabelTable) -> np.ndarray:
