@@ -59,8 +59,8 @@ def find_count_faults(labels: LabelTable, path: str) -> list[Finding]:
             continue
         expected = " or ".join(_described(name, *counts) for name, counts in published)
         title = (
-            f"fewer or more labels than published: {count:,} expressions on {images:,} images in {Path(path).name}, where split "
-            f"{split or named_split} of {expected}"
+            f"other counts than published: {count:,} expressions on {images:,} images in "
+            f"{Path(path).name}, where split {split or named_split} of {expected}"
         )
         remedy = "Take the whole file to compare with published numbers; a part is fine otherwise."
         findings.append(Finding("count", SEVERITIES["count"], title, remedy, count))
