@@ -29,8 +29,8 @@ CXX_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-pthread
 CXX_FLAGS += ["-Wno-psabi"]  # vectors wider than the baseline's are inlined, never passed
 HEADERS = ["csrc/box_reliability.h", "csrc/box_reliability_lanes.h"]
 NVCC_FLAGS = ["-O3", "--fmad=false", "-std=c++20", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
-# GPUs that the kernels are compiled for, unless TORCH_CUDA_ARCH_LIST names others or "native";
-# PTX is what a driver compiles for newer ones.
+# GPUs that the kernels are compiled for, unless TORCH_CUDA_ARCH_LIST names others; PTX is what a
+# driver compiles for newer ones.
 ARCHITECTURES = "7.5;8.0;9.0+PTX"
 TORCH_TARGET_VERSION = "0x020a000000000000"  # 2.10
 CUDA_HOME = Path(os.environ.setdefault("CUDA_HOME", "/usr/local/cuda"))

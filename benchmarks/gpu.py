@@ -63,9 +63,9 @@ def stages(device: str) -> list[Stage]:
 def build(gpu: bool) -> Stage:
     """For the GPU at hand alone; a rehearsal builds for one too, where there is nvcc."""
     install = (PYTHON, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", ".")
-    variables = {"CLIPVG_BUILD": "auto", "TORCH_CUDA_ARCH_LIST": "9.0"}
-    if gpu:
-        variables = {"CLIPVG_BUILD": "cuda", "TORCH_CUDA_ARCH_LIST": "native"}
+    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
+    variables = {"TORCH_CUDA_ARCH_LIST": "{}.{}".format(*capability)}
+    variables["CLIPVG_BUILD"] = "cuda" if gpu else "auto"
     check = (PYTHON, "-c", CHECK_BUILD, "cuda" if gpu else "cpu")
     return Stage("build", 65, (install, check), variables)
 
