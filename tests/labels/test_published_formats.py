@@ -121,7 +121,7 @@ def test_reviewed_refcoco_keeps_what_reviewers_say(tmp_path):
     assert labels.sizes()[0].tolist() == [640, 480]
     assert column(labels, "caption_quality") == [1, 0]
     del content["annotation"][0]["caption"]
-    with pytest.raises(InputError, match="row 0: no a caption in an annotation that has id, image"):
+    with pytest.raises(InputError, match="row 0: no caption in an annotation that has id, image"):
         read_labels(write(path, content))
 
 

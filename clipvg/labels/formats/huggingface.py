@@ -19,7 +19,7 @@ from clipvg.runtime.gate import reading
 
 _LMMS = {"question_id", "answer", "bbox", "file_name"}
 _JXU = {"sentences", "bbox", "image_path"}
-_REF_L4 = {"caption", "bbox", "file_name"}
+_REF_L4 = {"caption", "bbox", "file_name", "is_rewrite"}
 _SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}$")
 _SIZE = 1000  # rows that are in memory at a time, with their images
 

@@ -101,7 +101,7 @@ def read(file: File) -> pa.Table:
     if is_mixup(file):
         for i, row in enumerate(rows):
             row |= _place(row["image"], records[i][1], f"{file} row {i}")
-    if any(part in file.path.name for part in SCORED):
+    if _is_scored(file):
         for i, row in enumerate(rows):
             row[PUBLISHED] = _reliability(records[i][-1], f"{file} row {i}")
     return records_table(rows, file)
@@ -158,6 +158,10 @@ def _row(shape: Layout, record: object, where: str) -> Json:
     if record[known:]:
         row["pth.extra"] = json.dumps(record[known:])
     return row
+
+
+def _is_scored(file: File) -> bool:
+    return any(part in file.path.name for part in SCORED)
 
 
 def is_mixup(file: File) -> bool:
@@ -237,6 +241,10 @@ def lost(table: pa.Table, file: File) -> list[str]:
     """Names of the columns that a layout has no place for."""
     shape = find_layout(file.path, file.layout)
     held = {"box_format", "pth.extra", *shape.fields, *(f"pth.{name}" for name in shape.fields)}
+    if _is_scored(file):
+        held.add(PUBLISHED)  # among the further fields
+    if is_mixup(file):
+        held |= {"width", "height"}  # in the segment
     return [name for name in table.column_names if name not in held]
 
 

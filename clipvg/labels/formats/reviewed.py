@@ -53,7 +53,7 @@ def _label(annotation: Json, images: dict[object, Json], where: str) -> Json:
     if name is None and annotation.get("image_id") is not None:
         name = coco_name(annotation.get("image_id"))
     needed = {
-        "a caption": expression,
+        "caption": expression,
         "file_name or image_id": name,
         "bbox": annotation.get("bbox"),
     }
