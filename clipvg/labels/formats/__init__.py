@@ -27,10 +27,11 @@ from clipvg.labels.formats.refer import GREFCOCO, REFER
 from clipvg.labels.formats.reviewed import REVIEWED
 from clipvg.labels.formats.seqtr import SEQTR
 from clipvg.labels.formats.visual_genome import VISUAL_GENOME
+from clipvg.labels.formats.vlm import VLM
 
 FORMATS = (
-    LMMS, JXU, REF_L4, PARQUET, ODVG, JSONL, CSV, TSV, PTH, REVIEWED, COCO, REFCOCO, LABEL_STUDIO,
-    SEQTR, VISUAL_GENOME, GREFCOCO, RECORDS, REFER, FLICKR,
+    LMMS, JXU, REF_L4, PARQUET, ODVG, VLM, JSONL, CSV, TSV, PTH, REVIEWED, COCO, REFCOCO,
+    LABEL_STUDIO, SEQTR, VISUAL_GENOME, GREFCOCO, RECORDS, REFER, FLICKR,
 )  # fmt: skip
 _ARCHIVES = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _EXPECTED = {

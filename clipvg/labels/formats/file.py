@@ -35,14 +35,20 @@ class File:
         path: the file, or a folder.
         layout: of a .pth file; None takes the prefix of its name.
         images: folder that image names are relative to.
+        box_unit: of its boxes, for a format that does not say; None where nobody says.
     """
 
     def __init__(
-        self, path: Path, layout: str | None = None, images: str | Path | None = None
+        self,
+        path: Path,
+        layout: str | None = None,
+        images: str | Path | None = None,
+        box_unit: str | None = None,
     ) -> None:
         self.path = path
         self.layout = layout
         self.images = images
+        self.box_unit = box_unit
 
     def __str__(self) -> str:
         return str(self.path)

@@ -1,0 +1,160 @@
+"""Instructions for vision-language models: boxes in the text of answers, or beside it.
+
+Known are conversations (``from``/``value``), messages (``role``/``content``), both with images
+beside them, ms-swift's ``objects``, and the records of Qwen-VL's evaluation (``sent``, ``bbox``).
+What an expression is, a tag says (``<ref>``, ``<p>``, ``<|object_ref_start|>``), a label in JSON,
+or a question that ends with "... this sentence describes: EXPRESSION".
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from clipvg.errors import InputError
+from clipvg.labels.formats.file import LINES, File, Format, rows_table, warn_left_out
+from clipvg.runtime.files import Json
+
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_FOUR = (
+    rf"[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*(?:\)\s*,\s*\(|,)\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]"
+)
+_PARTS = re.compile(
+    r"<ref>(?P<ref>[^<]*)</ref>|<p>(?P<p>[^<]*)</p>"
+    r"|<\|object_ref_start\|>(?P<object>[^<]*)<\|object_ref_end\|>"
+    r'|"label"\s*:\s*"(?P<label>[^"\\]*)"'
+    r"|<box>(?P<box>[^<]*)</box>|<\|box_start\|>(?P<start>[^<]*)<\|box_end\|>"
+    rf"|(?P<bare>{_FOUR})"
+)
+_ASKED = "sentence describes:"
+_TALKS = {"conversations": ("from", "value"), "messages": ("role", "content")}
+_ANSWERS = ("gpt", "assistant", "model")
+_UNITS = {"real": "pixel", "norm1": "unit", "norm1000": "thousand"}  # of ms-swift
+_UNSAID = "does not say in which unit its boxes are"
+
+Found = tuple[str | None, list[float]]  # an expression, None where nothing says it; four numbers
+Counts = Counter[str]
+
+
+def matches(file: File) -> bool:
+    """Whether a file holds conversations, messages or such records."""
+    keys = file.first.keys()
+    return bool(keys & {*_TALKS}) or keys >= {"image", "sent", "bbox"}
+
+
+def read(file: File) -> pa.Table:
+    """One row a box; corners in the unit that ``box_unit`` or ms-swift's ``bbox_type`` says.
+
+    Answers without a box are no labels; expressions with several boxes and rows with several
+    images are left out, which a warning counts.
+
+    Raises:
+        InputError: no unit is said, or nothing says what the expression of a box is.
+    """
+    left_out: Counts = Counter()
+    rows: list[Json] = []
+    for i, item in enumerate(file.objects):
+        where = f"{file} row {i}"
+        try:
+            rows += _labels(item, file, where, left_out)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{where}: not an instruction with boxes ({error})") from None
+    warn_left_out(left_out, file)
+    return rows_table(rows, file)
+
+
+def _labels(item: Json, file: File, where: str, left_out: Counts) -> Iterator[Json]:
+    images = [image for key in ("image", "images") for image in _listed(item.get(key))]
+    found = list(_found(item, left_out))
+    if found and len(images) != 1:
+        left_out["several images" if images else "no image"] += len(found)
+        return
+    unit = file.box_unit or _UNITS.get(str((item.get("objects") or {}).get("bbox_type")))
+    for expression, box in found:
+        if unit is None:
+            raise InputError(
+                f"{where}: {_UNSAID}; box {box} may be pixels, 0 to 1 or 0 to 1000. Say --box_unit "
+                "pixel, unit or thousand (box_unit=...)"
+            )
+        if not expression:
+            raise InputError(
+                f"{where}: nothing says what box {box} is the answer to; mark the expression as "
+                "<ref>EXPRESSION</ref> in the question or before the box"
+            )
+        yield {
+            "image": images[0]["path"] if isinstance(images[0], dict) else images[0],
+            "expression": expression,
+            "box": box,
+            "box_format": "xyxy",
+            "box_unit": unit,
+            "width": _side(item.get("width")),
+            "height": _side(item.get("height")),
+            "vlm.id": None if item.get("id") is None else str(item["id"]),
+        }
+
+
+def _found(item: Json, left_out: Counts) -> Iterator[Found]:
+    if "sent" in item:
+        yield item["sent"], item["bbox"]
+        return
+    if "objects" in item:
+        yield from _objects(item["objects"], left_out)
+        return
+    key = next(key for key in _TALKS if key in item)
+    who, what = _TALKS[key]
+    question = ""
+    for turn in item[key]:
+        if turn[who] in _ANSWERS:
+            yield from _answers(question, turn[what], left_out)
+        else:
+            question = turn[what]
+
+
+def _objects(objects: Json, left_out: Counts) -> Iterator[Found]:
+    """ms-swift's: as many expressions as boxes, or one for all."""
+    names, boxes = objects.get("ref") or [], objects["bbox"]
+    if len(names) == len(boxes):
+        yield from zip(names, boxes, strict=True)
+    else:
+        left_out["several targets"] += max(1, len(names))
+
+
+def _answers(question: str, answer: str, left_out: Counts) -> Iterator[Found]:
+    """The boxes of an answer, each with the expression before it, else that of the question."""
+    told = question.rpartition(_ASKED)[2].strip() if _ASKED in question else None
+    marked = [_expression(part) for part in _PARTS.finditer(question)]
+    expression = next((text for text in marked if text), told)
+    boxes: dict[str | None, list[list[float]]] = {}
+    for part in _PARTS.finditer(answer):
+        if (text := _expression(part)) is None:
+            numbers = [float(number) for number in re.findall(_NUMBER, part[part.lastgroup or 0])]
+            fours = [numbers[k : k + 4] for k in range(0, len(numbers), 4)]
+            boxes.setdefault(expression, []).extend(fours)
+        elif part["label"] is not None and None in boxes:  # in JSON, after its box
+            boxes.setdefault(text, []).extend(boxes.pop(None))
+        else:
+            expression = text
+    for text, own in boxes.items():
+        if len(own) == 1:
+            yield text, own[0]
+        else:
+            left_out["several targets" if own else "no target"] += 1
+
+
+def _expression(part: re.Match[str]) -> str | None:
+    texts = (part[name] for name in ("ref", "p", "object", "label"))
+    return next((text.strip() for text in texts if text is not None), None)
+
+
+def _listed(value: object) -> list:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _side(value: object) -> object:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+VLM = Format("vlm", (*LINES, ".json"), read, matches)
