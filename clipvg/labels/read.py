@@ -139,7 +139,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
     """Read a file; the labels of each of its splits are counted in ``splits``."""
-    file = File(path, asked.layout, asked.images)
+    file = File(path, asked.layout, asked.images, asked.box_unit)
     if file.ending != FOLDER:
         file.check()
     with reading(path, "a file of labels"):
