@@ -1,0 +1,110 @@
+"""Measures what a million labels cost to read, convert, merge and check: seconds and peak memory.
+
+python benchmarks/labels.py --json FILE
+
+Each action is a command of its own, started afresh, so that its time holds the start of the program
+and its memory is the peak of the whole process. Images are not opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import _harness
+import numpy as np
+
+from clipvg.cli.commands import COMMANDS
+from clipvg.labels import LabelTable
+
+LABELS_PER_IMAGE = 8  # as in RefCOCO
+READ = "import sys; from clipvg import read_labels; print(len(read_labels(sys.argv[1])))"
+
+
+def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
+    args = parse(arguments)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder / "all.parquet", args.labels)
+        records = [
+            run(action, words, args.labels)
+            for action, words in actions(folder).items()
+            if args.action in action
+        ]
+    if args.json:
+        _harness.write(args.json, records, "cpu")
+    return records
+
+
+def make(path: Path, count: int) -> None:
+    """Write labels with the columns that pseudo-labels have, and two that overlap by a fifth."""
+    draw = np.random.default_rng(0)
+    corner = draw.integers(0, 300, (count, 2))
+    labels = LabelTable.from_columns(
+        image=[f"COCO_train2014_{row // LABELS_PER_IMAGE:012d}.jpg" for row in range(count)],
+        expression=[
+            f"thing {number} on the left" for number in draw.integers(0, count // 4, count)
+        ],
+        box=np.concatenate([corner, corner + draw.integers(1, 300, (count, 2))], axis=1),
+        source="template",
+        width=[640] * count,
+        height=[480] * count,
+        **{"reliability.template": draw.random(count)},
+    )
+    labels.write(path)
+    labels[: count * 6 // 10].write(path.with_name("first.parquet"))
+    labels[count * 4 // 10 :].write(path.with_name("second.parquet"))
+
+
+def actions(folder: Path) -> dict[str, list[str]]:
+    """The commands by what they do; later ones read what earlier ones wrote."""
+    clipvg = [sys.executable, "-m", "clipvg", "labels"]
+    file = {ending: str(folder / f"all.{ending}") for ending in ("parquet", "jsonl", "csv")}
+    parts = [str(folder / f"{name}.parquet") for name in ("first", "second")]
+    found = {f"parquet to {ending}": [*clipvg, "convert", file["parquet"], file[ending]]
+             for ending in ("jsonl", "csv")}  # fmt: skip
+    found |= {f"read {ending}": [sys.executable, "-c", READ, path] for ending, path in file.items()}
+    chosen = ["--keep", "template>=0.5", "--sort", "template"]
+    found["jsonl to parquet, chosen and sorted"] = [
+        *clipvg, "convert", file["jsonl"], str(folder / "chosen.parquet"), *chosen
+    ]  # fmt: skip
+    found["merge"] = [*clipvg, "merge", *parts, "--out", str(folder / "merged.parquet")]
+    if "labels check" in COMMANDS:
+        found["check"] = [*clipvg, "check", file["parquet"]]
+    return found
+
+
+def run(action: str, words: list[str], count: int) -> dict[str, Any]:
+    start = time.perf_counter()
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    record = {
+        "operator": "labels",
+        "case": f"{action}, {count} labels",
+        "exit": os.waitstatus_to_exitcode(status),
+        "wall_s": round(time.perf_counter() - start, 2),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_mib": round(usage.ru_maxrss / 1024),  # of KiB, as Linux counts
+    }
+    print(record, flush=True)
+    return record
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--labels", type=int, default=1_000_000)
+    parser.add_argument("--action", default="", help="only actions whose name contains this")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
