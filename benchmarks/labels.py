@@ -3,7 +3,8 @@
 python benchmarks/labels.py --json FILE
 
 Each action is a command of its own, started afresh, so that its time holds the start of the program
-and its memory is the peak of the whole process. Images are not opened.
+and its memory is the peak of the whole process; peaks below this script's own, which holds the
+labels that it wrote, are given as that. Images are not opened.
 """
 
 from __future__ import annotations
