@@ -129,6 +129,7 @@ COMMAND = Command(
     "--checkpoint runs/demo/seed-0/ssa/model --out boxes.png",
     configure=_configure,
     run=_run,
+    is_shared=True,
     describe=_describe,
     kept="of a table, answers about finished images are kept beside --out, or in --store; run the "
     "same command again to go on.",
