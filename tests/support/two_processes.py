@@ -132,17 +132,20 @@ def _score(folder: Path, rank: int) -> None:
 
 
 def command(words: list[str], fault: str, rank: int) -> int:
-    """Run a command; the process of a rank comes to harm where it opens its second image."""
+    """Run a command; the process of a rank comes to harm where it opens an image.
+
+    A training looks at all images before it begins: the harm comes after that.
+    """
     torch.set_num_threads(1)
     processes.SILENT_BEATS, plan.IMAGES_PER_SHARD = 3, 2
-    opened = []
+    opened, first = [], 12 if words[0] == "train" else 2
     original = Image.open
 
     def open_image(*arguments: Any, **options: Any) -> Any:
         opened.append(1)
-        if len(opened) == 2:
-            if fault == "broken":
-                raise OSError("broken data stream")
+        if len(opened) >= first and fault == "broken":
+            raise OSError("broken data stream")
+        if len(opened) == first:
             os.kill(os.getpid(), {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}[fault])
         return original(*arguments, **options)
 
