@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -229,3 +230,14 @@ def _layout_of(args: Namespace, paths: Sequence[str]) -> str | None:
 
 def _has_layout(path: str) -> bool:
     return path.lower().endswith(".pth")
+
+
+def warn_of_findings(labels: LabelTable, validation: LabelTable | None = None) -> None:
+    """Warn of what a check that opens no images finds: images of the validation labels first."""
+    from clipvg.labels import check_labels
+
+    against = {} if validation is None else {"--validation": validation}
+    checked = check_labels(labels, open_images=False, against=against)
+    serious = [found for found in checked.findings if found.severity != "note"]
+    for found in sorted(serious, key=lambda found: found.kind != "leak"):
+        warnings.warn(f"{found.kind}: {found.message}", stacklevel=2)

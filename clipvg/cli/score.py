@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import LABELS, add_batch_size, add_shared, read_table
+from clipvg.cli.options import LABELS, add_batch_size, add_shared, read_table, warn_of_findings
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
@@ -84,6 +84,7 @@ def _run(args: Namespace) -> Json:
         raise InputError("nothing to score with; pass --measurer CKPT, or --measure NAME")
     layout = _refined_layout(args)
     labels = read_table(args)  # before torch and the models are loaded
+    warn_of_findings(labels)
     from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.measures.specs import build_measures
     from clipvg.rescoring.store import open_store

@@ -14,6 +14,7 @@ from clipvg.cli.options import (
     read_table,
     read_validation,
     take_group,
+    warn_of_findings,
 )
 from clipvg.cli.output import check_writable, pairs
 from clipvg.cli.parser import CommandParser
@@ -70,9 +71,10 @@ def training_arguments(args: Namespace) -> Json:
     given = {
         "training": take_group(args, "training", FitConfig),
         "model": take_group(args, "model", ModelOptions),
-        "labels": read_table(args, one_split=True),
-        "validation": read_validation(args),
     }
+    labels, validation = read_table(args, one_split=True), read_validation(args)
+    warn_of_findings(labels, validation)
+    given |= {"labels": labels, "validation": validation}
     from clipvg.api import RunOptions
     from clipvg.cli.devices import choose_device
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 ROW = {"image": "0.png", "expression": "red thing", "box": [2, 2, 40, 40]}
 
 
@@ -84,3 +86,16 @@ def test_the_command_that_reads_another_file_is_named(clipvg, tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"12345678")
     assert "clipvg info" in clipvg("labels", "check", weights).error
+
+
+def test_a_training_is_warned_of_images_of_its_validation(tmp_path):
+    from clipvg.cli.options import warn_of_findings
+    from clipvg.labels import read_labels
+
+    ours = read_labels(write(tmp_path / "ours.jsonl", {}, {}, {"image": "1.png"}))
+    with pytest.warns(UserWarning, match="leak") as caught:
+        warn_of_findings(ours, read_labels(write(tmp_path / "theirs.jsonl", {"image": "./1.png"})))
+    said = [str(each.message) for each in caught]
+    assert said[0].startswith("leak: labels on images of --validation, 1 images: 1; row 2: 1.png")
+    assert said[1].startswith("duplicate: ")
+    assert len(said) == 2
