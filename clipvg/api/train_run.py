@@ -82,6 +82,7 @@ def train(
             "method": "train",
             "command": options.recorded_command(opened),
             "labels": opened.config["labels"],
+            "root": None if labels.images is None else str(labels.images),
             "validation": opened.config["validation"],
             "parameters": fitted.model.num_parameters(),
             "best": None if fitted.best is None else dataclasses.asdict(fitted.best),

@@ -12,6 +12,7 @@ from clipvg.curriculum import RunSummary, Step
 from clipvg.curriculum.summary import Choice, Training
 from clipvg.report.beyond import searched_name, variants_facts, variants_lead, variants_table
 from clipvg.report.canvas import encode_figure
+from clipvg.report.cases import curriculum_cases
 from clipvg.report.figures import score_matrix_figure
 from clipvg.report.html import PageImage, Report, Table
 from clipvg.report.numbers import percent, points
@@ -23,11 +24,23 @@ from clipvg.report.selection import (
     performance_figure,
     precision_recall_figure,
 )
+from clipvg.report.style import ROLES
 
 _GALLERY = (
-    "Training labels drawn by chance, some that the threshold keeps and some that it leaves out; "
-    "the predicted box is the adapted model's."
+    "Training labels that the threshold keeps and that it leaves out: some drawn by chance; of 48 "
+    "looked at those that the adapted model misses furthest, and those whose box adapting moved "
+    "most. IoU before → after."
 )
+TERMS = {
+    "reliability r": "How far a model that did not choose the label agrees with it: the IoU of its "
+    "box with the label's, from 0 (apart) to 1 (the same).",
+    "SSA, MSA": "Self-paced adapting with one or several sources of labels: train on all labels, "
+    "score each by r, keep those with r ≥ h, train again.",
+    "AUROC": "How often a correct label has a higher r than a wrong one: 50 % is chance, 100 % "
+    "tells them apart.",
+    "Acc@0.5": "Share of expressions whose predicted box overlaps the right one with an IoU of at "
+    "least 0.5.",
+}
 
 
 def curriculum_report(folder: Path, summary: RunSummary) -> Report:
@@ -45,10 +58,13 @@ def curriculum_report(folder: Path, summary: RunSummary) -> Report:
         facts=page.facts(),
         tables=tables,
         figures=[*page.histograms(), page.curves(), *page.precision_recall()],
-        gallery=page.selection.gallery(page.deciding(), folder / "model"),
+        gallery=curriculum_cases(
+            page.selection, page.deciding(), folder / "model", page.model_before(folder)
+        ),
         gallery_note=_GALLERY,
-        gallery_roles=("predicted", "true", "pseudo") if known else ("predicted", "pseudo"),
+        gallery_roles=[role for role in ROLES if known or role != "true"],
         timings=page.timings(),
+        terms={word: TERMS[word] for word in TERMS if known or word != "AUROC"},
     )
 
 
@@ -77,6 +93,11 @@ class _Page:
         """Source -> measurer and threshold that select its labels."""
         steps = self.summary.all_steps
         return {step.source or "all": (step.measurer, step.threshold) for step in steps}
+
+    def model_before(self, folder: Path) -> Path | None:
+        """Return the folder of the model that all labels gave, where the run trained one."""
+        baseline = self.summary.no_curriculum
+        return None if baseline is None else folder / "stages" / baseline.stage / "model"
 
     def of_source(self, source: str) -> np.ndarray:
         """Return which labels a decision is about, (N,) bool."""

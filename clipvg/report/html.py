@@ -18,7 +18,12 @@ import clipvg
 from clipvg.report.style import ROLES
 from clipvg.runtime.files import Json, atomic_path
 
-_LEGEND = {"predicted": "predicted box", "true": "true box", "pseudo": "pseudo-label"}
+_LEGEND = {
+    "predicted": "predicted box",
+    "before": "predicted before adapting",
+    "true": "true box",
+    "pseudo": "pseudo-label",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class PageImage:
         alt: what the image shows, for readers who cannot see it.
         caption: text below; none when empty.
         detail: a second, smaller line below the caption.
+        group: heading above images of one kind in a gallery; none when empty.
     """
 
     data: bytes
@@ -38,6 +44,7 @@ class PageImage:
     alt: str
     caption: str = ""
     detail: str = ""
+    group: str = ""
 
     @property
     def source(self) -> str:
@@ -78,6 +85,7 @@ class Report:
         config: resolved configuration, any nesting of plain values.
         command: what was typed, to be typed again.
         timings: seconds by step.
+        terms: words of the page, each with what it means.
     """
 
     title: str
@@ -91,6 +99,7 @@ class Report:
     config: Json = field(default_factory=dict)
     command: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
+    terms: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_html(report: Report) -> str:

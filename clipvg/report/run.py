@@ -13,6 +13,8 @@ import yaml
 
 from clipvg.curriculum import RunSummary
 from clipvg.errors import InputError
+from clipvg.labels import read_labels
+from clipvg.report.cases import training_cases
 from clipvg.report.curriculum import curriculum_report
 from clipvg.report.html import Report, write_html
 from clipvg.report.numbers import listed, percent, points
@@ -80,9 +82,18 @@ def _training(folder: Path, summary: Json, rows: Sequence[Json]) -> Report:
     scores = [row["val_acc_0.5"] for row in epochs if row.get("val_acc_0.5") is not None]
     if scores:
         facts.append(("best validation Acc@0.5", percent(max(scores))))
+    root, path = summary.get("root"), folder / "labels.parquet"
+    gallery = []
+    if root and path.is_file():
+        labels = read_labels(path, images=root, allow_outside_root=True)
+        gallery = training_cases(labels, folder / "model")
     return Report(
         title=f"Training {folder.name}",
         facts=facts,
+        gallery=gallery,
+        gallery_note="Labels of the training and the boxes of its model, some drawn by chance and "
+        "of 48 looked at those that it misses furthest.",
+        gallery_roles=("predicted", "pseudo"),
         figures=[training_section(epochs)] if epochs else [],
         timings={"training": float(summary["seconds"])} if "seconds" in summary else {},
     )
@@ -111,6 +122,7 @@ def _demo(folder: Path, summary: Json) -> Report:
         part = curriculum_report(inner, RunSummary.from_dict(read_json(inner / "summary.json")))
         report.figures, report.gallery = part.figures, part.gallery
         report.gallery_note, report.gallery_roles = part.gallery_note, part.gallery_roles
+        report.terms = part.terms
         if len(accuracy["ssa"]) > 1:
             first = f" Of the run {inner.relative_to(folder)}."
             report.gallery_note += first

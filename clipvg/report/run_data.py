@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +10,8 @@ import numpy as np
 from clipvg.curriculum import RunSummary
 from clipvg.curriculum.split import ROW
 from clipvg.data.scenes import is_correct
-from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.report.html import PageImage
-from clipvg.report.sections import label_image
-
-_GALLERY = 12
 
 
 @dataclass(frozen=True)
@@ -54,35 +48,6 @@ class Selection:
         correct = is_correct(training) if training.has_truth else None
         return cls(training, scores, correct, is_selected[~is_held])
 
-    def gallery(self, reliability: np.ndarray, model_folder: Path) -> list[PageImage]:
-        """Draw labels that were selected and left out, half of each, drawn by chance.
-
-        Args:
-            reliability: (N,) that decided about each label, NaN where nothing did.
-            model_folder: of the model whose predictions are drawn.
-        """
-        if self.labels is None or self.is_selected is None:
-            return []
-        draw = np.random.default_rng(0)
-        decided = np.isfinite(reliability)
-        rows = [
-            int(row)
-            for side in (decided & self.is_selected, decided & ~self.is_selected)
-            for row in np.sort(draw.permutation(np.flatnonzero(side))[: _GALLERY // 2])
-        ]
-        predicted = _predictions(model_folder, self.labels, rows)
-        shown = [
-            label_image(self.labels, row, predicted.get(row), self._remark(row, reliability[row]))
-            for row in rows
-        ]
-        return [image for image in shown if image is not None]
-
-    def _remark(self, row: int, r: float) -> str:
-        assert self.is_selected is not None
-        correct = self.correct
-        kind = "" if correct is None else "correct label " if correct[row] else "wrong label "
-        return f"{kind}{'kept' if self.is_selected[row] else 'left out'} (r = {r:.2f})"
-
 
 def _scores(folder: Path, summary: RunSummary) -> ScoreMatrix | None:
     """The scores of the measurers, without those of the adapted model."""
@@ -99,21 +64,3 @@ def _mask(path: Path, count: int) -> np.ndarray:
     if path.is_file():
         mask[read_labels(path).table.column(ROW).to_numpy()] = True
     return mask
-
-
-def _predictions(
-    model_folder: Path, labels: LabelTable, rows: Sequence[int]
-) -> dict[int, np.ndarray]:
-    if not model_folder.is_dir():
-        return {}
-    from clipvg.model import load
-
-    model = load(model_folder)
-    some = labels.select(list(rows))
-    found = {}
-    for row, name, expression in zip(rows, some.image_names, some.expressions, strict=True):
-        try:
-            found[row] = model.predict(some.image_path(name), expression, scores=False)[0]
-        except (InputError, OSError):
-            continue
-    return found

@@ -18,7 +18,7 @@ from clipvg.report.numbers import percent, points
 from clipvg.runtime.files import Json
 
 CORRECT_IOU = 0.5
-_SHOWN = 400  # pixels of an image's long side in the gallery
+_SHOWN = 800  # pixels of an image's long side in the gallery
 
 
 def gain_table(
@@ -85,7 +85,12 @@ def training_section(metrics: Sequence[Json]) -> PageImage:
 
 
 def label_image(
-    labels: LabelTable, row: int, predicted: np.ndarray | None = None, remark: str = ""
+    labels: LabelTable,
+    row: int,
+    predicted: np.ndarray | None = None,
+    remark: str = "",
+    *,
+    before: np.ndarray | None = None,
 ) -> PageImage | None:
     """Draw one label's image with its pseudo-box, true box and prediction; None if unreadable.
 
@@ -94,6 +99,7 @@ def label_image(
         row: index of the label.
         predicted (4,): xyxy pixels, where there is a prediction.
         remark: said before the overlap in the line below the expression.
+        before (4,): what was predicted before adapting, xyxy pixels, where that is known.
     """
     one = labels.select([row])
     name, expression = one.image_names[0], one.expressions[0]
@@ -109,12 +115,16 @@ def label_image(
     remarks = [remark] if remark else []
     if labels.has_truth and not has_truth:
         remarks.append("nothing in the image fits the expression")
+    fits = truth if has_truth else box
+    if before is not None:
+        marks.append(Mark(scale * np.asarray(before), role="before"))
     if predicted is not None:
         marks.append(Mark(scale * np.asarray(predicted), role="predicted"))
-        overlap = float(iou(np.asarray(predicted)[None], (truth if has_truth else box)[None])[0])
-        remarks.append(f"IoU with the {'true box' if has_truth else 'pseudo-label'} {overlap:.2f}")
+        overlaps = [iou(np.asarray(each), fits) for each in (before, predicted) if each is not None]
+        shown = " → ".join(percent(float(overlap)) for overlap in overlaps)
+        remarks.append(f"IoU with the {'true box' if has_truth else 'pseudo-label'} {shown}")
     return PageImage(
-        *encode_image(draw_boxes(image, marks)),
+        *encode_image(draw_boxes(image, marks), max_size=_SHOWN),
         alt=f"{name} with the boxes of the expression “{expression}”.",
         caption=expression,
         detail=", ".join(remarks),

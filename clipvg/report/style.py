@@ -19,8 +19,9 @@ CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PINK, SKY)
 CORRECT = BLUE
 WRONG = VERMILION
 
-ROLES = {"predicted": BLUE, "true": ORANGE, "pseudo": PINK}
-"""Colour of a box by what it is: the model's answer, the referent, the pseudo-label."""
+ROLES = {"predicted": BLUE, "before": GREEN, "true": ORANGE, "pseudo": PINK}
+"""Colour of a box by what it is: the model's answer, that before adapting, the referent,
+the pseudo-label."""
 
-DASHES = {"predicted": (), "true": (4, 2), "pseudo": (1.5, 1.5)}
+DASHES = {"predicted": (), "before": (6, 1), "true": (4, 2), "pseudo": (1.5, 1.5)}
 """Drawn and empty stretches by role, in widths of the line; nothing means a solid line."""

@@ -102,7 +102,9 @@ def test_curriculum(tmp_path):
     assert [picture.caption for picture in report.gallery] == ["dog", "<i>cat</i>", "left"]
     assert report.gallery[0].detail.startswith("correct label kept (r = 0.90)")
     assert report.gallery[2].detail.startswith("wrong label left out (r = 0.20)")
-    assert report.gallery_roles == ("predicted", "true", "pseudo")
+    assert report.gallery_roles == ["predicted", "before", "true", "pseudo"]
+    assert {picture.group for picture in report.gallery} == {"by chance"}
+    assert "AUROC" in report.terms
     assert report.timings["all labels"] == 2.0
     assert report.config == {"method": "ssa"}
     assert report.command == "clipvg adapt 'a b'"
@@ -144,7 +146,7 @@ def test_demo_shows_its_table_and_the_figures_of_its_first_run(tmp_path):
     assert "from 55.0 % to 64.0 % (+9.0 points)" in page
     assert "1 of 2" in page
     assert "<h2>Images</h2>" in page
-    assert "the adapted model&#39;s. Of the run seed0." in page
+    assert "before → after. Of the run seed0." in page
     assert "12.5 s" in page
     assert "clipvg demo</code>" in page
 
@@ -175,8 +177,8 @@ def test_gains_have_a_sign_and_the_first_row_is_the_baseline():
 def test_label_picture_says_how_well_the_prediction_fits(tmp_path):
     labels = make_labels(tmp_path)
     picture = label_image(labels, 2, predicted=np.array([40.0, 10.0, 60.0, 30.0]))
-    assert picture.detail == "IoU with the true box 1.00"
+    assert picture.detail == "IoU with the true box 100.0 %"
     picture = label_image(labels, 3, predicted=np.array(BOX))
     assert picture.detail == (
-        "nothing in the image fits the expression, IoU with the pseudo-label 1.00"
+        "nothing in the image fits the expression, IoU with the pseudo-label 100.0 %"
     )

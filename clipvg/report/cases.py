@@ -1,0 +1,126 @@
+"""Which labels a page shows as images: by chance, the worst, and those that changed most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from clipvg.boxes import iou
+from clipvg.data.image import read_image
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.report.html import PageImage
+from clipvg.report.run_data import Selection
+from clipvg.report.sections import label_image
+
+_SHOWN = 6  # images of a group
+_LOOKED_AT = 48  # labels among which the worst and the most changed are looked for
+
+Boxes = Mapping[int, np.ndarray]
+
+
+def curriculum_cases(
+    selection: Selection, reliability: np.ndarray, after: Path, before: Path | None
+) -> list[PageImage]:
+    """Draw labels of a run, kept and left out by chance, then the worst and the most changed.
+
+    Args:
+        selection: labels of the run.
+        reliability: (N,) that decided about each label, NaN where nothing did.
+        after: folder of the adapted model.
+        before: folder of the model that all labels gave, where there is one.
+    """
+    labels, is_selected = selection.labels, selection.is_selected
+    if labels is None or is_selected is None:
+        return []
+    draw = np.random.default_rng(0)
+    decided = np.isfinite(reliability)
+    sides = [
+        np.sort(draw.permutation(np.flatnonzero(side))[: _LOOKED_AT // 2])
+        for side in (decided & is_selected, decided & ~is_selected)
+    ]
+    looked_at = [int(row) for side in sides for row in side]
+    by_chance = [int(row) for side in sides for row in np.sort(draw.permutation(side)[:_SHOWN])]
+    boxes = _predictions(after, labels, looked_at)
+    old = {} if before is None else _predictions(before, labels, looked_at)
+    remarks = {row: _remark(selection, row, reliability[row]) for row in looked_at}
+    return [
+        *_group("by chance", by_chance, labels, boxes, old, remarks),
+        *_group("the worst", _worst(labels, boxes), labels, boxes, old, remarks),
+        *_group("changed most by adapting", _changed(boxes, old), labels, boxes, old, remarks),
+    ]
+
+
+def training_cases(labels: LabelTable, model: Path) -> list[PageImage]:
+    """Draw labels of a training with the boxes of its model: by chance, then the worst."""
+    rows = np.random.default_rng(0).permutation(len(labels))[:_LOOKED_AT].tolist()
+    boxes = _predictions(model, labels, rows)
+    return [
+        *_group("by chance", sorted(rows[:_SHOWN]), labels, boxes, {}, {}),
+        *_group("the worst", _worst(labels, boxes), labels, boxes, {}, {}),
+    ]
+
+
+def _group(
+    name: str,
+    rows: Sequence[int],
+    labels: LabelTable,
+    boxes: Boxes,
+    old: Boxes,
+    remarks: Mapping[int, str],
+) -> list[PageImage]:
+    drawn = (
+        label_image(labels, row, boxes.get(row), remarks.get(row, ""), before=old.get(row))
+        for row in rows
+    )
+    return [replace(image, group=name) for image in drawn if image is not None]
+
+
+def _worst(labels: LabelTable, boxes: Boxes) -> list[int]:
+    """Return rows whose box is furthest from the true one, or from the label's without truth."""
+    rows = np.array(list(boxes), np.int64)
+    if not len(rows):
+        return []
+    wanted, truth = labels.boxes(rows=rows), labels.select(rows.tolist()).truth()
+    if labels.has_truth:  # where nothing fits the expression, no box is wrong
+        wanted = truth
+    overlap = iou(np.stack(list(boxes.values())), wanted)
+    order = np.argsort(overlap, kind="stable")  # NaN comes last
+    return [int(rows[i]) for i in order[:_SHOWN] if overlap[i] < 0.5]
+
+
+def _changed(boxes: Boxes, old: Boxes) -> list[int]:
+    overlap = {
+        row: float(iou(box[None], old[row][None])[0]) for row, box in boxes.items() if row in old
+    }
+    return [row for row in sorted(overlap, key=overlap.__getitem__)[:_SHOWN] if overlap[row] < 0.9]
+
+
+def _remark(selection: Selection, row: int, r: float) -> str:
+    assert selection.is_selected is not None
+    correct = selection.correct
+    kind = "" if correct is None else "correct label " if correct[row] else "wrong label "
+    return f"{kind}{'kept' if selection.is_selected[row] else 'left out'} (r = {r:.2f})"
+
+
+def _predictions(folder: Path, labels: LabelTable, rows: Sequence[int]) -> dict[int, np.ndarray]:
+    """Return the boxes of a model by row; none without a model, or where an image is gone."""
+    if not folder.is_dir() or not len(rows):
+        return {}
+    from clipvg.model import load
+
+    model = load(folder)
+    some = labels.select(list(rows))
+    readable: dict[int, tuple[Image.Image, str]] = {}
+    for row, name, expression in zip(rows, some.image_names, some.expressions, strict=True):
+        with suppress(InputError, OSError):
+            image = read_image(some.image_path(name), exif=model.preset.exif)
+            readable[row] = image, expression
+    images, expressions = map(list, zip(*readable.values(), strict=True)) if readable else ([], [])
+    found = model.predict(images, expressions, scores=False)
+    return {row: each[0] for row, each in zip(readable, found, strict=True)}
