@@ -104,7 +104,8 @@ def rename_columns(table: pa.Table, names: Mapping[str, str], *, where: str) -> 
     taken = [name for name in names if name in table.column_names and name not in names.values()]
     table = table.drop_columns(taken)
     new = {old: name for name, old in names.items()}
-    return table.rename_columns([new.get(name, name) for name in table.column_names])
+    renamed = table.rename_columns([new.get(name, name) for name in table.column_names])
+    return renamed.replace_schema_metadata(table.schema.metadata)
 
 
 def convert_column(

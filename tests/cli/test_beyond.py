@@ -56,7 +56,7 @@ def test_a_finished_run_takes_further_options(
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Beyond the published method" in page
     refused = clipvg(*words, "--beyond.calibrated", 2)
-    assert "expected a probability" in refused.error
+    assert "calibrated is 2.0, expected below 1" in refused.error
 
 
 def test_what_no_head_decides_is_measured_once(

@@ -31,7 +31,10 @@ def test_unknown_option_names_the_near_one(clipvg):
 
 
 def test_missing_required(clipvg):
-    assert "missing EXPRESSION, --checkpoint" in clipvg("predict", "a.png").error
+    assert "missing IMAGE, EXPRESSION, --checkpoint" in clipvg("predict").error
+    assert "missing --checkpoint" in clipvg("predict", "a.png").error
+    line = clipvg("predict", "a.png", "--checkpoint", "c").error
+    assert "say what to look for, e.g. 'dog on the left'" in line
     assert "missing --images, --checkpoint" in clipvg("evaluate", "labels.parquet").error
 
 
@@ -160,7 +163,7 @@ def test_no_labels_and_no_folder_of_images(clipvg, checkpoint, pictures, labels,
 
 def test_an_empty_expression(clipvg):
     line = clipvg("predict", "a.png", "dog", " ", "--checkpoint", "c").error
-    assert "expression 0 is blank" in line
+    assert "expression 1 is blank" in line
 
 
 def test_sizes_that_make_no_sense(clipvg, checkpoint, pictures, labels):

@@ -10,10 +10,10 @@ import torch
 from support.tiny import WORDS, make_labels, make_model, one_by_one
 
 from clipvg.errors import InputError
-from clipvg.features import texts as text
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
+from clipvg.model.fast import text
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, Scores, score_labels
 from clipvg.rescoring import EngineConfig
 from clipvg.training import FeatureCache
