@@ -73,7 +73,6 @@ _SHARED: dict[str, Json] = {
     },
     "--device": {"help": "cpu, cuda, cuda:1, mps, …; by default a CUDA GPU where there is one"},
     "--checkpoint": {
-        "required": True,
         "metavar": "CKPT",
         "help": "the model: a folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
     },
@@ -81,14 +80,20 @@ _SHARED: dict[str, Json] = {
 }
 
 
-def add_shared(parser: CommandParser, *names: str, images_needed: bool = True) -> None:
-    """Add arguments that several commands have, by name; `LABELS` are those of label files."""
+def add_shared(parser: CommandParser, *names: str, needed: bool = True) -> None:
+    """Add arguments that several commands have, by name; `LABELS` are those of label files.
+
+    Args:
+        parser: of a command.
+        names: of arguments.
+        needed: whether it cannot do without --images, or --checkpoint, where they are among these.
+    """
     for name in names:
         options = {"type": str, **_SHARED[name]}
         if "action" in options:
             del options["type"]
-        if name == "--images":
-            options["required"] = images_needed
+        if name in {"--images", "--checkpoint"}:
+            options["required"] = needed
         parser.add_argument(name, **options)
 
 

@@ -74,11 +74,12 @@ def _group(
     old: Boxes,
     remarks: Mapping[int, str],
 ) -> list[PageImage]:
-    drawn = (
-        label_image(labels, row, boxes.get(row), remarks.get(row, ""), before=old.get(row))
-        for row in rows
-    )
-    return [replace(image, group=name) for image in drawn if image is not None]
+    drawn = []
+    for row in rows:
+        said = [remarks[row]] if row in remarks else []
+        with suppress(InputError, OSError):
+            drawn.append(label_image(labels, row, boxes.get(row), said, before=old.get(row)))
+    return [replace(image, group=name) for image in drawn]
 
 
 def _worst(labels: LabelTable, boxes: Boxes) -> list[int]:

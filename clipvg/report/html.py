@@ -22,7 +22,7 @@ _LEGEND = {
     "predicted": "predicted box",
     "before": "predicted before adapting",
     "true": "true box",
-    "pseudo": "pseudo-label",
+    "pseudo": "label",
 }
 
 
@@ -35,7 +35,7 @@ class PageImage:
         media_type: "image/png" or "image/jpeg".
         alt: what the image shows, for readers who cannot see it.
         caption: text below; none when empty.
-        detail: a second, smaller line below the caption.
+        detail: smaller lines below the caption.
         group: heading above images of one kind in a gallery; none when empty.
     """
 

@@ -1,31 +1,36 @@
-"""The page of a file of labels: what is in it, and a sample of each rule to look at."""
+"""The page of a file of labels: what is in it, what a check finds, and labels to look at."""
 
 from __future__ import annotations
 
-import random
+import functools
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipvg.boxes import iou
 from clipvg.data.image import read_image
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable
+from clipvg.labels import Finding, LabelTable, check_labels
+from clipvg.labels.schema import RELIABILITY
 from clipvg.pseudo.entities import count_entities, entity_heads
 from clipvg.pseudo.plurals import make_singular
 from clipvg.pseudo.words import ADJECTIVES, PLACES
 from clipvg.report.canvas import encode_figure
-from clipvg.report.drawing import Mark, draw_boxes, encode_image
+from clipvg.report.choice import Choice, Rule, rule_order
 from clipvg.report.figures import center_map, count_bars
 from clipvg.report.html import PageImage, Report, Table
-from clipvg.report.style import VERMILION
+from clipvg.report.sections import label_image
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
 
 _CLASSES = 20  # rows of the table of classes
-_ENLARGED = 900  # pixels of a gallery image's longer side
 
 
-def label_rules(labels: LabelTable) -> list[tuple[str, str]]:
+def label_rules(labels: LabelTable) -> list[Rule]:
     """Return source and rule of each label, "" where unknown."""
     sources = labels.sources()
     if "pseudo.rule" not in labels.table.column_names:
@@ -34,26 +39,40 @@ def label_rules(labels: LabelTable) -> list[tuple[str, str]]:
     return [(source, rule or "") for source, rule in zip(sources, rules, strict=True)]
 
 
-def report_labels(labels: LabelTable, *, name: str, per_rule: int = 4, seed: int = 0) -> Report:
+def report_labels(
+    labels: LabelTable,
+    *,
+    name: str,
+    choice: Choice | None = None,
+    model: GroundingModel | None = None,
+) -> Report:
     """Return the page of labels.
 
     Args:
         labels: with the image root.
         name: of their file, for the title.
-        per_rule: labels of each source and rule in the gallery.
-        seed: of which these are.
+        choice: which labels are in the gallery; by default four of each rule.
+        model: whose boxes are drawn beside theirs.
 
     Raises:
-        InputError: there are no labels, or an image cannot be read.
+        InputError: there are no labels, an image cannot be read, or nothing is to be chosen by.
     """
     if not len(labels):
         raise InputError(f"{name}: no labels to show")
+    choice = choice or Choice()
     rules = label_rules(labels)
+    overlap = None if model is None else functools.partial(_overlap, model, labels)
+    column = choice.column(labels)
+    shown = choice.rows(labels, rules, overlap)
+    sizes = _sizes(labels)
+    sized = labels.with_column("width", sizes[:, 0]).with_column("height", sizes[:, 1])
+    findings = check_labels(sized, open_images=False).findings
     lengths = [len(expression.split()) for expression in labels.expressions]
     entities = [count_entities(expression) for expression in labels.expressions]
+    roles = {"pseudo": True, "true": labels.has_truth, "predicted": model is not None}
     return Report(
         title=f"Labels of {name}",
-        lead=_lead(labels),
+        lead=_lead(labels, findings),
         facts=[
             ("labels", f"{len(labels):,}"),
             ("images", f"{labels.num_images:,}"),
@@ -62,38 +81,42 @@ def report_labels(labels: LabelTable, *, name: str, per_rule: int = 4, seed: int
             ("words, median", f"{statistics.median(lengths):g}"),
             ("entities, mean", f"{statistics.fmean(entities):.2f}"),
         ],
-        tables=[_rule_table(labels, rules), _class_table(labels)],
-        figures=_figures(labels, lengths, entities),
-        gallery=_gallery(labels, rules, per_rule, seed),
-        gallery_note=f"At most {per_rule} labels of each rule, drawn at random with seed {seed}. "
-        "Click an image to enlarge it.",
-        gallery_roles=(),
+        tables=[*_finding_tables(findings), _rule_table(labels, rules), _class_table(labels)],
+        figures=_figures(labels, sizes, lengths, entities),
+        gallery=_gallery(labels, shown, _remarks(labels, shown, findings, column), model),
+        gallery_note=f"{choice.describe(column, len(shown))} Click an image to enlarge it.",
+        gallery_roles=[role for role, is_there in roles.items() if is_there],
     )
 
 
-def _lead(labels: LabelTable) -> str:
+def _lead(labels: LabelTable, findings: Sequence[Finding]) -> str:
     counts = Counter(source or "unknown" for source in labels.sources())
     parts = [f"{source} {count:,}" for source, count in counts.most_common()]
-    return f"Labels by source: {', '.join(parts)}."
+    clean = "" if findings else " A check found nothing wrong or odd."
+    return f"Labels by source: {', '.join(parts)}.{clean}"
 
 
-def _rule_table(labels: LabelTable, rules: Sequence[tuple[str, str]]) -> Table:
+def _finding_tables(findings: Sequence[Finding]) -> list[Table]:
+    if not findings:
+        return []
+    rows = [(f"{each.kind}: {each.title}", each.severity, f"{each.count:,}") for each in findings]
+    note = "clipvg labels check says what to do about these, and looks at the images too."
+    return [Table("Findings", ("finding", "severity", "count"), rows, note)]
+
+
+def _rule_table(labels: LabelTable, rules: Sequence[Rule]) -> Table:
     rows = []
-    for (source, rule), count in sorted(Counter(rules).items(), key=_by_source_and_count):
+    image_of, expressions = labels.distinct_images()[1], labels.expressions
+    for (source, rule), count in sorted(Counter(rules).items(), key=lambda item: rule_order(*item)):
         of_rule = [row for row, each in enumerate(rules) if each == (source, rule)]
-        images = len({labels.distinct_images()[1][row] for row in of_rule})
-        words = statistics.fmean(len(labels.expressions[row].split()) for row in of_rule)
+        images = len({image_of[row] for row in of_rule})
+        words = statistics.fmean(len(expressions[row].split()) for row in of_rule)
         rows.append(
             (source or "unknown", rule or "–", f"{count:,}", f"{count / len(labels):.1%}",
              f"{images:,}", f"{words:.1f}")
         )  # fmt: skip
     header = ("source", "rule", "labels", "share", "images", "mean words")
     return Table("Sources and rules", header, rows)
-
-
-def _by_source_and_count(item: tuple[tuple[str, str], int]) -> tuple[str, int, str]:
-    (source, rule), count = item
-    return source, -count, rule
 
 
 def _class_table(labels: LabelTable) -> Table:
@@ -114,8 +137,9 @@ def _class_of(expression: str) -> str:
     return make_singular(heads[0]) if heads else "–"
 
 
-def _figures(labels: LabelTable, lengths: list[int], entities: list[int]) -> list[PageImage]:
-    sizes = _sizes(labels)
+def _figures(
+    labels: LabelTable, sizes: np.ndarray, lengths: list[int], entities: list[int]
+) -> list[PageImage]:
     figures = [
         (count_bars(lengths, "words of an expression"), "Lengths of the expressions."),
         (count_bars(entities, "entities of an expression"), "Things that the expressions name."),
@@ -128,8 +152,8 @@ def _figures(labels: LabelTable, lengths: list[int], entities: list[int]) -> lis
 
 
 def _sizes(labels: LabelTable) -> np.ndarray:
-    """(N, 2) width and height of each label's image; read from the image where not known."""
-    sizes = labels.sizes().astype(np.float64)
+    """(N, 2) int32 width and height of each label's image; read from it where not known."""
+    sizes = labels.sizes()
     names, index = labels.distinct_images()
     for unknown in np.unique(index[(sizes <= 0).any(axis=1)]):
         sizes[index == unknown] = read_image(labels.image_path(names[unknown])).size
@@ -137,24 +161,66 @@ def _sizes(labels: LabelTable) -> np.ndarray:
 
 
 def _gallery(
-    labels: LabelTable, rules: Sequence[tuple[str, str]], per_rule: int, seed: int
+    labels: LabelTable,
+    rows: np.ndarray,
+    remarks: Sequence[list[str]],
+    model: GroundingModel | None,
 ) -> list[PageImage]:
-    state = random.Random(seed)
-    images = []
-    for rule, count in sorted(Counter(rules).items(), key=_by_source_and_count):
-        rows = [row for row, each in enumerate(rules) if each == rule]
-        for row in sorted(state.sample(rows, min(per_rule, count))):
-            images.append(_image(labels, row, rule))
-    return images
+    given = list(zip(rows.tolist(), remarks, strict=True))
+    if model is None:
+        return [label_image(labels, row, remarks=said) for row, said in given]
+    boxes, scores = _predict(model, labels.select(rows), scores=True)
+    exif = model.preset.exif
+    return [
+        label_image(labels, row, box, said, score=score, exif=exif)
+        for (row, said), box, score in zip(given, boxes, scores.tolist(), strict=True)
+    ]
 
 
-def _image(labels: LabelTable, row: int, rule: tuple[str, str]) -> PageImage:
-    expression, name = labels.expressions[row], labels.image_names[row]
-    image = read_image(labels.image_path(name))
-    box = labels.boxes(rows=np.array([row]))[0]
-    drawn = draw_boxes(image, [Mark(box, expression, role="label", color=VERMILION)])
-    detail = " · ".join([*(part for part in rule if part), name])
-    data, media_type = encode_image(drawn, max_size=_ENLARGED)
-    return PageImage(
-        data, media_type, alt=f"{name}: {expression}", caption=expression, detail=detail
+def _remarks(
+    labels: LabelTable, rows: np.ndarray, findings: Sequence[Finding], column: str | None
+) -> list[list[str]]:
+    """Lines about each of some rows (R,): rule and image, what they are worth, findings."""
+    some = labels.select(rows)
+    found = [(each.kind, set(np.intersect1d(each.rows, rows).tolist())) for each in findings]
+    remarks = []
+    rules = label_rules(some)
+    for row, rule, label in zip(rows.tolist(), rules, some, strict=True):
+        worth = [f"{_said(label[RELIABILITY + by])} by {by}" for by in some.reliability_names]
+        kinds = [kind for kind, its in found if row in its]
+        lines = [" · ".join([*filter(None, rule), label["image"]])]
+        if worth:
+            lines.append(f"reliability {', '.join(worth)}")
+        if column is not None and not column.startswith(RELIABILITY):
+            lines.append(f"{column} {_said(label[column])}")
+        if kinds:
+            lines.append(f"check: {', '.join(kinds)}")
+        remarks.append(lines)
+    return remarks
+
+
+def _said(value: object) -> str:
+    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _overlap(model: GroundingModel, labels: LabelTable) -> np.ndarray:
+    """(N,) IoU of the labels' boxes with those that a model predicts."""
+    return iou(labels.boxes(), _predict(model, labels, scores=False)[0])
+
+
+def _predict(
+    model: GroundingModel, labels: LabelTable, *, scores: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes (N, 4) float32 xyxy pixels and scores (N,) of labels, image by image."""
+    names, of_row = labels.distinct_images()
+    by_image = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
+    expressions = labels.expressions
+    answers = model.predict(
+        [labels.image_path(name) for name in names],
+        [[expressions[row] for row in rows] for rows in by_image],
+        scores=scores,
     )
+    boxes, sure = np.zeros((len(labels), 4), np.float32), np.zeros(len(labels), np.float32)
+    for rows, answer in zip(by_image, answers, strict=True):
+        boxes[rows], sure[rows] = answer.boxes, answer.scores
+    return boxes, sure

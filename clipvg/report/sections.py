@@ -88,44 +88,53 @@ def label_image(
     labels: LabelTable,
     row: int,
     predicted: np.ndarray | None = None,
-    remark: str = "",
+    remarks: Sequence[str] = (),
     *,
+    score: float | None = None,
     before: np.ndarray | None = None,
-) -> PageImage | None:
-    """Draw one label's image with its pseudo-box, true box and prediction; None if unreadable.
+    exif: bool = True,
+) -> PageImage:
+    """Draw one label's image with its box, true box and prediction, and say how these overlap.
 
     Args:
         labels: with an image root.
         row: index of the label.
         predicted (4,): xyxy pixels, where there is a prediction.
-        remark: said before the overlap in the line below the expression.
+        remarks: lines to say below the expression, before the overlap.
+        score: of the prediction.
         before (4,): what was predicted before adapting, xyxy pixels, where that is known.
+        exif: whether boxes are of the upright image, as EXIF says, or of the stored one.
+
+    Raises:
+        InputError: the image cannot be read.
     """
     one = labels.select([row])
     name, expression = one.image_names[0], one.expressions[0]
     box, truth = one.boxes()[0], one.truth()[0]
-    try:
-        image = read_image(one.image_path(name))
-        scale = min(1.0, _SHOWN / max(image.size))  # before drawing: lines keep their width
-        image = image.resize([max(1, round(scale * side)) for side in image.size])
-    except (InputError, OSError):
-        return None
+    image = read_image(one.image_path(name), exif=exif)
+    scale = min(1.0, _SHOWN / max(image.size))  # before drawing: lines keep their width
+    image = image.resize([max(1, round(scale * side)) for side in image.size])
     has_truth = bool(np.isfinite(truth).all())
     marks = [Mark(scale * box, role="pseudo"), Mark(scale * truth, role="true")]
-    remarks = [remark] if remark else []
+    said = list(remarks)
     if labels.has_truth and not has_truth:
-        remarks.append("nothing in the image fits the expression")
-    fits = truth if has_truth else box
+        said.append("nothing in the image fits the expression")
     if before is not None:
-        marks.append(Mark(scale * np.asarray(before), role="before"))
+        marks.append(Mark(scale * before, role="before"))
     if predicted is not None:
-        marks.append(Mark(scale * np.asarray(predicted), role="predicted"))
-        overlaps = [iou(np.asarray(each), fits) for each in (before, predicted) if each is not None]
-        shown = " → ".join(percent(float(overlap)) for overlap in overlaps)
-        remarks.append(f"IoU with the {'true box' if has_truth else 'pseudo-label'} {shown}")
+        marks.append(Mark(scale * predicted, role="predicted"))
+        boxes = [each for each in (before, predicted) if each is not None]
+        overlaps = {"true box": iou(boxes, truth)} if has_truth else {}
+        overlaps["label"] = iou(boxes, box)
+        shown = [
+            f"with the {name} {' → '.join(map(percent, overlap.tolist()))}"
+            for name, overlap in overlaps.items()
+        ]
+        shown += [] if score is None else [f"score {percent(score)}"]
+        said.append(f"IoU {', '.join(shown)}")
     return PageImage(
         *encode_image(draw_boxes(image, marks), max_size=_SHOWN),
         alt=f"{name} with the boxes of the expression “{expression}”.",
         caption=expression,
-        detail=", ".join(remarks),
+        detail="\n".join(said),
     )

@@ -10,6 +10,7 @@ from PIL import Image
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.report.choice import Choice
 from clipvg.report.figures import center_map, count_bars
 from clipvg.report.html import render_html
 from clipvg.report.labels import report_labels
@@ -44,12 +45,66 @@ def test_counts_by_source_rule_and_class(labels: LabelTable) -> None:
 
 def test_a_sample_of_each_rule_is_drawn_with_its_box(labels: LabelTable) -> None:
     many = LabelTable.concat([labels] * 5)
-    report = report_labels(many, name="x.jsonl", per_rule=2)
+    report = report_labels(many, name="x.jsonl", choice=Choice(per_rule=2))
     assert len(report.gallery) == 8
     assert report.gallery[0].caption == "dogs <b>"
-    assert report.gallery[-1].detail == "template · place · a.png"
-    again = report_labels(many, name="x.jsonl", per_rule=2)
+    assert report.gallery[-1].detail == "template · place · a.png\ncheck: duplicate"
+    again = report_labels(many, name="x.jsonl", choice=Choice(per_rule=2))
     assert [each.data for each in again.gallery] == [each.data for each in report.gallery]
+
+
+def scored(labels: LabelTable) -> LabelTable:
+    """The labels with scores of one measurer, of which one is missing."""
+    return labels.with_column("reliability.m", np.array([0.5, np.nan, 0.1, 0.9], np.float32))
+
+
+def test_the_worst_come_first_and_those_not_scored_last(labels: LabelTable) -> None:
+    report = report_labels(scored(labels), name="x", choice=Choice(worst=2))
+    assert [each.caption for each in report.gallery] == ["dogs <b>", "red dog"]
+    assert report.gallery[0].detail == "caption · a.png\nreliability 0.10 by m"
+    assert "The 2 labels of the lowest reliability by m, worst first." in report.gallery_note
+    report = report_labels(scored(labels), name="x", choice=Choice(worst=9))
+    assert report.gallery[-1].detail.endswith("reliability – by m")
+
+
+def test_any_column_of_numbers_sorts(labels: LabelTable) -> None:
+    counted = scored(labels).with_column("votes", [3, 1, 2, 0])
+    report = report_labels(counted, name="x", choice=Choice(worst=2, sort="votes"))
+    assert [each.detail.splitlines()[-1] for each in report.gallery] == ["votes 0", "votes 1"]
+    report = report_labels(counted, name="x", choice=Choice(sample=3, sort="votes"))
+    votes = [each.detail.splitlines()[-1] for each in report.gallery]
+    assert votes == sorted(votes)
+    assert len(votes) == 3
+    report = report_labels(counted, name="x", choice=Choice(sort="m"))
+    assert [each.caption for each in report.gallery][::3] == ["dogs <b>", "left dog"]
+
+
+def test_a_sample_hangs_on_the_seed_alone(labels: LabelTable) -> None:
+    rules = [("", "")] * 1000
+    many = LabelTable.concat([labels] * 250)
+    rows = Choice(sample=5, seed=1).rows(many, rules)
+    assert rows.tolist() == Choice(sample=5, seed=1).rows(many, rules).tolist()
+    assert rows.tolist() != Choice(sample=5, seed=2).rows(many, rules).tolist()
+    assert len(set(rows.tolist())) == 5
+
+
+def test_several_measurers_are_to_be_chosen_among(labels: LabelTable) -> None:
+    both = scored(labels).with_column("reliability.n", [0.1, 0.2, 0.3, 0.4])
+    with pytest.raises(InputError, match=r"scored by m, n; choose .* sort='m'"):
+        Choice(worst=1).column(both)
+    assert Choice(worst=1, sort="n").column(both) == "reliability.n"
+
+
+def test_findings_are_listed_and_said_of_their_labels(labels: LabelTable) -> None:
+    assert "nothing wrong" in report_labels(labels, name="x").lead
+    twice = LabelTable.concat([labels, labels.select([0])])
+    report = report_labels(twice, name="x", choice=Choice(sample=5))
+    (finding,) = report.tables[0].rows
+    assert finding[0].startswith("duplicate: ")
+    assert finding[1:] == ("warning", "1")
+    assert [each.detail.splitlines()[-1] for each in report.gallery][-1] == "check: duplicate"
+    beyond = labels.with_column("box", [[10.0, 10, 30, 90]] * 4)  # known from the image alone
+    assert report_labels(beyond, name="x").tables[0].rows[0][0].startswith("outside: ")
 
 
 def test_the_page_stands_alone_and_escapes_its_text(labels: LabelTable) -> None:

@@ -177,8 +177,6 @@ def test_gains_have_a_sign_and_the_first_row_is_the_baseline():
 def test_label_picture_says_how_well_the_prediction_fits(tmp_path):
     labels = make_labels(tmp_path)
     picture = label_image(labels, 2, predicted=np.array([40.0, 10.0, 60.0, 30.0]))
-    assert picture.detail == "IoU with the true box 100.0 %"
+    assert picture.detail == "IoU with the true box 100.0 %, with the label 0.0 %"
     picture = label_image(labels, 3, predicted=np.array(BOX))
-    assert picture.detail == (
-        "nothing in the image fits the expression, IoU with the pseudo-label 100.0 %"
-    )
+    assert picture.detail == "nothing in the image fits the expression\nIoU with the label 100.0 %"

@@ -15,7 +15,7 @@ from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
-    add_shared(parser, *LABELS, images_needed=False)
+    add_shared(parser, *LABELS, needed=False)
     parser.add_argument(
         "out", type=str, metavar="OUT",
         help="the file to write; its ending says the format",

@@ -10,31 +10,37 @@ from clipvg.cli import options
 from clipvg.cli.commands import Command
 from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
-from clipvg.errors import InputError
 from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
+    from clipvg.report.choice import Choice
+
     options.add_shared(parser, *options.LABELS)
     parser.add_argument(
         "--out", type=str, required=True, metavar="PAGE.html", help="the page to write"
     )
-    parser.add_argument(
-        "--per_rule", type=int, default=4, help="labels to show of each source and rule"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of labels to show")
+    options.add_group(parser, "", Choice, title="which labels to show")
+    options.add_shared(parser, "--checkpoint", needed=False)
+    options.add_shared(parser, "--device")
 
 
 def _run(args: Namespace) -> Json:
+    from clipvg.report.choice import Choice
     from clipvg.report.html import write_html
     from clipvg.report.labels import label_rules, report_labels
 
-    if args.per_rule < 1:
-        raise InputError(f"--per_rule {args.per_rule}: expected a whole number from 1")
+    choice = options.take_group(args, "", Choice)
     page = check_writable(Path(args.out), reads=args.labels)
     labels = options.read_table(args)
+    model = None
+    if args.checkpoint is not None:
+        from clipvg.cli.devices import choose_device
+        from clipvg.model import load
+
+        model = load(args.checkpoint).to(choose_device(args.device))
     name = ", ".join(Path(path).name for path in args.labels)
-    report = report_labels(labels, name=name, per_rule=args.per_rule, seed=args.seed)
+    report = report_labels(labels, name=name, choice=choice, model=model)
     write_html(report, page)
     rules = label_rules(labels)
     return {
@@ -51,7 +57,7 @@ def _describe(result: Json) -> str:
 
 
 COMMAND = Command(
-    example="clipvg labels show pseudo.parquet --images images/ --out labels.html",
+    example="clipvg labels show scored.parquet --images images/ --worst 50 --out worst.html",
     configure=_configure,
     run=_run,
     describe=_describe,
