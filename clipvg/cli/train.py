@@ -20,6 +20,7 @@ from clipvg.cli.output import check_writable, pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import check_local
 
 # What the help of both commands begins with.
 FIRST = "labels images validation out config backbone device training.epochs training.batch_size"
@@ -66,8 +67,9 @@ def training_arguments(args: Namespace) -> Json:
 
     # What is wrong with options and labels is said before torch is loaded.
     read = [*args.labels, *([args.validation] if args.validation else [])]
+    out = check_local(args.out)  # named as it was typed
     for name in RUN_FILES:
-        check_writable(Path(args.out) / name, reads=read)
+        check_writable(out / name, reads=read)
     given = {
         "training": take_group(args, "training", FitConfig),
         "model": take_group(args, "model", ModelOptions),
