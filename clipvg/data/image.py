@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from clipvg.errors import InputError, one_line
-from clipvg.runtime.images import is_sideways, open_image
+from clipvg.runtime.images import load_image, open_image
 
 _BAND = 256  # rows that are scaled at a time
 
@@ -36,35 +35,8 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
         return _to_rgb(image, exif, str(path))
 
 
-def look_at_image(path: str | Path) -> tuple[tuple[int, int], bool]:
-    """Decode an image, a JPEG at an eighth of its size, to know that `read_image` can read it.
-
-    Returns:
-        (width, height) as stored, and whether EXIF turns it by a right angle.
-
-    Raises:
-        InputError: as `read_image`.
-    """
-    with open_image(path) as image:
-        size = image.size
-        image.draft("RGB", (1, 1))
-        _load(image, str(path))
-        return size, is_sideways(image)
-
-
-def _load(image: Image.Image, name: str) -> None:
-    try:
-        image.load()
-    except (Image.DecompressionBombError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds, and each means damage
-        raise InputError(
-            f"{name}: damaged or truncated image ({one_line(error)}); replace the file"
-        ) from None
-
-
 def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
-    _load(image, name)
+    load_image(image, name)
     if exif:
         image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):

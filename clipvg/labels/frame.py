@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar, overload
 
 import numpy as np
@@ -23,6 +24,7 @@ F = TypeVar("F", bound="Frame")
 
 _SHOWN = 10  # rows in a notebook
 _CONDITION = re.compile(r"\s*([^<>=!]+?)\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMPARE = {
     ">=": pc.greater_equal,
     "<=": pc.less_equal,
@@ -129,7 +131,7 @@ class Frame:
         Raises:
             InputError: no such column, or one without an order.
         """
-        values = _plain(self[column])
+        values = _as_numbers(_plain(self[column]))
         try:
             order = "descending" if descending else "ascending"
             rows = pc.sort_indices(pa.table({"by": values}), sort_keys=[("by", order)])
@@ -209,6 +211,13 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
     name, sign, text = parts.groups()
     column = _plain(frame[name])
     value: str | float = text.strip("'\"")
+    if sign not in ("==", "!="):
+        column = _as_numbers(column)
+        if pa.types.is_string(column.type) and _NUMBER.fullmatch(text):
+            raise InputError(
+                f"{condition!r}: column {name!r} holds text that is not all numbers; compare it "
+                "with == or !="
+            )
     if _is_number(column.type):
         try:
             value = float(text)
@@ -229,6 +238,14 @@ def _is_number(kind: pa.DataType) -> bool:
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column of codes as the values that they stand for."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of text as numbers where all of it is, as columns of CSV files are text."""
+    if pa.types.is_string(column.type) and column.null_count < len(column):
+        with suppress(pa.ArrowInvalid):
+            return column.cast(pa.float64())
+    return column
 
 
 def _cell(value: object) -> str:

@@ -101,6 +101,8 @@ def rename_columns(table: pa.Table, names: Mapping[str, str], *, where: str) -> 
             raise InputError(
                 f"{where}: no column {name!r}: {near_matches(name, table.column_names)}"
             )
+    if len({*names.values()}) < len(names):
+        raise InputError(f"{where}: one column cannot be two: {', '.join(names.values())}")
     taken = [name for name in names if name in table.column_names and name not in names.values()]
     table = table.drop_columns(taken)
     new = {old: name for name, old in names.items()}
@@ -125,6 +127,8 @@ def convert_column(
             return _boxes(column, name, where, faults)
         if pa.types.is_string(column.type) and _is_number(kind):
             text = pc.utf8_trim_whitespace(column)
+            if pa.types.is_integer(kind):  # pandas writes 640.0 where others are missing
+                text = pc.replace_substring_regex(text, r"\.0*$", "")
             column = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
@@ -222,6 +226,8 @@ def parse_boxes(
 
 
 def _four_numbers(value: Any) -> list[float] | None:
+    if isinstance(value, str | dict):
+        return None
     try:
         numbers = [float("nan") if number is None else float(number) for number in value]
     except (TypeError, ValueError, OverflowError):

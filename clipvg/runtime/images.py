@@ -75,6 +75,38 @@ def image_size(path: str | Path, *, exif: bool = True) -> tuple[int, int]:
         return image.size[::-1] if exif and is_sideways(image) else image.size
 
 
+def look_at_image(path: str | Path) -> tuple[tuple[int, int], bool]:
+    """Decode an image, a JPEG at an eighth of its size, to know that it can be read.
+
+    Returns:
+        (width, height) as stored, and whether EXIF turns it by a right angle.
+
+    Raises:
+        InputError: as `open_image` and `load_image`.
+    """
+    with open_image(path) as image:
+        size = image.size
+        image.draft("RGB", (1, 1))
+        load_image(image, str(path))
+        return size, is_sideways(image)
+
+
+def load_image(image: Image.Image, name: str) -> None:
+    """Decode an opened image; errors call it `name`.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        image.load()
+    except (Image.DecompressionBombError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds, and each means damage
+        raise InputError(
+            f"{name}: damaged or truncated image ({one_line(error)}); replace the file"
+        ) from None
+
+
 def is_sideways(image: Image.Image) -> bool:
     """Return whether EXIF turns an image by a right angle."""
     return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from clipvg.data.decode import decode
-from clipvg.data.image import look_at_image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.runtime import distributed
+from clipvg.runtime.images import look_at_image
 from clipvg.runtime.progress import progress_bar
 
 OnError = Literal["raise", "drop"]

@@ -212,3 +212,17 @@ def test_written_as_mdetr_reads_it(tmp_path: Path) -> None:
     content["annotations"][0]["bbox"] = [9, 9, 9, 9]  # corrected by somebody: theirs counts
     path.write_text(json.dumps(content))
     assert read_labels(path).boxes()[0].tolist() == [9, 9, 18, 18]
+
+
+def test_ids_of_annotations_stay_where_each_label_has_its_own(tmp_path: Path) -> None:
+    def ids(values: list[int]) -> list[int]:
+        labels = LabelTable.from_columns(
+            image=["a.jpg"] * 2, expression=["dog", "cat"], box=[[1, 2, 3, 4]] * 2,
+            **{"coco.id": values},
+        )  # fmt: skip
+        labels.write(tmp_path / "out.json", format="coco")
+        return read_labels(tmp_path / "out.json")["coco.id"].to_pylist()
+
+    assert ids([77, 7]) == [77, 7]
+    with pytest.warns(UserWarning, match=r"no place for coco\.id in coco files"):
+        assert ids([7, 7]) == [1, 2]

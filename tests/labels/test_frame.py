@@ -157,3 +157,12 @@ def test_pandas_there_and_back(labels: LabelTable) -> None:
     assert back.table.column_names == labels.table.column_names
     assert len(back.filter("note>b")) == 2  # whatever kind of text pandas gives
     assert list(back) == list(labels.filter("width>100"))
+
+
+def test_text_that_is_all_numbers_has_their_order(labels: LabelTable) -> None:
+    counted = labels.with_column("n", pa.array(["9", "10", "1e-3", None, "9.5"]))
+    assert counted.sort_by("n")["n"].to_pylist() == ["1e-3", "9", "9.5", "10", None]
+    assert counted.filter("n>=9.5")["n"].to_pylist() == ["10", "9.5"]
+    assert counted.filter("n==9")["n"].to_pylist() == ["9"]
+    with pytest.raises(InputError, match="'expression' holds text that is not all numbers"):
+        labels.filter("expression>5")

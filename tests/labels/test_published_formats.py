@@ -56,6 +56,9 @@ def test_seqtr_names_images_as_their_data_set_does(tmp_path):
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"train\[0\]: image 581857 is a number.*refcocog-umd"):
         read_labels(write(tmp_path / "instances.json", {"train": [seqtr_target()]}))
+    for place in ("clipvg", "visual-grounding", "preferred"):  # no data sets
+        with pytest.raises(InputError, match=r"train\[0\]: image 581857 is a number"):
+            read_labels(write(tmp_path / place / "all.json", {"train": [seqtr_target()]}))
     path = write(tmp_path / "refcoco.json", {"train": [seqtr_target(image_id=None)]})
     with pytest.raises(InputError, match=r"image 'None' is not the number of an image"):
         read_labels(path)
@@ -178,6 +181,38 @@ def test_lmms_lab_with_names_alone(tmp_path):
     with pytest.raises(InputError, match="leads out of the folder of images"):
         read_labels(tmp_path / "val.parquet", images=tmp_path / "images")
     assert not list(tmp_path.glob("*.jpg"))
+
+
+@pytest.mark.filterwarnings("ignore:.*unpacked")
+@pytest.mark.parametrize(
+    "name", ["../x.jpg", "link/x.jpg", "/elsewhere/x.jpg", "..", "", "old.jpg"]
+)
+def test_lmms_lab_unpacks_into_its_folder_alone(name, tmp_path):
+    images, outside = tmp_path / "images", tmp_path / "outside"
+    images.mkdir()
+    outside.mkdir()
+    (images / "link").symlink_to(outside)
+    (images / "old.jpg").symlink_to(outside / "lost.jpg")
+    before = sorted(images.iterdir())
+    pq.write_table(
+        pa.Table.from_pylist([{**lmms_row(b"JPEG"), "file_name": name}]), tmp_path / "val.parquet"
+    )
+    read_labels(tmp_path / "val.parquet", images=images, allow_outside_root=True, on_error="keep")
+    assert not list(outside.iterdir())
+    assert (sorted(images.iterdir()), (images / "old.jpg").is_symlink()) == (before, True)
+    assert not list(tmp_path.glob("*.jpg"))
+
+
+def test_lmms_lab_in_folders_and_with_a_single_answer(tmp_path):
+    rows = [
+        {**lmms_row(place.encode()), "file_name": f"{place}/1.jpg", "answer": "the dog"}
+        for place in "ab"
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "val.parquet")
+    with pytest.warns(UserWarning, match="2 images inside it were unpacked to"):
+        labels = read_labels(tmp_path / "val.parquet", images=tmp_path / "images")
+    assert labels.expressions == ["the dog"] * 2
+    assert [labels.image_path(name).read_bytes() for name in labels.image_names] == [b"a", b"b"]
 
 
 def test_grefcoco_leaves_out_what_has_no_one_target(tmp_path):

@@ -140,3 +140,22 @@ def test_lines_in_json_and_a_list_in_jsonl(tmp_path: Path) -> None:
     check(tmp_path / "a.jsonl")
     (tmp_path / "a.ndjson").write_text(TEXTS["jsonl"])
     check(tmp_path / "a.ndjson")
+
+
+def test_whole_numbers_as_pandas_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("image,expression,box,width,height\na.jpg,dog,1 2 3 4,640.0,480.\n"
+                    "b.jpg,cat,1 2 3 4,,\n")  # fmt: skip
+    labels = read_labels(path)
+    assert labels["width"].to_pylist() == [640, None]
+    assert labels["height"].to_pylist() == [480, None]
+    path.write_text("image,expression,box,width\na.jpg,dog,1 2 3 4,640.0\nb.jpg,cat,1 2 3 4,64.5\n")
+    with pytest.raises(InputError, match="row 1: column 'width'"):
+        read_labels(path)
+
+
+def test_a_column_is_one_thing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("file,text,box\na.jpg,dog,1 2 3 4\n")
+    with pytest.raises(InputError, match="one column cannot be two: file, text, text"):
+        read_labels(path, columns={"image": "file", "expression": "text", "source": "text"})

@@ -157,3 +157,13 @@ def test_unknown_words(tmp_path):
         read_labels("a.csv", box_format="xyhw")
     with pytest.raises(InputError, match="box_unit 'percent': choose from pixel, unit, thousand"):
         read_labels("a.csv", box_unit="percent")
+
+
+def test_shares_with_that_of_a_whole_image_and_shares_among_pixels(tmp_path):
+    shares = [[0.1, 0.2, 0.5, 0.6 + n / 100] for n in range(9)]
+    whole = write(tmp_path / "whole.jsonl", np.array([*shares, [0, 0, 1, 1]]))
+    with pytest.raises(InputError, match=r"from 0 to 1: 9; .*Read with box_unit='unit'\."):
+        read_labels(whole)
+    mixed = write(tmp_path / "mixed.jsonl", np.array([*shares, *[[10, 20, 90, 80]] * 9]))
+    with pytest.raises(InputError, match=r"among boxes in pixels: 9; .*a file of their own"):
+        read_labels(mixed)

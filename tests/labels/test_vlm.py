@@ -93,3 +93,13 @@ def test_a_box_without_an_expression_is_refused(tmp_path):
     path = write(tmp_path / "b.jsonl", {"conversations": [{"from": "human"}], "image": "a.jpg"})
     with pytest.raises(InputError, match="row 0: not an instruction with boxes"):
         read_labels(path, box_unit="pixel")
+
+
+@pytest.mark.parametrize(
+    "answer", ["[.1, 1e-3, 5E-1, 1.]", "<box>.1,1e-3,5e-1,1.</box>", "[0.1, 0.001, 0.5, 1]"]
+)
+def test_numbers_as_programs_write_them(answer, tmp_path):
+    path = write(tmp_path / "a.jsonl", talk("Find <ref>the dog</ref>.", answer))
+    assert read_labels(path, box_unit="unit").boxes().tolist() == [
+        pytest.approx([20, 0.1, 100, 100])
+    ]

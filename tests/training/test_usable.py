@@ -10,12 +10,12 @@ from PIL import Image
 from support.tiny import make_labels
 
 import clipvg
-from clipvg.data.image import look_at_image
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, check_labels
 from clipvg.model import ModelOptions
 from clipvg.model.tokenizer import Tokenizer
+from clipvg.runtime.images import look_at_image
 from clipvg.training.usable import usable_labels
 
 DEFAULT, PUBLISHED = (Tokenizer(get_preset(name)) for name in ("default", "published"))

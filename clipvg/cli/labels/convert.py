@@ -68,7 +68,8 @@ def _renamed(pairs: Sequence[str]) -> dict[str, str]:
         name, sign, column = pair.partition("=")
         if not (name and sign and column):
             raise InputError(f"--columns {pair}: expected NAME=COLUMN, as in image=file_name")
-        names[name] = column
+        if names.setdefault(name, column) != column:
+            raise InputError(f"--columns {pair}: {name} is {names[name]} already; name it once")
     return names
 
 

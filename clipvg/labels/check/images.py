@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags
 
 from clipvg.errors import InputError
 from clipvg.labels.check.finding import Finding
 from clipvg.labels.check.names import find_on_disk
 from clipvg.labels.sizes import THREADS
 from clipvg.labels.table import LabelTable
-from clipvg.runtime.images import open_image
+from clipvg.runtime.images import look_at_image
 from clipvg.runtime.progress import progress_bar
-
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,7 @@ def _look(path: Path, there: bool) -> tuple[str, tuple[int, int], bool]:
     if not there:
         return "no such file", (-1, -1), False
     try:
-        with open_image(path) as image:
-            size = image.size
-            image.draft("RGB", (1, 1))
-            image.load()
-            return "", size, image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+        return "", *look_at_image(path)
     except InputError as error:
         return str(error).removeprefix(f"{path}: "), (-1, -1), False
 

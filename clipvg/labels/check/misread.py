@@ -16,6 +16,7 @@ _MARGIN = 0.02  # of the image: annotators and detectors reach a little beyond i
 _SUSPICIOUS = 1 / 3  # boxes that make no sense before another reading is looked for
 _FEWEST = 3  # of them; unless all numbers are below 1, which is no matter of counting
 _EXPLAINED = 0.01  # boxes that may make no sense in the reading that is proposed
+_UNIT_END = 1.2  # what is below may be a share of the image
 _ENOUGH = 200  # boxes from which a coincidence is out of the question
 _LONG = {"xyxy": "[x1, y1, x2, y2]", "xywh": "[x, y, width, height]",
          "cxcywh": "[centre x, centre y, width, height]"}  # fmt: skip
@@ -55,8 +56,16 @@ def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
     odd = odd if odd.any() else np.ones(len(odd), bool)
     kind = "format" if unit == "pixel" else "unit"
     as_read = "xywh" if sides.mean() > 0.5 else "xyxy"
+    if unit == "pixel" and as_read in formats and _is_unit_sized(boxes)[odd].all():
+        return Finding.of_rows(
+            "unit",
+            "boxes of a pixel or less, as those from 0 to 1 are, among boxes in pixels",
+            usable[odd],
+            lambda row: f"box {show_box(written[row])}{_size_text(sizes[row])}",
+            remedy="Put them in a file of their own, and read that with box_unit='unit'.",
+        )
     options = [f"box_unit={unit!r}"] if unit != "pixel" else []
-    if as_read not in formats:
+    if as_read not in formats or unit == "pixel":
         options.append(" or ".join(f"box_format={each!r}" for each in formats))
     names = " or ".join(f"{each} {_LONG[each]}" for each in formats)
     measure = {"pixel": "in pixels", "unit": "from 0 to 1", "thousand": "from 0 to 1000"}[unit]
@@ -73,7 +82,8 @@ def _likely(
     boxes: np.ndarray, sides: np.ndarray, sizes: np.ndarray, odd: np.ndarray, read: np.ndarray
 ) -> list[_Reading]:
     """The readings, of one unit, in which all boxes make sense where they do not as read."""
-    if _is_unit_sized(boxes).all():
+    # That of a whole image, (0, 0, 1, 1), has no fraction.
+    if _is_unit_sized(boxes).any() and (boxes < _UNIT_END).all() and (boxes > -0.5).all():
         return _best([_read(boxes, each, "unit", sizes) for each in FORMATS], sides)
     if odd.mean() >= _SUSPICIOUS and odd.sum() >= _FEWEST:
         pixels = [_read(boxes, each, "pixel", sizes) for each in FORMATS]
@@ -106,7 +116,7 @@ def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 def _is_unit_sized(boxes: np.ndarray) -> np.ndarray:
     """(N,) bool: boxes of a pixel or less at the image's corner, in fractions of pixels."""
-    inside = (boxes > -0.5).all(axis=1) & (boxes < 1.2).all(axis=1)
+    inside = (boxes > -0.5).all(axis=1) & (boxes < _UNIT_END).all(axis=1)
     return inside & (boxes % 1 != 0).any(axis=1)
 
 

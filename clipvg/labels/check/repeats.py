@@ -43,7 +43,8 @@ def find_repeats(labels: LabelTable) -> list[Finding]:
             "labels that repeat an earlier one: image, expression and box",
             repeated,
             explain,
-            remedy="They count twice in training; clipvg labels merge keeps one of each.",
+            remedy="They count twice in training; clipvg labels merge keeps one of "
+            "those that are equal in source and split too.",
         ),
         *Finding.of_rows(
             "ambiguous",

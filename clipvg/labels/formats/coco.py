@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipvg.errors import InputError
 from clipvg.labels.formats.carried import carried, is_box, restored
@@ -88,17 +89,33 @@ def read(file: File) -> pa.Table:
 def write(table: pa.Table, file: File) -> None:
     """Write MDETR's form: an image entry with its caption, and an annotation, for each label.
 
+    Ids of annotations stay where each label has one of its own, else they are numbered anew.
     Columns that COCO does not know travel under "clipvg" of the annotation.
     """
+    numbered = not _has_ids(table)
     with file.create() as out:
         for name, entry in (("images", _image_entry), ("annotations", _annotation)):
             out.write("{" if name == "images" else ",\n")
             out.write(f'"{name}": [')
             for number, row in enumerate(rows_of(table), 1):
+                if numbered:
+                    row.pop("coco.id", None)
                 out.write(",\n" if number > 1 else "\n")
                 out.write(json.dumps(entry(number, row), ensure_ascii=False, default=str))
             out.write("]")
         out.write(',\n"categories": [{"id": 1, "name": "object", "supercategory": "object"}]}\n')
+
+
+def _has_ids(table: pa.Table) -> bool:
+    """Whether each label has an id of its own."""
+    if "coco.id" not in table.column_names:
+        return False
+    return pc.count_distinct(table.column("coco.id"), mode="only_valid").as_py() == len(table)
+
+
+def lost(table: pa.Table, file: File) -> list[str]:
+    """Name the ids of annotations where they cannot stay."""
+    return [name for name in table.column_names if name == "coco.id" and not _has_ids(table)]
 
 
 def _image_entry(number: int, row: Json) -> Json:
@@ -110,7 +127,7 @@ def _image_entry(number: int, row: Json) -> Json:
 def _annotation(number: int, row: Json) -> Json:
     box, others = carried(row, "xywh", _KNOWN)
     return {
-        "id": number,
+        "id": row.get("coco.id", number),
         "image_id": number,
         "category_id": 1,
         "bbox": box,
@@ -258,4 +275,4 @@ def _whole(value: object) -> int | None:
     return int(found[1]) if found else None
 
 
-COCO = Format("coco", (".json",), read, matches, write)
+COCO = Format("coco", (".json",), read, matches, write, lost=lost)

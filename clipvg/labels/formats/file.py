@@ -224,14 +224,18 @@ def rows_table(rows: list[Json], where: object) -> pa.Table:
     Raises:
         InputError: there are no rows.
     """
-    if not rows:
-        raise InputError(f"{where}: no labels in it")
     there = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return records_table(there, where)
 
 
 def records_table(rows: list[Json], where: object) -> pa.Table:
-    """Objects as a table; keys that one lacks are null."""
+    """Objects as a table; keys that one lacks are null.
+
+    Raises:
+        InputError: there are no rows, or a column holds values of several kinds.
+    """
+    if not rows:
+        raise InputError(f"{where}: no labels in it")
     names: dict[str, None] = {}
     for row in rows:
         if not row.keys() <= names.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +58,9 @@ def read_lmms(file: File) -> pa.Table:
             "split": shard.group(1) if shard else None,
             "huggingface.id": row["question_id"],
         }
-        labels += [{**shared, "expression": text} for text in row["answer"] or []]
+        answers = row["answer"] or []
+        texts = [answers] if isinstance(answers, str) else answers
+        labels += [{**shared, "expression": text} for text in texts]
     if _unpack(file) and file.images is None:
         for label in labels:
             label["image"] = str(_folder(file) / label["image"])
@@ -119,17 +122,22 @@ def _folder(file: File) -> Path:
     return file.path.with_suffix(".images") if file.images is None else Path(file.images)
 
 
+def _is_below(place: Path, folder: Path) -> bool:
+    """Whether a file would come to lie in a folder, wherever links and .. lead."""
+    return ".." not in place.parts and place.parent.resolve().is_relative_to(folder.resolve())
+
+
 def _unpack(file: File) -> bool:
     """Put images inside the file where images are looked for; whether it holds any."""
     if "image" not in _names(file):
         return False
     folder, found, written = _folder(file), 0, 0
     for row in _rows(file, ["image", "file_name"]):
-        content = (row["image"] or {}).get("bytes")
-        place = folder / Path(without_target(_text(row["file_name"], file))).name
+        content = row["image"].get("bytes") if isinstance(row["image"], dict) else None
+        place = folder / without_target(_text(row["file_name"], file))
         found += bool(content)
-        if content and not place.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
+        # Whatever has the name already stays, and so does all that is elsewhere.
+        if content and not os.path.lexists(place) and _is_below(place, folder):
             with atomic_path(place) as temporary:
                 temporary.write_bytes(content)
             written += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -14,10 +15,10 @@ from clipvg.runtime.files import Json
 
 _EXPRESSIONS = ("expressions", "refs")  # of SeqTR, of SimREC
 _IMAGES = ("image_id", "iid")
-_SOURCES: dict[str, Callable[[object], str]] = {  # a word in `data_source`, or in the file's place
-    "flickr": plain_name, "refclef": plain_name, "refer": plain_name, "saiapr": plain_name,
-    "visual": plain_name, "vg": plain_name, "refcoco": coco_name, "coco": coco_name,
-}  # fmt: skip
+_SOURCES: tuple[tuple[str, Callable[[object], str]], ...] = (  # in `data_source`, or in a name
+    (r"coco", coco_name),
+    (r"flickr|refclef|saiapr|visual.?genome|(?<![a-z])(vg|refer(it)?)(?![a-z])", plain_name),
+)
 
 
 def matches(file: File) -> bool:
@@ -67,9 +68,9 @@ def _image(target: Json, file: File, where: str) -> str:
     places = [target.get("data_source"), file.path.stem, *islice(file.path.absolute().parents, 2)]
     for place in places:
         words = str(getattr(place, "name", place) or "").lower()
-        for word in sorted(_SOURCES, key=len, reverse=True):
-            if word in words:
-                return _SOURCES[word](number)
+        for pattern, name in _SOURCES:
+            if re.search(pattern, words):
+                return name(number)
     raise InputError(
         f"{where}: image {number!r} is a number, and the file does not say of which data set; put "
         "it in a folder named as one: refcoco-unc, refcocog-umd, flickr30k, refclef, ..."

@@ -18,7 +18,7 @@ from clipvg.errors import InputError
 from clipvg.labels.formats.file import LINES, File, Format, rows_table, warn_left_out
 from clipvg.runtime.files import Json
 
-_NUMBER = r"-?\d+(?:\.\d+)?"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _FOUR = (
     rf"[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*(?:\)\s*,\s*\(|,)\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]"
 )
