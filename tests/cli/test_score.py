@@ -76,6 +76,8 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "support.shards", *command],
         env=environment(), stdout=pipe, stderr=pipe, text=True,
+        # also where the tests run under nohup, whose ignored signals stay ignored
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
 
 

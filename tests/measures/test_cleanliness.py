@@ -10,10 +10,9 @@ from support.one_label import written
 
 from clipvg.boxes import iou
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable
+from clipvg.labels import LabelTable, pairs
 from clipvg.labels.pairs import WordSets, pairs_within, plain
 from clipvg.measures import Ambiguity, Consistency, Hygiene, NoiseLevel
-from clipvg.measures.common import pairs
 from clipvg.reliability import Context, ScoreMatrix, measure
 
 DOG, CAT = [0, 0, 10, 10], [50, 50, 70, 70]
