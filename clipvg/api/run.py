@@ -13,6 +13,7 @@ from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model
+from clipvg.model.quality import QualityHead
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.runs import Run, Workers
 from clipvg.runtime import distributed
@@ -107,12 +108,25 @@ def judge(
     validation: LabelTable | None,
     training: FitConfig,
 ) -> bool:
-    """Give a trained model its quality head where that is wanted; return whether it has one."""
+    """Give a trained model its quality head where that is wanted; return whether it has one.
+
+    Under `torchrun` the first process fits it, and all get the same.
+    """
     from clipvg.training.quality import LEAST, fit_quality
 
     if not training.quality or validation is None or len(validation) < LEAST:
         return False
-    return fit_quality(model, labels, validation, seed=training.seed)
+    world = distributed.join(model.device)
+
+    def fitted() -> QualityHead | None:
+        if world.is_main:
+            fit_quality(model, labels, validation, seed=training.seed)
+        return model.quality and model.quality.cpu()  # on no device that another process uses
+
+    head = distributed.together(fitted, world)[0]
+    if head is not None:
+        model.keep_quality(head)
+    return head is not None
 
 
 def make_model(settings: GroundingConfig, seed: int, device: torch.device) -> GroundingModel:

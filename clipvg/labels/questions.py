@@ -53,7 +53,7 @@ def read_questions(path: str | Path, *, images: str | Path) -> LabelTable:
     for row, text in enumerate(labels.table.column("expression").to_pylist()):
         if not (text or "").strip():
             raise InputError(f"{path} row {row}: the expression is blank; write what to look for")
-    refuse_outside(labels, Path(path), np.arange(len(labels)))
+    refuse_outside(labels, Path(path), np.arange(len(labels)), "the folder that holds them all")
     return labels
 
 

@@ -22,13 +22,19 @@ OnError = Literal["raise", "drop", "keep"]
 _OPENED = 64  # images whose size tells the format of boxes, where no column does
 
 
-def refuse_outside(labels: LabelTable, path: Path, rows: np.ndarray) -> None:
+def refuse_outside(
+    labels: LabelTable,
+    path: Path,
+    rows: np.ndarray,
+    otherwise: str = "--allow_outside_root (allow_outside_root=True) if you trust the file",
+) -> None:
     """Raise where the name of an image leads out of the image root.
 
     Args:
         labels: of a file.
         path: the file.
         rows: (N,) their rows in it.
+        otherwise: what to pass where the names are right.
     """
     if labels.images is None:
         return
@@ -37,8 +43,7 @@ def refuse_outside(labels: LabelTable, path: Path, rows: np.ndarray) -> None:
         name = labels.table.column("image")[int(outside[0])].as_py()
         raise InputError(
             f"{path} row {rows[outside[0]]}: image {name!r} leads out of the folder of images, as "
-            f"{len(outside):,} names do. Write names below it, or pass --allow_outside_root "
-            "(allow_outside_root=True) if you trust the file"
+            f"{len(outside):,} names do. Write names below it, or pass {otherwise}"
         )
 
 

@@ -279,7 +279,9 @@ class GroundingModel(CheckpointMixin):
             InputError: as `predict`, or the boxes are not (N, 4) finite numbers.
         """
         with torch.no_grad(), evaluating(self), fast_cpu():
-            return rank(self, image, expression, convert(boxes, box_format, "xyxy"))
+            given = np.asarray(boxes, np.float32)
+            given = given if given.size else given.reshape(0, 4)  # of a detector that found none
+            return rank(self, image, expression, convert(given, box_format, "xyxy"))
 
 
 def _real_length(text_mask: Tensor) -> int:

@@ -24,7 +24,7 @@ EVERYDAY = (
     "red circle", "small green square", "elephant", "boat", "flowers", "window", "clock", "bed",
 )  # fmt: skip
 
-_kept: dict[tuple[str, object], Tensor] = {}  # embeddings of EVERYDAY, of the last text tower
+_kept: dict[tuple[object, ...], Tensor] = {}  # embeddings of EVERYDAY, of the last text tower
 
 
 def image_embeddings(model: GroundingModel, last: Tensor) -> Tensor:
@@ -77,11 +77,13 @@ def shown_in(model: GroundingModel, given: Features, index: Tensor) -> Tensor:
 
 
 def _everyday(model: GroundingModel, texts: Sequence[str] = EVERYDAY) -> Tensor:
-    key = model.backbone.text_key, (model.tokenizer.prefix, model.tokenizer.prompt)
-    if key not in _kept or not model.frozen_text:
+    key = model.backbone.text_key, model.dtype, (model.tokenizer.prefix, model.tokenizer.prompt)
+    found = _kept.get(key) if model.frozen_text else None
+    if found is None:
         ids, mask = model.tokenize(texts)
         longest = int(real_lengths(mask).max())
         ids, mask = ids[:, :longest].to(model.device), mask[:, :longest].to(model.device)
-        _kept.clear()
-        _kept[key] = text_embeddings(model.encode_text(ids), mask).cpu()
-    return _kept[key]
+        found = text_embeddings(model.encode_text(ids), mask).cpu()
+        _kept.clear()  # another thread may do so as well, and returns its own
+        _kept[key] = found
+    return found

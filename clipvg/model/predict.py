@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -147,6 +147,11 @@ def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray)
     boxes = np.asarray(boxes, np.float32)
     if boxes.ndim != 2 or not np.isfinite(boxes).all():
         raise InputError(f"boxes of shape {boxes.shape}; expected (N, 4) finite numbers")
+    if (turned := (boxes[:, 2:] < boxes[:, :2]).any(axis=1)).any():
+        raise InputError(
+            f"box {turned.argmax()} ends before it begins: {boxes[turned.argmax()].tolist()} as "
+            "xyxy; sort its corners, or say box_format='xywh'"
+        )
     check_expressions([text])
     if model.quality is not None:
         return _meant(model, image, text, boxes)
@@ -193,6 +198,10 @@ def expressions_of(
     """
     if isinstance(given, str):
         return [[given]] * images
+    if not isinstance(given, Iterable):
+        raise InputError(
+            f"expressions are a {type(given).__name__}; pass a text, or a list of them"
+        )
     several = list(given)
     if alone:
         return [several]  # type: ignore[list-item]  # what is no text is refused when it is read

@@ -53,8 +53,9 @@ class Predictions(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Compute with the boxes, so that ``found - other`` and ``found >= 0`` are arrays."""
-        arrays = (np.asarray(each) if isinstance(each, Predictions) else each for each in inputs)
-        return getattr(ufunc, method)(*arrays, **options)
+        if "out" in options:
+            options["out"] = _arrays(options["out"])
+        return getattr(ufunc, method)(*_arrays(inputs), **options)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -105,9 +106,13 @@ class Predictions(NDArrayOperatorsMixin):
             xyxy=convert(self.boxes, self.box_format, "xyxy"),
             confidence=self.scores,
             class_id=np.arange(len(self)),
-            data={"class_name": np.array(self.expressions), "present": self.present},
+            data={"class_name": np.array(self.expressions, dtype=str), "present": self.present},
         )
 
     def round(self, decimals: int = 0) -> np.ndarray:
         """Return the boxes, rounded."""
         return self.boxes.round(decimals)
+
+
+def _arrays(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(each.boxes if isinstance(each, Predictions) else each for each in operands)

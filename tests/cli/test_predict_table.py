@@ -61,5 +61,8 @@ def test_what_does_not_go_with_a_table(clipvg, checkpoint, pictures, table, tmp_
     (tmp_path / "b.csv").write_text('image,expression\na.png," "\n')
     line = clipvg("predict", tmp_path / "b.csv", *words[2:], "--images", pictures, *out).error
     assert "row 0: the expression is blank" in line
+    (tmp_path / "b.csv").write_text("image,expression\n../a.png,dog\n")
+    line = clipvg("predict", tmp_path / "b.csv", *words[2:], "--images", pictures, *out).error
+    assert "or pass the folder that holds them all" in line
     line = clipvg("predict", "a.png", "dog", "--images", pictures, *words[2:]).error
     assert "--images goes with a table" in line

@@ -18,7 +18,7 @@ from PIL import Image
 
 import clipvg
 from clipvg.errors import InputError
-from clipvg.model import GroundingModel
+from clipvg.model import GroundingModel, image_text
 from clipvg.model.predictions import Predictions
 
 Make = Callable[..., GroundingModel]
@@ -174,10 +174,15 @@ def test_predictions_act_as_their_boxes() -> None:
     np.testing.assert_array_equal(found - boxes, np.zeros((2, 4)))
     np.testing.assert_array_equal(np.concatenate([found, found]), np.concatenate([boxes, boxes]))
     assert (found >= 1).all()
+    moved = found
+    moved += 1  # an array, as NumPy has it
+    np.testing.assert_array_equal(moved, [[2.25, 3, 4, 5], [6, 7, 8, 9]])
 
 
 def test_blank_and_foreign_and_long_expressions(make_model: Make) -> None:
     model = make_model()
+    with pytest.raises(InputError, match="expressions are a NoneType; pass a text"):
+        model.predict(PIXELS, None)  # type: ignore[call-overload]
     for text in ("", "  \t"):
         with pytest.raises(InputError, match="expression 1 is blank"):
             model.predict(PIXELS, ["dog", text])
@@ -202,6 +207,9 @@ def test_rank_orders_given_boxes(make_model: Make) -> None:
     assert chance.argmax() == 1
     assert chance.argmin() == 0
     assert model.rank(PIXELS, "dog", np.zeros((0, 4))).shape == (0,)
+    assert model.rank(PIXELS, "dog", []).shape == (0,)
+    with pytest.raises(InputError, match="box 1 ends before it begins"):
+        model.rank(PIXELS, "dog", [[0, 0, 3, 3], [9, 9, 5, 5]])
     sides = boxes.copy()
     sides[:, 2:] -= sides[:, :2]
     np.testing.assert_allclose(
@@ -240,6 +248,29 @@ def test_threads_get_equal_answers(make_model: Make) -> None:
         asked = [pool.submit(model.predict, PIXELS, EXPRESSIONS) for _ in range(12)]
     for each in asked:
         np.testing.assert_array_equal(each.result(), expected)
+
+
+def test_a_model_in_half_precision_leaves_others_as_they_are(make_model: Make) -> None:
+    image_text._kept.clear()
+    expected = make_model().predict(PIXELS, EXPRESSIONS).present
+    image_text._kept.clear()
+    make_model().half().predict(PIXELS, EXPRESSIONS)
+    np.testing.assert_array_equal(make_model().predict(PIXELS, EXPRESSIONS).present, expected)
+
+
+def test_another_model_in_another_thread_takes_no_embeddings_away(
+    make_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of one text tower is dropped while a second one is asked."""
+    model = make_model()
+    expected = model.predict(PIXELS, EXPRESSIONS).present
+
+    class Dropped(dict[Any, Any]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            pass
+
+    monkeypatch.setattr(image_text, "_kept", Dropped())
+    np.testing.assert_array_equal(model.predict(PIXELS, EXPRESSIONS).present, expected)
 
 
 def test_answers_as_others_give_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,12 @@ import pytest
 import torch
 from support.tiny import make_labels, make_model
 
+from clipvg.api.run import judge
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, load
-from clipvg.training import FitConfig, fit, fit_quality
+from clipvg.runtime import distributed
+from clipvg.runtime.distributed import World
+from clipvg.training import FitConfig, fit, fit_quality, quality
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +94,16 @@ def test_a_training_drops_it(judged: GroundingModel, held_out: LabelTable, tmp_p
     fit(again, held_out, config=FitConfig(steps=1, augment=False, history=False), progress=False)
     assert again.quality is None
     assert not again.config.quality
+
+
+def test_of_several_processes_the_first_fits_and_all_get_its_head(
+    judged: GroundingModel, held_out: LabelTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, head = make_model(), judged.quality
+    assert head is not None
+    monkeypatch.setattr(distributed, "join", lambda device: World(rank=1, size=2))
+    monkeypatch.setattr(distributed, "together", lambda action, world: [head, action()])
+    monkeypatch.setattr(quality, "fit_quality", lambda *given, **options: pytest.fail("fitted"))
+    assert judge(second, held_out, held_out, FitConfig())
+    assert second.quality is head
+    assert second.config.quality
