@@ -161,6 +161,13 @@ def take_group(args: Namespace, name: str, config: type[Config], **others: objec
         raise InputError(f"{', '.join(sorted(files))}: {error}") from error
 
 
+def files_of(paths: Sequence[str]) -> list[str]:
+    """Return the files of LABELS, which may be patterns and folders."""
+    from clipvg.labels.read import label_files
+
+    return [str(file) for path in paths for file in label_files(path)]
+
+
 def read_table(
     args: Namespace, paths: Sequence[str] | None = None, *, one_split: bool = False
 ) -> LabelTable:

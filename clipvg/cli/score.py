@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import LABELS, add_batch_size, add_shared, read_table, warn_of_findings
+from clipvg.cli.options import (
+    LABELS,
+    add_batch_size,
+    add_shared,
+    files_of,
+    read_table,
+    warn_of_findings,
+)
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
@@ -76,8 +83,9 @@ def _run(args: Namespace) -> Json:
 
     from clipvg.report.canvas import check_figure_path
 
-    out = check_writable(Path(args.out), (".parquet", ".jsonl", ".csv"), reads=args.labels)
-    plot = check_writable(check_figure_path(args.plot), reads=args.labels) if args.plot else None
+    reads = files_of(args.labels)
+    out = check_writable(Path(args.out), (".parquet", ".jsonl", ".csv"), reads=reads)
+    plot = check_writable(check_figure_path(args.plot), reads=reads) if args.plot else None
     folder = check_local(args.store) if args.store else out.with_suffix(".scores")
     check_writable(folder / "shard")
     if not (args.measurer or args.measure):

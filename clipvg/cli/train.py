@@ -11,6 +11,7 @@ from clipvg.cli.options import (
     LABELS,
     add_group,
     add_shared,
+    files_of,
     read_table,
     read_validation,
     take_group,
@@ -66,7 +67,7 @@ def training_arguments(args: Namespace) -> Json:
     from clipvg.training.config import FitConfig
 
     # What is wrong with options and labels is said before torch is loaded.
-    read = [*args.labels, *([args.validation] if args.validation else [])]
+    read = files_of([*args.labels, *([args.validation] if args.validation else [])])
     out = check_local(args.out)  # named as it was typed
     for name in RUN_FILES:
         check_writable(out / name, reads=read)

@@ -80,7 +80,7 @@ def read_labels(
         images, layout, split, columns or {}, on_error, allow_outside_root, box_format, box_unit
     )
     splits: Counter[str] = Counter()
-    files = [file for each in paths for file in _files(each)]
+    files = [file for each in paths for file in label_files(each)]
     _check_layout(layout, files)
     parts = [_read_one(file, asked, splits) for file in files]
     labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
@@ -117,8 +117,12 @@ class _Asked:
     box_unit: BoxUnit | None
 
 
-def _files(path: str | Path) -> list[Path]:
-    """The files of a name: those that a pattern matches, or the shards of a folder of Parquet."""
+def label_files(path: str | Path) -> list[Path]:
+    """Return the files of a name: those of a pattern, or the shards of a folder of Parquet.
+
+    Raises:
+        InputError: an address, or a pattern that matches none.
+    """
     path = check_local(path)
     if path.is_dir() and not is_flickr(path):
         shards = [each for each in path.rglob("*.parquet") if not each.name.startswith((".", "_"))]

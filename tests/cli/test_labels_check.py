@@ -99,3 +99,18 @@ def test_a_training_is_warned_of_images_of_its_validation(tmp_path):
     assert said[0].startswith("leak: labels on images of --validation, 1 images: 1; row 2: 1.png")
     assert said[1].startswith("duplicate: ")
     assert len(said) == 2
+
+
+def test_rows_are_those_of_the_files_of_a_pattern_and_of_a_split(clipvg, tmp_path):
+    head = "image,expression,x1,y1,x2,y2,split\n"
+    good, bad = "a.jpg,dog,1,2,30,40,{}\n", "a.jpg,cat,30,2,1,40,val\n"
+    (tmp_path / "1.csv").write_text(head + good.format("train"))
+    (tmp_path / "2.csv").write_text(head + good.format("train") + good.format("val") + bad)
+    outcome = clipvg("labels", "check", tmp_path / "[12].csv", "--split", "val")
+    assert "2 labels of 1 images" in outcome.out
+    assert "2.csv row 2: box (30, 2, 1, 40)" in outcome.out
+    outcome = clipvg("labels", "check", tmp_path / "2.csv", "--split", "val", "--json")
+    [found] = json.loads(outcome.out)["findings"]
+    assert found["rows"] == [2]
+    line = clipvg("labels", "check", tmp_path / "*.csv", "--split", "test").error
+    assert "no label of split 'test'; there are train (2), val (2)" in line

@@ -84,6 +84,8 @@ def test_no_command_writes_over_what_it_reads(clipvg, labels, pictures, checkpoi
     images, before = ["--images", pictures], file.read_bytes()
     score = ["score", file, *images, "--measurer", f"a={checkpoint}"]
     for words in (
+        ["labels", "convert", tmp_path / "label?.parquet", file],
+        ["labels", "merge", tmp_path, "--out", file],
         [*score, "--out", file],
         [*score, "--out", tmp_path / "link.parquet"],
         ["labels", "convert", file, file],

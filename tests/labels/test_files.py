@@ -165,7 +165,8 @@ def test_single_bad_row_reads_as_in_the_manual(tmp_path):
         read_labels(path)
     assert str(caught.value) == (
         f"{path} row 0: box (412, 33, 398, 90) has x2 < x1; expected xyxy pixels. "
-        "If boxes are written otherwise, say how with box_format='xyxy', 'xywh' or 'cxcywh'. "
+        "If boxes are written otherwise, say how with box_format='xyxy', box_format='xywh' "
+        "or box_format='cxcywh'. "
         "Fix the row or read with on_error='drop'."
     )
     with pytest.raises(InputError, match="choose from 'raise', 'drop'"):

@@ -17,6 +17,8 @@ from clipvg.runtime.gate import read_json
 from clipvg.runtime.unpickle import read_pickle
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from clipvg.labels import LabelTable
 
 # What remedies name as arguments of the library; other commands than this one take them.
@@ -40,17 +42,26 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
+    import numpy as np
+
     from clipvg.labels import LabelTable, check_labels
+    from clipvg.labels.splits import no_such_split
 
     if args.images is not None and not Path(args.images).is_dir():
         raise InputError(f"--images {args.images}: no such folder")
     options.set_max_pixels(args)
-    parts = {path: _read(path, args, args.split) for path in args.labels}
+    parts = {path: _read(path, args) for path in options.files_of(args.labels)}
+    rows = [_rows(path, part, args.split) for path, part in parts.items()]
+    if args.split is not None and not sum(map(len, rows)):
+        there = LabelTable.concat(parts.values()).splits
+        raise InputError(f"{', '.join(args.labels)}: {no_such_split(args.split, there)}")
+    parts = {path: part.select(at) for (path, part), at in zip(parts.items(), rows, strict=True)}
     checked = check_labels(
         LabelTable.concat(parts.values()),
         open_images=args.images is not None,
-        against={path: _read(path, args, None) for path in args.against},
+        against={path: _read(path, args) for path in args.against},
         files=[(path, len(part)) for path, part in parts.items()],
+        rows=np.concatenate(rows),
         progress=not args.quiet,
     )
     result = checked.to_dict()
@@ -59,14 +70,24 @@ def _run(args: Namespace) -> Json:
     return result
 
 
-def _read(path: str, args: Namespace, split: str | None) -> LabelTable:
+def _rows(path: str, labels: LabelTable, split: str | None) -> np.ndarray:
+    """Rows of a file that are of a split, in int64; all where none is asked for."""
+    import numpy as np
+
+    from clipvg.labels.splits import rows_of_split
+
+    if split is None:
+        return np.arange(len(labels))
+    return np.flatnonzero(rows_of_split(labels.table, split, where=path))
+
+
+def _read(path: str, args: Namespace) -> LabelTable:
     from clipvg.labels import read_labels
 
     try:
         return read_labels(
             path,
             images=args.images,
-            split=split,
             layout=args.layout,
             box_format=args.box_format,
             box_unit=args.box_unit,

@@ -89,8 +89,8 @@ def _reversed(labels: LabelTable, written: np.ndarray) -> list[Finding]:
         "boxes that end before they begin",
         np.isfinite(written).all(axis=1) & (span < 0).any(axis=1),
         explain,
-        remedy="If boxes are written otherwise, say how with box_format='xyxy', 'xywh' or "
-        "'cxcywh'. " + _FIX,
+        remedy="If boxes are written otherwise, say how with box_format='xyxy', "
+        "box_format='xywh' or box_format='cxcywh'. " + _FIX,
     )
 
 

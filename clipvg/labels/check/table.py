@@ -81,6 +81,7 @@ def check_labels(
     exif: bool = True,
     against: Mapping[str, LabelTable] | None = None,
     files: Sequence[tuple[str, int]] = (),
+    rows: np.ndarray | None = None,
     progress: bool = False,
 ) -> LabelCheck:
     """Check labels: units and formats of boxes, images, expressions, repeats, counts and leaks.
@@ -93,6 +94,7 @@ def check_labels(
         against: labels whose images these must not have, by a name for messages.
         files: path and number of labels of each file that the labels were read from, in order:
             tells which counts were published, and which file a row is in.
+        rows: (N,) int64 row of each label in its file, where not all of the files were taken.
         progress: show a bar where images are opened.
 
     Returns:
@@ -121,7 +123,7 @@ def check_labels(
         findings += find_count_faults(part, path)
     if facts is not None:
         findings += find_missing(labels, facts.missing) + find_image_faults(labels, facts)
-    findings = [_placed(each, files) for each in findings]
+    findings = [_placed(each, files, rows) for each in findings]
     return LabelCheck(
         len(labels),
         labels.num_images,
@@ -150,13 +152,16 @@ def _parts(labels: LabelTable, files: Sequence[tuple[str, int]]) -> list[tuple[L
     ]
 
 
-def _placed(finding: Finding, files: Sequence[tuple[str, int]]) -> Finding:
-    """The finding with the files of its first rows, where there are several."""
-    if len(files) < 2 or not len(finding.rows):
+def _placed(finding: Finding, files: Sequence[tuple[str, int]], rows: np.ndarray | None) -> Finding:
+    """The finding with its rows as those of the file; of several files, where the first are."""
+    if not len(finding.rows):
         return finding
+    if len(files) < 2:
+        return finding if rows is None else finding.numbered(rows)
     ends = np.cumsum([count for _, count in files])
     places = []
     for row in finding.rows[: len(finding.examples)].tolist():
         file = int(np.searchsorted(ends, row, side="right"))
-        places.append(f"{files[file][0]} row {row - int(ends[file]) + files[file][1]}")
+        number = row - int(ends[file]) + files[file][1] if rows is None else rows[row]
+        places.append(f"{files[file][0]} row {number}")
     return replace(finding, places=tuple(places))
