@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import glob
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -148,7 +150,9 @@ def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
         file.check()
     with reading(path, "a file of labels"):
         faults: Faults = {}
-        table = rename_columns(find_reader(file)(file), asked.columns, where=str(path))
+        with _no_collection():
+            table = find_reader(file)(file)
+        table = rename_columns(table, asked.columns, where=str(path))
         labels = LabelTable(normalise(table, where=str(path), faults=faults), asked.images)
         rows = np.arange(len(labels))  # of the file, for messages
         if asked.split is not None:
@@ -165,6 +169,18 @@ def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
             is_said = asked.box_format is not None or asked.box_unit is not None
             refuse_misread(labels, path, rows, warn=is_said)
         return refuse_bad_rows(labels, path, rows, asked.on_error, faults)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the search for cycles: rows have none, and it would visit them all again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _with_plain_names(labels: LabelTable, path: Path, *, backslashes: bool) -> LabelTable:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,8 @@ def read(file: File) -> pa.Table:
         raise InputError(
             f"{file}: holds a {type(records).__name__}, not a list of labels; is it a checkpoint?"
         )
-    rows = [_row(shape, record, f"{file} row {i}") for i, record in enumerate(records)]
+    path = str(file)
+    rows = [_row(shape, record, f"{path} row {i}") for i, record in enumerate(records)]
     if is_mixup(file):
         for i, row in enumerate(rows):
             row |= _place(row["image"], records[i][1], f"{file} row {i}")
@@ -148,7 +150,7 @@ def _row(shape: Layout, record: object, where: str) -> Json:
         if name == "box":
             row[name] = _box(value, where)
         elif name in ("segment", "attributes"):
-            row[f"pth.{name}"] = json.dumps(value)
+            row[f"pth.{name}"] = _text_as_json(value) if type(value) is str else json.dumps(value)
         elif isinstance(value, str):
             row[name] = value
         else:
@@ -158,6 +160,11 @@ def _row(shape: Layout, record: object, where: str) -> Json:
     if record[known:]:
         row["pth.extra"] = json.dumps(record[known:])
     return row
+
+
+@lru_cache(maxsize=1000)  # most files say the same placeholder in every record
+def _text_as_json(text: str) -> str:
+    return json.dumps(text)
 
 
 def _is_scored(file: File) -> bool:
