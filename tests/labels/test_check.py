@@ -269,3 +269,11 @@ def test_names_of_windows_are_read_with_slashes(folder):
     assert check_labels(labels).is_clean
     kept = read_labels(path, images=folder, on_error="keep")
     assert kept.image_names == ["sub\\b.png", "a.png"]
+
+
+def test_what_is_no_box_is_no_second_box(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("image,expression,box\na.png,dog,hello\na.png,dog,1 2 30 40\n")
+    [found] = check_labels(read_labels(path, on_error="keep"), open_images=False).findings
+    assert (found.kind, found.rows.tolist()) == ("value", [0])
+    assert "row 0: there is no box, or something that is not four numbers" in found.message

@@ -179,3 +179,11 @@ def test_every_label_file_of_the_reference_goes_both_ways(data_dir, tmp_path):
         assert torch.load(tmp_path / path.name, weights_only=True) == torch.load(
             path, weights_only=True
         )
+
+
+def test_reliabilities_have_no_place_without_the_fields_they_were_in(tmp_path):
+    labels = LabelTable.from_columns(
+        image=["a.jpg"], expression=["dog"], box=[[1, 2, 3, 4]], **{"reliability.published": [0.5]}
+    )
+    with pytest.warns(UserWarning, match=r"no place for reliability\.published in pth files"):
+        labels.write(tmp_path / "unc_train_bad_label_0.pth")

@@ -27,11 +27,14 @@ def find_repeats(labels: LabelTable) -> list[Finding]:
     repeated = np.zeros(len(labels), bool)
     repeated[order] = again
     starts = np.flatnonzero(~np.concatenate([[False], same_key]))
-    distinct = np.add.reduceat(~again, starts)  # boxes of each expression of an image
+    is_other = ~again & np.isfinite(boxes[order]).all(axis=1)
+    distinct = np.add.reduceat(
+        is_other, starts, dtype=np.int64
+    )  # boxes of each expression of an image
     sizes = np.diff([*starts, len(order)])
     several = np.zeros(len(labels), bool)
     several[order] = np.repeat(distinct > 1, sizes)
-    several &= ~repeated
+    several &= ~repeated & np.isfinite(boxes).all(axis=1)
     names = labels.table.column("image")
 
     def explain(row: int) -> str:

@@ -56,9 +56,7 @@ def _bad_boxes(labels: LabelTable, faults: Faults) -> list[Finding]:
             "value",
             "boxes that are not four finite numbers",
             ~finite,
-            lambda row: (
-                faults.get(row) or f"box {show_box(written[row])} is not four finite numbers"
-            ),
+            lambda row: faults.get(row) or _no_box(written[row]),
             remedy=_FIX,
         ),
         *Finding.of_rows(
@@ -70,6 +68,12 @@ def _bad_boxes(labels: LabelTable, faults: Faults) -> list[Finding]:
         ),
         *_reversed(labels, written),
     ]
+
+
+def _no_box(box: np.ndarray) -> str:
+    if np.isnan(box).all():
+        return "there is no box, or something that is not four numbers"
+    return f"box {show_box(box)} is not four finite numbers"
 
 
 def _reversed(labels: LabelTable, written: np.ndarray) -> list[Finding]:

@@ -248,8 +248,8 @@ def lost(table: pa.Table, file: File) -> list[str]:
     """Names of the columns that a layout has no place for."""
     shape = find_layout(file.path, file.layout)
     held = {"box_format", "pth.extra", *shape.fields, *(f"pth.{name}" for name in shape.fields)}
-    if _is_scored(file):
-        held.add(PUBLISHED)  # among the further fields
+    if _is_scored(file) and "pth.extra" in table.column_names:
+        held.add(PUBLISHED)  # it is among the further fields
     if is_mixup(file):
         held |= {"width", "height"}  # in the segment
     return [name for name in table.column_names if name not in held]
