@@ -103,3 +103,15 @@ def test_numbers_as_programs_write_them(answer, tmp_path):
     assert read_labels(path, box_unit="unit").boxes().tolist() == [
         pytest.approx([20, 0.1, 100, 100])
     ]
+
+
+@pytest.mark.parametrize("question", ["Find all.", f"{ASK}things"])
+def test_each_object_of_json_has_its_own_label(question, tmp_path):
+    items = [{"bbox_2d": [1, 2, 30, 40], "label": 'a "big" dog'},
+             {"label": "cat", "bbox_2d": [5, 6, 70, 80]}]  # fmt: skip
+    path = write(tmp_path / "a.jsonl", talk(question, json.dumps(items)))
+    labels = read_labels(path, box_unit="pixel")
+    assert labels.expressions == ['a "big" dog', "cat"]
+    assert labels.boxes().tolist() == [[1, 2, 30, 40], [5, 6, 70, 80]]
+    path = write(tmp_path / "a.jsonl", talk(f"{ASK}the big dog", json.dumps(items[:1])))
+    assert read_labels(path, box_unit="pixel").expressions == ["the big dog"]

@@ -8,6 +8,7 @@ or a question that ends with "... this sentence describes: EXPRESSION".
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from clipvg.errors import InputError
+from clipvg.labels.formats.carried import is_box
 from clipvg.labels.formats.file import LINES, File, Format, rows_table, warn_left_out
 from clipvg.runtime.files import Json
 
@@ -25,10 +27,10 @@ _FOUR = (
 _PARTS = re.compile(
     r"<ref>(?P<ref>[^<]*)</ref>|<p>(?P<p>[^<]*)</p>"
     r"|<\|object_ref_start\|>(?P<object>[^<]*)<\|object_ref_end\|>"
-    r'|"label"\s*:\s*"(?P<label>[^"\\]*)"'
     r"|<box>(?P<box>[^<]*)</box>|<\|box_start\|>(?P<start>[^<]*)<\|box_end\|>"
     rf"|(?P<bare>{_FOUR})"
 )
+_IN_JSON = re.compile(r"\{[^{}]*\}")
 _ASKED = "sentence describes:"
 _TALKS = {"conversations": ("from", "value"), "messages": ("role", "content")}
 _ANSWERS = ("gpt", "assistant", "model")
@@ -128,13 +130,15 @@ def _answers(question: str, answer: str, left_out: Counts) -> Iterator[Found]:
     marked = [_expression(part) for part in _PARTS.finditer(question)]
     expression = next((text for text in marked if text), told)
     boxes: dict[str | None, list[list[float]]] = {}
-    for part in _PARTS.finditer(answer):
+    labelled, rest = _in_json(answer)
+    for label, box in labelled:
+        asked = expression if len(labelled) == 1 else None
+        boxes.setdefault(asked or label, []).append(box)
+    for part in _PARTS.finditer(rest):
         if (text := _expression(part)) is None:
             numbers = [float(number) for number in re.findall(_NUMBER, part[part.lastgroup or 0])]
             fours = [numbers[k : k + 4] for k in range(0, len(numbers), 4)]
             boxes.setdefault(expression, []).extend(fours)
-        elif part["label"] is not None and None in boxes:  # in JSON, after its box
-            boxes.setdefault(text, []).extend(boxes.pop(None))
         else:
             expression = text
     for text, own in boxes.items():
@@ -144,8 +148,23 @@ def _answers(question: str, answer: str, left_out: Counts) -> Iterator[Found]:
             left_out["several targets" if own else "no target"] += 1
 
 
+def _in_json(answer: str) -> tuple[list[tuple[str, list[float]]], str]:
+    """Labels with the box of each of an answer's JSON objects, and the answer without these."""
+    found, rest = [], answer
+    for text in _IN_JSON.findall(answer):
+        try:
+            item = json.loads(text)
+        except ValueError:
+            continue
+        box = next((item[key] for key in item if key.startswith("bbox")), None)
+        if is_box(box) and isinstance(item.get("label"), str):
+            found.append((item["label"].strip(), box))
+            rest = rest.replace(text, "", 1)
+    return found, rest
+
+
 def _expression(part: re.Match[str]) -> str | None:
-    texts = (part[name] for name in ("ref", "p", "object", "label"))
+    texts = (part[name] for name in ("ref", "p", "object"))
     return next((text.strip() for text in texts if text is not None), None)
 
 
