@@ -204,7 +204,7 @@ def adapt(
                 progress=run.progress,
             )
         adapted = learner.load(opened.folder / "model")
-        if judge(adapted, labels, validation, training):
+        if judge(adapted, labels, validation, training, learner):
             opened.write(lambda: write_model(adapted, opened.folder))
         run.draw_report(opened)
     return AdaptResult(opened.folder, result)

@@ -19,7 +19,7 @@ from clipvg.runs import Run, Workers
 from clipvg.runtime import distributed
 from clipvg.runtime.files import read_json
 from clipvg.runtime.progress import say
-from clipvg.training import FitConfig
+from clipvg.training import FitConfig, GroundingLearner
 from clipvg.training.usable import OnError, usable_labels
 
 Device = str | torch.device | None
@@ -107,10 +107,12 @@ def judge(
     labels: LabelTable,
     validation: LabelTable | None,
     training: FitConfig,
+    learner: GroundingLearner | None = None,
 ) -> bool:
     """Give a trained model its quality head where that is wanted; return whether it has one.
 
-    Under `torchrun` the first process fits it, and all get the same.
+    Under `torchrun` the first process fits it, and all get the same. A learner lends the features
+    that it has encoded.
     """
     from clipvg.training.quality import LEAST, fit_quality
 
@@ -120,7 +122,8 @@ def judge(
 
     def fitted() -> QualityHead | None:
         if world.is_main:
-            fit_quality(model, labels, validation, seed=training.seed)
+            features = None if learner is None else learner.features(model, labels)
+            fit_quality(model, labels, validation, features=features, seed=training.seed)
         return model.quality and model.quality.cpu()  # on no device that another process uses
 
     head = distributed.together(fitted, world)[0]

@@ -137,6 +137,11 @@ class GroundingLearner:
         features = self._usable(model)
         return Training(labels, config, self.validation, features, self._progress), model
 
+    def features(self, model: "GroundingModel", labels: "LabelTable") -> FeatureCache | None:
+        """Return the cache of the trainings with these labels in it, where a model can use one."""
+        self.prepare(labels, model)
+        return self._usable(model)
+
     def _usable(self, model: "GroundingModel") -> FeatureCache | None:
         cache = self._cache
         return cache if cache is not None and cache.fits(model) else None

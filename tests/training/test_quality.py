@@ -12,9 +12,10 @@ from support.tiny import make_labels, make_model
 from clipvg.api.run import judge
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, load
+from clipvg.model.backbone import Backbone
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
-from clipvg.training import FitConfig, fit, fit_quality, quality
+from clipvg.training import FitConfig, GroundingLearner, fit, fit_quality, quality
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +108,14 @@ def test_of_several_processes_the_first_fits_and_all_get_its_head(
     assert judge(second, held_out, held_out, FitConfig())
     assert second.quality is head
     assert second.config.quality
+
+
+def test_a_learner_lends_its_features(
+    held_out: LabelTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = GroundingLearner(
+        lambda seed: make_model(), FitConfig(augment=False), held_out, progress=False
+    )
+    learner.prepare(held_out)
+    monkeypatch.setattr(Backbone, "image_features", lambda *given: pytest.fail("encoded again"))
+    assert judge(make_model(), held_out, held_out, FitConfig(), learner)
