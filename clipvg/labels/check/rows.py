@@ -72,7 +72,7 @@ def _bad_boxes(labels: LabelTable, faults: Faults) -> list[Finding]:
 
 def _no_box(box: np.ndarray) -> str:
     if np.isnan(box).all():
-        return "there is no box, or something that is not four numbers"
+        return "box is missing, or not four numbers"
     return f"box {show_box(box)} is not four finite numbers"
 
 
