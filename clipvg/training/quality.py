@@ -90,7 +90,9 @@ def fit_quality(
         _learn_words(model, head, _chosen(labels, weights, head, seed), features, seed)
         held = _ask(model, head, held_out, features, seed)
         if held is None:
-            return _without("the model is right, or wrong, on nearly all held-out labels")
+            return _without(
+                "the model is right, or wrong, on nearly all held-out labels, or one image has all"
+            )
         calibrate(head, held, seed)
     model.keep_quality(head)
     return True
