@@ -14,6 +14,7 @@ import threading
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn, TextIO
 
 import clipvg
@@ -95,7 +96,7 @@ def _run_to_the_end(name: str, words: Sequence[str]) -> int:
         message, is_input = explain(error)
         code = USAGE_ERROR if is_input else INTERNAL_ERROR
         if args is not None:
-            message = as_typed(_blamed(message, args), args.options)
+            message = as_typed(_blamed(message, args), args.options, args.flags)
         if command is not None and is_full(error):
             message = f"{message}; {command.kept}"
     with _handled(_ENDING, _ignore):  # the last line is on its way
@@ -204,7 +205,9 @@ def _fail(prog: str, message: str, code: int) -> int:
 
 def _unknown(word: str) -> str:
     if word.startswith("-"):
-        return f"unknown option {word} before the command; write clipvg COMMAND {word} …"
+        own = get_close_matches(word, ("--help", "--version"), n=1)
+        hint = f"did you mean {own[0]}?" if own else f"write clipvg COMMAND {word} …"
+        return f"unknown option {word} before the command; {hint}"
     if group := [name for name in COMMANDS if name.startswith(f"{word} ")]:
         return f"{word!r} is a group of commands; write clipvg {' or clipvg '.join(group)}"
     return f"unknown command {word!r}: {near_matches(word, COMMANDS)}"

@@ -49,7 +49,7 @@ def explain(error: Exception) -> tuple[str, bool]:
     ), False
 
 
-def as_typed(message: str, options: Iterable[str]) -> str:
+def as_typed(message: str, options: Iterable[str], flags: Iterable[str] = ()) -> str:
     """Return a message of the library in the words of the command line.
 
     The library names arguments, ``batch_size=0`` or ``on_error='drop'``; the same is typed as
@@ -58,7 +58,9 @@ def as_typed(message: str, options: Iterable[str]) -> str:
     Args:
         message: of an error.
         options: of the command, as ``--training.epochs``.
+        flags: those of them that take no value.
     """
+    without_value = set(flags)
     option_of = {option.rpartition(".")[2].lstrip("-"): option for option in options}
     for said, in_shell in _IN_SHELL.items():
         message = message.replace(said, in_shell)
@@ -66,7 +68,10 @@ def as_typed(message: str, options: Iterable[str]) -> str:
     def typed(found: re.Match[str]) -> str:
         name, value = found.groups()
         value = {"None": "null", "True": "true", "False": "false"}.get(value, value.strip("'\""))
-        return f"{option_of[name]} {value}" if name in option_of else found[0]
+        if name not in option_of:
+            return found[0]
+        option = option_of[name]
+        return option if option in without_value else f"{option} {value}"
 
     return _ARGUMENT.sub(typed, message)
 

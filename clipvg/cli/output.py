@@ -34,7 +34,7 @@ def check_writable(path: Path, endings: Sequence[str] = (), *, reads: Iterable[s
 
     Args:
         path: of the file.
-        endings: that it may have; any when empty.
+        endings: that it may have, "" for none; any when empty.
         reads: files that the command reads, which it must not write over.
 
     Raises:
@@ -43,7 +43,9 @@ def check_writable(path: Path, endings: Sequence[str] = (), *, reads: Iterable[s
     """
     check_local(path)
     if endings and path.suffix.lower() not in endings:
-        raise InputError(f"--out {path}: written as {', '.join(endings)}; change the ending")
+        raise InputError(
+            f"--out {path}: written as {', '.join(filter(None, endings))}; change the ending"
+        )
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
     for read in reads:

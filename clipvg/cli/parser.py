@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from clipvg.cli.failure import UsageError
 from clipvg.configs import find_recipe, list_recipes
-from clipvg.errors import InputError, one_line, printable
+from clipvg.errors import InputError, near_matches, one_line, printable
 from clipvg.runtime.fields import in_words
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import read_yaml
@@ -103,8 +103,10 @@ class CommandParser(ArgumentParser):
             large = {file for file, value in self._files.values() if _is_too_large(value)}
             where = "".join(f"{file}: " for file in sorted(large))
             self.error(f"{where}a number is too large for its option", error)
+        self._refuse_empty(args)
         args.command_line = [*(self.prog or "").split(), *words]
-        args.options = [name for name in self._option_string_actions if name.startswith("--")]
+        long = {n: a for n, a in self._option_string_actions.items() if n.startswith("--")}
+        args.options, args.flags = [*long], [n for n, action in long.items() if action.nargs == 0]
         args.files = {name: file for name, (file, _) in self._files.items() if name not in typed}
         return args
 
@@ -144,12 +146,22 @@ class CommandParser(ArgumentParser):
                 f"unknown option {', '.join(hints)}; {self.prog} --help lists the options"
             )
 
+    def _refuse_empty(self, args: Namespace) -> None:
+        """Refuse "": a shell makes it of a variable that is not set, `Path` the working folder."""
+        for name, action in self._by_name().items():
+            at = args
+            for part in name.split("."):
+                at = getattr(at, part, None)
+            if "" in (at if isinstance(at, list) else [at]):
+                typed = action.option_strings[0] if action.option_strings else action.metavar
+                raise UsageError(f"{typed} is empty; is a variable of the shell not set?")
+
     def _read(self, path: str) -> Json:
         """Options that a YAML file sets, ``section.name`` in sections."""
         try:
             content = read_yaml(path, "YAML")
         except InputError as error:
-            hint = f"; or name a recipe of the package: {', '.join(list_recipes())}"
+            hint = f"; of the package's recipes, {near_matches(path, list_recipes())}"
             raise UsageError(f"{error}{'' if os.path.exists(path) else hint}") from error
         if content is not None and not isinstance(content, dict):
             raise UsageError(f"{path}: expected lines of the form 'option: value'")

@@ -38,8 +38,8 @@ def rows_of_split(table: pa.Table, split: str, *, where: str = "labels") -> np.n
     """
     if SPLIT not in table.column_names:
         raise InputError(
-            f"{where}: no column {SPLIT!r} that could say which labels are {split!r}; leave out "
-            f"split={split!r}, or add the column"
+            f"{where}: no column {SPLIT!r} that could say which labels are {split!r}; ask for "
+            "no split, or add the column"
         )
     is_it = pc.equal(table.column(SPLIT).cast(pa.string()), split)
     return pc.fill_null(is_it, False).to_numpy().astype(bool)
@@ -66,7 +66,7 @@ def check_one_split(labels: LabelTable | None, what: str = "labels", option: str
     if len(splits) > 1:
         raise InputError(
             f"{what}: labels of {len(splits)} splits, {_listed(splits)}; choose one with "
-            f"--{option} ({option}={next(iter(splits))!r})"
+            f"{option}={next(iter(splits))!r}"
         )
 
 

@@ -17,6 +17,7 @@ from clipvg.labels.table import LabelTable
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 BoxUnit = Literal["pixel", "unit", "thousand"]
 UNITS: dict[str, float | None] = {"pixel": None, "unit": 1.0, "thousand": 1000.0}
+_FAR = 1.5  # times the largest value of a unit: no box that is only a little outside reaches it
 _COLUMNS = {"box_format": ("xyxy", get_args(BoxFormat)), "box_unit": ("pixel", get_args(BoxUnit))}
 
 
@@ -50,7 +51,8 @@ def read_boxes_as(
         The labels. Without ``where`` a box is null whose image has no known size.
 
     Raises:
-        InputError: with ``where``, no size is in columns ``width`` and ``height`` or in the image.
+        InputError: with ``where``, no size is in columns ``width`` and ``height`` or in the image,
+            or most boxes are far larger than their unit allows.
     """
     if box_format is not None:
         labels = labels.with_column("box_format", pa.repeat(box_format, len(labels)))
@@ -71,6 +73,11 @@ def read_boxes_as(
             unknown = (sizes <= 0).any(axis=1)
             if where is not None and unknown.any():
                 raise InputError(_unsized(labels, rows[unknown], where))
+            if where is not None and (written[rows].max(axis=1) > _FAR * full).mean() > 0.5:
+                raise InputError(
+                    f"{where}: boxes reach {np.nanmax(written[rows]):g}, so they are not from 0 to "
+                    f"{full:g}, as box_unit={name!r} says; box_unit='pixel' is the usual unit"
+                )
             sizes[unknown] = np.nan
             written[rows] *= np.concatenate([sizes, sizes], axis=1) / full
     known = pc.is_in(formats, pa.array(_COLUMNS["box_format"][1]))

@@ -41,6 +41,9 @@ _DIFFERENCES_SHOWN = 5
 _OUTCOME = ("summary.json", "selected.parquet", "corrections.parquet", "held_out.parquet")
 CONFIG = "config.yaml"
 _RESULTS = ("checkpoint.pt", "stage.json")  # of a training that is going on, of a finished one
+# What a run writes over, and what there is only in the folder of a run.
+_WRITTEN = ("labels.parquet", "metrics.jsonl", "model", *_OUTCOME)
+_MARKS = (CONFIG, "stages", "checkpoint.pt")
 
 
 class Run:
@@ -59,8 +62,8 @@ class Run:
             may be others when the run is opened again.
 
     Raises:
-        InputError: the folder holds a run with another configuration or other labels, or another
-            process is using it.
+        InputError: the folder holds a run with another configuration or other labels, or files of
+            that name which are of no run, or another process is using it.
     """
 
     def __init__(
@@ -229,15 +232,27 @@ class Run:
                     f"{f'; and {more} more' if more > 0 else ''}. Choose another --out, or the "
                     "same options and labels to resume it."
                 )
+        self._refuse_strangers()
         remove_leftovers(self.folder)
         self._forget_damaged()
-        labels.write(self.folder / "labels.parquet")
         self._is_new = not path.exists()
         if there != {**self.config, **self._further}:
             with atomic_path(path) as temporary:
                 written = {**self.config, **self._further}
                 text = yaml.safe_dump(written, sort_keys=False, explicit_end=True)
                 temporary.write_text(text)
+        labels.write(self.folder / "labels.parquet")  # after what says that the folder is a run's
+
+    def _refuse_strangers(self) -> None:
+        """Refuse a folder with files that a run would write over, and that are of no run."""
+        if any((self.folder / name).exists() for name in _MARKS):
+            return
+        for name in _WRITTEN:
+            if (self.folder / name).exists():
+                raise InputError(
+                    f"{self.folder / name} is there already, and is of no run; choose another "
+                    "--out, or move it away."
+                )
 
     def _forget_damaged(self) -> None:
         """Let stages be done again of which a file is damaged; the others are kept."""

@@ -44,8 +44,11 @@ def check_local(path: str | Path) -> Path:
     """Return a path on this machine's file systems.
 
     Raises:
-        InputError: an address such as s3://bucket/file, which would become a folder "s3:".
+        InputError: an address such as s3://bucket/file, which would become a folder "s3:", or "",
+            which would become the working folder.
     """
+    if path == "":
+        raise InputError("a path is empty")
     if found := _ADDRESS.match(str(path)):  # a Path has one slash of the two
         place = f"{found[1]}://{str(path)[found.end() :]}"
         raise InputError(f"{place}: only files of this machine are read and written; copy it")

@@ -22,7 +22,7 @@ from clipvg.runtime.progress import progress_bar
 OnError = Literal["raise", "drop"]
 _IMAGES = 64  # decoded at a time
 _SHOWN = 3  # rows that a message names
-_REMEDY = "Mend them, or leave them out with --on_error drop (on_error='drop')."
+_REMEDY = "Mend them, or leave them out with on_error='drop'."
 
 
 def usable_labels(
@@ -115,8 +115,10 @@ def _by_row(
 
 def _described(faults: Mapping[int, str], count: int) -> str:
     rows = sorted(faults)
-    shown = "; ".join(f"row {row}: {faults[row]}" for row in rows[:_SHOWN])
-    more = "; …" if len(rows) > _SHOWN else ""
+    first = {faults[row]: row for row in reversed(rows)}  # labels share the fault of an image
+    named = sorted(first.items(), key=lambda item: item[1])
+    shown = "; ".join(f"row {row}: {fault}" for fault, row in named[:_SHOWN])
+    more = "; …" if len(named) > _SHOWN else ""
     return f"{len(rows):,} of {count:,} labels cannot be used ({shown}{more})."
 
 

@@ -99,6 +99,7 @@ def test_where_an_export_cannot_go_is_said_before_any_work(clipvg, tmp_path):
     assert "holds other files" in clipvg(*onnx, tmp_path).error
     assert "is a file" in clipvg(*onnx, tmp_path / "notes.txt").error
     assert "is a file" in clipvg(*onnx, tmp_path / "notes.txt" / "e").error
+    assert "is the name of a file" in clipvg(*onnx, tmp_path / "model.onnx").error
     assert "int8" in clipvg(*onnx, "x", "--format", "torch", "--precision", "int8").error
 
 

@@ -106,3 +106,31 @@ def test_a_layout_is_for_the_pth_file_read_or_written(clipvg, scored, tmp_path):
     out = tmp_path / "mine.pth"
     assert clipvg("labels", "convert", scored, out, "--layout", "unc").code == 0
     assert len(read_labels(out, layout="unc")) == 16
+
+
+def test_options_that_contradict_each_other_are_refused(clipvg, scored, tmp_path):
+    words = ["labels", "convert", scored]
+    line = clipvg(*words, tmp_path / "out.csv", "--format", "coco").error
+    assert "out.csv: format 'coco' is written as .json; change the ending" in line
+    assert (
+        "--descending without --sort" in clipvg(*words, tmp_path / "out.csv", "--descending").error
+    )
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_pixels_are_not_taken_for_shares_of_the_image(clipvg, scored, pictures):
+    words = ["--images", pictures, "--checkpoint", "none", "--split", "val", "--box_unit", "unit"]
+    line = clipvg("evaluate", scored, *words).error
+    assert "they are not from 0 to 1, as --box_unit unit says; --box_unit pixel is" in line
+
+
+def test_a_page_of_labels_is_no_pdf(clipvg, scored, pictures, tmp_path):
+    words = ["--images", pictures, "--out", tmp_path / "page.pdf"]
+    assert (
+        "written as .html, .htm; change the ending"
+        in clipvg("labels", "show", scored, *words).error
+    )
+
+
+def test_an_unknown_option_of_no_command(clipvg):
+    assert "did you mean --version?" in clipvg("--verison").error

@@ -20,7 +20,7 @@ def several(labels, tmp_path):
 def test_a_file_of_several_splits_needs_one(clipvg, several, pictures, tmp_path, command):
     out = ("--checkpoint", tmp_path) if command == "evaluate" else ("--out", tmp_path / "run")
     line = clipvg(command, several, "--images", pictures, *out).error
-    assert "labels of 3 splits, train (9), val (4), testA (3); choose one with --split" in line
+    assert "labels of 3 splits, train (9), val (4), testA (3); choose one with --split tr" in line
 
 
 def test_evaluate_counts_only_the_split(clipvg, several, pictures, checkpoint):

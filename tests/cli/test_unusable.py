@@ -26,10 +26,18 @@ def test_evaluate(clipvg, words, checkpoint):
     words = ["evaluate", *words, "--checkpoint", checkpoint]
     line = clipvg(*words).error
     assert "2 of 16 labels cannot be used (row 14: " in line
-    assert "--on_error drop" in line
+    assert line.count("--on_error drop") == 1
     outcome = clipvg(*words, "--on_error", "drop", "--json")
     assert (outcome.json["count"], outcome.json["left_out"]) == (14, 2)
     assert "gone.png: no such file" in outcome.err
+
+
+def test_a_fault_that_labels_share_is_told_once(clipvg, words, checkpoint):
+    table = read_labels(words[0])
+    table.with_column("image", ["gone.png"] * 16).write(words[0])
+    line = clipvg("evaluate", *words, "--checkpoint", checkpoint).error
+    assert "16 of 16 labels cannot be used (row 0: " in line
+    assert line.count("gone.png") == 1
 
 
 def test_train(clipvg, words, tmp_path):

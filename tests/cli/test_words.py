@@ -34,6 +34,7 @@ def test_help_and_version_by_their_usual_names(clipvg):
 
 
 def test_arguments_are_called_as_they_are_typed():
+    assert as_typed("pass outside=True", ["--outside"], ["--outside"]) == "pass --outside"
     options = ["--on_error", "--model.pretrained", "--training.cache_features"]
     said = "read with on_error='drop'; pretrained=None is random; cache_features=False; width=16"
     assert as_typed(said, options) == (
@@ -153,3 +154,35 @@ def test_an_address_is_no_place_to_write(
     line = clipvg(*words, *option, f"s3://bucket/out{ending}").error
     assert f"s3://bucket/out{ending}: only files of this machine are read and written" in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", [["--out", ""], ["--out="], [""], ["--validation", ""]])
+def test_an_empty_word_is_not_the_working_folder(clipvg, words, tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    all_words = [*given, *words] if given == [""] else [*words, *given]
+    line = clipvg("train", *all_words).error
+    assert f"{given[0].strip('=') or 'LABELS'} is empty" in line
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_empty_value_of_a_yaml_file_is_refused_too(clipvg, words, tmp_path):
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK | {"validation": ""}))
+    assert "--validation is empty" in clipvg("train", *words[:3], *words[5:]).error
+
+
+def test_a_run_does_not_write_over_files_of_none(clipvg, words, tmp_path):
+    (tmp_path / "run").mkdir()
+    mine = tmp_path / "run" / "labels.parquet"
+    mine.write_bytes(b"mine")
+    assert f"{mine} is there already, and is of no run" in clipvg("train", *words).error
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_recipe_of_nearly_that_name(clipvg, words):
+    line = clipvg("train", *words[:3], "--config", "unsupervized", "--out", "run").error
+    assert "unsupervized: no such file; of the package's recipes, did you mean" in line
+
+
+def test_a_file_is_no_run(clipvg, labels):
+    assert "is not the directory of a run" in clipvg("report", labels).error

@@ -77,7 +77,7 @@ def test_a_split_that_is_not_there_lists_those_that_are(file: Path) -> None:
 
 def test_without_a_column_no_split_can_be_chosen(tmp_path: Path) -> None:
     table(None).write(tmp_path / "plain.jsonl")
-    with pytest.raises(InputError, match=r"plain\.jsonl: no column 'split'.*leave out split='val'"):
+    with pytest.raises(InputError, match=r"plain\.jsonl: no column 'split'.*ask for no split"):
         read_labels(tmp_path / "plain.jsonl", split="val")
 
 
@@ -112,7 +112,7 @@ def test_faults_of_other_splits_do_not_matter_and_rows_are_those_of_the_file(
 
 
 def test_training_and_evaluation_refuse_to_mix_splits(tmp_path: Path) -> None:
-    several = r"labels of 3 splits, train \(3\).*--split \(split='train'\)"
+    several = r"labels of 3 splits, train \(3\).*choose one with split='train'"
     for call in (
         lambda: clipvg.train(table(), out=tmp_path / "run"),
         lambda: clipvg.adapt(table(), out=tmp_path / "run"),

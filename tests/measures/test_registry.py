@@ -105,6 +105,7 @@ def test_a_measure_of_ones_own(mine: str) -> None:
     [
         (["kn"], "no measure 'kn': did you mean 'knn'"),
         (["knn,kk=3"], "'knn' has no option 'kk': did you mean 'k'"),
+        (["knn,k=zero"], "k is 'zero'; expected a number"),
         (["knn,k"], "'k' is not option=value"),
         (["knn,k=1,k=2"], "has the option 'k' twice"),
         (["=knn"], r"is not \[COLUMN=\]METHOD"),

@@ -44,6 +44,8 @@ def _run(args: Namespace) -> Json:
 
     out = check_writable(Path(args.out), reads=files_of(args.labels))
     find_format(out, args.format)  # before files are read
+    if args.descending and not args.sort:
+        raise InputError("--descending without --sort; say which column decides the order")
     args.columns = _renamed(args.columns)
     read = read_table(args)
     labels = read.filter(*args.keep)

@@ -31,7 +31,9 @@ def _run(args: Namespace) -> Json:
     from clipvg.report.labels import label_rules, report_labels
 
     choice = options.take_group(args, "", Choice)
-    page = check_writable(Path(args.out), reads=options.files_of(args.labels))
+    page = check_writable(
+        Path(args.out), (".html", ".htm", ""), reads=options.files_of(args.labels)
+    )
     labels = options.read_table(args)
     model = None
     if args.checkpoint is not None:

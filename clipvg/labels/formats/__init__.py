@@ -65,7 +65,8 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
     """Return the format to write a file in: that of a name, else the first of the file's ending.
 
     Raises:
-        InputError: no format has this name or ending, or it is only read.
+        InputError: no format has this name or ending, it is only read, or the ending is that of
+            another.
     """
     written = [each for each in FORMATS if each.write is not None]
     file = File(Path(path))
@@ -73,7 +74,11 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
         named = {each.name: each for each in written}
         if name not in named:
             raise InputError(f"cannot write format {name!r}: {near_matches(name, named)}")
-        return _unpacked(named[name], file)
+        found = named[name]
+        if file.ending not in found.endings and file.ending in _endings(FORMATS):
+            wanted = " or ".join(_endings([found]))
+            raise InputError(f"{path}: format {name!r} is written as {wanted}; change the ending")
+        return _unpacked(found, file)
     written.sort(key=lambda each: each.name != file.ending[1:])
     for each in written:
         if file.ending in each.endings:

@@ -78,8 +78,8 @@ def _labels(item: Json, file: File, where: str, left_out: Counts) -> Iterator[Js
     for expression, box in found:
         if unit is None:
             raise InputError(
-                f"{where}: {_UNSAID}; box {box} may be pixels, 0 to 1 or 0 to 1000. Say --box_unit "
-                "pixel, unit or thousand (box_unit=...)"
+                f"{where}: {_UNSAID}; box {box} may be pixels, 0 to 1 or 0 to 1000. Say "
+                "box_unit='pixel', box_unit='unit' or box_unit='thousand'"
             )
         if not expression:
             raise InputError(

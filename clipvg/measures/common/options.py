@@ -78,6 +78,8 @@ class Measure:
         for option in fields(self):
             value = getattr(self, option.name)
             if "check" in option.metadata and not (value is None and option.default is None):
+                if isinstance(value, str) and not isinstance(option.default, str):
+                    raise InputError(f"{option.name} is {value!r}; expected a number.")
                 option.metadata["check"](option.name, value)
 
     @property

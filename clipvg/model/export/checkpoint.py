@@ -8,6 +8,7 @@ from clipvg.errors import InputError, near_matches
 from clipvg.runtime.gate import check_local
 
 FORMATS = ("published", "safetensors", "onnx", "torch")
+_FILE_ENDINGS = (".pth", ".pt", ".onnx", ".safetensors")
 
 
 def export_checkpoint(
@@ -42,8 +43,9 @@ def export_checkpoint(
     out = check_local(out)
     if format == "published" and (out.is_dir() or out.suffix != ".pth"):
         raise InputError(f"{out}: the published format is one file; give a name that ends in .pth")
-    if format == "safetensors" and out.is_file():
-        raise InputError(f"{out} is a file; the safetensors format is a folder, give another name")
+    if format != "published" and (out.is_file() or out.suffix in _FILE_ENDINGS):
+        is_it = "is a file" if out.is_file() else "is the name of a file"
+        raise InputError(f"{out} {is_it}; the {format} format is a folder, give another name")
     if format in ("onnx", "torch"):
         from clipvg.model.export.programs import check_request, write_programs
 

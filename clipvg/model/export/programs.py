@@ -86,8 +86,6 @@ def check_request(out: Path, format: str, precision: str) -> None:
         raise InputError(
             f"precision={precision!r} is not for {format}: {near_matches(precision, choices)}"
         )
-    if out.is_file():
-        raise InputError(f"{out} is a file; the export is a folder, give another name")
     if out.is_dir() and any(out.iterdir()) and not (out / FACTS_FILE).is_file():
         raise InputError(
             f"{out} holds other files, and an export replaces its folder; name a new one, e.g. "
