@@ -26,7 +26,7 @@ def refuse_outside(
     labels: LabelTable,
     path: Path,
     rows: np.ndarray,
-    otherwise: str = "--allow_outside_root (allow_outside_root=True) if you trust the file",
+    otherwise: str = "allow_outside_root=True if you trust the file",
 ) -> None:
     """Raise where the name of an image leads out of the image root.
 
@@ -42,8 +42,8 @@ def refuse_outside(
     if len(outside):
         name = labels.table.column("image")[int(outside[0])].as_py()
         raise InputError(
-            f"{path} row {rows[outside[0]]}: image {name!r} leads out of the folder of images, as "
-            f"{len(outside):,} names do. Write names below it, or pass {otherwise}"
+            f"{path} row {rows[outside[0]]}: image {name!r} leads out of the folder of images (so "
+            f"many do: {len(outside):,}). Write names below it, or pass {otherwise}"
         )
 
 
