@@ -15,6 +15,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, NoReturn, TextIO
 
 import clipvg
@@ -79,6 +80,7 @@ def _run_to_the_end(name: str, words: Sequence[str]) -> int:
                 processes = open_processes(lambda rank: _fail(prog, _lost(rank), INTERNAL_ERROR))
             with contextlib.redirect_stdout(stdout):  # --help and --print_config are results
                 args = command.parse(name, words)
+            warnings.showwarning = partial(_warn, options=args.options, flags=args.flags)
             result = command.run(args)
         if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
             command.show(result, as_json=args.json)
@@ -194,8 +196,15 @@ def _native_output_on_stderr() -> Iterator[TextIO]:
         os.close(kept)
 
 
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"clipvg: warning: {one_line(str(message))}", file=sys.stderr)
+def _warn(
+    message: Warning | str,
+    *_: object,
+    options: Iterable[str] = (),
+    flags: Iterable[str] = (),
+    **__: object,
+) -> None:
+    said = as_typed(one_line(str(message)), options, flags)
+    print(f"clipvg: warning: {said}", file=sys.stderr)
 
 
 def _fail(prog: str, message: str, code: int) -> int:

@@ -42,15 +42,15 @@ def check_writable(path: Path, endings: Sequence[str] = (), *, reads: Iterable[s
             cannot be made or written to.
     """
     check_local(path)
+    for read in reads:
+        if path.exists() and os.path.exists(read) and path.samefile(read):
+            raise InputError(f"{path} would be written over {read}, which is read; choose another")
     if endings and path.suffix.lower() not in endings:
         raise InputError(
             f"--out {path}: written as {', '.join(filter(None, endings))}; change the ending"
         )
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
-    for read in reads:
-        if path.exists() and os.path.exists(read) and path.samefile(read):
-            raise InputError(f"{path} would be written over {read}, which is read; choose another")
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if not there.is_dir():
         raise InputError(f"{path}: {there} is a file, not a folder; choose another place")

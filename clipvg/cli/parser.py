@@ -149,7 +149,7 @@ class CommandParser(ArgumentParser):
     def _refuse_empty(self, args: Namespace) -> None:
         """Refuse "": a shell makes it of a variable that is not set, `Path` the working folder."""
         for name, action in self._by_name().items():
-            at = args
+            at: Any = args
             for part in name.split("."):
                 at = getattr(at, part, None)
             if "" in (at if isinstance(at, list) else [at]):

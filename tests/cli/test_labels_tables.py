@@ -134,3 +134,8 @@ def test_a_page_of_labels_is_no_pdf(clipvg, scored, pictures, tmp_path):
 
 def test_an_unknown_option_of_no_command(clipvg):
     assert "did you mean --version?" in clipvg("--verison").error
+
+
+def test_a_warning_speaks_of_options_as_they_are_typed(clipvg, scored, tmp_path):
+    words = [scored, tmp_path / "out.csv", "--box_format", "xywh"]
+    assert "Read with --box_format xyxy." in clipvg("labels", "convert", *words).err
