@@ -56,7 +56,7 @@ def test_a_box_in_the_unit_that_is_said(item, suffix, tmp_path):
     assert (labels.image_names, labels.expressions) == (["a.jpg"], ["the dog"])
     assert labels.boxes().tolist() == [[20, 20, 100, 80]]
     assert read_labels(path, box_unit="pixel").boxes().tolist() == [[100, 200, 500, 800]]
-    with pytest.raises(InputError, match=r"row 0: does not say in which unit.*Say box_unit='pixel', "):
+    with pytest.raises(InputError, match=r"row 0: does not say in which unit.*box_unit='pixel'"):
         read_labels(path)
 
 
