@@ -136,6 +136,8 @@ def test_an_unknown_option_of_no_command(clipvg):
     assert "did you mean --version?" in clipvg("--verison").error
 
 
-def test_a_warning_speaks_of_options_as_they_are_typed(clipvg, scored, tmp_path):
-    words = [scored, tmp_path / "out.csv", "--box_format", "xywh"]
+def test_a_warning_speaks_of_options_as_they_are_typed(clipvg, tmp_path):
+    rows = [f'a.jpg,dog {row},"[50, 40, 75, 55]",80,60' for row in range(4)]
+    (tmp_path / "in.csv").write_text("\n".join(["image,expression,box,width,height", *rows]))
+    words = [tmp_path / "in.csv", tmp_path / "out.csv", "--box_format", "xywh"]
     assert "Read with --box_format xyxy." in clipvg("labels", "convert", *words).err
