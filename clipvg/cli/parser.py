@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from clipvg.cli.failure import UsageError
 from clipvg.configs import find_recipe, list_recipes
-from clipvg.errors import InputError, near_matches, one_line, printable
+from clipvg.errors import InputError, one_line, printable
 from clipvg.runtime.fields import in_words
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import read_yaml
@@ -161,7 +161,7 @@ class CommandParser(ArgumentParser):
         try:
             content = read_yaml(path, "YAML")
         except InputError as error:
-            hint = f"; of the package's recipes, {near_matches(path, list_recipes())}"
+            hint = f"; or name a recipe of the package: {', '.join(list_recipes())}"
             raise UsageError(f"{error}{'' if os.path.exists(path) else hint}") from error
         if content is not None and not isinstance(content, dict):
             raise UsageError(f"{path}: expected lines of the form 'option: value'")

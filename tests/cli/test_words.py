@@ -179,10 +179,5 @@ def test_a_run_does_not_write_over_files_of_none(clipvg, words, tmp_path):
     assert mine.read_bytes() == b"mine"
 
 
-def test_a_recipe_of_nearly_that_name(clipvg, words):
-    line = clipvg("train", *words[:3], "--config", "unsupervized", "--out", "run").error
-    assert "unsupervized: no such file; of the package's recipes, did you mean" in line
-
-
 def test_a_file_is_no_run(clipvg, labels):
     assert "is not the directory of a run" in clipvg("report", labels).error
