@@ -36,7 +36,8 @@ def _run(args: Namespace) -> Json:
     from clipvg.model.export import export_checkpoint
 
     is_file = args.format == "published"
-    check_writable(Path(args.out) if is_file else Path(args.out) / "file")
+    target = Path(args.out) if is_file else Path(args.out) / "file"
+    check_writable(target, reads=[args.checkpoint])
     path = export_checkpoint(
         args.checkpoint, args.out, format=args.format, precision=args.precision
     )

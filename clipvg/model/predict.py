@@ -140,9 +140,9 @@ def check_numbers(boxes: np.ndarray) -> None:
 def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
     """Say how likely an expression means each box (N, 4) xyxy; see `GroundingModel.rank`.
 
-    A quality head reads the words in each box. Without one: the model's own box is right with
-    probability s; then a box is meant as far as it overlaps it;
-    else the likelier, the lower the training loss between them is.
+    A quality head reads the words in each box. Without one, the model's own box is right with
+    probability s: if it is, a box is meant as far as it overlaps it; if not, a box is the likelier
+    the lower the training loss between the two.
     """
     boxes = np.asarray(boxes, np.float32)
     if boxes.ndim != 2 or not np.isfinite(boxes).all():

@@ -93,6 +93,20 @@ def test_an_unknown_device_and_an_unknown_export_format(clipvg, checkpoint, pict
     assert "got tflite" in clipvg("export", checkpoint, "--format", "tflite", "--out", "x").error
 
 
+def test_an_export_does_not_go_over_its_checkpoint(clipvg, tmp_path):
+    mine = tmp_path / "best.pth"
+    mine.write_bytes(b"weights")
+    line = clipvg("export", mine, "--out", mine).error
+    assert f"{mine} would be written over {mine}, which is read" in line
+    assert mine.read_bytes() == b"weights"
+
+
+def test_a_second_image_is_no_expression(clipvg, pictures):
+    image = pictures / "0.png"
+    line = clipvg("predict", image, image, "dog", "--checkpoint", "c").error
+    assert f"'{image}' is a file, not an expression; predict looks at one image a call" in line
+
+
 def test_where_an_export_cannot_go_is_said_before_any_work(clipvg, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     onnx = ("export", "no-such-model", "--format", "onnx", "--out")

@@ -9,6 +9,14 @@ import pytest
 from clipvg.errors import InputError
 from clipvg.runtime.files import atomic_folder, atomic_path, remove_leftovers
 
+WRITE_HALF = """
+import os, sys
+from clipvg.runtime.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text('half')
+    os._exit(1)
+"""
+
 
 def test_writes_and_makes_the_folder(tmp_path):
     target = tmp_path / "a" / "b.txt"
@@ -36,15 +44,8 @@ def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
-    code = (
-        "import os, sys\n"
-        "from clipvg.runtime.files import atomic_path\n"
-        "with atomic_path(sys.argv[1]) as temporary:\n"
-        "    temporary.write_text('half')\n"
-        "    os._exit(1)"
-    )
     for name in ("a/b.txt", "plain"):
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
+        subprocess.run([sys.executable, "-c", WRITE_HALF, str(tmp_path / name)], check=False)
     kept = {"a/b.txt", ".lock", ".name.tmp", ".tmp.parquet"}
     for name in kept:
         (tmp_path / name).write_text("whole")
@@ -55,15 +56,8 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
 
 
 def test_the_next_writer_of_a_file_removes_what_a_killed_one_left(tmp_path):
-    code = (
-        "import os, sys\n"
-        "from clipvg.runtime.files import atomic_path\n"
-        "with atomic_path(sys.argv[1]) as temporary:\n"
-        "    temporary.write_text('half')\n"
-        "    os._exit(1)"
-    )
     target = tmp_path / "[b].png"
-    subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    subprocess.run([sys.executable, "-c", WRITE_HALF, str(target)], check=False)
     (left,) = tmp_path.iterdir()
     process, machine, number = re.search(r"\.(.{8})(.{8})(.{8})\.tmp\.png", left.name).groups()
     mine, elsewhere = (
