@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
-from clipvg.api.run import RunOptions, judge, make_model, model_config, open_run
+from clipvg.api.run import RunOptions, judge, judged_before, make_model, model_config, open_run
 from clipvg.curriculum import (
     Adapted,
     Beyond,
@@ -183,6 +183,7 @@ def adapt(
     with open_run(out, config, labels, validation, run.place, further) as opened:
         opened.command = run.recorded_command(opened)
         run.announce(opened)
+        before = judged_before(opened)
         if isinstance(options, MSAConfig):
             result = msa(
                 learner,
@@ -204,7 +205,7 @@ def adapt(
                 progress=run.progress,
             )
         adapted = learner.load(opened.folder / "model")
-        if judge(adapted, labels, validation, training, learner):
+        if judge(adapted, labels, validation, training, before=before, learner=learner):
             opened.write(lambda: write_model(adapted, opened.folder))
         run.draw_report(opened)
     return AdaptResult(opened.folder, result)

@@ -12,7 +12,7 @@ import torch
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model
+from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model, load
 from clipvg.model.quality import QualityHead
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.runs import Run, Workers
@@ -102,17 +102,29 @@ def model_config(
     return (options or ModelOptions()).configure(backbone, trained_on=sources)
 
 
+def judged_before(run: Run) -> GroundingModel | None:
+    """Return the model that an earlier call left in a run with its quality head; None without."""
+    try:
+        model = load(run.model_folder)
+    except InputError:  # there is none yet, or it is damaged and made again
+        return None
+    return model if model.quality else None
+
+
 def judge(
     model: GroundingModel,
     labels: LabelTable,
     validation: LabelTable | None,
     training: FitConfig,
+    *,
+    before: GroundingModel | None = None,
     learner: GroundingLearner | None = None,
 ) -> bool:
     """Give a trained model its quality head where that is wanted; return whether it has one.
 
-    Under `torchrun` the first process fits it, and all get the same. A learner lends the features
-    that it has encoded.
+    Under `torchrun` the first process fits it, and all get the same. Where the model is the one
+    that an earlier call of the run judged, that one's head is its own. A learner lends the
+    features that it has encoded.
     """
     from clipvg.training.quality import LEAST, fit_quality
 
@@ -121,7 +133,9 @@ def judge(
     world = distributed.join(model.device)
 
     def fitted() -> QualityHead | None:
-        if world.is_main:
+        if world.is_main and before is not None and _are_alike(before, model):
+            model.quality = before.quality
+        elif world.is_main:
             features = None if learner is None else learner.features(model, labels)
             fit_quality(model, labels, validation, features=features, seed=training.seed)
         return model.quality and model.quality.cpu()  # on no device that another process uses
@@ -130,6 +144,18 @@ def judge(
     if head is not None:
         model.keep_quality(head)
     return head is not None
+
+
+def _are_alike(one: GroundingModel, other: GroundingModel) -> bool:
+    """Whether two models have the same weights but for their quality heads."""
+    first, second = (
+        {name: value.cpu() for name, value in model.state_dict().items()
+         if not name.startswith("quality.")}
+        for model in (one, other)
+    )  # fmt: skip
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )
 
 
 def make_model(settings: GroundingConfig, seed: int, device: torch.device) -> GroundingModel:

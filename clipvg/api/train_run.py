@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from clipvg.api.run import RunOptions, judge, make_model, model_config, open_run
+from clipvg.api.run import RunOptions, judge, judged_before, make_model, model_config, open_run
 from clipvg.labels import LabelTable
 from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel, ModelOptions
@@ -68,6 +68,7 @@ def train(
     config = {"method": "train", "model": settings.to_dict(), "training": training.identity()}
     with open_run(out, config, labels, validation, options.place) as opened:
         options.announce(opened)
+        before = judged_before(opened)
         fitted = fit(
             make_model(settings, training.seed, options.place),
             labels,
@@ -76,7 +77,7 @@ def train(
             out=opened.folder,
             progress=options.progress,
         )
-        if judge(fitted.model, labels, validation, training):
+        if judge(fitted.model, labels, validation, training, before=before):
             opened.write(lambda: write_model(fitted.model, opened.folder))
         summary = {
             "method": "train",

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support import fits
 from support.tiny import make_labels, make_model
 
+import clipvg
+from clipvg.api import Curriculum, RunOptions
 from clipvg.api.run import judge
+from clipvg.curriculum import SSAConfig
 from clipvg.labels import LabelTable
-from clipvg.model import GroundingModel, load
+from clipvg.model import GroundingModel, ModelOptions, load
 from clipvg.model.backbone import Backbone
+from clipvg.model.quality import QualityHead
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.training import FitConfig, GroundingLearner, fit, fit_quality, quality
+
+SMALL = ModelOptions(pretrained=None, width=16, layers=1, heads=2, feedforward=16)
+SHORT = dataclasses.replace(fits.QUICK, epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +119,47 @@ def test_of_several_processes_the_first_fits_and_all_get_its_head(
     assert second.config.quality
 
 
+def test_a_finished_run_keeps_its_head(
+    held_out: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"validation": held_out, "backbone": "clipvg-tiny", "model": SMALL, "training": SHORT}
+    silent = RunOptions(progress=False, report=False)
+    search = Curriculum(search=SSAConfig(step=0.5))
+    calls = {
+        "train": lambda: clipvg.train(held_out, out=tmp_path / "train", run=silent, **options),
+        "adapt": lambda: clipvg.adapt(
+            held_out, out=tmp_path / "adapt", curriculum=search, run=silent, **options
+        ),
+    }
+    monkeypatch.setattr(quality, "fit_quality", give_a_head)
+    for name, call in calls.items():
+        call()
+        first = load(tmp_path / name / "model").quality
+        with monkeypatch.context() as patch:
+            patch.setattr(quality, "fit_quality", pytest.fail)
+            call()
+        again = load(tmp_path / name / "model").quality
+        assert first is not None
+        assert again is not None
+        for key, value in first.state_dict().items():
+            assert torch.equal(again.state_dict()[key], value), key
+
+
+def give_a_head(model: GroundingModel, *_: object, **__: object) -> bool:
+    model.keep_quality(QualityHead(model.reg_token.embedding_dim))
+    return True
+
+
+def test_a_head_is_not_kept_for_other_weights(
+    held_out: LabelTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, before = make_model(1), make_model(2)
+    give_a_head(before)
+    monkeypatch.setattr(quality, "fit_quality", give_a_head)
+    assert judge(model, held_out, held_out, FitConfig(), before=before)
+    assert model.quality is not before.quality
+
+
 def test_a_learner_lends_its_features(
     held_out: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,4 +168,4 @@ def test_a_learner_lends_its_features(
     )
     learner.prepare(held_out)
     monkeypatch.setattr(Backbone, "image_features", lambda *given: pytest.fail("encoded again"))
-    assert judge(make_model(), held_out, held_out, FitConfig(), learner)
+    assert judge(make_model(), held_out, held_out, FitConfig(), learner=learner)
