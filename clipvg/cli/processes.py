@@ -20,17 +20,11 @@ _CONNECT = timedelta(seconds=30)
 
 
 class Ending(NamedTuple):
-    """How this process ends.
+    """How this process ends."""
 
-    Attributes:
-        code: exit code.
-        speaks: whether it says why; otherwise another one has.
-        lost: rank of a process that ended without a word, where that may be why.
-    """
-
-    code: int
-    speaks: bool = True
-    lost: int | None = None
+    code: int  # exit code
+    speaks: bool = True  # whether it says why; otherwise another one has
+    lost: int | None = None  # rank of a process that ended without a word, where that may be why
 
 
 class Alone:

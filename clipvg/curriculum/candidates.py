@@ -42,24 +42,16 @@ class Searched:
 
 @dataclass
 class TrainedCandidates:
-    """The candidates of one search, which trains them; see `Candidates`.
+    """The candidates of one search, which trains them; see `Candidates`."""
 
-    Attributes:
-        work: trains and records them.
-        reliability: (N,) float32, NaN for labels that are not to be selected.
-        given: (N,) bool, labels of every candidate.
-        init: stage whose model trainings start from, see `Trainings.train`.
-        union: labels whose batches trainings together walk over, see `Trainings.train`.
-        facts: recorded with every candidate, see `Training`.
-        found: stage and record of each threshold so far.
-    """
-
-    work: Trainings
-    reliability: np.ndarray
-    given: np.ndarray
-    init: Stage | None
+    work: Trainings  # trains and records them
+    reliability: np.ndarray  # (N,) float32, NaN for labels that are not to be selected
+    given: np.ndarray  # (N,) bool, labels of every candidate
+    init: Stage | None  # stage whose model trainings start from, see `Trainings.train`
+    # labels whose batches trainings together walk over, see `Trainings.train`
     union: np.ndarray | None
-    facts: Json
+    facts: Json  # recorded with every candidate, see `Training`
+    # stage and record of each threshold so far
     found: dict[float, tuple[Stage, Training]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

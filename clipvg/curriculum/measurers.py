@@ -25,17 +25,11 @@ _GIVEN = "given"
 
 @dataclass(frozen=True)
 class Measurers:
-    """What measured the training labels.
+    """What measured the training labels."""
 
-    Attributes:
-        scores: by n measurers.
-        files: n names of files of scores, see `Run.scores_path`.
-        stages: of those that were trained, by name.
-    """
-
-    scores: ScoreMatrix
-    files: tuple[str, ...]
-    stages: Mapping[str, Stage]
+    scores: ScoreMatrix  # by n measurers
+    files: tuple[str, ...]  # n names of files of scores, see `Run.scores_path`
+    stages: Mapping[str, Stage]  # of those that were trained, by name
 
     @classmethod
     def given(cls, work: Trainings) -> Measurers:

@@ -24,29 +24,18 @@ PLAIN = "plain"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Variant:
-    """One result of a run: a training, what it was trained on, and what that rests on.
+    """One result of a run: a training, what it was trained on, and what that rests on."""
 
-    Attributes:
-        name: "plain" for the published method, else what of `Beyond` made it.
-        stage: its training, finished and judged.
-        weights: (N,) float32 in [0, 1] of the training labels; 0 is left out.
-        reliability: (N,) float32 that selected, NaN where nothing was decided.
-        steps: decisions that it comes from, one a source; one in SSA.
-        measured: keys of the trainings that ``reliability`` rests on.
-        needs: keys of all trainings it rests on, its own among them.
-        details: for the summary; thresholds and measurers of the steps when None.
-        agreed: labels that got another box.
-    """
-
-    name: str
-    stage: Stage
-    weights: np.ndarray
-    reliability: np.ndarray
-    steps: tuple[Step, ...]
-    measured: frozenset[str]
-    needs: frozenset[str]
+    name: str  # "plain" for the published method, else what of `Beyond` made it
+    stage: Stage  # its training, finished and judged
+    weights: np.ndarray  # (N,) float32 in [0, 1] of the training labels; 0 is left out
+    reliability: np.ndarray  # (N,) float32 that selected, NaN where nothing was decided
+    steps: tuple[Step, ...]  # decisions that it comes from, one a source; one in SSA
+    measured: frozenset[str]  # keys of the trainings that ``reliability`` rests on
+    needs: frozenset[str]  # keys of all trainings it rests on, its own among them
+    # for the summary; thresholds and measurers of the steps when None
     details: VariantDetails | None = None
-    agreed: Agreed | None = None
+    agreed: Agreed | None = None  # labels that got another box
 
     @property
     def score(self) -> float:
@@ -84,43 +73,27 @@ def best_of(variants: Sequence[Variant]) -> Variant:
 
 @dataclass(frozen=True, eq=False)
 class Plain:
-    """The result of SSA or MSA as published, of which nothing is written yet.
+    """The result of SSA or MSA as published, of which nothing is written yet."""
 
-    Attributes:
-        method: which of them.
-        work: trainings of the run.
-        measurers: what measured the labels.
-        decided: what was decided.
-        decide: decides again by scores of other measurers, for a variant.
-        stages: trainings that all decisions rest on.
-        base: the one on all labels, where there is one.
-        given: (N,) bool, labels that the run to continue had selected; only MSA.
-        continued: that run.
-    """
-
-    method: Literal["ssa", "msa"]
-    work: Trainings
-    measurers: Measurers
-    decided: Variant
+    method: Literal["ssa", "msa"]  # which of them
+    work: Trainings  # trainings of the run
+    measurers: Measurers  # what measured the labels
+    decided: Variant  # what was decided
+    # decides again by scores of other measurers, for a variant
     decide: Callable[[ScoreMatrix, str], Variant]
-    stages: tuple[Training, ...]
-    base: Training | None
+    stages: tuple[Training, ...]  # trainings that all decisions rest on
+    base: Training | None  # the one on all labels, where there is one
+    # (N,) bool, labels that the run to continue had selected; only MSA
     given: np.ndarray | None = None
-    continued: Continued | None = None
+    continued: Continued | None = None  # that run
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What becomes of a run.
+    """What becomes of a run."""
 
-    Attributes:
-        best: the variant whose model is the result.
-        measurers: what measured the labels.
-        corrections: labels with another box that are kept as a table, chosen or not.
-        beyond: variants beyond the method.
-    """
-
-    best: Variant
-    measurers: Measurers
+    best: Variant  # the variant whose model is the result
+    measurers: Measurers  # what measured the labels
+    # labels with another box that are kept as a table, chosen or not
     corrections: Agreed | None = None
-    beyond: BeyondFacts | None = None
+    beyond: BeyondFacts | None = None  # variants beyond the method

@@ -18,17 +18,11 @@ from clipvg.runs.stage import Stage
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """What is selected so far: D in the paper.
+    """What is selected so far: D in the paper."""
 
-    Attributes:
-        mask: (N,) bool, labels selected.
-        reliability: (N,) float32 that decided, NaN where nothing did.
-        stage: trained on them; None where nothing is.
-    """
-
-    mask: np.ndarray
-    reliability: np.ndarray
-    stage: Stage | None
+    mask: np.ndarray  # (N,) bool, labels selected
+    reliability: np.ndarray  # (N,) float32 that decided, NaN where nothing did
+    stage: Stage | None  # trained on them; None where nothing is
 
     @classmethod
     def before(cls, work: Trainings, previous: Previous | None) -> Selected:
@@ -44,23 +38,14 @@ class Selected:
 
 @dataclass(frozen=True, eq=False)
 class SourceSteps:
-    """Decides about one source at a time.
+    """Decides about one source at a time."""
 
-    Attributes:
-        work: trainings of the run.
-        complexity: of each source.
-        measurers: stages of the measurers trained here, by name.
-        h0: threshold at which measurers are compared.
-        scores: of the labels by the measurers to choose among.
-        variant: of `Beyond` that is made; None for the plain method.
-    """
-
-    work: Trainings
-    complexity: Mapping[str, float]
-    measurers: Mapping[str, Stage]
-    h0: float
-    scores: ScoreMatrix
-    variant: str | None = None
+    work: Trainings  # trainings of the run
+    complexity: Mapping[str, float]  # of each source
+    measurers: Mapping[str, Stage]  # stages of the measurers trained here, by name
+    h0: float  # threshold at which measurers are compared
+    scores: ScoreMatrix  # of the labels by the measurers to choose among
+    variant: str | None = None  # of `Beyond` that is made; None for the plain method
 
     def choose_measurer(self, source: str, before: Selected) -> tuple[Choice, ...]:
         """Compare the measurers of a source at h0, each joined with what is selected."""

@@ -25,22 +25,15 @@ ROW = "adapt.row"
 
 @dataclass(frozen=True)
 class Split:
-    """Labels divided into those to train on and those that decide.
+    """Labels divided into those to train on and those that decide."""
 
-    Attributes:
-        labels: all labels as given.
-        is_held: (all labels,) bool, pseudo-labels that decide and are not trained on.
-        training: the N others, without truth and reliability.
-        validation: what decides, without truth: labels given, or those held out.
-        given: scores of all labels by the measurers that were asked for; None without any.
-        is_weighted: whether held-out labels count by the agreement of other sources' measurers.
-    """
-
-    labels: LabelTable
-    is_held: np.ndarray
-    training: LabelTable
-    validation: LabelTable
+    labels: LabelTable  # all labels as given
+    is_held: np.ndarray  # (all labels,) bool, pseudo-labels that decide and are not trained on
+    training: LabelTable  # the N others, without truth and reliability
+    validation: LabelTable  # what decides, without truth: labels given, or those held out
+    # scores of all labels by the measurers that were asked for; None without any
     given: ScoreMatrix | None
+    # whether held-out labels count by the agreement of other sources' measurers
     is_weighted: bool = False
 
     @property

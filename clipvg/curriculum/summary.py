@@ -82,31 +82,18 @@ class Baseline(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Record):
-    """One training.
+    """One training."""
 
-    Attributes:
-        name: what it was for: "measurer", "candidate", "choice", "all labels", "continued".
-        threshold: of the labels it was trained on; None is all.
-        source: whose labels were being decided on.
-        measurer: whose reliability selected; of a measurer its own name.
-        variant: of `Beyond` that it was made for.
-        stage: key of its stage.
-        kept: number of labels it was trained on.
-        seconds: it took.
-        score: on the validation labels; None where it is no number.
-        reliability: distribution over the labels that the threshold keeps.
-    """
-
-    name: str
-    threshold: float | None
-    source: str | None = None
-    measurer: str | None = None
-    variant: str | None = None
-    stage: str
-    kept: int
-    seconds: float
-    score: float | None
-    reliability: Json | None = None
+    name: str  # what it was for: "measurer", "candidate", "choice", "all labels", "continued"
+    threshold: float | None  # of the labels it was trained on; None is all
+    source: str | None = None  # whose labels were being decided on
+    measurer: str | None = None  # whose reliability selected; of a measurer its own name
+    variant: str | None = None  # of `Beyond` that it was made for
+    stage: str  # key of its stage
+    kept: int  # number of labels it was trained on
+    seconds: float  # it took
+    score: float | None  # on the validation labels; None where it is no number
+    reliability: Json | None = None  # distribution over the labels that the threshold keeps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,26 +25,16 @@ from clipvg.runtime.progress import task
 
 @dataclass(eq=False)
 class Trainings:
-    """Trains on subsets of labels and judges; what is finished is read from the run.
+    """Trains on subsets of labels and judges; what is finished is read from the run."""
 
-    Attributes:
-        learner: trains and evaluates models.
-        split: N labels to train on, and those that trainings are judged on.
-        run: run directory.
-        config: options.
-        strategy: how a threshold is found.
-        progress: show a bar while labels are measured.
-        judges: whether trainings are judged.
-        noted: keys of the stages that were recorded.
-    """
-
-    learner: Learner[Any]
-    split: Split
-    run: Run
-    config: SSAConfig
-    strategy: SearchStrategy = find_threshold
-    progress: bool = False
-    judges: bool = True
+    learner: Learner[Any]  # trains and evaluates models
+    split: Split  # N labels to train on, and those that trainings are judged on
+    run: Run  # run directory
+    config: SSAConfig  # options
+    strategy: SearchStrategy = find_threshold  # how a threshold is found
+    progress: bool = False  # show a bar while labels are measured
+    judges: bool = True  # whether trainings are judged
+    # keys of the stages that were recorded
     noted: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:

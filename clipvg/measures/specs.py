@@ -22,17 +22,11 @@ _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 
 @dataclass(frozen=True)
 class MeasureSpec:
-    """One measure as written.
+    """One measure as written."""
 
-    Attributes:
-        name: name of its score column.
-        method: name of the measure or import path.
-        options: what its constructor is given.
-    """
-
-    name: str
-    method: str
-    options: Mapping[str, Value]
+    name: str  # name of its score column
+    method: str  # name of the measure or import path
+    options: Mapping[str, Value]  # what its constructor is given
 
 
 def parse_measure(text: str) -> MeasureSpec:

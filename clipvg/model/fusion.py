@@ -12,21 +12,13 @@ from torch.nn import functional as F
 
 
 class Features(NamedTuple):
-    """What a model reads of B labels: features of its towers, and which of them are padding.
+    """What a model reads of B labels: features of its towers, and which of them are padding."""
 
-    Attributes:
-        image: (B, 1 + P, LW), from `GroundingModel.encode_images`.
-        patch_ignored: (B, P) bool, from `GroundingModel.patch_mask`.
-        text: (B, T, E), from `GroundingModel.encode_text`.
-        text_mask: (B, T) bool, True for a real token.
-        image_index: (B,) int64 row of each label's image, where images come once each (U rows
-            instead of B).
-    """
-
-    image: Tensor
-    patch_ignored: Tensor
-    text: Tensor
-    text_mask: Tensor
+    image: Tensor  # (B, 1 + P, LW), from `GroundingModel.encode_images`
+    patch_ignored: Tensor  # (B, P) bool, from `GroundingModel.patch_mask`
+    text: Tensor  # (B, T, E), from `GroundingModel.encode_text`
+    text_mask: Tensor  # (B, T) bool, True for a real token
+    # (B,) int64 row of each label's image, where images come once each (U rows instead of B)
     image_index: Tensor | None = None
 
 

@@ -54,19 +54,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model has encoded of U images.
+    """What a model has encoded of U images."""
 
-    Attributes:
-        features: (U, 1 + P, F).
-        ignored: (U, P) bool.
-        copies: the same of the images' copies, where the model's scores need them.
-        patches: (U, P, D) projected patches, where its quality head reads them.
-    """
-
-    features: Tensor
-    ignored: Tensor
+    features: Tensor  # (U, 1 + P, F)
+    ignored: Tensor  # (U, P) bool
+    # the same of the images' copies, where the model's scores need them
     copies: tuple[tuple[Tensor, Tensor], ...] = ()
-    patches: Tensor | None = None
+    patches: Tensor | None = None  # (U, P, D) projected patches, where its quality head reads them
 
 
 def check_expressions(expressions: Sequence[str]) -> None:

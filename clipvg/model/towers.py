@@ -37,19 +37,12 @@ _BPE_VOCABULARY = 49408
 
 @dataclass(frozen=True)
 class Towers:
-    """A CLIP model with what is needed to build it again.
+    """A CLIP model with what is needed to build it again."""
 
-    Attributes:
-        clip: the open_clip module.
-        config: its open_clip model configuration (embed_dim, quick_gelu, vision_cfg, text_cfg).
-        mean: mean of the input pixels, RGB in [0, 1].
-        std: standard deviation of the input pixels.
-    """
-
-    clip: nn.Module
-    config: Json
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    clip: nn.Module  # the open_clip module
+    config: Json  # its open_clip model configuration (embed_dim, quick_gelu, vision_cfg, text_cfg)
+    mean: tuple[float, float, float]  # mean of the input pixels, RGB in [0, 1]
+    std: tuple[float, float, float]  # standard deviation of the input pixels
 
 
 def list_backbones() -> list[str]:

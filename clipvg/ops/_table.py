@@ -15,20 +15,14 @@ class Fastest:
     On a CPU a path of ours has a row only where it beat PyTorch's own in a recorded run. For a GPU
     `ON_GPU` holds such rows; those beside it are one pass in place of many, and dense products in
     place of a loop over sequences.
-
-    Attributes:
-        backend: "native" or "triton".
-        devices: types of devices; None: all.
-        why: what `clipvg info` says.
-        dtypes: names such as "bfloat16"; None: all.
-        at_most: largest size, in the operator's own measure; None: any. A row with a limit does
-            not hold where the size is not known, as under torch.compile.
     """
 
-    backend: str
-    devices: tuple[str, ...] | None
-    why: str
-    dtypes: tuple[str, ...] | None = None
+    backend: str  # "native" or "triton"
+    devices: tuple[str, ...] | None  # types of devices; None: all
+    why: str  # what `clipvg info` says
+    dtypes: tuple[str, ...] | None = None  # names such as "bfloat16"; None: all
+    # largest size, in the operator's own measure; None: any. A row with a limit does not hold where
+    # the size is not known, as under torch.compile.
     at_most: int | None = None
 
     def holds(self, device: str, dtype: str | None, size: int | None) -> bool:

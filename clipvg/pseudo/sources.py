@@ -43,24 +43,15 @@ Generator = Callable[[Observation, Options], list[Candidate]]
 
 @dataclass(frozen=True)
 class Source:
-    """A source under one preset.
+    """A source under one preset."""
 
-    Attributes:
-        name: written to the column ``source`` of its labels.
-        candidates: all its expressions of one image.
-        needs: kinds of observation that it lives on; "a|b" is either.
-        drawn: whether labels are a random draw among the candidates.
-        given: whether the observations bring the candidates along.
-        sees_faint: whether it wants detections below the least score too.
-        made_with: what it computes with, by the options.
-    """
-
-    name: str
-    candidates: Generator
-    needs: tuple[str, ...] = ()
-    drawn: bool = True
-    given: bool = False
-    sees_faint: bool = False
+    name: str  # written to the column ``source`` of its labels
+    candidates: Generator  # all its expressions of one image
+    needs: tuple[str, ...] = ()  # kinds of observation that it lives on; "a|b" is either
+    drawn: bool = True  # whether labels are a random draw among the candidates
+    given: bool = False  # whether the observations bring the candidates along
+    sees_faint: bool = False  # whether it wants detections below the least score too
+    # what it computes with, by the options
     made_with: Callable[[Options], str] = lambda options: ""
 
     def missing(self, kinds: set[str]) -> str | None:

@@ -27,15 +27,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Decoded(Generic[T]):
-    """Images of a chunk, or the error where one cannot be read.
+    """Images of a chunk, or the error where one cannot be read."""
 
-    Attributes:
-        chunk: the images' names and labels.
-        images: what was made of each.
-    """
-
-    chunk: Chunk
-    images: list[T | InputError]
+    chunk: Chunk  # the images' names and labels
+    images: list[T | InputError]  # what was made of each
 
     def readable(self) -> list[T]:
         """Return the U images that could be read."""

@@ -22,17 +22,11 @@ _NAMED_ROWS = 5
 
 @dataclass(frozen=True)
 class ReadableLabels:
-    """Labels whose images could be read.
+    """Labels whose images could be read."""
 
-    Attributes:
-        rows: (R,) int64 rows of the labels.
-        image: (R,) int64, each label's place in ``squares``.
-        squares: the images.
-    """
-
-    rows: np.ndarray
-    image: np.ndarray
-    squares: list[Square]
+    rows: np.ndarray  # (R,) int64 rows of the labels
+    image: np.ndarray  # (R,) int64, each label's place in ``squares``
+    squares: list[Square]  # the images
 
 
 class Targets:

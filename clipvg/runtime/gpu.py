@@ -16,33 +16,21 @@ _WITH_BF16 = (8, 0)  # older GPUs emulate bfloat16, which is slower than float32
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that torch can use.
+    """A GPU that torch can use."""
 
-    Attributes:
-        name: as the driver calls it.
-        capability: compute capability, (major, minor).
-        memory_gib: all of its memory.
-    """
-
-    name: str
-    capability: Capability
-    memory_gib: float
+    name: str  # as the driver calls it
+    capability: Capability  # compute capability, (major, minor)
+    memory_gib: float  # all of its memory
 
 
 class Facts(NamedTuple):
-    """What torch and the driver say.
+    """What torch and the driver say."""
 
-    Attributes:
-        gpus: those that can be used, in torch's order.
-        cuda: version of CUDA that torch was built for, such as "13.0"; None for other builds.
-        hip: the same for AMD's ROCm.
-        driver: newest CUDA that NVIDIA's driver runs, as 13000 for 13.0; 0 without a driver.
-    """
-
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[Gpu, ...]  # those that can be used, in torch's order
+    # version of CUDA that torch was built for, such as "13.0"; None for other builds
     cuda: str | None
-    hip: str | None
-    driver: int
+    hip: str | None  # the same for AMD's ROCm
+    driver: int  # newest CUDA that NVIDIA's driver runs, as 13000 for 13.0; 0 without a driver
 
 
 @functools.cache

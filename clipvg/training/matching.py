@@ -26,23 +26,15 @@ DISPLACED = 2  # displaced boxes of a label
 
 @dataclass(frozen=True, eq=False)
 class MatcherInputs:
-    """What a matcher sees: N labels with S views each, the label's own box first, and U texts.
+    """What a matcher sees: N labels with S views each, the label's own box first, and U texts."""
 
-    Attributes:
-        boxes: (N, S, 4) float32 cxcywh in sides of the square; views after the first are displaced.
-        regions: (N, S, B, C) float32 features of B bins of each box.
-        texts: (U, T, E) float32 features of tokens, zeros after the last one.
-        masks: (U, T) bool, True for a token.
-        text_of: (N,) int64 text of each label.
-        words: the U expressions.
-    """
-
+    # (N, S, 4) float32 cxcywh in sides of the square; views after the first are displaced
     boxes: Tensor
-    regions: Tensor
-    texts: Tensor
-    masks: Tensor
-    text_of: Tensor
-    words: Sequence[str]
+    regions: Tensor  # (N, S, B, C) float32 features of B bins of each box
+    texts: Tensor  # (U, T, E) float32 features of tokens, zeros after the last one
+    masks: Tensor  # (U, T) bool, True for a token
+    text_of: Tensor  # (N,) int64 text of each label
+    words: Sequence[str]  # the U expressions
 
 
 class RaggedLists:
@@ -94,21 +86,13 @@ def one_word_away(texts: Sequence[str], used: np.ndarray) -> RaggedLists:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MatcherTrainer:
-    """Trains matchers on labels and asks them about pairs.
+    """Trains matchers on labels and asks them about pairs."""
 
-    Attributes:
-        pairs: what is seen of the labels.
-        others: for each label the labels of its image that show another object.
-        width: hidden width of the matchers.
-        epochs: passes over the labels trained on.
-        device: where matchers run.
-    """
-
-    pairs: MatcherInputs
-    others: RaggedLists
-    width: int
-    epochs: int
-    device: torch.device
+    pairs: MatcherInputs  # what is seen of the labels
+    others: RaggedLists  # for each label the labels of its image that show another object
+    width: int  # hidden width of the matchers
+    epochs: int  # passes over the labels trained on
+    device: torch.device  # where matchers run
 
     def train(self, rows: Tensor, weights: Tensor, seed: int) -> Matcher:
         """Train a matcher to tell labels from mismatches.

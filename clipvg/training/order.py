@@ -25,27 +25,18 @@ class Order:
     The order depends on the seed, the number of labels and the effective batch alone, not on how
     that batch is split, so one process with accumulation walks the same labels as several, and a
     resumed run needs nothing but its step.
-
-    Attributes:
-        num_labels: labels in all.
-        effective_batch: labels of one optimizer step.
-        batch_size: labels of one forward pass.
-        seed: of the shuffling.
-        drop_last: leave out the last, incomplete batch of an epoch; a set smaller than one batch
-            is one batch.
-        world: this process's place.
-        image_of: (N,) int64 image of each label; needed to group.
-        group: most labels of an image that come together, see `group_by_image`; 1 does not group.
-            A forward pass then holds whole groups, so about `batch_size` labels.
     """
 
-    num_labels: int
-    effective_batch: int
-    batch_size: int
-    seed: int = 0
+    num_labels: int  # labels in all
+    effective_batch: int  # labels of one optimizer step
+    batch_size: int  # labels of one forward pass
+    seed: int = 0  # of the shuffling
+    # leave out the last, incomplete batch of an epoch; a set smaller than one batch is one batch
     drop_last: bool = True
-    world: World = field(default_factory=World)
-    image_of: np.ndarray | None = None
+    world: World = field(default_factory=World)  # this process's place
+    image_of: np.ndarray | None = None  # (N,) int64 image of each label; needed to group
+    # most labels of an image that come together, see `group_by_image`; 1 does not group. A forward
+    # pass then holds whole groups, so about `batch_size` labels.
     group: int = 1
     _epoch: tuple[int, np.ndarray, np.ndarray | None] = field(
         default_factory=lambda: (-1, np.empty(0, np.int64), None), repr=False

@@ -12,50 +12,29 @@ from clipvg.runtime.files import Json
 
 @dataclass(frozen=True, kw_only=True)
 class VariantDetails(Record):
-    """What only some variants of `Beyond` have.
+    """What only some variants of `Beyond` have."""
 
-    Attributes:
-        thresholds: by source.
-        measurers: by source.
-        weight: sum of the weights.
-        corrected: number of labels with another box.
-        voters: number of models that corrected them.
-        search: of the threshold of a round.
-        scores: file of the scores of a round.
-        teacher: whether a teacher measured in a round.
-    """
-
-    thresholds: Mapping[str, float] | None = None
-    measurers: Mapping[str, str] | None = None
-    weight: float | None = None
-    corrected: int | None = None
-    voters: int | None = None
-    search: ThresholdSearch | None = None
-    scores: str | None = None
-    teacher: bool | None = None
+    thresholds: Mapping[str, float] | None = None  # by source
+    measurers: Mapping[str, str] | None = None  # by source
+    weight: float | None = None  # sum of the weights
+    corrected: int | None = None  # number of labels with another box
+    voters: int | None = None  # number of models that corrected them
+    search: ThresholdSearch | None = None  # of the threshold of a round
+    scores: str | None = None  # file of the scores of a round
+    teacher: bool | None = None  # whether a teacher measured in a round
 
 
 @dataclass(frozen=True, kw_only=True)
 class VariantFacts(VariantDetails):
-    """A variant of `Beyond`.
+    """A variant of `Beyond`."""
 
-    Attributes:
-        name: of the variant.
-        stage: key of its training.
-        score: on the validation labels.
-        gain: over the plain method.
-        kept: number of labels it was trained on.
-        trainings: number of all trainings it rests on.
-        hard: whether it was trained on labels as they are, each in full or not at all.
-    """
-
-    name: str
-    stage: str
-    score: float | None
-    gain: float | None
-    kept: int
-    trainings: int
-    hard: bool
+    name: str  # of the variant
+    stage: str  # key of its training
+    score: float | None  # on the validation labels
+    gain: float | None  # over the plain method
+    kept: int  # number of labels it was trained on
+    trainings: int  # number of all trainings it rests on
+    hard: bool  # whether it was trained on labels as they are, each in full or not at all
 
 
 @dataclass(frozen=True, kw_only=True)

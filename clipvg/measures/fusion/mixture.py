@@ -72,18 +72,12 @@ def clean_probability(scores: np.ndarray, group: np.ndarray | None = None) -> np
 
 @dataclass(frozen=True, eq=False)
 class BetaMixture:
-    """Two Beta distributions, the upper one last.
+    """Two Beta distributions, the upper one last."""
 
-    Attributes:
-        share: (2,) share of each.
-        a, b: (2,) their parameters.
-        likelihood: mean log-likelihood of what was fitted.
-    """
-
-    share: np.ndarray
+    share: np.ndarray  # (2,) share of each. a, b: (2,) their parameters.
     a: np.ndarray
     b: np.ndarray
-    likelihood: float
+    likelihood: float  # mean log-likelihood of what was fitted
 
     @classmethod
     def fit(cls, scores: np.ndarray) -> BetaMixture | None:

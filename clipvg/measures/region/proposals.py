@@ -11,23 +11,14 @@ from clipvg.labels import LabelTable
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Distinct boxes by image.
+    """Distinct boxes by image."""
 
-    Attributes:
-        boxes: (K, 4) float32 xyxy pixels as labelled, grouped by image.
-        starts: (U,) first box of each image.
-        counts: (U,) int64 proposals of each image, those of the raster included.
-        image_of: (N,) image of each label.
-        place_of: (N,) int64 place of each label's box among its image's proposals.
-        raster: number of boxes that `pixels` adds to each image.
-    """
-
-    boxes: np.ndarray
-    starts: np.ndarray
-    counts: np.ndarray
-    image_of: np.ndarray
-    place_of: np.ndarray
-    raster: int
+    boxes: np.ndarray  # (K, 4) float32 xyxy pixels as labelled, grouped by image
+    starts: np.ndarray  # (U,) first box of each image
+    counts: np.ndarray  # (U,) int64 proposals of each image, those of the raster included
+    image_of: np.ndarray  # (N,) image of each label
+    place_of: np.ndarray  # (N,) int64 place of each label's box among its image's proposals
+    raster: int  # number of boxes that `pixels` adds to each image
 
     @classmethod
     def of(

@@ -24,38 +24,24 @@ from clipvg.ops.linear import linear
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Text tokens of U expressions, one after the other.
+    """Text tokens of U expressions, one after the other."""
 
-    Attributes:
-        features: (V, E) features.
-        starts: (U + 1,) int64, where each expression's tokens begin.
-        token: (V,) int64, number of each token in its text.
-        keep: (V,) bool, False for tokens that nothing may attend to; all True when packed.
-    """
-
-    features: Tensor
-    starts: np.ndarray
-    token: Tensor
-    keep: Tensor
+    features: Tensor  # (V, E) features
+    starts: np.ndarray  # (U + 1,) int64, where each expression's tokens begin
+    token: Tensor  # (V,) int64, number of each token in its text
+    keep: Tensor  # (V,) bool, False for tokens that nothing may attend to; all True when packed
 
 
 @dataclass(frozen=True)
 class VisualTokens:
-    """Visual tokens of U images, image after image, as each image tower gives them.
+    """Visual tokens of U images, image after image, as each image tower gives them."""
 
-    Attributes:
-        levels: a list of (R, W) features by level for each image tower: all tokens.
-        row: (V,) int64, rows of the levels that count.
-        starts: (U + 1,) int64, where each image's tokens begin.
-        token: (V,) int64, number of each token in its image: 0 is [CLS], 1 + p patch p.
-        keep: (V,) bool, False for tokens that nothing may attend to; all True when packed.
-    """
-
+    # a list of (R, W) features by level for each image tower: all tokens
     levels: list[list[Tensor]]
-    row: Tensor
-    starts: np.ndarray
-    token: Tensor
-    keep: Tensor
+    row: Tensor  # (V,) int64, rows of the levels that count
+    starts: np.ndarray  # (U + 1,) int64, where each image's tokens begin
+    token: Tensor  # (V,) int64, number of each token in its image: 0 is [CLS], 1 + p patch p
+    keep: Tensor  # (V,) bool, False for tokens that nothing may attend to; all True when packed
 
 
 class Grounder(Protocol):

@@ -12,23 +12,14 @@ from clipvg.pseudo.plane import share_inside, shared_area
 
 @dataclass(frozen=True)
 class Thing:
-    """A detection as the rules see it.
+    """A detection as the rules see it."""
 
-    Attributes:
-        index: among the image's detections.
-        name: its class, lower-cased.
-        group: what its rivals share; people of all names are one.
-        box: inside the image.
-        score: of its detection.
-        is_cut: whether the lower edge of the image cuts it off.
-    """
-
-    index: int
-    name: str
-    group: str
-    box: Box
-    score: float
-    is_cut: bool
+    index: int  # among the image's detections
+    name: str  # its class, lower-cased
+    group: str  # what its rivals share; people of all names are one
+    box: Box  # inside the image
+    score: float  # of its detection
+    is_cut: bool  # whether the lower edge of the image cuts it off
 
 
 Test = Callable[[Thing, Thing], bool]
@@ -36,19 +27,12 @@ Test = Callable[[Thing, Thing], bool]
 
 @dataclass(frozen=True)
 class Rule:
-    """A relation of a thing to a landmark.
+    """A relation of a thing to a landmark."""
 
-    Attributes:
-        name: for the label's ``pseudo.rule``.
-        words: between the two names.
-        holds: whether it holds beyond doubt.
-        may_hold: whether somebody might say so.
-    """
-
-    name: str
-    words: str
-    holds: Test
-    may_hold: Test
+    name: str  # for the label's ``pseudo.rule``
+    words: str  # between the two names
+    holds: Test  # whether it holds beyond doubt
+    may_hold: Test  # whether somebody might say so
 
 
 def _shared_x(first: Box, second: Box) -> float:

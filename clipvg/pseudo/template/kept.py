@@ -21,19 +21,12 @@ Groups = dict[str, list["Kept"]]
 
 @dataclass(frozen=True)
 class Kept:
-    """A detection that stays.
+    """A detection that stays."""
 
-    Attributes:
-        index: which of the detections of its image it is.
-        found: the detection; its box is as the published program changed it.
-        name: its class, without the attribute word that the attribute branch cuts out.
-        word: its attribute, None where it has none.
-    """
-
-    index: int
-    found: Detection
-    name: str
-    word: str | None = None
+    index: int  # which of the detections of its image it is
+    found: Detection  # the detection; its box is as the published program changed it
+    name: str  # its class, without the attribute word that the attribute branch cuts out
+    word: str | None = None  # its attribute, None where it has none
 
 
 def keep_published(observation: Observation) -> Groups:

@@ -19,24 +19,16 @@ FAINTEST = 0.5  # of the least score: what is fainter is no rival
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of the image.
+    """An object of the image."""
 
-    Attributes:
-        index: of its detection; -1 for a doubtful one, which is not described: faint, or inside
-            another of its kind.
-        name: its class.
-        group: people, clothes or things.
-        box: xyxy in pixels, inside the image.
-        score: of the detection.
-        words: what attributes are likely, best first.
-    """
-
+    # of its detection; -1 for a doubtful one, which is not described: faint, or inside another of
+    # its kind
     index: int
-    name: str
-    group: str
-    box: Box
-    score: float
-    words: tuple[str, ...] = ()
+    name: str  # its class
+    group: str  # people, clothes or things
+    box: Box  # xyxy in pixels, inside the image
+    score: float  # of the detection
+    words: tuple[str, ...] = ()  # what attributes are likely, best first
 
     @cached_property
     def x(self) -> float:

@@ -41,17 +41,11 @@ _TASK = "task"
 
 @dataclass(frozen=True)
 class ParquetScores:
-    """What `score_parquet_with_ray` has written.
+    """What `score_parquet_with_ray` has written."""
 
-    Attributes:
-        out: the folder.
-        num_labels: rows in it.
-        num_unscored: rows that lack a score, with the reason in the column ``unscored``.
-    """
-
-    out: str
-    num_labels: int
-    num_unscored: int
+    out: str  # the folder
+    num_labels: int  # rows in it
+    num_unscored: int  # rows that lack a score, with the reason in the column ``unscored``
 
 
 def score_parquet_with_ray(

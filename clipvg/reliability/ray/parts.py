@@ -20,19 +20,12 @@ LABELS_PER_FILE = 262_144  # at most
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one file that are scored by one actor and become one file of the result.
+    """Rows of one file that are scored by one actor and become one file of the result."""
 
-    Attributes:
-        source: the file, a path or URI.
-        start: first row.
-        count: number of rows.
-        name: of the result; in the order of the names come the rows.
-    """
-
-    source: str
-    start: int
-    count: int
-    name: str
+    source: str  # the file, a path or URI
+    start: int  # first row
+    count: int  # number of rows
+    name: str  # of the result; in the order of the names come the rows
 
     def read(self, rows: int) -> Iterator[pa.Table]:
         """Yield the part's rows in tables of at most so many."""

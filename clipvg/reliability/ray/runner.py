@@ -191,25 +191,15 @@ class RayPool:
 
 @dataclass(frozen=True)
 class EngineSetup:
-    """What every actor needs to make its engine.
+    """What every actor needs to make its engine."""
 
-    Attributes:
-        names: of the models, in the order in which they are scored.
-        paths: checkpoints by name.
-        sent: Ray's reference to the other models by name, pickled.
-        config: of the engine.
-        device: "cpu" or "cuda".
-        threads: of PyTorch on the CPU, and as many that decode.
-        folder: that relative paths start from.
-    """
-
-    names: tuple[str, ...]
-    paths: Mapping[str, str]
-    sent: object
-    config: EngineConfig
-    device: str
-    threads: int
-    folder: str
+    names: tuple[str, ...]  # of the models, in the order in which they are scored
+    paths: Mapping[str, str]  # checkpoints by name
+    sent: object  # Ray's reference to the other models by name, pickled
+    config: EngineConfig  # of the engine
+    device: str  # "cpu" or "cuda"
+    threads: int  # of PyTorch on the CPU, and as many that decode
+    folder: str  # that relative paths start from
 
     def engine(self) -> Engine:
         """Make the engine of an actor.
