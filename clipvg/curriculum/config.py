@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from clipvg.curriculum.threshold import check_grid
 from clipvg.errors import InputError
-from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, Range, check_fields
+from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, check_fields
 
 ADAPTED = "adapted"  # what the resulting model is called among the measurers
 LEAST_SHARE = 0.05  # of the labels: fewer teach nothing
 HowTrained = Literal["separate", "together"]
-
-_RANGES: dict[str, Range] = {
-    "step": (ABOVE_ZERO, None),
-    "min_kept": (1, 2**63 - 1),
-    "holdout": (ABOVE_ZERO, BELOW_ONE),
-    "seed": (0, 2**63 - 1),
-    "h0": (0, 1),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +38,20 @@ class SSAConfig:
     """
 
     start: float = 0.5
-    step: float = 0.1
+    step: Annotated[float, (ABOVE_ZERO, None)] = 0.1
     low: float = 0.0
     high: float = 1.0
-    min_kept: int | None = None
+    min_kept: Annotated[int | None, (1, 2**63 - 1)] = None
     strict: bool = False
     candidates: HowTrained = "separate"
     halving: bool = False
     warm_start: bool = False
-    holdout: float = 0.1
-    seed: int = 0
+    holdout: Annotated[float, (ABOVE_ZERO, BELOW_ONE)] = 0.1
+    seed: Annotated[int, (0, 2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
         """Refuse values that a search could not use, before anything is trained."""
-        check_fields(self, "options of the search", _RANGES)
+        check_fields(self, "options of the search")
         if self.halving and self.candidates != "together":
             raise InputError("halving needs candidates that train together: candidates='together'.")
         check_grid(self.start, self.step, self.low, self.high)
@@ -78,5 +70,5 @@ class MSAConfig(SSAConfig):
         baseline: also train once on all labels of all sources, for comparison: "no curriculum".
     """
 
-    h0: float = 0.5
+    h0: Annotated[float, (0, 1)] = 0.5
     baseline: bool = True

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from clipvg.data.decode import decode
 from clipvg.data.letterbox import Letterbox, Square, load_square
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key
-from clipvg.runtime.fields import Range, check_fields
+from clipvg.runtime.fields import check_fields
 from clipvg.runtime.files import atomic_path, reserve
 from clipvg.runtime.progress import progress_bar
 
@@ -51,16 +51,15 @@ class CacheOptions:
     """
 
     folder: str | Path | None = None
-    max_bytes: int | None = None
+    max_bytes: Annotated[int | None, (0, 2**63 - 1)] = None
     dtype: Literal["float32", "float16"] = "float32"
-    num_workers: int = 0
+    num_workers: Annotated[int, (0, 256)] = 0
     on_error: Literal["raise", "null"] = "raise"
     progress: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that nothing can be read with."""
-        ranges: dict[str, Range] = {"num_workers": (0, 256), "max_bytes": (0, 2**63 - 1)}
-        check_fields(self, "how images are read", ranges)
+        check_fields(self, "how images are read")
 
 
 class _Block(NamedTuple):

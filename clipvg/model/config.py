@@ -5,22 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from clipvg.errors import InputError, near_matches
-from clipvg.runtime.fields import BELOW_ONE, Range, check_fields
+from clipvg.runtime.fields import BELOW_ONE, check_fields
 from clipvg.runtime.files import Json
 
 AUTO = "auto"
 MAX_PARAMETERS = 10**10
-_RANGES: dict[str, Range] = {
-    "width": (1, 2**16),
-    "layers": (1, 1000),
-    "heads": (1, 1000),
-    "feedforward": (1, 2**20),
-    "dropout": (0, BELOW_ONE),
-    "position_std": (0, 1000),
-}
 _TINY = {"backbone": "clipvg-tiny", "pretrained": "scenes-v1"}
 
 
@@ -52,21 +44,21 @@ class ModelOptions:
 
     pretrained: str | None = AUTO
     levels: list[int] | None = None
-    width: int | None = None
-    layers: int = 6
-    heads: int = 8
-    feedforward: int = 2048
-    dropout: float = 0.1
+    width: Annotated[int | None, (1, 2**16)] = None
+    layers: Annotated[int, (1, 1000)] = 6
+    heads: Annotated[int, (1, 1000)] = 8
+    feedforward: Annotated[int, (1, 2**20)] = 2048
+    dropout: Annotated[float, (0, BELOW_ONE)] = 0.1
     preset: str = "default"
     visual: Literal["levels", "last"] = "levels"
     prefix: str | list[int] | None = None
     prompt: str | None = None
     train_visual_positions: bool = False
-    position_std: float = 1.0
+    position_std: Annotated[float, (0, 1000)] = 1.0
 
     def __post_init__(self) -> None:
         """Check the values that need no backbone to be judged."""
-        check_fields(self, "model options", _RANGES)
+        check_fields(self, "model options")
         if self.width is not None and self.width % self.heads:
             raise InputError(
                 f"width={self.width} is not divisible by heads={self.heads}. "

@@ -184,10 +184,6 @@ class Implementation(TypedDict):
     reason: str | None
 
 
-def _why_no_device(device: str) -> str | None:
-    return gpu.why_no_gpu() if device == "cuda" else None
-
-
 def backends() -> list[Implementation]:
     """Every implementation of every operator, for `clipvg info`."""
     rows: list[Implementation] = []
@@ -195,7 +191,8 @@ def backends() -> list[Implementation]:
     for operator, about in OPERATORS.items():
         for device in about.devices:
             reasons = {
-                name: why_unavailable(operator, device, name) or _why_no_device(device)
+                name: why_unavailable(operator, device, name)
+                or (gpu.why_no_gpu() if device == "cuda" else None)
                 for name in BACKENDS[1:]
             }
             best, why = _fastest(operator, device)

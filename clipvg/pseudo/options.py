@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from clipvg.runtime.fields import Range, check_fields
+from clipvg.runtime.fields import check_fields
 
 Preset = Literal["default", "published"]
 PUBLISHED_SEED = 20211024
-_RANGES: dict[str, Range] = {
-    "min_score": (0, 1),
-    "objects": (1, 10**6),
-    "per_image": (1, 10**6),
-    "seed": (0, 2**63 - 1),
-}
 
 
 @dataclass(frozen=True)
@@ -34,15 +28,15 @@ class Options:
     """
 
     preset: Preset = "default"
-    min_score: float = 0.0
-    objects: int = 3
-    per_image: int = 6
-    seed: int | None = None
+    min_score: Annotated[float, (0, 1)] = 0.0
+    objects: Annotated[int, (1, 10**6)] = 3
+    per_image: Annotated[int, (1, 10**6)] = 6
+    seed: Annotated[int | None, (0, 2**63 - 1)] = None
     ambiguous: Literal["drop", "keep"] = "drop"
     pipeline: str | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, "options of generating", _RANGES)
+        check_fields(self, "options of generating")
 
     @property
     def drawn_with(self) -> int:

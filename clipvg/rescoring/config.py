@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 
 from clipvg.runtime import gpu
-from clipvg.runtime.fields import Range, check_fields
+from clipvg.runtime.fields import check_fields
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-_RANGES: dict[str, Range] = {
-    "batch_size": (1, 10**6),
-    "workers": (1, 1024),
-    "images_per_chunk": (1, 10**6),
-    "text_cache_mib": (0, 2**24),
-}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -76,11 +70,11 @@ class EngineConfig:
         answers: give `ANSWERS` in place of reliability: boxes in pixels, their score, presence.
     """
 
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, (1, 10**6)] = None
     precision: Precision = "auto"
-    workers: int | None = None
-    images_per_chunk: int = 32
-    text_cache_mib: int = 256
+    workers: Annotated[int | None, (1, 1024)] = None
+    images_per_chunk: Annotated[int, (1, 10**6)] = 32
+    text_cache_mib: Annotated[int, (0, 2**24)] = 256
     optimisations: Optimisations = field(default_factory=Optimisations)
     answers: bool = False
 
@@ -90,7 +84,7 @@ class EngineConfig:
         return ANSWERS if self.answers else ("",)
 
     def __post_init__(self) -> None:
-        check_fields(self, "options of the pass", _RANGES)
+        check_fields(self, "options of the pass")
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """Return the dtype of towers and fusion on a device."""

@@ -12,43 +12,34 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from clipvg.errors import InputError
 
 ABOVE_ZERO, BELOW_ONE = math.nextafter(0, 1), math.nextafter(1, 0)
-Range = tuple[float | None, float | None]
 
 
-def check_fields(
-    config: Any,
-    what: str,
-    ranges: Mapping[str, Range] | None = None,
-    *,
-    further: Iterable[str] = (),
-) -> None:
+def check_fields(config: Any, what: str, *, further: Iterable[str] = ()) -> None:
     """Refuse a dataclass of which a field is wrong, all of them in one message.
 
     Args:
         config: an instance, see `field_problems`.
         what: it is, for the error: "model options".
-        ranges: see `field_problems`.
         further: what else is wrong with it.
 
     Raises:
         InputError: something is wrong.
     """
-    if problems := [*field_problems(config, ranges), *further]:
+    if problems := [*field_problems(config), *further]:
         raise InputError(f"{what}: {'; '.join(problems)}")
 
 
-def field_problems(config: Any, ranges: Mapping[str, Range] | None = None) -> Iterator[str]:
+def field_problems(config: Any) -> Iterator[str]:
     """Yield what is wrong with the fields of a dataclass.
 
-    Args:
-        config: an instance; its annotations say what each field may be.
-        ranges: least and largest number of a field; None for no limit. None, where a field may be
-            None, is in every range.
+    Its annotations say what each field may be; ``Annotated[int, (1, None)]`` also its least and
+    largest number, None for no limit. None, where a field may be None, is in every range.
     """
     kinds = get_type_hints(type(config))
+    ranges = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         value: Any = getattr(config, field.name)
-        low, high = (ranges or {}).get(field.name, (None, None))
+        low, high = getattr(ranges[field.name], "__metadata__", [(None, None)])[0]
         if not _fits(value, kinds[field.name]):
             yield f"{field.name} is {_shown(value)}, expected {in_words(kinds[field.name])}"
         elif isinstance(value, bool) or not _is_number(value):

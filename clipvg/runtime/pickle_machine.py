@@ -244,11 +244,6 @@ def _old_text(raw: bytes) -> str | bytes:
     return raw.decode("ascii") if raw.isascii() else raw
 
 
-def _quoted(line: bytes) -> str | bytes:
-    """A string of Python 2's text protocol."""
-    return _old_text(codecs.escape_decode(line[1:-1])[0])
-
-
 def _pairs(items: list[Any]) -> dict[Any, Any]:
     return {checked_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
 
@@ -274,7 +269,7 @@ _OPCODES: dict[int, Opcode] = {
         "\x8b": lambda m: m.stack.append(_integer(m.take(m.number(4)))),
         "F": lambda m: m.stack.append(float(m.line())),
         "G": lambda m: m.stack.append(_DOUBLE(m.take(8))[0]),
-        "S": lambda m: m.stack.append(_quoted(m.line())),
+        "S": lambda m: m.stack.append(_old_text(codecs.escape_decode(m.line()[1:-1])[0])),
         "T": lambda m: m.stack.append(_old_text(m.take(m.number(4)))),
         "U": lambda m: m.stack.append(_old_text(m.take(m.number(1)))),
         "V": lambda m: m.stack.append(m.line().decode("raw-unicode-escape")),

@@ -1,33 +1,12 @@
 """Options of a training."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Annotated, Literal
 
-from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, Range, check_fields
+from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, check_fields
 
 Schedule = Literal["cosine", "step", "poly", "exponential", "constant"]
 Amp = Literal["none", "bf16", "fp16"]
-
-_RANGES: dict[str, Range] = {
-    "epochs": (1, 10**6),
-    "steps": (1, 10**9),
-    "batch_size": (1, 10**6),
-    "accumulate": (1, 10**6),
-    "base_batch": (1, 10**9),
-    "lr": (ABOVE_ZERO, None),
-    "beta2": (0, BELOW_ONE),
-    "weight_decay": (0, 1000),
-    "warmup_steps": (0, 10**9),
-    "drop_every": (1, 10**6),
-    "clip_norm": (0, None),
-    "ema": (0, BELOW_ONE),
-    "group_by_image": (1, 10**6),
-    "cache_bytes": (0, 2**63),
-    "num_workers": (0, 256),
-    "evaluate_every": (1, 10**6),
-    "checkpoint_steps": (0, 10**9),
-    "seed": (0, 2**63 - 1),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +69,21 @@ class FitConfig:
         seed: of the data order, augmentation and dropout.
     """
 
-    epochs: int = 90
-    steps: int | None = None
-    batch_size: int = 64
-    accumulate: int = 1
-    base_batch: int | None = None
-    lr: float = 2.5e-4
-    beta2: float = 0.999
-    weight_decay: float = 1e-4
+    epochs: Annotated[int, (1, 10**6)] = 90
+    steps: Annotated[int | None, (1, 10**9)] = None
+    batch_size: Annotated[int, (1, 10**6)] = 64
+    accumulate: Annotated[int, (1, 10**6)] = 1
+    base_batch: Annotated[int | None, (1, 10**9)] = None
+    lr: Annotated[float, (ABOVE_ZERO, None)] = 2.5e-4
+    beta2: Annotated[float, (0, BELOW_ONE)] = 0.999
+    weight_decay: Annotated[float, (0, 1000)] = 1e-4
     schedule: Schedule = "cosine"
     schedule_by: Literal["epoch", "step"] = "epoch"
-    warmup_steps: int = 0
-    drop_every: int = 60
-    clip_norm: float = 0.0
+    warmup_steps: Annotated[int, (0, 10**9)] = 0
+    drop_every: Annotated[int, (1, 10**6)] = 60
+    clip_norm: Annotated[float, (0, None)] = 0.0
     standardise: bool = False
-    ema: float = 0.0
+    ema: Annotated[float, (0, BELOW_ONE)] = 0.0
     amp: Amp = "none"
     augment: bool = True
     crop: bool = True
@@ -112,23 +91,23 @@ class FitConfig:
     translate: bool = True
     jitter: bool = True
     blur: bool = False
-    group_by_image: int = 1
+    group_by_image: Annotated[int, (1, 10**6)] = 1
     cache_features: bool | Literal["auto"] = "auto"
     feature_dtype: Literal["float32", "float16"] = "float32"
-    cache_bytes: int | None = None
-    num_workers: int = 0
+    cache_bytes: Annotated[int | None, (0, 2**63)] = None
+    num_workers: Annotated[int, (0, 256)] = 0
     drop_last: bool = True
-    evaluate_every: int = 1
-    checkpoint_steps: int = 0
+    evaluate_every: Annotated[int, (1, 10**6)] = 1
+    checkpoint_steps: Annotated[int, (0, 10**9)] = 0
     history: bool = True
     quality: bool = True
-    seed: int = 0
+    seed: Annotated[int, (0, 2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, all of them in one message."""
         is_odd = self.augment and self.cache_features is True
         further = ["cache_features=True needs augment=False"] if is_odd else []
-        check_fields(self, "training options", _RANGES, further=further)
+        check_fields(self, "training options", further=further)
 
     @property
     def caches(self) -> bool:

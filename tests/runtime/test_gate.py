@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
@@ -104,8 +104,8 @@ def test_text_of_files_does_not_move_the_cursor() -> None:
 class Example:
     """Fields of the kinds that configurations have."""
 
-    count: int = 1
-    share: float = 0.5
+    count: Annotated[int, (1, 10)] = 1
+    share: Annotated[float, (0, 1)] = 0.5
     name: str | None = None
     kind: Literal["a", "b"] = "a"
     levels: list[int] | None = None
@@ -127,8 +127,7 @@ class Example:
     ],
 )
 def test_fields_are_what_their_class_says(values: dict, message: str) -> None:
-    ranges = {"count": (1, 10), "share": (0, 1)}
-    assert not [*field_problems(Example(), ranges)]
-    (problem,) = field_problems(Example(**values), ranges)
+    assert not [*field_problems(Example())]
+    (problem,) = field_problems(Example(**values))
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(problem)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from clipvg.curriculum.config import ADAPTED
 from clipvg.errors import InputError
-from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, Range, check_fields
-
-_RANGES: dict[str, Range] = {
-    "calibrated": (ABOVE_ZERO, BELOW_ONE),
-    "correct": (ABOVE_ZERO, 1),
-    "rounds": (0, 1000),
-}
+from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +35,10 @@ class Beyond:
 
     measures: tuple[str, ...] = ()
     soft: bool = False
-    calibrated: float | None = None
+    calibrated: Annotated[float | None, (ABOVE_ZERO, BELOW_ONE)] = None
     skip_search: bool = False
-    correct: float | None = None
-    rounds: int = 0
+    correct: Annotated[float | None, (ABOVE_ZERO, 1)] = None
+    rounds: Annotated[int, (0, 1000)] = 0
 
     def __post_init__(self) -> None:
         """Refuse values that could not be used, before anything is trained."""
@@ -53,7 +48,7 @@ class Beyond:
         measures = (self.measures,) if isinstance(self.measures, str) else self.measures
         measures = tuple(measures) if isinstance(measures, list) else measures
         object.__setattr__(self, "measures", measures)
-        check_fields(self, "options beyond the method", _RANGES)
+        check_fields(self, "options beyond the method")
         check_measures(measures)
         if ADAPTED in (parse_measure(text).name for text in measures):
             raise InputError(

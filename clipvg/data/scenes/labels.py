@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import isclose
 from numbers import Real
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -52,9 +53,9 @@ class NoiseConfig:
         jitter: standard deviation of a correct box's edges, as a share of its side.
     """
 
-    rate: float = 0.4
+    rate: Annotated[float, (0, 1)] = 0.4
     mix: Mapping[str, float] = field(default_factory=lambda: dict(STANDARD_MIX))
-    jitter: float = 0.05
+    jitter: Annotated[float, (0, 1)] = 0.05
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
@@ -65,7 +66,7 @@ class NoiseConfig:
         unknown = set(self.mix) - set(STANDARD_MIX) if is_whole else set()
         further = [] if is_whole else [f"mix is {self.mix!r}, expected shares with the sum 1"]
         further += [f"no kind of error {kind!r}" for kind in sorted(map(str, unknown))]
-        check_fields(self, "errors of labels", {"rate": (0, 1), "jitter": (0, 1)}, further=further)
+        check_fields(self, "errors of labels", further=further)
 
 
 CLEAN = NoiseConfig(rate=0.0, jitter=0.0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from clipvg.data.scenes.world import (
     sample_scene,
 )
 from clipvg.pseudo import Detection, Observation, ObservationTable, Relation
-from clipvg.runtime.fields import Range, check_fields
+from clipvg.runtime.fields import check_fields
 
 
 def detected_box(scene: Scene, index: int, rng: np.random.Generator, jitter: float = 0.05) -> Box:
@@ -67,6 +68,9 @@ def _inside(scene: Scene, edges: np.ndarray) -> Box:
     return round(float(x1), 1), round(float(y1), 1), round(float(x2), 1), round(float(y2), 1)
 
 
+Share = Annotated[float, (0, 1)]
+
+
 @dataclass(frozen=True)
 class ObserverErrors:
     """How often models err about a scene; each model errs on its own.
@@ -81,18 +85,17 @@ class ObserverErrors:
         jitter: standard deviation of a good box's edges, as a share of its side.
     """
 
-    missed: float = 0.2
-    loose: float = 0.28
-    wrong_class: float = 0.1
-    wrong_attribute: float = 0.15
-    doubled: float = 0.1
-    wrong_relation: float = 0.15
-    jitter: float = 0.05
+    missed: Share = 0.2
+    loose: Share = 0.28
+    wrong_class: Share = 0.1
+    wrong_attribute: Share = 0.15
+    doubled: Share = 0.1
+    wrong_relation: Share = 0.15
+    jitter: Share = 0.05
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
-        shares: dict[str, Range] = {field.name: (0, 1) for field in fields(self)}
-        check_fields(self, "errors of models", shares)
+        check_fields(self, "errors of models")
 
 
 PERFECT = ObserverErrors(0, 0, 0, 0, 0, 0, 0)

@@ -56,7 +56,7 @@ def _mask(item: SceneObject, left: int, top: int, width: int, height: int) -> np
         (value - origin) * scale
         for value, origin in zip(item.box, (left, top, left, top), strict=True)
     )
-    for outline, ink in _outlines(item.shape):
+    for outline, ink in _OUTLINES[item.shape]:
         points = [(x1 + u * (x2 - x1), y1 + v * (y2 - y1)) for u, v in outline]
         draw.polygon(points, fill=ink)
     return np.asarray(big.reduce(scale), dtype=np.float64) / 255
@@ -87,11 +87,6 @@ _OUTLINES: dict[str, list[tuple[list[tuple[float, float]], int]]] = {
     "cross": [(_CROSS, 255)],
     "ring": [(_ellipse(0.5), 255), (_ellipse(0.27), 0)],
 }
-
-
-def _outlines(shape: str) -> list[tuple[list[tuple[float, float]], int]]:
-    """Polygons in the unit square with their ink, later ones over earlier ones."""
-    return _OUTLINES[shape]
 
 
 def _texture(item: SceneObject, rng: np.random.Generator, height: int, width: int) -> np.ndarray:

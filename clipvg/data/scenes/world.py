@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from clipvg.runtime.fields import Range, check_fields
+from clipvg.runtime.fields import check_fields
 
 SCENES_VERSION = "scenes-v1"
 
@@ -44,12 +44,12 @@ class SceneConfig:
         same_class: probability that at least two objects share their shape.
     """
 
-    long_side: int = 96
+    long_side: Annotated[int, (16, 2**14)] = 96
     short_sides: tuple[float, ...] = (1.0, 1.0, 0.875, 0.75)
     num_objects: tuple[int, int] = (2, 4)
     object_side: tuple[float, float] = (0.25, 0.5)
-    max_overlap: float = 0.15
-    same_class: float = 0.7
+    max_overlap: Annotated[float, (0, 1)] = 0.15
+    same_class: Annotated[float, (0, 1)] = 0.7
 
     def __post_init__(self) -> None:
         """Refuse what no scene can be made of."""
@@ -61,12 +61,7 @@ class SceneConfig:
         sides = self.short_sides if isinstance(self.short_sides, list | tuple) else ()
         if not (sides and all(isinstance(side, Real) and 0 < side <= 1 for side in sides)):
             further.append(f"short_sides is {self.short_sides!r}, expected fractions above 0")
-        ranges: dict[str, Range] = {
-            "long_side": (16, 2**14),
-            "max_overlap": (0, 1),
-            "same_class": (0, 1),
-        }
-        check_fields(self, "scenes", ranges, further=further)
+        check_fields(self, "scenes", further=further)
 
 
 def _is_span(value: Any, least: float, most: float) -> bool:

@@ -80,7 +80,7 @@ def _in_row(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
     place, count = row.index(one), len(row)
     several = (
         f"{_NUMBERS[count]} {make_plural(one.name)}"
-        if _one_name(rivals) and not is_mass(one.name)
+        if (len({other.name for other in rivals}) == 1) and not is_mass(one.name)
         else ""
     )
     if count == 2 and several:
@@ -101,10 +101,6 @@ def _in_row(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
 def _is_level(row: list[Thing]) -> bool:
     """Whether objects stand side by side: each reaches to the middle of its neighbour."""
     return all(a.box[1] < b.y < a.box[3] or b.box[1] < a.y < b.box[3] for a, b in pairwise(row))
-
-
-def _one_name(rivals: list[Thing]) -> bool:
-    return len({other.name for other in rivals}) == 1
 
 
 def _upright(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Annotated
 
 from clipvg.errors import InputError, MissingExtraError
-from clipvg.runtime.fields import ABOVE_ZERO, Range, check_fields
+from clipvg.runtime.fields import ABOVE_ZERO, check_fields
 
 # What actors print would be between the lines of this process, or in its JSON.
 _TALK = {"logging_level": logging.WARNING, "log_to_driver": False}
@@ -41,20 +42,14 @@ class RayOptions:
         progress: show a progress bar.
     """
 
-    actors: int = 2
-    num_cpus: float | None = None
-    num_gpus: float | None = None
-    labels_per_task: int = 8192
+    actors: Annotated[int, (1, 10**5)] = 2
+    num_cpus: Annotated[float | None, (ABOVE_ZERO, 10**4)] = None
+    num_gpus: Annotated[float | None, (0, 10**3)] = None
+    labels_per_task: Annotated[int, (1, 10**9)] = 8192
     progress: bool = False
 
     def __post_init__(self) -> None:
-        ranges: dict[str, Range] = {
-            "actors": (1, 10**5),
-            "num_cpus": (ABOVE_ZERO, 10**4),
-            "num_gpus": (0, 10**3),
-            "labels_per_task": (1, 10**9),
-        }
-        check_fields(self, "options of Ray", ranges)
+        check_fields(self, "options of Ray")
 
 
 def import_ray() -> ModuleType:
