@@ -37,12 +37,10 @@ _DIRECTION_WORD = re.compile(rf"\b(?:{'|'.join(DIRECTIONS)})\b", re.IGNORECASE)
 
 
 def names_direction(expression: str, rule: Literal["word", "substring"] = "word") -> bool:
-    """Whether an expression depends on where in the image its referent is.
+    """Return whether an expression depends on where in the image its referent is.
 
-    Args:
-        expression: the expression.
-        rule: "word" looks for whole words; "substring" anywhere, as the reference code does
-            ("laptop" holds "top").
+    Rule "word" looks for whole words; "substring" anywhere, as the reference code does ("laptop"
+    holds "top").
     """
     if rule == "substring":
         return any(word in expression.lower() for word in DIRECTIONS)
@@ -90,20 +88,14 @@ class TrainTransform:
     def __call__(
         self, image: Image.Image, boxes: ArrayLike, expressions: Sequence[str], *, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Transform one image for several labels on it.
+        """Transform one RGB image for n labels on it, whose boxes are (n, 4) in its xyxy pixels.
 
         It is cropped only where none of the expressions names a direction, and only so that every
-        box's centre and some of its area stay inside.
-
-        Args:
-            image: in mode RGB.
-            boxes: (n, 4), xyxy pixels of the image.
-            expressions: n expressions.
-            seed: decides every draw.
+        box's centre and some of its area stay inside. The seed decides every draw.
 
         Returns:
             Pixels (3, size, size) float32, zero where padded; mask (size, size) bool, True where
-            padded; boxes (n, 4) float32, cxcywh normalised to the square.
+                padded; boxes (n, 4) float32, cxcywh normalised to the square.
         """
         draw = torch.Generator().manual_seed(seed)
         placed = tv_tensors.BoundingBoxes(

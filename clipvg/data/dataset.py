@@ -114,10 +114,8 @@ class LabelDataset(Dataset[Sample]):
     def set_epoch(self, epoch: int, leader: np.ndarray | None = None) -> None:
         """Choose the epoch whose augmentation is drawn; call it between epochs.
 
-        Args:
-            epoch: number of the epoch.
-            leader: (N,) int64, the row of the same image whose draws each row takes, as of
-                `group_by_image`; None leaves every row its own.
+        Rows take the draws of their leader, (N,) int64 as of `group_by_image`: a row of the same
+        image. Without leaders each row has its own.
         """
         self._epoch.fill_(epoch)
         if leader is not None:

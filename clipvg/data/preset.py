@@ -75,13 +75,7 @@ PRESETS: dict[str, Callable[[Channels, Channels], Preset]] = {
 
 
 def get_preset(name: str, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> Preset:
-    """Return the preset of a name, "default" or "published".
-
-    Args:
-        name: its name.
-        mean: the backbone's own mean, which "default" uses.
-        std: the backbone's own deviation, likewise.
-    """
+    """Return the preset "default", with a backbone's own mean and deviation, or "published"."""
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}: {near_matches(name, PRESETS)}")
     return PRESETS[name](mean, std)

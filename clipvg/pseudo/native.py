@@ -64,11 +64,7 @@ def observation_to_dict(observation: Observation) -> Json:
 
 
 def read_box(values: object) -> Box:
-    """Return four finite numbers.
-
-    Raises:
-        InputError: they are not.
-    """
+    """Return four finite numbers, or raise InputError."""
     try:
         x1, y1, x2, y2 = map(float, values if isinstance(values, list | tuple) else ())
     except (TypeError, ValueError, OverflowError):
@@ -81,11 +77,7 @@ def read_box(values: object) -> Box:
 
 
 def read_score(value: object, name: str = "score") -> float:
-    """Return a number in [0, 1].
-
-    Raises:
-        InputError: it is not.
-    """
+    """Return a number in [0, 1], or raise InputError."""
     try:
         score = float(value) if isinstance(value, int | float | str) else math.nan
     except ValueError:
@@ -96,11 +88,7 @@ def read_score(value: object, name: str = "score") -> float:
 
 
 def read_name(values: Json, key: str) -> str:
-    """Return the text under a key.
-
-    Raises:
-        InputError: it is missing, empty or no text.
-    """
+    """Return the text under a key; raise InputError where it is missing, empty or no text."""
     name = values.get(key)
     if not isinstance(name, str) or not name.strip():
         fault = f"{key} {str(name)[:40]!r} is not text" if name is not None else f"no {key!r}"

@@ -99,11 +99,7 @@ class ObservationTable:
         return digest.hexdigest()
 
     def write(self, path: str | Path) -> None:
-        """Write by suffix: .jsonl or .parquet.
-
-        Raises:
-            InputError: another suffix.
-        """
+        """Write as .jsonl or .parquet, by suffix; raise InputError at another one."""
         path = Path(path)
         if path.suffix.lower() not in (".jsonl", ".parquet"):
             raise InputError(f"{path}: observations are written as .jsonl or .parquet")

@@ -63,11 +63,6 @@ class Source:
 def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) -> Source:
     """Return a source by name.
 
-    Args:
-        name: one of `SOURCES`, of an installed entry point, or of `given`.
-        preset: which of its two generators.
-        given: names under which the observations bring candidates of their own.
-
     Raises:
         InputError: there is no such source, or it has no such preset.
     """

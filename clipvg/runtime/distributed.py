@@ -39,9 +39,6 @@ def join(device: torch.device | None = None) -> World:
 
     Args:
         device: where the model is; CUDA tensors travel by NCCL, others by Gloo.
-
-    Returns:
-        This process's place.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         cuda = device is not None and device.type == "cuda"
@@ -115,10 +112,7 @@ def together(
 ) -> list[Item]:
     """Act on every process and return what each got; a failure of one is raised on all.
 
-    Args:
-        action: what to do.
-        world: the processes.
-        failing: called where the action fails, when others may be waited for.
+    `failing` is called where the action fails, when others may be waited for.
     """
     if world.size == 1:
         return [action()]

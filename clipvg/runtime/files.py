@@ -36,17 +36,11 @@ _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})([0-9a-f]{8})[0-9a-f]{8}\.tmp(\.[^.
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Write a file under a temporary name; flush and rename it when the block succeeds.
 
-    The temporary file is in the same folder and keeps the suffix, since writers choose formats by
-    it. When the block raises, it is removed and the old file stays as it was; an error of writing
-    names the file that was asked for. The file gets the permissions of any new file: some writers
-    (safetensors) make files for their owner alone. What a process that was killed here left of the
-    same file is removed.
-
-    Args:
-        path: the file to write; its folder is created.
-
-    Yields:
-        The temporary path to write to.
+    The block gets the temporary path: in the same folder, which is made, and with the same suffix,
+    since writers choose formats by it. When the block raises, the temporary file is removed and the
+    old file stays as it was; an error of writing names the file that was asked for. The file gets
+    the permissions of any new file: some writers (safetensors) make files for their owner alone.
+    What a process that was killed here left of the same file is removed.
     """
     path = check_local(path)
     if path.exists() and not path.is_file():
@@ -102,15 +96,9 @@ def _kind(path: Path) -> str:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Write a folder under a temporary name; flush its files and put it in place in the end.
 
-    When the block raises, what it wrote is removed and the old folder stays as it was; what a
-    killed process left is removed by the next one that writes the folder. One process writes it
-    at a time.
-
-    Args:
-        folder: replaced when it exists; the folder above it is created.
-
-    Yields:
-        The temporary folder to write to.
+    The block gets the temporary folder. When it raises, what it wrote is removed and the old folder
+    stays as it was; what a killed process left is removed by the next one that writes the folder.
+    One process writes it at a time.
     """
     folder = check_local(folder)
     new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
@@ -182,11 +170,7 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object that `write_json` wrote; an empty one where there is no file.
-
-    Raises:
-        InputError: the file holds something else.
-    """
+    """Return the JSON object that `write_json` wrote; an empty one where there is no file."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):

@@ -62,15 +62,7 @@ def _too_large(pixels: int | None, limit: int) -> str:
 
 
 def image_size(path: str | Path, *, exif: bool = True) -> tuple[int, int]:
-    """Return (width, height), upright or as stored; a PNG without EXIF is decoded for it.
-
-    Args:
-        path: the file.
-        exif: apply the EXIF orientation, as a preset's ``exif`` says.
-
-    Raises:
-        InputError: as `open_image`.
-    """
+    """Return (width, height), upright or as stored; a PNG without EXIF is decoded for it."""
     with open_image(path) as image:
         return image.size[::-1] if exif and is_sideways(image) else image.size
 
@@ -92,11 +84,7 @@ def look_at_image(path: str | Path) -> tuple[tuple[int, int], bool]:
 
 
 def load_image(image: Image.Image, name: str) -> None:
-    """Decode an opened image; errors call it `name`.
-
-    Raises:
-        InputError: it is damaged.
-    """
+    """Decode an opened image, which errors call `name`; raise InputError where it is damaged."""
     try:
         image.load()
     except (Image.DecompressionBombError, MemoryError):

@@ -13,9 +13,6 @@ def lazy_imports(package: str) -> tuple[Callable[[str], object], list[str]]:
     """Return `__getattr__` and `__all__` of a package whose imports wait until they are used.
 
     They are written once, under ``if TYPE_CHECKING``, as ``from module import Name as Name``.
-
-    Args:
-        package: full name of the package, which is being imported.
     """
     source = sys.modules[package].__loader__.get_source(package)  # type: ignore[union-attr]
     blocks = (node.body for node in ast.parse(source).body if isinstance(node, ast.If))
@@ -27,12 +24,9 @@ def lazy_imports(package: str) -> tuple[Callable[[str], object], list[str]]:
 def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], object]:
     """Return the `__getattr__` of a package that imports each name when it is first asked for.
 
-    A name may be that of a module too, as `fit` of `clipvg.training`; the package has what the
-    module defines, whichever is imported first.
-
-    Args:
-        package: full name of the package.
-        module_of: module below the package, or by its full name, that has the name, by name.
+    `module_of` has, by name, the module below the package, or its full name. A name may be that of
+    a module too, as `fit` of `clipvg.training`; the package has what the module defines, whichever
+    is imported first.
     """
 
     class Package(ModuleType):

@@ -34,16 +34,7 @@ def say(text: str, *, show: bool) -> None:
 def progress_bar(
     total: int, *, desc: str, unit: str, show: bool, initial: int = 0, leave: bool = True
 ) -> tqdm:
-    """A progress bar on standard error, which appears after two seconds; in a log file lines.
-
-    Args:
-        total: number of units.
-        desc: what is going on, one or two words.
-        unit: name of one unit.
-        show: False for a bar that is never seen.
-        initial: units that were done before.
-        leave: False takes the bar away in the end.
-    """
+    """Return a bar on standard error, which appears after two seconds; in a log file lines."""
     is_terminal = sys.stderr.isatty()
     return (tqdm if is_terminal else _Lines)(
         total=total,

@@ -61,12 +61,7 @@ def read(expression: str, scene: Scene) -> Found:
 
 
 def with_truth(labels: LabelTable, scenes: Mapping[str, Scene]) -> LabelTable:
-    """Return labels with `truth`: the box of the one object that each expression means, else null.
-
-    Args:
-        labels: expressions about scenes, of any source.
-        scenes: by image name.
-    """
+    """Return labels with `truth`: the box of the one object that each means, else null."""
     truth = []
     for name, expression in zip(labels.image_names, labels.expressions, strict=True):
         found = read(expression, scenes[name])

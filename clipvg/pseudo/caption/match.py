@@ -53,11 +53,6 @@ def match_clauses(
 
     Detections below the least score are not described, and down to a share of it they may be
     meant, so that a clause that fits one of them too is left out.
-
-    Args:
-        observation: with detections, faint ones too.
-        clauses: of its captions.
-        options: the least score, and what becomes of clauses that fit several detections.
     """
     least = RIVAL_SHARE * options.min_score
     seen = [(row, each) for row, each in enumerate(observation.detections) if each.score >= least]

@@ -15,11 +15,7 @@ def pair_captions(
 ) -> list[Candidate]:
     """Return the whole caption, unchanged, for each box whose class its subject has as a word.
 
-    Args:
-        kept: detections that stay: people, garments, then things; in each group by class.
-        captions: of the image.
-        parse: parser of captions.
-        lemmatise: the singular of a noun.
+    The detections that are kept come as people, garments, then things; in each group by class.
     """
     words = [(caption, subject_words(parse(caption), lemmatise)) for caption in captions if caption]
     return [

@@ -15,10 +15,7 @@ _DOWNLOAD = "python -m spacy download en_core_web_sm"
 
 
 def find_parser(pipeline: str | None) -> Parser | None:
-    """Return a parser: the pipeline asked for, else the first of spaCy's that is installed.
-
-    Returns:
-        None where none is asked for and none is installed.
+    """Return a parser: the pipeline asked for, else the first of spaCy that is installed.
 
     Raises:
         MissingExtraError: a pipeline is asked for, and spaCy is not installed.
@@ -44,11 +41,7 @@ def _chosen(pipeline: str | None) -> str | None:
 
 
 def need_parser(pipeline: str | None) -> Parser:
-    """Return a parser as `find_parser` does.
-
-    Raises:
-        MissingExtraError: there is none.
-    """
+    """Return a parser as `find_parser` does; raise MissingExtraError where there is none."""
     parser = find_parser(pipeline)
     if parser is None:
         message = "the published caption rules need a spaCy pipeline: pip install 'clipvg[spacy]'"

@@ -26,11 +26,7 @@ FORMATS = (
 
 
 def find_format(file: File) -> ModuleType:
-    """Return the module that reads a file.
-
-    Raises:
-        InputError: none does.
-    """
+    """Return the module that reads a file; raise InputError where none does."""
     for name in FORMATS:
         module = import_module(f"{__name__}.{name}")
         if module.matches(file):

@@ -43,11 +43,7 @@ class Catalogue:
             self._read(path)
 
     def class_of(self, number: object) -> str:
-        """Return the name of a class.
-
-        Raises:
-            InputError: there is none of this number.
-        """
+        """Return the name of a class; raise InputError where there is none of this number."""
         if not self.classes:
             raise InputError(
                 f"class {number} has no name; pass --categories INSTANCES.json (or a list of "
@@ -58,11 +54,7 @@ class Catalogue:
         return self.classes[str(number)]
 
     def image_of(self, number: str) -> KnownImage:
-        """Return the image of a number.
-
-        Raises:
-            InputError: there is none of this number.
-        """
+        """Return the image of a number; raise InputError where there is none."""
         if not self.images:
             raise InputError(
                 f"image {number} has no name; pass --categories INSTANCES.json, which lists images "
@@ -73,11 +65,7 @@ class Catalogue:
         return self.images[number]
 
     def find(self, stem: str) -> str:
-        """Return the image of a name without ending, below the root.
-
-        Raises:
-            InputError: there is no root, or no such image.
-        """
+        """Return the image of a name without ending below the root, or raise InputError."""
         if self.root is None:
             raise InputError(f"image {stem!r} is looked for among the images; pass --images DIR")
         if stem not in self._by_stem:
@@ -85,11 +73,7 @@ class Catalogue:
         return self._by_stem[stem]
 
     def size(self, image: str) -> tuple[int, int]:
-        """Return width and height of an image; opens it.
-
-        Raises:
-            InputError: there is no root, or no such image, or it cannot be read.
-        """
+        """Return width and height of an image, which is opened, or raise InputError."""
         if self.root is None:
             raise InputError(f"the size of {image} is not known; pass --images DIR to read it")
         path = self.root / image

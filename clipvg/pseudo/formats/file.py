@@ -24,11 +24,7 @@ class Row(NamedTuple):
 
 
 class File:
-    """A file and its content, read once.
-
-    Args:
-        path: the file.
-    """
+    """A file and its content, read once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,11 +89,7 @@ def first_object(items: object) -> Json:
 
 
 def image_number(item: Json) -> str:
-    """Return the ``image_id`` of an entry as text.
-
-    Raises:
-        InputError: it has none.
-    """
+    """Return the ``image_id`` of an entry as text; raise InputError where it has none."""
     value = item.get("image_id")
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise InputError("no 'image_id'; it says which image the entry is about")
@@ -105,21 +97,13 @@ def image_number(item: Json) -> str:
 
 
 def box_from_coco(values: object) -> Box:
-    """Return the corners of a COCO ``bbox``.
-
-    Raises:
-        InputError: it is not four finite numbers.
-    """
+    """Return the corners of a COCO ``bbox``, or raise InputError."""
     if not isinstance(values, list) or len(values) != 4:
         raise InputError(f"bbox {str(values)[:60]} is not [x, y, width, height]")
     return box_from_sides(*values)
 
 
 def box_from_sides(x: object, y: object, width: object, height: object) -> Box:
-    """Return the corners of a box given by its upper left corner and its sides.
-
-    Raises:
-        InputError: they are not four finite numbers.
-    """
+    """Return the corners of a box of an upper left corner and sides, or raise InputError."""
     left, top, across, down = read_box((x, y, width, height))
     return left, top, left + across, top + down

@@ -65,11 +65,9 @@ class Scene:
 
 
 def build_scene(observation: Observation, least: float) -> Scene:
-    """Return the scene of an observation; greedy suppression, group by group.
+    """Return the scene of an observation, whose boxes are inside the image.
 
-    Args:
-        observation: its boxes are inside the image.
-        least: the least score of a detection that is described.
+    Doubles are suppressed greedily, group by group; what scores below `least` is not described.
     """
     found = [
         _look(i if one.score >= least else -1, one)
