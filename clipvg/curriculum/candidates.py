@@ -111,13 +111,8 @@ def search_threshold(
 ) -> Searched:
     """Search the threshold whose labels, joined with those given, train the best model.
 
-    Args:
-        work: trainings of the run, with the strategy of the search.
-        reliability: float32 (N,), NaN for labels that are not to be selected.
-        given: bool (N,), labels of every candidate; none when None.
-        init: see `Trainings.train`.
-        union: see `Trainings.train`.
-        facts: recorded with every candidate, see `Training`.
+    Labels that are not to be selected have the reliability NaN; `init` and `union` are as of
+    `Trainings.train`, and the facts are recorded with every candidate, see `Training`.
     """
     given = np.zeros(len(work.labels), bool) if given is None else given
     candidates = TrainedCandidates(work, reliability, given, init, union, facts)

@@ -135,14 +135,8 @@ def measure(
 ) -> ScoreMatrix:
     """Return the reliability of labels by a stage's model, measured once and kept in the run.
 
-    Args:
-        work: trainings of the run.
-        stage: a finished one.
-        name: of the measurer.
-        labels: what to measure; the training labels when None.
-        trained_on: source names of what the stage was trained on.
-        part: word for other labels in the name of the file.
-        teacher: let the stage's teacher measure, where there is one.
+    Without labels the training labels are measured; `part` tells others apart in the name of the
+    file. With `teacher` the stage's teacher measures, where there is one.
     """
 
     def make() -> ScoreMatrix:

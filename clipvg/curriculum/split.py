@@ -51,12 +51,6 @@ class Split:
     ) -> Split:
         """Divide the labels of a run; where no validation labels are given, images are held out.
 
-        Args:
-            run: with the labels.
-            config: share of the images to hold out, and the seed of their choice.
-            scored_by: names of the score columns to use.
-            sides: images whose side is decided already, see `hold_out`.
-
         Raises:
             InputError: there is nothing to train or validate on, or no such score column.
         """
@@ -99,10 +93,9 @@ class Split:
     ) -> dict[str, LabelTable]:
         """Return the labels that a run keeps beside its summary, by file name.
 
-        Args:
-            weights: (N,) in [0, 1] of training labels that the resulting model was trained on.
-            agreed: labels that it was trained on with another box.
-            corrections: labels with another box that are kept as a table, chosen or not.
+        The weights, (N,) in [0, 1], are those of the training labels in the resulting model;
+        `agreed` has labels that it was trained on with another box, `corrections` those that are
+        kept as a table.
         """
         rows = np.flatnonzero(~self.is_held)
         labels = self.labels.select(rows).with_column(ROW, rows)

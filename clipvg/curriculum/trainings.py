@@ -100,15 +100,11 @@ class Trainings:
     def train_weighted(
         self, weights: np.ndarray, *, labels: LabelTable | None = None, init: Stage | None = None
     ) -> Stage:
-        """Train on labels by weights what is not finished yet, and judge it.
+        """Train on labels by weights (N,) in [0, 1] what is not finished yet, and judge it.
 
         Candidates that train together walk the batches of all labels, and so does this training
-        beside them; else labels of weight 0 are left out.
-
-        Args:
-            weights: float32 (N,) in [0, 1].
-            labels: the N labels where some have another box; the training labels when None.
-            init: as of `train`.
+        beside them; else labels of weight 0 are left out. Labels are given where some have another
+        box.
         """
         init = init if self.config.warm_start else None
         labels = self.labels if labels is None else labels
@@ -131,14 +127,7 @@ class Trainings:
     def note(
         self, name: str, stage: Stage, details: Mapping[str, object] | None = None, **facts: Any
     ) -> Training:
-        """Record a training in the run's metrics, with details, and return it for the summary.
-
-        Args:
-            name: what it was for.
-            stage: of the training.
-            details: for the metrics alone.
-            facts: see `Training`.
-        """
+        """Record a training in the run's metrics, with details, and return it for the summary."""
         facts = {"threshold": None, **facts, "stage": stage.key, **stage.read()}
         training = Training(name=name, **facts)
         line = training.to_dict()

@@ -74,10 +74,6 @@ class _Block(NamedTuple):
 class ImageStore:
     """Image features by file.
 
-    Args:
-        model: whose image tower and preset are used.
-        options: see `CacheOptions`.
-
     Attributes:
         sizes: (U, 2) int64 (width, height) in pixels, after EXIF rotation where that applies;
             (1, 1) where an image cannot be read.

@@ -26,11 +26,6 @@ class TextStore:
     They lie end to end in one (tokens, E) tensor, so that one long expression does not make all
     others as long. With a text tower that learns (`prefix="learned"`), or above `max_bytes`, only
     the token ids are kept, and each batch is encoded again.
-
-    Args:
-        model: whose tokenizer and text tower are used.
-        device: where the features are kept.
-        max_bytes: largest size of the features; None for no limit.
     """
 
     def __init__(
@@ -107,15 +102,7 @@ class TextStore:
 
 
 class TextCache:
-    """Least-recently-used cache of text features, for passes that meet more than they can keep.
-
-    Args:
-        model: its tokenizer and prefix are used.
-        towers: its towers, in the precision of the pass.
-        max_bytes: largest size of the features that are kept.
-        packed: encode without padding.
-        trims: leave out what follows the last real token.
-    """
+    """Least-recently-used cache of text features, for passes that meet more than they can keep."""
 
     def __init__(
         self,

@@ -99,15 +99,9 @@ class CheckpointMixin(nn.Module, ModelHubMixin):
         local_files_only: bool = False,
         revision: str | None = None,
     ) -> Self:
-        """Load a checkpoint folder or a repository of the Hugging Face hub.
+        """Load a checkpoint folder or a repository of the Hugging Face hub, ``org/name``.
 
-        Args:
-            pretrained_model_name_or_path: folder, or repository id ``org/name``.
-            force_download: fetch again what is already cached.
-            token: access token.
-            cache_dir: where downloads are kept.
-            local_files_only: never use the network.
-            revision: branch, tag or commit.
+        The other arguments are those of `huggingface_hub.snapshot_download`.
 
         Raises:
             InputError: nothing there, damaged files, or a backbone that is not the recorded one.

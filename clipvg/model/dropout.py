@@ -10,17 +10,11 @@ _STEPS = 1 << 16  # values of 16 random bits
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """Set each number to 0 at a probability and scale the others up to keep the mean.
+    """Set each number to 0 at a probability in [0, 1) and scale the others up to keep the mean.
 
     On a CPU four numbers share one draw of 64 bits, a third of the time of one draw each; the rate
-    is then the nearest multiple of 2^-16 below 1, and the scale that of this rate.
-
-    Args:
-        x: any shape, floating.
-        rate: probability in [0, 1).
-
-    Returns:
-        As x; x itself at rate 0.
+    is then the nearest multiple of 2^-16 below 1, and the scale that of this rate. At rate 0 it is
+    x itself.
     """
     if rate == 0:
         return x

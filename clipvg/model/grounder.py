@@ -42,11 +42,6 @@ class GroundingModel(CheckpointMixin):
     Args:
         config: all choices; its `backbone`, `pretrained` and `levels` describe `backbone`.
         backbone: the towers.
-
-    Attributes:
-        config: the configuration.
-        preset: input rules.
-        backbone: the frozen towers.
     """
 
     def __init__(self, config: GroundingConfig, backbone: Backbone) -> None:

@@ -7,11 +7,7 @@ from torch.nn import functional as F
 
 
 class BoxHead(nn.Module):
-    """Three-layer perceptron with ReLU and a sigmoid at the end.
-
-    Args:
-        width: width of the [REG] state.
-    """
+    """Three-layer perceptron with ReLU and a sigmoid at the end."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -28,13 +24,9 @@ class BoxHead(nn.Module):
         return self.layers[2](self.hidden(state))
 
     def forward(self, state: Tensor) -> Tensor:
-        """Predict boxes from [REG] states.
+        """Return boxes (B, 4) of [REG] states (B, D): cxcywh in [0, 1] of the letterboxed square.
 
-        Args:
-            state (Tensor[B, D]): output of the fusion encoder.
-
-        Returns:
-            Tensor[B, 4] in [0, 1], cxcywh of the letterboxed square; float32 even under autocast.
+        They are float32 even under autocast.
         """
         logits = self.logits(state)
         return (logits if logits.itemsize > 4 else logits.float()).sigmoid()

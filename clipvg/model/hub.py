@@ -18,9 +18,6 @@ def unreachable(repository: str) -> str | None:
     """Why a repository can be had neither from the cache nor from the hub; None when it may be.
 
     The client itself tries five times with growing pauses, for three quarters of a minute.
-
-    Args:
-        repository: repository id ``org/name``.
     """
     folder = repo_folder_name(repo_id=repository, repo_type="model")
     if (Path(constants.HF_HUB_CACHE) / folder / "snapshots").is_dir():

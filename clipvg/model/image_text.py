@@ -30,9 +30,7 @@ _kept: dict[tuple[object, ...], Tensor] = {}  # embeddings of EVERYDAY, of the l
 def image_embeddings(model: GroundingModel, last: Tensor) -> Tensor:
     """Return CLIP's embedding of length 1 of each image, (U, E) float32.
 
-    Args:
-        model: the model.
-        last: (U, C) [CLS] of the last level of `Backbone.image_levels`.
+    `last` is (U, C), [CLS] of the last level of `Backbone.image_levels`.
     """
     tower = model.backbone.clip.visual
     if model.backbone.visual == "levels":
@@ -44,9 +42,7 @@ def image_embeddings(model: GroundingModel, last: Tensor) -> Tensor:
 def text_embeddings(features: Tensor, mask: Tensor) -> Tensor:
     """Return CLIP's embedding of length 1 of each text, (B, E) float32.
 
-    Args:
-        features: (B, T, E) from `GroundingModel.encode_text`.
-        mask: (B, T) bool, True for a real token; the last one ends the text.
+    The features are those of `GroundingModel.encode_text`; the last real token of a text ends it.
     """
     last = (real_lengths(mask) - 1).clamp(min=0)
     return F.normalize(features[torch.arange(len(last), device=last.device), last].float(), dim=-1)
@@ -57,11 +53,6 @@ def shown(model: GroundingModel, images: Tensor, texts: Tensor) -> Tensor:
 
     P is 1/2 beforehand, and P / (1 − P) = exp(s) / mean of exp(s_k), with s CLIP's similarity of
     image and text times its logit scale, and s_k that of the image and text k of `EVERYDAY`.
-
-    Args:
-        model: the model.
-        images: (B, E) from `image_embeddings`.
-        texts: (B, E) from `text_embeddings`.
     """
     scale = model.backbone.clip.logit_scale.exp().float()
     others = _everyday(model).to(images)

@@ -17,12 +17,6 @@ class Matcher(nn.Module):
 
     Each token attends to the bins of the box; what it finds there, and the box's place, give the
     probability that the token is met; the pair's is the product over the tokens.
-
-    Args:
-        region: width of the features of a bin.
-        text: width of the features of a token.
-        bins: number of bins.
-        width: hidden width, divisible by 4.
     """
 
     heads = 4

@@ -262,15 +262,10 @@ def answer(
     *,
     scores: bool,
 ) -> Answers:
-    """Answer B expressions on some of the images seen.
+    """Answer B expressions on U of the images seen.
 
-    Args:
-        model: in evaluation mode.
-        seen: the images.
-        own: (U,) int64, which images are asked about.
-        index: (B,) int64, place of each expression's image among these.
-        texts: features (B, T, E) and mask (B, T).
-        scores: whether scores are wanted; NaN otherwise.
+    `own` (U,) says which images are asked about, `index` (B,) the place of each expression's image
+    among these; texts are features (B, T, E) and mask (B, T). Scores that are not wanted are NaN.
     """
     given = Features(seen.features[own], seen.ignored[own], *texts, index)
     state = model.state(given)

@@ -68,11 +68,6 @@ def aliases(state: dict[str, Tensor]) -> list[tuple[str, str]]:
 def architecture(path: Path, state: dict[str, Tensor], args: Json) -> tuple[GroundingConfig, Json]:
     """What a checkpoint is made of, from shapes; `args` gives heads, dropout and prompt only.
 
-    Args:
-        path: the file, for messages.
-        state: its tensors.
-        args: its training arguments.
-
     Returns:
         (our configuration, open_clip model configuration of the towers).
 

@@ -26,10 +26,6 @@ class QualityHead(nn.Module):
 
     It stays in float32 whatever becomes of the model: it is small, and probabilities near 0 are not
     for half precision.
-
-    Args:
-        width: width of the model's tokens D.
-        hidden: hidden width, divisible by 4.
     """
 
     centre: Tensor

@@ -83,9 +83,6 @@ class Tokenizer:
     def __call__(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask.
 
-        Args:
-            expressions: texts, lower-cased here before anything else.
-
         Returns:
             (Tensor[B, context_length] int64, padded with 0; Tensor[B, context_length] bool, True
             for a real token).

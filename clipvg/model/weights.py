@@ -47,13 +47,8 @@ def read_file(path: str | Path) -> dict[Any, Any]:
 def find_state(content: Mapping[Any, Any], anchor: str, path: str | Path) -> dict[str, Tensor]:
     """Return the tensors of one model in a file by name, whatever stands around them.
 
-    Args:
-        content: of a weight file.
-        anchor: name of a tensor that every such model has; of two models the first is taken.
-        path: the file, for messages.
-
-    Returns:
-        The tensors beside the anchor; none where it is not there.
+    They are those beside the anchor, the name of a tensor that every such model has; of two models
+    the first is taken, and without the anchor there are none.
 
     Raises:
         InputError: two tensors have one name, or one holds a number that is not finite.

@@ -89,12 +89,6 @@ def _native_reason(operator: str, device: str) -> str | None:
 def choose(operator: str, device: str, dtype: str | None = None, size: int | None = None) -> str:
     """The implementation to run: "reference", "native" or "triton".
 
-    Args:
-        operator: name of the operator.
-        device: type of the tensors' device ("cpu", "cuda", ...), or "numpy".
-        dtype: name of the tensors' dtype ("float32", ...); None: any.
-        size: of the call, in the operator's own measure; None: not known.
-
     Raises:
         InputError: the backend asked for cannot run.
     """

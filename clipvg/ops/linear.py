@@ -47,14 +47,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     AMD's cores; oneDNN, which PyTorch also brings, was measured at twice its speed there. The sums
     are float32 in another order. Outside of `fast_cpu`, on other devices, for other dtypes and for
     small products it is PyTorch's own function. On oneDNN it is once differentiable.
-
-    Args:
-        x (Tensor[..., K]): inputs.
-        weight (Tensor[N, K]): weights.
-        bias (Tensor[N], optional): bias.
-
-    Returns:
-        Tensor[..., N].
     """
     if not takes_onednn(x, weight):
         return F.linear(x, weight, bias)

@@ -67,25 +67,16 @@ def _text_place(model: GroundingModel) -> Hashable:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some decoded images and all labels on them.
+    """Some decoded images and all labels on them."""
 
-    Attributes:
-        labels: the whole table of the pass.
-        rows: (R,) rows of the labels, grouped by image.
-        image: (R,) place in `images` of each row's image.
-        images: the images, by whether the EXIF orientation was applied.
-        shared: values of the whole pass.
-        row_names: (N,) what errors call the rows.
-        memo: values of this chunk.
-    """
-
-    labels: LabelTable
-    rows: np.ndarray
-    image: np.ndarray
+    labels: LabelTable  # the whole table of the pass
+    rows: np.ndarray  # (R,) rows of the labels, grouped by image
+    image: np.ndarray  # (R,) place in `images` of each row's image
+    # the images, by whether the EXIF orientation was applied
     images: Sequence[dict[bool, Image.Image]]
-    shared: Memo
-    row_names: np.ndarray
-    memo: Memo = field(default_factory=Memo)
+    shared: Memo  # values of the whole pass
+    row_names: np.ndarray  # (N,) what errors call the rows
+    memo: Memo = field(default_factory=Memo)  # values of this chunk
 
     @once(pixels_key)
     def squares(self, model: GroundingModel) -> tuple[Tensor, Tensor, list[Letterbox]]:
@@ -105,10 +96,6 @@ class Chunk:
 
 class Batch:
     """B labels of one chunk.
-
-    Args:
-        chunk: the chunk.
-        part: which of its rows.
 
     Attributes:
         rows: (B,) rows of the labels.

@@ -90,17 +90,9 @@ class ImageMeasure:
 def measure_images(
     measures: Sequence[ImageMeasure], labels: LabelTable, context: Context
 ) -> list[Scores]:
-    """Run several measures in one pass over the images.
+    """Return what each of n measures says, in one pass over the images.
 
     Under `torchrun` the images are shared out and every process gets all scores; all must call.
-
-    Args:
-        measures: n measures.
-        labels: N labels.
-        context: settings of the pass, what to do about unreadable images.
-
-    Returns:
-        What each of the n measures says.
     """
     observed, unreadable = observe(measures, labels, context)
     found = []

@@ -17,18 +17,7 @@ def measure_together(
     """Run measures, those that look at images first and in one pass, the others in their order.
 
     What requires "scores" sees those of the context and of all that ran before it, so that fused
-    measures may name measures of the same call.
-
-    Args:
-        measurers: column name -> measure.
-        labels: N labels.
-        context: what they may use.
-
-    Returns:
-        Column name -> what the measure says, in the order given.
-
-    Raises:
-        InputError: as `clipvg.reliability.measure`.
+    measures may name measures of the same call. What each says comes in the order given.
     """
     looking = {
         name: m

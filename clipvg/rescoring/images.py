@@ -61,14 +61,7 @@ def decode_chunks(
     *,
     workers: int | None = None,
 ) -> Generator[Decoded[T], None, None]:
-    """Yield chunks with their images; the next chunk is decoded in threads meanwhile.
-
-    Args:
-        plan: of labels with an image root.
-        chunks: in the order wanted.
-        load: what to make of an image file.
-        workers: as of `clipvg.data.decode.decode`.
-    """
+    """Yield chunks with their images; the next chunk is decoded in threads meanwhile."""
     files = ((chunk, [plan.labels.image_path(name) for name in chunk.images]) for chunk in chunks)
     with closing(decode(files, load, workers=workers)) as decoded:
         for chunk, images in decoded:
@@ -84,15 +77,10 @@ def visual_tokens(
     pack: bool,
     batch: int,
 ) -> VisualTokens:
-    """Encode images with every tower and keep the tokens that count.
+    """Encode U images with every tower and keep the tokens that count.
 
-    Args:
-        towers: image towers that see the same pixels.
-        model: a model of the group: decides mask and device.
-        squares: U images.
-        dtype: of the towers.
-        pack: leave padding of the letterbox out.
-        batch: images a tower takes at a time.
+    The towers see the same pixels; the model, any of their group, decides mask and device. With
+    `pack` padding of the letterbox is left out.
     """
     device = model.device
     ignored = model.patch_mask(torch.stack([mask for _, mask, _ in squares]))

@@ -24,17 +24,11 @@ SCORES_VERSION = "clipvg scores 1"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some distinct images and all labels on them.
+    """Some distinct images and all labels on them."""
 
-    Attributes:
-        images: image names as in the labels.
-        rows: (R,) int64 rows of the labels, grouped by image.
-        image_of_row: (R,) int64 position in ``images`` of each row's image.
-    """
-
-    images: list[str]
-    rows: np.ndarray
-    image_of_row: np.ndarray
+    images: list[str]  # image names as in the labels
+    rows: np.ndarray  # (R,) int64 rows of the labels, grouped by image
+    image_of_row: np.ndarray  # (R,) int64 position in ``images`` of each row's image
 
 
 class Plan:

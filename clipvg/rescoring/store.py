@@ -99,13 +99,7 @@ class ScoreStore:
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
     def read(self, shard: str, sets: Mapping[Path, Sequence[str]], num_labels: int) -> StoredShard:
-        """Read the scores of a shard.
-
-        Args:
-            shard: its key.
-            sets: where to look, from `sets`; a measurer is taken from the first that has it.
-            num_labels: number of labels of the shard.
-        """
+        """Read the scores of a shard; a measurer is taken from the first set that has it."""
         scores: dict[str, np.ndarray] = {}
         reasons: dict[int, str] = {}
         for folder, held in sets.items():
@@ -123,12 +117,9 @@ class ScoreStore:
         return StoredShard(scores, reasons)
 
     def write(self, shard: str, found: StoredShard, names: Sequence[str] = ()) -> None:
-        """Keep the scores of a shard, whole or not at all.
+        """Keep the scores of a shard by all measurers of one pass, whole or not at all.
 
-        Args:
-            shard: its key.
-            found: scores by all measurers of one pass.
-            names: what the measurers are called, for people who look into the folder.
+        The names are for people who look into the folder.
         """
         keys = sorted(found.scores)
         folder = self.folder / _set_name(keys)

@@ -32,10 +32,6 @@ class ReadableLabels:
 class Targets:
     """What the labels of a pass ask for.
 
-    Args:
-        plan: of N labels.
-        row_names: (N,) what errors call the rows; their numbers when None.
-
     Attributes:
         group: (N,) int64, number of each label's source.
         num_groups: number of sources.
@@ -69,13 +65,7 @@ class Targets:
 
 
 def check_finite(boxes: Tensor, names: Sequence[str], rows: np.ndarray) -> None:
-    """Raise InputError where predicted boxes are not finite.
-
-    Args:
-        boxes: (n, B, 4) of n models.
-        names: (n,) what to call the models.
-        rows: (B,) what to call the labels' rows.
-    """
+    """Raise InputError, with names and rows, where boxes (n, B, 4) of models are not finite."""
     finite = torch.isfinite(boxes).all(-1)
     if bool(finite.all()):
         return

@@ -15,14 +15,7 @@ from clipvg.rescoring.stats import Stats
 def text_tokens(
     cache: TextCache, expressions: Sequence[str], stats: Stats, *, pack: bool
 ) -> TextTokens:
-    """Return the tokens of distinct expressions.
-
-    Args:
-        cache: encodes what it has not.
-        expressions: the texts.
-        stats: gets the numbers of texts encoded and found.
-        pack: leave out tokens that nothing attends to.
-    """
+    """Return the tokens of distinct expressions."""
     found, encoded = cache.find(expressions)
     stats.texts += encoded
     stats.text_hits += len(expressions) - encoded

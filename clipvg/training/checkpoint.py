@@ -98,16 +98,12 @@ def save_checkpoint(folder: Path, state: Json) -> None:
 
 
 def load_checkpoint(folder: Path, identity: Json) -> Json | None:
-    """State of the training in a folder, or None where there is none.
-
-    Args:
-        folder: of the training.
-        identity: what decides the result (options, labels); it must be that of the checkpoint.
+    """Return the state of the training in a folder, or None where there is none.
 
     A damaged file is of no use to anyone: it is named in a warning, and the training starts anew.
 
     Raises:
-        InputError: the file is of a training with other options or labels.
+        InputError: the file is of a training with other options or labels than `identity` has.
     """
     path = folder / CHECKPOINT
     if not path.exists():

@@ -18,10 +18,6 @@ class MovingAverage:
 
     The first steps count less than the decay says, so that the fresh weights are soon forgotten:
     after step s the decay is at most s / (s + 9).
-
-    Args:
-        model: whose weights are averaged.
-        decay: share of the mean that stays at each step.
     """
 
     def __init__(self, model: GroundingModel, decay: float) -> None:

@@ -88,9 +88,6 @@ def fit(
         features: a cache over the model's towers to use and extend; needs `augment=False`.
         progress: show a bar on standard error for what takes over two seconds.
 
-    Returns:
-        The result.
-
     Raises:
         InputError: no usable label, an empty validation set, options that do not fit, an image
             that cannot be read, a folder of another training, or a loss that is not finite.
@@ -116,35 +113,33 @@ def fit_many(
     progress: bool = True,
     judge: Judge | None = None,
 ) -> list[Fit]:
-    """Train K copies of a model in one pass over the labels, each on the labels it keeps.
+    """Train K copies of a model in one pass over N labels, each on those it keeps.
 
-    Copy k ends as `fit(model, labels, weights=keep[k])` would, up to rounding: all walk the
-    batches of all labels for the same number of steps, a batch of which a copy keeps nothing
-    gives it a gradient of 0 (AdamW then decays its moments and weights), clipping and the best
-    epoch are each copy's own, and one dropout mask serves all. Images are decoded and encoded
-    once for all copies, which share the frozen towers. Labels that a copy does not keep cost it
-    nothing where `dropout` is 0.
+    Copy k ends as `fit(model, labels, weights=keep[k])` would, up to rounding: all walk the batches
+    of all labels for the same number of steps, a batch of which a copy keeps nothing gives it a
+    gradient of 0 (AdamW then decays its moments and weights), clipping and the best epoch are each
+    copy's own, and one dropout mask serves all. Images are decoded and encoded once for all copies,
+    which share the frozen towers. Labels that a copy does not keep cost it nothing where `dropout`
+    is 0.
 
-    With folders it resumes as `fit` does; each folder is what `fit` would make of it.
+    With folders it resumes as `fit` does; each folder is what `fit` would make of it. Arguments and
+    errors that are not named here are those of `fit`.
 
     Args:
         model: on the device to train on; it is not changed.
-        labels: N labels, the union of what is kept.
+        labels: the union of what is kept.
         keep: bool (K, N), or factors on the labels' weights, as `weights` of `fit`.
-        config: as of `fit`.
+        config: as of `fit`, like those below.
         validation: as of `fit`.
         outs: K folders.
         features: as of `fit`.
         progress: as of `fit`.
-        judge: score of a model, higher is better. Given, the copies are halved (successive
-            halving, arXiv 1502.07943) at the steps `clipvg.training.loop.rungs` gives: the worse
-            half stops there and is returned as it is; the others are not affected.
+        judge: score of a model, higher is better. Given, the copies are halved (successive halving,
+            arXiv 1502.07943) at the steps `clipvg.training.loop.rungs` gives: the worse half stops
+            there and is returned as it is; the others are not affected.
 
     Returns:
         K results. `seconds` is the time of the loop divided among the copies at work.
-
-    Raises:
-        InputError: as `fit`.
     """
     training = Training(labels, config or FitConfig(), validation, features, progress)
     return training.many(model, keep, outs, judge)

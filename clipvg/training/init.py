@@ -19,10 +19,6 @@ def standardise_projections(model: "GroundingModel", batch: AnyBatch) -> None:
     all tokens look alike to the layer norms, and training starts with a long plateau. This is
     data-dependent initialisation in the spirit of Salimans & Kingma (arXiv 1602.07868): the
     model's form does not change.
-
-    Args:
-        model: with fresh projections, on the batch's device.
-        batch: the first batch of a training.
     """
     with torch.no_grad():
         if isinstance(batch, FeatureBatch):

@@ -51,12 +51,7 @@ class GroundingLearner:
         self._tried = False
 
     def prepare(self, labels: "LabelTable", model: "GroundingModel | None" = None) -> None:
-        """Encode the images and expressions of these labels now, where features are cached.
-
-        Args:
-            labels: the union of the labels that trainings will use.
-            model: any model over the same towers; made when None.
-        """
+        """Encode the images and expressions of these labels now, where features are cached."""
         if self._cache is not None:
             self._cache.cover(labels)
         elif self.config.caches and not self._tried:
@@ -75,19 +70,7 @@ class GroundingLearner:
         seed: int = 0,
         out: str | Path | None = None,
     ) -> Fit:
-        """Train a fresh model.
-
-        Args:
-            labels: the labels.
-            weights: (N,) factors on their weights; a bool array keeps those that are True. The
-                batches of all labels are walked whatever the weights.
-            init: model whose trainable parameters the training starts from; it is not changed.
-            seed: of the initial weights, data order, augmentation and dropout.
-            out: folder of the training, which then resumes.
-
-        Returns:
-            The result, see `clipvg.training.fit`.
-        """
+        """Train a fresh model, or from the trainable parameters of `init`; see `Learner.fit`."""
         training, model = self._start(labels, init, seed)
         return training.one(model, weights, out)
 
@@ -103,16 +86,7 @@ class GroundingLearner:
     ) -> list[Fit]:
         """Train the candidates of a search in one pass: `fit` with each row of `keep` as weights.
 
-        Args:
-            labels: N labels, the union of what candidates keep.
-            keep: bool (K, N).
-            init: as of `fit`, for all candidates.
-            seed: as of `fit`, for all candidates.
-            outs: K folders, in which the trainings then resume.
-            judge: halve the candidates by this score on the way.
-
-        Returns:
-            K results, see `clipvg.training.fit_many`.
+        See `clipvg.training.fit_many`.
         """
         training, model = self._start(labels, init, seed)
         return training.many(model, keep, outs, judge)

@@ -39,15 +39,9 @@ def rungs(candidates: int, steps: int) -> list[int]:
 class Loop:
     """Trains all trainers to their last step over the same batches.
 
-    Each does exactly what it would do alone; images are decoded and encoded once for all.
-    Trainers may be at different steps, as after a kill: those ahead wait for the others.
-
-    Args:
-        trainers: of one order and one set of options, over the same towers.
-        batches: where they come from.
-        features: serve their validation.
-        progress: show a bar.
-        judge: score of a model, higher is better: the trainers are then halved, see `rungs`.
+    Each does exactly what it would do alone; images are decoded and encoded once for all. Trainers
+    may be at different steps, as after a kill: those ahead wait for the others. With a judge, for
+    which higher is better, they are halved, see `rungs`.
     """
 
     def __init__(

@@ -38,13 +38,7 @@ class MatcherInputs:
 
 
 class RaggedLists:
-    """Members of lists that lie end to end, to draw from.
-
-    Args:
-        owner: (P,) whose list each member is in.
-        member: (P,) int64 the members.
-        count: number of lists.
-    """
+    """Members (P,) of lists that lie end to end, to draw from; `owner` (P,) has their lists."""
 
     def __init__(self, owner: np.ndarray, member: np.ndarray, count: int) -> None:
         order = np.argsort(owner, kind="stable")
@@ -62,12 +56,7 @@ class RaggedLists:
 
 
 def one_word_away(texts: Sequence[str], used: np.ndarray) -> RaggedLists:
-    """For each text the used texts that differ from it in one word, at most 64 for each place.
-
-    Args:
-        texts: U expressions.
-        used: numbers of those that are drawn from and for.
-    """
+    """For each text the used texts that differ from it in one word, at most 64 for each place."""
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number in used.tolist():
         parts = words(texts[number])
@@ -95,13 +84,7 @@ class MatcherTrainer:
     device: torch.device  # where matchers run
 
     def train(self, rows: Tensor, weights: Tensor, seed: int) -> Matcher:
-        """Train a matcher to tell labels from mismatches.
-
-        Args:
-            rows: the labels.
-            weights: (N,) how often each is drawn, relative to the others.
-            seed: of the matcher and its mismatches.
-        """
+        """Train a matcher to tell labels from mismatches, drawn in proportion to `weights` (N,)."""
         draw = torch.Generator().manual_seed(seed)
         _, _, bins, region = self.pairs.regions.shape
         used = np.unique(self.pairs.text_of[rows].numpy())

@@ -11,22 +11,13 @@ _EXPONENTIAL_DECAY = 0.9  # its --lr_exponential
 def learning_rate_factor(
     config: FitConfig, step: int, *, steps: int, steps_per_epoch: int
 ) -> float:
-    """Factor on the learning rate at one optimizer step.
+    """Return the factor in [0, 1] on the learning rate at one optimizer step, counted from 0.
 
     `schedule_by="epoch"` holds the factor during an epoch and changes it after each, as published:
-    cosine is (1 + cos(pi * epoch / epochs)) / 2, poly (1 - epoch / epochs) ** 0.9, exponential
-    0.9 ** epoch, step 0.1 ** (epoch // drop_every). `schedule_by="step"` uses the share of steps
-    done after the warm-up instead, which suits short runs. The warm-up, linear from
-    1 / warmup_steps to 1, is multiplied in.
-
-    Args:
-        config: the curve and its options.
-        step: optimizer step, from 0.
-        steps: optimizer steps of the whole run.
-        steps_per_epoch: optimizer steps of one epoch.
-
-    Returns:
-        Factor in [0, 1].
+    cosine is (1 + cos(pi * epoch / epochs)) / 2, poly (1 - epoch / epochs) ** 0.9, exponential 0.9
+    ** epoch, step 0.1 ** (epoch // drop_every). `schedule_by="step"` uses the share of steps done
+    after the warm-up instead, which suits short runs. The warm-up, linear from 1 / warmup_steps to
+    1, is multiplied in.
 
     Example:
         >>> learning_rate_factor(FitConfig(), 50, steps=100, steps_per_epoch=10)

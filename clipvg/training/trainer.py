@@ -50,16 +50,7 @@ class Best:
 
 
 class Trainer:
-    """State of one training; `fit` makes it, `run` runs it.
-
-    Attributes:
-        step: optimizer steps done.
-        history: losses by label, where they are recorded.
-        metrics: see `Fit`.
-        best: see `Fit`.
-        rungs: score of a co-trained candidate by the step where candidates were compared.
-        seconds: see `Fit`.
-    """
+    """State of one training; `fit` makes it, `Loop` runs it."""
 
     def __init__(
         self,

@@ -25,13 +25,7 @@ FUSED, CALIBRATED = "fused", "calibrated"
 
 
 def check_beyond(beyond: Beyond, measurers: Sequence[str], *, has_voter: bool = True) -> None:
-    """Refuse what could not be done after the plain method, before anything is trained.
-
-    Args:
-        beyond: options.
-        measurers: names of the measurers, which measures may name.
-        has_voter: whether there is a model beside the adapted one that can correct labels.
-    """
+    """Refuse what could not be done after the plain method, before anything is trained."""
     check_fusion(beyond.measures, measurers)
     if beyond.correct is not None and not has_voter:
         raise InputError(
@@ -41,12 +35,7 @@ def check_beyond(beyond: Beyond, measurers: Sequence[str], *, has_voter: bool = 
 
 
 def extend(plain: Plain, beyond: Beyond) -> Outcome:
-    """Make variants of a plain result, and return the best: the first of the best on validation.
-
-    Args:
-        plain: result of SSA or MSA.
-        beyond: which variants to make.
-    """
+    """Make variants of a plain result, and return the best: the first of the best on validation."""
     if not beyond:
         return Outcome(plain.decided, plain.measurers)
     made = _Variants(plain, beyond)
@@ -55,12 +44,7 @@ def extend(plain: Plain, beyond: Beyond) -> Outcome:
 
 
 class _Variants:
-    """The variants of one run.
-
-    Args:
-        plain: result of the method.
-        beyond: which variants to make.
-    """
+    """The variants of one run."""
 
     def __init__(self, plain: Plain, beyond: Beyond) -> None:
         self.plain = plain

@@ -69,10 +69,6 @@ def fuse(
 def check_fusion(measures: Sequence[str], measurers: Sequence[str]) -> None:
     """Refuse measures that could not be made of the scores of measurers, before any is there.
 
-    Args:
-        measures: as of `fuse`.
-        measurers: names of the measurers.
-
     Raises:
         InputError: a name is taken, or a measure requires a history or scores that will not be
             there.
@@ -114,12 +110,8 @@ def fuse_stages(
 ) -> tuple[ScoreMatrix, str]:
     """Return the training labels' scores by further measures, and the name of their file.
 
-    Args:
-        work: trainings of the run.
-        scores: by the measurers.
-        measures: as of `fuse`.
-        stages: of the measurers, by name.
-        teacher: let measures that ask a model ask the stage's teacher, where there is one.
+    Measures that ask a model ask those of the stages; with `teacher` their teachers, where there
+    are.
     """
     run, labels, progress = work.run, work.labels, work.progress
     rows = hashlib.sha256(scores.scores.tobytes()).hexdigest()

@@ -25,12 +25,9 @@ class NearestNeighbours(FeatureDistance):
     d = ‖f/‖f‖ − g_(k)/‖g_(k)‖‖, Sun et al., ICML 2022.
 
     Cost: one pass of the model, then N × M distances.
-
-    Args:
-        k: which neighbour.
     """
 
-    k: int = positive(10)
+    k: int = positive(10)  # which neighbour
     max_reference: int = at_least(20_000, 2)
     name: str = "knn"
 
@@ -72,14 +69,11 @@ class KernelDensity(FeatureDistance):
     out; r = share of the reference with at most this density. Parzen's estimator (1962).
 
     Cost: one pass of the model, then N × M kernels.
-
-    Args:
-        bandwidth: h in deviations of the components; None takes Scott's M^(−1/(d+4)).
-        components: principal components d.
     """
 
+    # h in deviations of the components; None takes Scott's M^(−1/(d+4))
     bandwidth: float | None = positive(None)
-    components: int = positive(8)
+    components: int = positive(8)  # principal components d
     max_reference: int = at_least(5_000, 2)
     name: str = "kde"
 

@@ -20,12 +20,9 @@ Weights = Mapping[str, float] | Sequence[float] | None
 
 
 class FusedMeasure(Measure):
-    """A measure of other scores.
+    """A measure of other scores."""
 
-    Args:
-        of: names of score columns, measures, or both; None for all scores of the context.
-    """
-
+    # names of score columns, measures, or both; None for all scores of the context
     of: Inputs = field(default=None, kw_only=False)
 
     def __post_init__(self) -> None:

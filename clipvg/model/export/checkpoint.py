@@ -28,9 +28,6 @@ def export_checkpoint(
             run without clipvg (docs/export.md).
         precision: of these programs: "fp32", "fp16", or for onnx "int8".
 
-    Returns:
-        The path that was written.
-
     Raises:
         InputError: an unknown format or precision, a checkpoint that cannot be read, a model that
             has no place in the published layout, or a folder of something else.

@@ -29,11 +29,9 @@ _PAGE = 4096  # runtimes map weights that begin at a page
 def write_onnx(programs: Mapping[str, Program], folder: Path, precision: str) -> None:
     """Write each program as ``NAME.onnx``, and the weights of all as `WEIGHTS_FILE`.
 
-    Args:
-        programs: traced with weights of half precision for "fp16", else of single precision.
-        folder: where.
-        precision: one of `PRECISIONS`; "int8" rounds the weights of matrix products to eight bits
-            and what they are multiplied by at run time.
+    The programs were traced with weights of half precision for "fp16", else of single precision;
+    "int8" rounds the weights of matrix products to eight bits, and what they are multiplied by at
+    run time.
     """
     import onnx
 

@@ -43,14 +43,9 @@ class Question(NamedTuple):
 def write_programs(model: GroundingModel, out: Path, *, format: str, precision: str) -> None:
     """Write a folder with the programs of a model, its tokenizer and `FACTS_FILE`.
 
-    What is written is run and compared with the model on rendered scenes; the file of facts says
-    by how much they differ.
-
-    Args:
-        model: in evaluation mode, on the CPU; its weights are rounded for "fp16".
-        out: folder to write, or to replace where an export made it.
-        format: "onnx" or "torch".
-        precision: "fp32", "fp16", or for ONNX "int8".
+    The model is in evaluation mode, on the CPU; its weights are rounded for "fp16". What is written
+    is run and compared with the model on rendered scenes; the file of facts says by how much they
+    differ.
 
     Raises:
         RuntimeError: the programs of single precision do not give the boxes of the model.

@@ -16,10 +16,6 @@ def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 
     Letters decoded wrongly, which `ftfy` mends, and rare HTML entities give other ids. The prompt
     is not in it: the expression goes into the prompt first.
-
-    Args:
-        tokenizer: of the model.
-        path: file to write.
     """
     import tokenizers
     from ftfy.chardata import DOUBLE_QUOTE_RE, LIGATURES, SINGLE_QUOTE_RE, WIDTH_MAP

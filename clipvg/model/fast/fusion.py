@@ -49,12 +49,7 @@ class Sequences:
 
 
 class Linear:
-    """n linear maps of one shape.
-
-    Args:
-        weight: (n, out, in).
-        bias: (n, out).
-    """
+    """n linear maps of one shape: weight (n, out, in), bias (n, out)."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight, self.bias = weight, bias
@@ -87,13 +82,7 @@ class Norm:
 
 
 class Layer:
-    """n fusion layers.
-
-    Args:
-        layers: `clipvg.model.fusion.FusionLayer` of each encoder.
-        dtype: of the weights; None leaves them as they are.
-        drops: whether dropout acts, as in training.
-    """
+    """n fusion layers; without a dtype their weights stay as they are."""
 
     def __init__(
         self, layers: Sequence[FusionLayer], dtype: torch.dtype | None, *, drops: bool
@@ -114,14 +103,7 @@ class Layer:
     def __call__(
         self, x: Tensor, position: Tensor, sequences: Sequences, *, reg_only: bool
     ) -> Tensor:
-        """Compute all tokens (n, T, D), or [REG] of each sequence (n, B, D).
-
-        Args:
-            x: (n, T, D).
-            position: (n, T, D), the position of each token.
-            sequences: where the sequences are.
-            reg_only: whether only [REG] is wanted.
-        """
+        """Compute all tokens (n, T, D), or [REG] of each sequence (n, B, D)."""
         placed = x + position  # q = k = x + position, v = x
         v = self.v(x)  # (n, T, D)
         if reg_only:
@@ -141,14 +123,9 @@ class Layer:
 
 
 class PackedFusion:
-    """n fusion encoders of one architecture.
+    """n fusion encoders of one architecture; without a dtype their weights stay as they are.
 
     Made of the encoders' own weights: a single encoder learns through it.
-
-    Args:
-        encoders: the encoders.
-        dtype: of the weights; None leaves them as they are.
-        drops: whether dropout acts, as in training.
     """
 
     def __init__(
@@ -169,15 +146,10 @@ class PackedFusion:
 def attend(
     q: Tensor, k: Tensor, v: Tensor, queries: list[int], keys: list[int], rate: float
 ) -> Tensor:
-    """Attend within each sequence, as q (n, Q, H, d).
+    """Attend within each sequence: q (n, Q, H, d), k and v (n, K, H, d) give (n, Q, H, d).
 
-    Args:
-        q: (n, Q, H, d).
-        k: (n, K, H, d).
-        v: (n, K, H, d).
-        queries: (B + 1,), where each sequence's queries begin.
-        keys: (B + 1,), where each sequence's keys begin.
-        rate: of dropout in the weights, which the operator does not have.
+    `queries` and `keys`, (B + 1,), say where those of each sequence begin; `rate` is that of
+    dropout in the weights, which the operator does not have.
     """
     if rate == 0:
         of_queries, of_keys = (torch.tensor(edges, dtype=torch.int32) for edges in (queries, keys))

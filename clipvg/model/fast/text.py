@@ -65,17 +65,10 @@ def can_pack(backbone: Backbone) -> bool:
 def packed_text_features(
     backbone: Backbone, texts: Sequence[Tensor], prefix: Tensor | None = None
 ) -> list[Tensor]:
-    """Return what `Backbone.text_features` gives, without padding.
+    """Return what `Backbone.text_features` gives of texts (T,), shorter ones first, unpadded.
 
-    Linear maps see the tokens of all texts as one matrix; texts of one length attend together.
-
-    Args:
-        backbone: towers for which `can_pack` holds.
-        texts: int64 ids (T,) of each text, shorter ones first.
-        prefix (Tensor[n, text width], optional): embeddings in place of the first n tokens'.
-
-    Returns:
-        Features (T, embed_dim) of each text.
+    Linear maps see the tokens of all texts as one matrix; texts of one length attend together. The
+    towers are such that `can_pack` holds.
     """
     lengths = [len(text) for text in texts]
     ids = torch.cat(list(texts))  # (V,), tokens of all texts

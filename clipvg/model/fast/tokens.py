@@ -60,11 +60,6 @@ class FastModels:
     """Everything of n models of one architecture behind their towers, as one stack of weights.
 
     A single model's weights are not copied, and learn.
-
-    Args:
-        models: the models.
-        dtype: of weights and tokens; None leaves weights as they are.
-        drops: whether dropout acts, as in training.
     """
 
     def __init__(
@@ -98,14 +93,7 @@ class FastModels:
 
 
 class Tokens:
-    """Tokens of texts and images, each projected once: [REG], then text, then visual.
-
-    Args:
-        models: the models that read the sequences.
-        text: tokens of the texts.
-        visual: tokens of the images.
-        levels: visual features by level, for each model.
-    """
+    """Tokens of texts and images, each projected once: [REG], then text, then visual."""
 
     def __init__(
         self,

@@ -90,22 +90,8 @@ def box_reliability_numpy(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`box_reliability` of NumPy arrays, without torch: compiled where possible, else NumPy.
 
-    Args:
-        pred: boxes of n measurers, (n, N, 4), or (N, 4) for one; any floating dtype, computed in
-            float32.
-        target: pseudo-boxes (N, 4) in the same format.
-        group: group of each label, (N,), any integer dtype; all labels are in group 0 when None.
-        num_groups: number of groups; when None, 1 without `group`, else the largest group + 1.
-        bins: number of equal bins over [0, 1].
-        fmt: "cxcywh" or "xyxy".
-        eps: added to the union.
-
-    Returns:
-        IoU (n, N) float32 and histogram (n, num_groups, bins) int64, equal to those of
-        `box_reliability`.
-
-    Raises:
-        InputError: as `box_reliability`.
+    Arguments, results and errors are those of `box_reliability`; boxes may be of any floating
+    dtype, and are computed in float32.
     """
     pred, target = np.asarray(pred), np.asarray(target)
     for boxes in (pred, target):

@@ -31,15 +31,6 @@ def check_arguments(
 ) -> None:
     """Reject shapes and options that no implementation accepts.
 
-    Args:
-        pred: shape of the predictions.
-        target: shape of the pseudo-boxes.
-        group: shape of the groups, or None.
-        num_groups: number of groups.
-        bins: number of bins.
-        fmt: box format.
-        eps: added to the union.
-
     Raises:
         InputError: naming the argument, its value and what was expected.
     """

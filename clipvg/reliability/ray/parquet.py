@@ -124,15 +124,7 @@ def score_parquet_with_ray(
 
 
 class TableScorer:
-    """Actor: tables of labels -> the same with scores and reasons.
-
-    Args:
-        setup: makes the engine, of distinct models.
-        trained_on: sources by name of each measurer.
-        row_of: which of the engine's models each measurer is.
-        images: folder that image names are relative to.
-        on_error: "null" or "raise".
-    """
+    """Actor: tables of labels -> the same with scores and reasons."""
 
     def __init__(
         self,
@@ -177,13 +169,7 @@ class TableScorer:
 
 
 class PartScorer:
-    """Actor: pickled parts of Parquet files -> their scored rows as files of the result.
-
-    Args:
-        scorer: arguments of the `TableScorer`.
-        out: folder or URI of the result.
-        labels_per_task: rows that are read and scored at a time.
-    """
+    """Actor: pickled parts of Parquet files -> their scored rows as files of the result."""
 
     def __init__(self, scorer: Mapping[str, Any], out: str, labels_per_task: int) -> None:
         self._score = TableScorer(**scorer)

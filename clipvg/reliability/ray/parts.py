@@ -49,10 +49,8 @@ class Part:
 def plan_parts(sources: Iterable[str], actors: int, least: int) -> list[Part]:
     """Share out the rows of Parquet files, of folders in the order of the files' names.
 
-    Args:
-        sources: files, folders and URIs.
-        actors: which work at a time; each gets several parts where there are enough rows.
-        least: number of rows of a part, but for the last of a file.
+    Each actor gets several parts where there are enough rows; but for the last of a file they have
+    `least` rows or more.
 
     Raises:
         InputError: a file that is no Parquet.

@@ -54,23 +54,14 @@ def score_with_ray(
     The shards of images are those of a single process, and so are the scores. Other measurers run
     in this process. An initialised Ray is used as it is; else the cluster of the environment
     variable ``RAY_ADDRESS``; else one on this machine that ends with the call. Every machine must
-    see the images under the same paths, and the checkpoints that are given as paths.
+    see the images under the same paths, and the checkpoints that are given as paths, which are
+    loaded once an actor; models are sent through Ray's object store once.
 
-    Args:
-        labels: N labels with an image root, or a label file. ``truth`` is never read.
-        measurers: as in `score_labels`. Checkpoints given as paths are loaded once an actor;
-            models are sent through Ray's object store once.
-        images: folder of the images of a label file.
-        ray: how the cluster scores.
-        engine: as in `score_labels`; the precision "auto" goes by the actors' devices.
-        on_error: as in `score_labels`.
-        store: as in `score_labels`; this process writes what arrives.
-
-    Returns:
-        The score matrix, labels in input order.
+    Arguments, result and errors are those of `score_labels`. The labels may also be a label file,
+    whose images are below the folder `images`; the precision "auto" goes by the actors' devices,
+    and this process writes to the store what arrives.
 
     Raises:
-        InputError: as `score_labels`.
         MissingExtraError: Ray is not installed.
     """
     import_ray()
