@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import clipvg.cli as cli
+from clipvg.cli import dispatch
 from clipvg.cli.failure import explain
 from clipvg.errors import InputError, MissingExtraError
 from clipvg.labels import read_labels
@@ -45,6 +45,23 @@ def test_values_of_the_wrong_kind(clipvg):
     assert "--training.steps: expected int or null, got many" in clipvg(*train).error
     line = clipvg(*words, "--against", "trth").error
     assert "--against: expected one of 'box', 'truth', got trth" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--training.seed", -1),
+        ("--model.position_std", -1),
+        ("--training.epochs", 10**8),
+        ("--training.num_workers", 10_000),
+    ],
+)
+def test_numbers_out_of_range(clipvg, labels, pictures, tmp_path, option, value):
+    words = ("train", labels, "--images", pictures, "--out", tmp_path / "run")
+    line = clipvg(*words, option, value).error
+    assert f"{option.rpartition('.')[2]} is {value}" in line
+    assert "expected at" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_wrong_paths(clipvg, checkpoint, pictures, labels):
@@ -121,7 +138,7 @@ def test_internal_failures_are_told_apart(clipvg, monkeypatch, capfd):
     def fail(*_):
         raise RuntimeError("first line\n  second line")
 
-    monkeypatch.setattr(cli, "load_command", fail)
+    monkeypatch.setattr(dispatch, "load_command", fail)
     outcome = clipvg("info")
     assert outcome.code == 1
     assert outcome.err == (
@@ -130,7 +147,34 @@ def test_internal_failures_are_told_apart(clipvg, monkeypatch, capfd):
     )
     monkeypatch.setenv("CLIPVG_DEBUG", "1")
     with pytest.raises(RuntimeError):
-        cli.main(["info"])
+        dispatch.dispatch(["info"])
+
+
+INTERRUPTED = """
+import atexit, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[2]:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+if sys.argv[2] == "end":
+    atexit.register(signal.raise_signal, signal.SIGINT)
+from clipvg.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("when", ["clipvg.cli.dispatch", "jsonargparse", "clipvg.cli.info", "end"])
+def test_ctrl_c_at_any_moment_is_one_line(when):
+    command = [sys.executable, "-c", INTERRUPTED, "info", when]
+    done = subprocess.run(command, capture_output=True, text=True)
+    said = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    if when != "end":
+        assert done.returncode == 130
+        assert [line.partition("; ")[0].split()[-1] for line in said] == ["interrupted"]
 
 
 def test_ctrl_c_says_what_is_kept(clipvg, monkeypatch):

@@ -51,6 +51,16 @@ def test_a_mistyped_option_imports_no_torch(name):
     assert "torch" not in imported_by(name, "labels", "--stepz", "3")
 
 
+@pytest.mark.parametrize(
+    "command", ["train L --out o", "adapt L --out o", "score L --measurer c --out o.csv"]
+)
+def test_a_wrong_label_file_imports_no_torch(command, tmp_path):
+    (tmp_path / "labels.csv").write_text("image,expression\na.jpg,dog\n")
+    words = [str(tmp_path / {"L": "labels.csv"}.get(word, word)) if word in {"L", "o", "o.csv"}
+             else word for word in command.split()]  # fmt: skip
+    assert "torch" not in imported_by(*words, "--images", str(tmp_path))
+
+
 def imported_by(*words):
     """Modules that a command line has imported when it ends."""
     code = (
