@@ -14,6 +14,7 @@ from clipvg.cli.commands import Command
 from clipvg.cli.options import OnError, add_group, add_shared, take_group
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
+from clipvg.errors import printable
 from clipvg.runtime.files import Json
 
 _SHOWN = 3  # of what was left out
@@ -62,6 +63,7 @@ def _run(args: Namespace) -> Json:
     from clipvg.pseudo.options import Options
     from clipvg.pseudo.reading import read_observations
     from clipvg.pseudo.sources import check_names
+    from clipvg.runtime.files import new_folder
     from clipvg.runtime.lock import Lock
 
     start = time.perf_counter()
@@ -70,8 +72,7 @@ def _run(args: Namespace) -> Json:
         find_layout(out, args.layout)
     options = take_group(args, "", Options)
     check_names(args.sources, args.observations)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with Lock(out):
+    with new_folder(out.parent), Lock(out):
         observations = read_observations(
             args.observations,
             images=args.images,
@@ -121,7 +122,7 @@ def _describe(result: Json) -> str:
     lines = [table(("source", "rule", "labels"), rows, left=2)]
     if dropped := result["dropped"]:
         lines.append(f"left out: {len(dropped):,}")
-        lines += [f"  {line}" for line in dropped[:_SHOWN]]
+        lines += [f"  {printable(line)}" for line in dropped[:_SHOWN]]
         lines += [f"  and {len(dropped) - _SHOWN:,} more"] if len(dropped) > _SHOWN else []
     total = sum(result["labels"].values())
     lines.append(

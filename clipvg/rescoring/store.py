@@ -22,7 +22,7 @@ from clipvg.model.backbone import digest_weights
 from clipvg.rescoring.config import EngineConfig
 from clipvg.rescoring.plan import SCORES_VERSION
 from clipvg.runtime import distributed
-from clipvg.runtime.files import atomic_path
+from clipvg.runtime.files import atomic_path, new_folder
 from clipvg.runtime.lock import Lock
 
 if TYPE_CHECKING:
@@ -149,18 +149,18 @@ def open_store(
         InputError: another job uses the store or the output.
     """
     world = distributed.join(device)
-    store = ScoreStore(folder)
-    with ExitStack() as locks:
+    with ExitStack() as opened:
 
-        def lock() -> None:
+        def open_all() -> None:
             if world.is_main and output is not None:
-                output.parent.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(Lock(output))
-            if world.is_main:
-                locks.enter_context(Lock(store.folder, "--store"))
+                opened.enter_context(new_folder(output.parent))
+                opened.enter_context(Lock(output))
+            if world.is_main and not Path(folder).is_file():
+                opened.enter_context(new_folder(Path(folder)))
+                opened.enter_context(Lock(Path(folder), "--store"))
 
-        distributed.together(lock, world)
-        yield store
+        distributed.together(open_all, world)
+        yield ScoreStore(folder)
 
 
 def distinct_models(

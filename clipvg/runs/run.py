@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 import yaml
@@ -26,6 +28,7 @@ from clipvg.runtime.files import (
     GONE,
     Json,
     atomic_path,
+    new_folder,
     read_json,
     remove_leftovers,
     to_json,
@@ -81,8 +84,6 @@ class Run:
         self.command: str | None = None  # what was typed, for the summary
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; choose another --out for the run.")
-        self._made_folder = not self.folder.exists()
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.config: Json = {
             "config": to_json(config),
             "labels": describe_labels(labels),
@@ -91,34 +92,36 @@ class Run:
         self._further = to_json({"further": further} if further else {})
         self._metrics: list[Json] = []
         self._is_new = False
-        self._lock = Lock(self.folder) if self.workers.is_main else None
+        self._opened = ExitStack()
         try:
+            self._opened.enter_context(new_folder(self.folder))
+            if self.workers.is_main:
+                self._opened.enter_context(Lock(self.folder))
             self.workers.write(lambda: self._check_or_write(labels))
         except BaseException:
-            self.close()
+            self.__exit__(*sys.exc_info())
             raise
 
     def __enter__(self) -> Run:
         """Return the run; it stays locked until the block ends."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Release the run; input refused before anything was trained leaves no run behind."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Release the run; input refused before anything was trained leaves nothing behind."""
         is_refused = self._is_new and kind is not None and issubclass(kind, InputError)
         if is_refused and not any(next(self.folder.rglob(name), None) for name in _RESULTS):
             for name in (CONFIG, "labels.parquet"):
                 (self.folder / name).unlink(missing_ok=True)
-        self.close()
-        if is_refused and self._made_folder and self.workers.is_main:
-            with suppress(OSError):  # unless something is in it
-                (self.folder / ".lock").unlink()
-                self.folder.rmdir()
+        self._opened.__exit__(kind, error, trace)
 
     def close(self) -> None:
         """Let other processes use the directory."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._opened.close()
 
     def state(self) -> str:
         """Return in words what an earlier command has left here; "" for a new run."""

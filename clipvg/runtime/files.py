@@ -123,6 +123,20 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder; where the block raises, what was made here and is empty goes again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for each in made:
+            with suppress(OSError):  # something is in it
+                each.rmdir()
+        raise
+
+
 def reserve(path: Path) -> None:
     """Let the disk set aside what a file with holes will need, where the system can."""
     if hasattr(os, "posix_fallocate"):

@@ -18,7 +18,7 @@ class Lock:
 
     Args:
         path: a folder that exists, or a file in one; the lock is ``.lock`` in the folder, or
-            ``.NAME.lock`` beside the file, which is removed in the end.
+            ``.NAME.lock`` beside the file, and is removed in the end.
         option: what chooses another path, for the error.
 
     Raises:
@@ -26,8 +26,7 @@ class Lock:
     """
 
     def __init__(self, path: Path, option: str = "--out") -> None:
-        self._is_folder = path.is_dir()
-        self._file = path / ".lock" if self._is_folder else path.with_name(f".{path.name}.lock")
+        self._file = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
         self._lock = FileLock(self._file, thread_local=False, fallback_to_soft=False)
         try:
             self._lock.acquire(
@@ -48,12 +47,10 @@ class Lock:
 
     def close(self) -> None:
         """Let other processes in."""
-        if not self._lock.is_locked:
-            return
-        if not self._is_folder:
+        if self._lock.is_locked:
             with suppress(OSError):
-                self._file.unlink()
-        self._lock.release()
+                self._file.unlink()  # while it is held: who waits for it makes another
+            self._lock.release()
 
     def _owner(self) -> str:
         with suppress(OSError):

@@ -53,6 +53,17 @@ def test_a_file_is_no_run(tmp_path: Path, labels: LabelTable) -> None:
         Run(tmp_path / "file", config={}, labels=labels)
 
 
+def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, labels: LabelTable) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "new" / "and" / "below"):
+        with pytest.raises(InputError), Run(folder, config={}, labels=labels):
+            raise InputError("no such backbone")
+    (tmp_path / "there" / "labels.parquet").write_text("mine")
+    with pytest.raises(InputError, match="is of no run"):
+        Run(tmp_path / "there", config={}, labels=labels)
+    assert {*tmp_path.rglob("*")} == {tmp_path / "there", tmp_path / "there" / "labels.parquet"}
+
+
 def test_two_processes_do_not_share_a_run(tmp_path: Path, labels: LabelTable) -> None:
     code = (
         "import sys; from clipvg.curriculum import Run; from support.toy import *\n"

@@ -43,6 +43,21 @@ def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+        type("SafetensorError", (Exception,), {})("Error while serializing: I/O error"),
+    ],
+)
+def test_a_disk_that_is_full_in_a_writers_own_words_names_the_file(tmp_path, error):
+    with pytest.raises(OSError, match="could not be written whole") as caught:
+        with atomic_path(tmp_path / "a.pt"):
+            raise error
+    assert caught.value.filename == str(tmp_path / "a.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     for name in ("a/b.txt", "plain"):
         subprocess.run([sys.executable, "-c", WRITE_HALF, str(tmp_path / name)], check=False)

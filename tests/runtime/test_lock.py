@@ -30,6 +30,7 @@ def test_a_folder_is_refused_to_others_until_it_is_closed(tmp_path: Path) -> Non
     with Lock(tmp_path):
         assert in_use(tmp_path)
         assert in_use(tmp_path)  # the first one has not wiped out who the owner is
+    assert not list(tmp_path.iterdir())
     assert not in_use(tmp_path)
 
 
@@ -58,3 +59,24 @@ def test_the_lock_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
     )
     assert killed.returncode == -9
     Lock(tmp_path).close()
+
+
+def test_who_waits_for_a_lock_that_is_removed_gets_the_next_one(tmp_path: Path) -> None:
+    first = Lock(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from clipvg.runtime import lock\n"
+        "lock.Lock._owner_is_alive = lambda self: print('waits', flush=True)\n"  # false: go on
+        "held = lock.Lock(Path(sys.argv[1])); print(*Path(sys.argv[1]).iterdir(), flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as second:
+        assert second.stdout.readline() == "waits\n"
+        first.close()
+        while (line := second.stdout.readline()) == "waits\n":
+            pass
+        assert line == f"{tmp_path / '.lock'}\n"
+        with pytest.raises(InputError, match=f"in use by process {second.pid}"):
+            Lock(tmp_path)
+        second.stdin.close()
