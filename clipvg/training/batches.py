@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from clipvg.features import CachedLabels, CacheOptions, FeatureBatch, FeatureCac
 from clipvg.features.cache import open_cache
 from clipvg.training.config import FitConfig
 from clipvg.training.order import Order
+from clipvg.training.record import TOO_LARGE
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -40,8 +42,20 @@ def open_features(
     *,
     progress: bool,
 ) -> FeatureCache | None:
-    """Open the feature cache that a training asks for; None where it reads images in each epoch."""
+    """Open the feature cache that a training asks for; None where it reads images in each epoch.
+
+    The bits of either way differ: where features did not fit at first, a restart goes without.
+    """
+    insist = config.cache_features is True
+    too_large = None if folder is None else folder.with_name(TOO_LARGE)
     if not config.caches:
+        return None
+    if too_large is not None and too_large.exists() and not insist:
+        warnings.warn(
+            f"{too_large}: image features did not fit when this training began, so images are "
+            "encoded again in every epoch; pass cache_features=True to keep features now.",
+            stacklevel=2,
+        )
         return None
     options = CacheOptions(
         folder=folder,
@@ -50,7 +64,10 @@ def open_features(
         num_workers=config.num_workers,
         progress=progress,
     )
-    return open_cache(model, labels, options, insist=config.cache_features is True)
+    cache = open_cache(model, labels, options, insist=insist)
+    if too_large is not None and cache is None and model.frozen_images:
+        too_large.touch()
+    return cache
 
 
 class CachedBatches:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 FEATURES = "features"
+TOO_LARGE = "features.too-large"  # beside where they would be: a restart goes without, too
 HISTORY = "history.npy"
 
 
@@ -154,3 +155,4 @@ def write_model(model: "GroundingModel", folder: Path) -> None:
     with atomic_folder(folder / "model") as new:
         model.save_pretrained(new)
     shutil.rmtree(folder / FEATURES, ignore_errors=True)
+    (folder / TOO_LARGE).unlink(missing_ok=True)

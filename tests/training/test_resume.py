@@ -80,6 +80,21 @@ def test_interrupted_and_resumed_is_undisturbed(
     assert texts[0] == texts[1]
 
 
+def test_features_that_did_not_fit_at_first_are_done_without_after_a_restart(
+    labels: LabelTable, validation: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways give the same boxes but for their last bits."""
+    options = {"validation": validation, "cache_bytes": 1000}
+    with pytest.warns(UserWarning, match="encoded again in every epoch"):
+        undisturbed = train(labels, tmp_path / "whole", **options)
+    interrupt_at(monkeypatch, 4, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.warns(UserWarning, match="above the limit"), pytest.raises(KeyboardInterrupt):
+        train(labels, tmp_path / "cut", **options)
+    with pytest.warns(UserWarning, match="did not fit when this training began"):
+        assert_same(undisturbed, train(labels, tmp_path / "cut", validation=validation))
+    train(labels, tmp_path / "cut", validation=validation, cache_features=True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_stop_as_ctrl_c_does(
     labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
