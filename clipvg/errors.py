@@ -9,6 +9,8 @@ from collections.abc import Iterable
 # C0 but for the tab, DEL and C1, marks that turn the direction of text, halves of characters
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_LONGEST = 2000  # characters of a message
+
 
 class InputError(ValueError):
     """Input that cannot be used. One line: what is wrong, where, and what to do about it."""
@@ -18,7 +20,10 @@ class InputError(ValueError):
         if text.startswith("Caught InputError in ") and "\nOriginal Traceback" in text:
             # A DataLoader worker raises its traceback as the message; the last line is ours.
             text = text.rstrip().rsplit("\n", 1)[-1].removeprefix("clipvg.errors.InputError: ")
-        super().__init__(printable(text))
+        text = printable(text)
+        if len(text) > _LONGEST:  # a value of a file is in it; what to do is at the end
+            text = f"{text[: _LONGEST * 3 // 4]} … {text[-_LONGEST // 4 :]}"
+        super().__init__(text)
 
 
 class MissingExtraError(ImportError):

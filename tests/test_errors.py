@@ -10,6 +10,13 @@ def test_error_from_a_worker_is_one_line():
     )
 
 
+def test_a_long_value_of_a_file_leaves_the_remedy_in_sight():
+    message = str(InputError(f"a.pth: image {'x' * 10**6!r} is of no kind; leave it out"))
+    assert len(message) < 2100
+    assert message.startswith("a.pth: image 'xxx")
+    assert message.endswith("xxx' is of no kind; leave it out")
+
+
 def test_missing_extra_names_the_command():
     error = MissingExtraError.for_extra("ONNX export", "onnx")
     assert isinstance(error, ImportError)

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipvg.errors import InputError, one_line
 from clipvg.labels.formats import find_format
 from clipvg.labels.formats.file import File
 
@@ -29,15 +30,23 @@ def write_labels(
             ending.
 
     Raises:
-        InputError: no such format or ending, or no layout.
+        InputError: no such format or ending, no layout, or a value that the format cannot hold.
     """
     path = Path(path)
     found = find_format(path, format)
     assert found.write is not None
     file = File(path, layout, labels.images)
     table = labels.table
-    lost = [name for name in found.lost(table, file) if table[name].null_count < len(table)]
+    try:
+        lost = [name for name in found.lost(table, file) if table[name].null_count < len(table)]
+        found.write(table, file)
+    except (InputError, OSError, ImportError):
+        raise
+    except Exception as error:  # columns of others hold anything; CLIPVG_DEBUG=1 shows it
+        why = one_line(error, 120)
+        raise InputError(
+            f"{path}: a value cannot be written in {found.name} files ({why}); leave its column out"
+        ) from error
     if lost:
         warnings.warn(f"{path}: no place for {', '.join(lost)} in {found.name} files; left out",
                       stacklevel=3)  # fmt: skip
-    found.write(table, file)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clipvg.data.preset import Preset
 from clipvg.errors import InputError
+from clipvg.labels.check.expressions import READ
 
 #: The reference's prompt variant: start of text, then "fine region cor·responds to".
 PUBLISHED_PREFIX = (49406, 3797, 4341, 851, 17436, 531)
@@ -31,6 +32,8 @@ def byte_pairs(special_names: bool) -> SimpleTokenizer:
     bpe.pat = regex.compile("|".join([*map(regex.escape, names), rest]), regex.IGNORECASE)
     bpe.encoder.update(names)
     bpe.cache = {name: name for name in names}
+    clean = bpe.clean_fn
+    bpe.clean_fn = lambda text: clean(text)[:READ]
     return bpe
 
 

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 
 import pyarrow as pa
 
-from clipvg.pseudo.observation import Candidate, Detection, Observation, Relation
+from clipvg.pseudo.observation import Candidate, Detection, Observation, Relation, by_source
 
 BOX = pa.list_(pa.float64(), 4)
 ATTRIBUTE = pa.struct([("word", pa.string()), ("probability", pa.float64())])
@@ -84,9 +84,6 @@ def decode(batch: pa.RecordBatch) -> Iterator[Observation]:
     for image, width, height, found, described, captions, edges, made, extra in zip(
         *map(_values, batch.columns), strict=True
     ):
-        candidates: dict[str, tuple[Candidate, ...]] = {}
-        for source, *candidate in made:
-            candidates[source] = (*candidates.get(source, ()), Candidate(*candidate))
         yield Observation(
             image,
             width,
@@ -95,7 +92,7 @@ def decode(batch: pa.RecordBatch) -> Iterator[Observation]:
             tuple(Detection(name, box, p, dict(words)) for name, box, p, words in described),
             captions,
             tuple(Relation(*edge) for edge in edges),
-            candidates,
+            by_source((source, Candidate(*candidate)) for source, *candidate in made),
             json.loads(extra) if extra else {},
         )
 

@@ -8,7 +8,14 @@ from dataclasses import fields
 from typing import TypeVar
 
 from clipvg.errors import InputError
-from clipvg.pseudo.observation import Box, Candidate, Detection, Observation, Relation
+from clipvg.pseudo.observation import (
+    Box,
+    Candidate,
+    Detection,
+    Observation,
+    Relation,
+    by_source,
+)
 from clipvg.runtime.files import Json
 
 LARGEST = 2**31 - 1  # of what the table holds
@@ -27,9 +34,6 @@ def observation_from_dict(data: object) -> Observation:
     image = data.get("image")
     if not isinstance(image, str) or not image:
         raise InputError("no 'image'; name the file below the image folder")
-    made: dict[str, tuple[Candidate, ...]] = {}
-    for name, candidate in _each(data, "candidates", _candidate):
-        made[name] = (*made.get(name, ()), candidate)
     return Observation(
         image,
         _side(data, "width"),
@@ -38,7 +42,7 @@ def observation_from_dict(data: object) -> Observation:
         _each(data, "attribute_detections", _detection),
         _each(data, "captions", _caption),
         _each(data, "relations", _relation),
-        made,
+        by_source(_each(data, "candidates", _candidate)),
         {key: value for key, value in data.items() if key not in KEYS},
     )
 
@@ -80,7 +84,7 @@ def read_score(value: object, name: str = "score") -> float:
     """Return a number in [0, 1], or raise InputError."""
     try:
         score = float(value) if isinstance(value, int | float | str) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         score = math.nan
     if not 0 <= score <= 1:
         raise InputError(f"{name} {str(value)[:40]!r} is not a number from 0 to 1")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 Box = tuple[float, float, float, float]  # xyxy, pixels of the original image
@@ -88,3 +89,11 @@ class Observation:
     relations: tuple[Relation, ...] = ()
     candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
+
+
+def by_source(made: Iterable[tuple[str, Candidate]]) -> dict[str, tuple[Candidate, ...]]:
+    """Return candidates by their source, in order."""
+    found: dict[str, list[Candidate]] = defaultdict(list)
+    for source, candidate in made:
+        found[source].append(candidate)
+    return {source: tuple(candidates) for source, candidates in found.items()}

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clipvg.errors import InputError, one_line
 from clipvg.pseudo.checks import box_faults, size_of
 from clipvg.pseudo.formats import find_format
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.formats.file import File, Row
-from clipvg.pseudo.observation import Candidate, Observation
+from clipvg.pseudo.observation import Observation, by_source
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.options import Preset
 from clipvg.runtime.gate import check_file, reading
+from clipvg.runtime.parquet import read_parquet
 
 OnError = Literal["raise", "drop"]
 _READ = (".json", ".jsonl", ".parquet", ".xml", ".txt", ".pth", ".npy", ".pkl")
@@ -96,9 +96,11 @@ def _rows(path: Path, catalogue: Catalogue) -> Iterator[Row]:
         yield from find_format(file).read(file, catalogue)
         return
     try:
-        table = ObservationTable(pq.read_table(check_file(path)))
+        found = read_parquet(path)
     except pa.ArrowException as error:
         raise InputError(f"{path}: not Parquet ({one_line(error, 80)})") from None
+    try:
+        table = ObservationTable(found)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     for number, observation in enumerate(table):
@@ -153,18 +155,16 @@ class _Joined:
 
 
 def _join(parts: list[Observation]) -> Observation:
-    candidates: dict[str, tuple[Candidate, ...]] = {}
     extra: dict[str, object] = {}
     for part in parts:
         extra |= part.extra
-        for name, made in part.candidates.items():
-            candidates[name] = (*candidates.get(name, ()), *made)
+    made = ((part, source) for part in parts for source in part.candidates)
     return replace(
         parts[0],
         detections=tuple(one for part in parts for one in part.detections),
         attribute_detections=tuple(one for part in parts for one in part.attribute_detections),
         captions=tuple(one for part in parts for one in part.captions),
         relations=tuple(one for part in parts for one in part.relations),
-        candidates=candidates,
+        candidates=by_source((name, one) for part, name in made for one in part.candidates[name]),
         extra=extra,
     )

@@ -18,6 +18,7 @@ from clipvg.report.style import CYCLE, DASHES, ROLES
 from clipvg.runtime.files import atomic_path
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_LONGEST = 1000  # letters of a label
 _SAME = 0.8  # IoU from which on frames would cover each other
 Line = tuple[float, float, float, float]
 
@@ -42,9 +43,10 @@ class Mark:
 
     @property
     def text(self) -> str:
-        """The label and the score."""
+        """The label, which is cut where it is no expression any more, and the score."""
+        label = self.label if len(self.label) <= _LONGEST else f"{self.label[:_LONGEST]}…"
         shown = self.score is not None and math.isfinite(self.score)
-        return f"{self.label} {100 * (self.score or 0):.0f} %".strip() if shown else self.label
+        return f"{label} {100 * (self.score or 0):.0f} %".strip() if shown else label
 
 
 def label_marks(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -45,12 +47,10 @@ class Lettering:
                 lines.append(line)
                 line = ""
             line = f"{line} {word}" if line else word
-            while len(line) > 1 and self.width(line) > width:  # a word longer than a line
-                fits = next(
-                    n
-                    for n in range(len(line) - 1, 0, -1)
-                    if n == 1 or self.width(line[:n]) <= width
-                )
+            while len(line) > 1 and self.width(head := line[: math.ceil(width)]) > width:
+                # A word longer than a line, of letters of a pixel or more.
+                ends = range(1, len(head))
+                fits = max(1, bisect_right(ends, width, key=lambda end: self.width(head[:end])))
                 lines.append(line[:fits])
                 line = line[fits:]
         return [*lines, line] if line else lines

@@ -141,9 +141,18 @@ def open_bytes(path: str | Path) -> Iterator[io.BufferedReader]:
         if not raw.peek(2).startswith(_GZIP):
             yield raw
             return
-        most = min(_most_bytes(), _SPARE_BYTES + _MOST_INFLATED * checked.stat().st_size)
         with gzip.GzipFile(fileobj=raw) as inflated:
-            yield io.BufferedReader(_Bounded(inflated, most, checked), 2**17)
+            yield io.BufferedReader(_Bounded(inflated, most_inflated(checked), checked), 2**17)
+
+
+def most_inflated(path: Path) -> int:
+    """Return how many bytes a packed file may hold: a hundred times its size, and some besides."""
+    return min(_most_bytes(), _SPARE_BYTES + _MOST_INFLATED * path.stat().st_size)
+
+
+def too_much(path: Path) -> InputError:
+    """Return the error of a packed file that holds more."""
+    return InputError(f"{path}: holds more data than its size explains")
 
 
 class _Bounded(io.RawIOBase):
@@ -159,7 +168,7 @@ class _Bounded(io.RawIOBase):
         count = self.inflated.readinto(buffer)
         self.left -= count
         if self.left < 0:
-            raise InputError(f"{self.path}: holds more data than its size explains")
+            raise too_much(self.path)
         return count
 
 

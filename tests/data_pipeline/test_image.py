@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -124,6 +125,7 @@ BAD = {
     "truncated png": (png()[:-30], "damaged or truncated"),
     "png with a bad checksum": (png()[:45] + b"\x00\x01" + png()[47:], "damaged"),
     "header only": (jpeg()[:20], "not an image"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "convert it (HEIC with pillow"),
 }
 
 
@@ -149,6 +151,13 @@ def test_missing_folder_and_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(InputError, match=r"big\.png: more than 1,000 pixels; shrink the image"):
         read_image(path)
+
+
+def test_a_pipe_and_a_device_are_no_images(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", "/dev/zero"):
+        with pytest.raises(InputError, match="no file, but a pipe or device"):
+            read_image(path)
 
 
 def test_name_with_a_null_character():

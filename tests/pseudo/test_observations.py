@@ -18,7 +18,7 @@ FULL = Observation(
     480,
     (Detection("dog", (1.5, 2, 300, 400), 0.9, {"brown": 0.8}), Detection("cat", (0, 0, 9, 9))),
     (Detection("dog", (1, 2, 299, 400), 0.4, {"white": 0.2, "old": 0.7}),),
-    ("A dog.", "Zwei Hunde ä"),
+    ("A dog.", "Zwei Hunde ä\u2028\x85."),
     (Relation("dog", "on", "bed", (1, 2, 3, 4), (5, 6, 7, 8), (0.5, 0.25, 1.0)),),
     {"vqa": (Candidate("the one that barks", (1, 2, 3, 4), "answer", 0),)},
     {"questions": [{"q": "what?"}]},

@@ -56,6 +56,14 @@ def test_long_expressions_stand_whole_below_an_image_of_any_shape(size):
     assert (strip < 50).all(axis=2).any()  # black letters
 
 
+def test_a_word_as_long_as_a_book_is_cut():
+    marks = label_marks([(1, 1, 90, 60)], ["w" * 200_000])
+    assert draw_boxes(Image.new("RGB", (400, 300)), marks).height < 2000
+    assert {len(line) for line in Lettering(16).wrap("w" * 5000, 300)[:-1]} == {
+        max(n for n in range(99) if Lettering(16).width("w" * n) <= 300)
+    }
+
+
 def test_frames_of_equal_boxes_lie_around_each_other():
     image = Image.new("RGB", (400, 300), "black")
     drawn = np.asarray(draw_boxes(image, label_marks([(100, 100, 300, 250)] * 3, [""] * 3)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
 MAX_TOKENS = 77  # of CLIP, start and end included
+READ = 4000  # characters, more than so many tokens have: of a word as long as a book it takes hours
 _DROPPED = r"[\x00-\x08\x0b\x0e-\x1f\x7f\x{fffd}\x{feff}\x{206a}-\x{206f}\x{fff9}-\x{fffc}]"
 _ENGLISH = r"\t\n\r\x0b\x0c\x20-\x7e‘’“”–—…´·°×½¼\x{a0}"
 _FOREIGN = f"[^{_ENGLISH}]"
@@ -84,4 +85,4 @@ def _tokenizer() -> SimpleTokenizer:
 
 
 def _count_tokens(text: str) -> int:
-    return len(_tokenizer().encode(text.lower())) + 2
+    return len(_tokenizer().encode(" ".join(text.split())[:READ].lower())) + 2

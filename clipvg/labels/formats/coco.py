@@ -52,6 +52,7 @@ def read(file: File) -> pa.Table:
     groups: dict[str, list[Json]] = defaultdict(list)
     for annotation in kept:
         groups[id_of(annotation.get("image_id"), file)].append(annotation)
+    alike = {key: _marks_alike(group) for key, group in groups.items()}
     ids = id_column([annotation.get("id") for annotation in kept], file)
     sides = _sides(kept, file)
     rows: list[Json] = []
@@ -69,7 +70,7 @@ def read(file: File) -> pa.Table:
             "coco.id": ids[number],
             "coco.score": annotation.get("score"),
         }
-        if texts := _phrases(annotation, image, groups[group]):
+        if texts := _phrases(annotation, image, alike[group]):
             caption = image.get("caption")
             for text in texts:
                 whole = {} if text == caption else {"caption": caption}
@@ -138,7 +139,14 @@ def _annotation(number: int, row: Json) -> Json:
     }
 
 
-def _phrases(annotation: Json, image: Json, group: list[Json]) -> list[str]:
+def _marks_alike(group: list[Json]) -> bool:
+    """Whether the annotations of an image all mark the same spans, as those of one target do."""
+    marked = (spans_of(each.get("tokens_positive")) for each in group)
+    first = next(marked)
+    return all(each == first for each in marked)
+
+
+def _phrases(annotation: Json, image: Json, single: bool) -> list[str]:
     """What an annotation says of its box; nothing where it has a category alone.
 
     Of a single target the whole caption, since its ``tokens_positive`` mark only the head of it; of
@@ -150,7 +158,6 @@ def _phrases(annotation: Json, image: Json, group: list[Json]) -> list[str]:
     if not isinstance(caption := image.get("caption"), str):
         return []
     marked = spans_of(annotation.get("tokens_positive"))
-    single = all(spans_of(each.get("tokens_positive")) == marked for each in group)
     if not marked or (single and not image.get("tokens_positive_eval")):
         return [caption]
     return spans(caption, marked)

@@ -24,6 +24,8 @@ FOLDER = "/"  # the ending of a folder
 PACKED = ".gz"
 LINES = (".jsonl", ".ndjson")  # an object a line
 _EXPECTED = "JSON of annotations"
+_SPARSEST = 20  # cells of a table for each value that objects have,
+_SPARE_CELLS = 10**7  # and these besides
 
 
 class File:
@@ -241,6 +243,11 @@ def records_table(rows: list[Json], where: object) -> pa.Table:
         if not row.keys() <= names.keys():
             names |= dict.fromkeys(row)
             check_columns(len(names), str(where))
+    if len(rows) * len(names) > _SPARE_CELLS + _SPARSEST * sum(map(len, rows)):
+        raise InputError(
+            f"{where}: {len(rows):,} objects with {len(names):,} different keys, most of which "
+            "each lacks; is it a file of labels?"
+        )
     columns = {name: _column(name, [row.get(name) for row in rows], str(where)) for name in names}
     return pa.table(columns)
 

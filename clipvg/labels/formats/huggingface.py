@@ -17,6 +17,7 @@ from clipvg.labels.formats.file import File, Format, rows_table
 from clipvg.labels.formats.names import without_target
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import reading
+from clipvg.runtime.parquet import open_parquet, read_parquet
 
 _LMMS = {"question_id", "answer", "bbox", "file_name"}
 _JXU = {"sentences", "bbox", "image_path"}
@@ -98,7 +99,7 @@ def read_ref_l4(file: File) -> pa.Table:
     """Ref-L4: one row a caption, boxes xywh; its other columns travel along."""
     names = {"caption": "expression", "file_name": "image", "bbox": "box"}
     with reading(file.path, "Parquet of Ref-L4"):
-        table = pq.read_table(file.check())
+        table = read_parquet(file.check())
     given = table.column_names
     table = table.rename_columns([names.get(name, name) for name in given])
     return table.append_column("box_format", pa.repeat("xywh", len(table)))
@@ -108,8 +109,9 @@ def _rows(file: File, columns: list[str]) -> Iterator[Json]:
     """The rows of some columns, as far as the file has them."""
     with reading(file.path, "Parquet of the Hugging Face hub"):
         there = [name for name in columns if name in _names(file)]
-        for batch in pq.ParquetFile(file.check()).iter_batches(_SIZE, columns=there):
-            yield from batch.to_pylist()
+        with open_parquet(file.check()) as parquet:
+            for batch in parquet.iter_batches(_SIZE, columns=there):
+                yield from batch.to_pylist()
 
 
 def _text(value: object, file: File) -> str:

@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 from clipvg.errors import InputError, one_line
 from clipvg.labels.formats.file import File, Format
 from clipvg.runtime.files import atomic_path
+from clipvg.runtime.parquet import read_parquet
 
 
 def read(file: File) -> pa.Table:
     """Return the table of a Parquet file."""
     try:
-        return pq.read_table(file.check())
+        return read_parquet(file.check())
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{file}: damaged, or not a Parquet file ({one_line(error, 160)})"

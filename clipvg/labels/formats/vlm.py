@@ -20,7 +20,7 @@ from clipvg.labels.formats.carried import is_box
 from clipvg.labels.formats.file import LINES, File, Format, rows_table, warn_left_out
 from clipvg.runtime.files import Json
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"  # linear: one way to read each
 _FOUR = (
     rf"[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*(?:\)\s*,\s*\(|,)\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]"
 )
@@ -150,17 +150,20 @@ def _answers(question: str, answer: str, left_out: Counts) -> Iterator[Found]:
 
 def _in_json(answer: str) -> tuple[list[tuple[str, list[float]]], str]:
     """Labels with the box of each of an answer's JSON objects, and the answer without these."""
-    found, rest = [], answer
-    for text in _IN_JSON.findall(answer):
+    found: list[tuple[str, list[float]]] = []
+
+    def take(part: re.Match[str]) -> str:
         try:
-            item = json.loads(text)
-        except ValueError:
-            continue
+            item = json.loads(part[0])
+        except (ValueError, RecursionError):
+            return part[0]
         box = next((item[key] for key in item if key.startswith("bbox")), None)
-        if is_box(box) and isinstance(item.get("label"), str):
-            found.append((item["label"].strip(), box))
-            rest = rest.replace(text, "", 1)
-    return found, rest
+        if not (is_box(box) and isinstance(item.get("label"), str)):
+            return part[0]
+        found.append((item["label"].strip(), box))
+        return ""
+
+    return found, _IN_JSON.sub(take, answer)
 
 
 def _expression(part: re.Match[str]) -> str | None:

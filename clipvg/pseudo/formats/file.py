@@ -55,7 +55,7 @@ class File:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield the lines that are not blank, numbered from 1."""
-        for number, line in enumerate(self.text.splitlines(), 1):
+        for number, line in enumerate(self.text.split("\n"), 1):
             if line.strip():
                 yield number, line
 
