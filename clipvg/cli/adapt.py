@@ -10,6 +10,7 @@ from clipvg.cli.options import add_group, take_group
 from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.train import FIRST, add_training, run_results, training_arguments
+from clipvg.errors import printable
 from clipvg.report.numbers import percent, points
 from clipvg.runtime.files import Json
 
@@ -94,7 +95,7 @@ def _describe(result: Json) -> str:
     return "\n".join(
         [
             table(("trained on", "labels", "validation", "gain"), rows),
-            *summary.notes,
+            *map(printable, summary.notes),
             summary.validation.statement,
             pairs(facts),
         ]

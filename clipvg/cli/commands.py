@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from clipvg.cli.parser import CommandParser
+from clipvg.errors import printable
 from clipvg.runtime.files import Json, to_json
 
 COMMANDS = {
@@ -71,7 +72,7 @@ class Command:
     def show(self, result: Json, *, as_json: bool) -> None:
         """Print a result, the only thing on standard output."""
         text = json.dumps(to_json(result), allow_nan=False) if as_json else self.describe(result)
-        print(text)
+        print(*map(printable, text.split("\n")), sep="\n")
         sys.stdout.flush()
 
 

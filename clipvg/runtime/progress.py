@@ -10,6 +10,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from clipvg.errors import printable
+
 _DELAY = 2.0  # seconds: what ends sooner needs no bar
 _IN_FILES = 30.0  # seconds between two lines of a bar that goes to a file
 _TASK: ContextVar[str] = ContextVar("task", default="")
@@ -28,7 +30,7 @@ def task(name: str) -> Iterator[None]:
 def say(text: str, *, show: bool) -> None:
     """Print a line about what is going on, on standard error."""
     if show:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def progress_bar(
@@ -38,7 +40,7 @@ def progress_bar(
     is_terminal = sys.stderr.isatty()
     return (tqdm if is_terminal else _Lines)(
         total=total,
-        desc=", ".join(filter(None, (_TASK.get(), desc))),
+        desc=printable(", ".join(filter(None, (_TASK.get(), desc)))),
         unit=unit,
         disable=not show,
         delay=_DELAY,

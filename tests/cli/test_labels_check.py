@@ -21,6 +21,19 @@ def test_a_clean_file(clipvg, labels, pictures):
     assert "error" not in outcome.out
 
 
+FORGED = "\x1b[31mval\nerror forged: a line of its own\u202e"
+
+
+@pytest.mark.parametrize("column", ["split", "source", "image", "expression"])
+def test_text_of_a_file_moves_no_cursor_and_begins_no_line(clipvg, tmp_path, column):
+    path = write(tmp_path / "l.jsonl", {column: FORGED}, {column: "b"}, {column: "c", "box": [9]})
+    for words in ("check", path), ("convert", path, tmp_path / "out.jsonl", "--on_error", "drop"):
+        outcome = clipvg("labels", *words)
+        said = outcome.out + outcome.err
+        assert not {"\x1b", "\u202e"} & {*said}
+        assert not any(line.startswith("error forged") for line in said.splitlines())
+
+
 def test_errors_end_with_two_and_are_results(clipvg, tmp_path):
     path = write(tmp_path / "l.jsonl", {}, {"box": [40, 2, 2, 40]}, {"expression": " "})
     outcome = clipvg("labels", "check", path)

@@ -11,7 +11,7 @@ from clipvg.cli import options
 from clipvg.cli.commands import Command
 from clipvg.cli.failure import as_typed
 from clipvg.cli.parser import CommandParser
-from clipvg.errors import InputError
+from clipvg.errors import InputError, printable
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import read_json
 from clipvg.runtime.unpickle import read_pickle
@@ -129,12 +129,15 @@ def _describe(result: Json) -> str:
     lines = [f"{labels:,} labels of {images:,} images{each}"]
     for name, counts in (("split", result["splits"]), ("source", result["sources"])):
         lines += [
-            f"{name} {value or 'unknown'}: {count['labels']:,} labels of {count['images']:,} images"
+            f"{name} {printable(value) or 'unknown'}: {count['labels']:,} labels of "
+            f"{count['images']:,} images"
             for value, count in counts.items()
             if len(counts) > 1 or value
         ]
     findings = result["findings"]
-    lines += [f"{each['severity']} {each['kind']}: {each['message']}" for each in findings]
+    lines += [
+        f"{each['severity']} {each['kind']}: {printable(each['message'])}" for each in findings
+    ]
     numbers = Counter(each["severity"] for each in findings)
     counted = [
         f"{numbers[severity]} {severity}{'s' if numbers[severity] > 1 else ''}"

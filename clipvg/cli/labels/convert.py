@@ -10,7 +10,7 @@ from clipvg.cli.commands import Command
 from clipvg.cli.options import LABELS, add_shared, files_of, read_table
 from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
-from clipvg.errors import InputError
+from clipvg.errors import InputError, printable
 from clipvg.runtime.files import Json
 
 
@@ -80,7 +80,7 @@ def _describe(result: Json) -> str:
     if result["labels"] < result["read"]:
         lines[0] += f", of {result['read']:,} read"
     if result["splits"]:
-        counts = (f"{name} {count:,}" for name, count in result["splits"].items())
+        counts = (f"{printable(name)} {count:,}" for name, count in result["splits"].items())
         lines.append(f"splits: {', '.join(counts)}")
     return "\n".join([*lines, f"written: {result['out']}"])
 
