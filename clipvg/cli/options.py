@@ -168,6 +168,14 @@ def files_of(paths: Sequence[str]) -> list[str]:
     return [str(file) for path in paths for file in label_files(path)]
 
 
+def files_read(paths: Sequence[str], out: Path) -> list[str]:
+    """Return the files that LABELS are read from, `out` too where it is read beside one."""
+    from clipvg.labels.formats import reads_too
+
+    files = files_of(paths)
+    return [*files, *[str(out) for file in files if reads_too(file, out)]]
+
+
 def read_table(
     args: Namespace, paths: Sequence[str] | None = None, *, one_split: bool = False
 ) -> LabelTable:
@@ -207,20 +215,22 @@ def read_validation(args: Namespace) -> LabelTable | None:
 
 
 def _read(args: Namespace, paths: Sequence[str], split: str | None) -> LabelTable:
-    from clipvg.labels import read_labels
+    from clipvg.labels import ReadOptions, read_labels
 
     set_max_pixels(args)
     labels = read_labels(
         list(paths) if len(paths) > 1 else paths[0],
         images=args.images,
-        layout=_layout_of(args, paths),
-        box_format=args.box_format,
-        box_unit=args.box_unit,
         source=args.source,
         split=split,
-        columns=getattr(args, "columns", None),
         on_error=args.on_error,
-        allow_outside_root=args.allow_outside_root,
+        options=ReadOptions(
+            layout=_layout_of(args, paths),
+            columns=getattr(args, "columns", {}),
+            box_format=args.box_format,
+            box_unit=args.box_unit,
+            allow_outside_root=args.allow_outside_root,
+        ),
     )
     if not len(labels):
         raise InputError(f"{', '.join(paths)}: no labels in it; check the file")

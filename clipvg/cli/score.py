@@ -95,17 +95,21 @@ def _run(args: Namespace) -> Json:
     warn_of_findings(labels)
     from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.measures.specs import build_measures
+    from clipvg.reliability.score import tokenizers_of
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
+    from clipvg.training.usable import short_labels
 
     # With --ray the models run elsewhere; other measures run them here.
     measurers = load_measurers(
         args.measurer, "cpu" if args.ray and not args.measure else args.device
     )
     measures = build_measures(args.measure, {name: m.model for name, m in measurers.items()})
+    measurers_all = {**measurers, **measures}
+    labels = short_labels(labels, tokenizers_of(measurers_all), on_error=args.on_error)
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store:
-        scores = _score(args, labels, {**measurers, **measures}, store)
+        scores = _score(args, labels, measurers_all, store)
         refined = _refine(args, labels, measurers, scores, layout) if layout else {}
         if distributed.join(device).is_main:
             scores.attach(labels).write(out)

@@ -14,6 +14,7 @@ from clipvg.curriculum.split import ROW, sources_of
 from clipvg.curriculum.summary import Continued, MeasurerFacts, RunSummary, Training, decided_steps
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
+from clipvg.labels.read import TRUSTED
 from clipvg.pseudo import mean_entities
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage, Workers
@@ -54,7 +55,7 @@ class Previous:
         return cls(
             folder,
             read_labels(  # whose names were refused, or trusted, when that run began
-                folder / "labels.parquet", images=summary.labels.root, allow_outside_root=True
+                folder / "labels.parquet", images=summary.labels.root, options=TRUSTED
             ),
             _rows(folder / "selected.parquet"),
             _rows(folder / "held_out.parquet"),

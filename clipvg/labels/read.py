@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -26,22 +26,49 @@ from clipvg.labels.refuse import OnError, refuse_bad_rows, refuse_misread, refus
 from clipvg.labels.schema import WORD, Faults, normalise, rename_columns
 from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
-from clipvg.labels.units import BoxFormat, BoxUnit, check_reading, read_boxes_as
+from clipvg.labels.units import BoxFormat, BoxUnit, read_boxes_as
+from clipvg.runtime.fields import check_fields
 from clipvg.runtime.gate import check_local, reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How files of labels are read, where they do not say so themselves.
+
+    Args:
+        layout: layout of .pth files: unc, unc+, gref, gref_umd, referit, flickr or mixup; None
+            takes the prefix of each file's name.
+        columns: what a file calls a column, by its name here: {"image": "file_name"}.
+        box_format: how boxes are written, whatever the files say: "xyxy", "xywh" or "cxcywh".
+        box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); the latter two become pixels
+            with the sizes in columns ``width`` and ``height``, else of the images.
+        allow_outside_root: with a folder of images, take names of images that are elsewhere:
+            absolute ones outside of the folder, or those that climb out of it with ``..``. Links
+            below the folder are followed anyway.
+    """
+
+    layout: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    box_format: BoxFormat | None = None
+    box_unit: BoxUnit | None = None
+    allow_outside_root: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that say nothing."""
+        check_fields(self, "how labels are read")
+
+
+TRUSTED = ReadOptions(allow_outside_root=True)  # of a run, which has refused names or taken them
 
 
 def read_labels(
     path: str | Path | Sequence[str | Path],
     *,
     images: str | Path | None = None,
-    layout: str | None = None,
     source: str | None = None,
     split: str | None = None,
-    columns: Mapping[str, str] | None = None,
     on_error: OnError = "raise",
-    allow_outside_root: bool = False,
-    box_format: BoxFormat | None = None,
-    box_unit: BoxUnit | None = None,
+    options: ReadOptions | None = None,
 ) -> LabelTable:
     """Read labels from one file, or several one after the other.
 
@@ -49,22 +76,14 @@ def read_labels(
         path: a file of any kind in docs/labels.md, or a pattern such as "part-*.jsonl"; also a
             folder of Parquet shards, or of Flickr30k Entities.
         images: folder that image names are relative to.
-        layout: layout of .pth files: unc, unc+, gref, gref_umd, referit, flickr or mixup; None
-            takes the prefix of each file's name.
         source: name of the label source, written to every row.
         split: take only the labels whose column ``split`` says so, such as "testA"; None takes all.
-        columns: what a file calls a column, by its name here: {"image": "file_name"}.
         on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
             outside the image is kept either way, and boxes that look like another format are
             refused either way. "keep" refuses nothing, for `check_labels`.
-        allow_outside_root: with ``images``, take names of images that are elsewhere: absolute
-            ones outside of the folder, or those that climb out of it with ``..``. Links below
-            the folder are followed anyway.
-        box_format: how boxes are written, whatever the files say: "xyxy", "xywh" or "cxcywh".
-        box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); the latter two become pixels
-            with the sizes in columns ``width`` and ``height``, else of the images.
+        options: layout, names of columns, format and unit of boxes, where files do not say.
 
     Returns:
         The labels, in file order.
@@ -74,17 +93,14 @@ def read_labels(
     """
     if on_error not in get_args(OnError):
         raise InputError(f"on_error={on_error!r}: choose from 'raise', 'drop'")
-    check_reading(box_format=box_format, box_unit=box_unit)
     paths = [path] if isinstance(path, str | Path) else list(path)
     if not paths:
         raise InputError("no label files were named")
-    asked = _Asked(
-        images, layout, split, columns or {}, on_error, allow_outside_root, box_format, box_unit
-    )
-    splits: Counter[str] = Counter()
+    options = options or ReadOptions()
     files = [file for each in paths for file in label_files(each)]
-    _check_layout(layout, files)
-    parts = [_read_one(file, asked, splits) for file in files]
+    _check_layout(options.layout, files)
+    splits: Counter[str] = Counter()
+    parts = [_read_one(file, images, split, on_error, options, splits) for file in files]
     labels = parts[0] if len(parts) == 1 else LabelTable.concat(parts)
     if split is not None and split not in splits:
         raise InputError(f"{', '.join(map(str, paths))}: {no_such_split(split, splits)}")
@@ -103,20 +119,6 @@ def _check_layout(layout: str | None, paths: Sequence[Path]) -> None:
             f"layout={layout!r}: only {' and '.join(PTH.endings)} files have a layout, not "
             f"{', '.join(path.name for path in paths)}; leave it out"
         )
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What is asked of every file; see `read_labels`."""
-
-    images: str | Path | None
-    layout: str | None
-    split: str | None
-    columns: Mapping[str, str]
-    on_error: OnError
-    allow_outside_root: bool
-    box_format: BoxFormat | None
-    box_unit: BoxUnit | None
 
 
 def label_files(path: str | Path) -> list[Path]:
@@ -143,32 +145,42 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _read_one(path: Path, asked: _Asked, splits: Counter[str]) -> LabelTable:
+def _read_one(
+    path: Path,
+    images: str | Path | None,
+    split: str | None,
+    on_error: OnError,
+    options: ReadOptions,
+    splits: Counter[str],
+) -> LabelTable:
     """Read a file; the labels of each of its splits are counted in ``splits``."""
-    file = File(path, asked.layout, asked.images, asked.box_unit)
-    if file.ending != FOLDER:
-        file.check()
     with reading(path, "a file of labels"):
         faults: Faults = {}
-        with _no_collection():
-            table = find_reader(file)(file)
-        table = rename_columns(table, asked.columns, where=str(path))
-        labels = LabelTable(normalise(table, where=str(path), faults=faults), asked.images)
+        table = _read_table(File(path, options.layout, images, options.box_unit))
+        table = rename_columns(table, options.columns, where=str(path))
+        labels = LabelTable(normalise(table, where=str(path), faults=faults), images)
         rows = np.arange(len(labels))  # of the file, for messages
-        if asked.split is not None:
-            rows = np.flatnonzero(rows_of_split(labels.table, asked.split, where=str(path)))
+        if split is not None:
+            rows = np.flatnonzero(rows_of_split(labels.table, split, where=str(path)))
             splits.update(count_splits(labels.table))
             labels = labels.select(rows)
-        is_refusing = asked.on_error != "keep"
-        if is_refusing and not asked.allow_outside_root:
+        is_refusing = on_error != "keep"
+        if is_refusing and not options.allow_outside_root:
             refuse_outside(labels, path, rows)
         labels = _with_plain_names(labels, path, backslashes=is_refusing)
-        where = str(path) if asked.on_error == "raise" else None
-        labels = read_boxes_as(labels, asked.box_format, asked.box_unit, where=where)
+        where = str(path) if on_error == "raise" else None
+        labels = read_boxes_as(labels, options.box_format, options.box_unit, where=where)
         if is_refusing:
-            is_said = asked.box_format is not None or asked.box_unit is not None
+            is_said = options.box_format is not None or options.box_unit is not None
             refuse_misread(labels, path, rows, warn=is_said)
-        return refuse_bad_rows(labels, path, rows, asked.on_error, faults)
+        return refuse_bad_rows(labels, path, rows, on_error, faults)
+
+
+def _read_table(file: File) -> pa.Table:
+    if file.ending != FOLDER:
+        file.check()
+    with _no_collection():
+        return find_reader(file)(file)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -236,13 +237,12 @@ def _four_numbers(value: Any) -> list[float] | None:
 
 
 def _box_from_text(text: str) -> list | None:
-    text = text.strip()
-    if not text:
+    if not text.strip():
         return None
     try:
-        return json.loads(text.replace("(", "[").replace(")", "]"))
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return text.strip("[]() ").replace(",", " ").split()
+        return re.sub(r"[\[\](),;]", " ", text).split()
 
 
 def box_array(values: ArrayLike) -> pa.Array:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipvg.boxes import convert
-from clipvg.errors import InputError, near_matches, one_line
+from clipvg.errors import InputError, near_matches
 from clipvg.labels.frame import ArrowStream, Frame, as_table
+from clipvg.labels.joined import join_tables
 from clipvg.labels.schema import (
     RELIABILITY,
     Values,
@@ -114,12 +115,12 @@ class LabelTable(Frame):
 
     @classmethod
     def concat(cls, tables: Iterable[LabelTable]) -> LabelTable:
-        """Rows of several tables; columns that some lack are null there.
+        """Rows of several tables; columns that some lack are null there, see `join_tables`.
 
         With different image roots, image names become whole paths and the root None.
 
         Raises:
-            InputError: no tables, or a column that holds text in one and numbers in another.
+            InputError: no tables, or a column that holds what cannot go together.
         """
         tables = list(tables)
         if not tables:
@@ -130,15 +131,8 @@ class LabelTable(Frame):
                 each.with_column("image", [str(each.image_path(name)) for name in each.image_names])
                 for each in tables
             ]
-        try:
-            parts = [labels.table for labels in tables]
-            joined = pa.concat_tables(parts, promote_options="permissive")
-        except pa.ArrowException as error:
-            raise InputError(
-                f"these labels do not go together: {one_line(error, 200)}; give the column one "
-                "type, or leave it out with drop_columns"
-            ) from None
-        return cls(joined.unify_dictionaries(), tables[0].images if len(roots) == 1 else None)
+        joined = join_tables([labels.table for labels in tables])
+        return cls(joined, tables[0].images if len(roots) == 1 else None)
 
     def with_table(self, table: pa.Table) -> LabelTable:
         """The labels of another table below the same image root."""

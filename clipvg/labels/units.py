@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipvg.boxes import convert
-from clipvg.errors import InputError, near_matches
+from clipvg.errors import InputError
 from clipvg.labels.schema import box_array, box_values
 from clipvg.labels.sizes import find_sizes
 from clipvg.labels.table import LabelTable
@@ -19,17 +19,6 @@ BoxUnit = Literal["pixel", "unit", "thousand"]
 UNITS: dict[str, float | None] = {"pixel": None, "unit": 1.0, "thousand": 1000.0}
 _FAR = 1.5  # times the largest value of a unit: no box that is only a little outside reaches it
 _COLUMNS = {"box_format": ("xyxy", get_args(BoxFormat)), "box_unit": ("pixel", get_args(BoxUnit))}
-
-
-def check_reading(**options: str | None) -> None:
-    """Refuse unknown values of box_format and box_unit; None is always fine.
-
-    Raises:
-        InputError: names the option and its choices.
-    """
-    for name, value in options.items():
-        if value is not None and value not in _COLUMNS[name][1]:
-            raise InputError(f"{name} {value!r}: {near_matches(value, _COLUMNS[name][1])}")
 
 
 def read_boxes_as(

@@ -119,10 +119,13 @@ class Tokenizer:
         """Return the expressions that a call would refuse: their places and numbers of tokens."""
         if self.preset.overlength != "error":
             return {}
-        names = self.preset.special_names
-        counts = {e: len(_encode(self._text(e), names)) for e in dict.fromkeys(expressions)}
-        limit = self.context_length
-        return {i: counts[e] for i, e in enumerate(expressions) if counts[e] > limit}
+        limit, counts = self.context_length, dict[str, int]()
+        for expression in dict.fromkeys(expressions):
+            text = self._text(expression)
+            # A token is a character at least; & may begin one that cleaning makes into more.
+            if len(text) > limit - 2 or not text.isascii() or "&" in text:
+                counts[expression] = len(_encode(text, self.preset.special_names))
+        return {i: counts[e] for i, e in enumerate(expressions) if counts.get(e, 0) > limit}
 
     def _text(self, expression: str) -> str:
         if not isinstance(expression, str):

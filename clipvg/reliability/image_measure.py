@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clipvg.model import GroundingModel
+    from clipvg.model.tokenizer import Tokenizer
 
 IMAGES_PER_CHUNK = 32  # where the context has no settings of a pass
 _ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
@@ -52,6 +53,11 @@ class ImageMeasure:
     def asks(self) -> tuple[GroundingModel, ...]:
         """Grounding models that are asked, each on its own device."""
         raise NotImplementedError
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """What makes tokens of expressions for it."""
+        return tuple(model.tokenizer for model in self.asks)
 
     @property
     def requires(self) -> frozenset[str]:

@@ -22,6 +22,7 @@ from clipvg.reliability.names import NamedCheckpoint, check_names, parse_measure
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
+    from clipvg.model.tokenizer import Tokenizer
     from clipvg.rescoring import EngineConfig
     from clipvg.rescoring.shards import Runner
     from clipvg.rescoring.store import ScoreStore
@@ -71,9 +72,11 @@ def score_labels(
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
     from clipvg.reliability.together import measure_together
+    from clipvg.training.usable import refuse_long
 
     named = resolve_measurers(measurers)
     labels = labels.drop_columns(_NEVER_READ)
+    refuse_long(labels, tokenizers_of(named))
     context = Context(engine=engine, on_error=on_error, progress=progress)
     found = _grounding_scores(labels, named, context, store, runner)
     sources = labels.encoded_sources()
@@ -82,6 +85,19 @@ def score_labels(
         context = replace(context, scores=ScoreMatrix.of(found, sources, origin))
     found |= measure_together({n: m for n, m in named.items() if n not in found}, labels, context)
     return ScoreMatrix.of({name: found[name] for name in named}, sources, origin)
+
+
+def tokenizers_of(measurers: Mapping[str, Measurer]) -> list[Tokenizer]:
+    """Return what makes tokens of expressions for measurers, as far as they have models."""
+    from clipvg.reliability.image_measure import ImageMeasure
+
+    found: list[Tokenizer] = []
+    for measurer in measurers.values():
+        if isinstance(measurer, GroundingMeasurer):
+            found.append(measurer.model.tokenizer)
+        elif isinstance(measurer, ImageMeasure):
+            found += measurer.tokenizers
+    return found
 
 
 def resolve_measurers(

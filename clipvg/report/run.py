@@ -14,6 +14,7 @@ import yaml
 from clipvg.curriculum import RunSummary
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
+from clipvg.labels.read import TRUSTED
 from clipvg.report.cases import training_cases
 from clipvg.report.curriculum import curriculum_report
 from clipvg.report.html import Report, write_html
@@ -85,7 +86,7 @@ def _training(folder: Path, summary: Json, rows: Sequence[Json]) -> Report:
     root, path = summary.get("root"), folder / "labels.parquet"
     gallery = []
     if root and path.is_file():
-        labels = read_labels(path, images=root, allow_outside_root=True)
+        labels = read_labels(path, images=root, options=TRUSTED)
         gallery = training_cases(labels, folder / "model")
     return Report(
         title=f"Training {folder.name}",

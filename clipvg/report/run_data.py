@@ -11,6 +11,7 @@ from clipvg.curriculum import RunSummary
 from clipvg.curriculum.split import ROW
 from clipvg.data.scenes import is_correct
 from clipvg.labels import LabelTable, read_labels
+from clipvg.labels.read import TRUSTED
 from clipvg.reliability.matrix import ScoreMatrix
 
 
@@ -38,7 +39,7 @@ class Selection:
         if not path.is_file() or scores is None:
             return cls(None, scores, None, None)
         # Names were refused, or trusted, when the run began.
-        labels = read_labels(path, images=summary.labels.root, allow_outside_root=True)
+        labels = read_labels(path, images=summary.labels.root, options=TRUSTED)
         is_held, is_selected = (
             _mask(folder / f"{name}.parquet", len(labels)) for name in ("held_out", "selected")
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -49,21 +49,52 @@ def usable_labels(
     Raises:
         InputError: labels that cannot be used, with their first rows; or none that can.
     """
-    if on_error not in ("raise", "drop"):
-        raise InputError(f"on_error={on_error!r}: choose from 'raise', 'drop'")
     faults, turned = _image_faults(labels, device, progress=progress)
-    texts, most = labels.expressions, tokenizer.context_length
-    for row, count in tokenizer.too_long(texts).items():
-        faults[row] = f"{texts[row][:40]!r}… has {count} tokens, more than {most}"
+    faults |= _too_long(labels, [tokenizer])
     if not tokenizer.preset.exif:
         _warn_of_turned(labels, turned, tokenizer.preset.name)
+    return _without(labels, faults, on_error)
+
+
+def short_labels(
+    labels: LabelTable, tokenizers: Iterable[Tokenizer], *, on_error: OnError = "raise"
+) -> LabelTable:
+    """Return the labels whose expression none of several models refuses; see `usable_labels`.
+
+    Images are not looked at: what scores labels leaves those unscored whose image it cannot read.
+    """
+    return _without(labels, _too_long(labels, tokenizers), on_error)
+
+
+def refuse_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> None:
+    """Raise where `short_labels` leaves something out."""
+    if faults := _too_long(labels, tokenizers):
+        raise InputError(f"{_described(faults, len(labels))} Mend them, or take these rows out.")
+
+
+def _too_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> dict[int, str]:
+    """Return which rows have more tokens than a model takes, and how many."""
+    refusing = [each for each in tokenizers if each.preset.overlength == "error"]
+    texts = labels.expressions if refusing else []
+    return {
+        row: f"{texts[row][:40]!r}… has {count} tokens, more than {tokenizer.context_length}"
+        for tokenizer in refusing
+        for row, count in tokenizer.too_long(texts).items()
+    }
+
+
+def _without(labels: LabelTable, faults: Mapping[int, str], on_error: OnError) -> LabelTable:
+    """Return the labels without faults, or raise where on_error says so or none is left."""
+    if on_error not in ("raise", "drop"):
+        raise InputError(f"on_error={on_error!r}: choose from 'raise', 'drop'")
     if not faults:
         return labels
+    described = _described(faults, len(labels))
     if on_error == "raise":
-        raise InputError(f"{_described(faults, len(labels))} {_REMEDY}")
+        raise InputError(f"{described} {_REMEDY}")
     if len(faults) == len(labels):
-        raise InputError(f"{_described(faults, len(labels))} None is left.")
-    warnings.warn(f"left out: {_described(faults, len(labels))}", stacklevel=2)
+        raise InputError(f"{described} None is left.")
+    warnings.warn(f"left out: {described}", stacklevel=3)
     keep = np.ones(len(labels), dtype=bool)
     keep[list(faults)] = False
     return labels.select(keep)

@@ -95,7 +95,14 @@ def test_the_command_that_reads_another_file_is_named(clipvg, tmp_path):
     results = tmp_path / "detections.json"
     results.write_text('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}]')
     line = clipvg("labels", "check", results).error
-    assert "no label file but detections in the form of COCO results; clipvg generate" in line
+    assert "no label file but detections of images; clipvg generate --observations reads" in line
+    seen = tmp_path / "seen.jsonl"
+    seen.write_text('{"image": "a.jpg", "captions": ["a dog"]}\n')
+    line = clipvg("labels", "check", seen).error
+    assert "no label file but captions of images; clipvg generate --observations reads it" in line
+    (tmp_path / "test.json").write_text('{"cases": [1], "rule": "x"}')
+    line = clipvg("labels", "check", tmp_path / "test.json").error
+    assert "test.json: an object with cases, rule: neither COCO instances" in line
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"12345678")
     assert "clipvg info" in clipvg("labels", "check", weights).error

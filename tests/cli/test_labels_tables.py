@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import shutil
 
 import pytest
 
-from clipvg.labels import read_labels
+from clipvg.labels import ReadOptions, read_labels
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_a_layout_is_for_the_pth_file_read_or_written(clipvg, scored, tmp_path):
     assert "--layout coco: only .pth files have a layout" in line
     out = tmp_path / "mine.pth"
     assert clipvg("labels", "convert", scored, out, "--layout", "unc").code == 0
-    assert len(read_labels(out, layout="unc")) == 16
+    assert len(read_labels(out, options=ReadOptions(layout="unc"))) == 16
 
 
 def test_options_that_contradict_each_other_are_refused(clipvg, scored, tmp_path):
@@ -141,3 +143,21 @@ def test_a_warning_speaks_of_options_as_they_are_typed(clipvg, tmp_path):
     (tmp_path / "in.csv").write_text("\n".join(["image,expression,box,width,height", *rows]))
     words = [tmp_path / "in.csv", tmp_path / "out.csv", "--box_format", "xywh"]
     assert "Read with --box_format xyxy." in clipvg("labels", "convert", *words).err
+
+
+def test_what_is_read_beside_a_file_is_not_written_over(clipvg, tmp_path):
+    ref = {"ann_id": 1, "ref_id": 2, "split": "val", "sentences": [{"sent": "dog", "sent_id": 1}]}
+    instances = tmp_path / "instances.json"
+    instances.write_text(json.dumps({
+        "images": [{"id": 7, "file_name": "a.jpg"}], "categories": [],
+        "annotations": [{"id": 1, "image_id": 7, "bbox": [1, 2, 3, 4]}],
+    }))  # fmt: skip
+    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps([ref]))
+    (tmp_path / "grefs(unc).json").write_text(json.dumps([ref]))
+    (tmp_path / "other.csv").write_text("image,expression,x1,y1,x2,y2\na.jpg,dog,1,2,30,40\n")
+    for name in ("refs(unc).p", "grefs(unc).json"):
+        line = clipvg("labels", "convert", tmp_path / name, instances).error
+        assert "instances.json, which is read; choose another" in line
+        line = clipvg("labels", "merge", tmp_path / name, "--out", instances).error
+        assert "which is read" in line
+    assert clipvg("labels", "convert", tmp_path / "other.csv", instances).code == 0

@@ -1,4 +1,4 @@
-"""`--on_error drop` leaves out what cannot be read, in every command that opens images."""
+"""`--on_error drop` leaves out what cannot be used, in every command that opens images."""
 
 from __future__ import annotations
 
@@ -51,3 +51,60 @@ def test_train(clipvg, words, tmp_path):
     assert clipvg(*words, "--on_error", "drop").code == 0
     assert len(read_labels(out / "labels.parquet")) == 14
     assert json.loads((out / "summary.json").read_text())["labels"]["count"] == 14
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """A model that refuses long expressions, as the authors' do."""
+    from clipvg.model import create_model
+
+    model = create_model("clipvg-tiny", preset="published", **MODEL)
+    folder = tmp_path_factory.mktemp("published") / "model"
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_no_command_stops_in_the_middle_at_a_long_expression(
+    clipvg, labels, pictures, published, tmp_path
+):
+    table = read_labels(labels)
+    texts = table.expressions
+    texts[3] = "a very long expression " * 40
+    file, scored, page = (tmp_path / name for name in ("l.parquet", "s.parquet", "p.html"))
+    table.with_column("expression", texts).write(file)
+    config = tmp_path / "quick.yaml"
+    model = {**MODEL, "preset": "published"}
+    config.write_text(
+        yaml.safe_dump({"backbone": "clipvg-tiny", "model": model, "training": QUICK})
+    )
+    images = [file, "--images", pictures]
+    commands = [
+        ["evaluate", *images, "--checkpoint", published],
+        ["score", *images, "--measurer", f"m={published}", "--measure", "region", "--out", scored],
+        ["labels", "show", *images, "--checkpoint", published, "--worst", "3", "--out", page],
+        ["train", *images, "--config", config, "--out", tmp_path / "run"],
+        ["adapt", *images, "--config", config, "--out", tmp_path / "run"],
+    ]
+    for words in commands:
+        outcome = clipvg(*words)
+        assert outcome.code == 2
+        line = outcome.err.splitlines()[-1]  # after warnings of what a check finds
+        assert "1 of 16 labels cannot be used (row 3: 'a very long" in line
+        assert "tokens, more than 77). Mend them, or leave them out with --on_error drop." in line
+    for words in commands[:3]:
+        assert clipvg(*words, "--on_error", "drop").code == 0
+    assert len(read_labels(scored)) == 15
+    assert page.is_file()
+
+
+def test_a_score_in_python_says_it_before_the_first_step(labels, pictures, published):
+    import clipvg
+    from clipvg.errors import InputError
+    from clipvg.measures.region.measures import RegionAlignment
+
+    model = clipvg.load(published)
+    table = read_labels(labels, images=pictures)[:2]
+    long = table.with_column("expression", ["dog", "very " * 90])
+    with pytest.raises(InputError, match=r"1 of 2 labels cannot be used \(row 1: 'very"):
+        clipvg.score(long, {"m": model})
+    assert len(clipvg.score(long, {"r": RegionAlignment(model)})["r"]) == 2  # has rules of its own

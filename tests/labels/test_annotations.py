@@ -72,7 +72,7 @@ def test_refer_without_its_instances(tmp_path):
     with pytest.raises(InputError, match=r"instances\.json, which is not beside it"):
         read_labels(path)
     write(tmp_path / "instances.json", {**INSTANCES, "annotations": []})
-    with pytest.raises(InputError, match="not a REFER file, or of another instances"):
+    with pytest.raises(InputError, match="has no annotation 11; is it that of another"):
         read_labels(path)
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable, read_labels
+from clipvg.labels import LabelTable, ReadOptions, read_labels
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_layout_that_nothing_is_read_in_is_refused(tmp_path, ending):
     path = tmp_path / f"labels.{ending}"
     LabelTable.from_columns(image=["a.jpg"], expression=["dog"], box=[[0, 0, 1, 1]]).write(path)
     with pytest.raises(InputError, match=r"layout='coco': only \.pth files have a layout"):
-        read_labels(path, layout="coco")
+        read_labels(path, options=ReadOptions(layout="coco"))
 
 
 def test_rows_are_counted_from_0_and_lines_from_1(tmp_path):

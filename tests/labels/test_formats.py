@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable, read_labels
+from clipvg.labels import LabelTable, ReadOptions, read_labels
+from clipvg.labels.formats import FORMATS
+from clipvg.labels.formats.pth import LAYOUTS
 
 Json = dict[str, Any]
 WRITTEN = [
@@ -76,6 +78,35 @@ def test_every_format_gives_back_what_it_got(
         if labels.table[column].null_count == len(labels) and name != "a.parquet":
             continue  # what is nowhere is no column
         assert again.table[column].to_pylist() == labels.table[column].to_pylist(), column
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@FEW
+@given(labels=label_tables())
+def test_every_layout_gives_back_what_it_has_a_place_for(
+    tmp_path_factory: pytest.TempPathFactory, layout: str, labels: LabelTable
+) -> None:
+    folder = tmp_path_factory.mktemp("there")
+    own = LAYOUTS[layout].box_format
+    boxes = [[value + 0.0 for value in box] for box in labels["box"].to_pylist()]
+    table = LabelTable.from_columns(
+        image=[f"COCO_{name}" for name in labels.image_names],
+        expression=labels.expressions, box=boxes, box_format=own,
+    )  # fmt: skip
+    table.write(folder / "first.pth", layout=layout)
+    options = ReadOptions(layout=layout)
+    once = read_labels(folder / "first.pth", options=options, on_error="keep")
+    assert [name.rpartition("/")[2] for name in once.image_names] == table.image_names
+    for column in ("expression", "box", "box_format"):
+        assert once[column].to_pylist() == table[column].to_pylist()
+    once.write(folder / "second.pth", layout=layout)
+    again = read_labels(folder / "second.pth", options=options, on_error="keep")
+    assert again.table.equals(once.table)
+
+
+def test_no_format_that_is_written_is_left_out_here() -> None:
+    tried = {form or name.split(".")[1] for name, form in WRITTEN}
+    assert tried | {"pth"} == {each.name for each in FORMATS if each.write is not None}
 
 
 @pytest.mark.parametrize(("name", "form"), WRITTEN)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable, read_labels
+from clipvg.labels import LabelTable, ReadOptions, read_labels
 
 PARSE = [("r1", ["man"]), ("r8", ["none", "red"])]
 FIVE = [
@@ -40,7 +40,7 @@ def test_reads_and_writes_back_equal(tmp_path, layout, zipped):
     out = tmp_path / "out.pth"
     labels.write(out, layout=layout)
     assert torch.load(out, weights_only=True) == records(layout)
-    assert read_labels(out, layout=layout).table.equals(labels.table)
+    assert read_labels(out, options=ReadOptions(layout=layout)).table.equals(labels.table)
 
 
 def test_integer_cut_comes_before_conversion(tmp_path):
@@ -151,7 +151,7 @@ def test_wrong_content_is_one_line(tmp_path, content, layout, expected):
     path = tmp_path / "labels.pth"
     torch.save(content, path)
     with pytest.raises(InputError) as caught:
-        read_labels(path, layout=layout)
+        read_labels(path, options=ReadOptions(layout=layout))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -181,9 +181,13 @@ def test_every_label_file_of_the_reference_goes_both_ways(data_dir, tmp_path):
         )
 
 
-def test_reliabilities_have_no_place_without_the_fields_they_were_in(tmp_path):
-    labels = LabelTable.from_columns(
-        image=["a.jpg"], expression=["dog"], box=[[1, 2, 3, 4]], **{"reliability.published": [0.5]}
-    )
-    with pytest.warns(UserWarning, match=r"no place for reliability\.published in pth files"):
-        labels.write(tmp_path / "unc_train_bad_label_0.pth")
+def test_a_scored_file_is_written_with_its_reliabilities_or_not_at_all(tmp_path):
+    labels = LabelTable.from_columns(image=["a.jpg"], expression=["dog"], box=[[1, 2, 3, 4]])
+    scored = labels.with_column("reliability.published", [0.25])
+    bad, results = tmp_path / "unc_train_bad_label_0.pth", tmp_path / "unc_x_iou_result.pth"
+    for table, path in ((labels, bad), (labels, results), (scored, results)):
+        with pytest.raises(InputError, match=r"end their records with a reliability, which row 0"):
+            table.write(path)
+        assert not path.exists()
+    scored.write(bad)
+    assert read_labels(bad).reliability("published").tolist() == [0.25]

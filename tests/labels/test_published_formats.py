@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clipvg.errors import InputError
-from clipvg.labels import read_labels
+from clipvg.labels import ReadOptions, read_labels
 
 
 def write(path, content):
@@ -197,7 +197,12 @@ def test_lmms_lab_unpacks_into_its_folder_alone(name, tmp_path):
     pq.write_table(
         pa.Table.from_pylist([{**lmms_row(b"JPEG"), "file_name": name}]), tmp_path / "val.parquet"
     )
-    read_labels(tmp_path / "val.parquet", images=images, allow_outside_root=True, on_error="keep")
+    read_labels(
+        tmp_path / "val.parquet",
+        images=images,
+        on_error="keep",
+        options=ReadOptions(allow_outside_root=True),
+    )
     assert not list(outside.iterdir())
     assert (sorted(images.iterdir()), (images / "old.jpg").is_symlink()) == (before, True)
     assert not list(tmp_path.glob("*.jpg"))

@@ -14,7 +14,7 @@ import pytest
 
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable, check_labels, read_labels
+from clipvg.labels import LabelTable, ReadOptions, check_labels, read_labels
 from clipvg.labels.check.expressions import READ
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.pseudo import read_observations
@@ -58,7 +58,9 @@ def test_names_of_images_stay_below_their_folder(name: str, tmp_path: Path) -> N
     path.write_text(json.dumps({"image": name, "expression": "e", "box": [1, 2, 3, 4]}))
     with pytest.raises(InputError, match="leads out of the folder of images"):
         read_labels(path, images=tmp_path)
-    assert len(read_labels(path, images=tmp_path, allow_outside_root=True)) == 1
+    assert (
+        len(read_labels(path, images=tmp_path, options=ReadOptions(allow_outside_root=True))) == 1
+    )
     assert len(read_labels(path)) == 1
 
 
@@ -176,7 +178,7 @@ def test_answers_take_linear_time(answer: str, tmp_path: Path) -> None:
         pytest.warns(UserWarning, match="left out") if "label" in answer else nullcontext(),
         pytest.raises(InputError, match="no labels in it"),
     ):
-        read_labels(tmp_path / "a.jsonl", box_unit="pixel")
+        read_labels(tmp_path / "a.jsonl", options=ReadOptions(box_unit="pixel"))
 
 
 def test_a_word_as_long_as_a_book_is_cut_before_it_is_read(rng: np.random.Generator) -> None:

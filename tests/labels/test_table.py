@@ -187,9 +187,9 @@ def test_null_names_have_a_fingerprint():
 
 
 def test_columns_that_do_not_go_together_are_named_in_one_line(labels):
-    numbers = labels.with_column("note", [1, 2, 3])
+    lists = labels.with_column("note", [[1], [2], [3]]), labels.with_column("note", [1, 2, 3])
     with pytest.raises(InputError, match=r"do not go together: .*note.*drop_columns") as error:
-        LabelTable.concat([labels, numbers])
+        LabelTable.concat(lists)
     assert "\n" not in str(error.value)
 
 

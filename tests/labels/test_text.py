@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable, read_labels
+from clipvg.labels import LabelTable, ReadOptions, read_labels
 
 ROWS = [
     {"image": "a.jpg", "expression": "naïve dog", "box": [1, 2, 3, 4]},
@@ -158,4 +158,7 @@ def test_a_column_is_one_thing(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("file,text,box\na.jpg,dog,1 2 3 4\n")
     with pytest.raises(InputError, match="one column cannot be two: file, text, text"):
-        read_labels(path, columns={"image": "file", "expression": "text", "source": "text"})
+        read_labels(
+            path,
+            options=ReadOptions(columns={"image": "file", "expression": "text", "source": "text"}),
+        )

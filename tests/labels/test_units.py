@@ -8,7 +8,7 @@ from PIL import Image
 
 from clipvg.boxes import convert
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable, check_labels, read_labels
+from clipvg.labels import LabelTable, ReadOptions, check_labels, read_labels
 
 WIDTH, HEIGHT = 640, 480
 SCALE = {"pixel": 1, "unit": 1 / np.array([WIDTH, HEIGHT] * 2),
@@ -52,11 +52,13 @@ def images(tmp_path):
 def test_all_formats_and_units_are_read(boxes, images, box_format, box_unit):
     path = write(images / "labels.jsonl", as_written(boxes, box_format, box_unit))
     options = {"box_format": box_format, "box_unit": box_unit}
-    labels = read_labels(path, images=images, **options)
+    labels = read_labels(path, images=images, options=ReadOptions(**options))
     np.testing.assert_allclose(labels.boxes(), boxes, atol=1e-3)
     assert check_labels(labels).ok
     sized = write(path, as_written(boxes, box_format, box_unit), width=WIDTH, height=HEIGHT)
-    np.testing.assert_allclose(read_labels(sized, **options).boxes(), boxes, atol=1e-3)
+    np.testing.assert_allclose(
+        read_labels(sized, options=ReadOptions(**options)).boxes(), boxes, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("said", ["xyxy", "xywh"])
@@ -88,8 +90,10 @@ def test_coco_boxes_under_box_are_no_reversed_ones(boxes, tmp_path):
     with pytest.raises(InputError, match=r"look like xywh \[x, y, width, height\] in pixels"):
         read_labels(path, on_error="drop")
     with pytest.warns(UserWarning, match="look like xywh"):
-        assert not check_labels(read_labels(path, box_format="xyxy", on_error="drop")).is_clean
-    labels = read_labels(path, box_format="xywh")
+        assert not check_labels(
+            read_labels(path, on_error="drop", options=ReadOptions(box_format="xyxy"))
+        ).is_clean
+    labels = read_labels(path, options=ReadOptions(box_format="xywh"))
     np.testing.assert_allclose(labels.boxes(), boxes, atol=1e-3)
     assert labels.is_xywh().all()  # as written
 
@@ -103,7 +107,7 @@ def test_a_generators_own_file_is_refused(boxes, images):
     )
     with pytest.raises(InputError, match=r"look like xyxy .*box_format='xyxy'"):
         read_labels(path, images=images)
-    labels = read_labels(path, images=images, box_format="xyxy")
+    labels = read_labels(path, images=images, options=ReadOptions(box_format="xyxy"))
     np.testing.assert_allclose(labels.boxes(), boxes, atol=1e-3)
 
 
@@ -147,16 +151,16 @@ def test_columns_say_format_and_unit(boxes, images):
 def test_a_size_that_is_not_found(boxes, tmp_path):
     path = write(tmp_path / "l.jsonl", as_written(boxes, "xyxy", "unit"))
     with pytest.raises(InputError, match=r"size of '0\.png' cannot be read, and 30 boxes"):
-        read_labels(path, box_unit="unit")
+        read_labels(path, options=ReadOptions(box_unit="unit"))
     with pytest.warns(UserWarning, match="dropped 30 of 30 rows"):
-        assert len(read_labels(path, box_unit="unit", on_error="drop")) == 0
+        assert len(read_labels(path, on_error="drop", options=ReadOptions(box_unit="unit"))) == 0
 
 
 def test_unknown_words(tmp_path):
-    with pytest.raises(InputError, match="box_format 'xyhw': did you mean 'xywh'"):
-        read_labels("a.csv", box_format="xyhw")
-    with pytest.raises(InputError, match="box_unit 'percent': choose from pixel, unit, thousand"):
-        read_labels("a.csv", box_unit="percent")
+    with pytest.raises(InputError, match="box_format is 'xyhw', expected one of 'xyxy'"):
+        read_labels("a.csv", options=ReadOptions(box_format="xyhw"))
+    with pytest.raises(InputError, match="box_unit is 'percent', expected one of 'pixel'"):
+        read_labels("a.csv", options=ReadOptions(box_unit="percent"))
 
 
 def test_shares_with_that_of_a_whole_image_and_shares_among_pixels(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.labels import read_labels
+from clipvg.labels import ReadOptions, read_labels
 
 
 def write(path, *items):
@@ -52,10 +52,12 @@ ITEMS = {
 @pytest.mark.parametrize("item", ITEMS.values(), ids=list(ITEMS))
 def test_a_box_in_the_unit_that_is_said(item, suffix, tmp_path):
     path = write(tmp_path / f"train.{suffix}", item)
-    labels = read_labels(path, box_unit="thousand")
+    labels = read_labels(path, options=ReadOptions(box_unit="thousand"))
     assert (labels.image_names, labels.expressions) == (["a.jpg"], ["the dog"])
     assert labels.boxes().tolist() == [[20, 20, 100, 80]]
-    assert read_labels(path, box_unit="pixel").boxes().tolist() == [[100, 200, 500, 800]]
+    assert read_labels(path, options=ReadOptions(box_unit="pixel")).boxes().tolist() == [
+        [100, 200, 500, 800]
+    ]
     with pytest.raises(InputError, match=r"row 0: does not say in which unit.*box_unit='pixel'"):
         read_labels(path)
 
@@ -81,7 +83,7 @@ def test_what_has_no_one_box_is_left_out_and_counted(tmp_path):
     )  # fmt: skip
     expected = "left out 1 with several targets and 1 with several images"
     with pytest.warns(UserWarning, match=expected):
-        labels = read_labels(path, box_unit="pixel")
+        labels = read_labels(path, options=ReadOptions(box_unit="pixel"))
     assert labels.expressions == ["cat", "dog", "cup", "pen"]
     assert labels.boxes().tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [1, 1, 2, 2], [2, 2, 3, 3]]
 
@@ -89,10 +91,10 @@ def test_what_has_no_one_box_is_left_out_and_counted(tmp_path):
 def test_a_box_without_an_expression_is_refused(tmp_path):
     path = write(tmp_path / "a.jsonl", talk("Where is the dog?", "[1, 2, 3, 4]"))
     with pytest.raises(InputError, match=r"row 0: nothing says what box .*<ref>EXPRESSION</ref>"):
-        read_labels(path, box_unit="pixel")
+        read_labels(path, options=ReadOptions(box_unit="pixel"))
     path = write(tmp_path / "b.jsonl", {"conversations": [{"from": "human"}], "image": "a.jpg"})
-    with pytest.raises(InputError, match="row 0: not an instruction with boxes"):
-        read_labels(path, box_unit="pixel")
+    with pytest.raises(InputError, match="row 0: no 'value' in an object that has from"):
+        read_labels(path, options=ReadOptions(box_unit="pixel"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_a_box_without_an_expression_is_refused(tmp_path):
 )
 def test_numbers_as_programs_write_them(answer, tmp_path):
     path = write(tmp_path / "a.jsonl", talk("Find <ref>the dog</ref>.", answer))
-    assert read_labels(path, box_unit="unit").boxes().tolist() == [
+    assert read_labels(path, options=ReadOptions(box_unit="unit")).boxes().tolist() == [
         pytest.approx([20, 0.1, 100, 100])
     ]
 
@@ -110,8 +112,8 @@ def test_each_object_of_json_has_its_own_label(question, tmp_path):
     items = [{"bbox_2d": [1, 2, 30, 40], "label": 'a "big" dog'},
              {"label": "cat", "bbox_2d": [5, 6, 70, 80]}]  # fmt: skip
     path = write(tmp_path / "a.jsonl", talk(question, json.dumps(items)))
-    labels = read_labels(path, box_unit="pixel")
+    labels = read_labels(path, options=ReadOptions(box_unit="pixel"))
     assert labels.expressions == ['a "big" dog', "cat"]
     assert labels.boxes().tolist() == [[1, 2, 30, 40], [5, 6, 70, 80]]
     path = write(tmp_path / "a.jsonl", talk(f"{ASK}the big dog", json.dumps(items[:1])))
-    assert read_labels(path, box_unit="pixel").expressions == ["the big dog"]
+    assert read_labels(path, options=ReadOptions(box_unit="pixel")).expressions == ["the big dog"]

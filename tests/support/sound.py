@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from clipvg.data.image import read_image
-from clipvg.labels import check_labels, read_labels
+from clipvg.labels import ReadOptions, check_labels, read_labels
 from clipvg.labels.merge import merge_labels
 from clipvg.labels.questions import read_questions
 from clipvg.pseudo import read_observations
@@ -161,7 +161,9 @@ def parquet_bytes(*rows: Any) -> bytes:
 
 
 def look(path: Path) -> None:
-    labels = read_labels(path, on_error="keep", images=path.parent, allow_outside_root=True)
+    labels = read_labels(
+        path, on_error="keep", images=path.parent, options=ReadOptions(allow_outside_root=True)
+    )
     check_labels(labels)
     merge_labels([labels, labels], ["a", "b"])
 

@@ -13,7 +13,7 @@ from support.tiny import make_labels
 from clipvg.data.letterbox import Letterbox
 from clipvg.errors import InputError
 from clipvg.features import CacheOptions, FeatureBatch
-from clipvg.labels import LabelTable, read_labels
+from clipvg.labels import LabelTable, ReadOptions, read_labels
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.zoo import load
 from clipvg.training import FeatureCache, evaluate, predict_labels
@@ -58,7 +58,9 @@ def test_published_accuracy(data_dir: Path) -> None:
     folder = data_dir / "official_mini"
     expected = json.loads((folder / "reliability.json").read_text())["sets"]["unc"]
     images = folder / "images" / "other" / "images" / "mscoco" / "images" / "train2014"
-    labels = read_labels(folder / "unc" / "unc_train_pseudo.pth", images=images, layout="unc")
+    labels = read_labels(
+        folder / "unc" / "unc_train_pseudo.pth", images=images, options=ReadOptions(layout="unc")
+    )
     result = evaluate(load(folder / "best_checkpoint.pth"), labels)
     iou = [label["iou"] for label in expected["labels"]]
     np.testing.assert_allclose(result.iou, iou, atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
-from clipvg.labels import read_labels
+from clipvg.labels import ReadOptions, read_labels
 from clipvg.model.zoo import load
 from clipvg.training import FeatureCache, box_losses
 
@@ -82,7 +82,9 @@ def test_published_gradients_of_the_parameters(data_dir: Path, published: dict) 
     """Labels, pictures, features, boxes and loss together give the published gradients."""
     folder = data_dir / "official_mini"
     images = folder / "images" / "other" / "images" / "mscoco" / "images" / "train2014"
-    labels = read_labels(folder / "unc" / "unc_train_pseudo.pth", images=images, layout="unc")
+    labels = read_labels(
+        folder / "unc" / "unc_train_pseudo.pth", images=images, options=ReadOptions(layout="unc")
+    )
     labels = labels.select(published["indices_in_unc_train_pseudo"])
     model = load(folder / "best_checkpoint.pth").eval()
     batch = FeatureCache(model, labels).view(labels).batch(range(len(labels)))

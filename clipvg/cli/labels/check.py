@@ -13,7 +13,6 @@ from clipvg.cli.failure import as_typed
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError, printable
 from clipvg.runtime.files import Json
-from clipvg.runtime.gate import read_json
 from clipvg.runtime.unpickle import read_pickle
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 # What remedies name as arguments of the library; other commands than this one take them.
 _OPTIONS = ("--on_error", "--box_format", "--box_unit")
+_ANY_OBJECTS = ("coco", "json", "jsonl")  # formats that a list of anything is taken for
 _SEVERITIES = ("error", "warning", "note")
 
 
@@ -82,16 +82,16 @@ def _rows(path: str, labels: LabelTable, split: str | None) -> np.ndarray:
 
 
 def _read(path: str, args: Namespace) -> LabelTable:
-    from clipvg.labels import read_labels
+    from clipvg.labels import ReadOptions, read_labels
 
     try:
         return read_labels(
             path,
             images=args.images,
-            layout=args.layout,
-            box_format=args.box_format,
-            box_unit=args.box_unit,
             on_error="keep",
+            options=ReadOptions(
+                layout=args.layout, box_format=args.box_format, box_unit=args.box_unit
+            ),
         )
     except InputError as error:
         if other := _what_else(Path(path)):
@@ -103,7 +103,7 @@ def _what_else(path: Path) -> str:
     """What a file is that holds no labels, and the command that reads it; "" where not known."""
     ending = path.suffix.lower()
     if ending == ".safetensors":
-        return "weights; clipvg info reads their folder, and --checkpoint takes it"
+        return "tensors; of weights, clipvg info reads the folder, and --checkpoint takes it"
     if ending in {".jpg", ".jpeg", ".png", ".webp"}:
         return "an image; clipvg predict reads it"
     if ending == ".yaml":
@@ -111,16 +111,30 @@ def _what_else(path: Path) -> str:
     try:
         if ending in {".pth", ".pt"} and isinstance(read_pickle(path, "anything"), dict):
             return "a checkpoint; clipvg info describes it, and --checkpoint takes it"
-        content = read_json(path, "JSON") if ending == ".json" else None
+        if ending in {".json", ".jsonl"} and (kind := _seen(path)):
+            return f"{kind} of images; clipvg generate --observations reads it"
     except InputError:
-        return ""
-    first = content[0] if isinstance(content, list) and content else {}
-    if isinstance(first, dict) and "image_id" in first:
-        if {"category_id", "bbox"} <= first.keys():
-            return "detections in the form of COCO results; clipvg generate --observations reads it"
-        if "caption" in first:
-            return "captions in the form of COCO results; clipvg generate --observations reads it"
+        pass
     return ""
+
+
+def _seen(path: Path) -> str:
+    """What a list of objects says of images, where it is of no form of labels; "" for nothing."""
+    from clipvg.labels.formats import format_of
+    from clipvg.labels.formats.file import File
+    from clipvg.pseudo.formats import File as Observations
+    from clipvg.pseudo.formats import find_format
+    from clipvg.pseudo.native import KEYS
+
+    file = File(path)
+    first, found = file.first, format_of(file)
+    if not first or file.content is not None or (found and found.name not in _ANY_OBJECTS):
+        return ""
+    if file.ending == ".json":
+        find_format(Observations(path))
+    elif not ("image" in first and first.keys() & (KEYS - {"image", "width", "height"})):
+        return ""
+    return "captions" if first.keys() & {"caption", "captions"} else "detections"
 
 
 def _describe(result: Json) -> str:

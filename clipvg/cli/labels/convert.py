@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import LABELS, add_shared, files_of, read_table
+from clipvg.cli.options import LABELS, add_shared, files_read, read_table
 from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError, printable
@@ -42,7 +42,7 @@ def _configure(parser: CommandParser) -> None:
 def _run(args: Namespace) -> Json:
     from clipvg.labels.formats import find_format
 
-    out = check_writable(Path(args.out), reads=files_of(args.labels))
+    out = check_writable(Path(args.out), reads=files_read(args.labels, Path(args.out)))
     find_format(out, args.format)  # before files are read
     if args.descending and not args.sort:
         raise InputError("--descending without --sort; say which column decides the order")

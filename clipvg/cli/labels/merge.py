@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import LABELS, add_shared, files_of, read_table
+from clipvg.cli.options import LABELS, add_shared, files_read, read_table
 from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.runtime.files import Json
@@ -27,7 +27,7 @@ def _run(args: Namespace) -> Json:
     from clipvg.labels.formats import find_format
     from clipvg.labels.merge import merge_labels
 
-    out = check_writable(Path(args.out), reads=files_of(args.labels))
+    out = check_writable(Path(args.out), reads=files_read(args.labels, Path(args.out)))
     find_format(out, args.format)  # before files are read
     tables = [read_table(args, [path]) for path in args.labels]
     labels = merge_labels(tables, args.labels)

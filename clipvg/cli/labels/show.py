@@ -39,8 +39,10 @@ def _run(args: Namespace) -> Json:
     if args.checkpoint is not None:
         from clipvg.cli.devices import choose_device
         from clipvg.model import load
+        from clipvg.training.usable import short_labels
 
         model = load(args.checkpoint).to(choose_device(args.device))
+        labels = short_labels(labels, [model.tokenizer], on_error=args.on_error)
     name = ", ".join(Path(path).name for path in args.labels)
     report = report_labels(labels, name=name, choice=choice, model=model)
     write_html(report, page)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pyarrow as pa
+
 from clipvg.errors import InputError, near_matches
 from clipvg.labels.formats.coco import COCO
 from clipvg.labels.formats.delimited import CSV, TSV
@@ -37,28 +39,50 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _EXPECTED = {
     FOLDER: "a folder; name the label file in it",
     ".json": "neither COCO instances (images, annotations, categories) nor a list of objects "
-    "with image, expression and box",
+    "with image, expression and box, as pandas writes it with orient='records'",
 }
 
 
-def find_reader(file: File) -> Callable[[File], object]:
+def find_reader(file: File) -> Callable[[File], pa.Table]:
     """Return the function that reads a file, chosen by its ending, then by its content.
 
     Raises:
         InputError: none does.
     """
-    known = [each for each in FORMATS if file.ending in each.endings]
-    for each in known:
-        if _unpacked(each, file).matches(file):
-            return each.read
+    if found := format_of(file):
+        return found.read
     if file.ending in _EXPECTED:
-        raise InputError(f"{file.path}: {_EXPECTED[file.ending]}")
+        raise InputError(f"{file.path}: {_described(file)}{_EXPECTED[file.ending]}")
     if file.path.suffix.lower() in _ARCHIVES:
         raise InputError(f"{file}: packed; unpack it first (text may stay packed with gzip)")
     raise InputError(
         f"{file.path}: unknown kind of label file {file.ending!r}; choose from "
         f"{', '.join(_endings(FORMATS))}"
     )
+
+
+def format_of(file: File) -> Format | None:
+    """Return the format that a file is of, by its ending and its content; None where of none."""
+    known = (each for each in FORMATS if file.ending in each.endings)
+    return next((each for each in known if _unpacked(each, file).matches(file)), None)
+
+
+def _described(file: File) -> str:
+    """What JSON is that is of no format."""
+    if file.ending == ".json" and isinstance(file.content, dict):
+        return f"an object with {', '.join(map(str, file.content))[:100] or 'nothing'}: "
+    return ""
+
+
+def reads_too(path: str | Path, other: Path) -> bool:
+    """Return whether a label file is read together with another one, which is beside it."""
+    file = File(Path(path))
+    for each in FORMATS:
+        if each.beside and file.ending in each.endings:
+            beside = file.path.with_name(each.beside)
+            if beside.exists() and other.exists() and beside.samefile(other):
+                return each.matches(file)
+    return False
 
 
 def find_format(path: str | Path, name: str | None = None) -> Format:

@@ -1,17 +1,11 @@
-"""COCO's JSON: boxes of categories, or of expressions as MDETR, GLIP and MM-Grounding-DINO use it.
-
-Ids are names: whole numbers or text, of any length, also repeated or missing where nothing needs
-them.
-"""
+"""COCO's JSON: boxes of categories, or of expressions, as of MDETR, GLIP and MM-Grounding-DINO."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,18 +13,20 @@ import pyarrow.compute as pc
 from clipvg.errors import InputError
 from clipvg.labels.formats.carried import carried, is_box, restored
 from clipvg.labels.formats.file import File, Format, rows_of, rows_table
+from clipvg.labels.formats.instances import coco_parts, id_column, id_of, image_columns
 from clipvg.runtime.files import Json
 
+Entry = TypeVar("Entry", Json, str)
+
 _LEFT_RIGHT_PX = 50  # horizontal distance at which left and right decide, as in Pseudo-Q
-_INTEGERS = 2**63  # ids below stay numbers
 _KEYS = ("image_id", "category_id")
 _KNOWN = ("image", "expression", "width", "height", "coco.id")
 
 
 def matches(file: File) -> bool:
     """Whether a file holds annotations, alone or with the images and categories they name."""
-    if isinstance(file.json, dict):
-        return "annotations" in file.json
+    if isinstance(file.content, dict):
+        return "annotations" in file.content
     return file.first.keys() >= {"image_id", "category_id", "bbox"}
 
 
@@ -42,49 +38,53 @@ def read(file: File) -> pa.Table:
     rightmost instances become "left NAME" and "right NAME" if their centres are more than 50 pixels
     apart. Detector scores travel as ``coco.score``, ids as ``coco.id``.
     """
-    if isinstance(file.json, list):
+    if file.content is None:
         raise InputError(
             f"{file}: COCO results name neither files nor categories; put them under "
             "'annotations' of their instances JSON"
         )
-    images, annotations, names = coco_parts(file.json, file)
+    images, annotations, names = coco_parts(file.content, file)
     kept = [each for each in annotations if each.get("iscrowd") not in (1, "1", "true")]
-    groups: dict[str, list[Json]] = defaultdict(list)
-    for annotation in kept:
-        groups[id_of(annotation.get("image_id"), file)].append(annotation)
-    alike = {key: _marks_alike(group) for key, group in groups.items()}
     ids = id_column([annotation.get("id") for annotation in kept], file)
-    sides = _sides(kept, file)
-    rows: list[Json] = []
-    for number, annotation in enumerate(kept):
-        image = images.get(group := id_of(annotation.get("image_id"), file))
-        if image is None:
-            raise InputError(
-                f"{file}: an annotation without its image or category (annotation {number} is of "
-                f"image {annotation.get('image_id')!r}, which 'images' does not list)"
-            )
-        label = {
-            **image_columns(image, file),
-            "box": annotation.get("bbox"),
-            "box_format": "xywh",
-            "coco.id": ids[number],
-            "coco.score": annotation.get("score"),
-        }
-        if texts := _phrases(annotation, image, alike[group]):
-            caption = image.get("caption")
+    sides = _sides(kept, images, file)
+    several = _with_several_targets(kept, file)
+
+    def labels() -> Iterator[Json]:
+        for number, annotation in enumerate(kept):
+            where = f"annotation {number}"
+            image = _entry(images, annotation, "image", where, file)
+            texts = _phrases(annotation, image, id_of(image.get("id"), file) not in several)
+            caption = image.get("caption") if texts else None
+            if not texts:
+                name = _entry(names, annotation, "category", where, file)
+                texts = [f"{sides.get(number, '')} {name}".strip()]
+            label = {
+                **image_columns(image, file),
+                "box": annotation.get("bbox"),
+                "box_format": "xywh",
+                "coco.id": ids[number],
+                "coco.score": annotation.get("score"),
+            }
             for text in texts:
                 whole = {} if text == caption else {"caption": caption}
-                rows.append(restored({**label, **whole, "expression": text}, annotation))
-            continue
-        category = id_of(annotation.get("category_id"), file)
-        if category not in names:
-            raise InputError(
-                f"{file}: an annotation without its image or category (annotation {number} is of "
-                f"category {annotation.get('category_id')!r}, which 'categories' does not list)"
-            )
-        label["expression"] = f"{sides.get(number, '')} {names[category]}".strip()
-        rows.append(restored(label, annotation))
-    return rows_table(rows, file)
+                yield restored({**label, **whole, "expression": text}, annotation)
+
+    return rows_table(labels(), file)
+
+
+def _entry(
+    entries: Mapping[str, Entry], annotation: Json, noun: str, where: str, file: File
+) -> Entry:
+    """The image of an annotation, or the name of its category."""
+    number = annotation.get(f"{noun}_id")
+    entry = entries.get(id_of(number, file))
+    if entry is None:
+        plural = {"image": "images", "category": "categories"}[noun]
+        raise InputError(
+            f"{file}: an annotation without its image or category ({where} is of {noun} "
+            f"{number!r}, which {plural!r} does not list)"
+        )
+    return entry
 
 
 def write(table: pa.Table, file: File) -> None:
@@ -95,10 +95,13 @@ def write(table: pa.Table, file: File) -> None:
     """
     numbered = not _has_ids(table)
     with file.create() as out:
-        for name, entry in (("images", _image_entry), ("annotations", _annotation)):
+        for name, entry, part in (
+            ("images", _image_entry, table.select(_of_image(table))),
+            ("annotations", _annotation, table),
+        ):
             out.write("{" if name == "images" else ",\n")
             out.write(f'"{name}": [')
-            for number, row in enumerate(rows_of(table), 1):
+            for number, row in enumerate(rows_of(part), 1):
                 if numbered:
                     row.pop("coco.id", None)
                 out.write(",\n" if number > 1 else "\n")
@@ -117,6 +120,11 @@ def _has_ids(table: pa.Table) -> bool:
 def lost(table: pa.Table, file: File) -> list[str]:
     """Name the ids of annotations where they cannot stay."""
     return [name for name in table.column_names if name == "coco.id" and not _has_ids(table)]
+
+
+def _of_image(table: pa.Table) -> list[str]:
+    names = ("image", "expression", "width", "height")
+    return [name for name in names if name in table.column_names]
 
 
 def _image_entry(number: int, row: Json) -> Json:
@@ -139,13 +147,6 @@ def _annotation(number: int, row: Json) -> Json:
     }
 
 
-def _marks_alike(group: list[Json]) -> bool:
-    """Whether the annotations of an image all mark the same spans, as those of one target do."""
-    marked = (spans_of(each.get("tokens_positive")) for each in group)
-    first = next(marked)
-    return all(each == first for each in marked)
-
-
 def _phrases(annotation: Json, image: Json, single: bool) -> list[str]:
     """What an annotation says of its box; nothing where it has a category alone.
 
@@ -161,6 +162,18 @@ def _phrases(annotation: Json, image: Json, single: bool) -> list[str]:
     if not marked or (single and not image.get("tokens_positive_eval")):
         return [caption]
     return spans(caption, marked)
+
+
+def _with_several_targets(annotations: list[Json], file: File) -> set[str]:
+    """Ids of the images whose annotations mark different spans of the caption."""
+    marked: dict[str, list[tuple[int, int]]] = {}
+    several: set[str] = set()
+    for annotation in annotations:
+        image = id_of(annotation.get("image_id"), file)
+        own = spans_of(annotation.get("tokens_positive"))
+        if marked.setdefault(image, own) != own:
+            several.add(image)
+    return several
 
 
 def spans(caption: str, marked: list[tuple[int, int]]) -> list[str]:
@@ -182,10 +195,16 @@ def spans_of(marked: object) -> list[tuple[int, int]]:
     return [pair for pair in found if all(type(each) is int for each in pair)]
 
 
-def _sides(annotations: list[Json], file: File) -> dict[int, str]:
-    """Which annotations are the leftmost and rightmost of their category in an image."""
+def _sides(annotations: list[Json], images: dict[str, Json], file: File) -> dict[int, str]:
+    """Which annotations are the leftmost and rightmost of their category in an image.
+
+    Those that a caption describes are called by it.
+    """
     centres: list[tuple[Hashable, float, int]] = []
     for number, annotation in enumerate(annotations):
+        image = images.get(id_of(annotation.get("image_id"), file), {})
+        if any(isinstance(each.get("caption"), str) for each in (annotation, image)):
+            continue
         if is_box(box := annotation.get("bbox")):
             group = tuple(id_of(annotation.get(key), file) for key in _KEYS)
             centres.append((group, box[0] + box[2] / 2, number))
@@ -207,79 +226,6 @@ def left_and_right(centres: Iterable[tuple[Hashable, float, int]]) -> dict[int, 
         if last[0] - first[0] > _LEFT_RIGHT_PX:
             sides |= {first[1]: "left", last[1]: "right"}
     return sides
-
-
-def coco_parts(
-    content: object, where: object
-) -> tuple[dict[str, Json], list[Json], dict[str, str]]:
-    """Images by id, annotations, category names by id."""
-    if not isinstance(content, dict):
-        raise InputError(f"{where}: not COCO instances (no object with 'images')")
-    parts: dict[str, list[Json]] = {}
-    for name in ("images", "annotations", "categories"):
-        entries = content.get(name, [] if name == "categories" else None)
-        if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
-            raise InputError(f"{where}: not COCO instances ({name!r} is missing, or no list)")
-        parts[name] = entries
-    images = by_id(parts["images"], "images", ("file_name", "caption"), where)
-    names = by_id(parts["categories"], "categories", ("name",), where)
-    return images, parts["annotations"], {key: str(each.get("name")) for key, each in names.items()}
-
-
-def by_id(entries: list[Json], noun: str, keys: tuple[str, ...], where: object) -> dict[str, Json]:
-    """Entries by id; equal ones may repeat.
-
-    Raises:
-        InputError: two of one id differ, so that a reference to it may mean either.
-    """
-    found: dict[str, Json] = {}
-    for entry in entries:
-        known = found.setdefault(id_of(entry.get("id"), where), entry)
-        for key in keys:
-            if known.get(key) != entry.get(key):
-                raise InputError(
-                    f"{where}: two {noun} have the id {entry.get('id')!r}, one with {key} "
-                    f"{str(known.get(key))[:60]!r}, one with {str(entry.get(key))[:60]!r}; give "
-                    "one of them another"
-                )
-    found.pop("", None)
-    return found
-
-
-def id_of(value: Any, where: object) -> str:
-    """An id as text, of which 7, 7.0 and "7" are one; "" where there is none."""
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise InputError(f"{where}: id {str(value)[:60]!r} is neither a number nor text")
-    return str(value).strip()
-
-
-def id_column(values: list[Any], where: object) -> list[int] | list[str | None]:
-    """Ids for a column: whole numbers where all are, else text."""
-    if all(type(value) is int and -_INTEGERS <= value < _INTEGERS for value in values):
-        return values
-    return [id_of(value, where) or None for value in values]
-
-
-def image_columns(image: Json, where: object) -> Json:
-    """Name and size of an image of COCO; of LVIS, whose images have addresses alone."""
-    name = image.get("file_name")
-    if name is None and isinstance(image.get("coco_url"), str):
-        name = urlsplit(image["coco_url"]).path.lstrip("/")
-    if not isinstance(name, str):
-        raise InputError(f"{where}: image {image.get('id')!r} has no 'file_name'")
-    return {"image": name, **{side: _whole(image.get(side)) for side in ("width", "height")}}
-
-
-def _whole(value: object) -> int | None:
-    """A size, also as text, as the XML of Flickr30k Entities left it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    found = re.fullmatch(r"\s*(\d{1,9})(\.0*)?\s*", str(value))
-    return int(found[1]) if found else None
 
 
 COCO = Format("coco", (".json",), read, matches, write, lost=lost)

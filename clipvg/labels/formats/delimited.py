@@ -10,7 +10,8 @@ from itertools import chain
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.file import File, Format, at_line
+from clipvg.labels.formats.file import File, Format
+from clipvg.labels.formats.objects import at_line
 from clipvg.labels.schema import CORNERS, SIDES, check_columns
 
 _LONGEST_CELL = 10_000_000

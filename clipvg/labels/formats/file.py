@@ -5,31 +5,35 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO, TypeGuard
+from typing import Any, TextIO
 
 import pyarrow as pa
 
 from clipvg.errors import InputError, one_line
-from clipvg.labels.schema import BOX, Faults, check_columns, column_type, parse_boxes
+from clipvg.labels.formats.objects import read_lines, read_list
+from clipvg.labels.schema import BOX, REQUIRED, Faults, check_columns, column_type, parse_boxes
 from clipvg.runtime.files import Json, atomic_path
-from clipvg.runtime.gate import check_content, open_text, read_bytes, reading
+from clipvg.runtime.gate import check_content, open_text, reading
 
 FOLDER = "/"  # the ending of a folder
 PACKED = ".gz"
 LINES = (".jsonl", ".ndjson")  # an object a line
+_LIST = re.compile(r"\s*\[\s*[{\]]")
+_HEAD = 4096  # characters that tell what JSON holds
 _EXPECTED = "JSON of annotations"
 _SPARSEST = 20  # cells of a table for each value that objects have,
 _SPARE_CELLS = 10**7  # and these besides
 
 
 class File:
-    """A file to read or to write; its content is read once, when a format asks for it.
+    """A file to read or to write.
 
     Text may be in UTF-8, UTF-16 or UTF-32, and packed with gzip.
 
@@ -69,42 +73,42 @@ class File:
         return self.path.suffix.lower() == PACKED
 
     @cached_property
-    def json(self) -> Any:
-        """The content of a JSON file; a list of objects also where each has a line of its own."""
+    def content(self) -> Any:
+        """JSON that is one value, read once; None for a list of objects, and for one a line."""
+        if self.ending in LINES or self._is_list:
+            return None
+        with self.open() as text:
+            whole = text.read()
         with reading(self.path, _EXPECTED):
-            content = read_bytes(self.path)
             try:
-                return json.loads(content)
+                return json.loads(whole)
             except json.JSONDecodeError as error:
                 if error.msg != "Extra data":
                     raise
-        return list(self._lines())
+        return None
 
-    @cached_property
-    def objects(self) -> list[Json]:
-        """The objects of a file that has one a line; also of a list of objects.
+    def objects(self) -> Iterator[Json]:
+        """Yield the objects of a list, of a file that has one a line, or the only one.
 
         Raises:
-            InputError: a line is not JSON, or no object.
+            InputError: the file is not JSON, or holds something else.
         """
-        try:
-            return list(self._lines())
-        except InputError:
-            if not is_objects(content := self._json_or_none()):
-                raise
-            return content
+        if self.content is not None:
+            yield self.content
+            return
+        with self.open() as text:
+            yield from (read_list if self._is_list else read_lines)(text, str(self))
 
     @cached_property
     def first(self) -> Json:
-        """The first object of a list of objects, or of a file with one a line; empty for others."""
-        if self.ending in LINES:
-            try:
-                return next(self._lines(), {})
-            except InputError:
-                content = self._json_or_none()
-        else:
-            content = self.json
-        return content[0] if is_objects(content) and content else {}
+        """The first object; empty where there is none."""
+        found = next(self.objects(), None)
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def _is_list(self) -> bool:
+        with self.open() as text:
+            return _LIST.match(text.read(_HEAD)) is not None
 
     def open(self, newline: str | None = None) -> AbstractContextManager[TextIO]:
         """Open the file for reading text; see `open_text`."""
@@ -126,49 +130,10 @@ class File:
         """
         return check_content(self.path)
 
-    def _lines(self) -> Iterator[Json]:
-        """The objects of a file that has one a line."""
-        with self.open() as lines:
-            filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-            for row, (number, line) in enumerate(filled):
-                yield _object(line, f"{self} {at_line(row, number)}")
-
-    def _json_or_none(self) -> Any:
-        try:
-            return self.json
-        except InputError:
-            return None
-
-
-def is_objects(content: object) -> TypeGuard[list[Json]]:
-    """Whether JSON is a list of objects."""
-    return isinstance(content, list) and all(isinstance(item, dict) for item in content)
-
-
-def _object(line: str, where: str) -> Json:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits, too
-        raise InputError(f"{where}: not JSON ({one_line(error, 120)})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: a {type(value).__name__}, expected an object with image, "
-                         "expression and box")  # fmt: skip
-    return value
-
 
 def nothing(table: pa.Table, file: File) -> tuple[str, ...]:
     """Return no names: a file of this format holds every column."""
     return ()
-
-
-def at_line(row: int, line: int) -> str:
-    """Return where a fault of a text file is: the row as all messages count, the line as editors.
-
-    Args:
-        row: from 0.
-        line: from 1.
-    """
-    return f"row {row} (line {line})"
 
 
 def any_file(file: File) -> bool:
@@ -188,6 +153,7 @@ class Format:
         write: a normalised label table as a file; None where it is only read.
         is_text: whether files may be packed with gzip.
         lost: names of the columns that a file cannot hold.
+        beside: name of another file in the same folder, which is read too where it is there.
     """
 
     name: str
@@ -197,6 +163,7 @@ class Format:
     write: Callable[[pa.Table, File], None] | None = None
     is_text: bool = True
     lost: Callable[[pa.Table, File], Iterable[str]] = nothing
+    beside: str | None = None
 
 
 def rows_of(table: pa.Table) -> Iterator[Json]:
@@ -220,36 +187,39 @@ def warn_left_out(counts: Mapping[str, int], where: object) -> None:
         )
 
 
-def rows_table(rows: list[Json], where: object) -> pa.Table:
-    """Rows that a reader made as a table; what none of them has is no column.
+def rows_table(rows: Iterable[Json], where: object) -> pa.Table:
+    """Return objects as a table; what one lacks is null, what none has is no column.
 
-    Raises:
-        InputError: there are no rows.
-    """
-    there = [{name: value for name, value in row.items() if value is not None} for row in rows]
-    return records_table(there, where)
-
-
-def records_table(rows: list[Json], where: object) -> pa.Table:
-    """Objects as a table; keys that one lacks are null.
+    Columns fill up row by row, so that the rows need not be in memory together.
 
     Raises:
         InputError: there are no rows, or a column holds values of several kinds.
     """
-    if not rows:
-        raise InputError(f"{where}: no labels in it")
-    names: dict[str, None] = {}
+    columns: dict[str, list] = {}
+    count = filled = 0
     for row in rows:
-        if not row.keys() <= names.keys():
-            names |= dict.fromkeys(row)
-            check_columns(len(names), str(where))
-    if len(rows) * len(names) > _SPARE_CELLS + _SPARSEST * sum(map(len, rows)):
+        filled += len(row)
+        for name, value in row.items():
+            if (column := columns.get(name)) is None:
+                column = columns[name] = []
+                check_columns(len(columns), str(where))
+            if len(column) < count:
+                column += [None] * (count - len(column))
+            column.append(value)
+        count += 1
+    if not count:
+        raise InputError(f"{where}: no labels in it")
+    if count * len(columns) > _SPARE_CELLS + _SPARSEST * filled:
         raise InputError(
-            f"{where}: {len(rows):,} objects with {len(names):,} different keys, most of which "
+            f"{where}: {count:,} objects with {len(columns):,} different keys, most of which "
             "each lacks; is it a file of labels?"
         )
-    columns = {name: _column(name, [row.get(name) for row in rows], str(where)) for name in names}
-    return pa.table(columns)
+    arrays: dict[str, pa.Array] = {}
+    for name in [*columns]:
+        column = columns.pop(name)
+        if name in REQUIRED or any(value is not None for value in column):
+            arrays[name] = _column(name, column + [None] * (count - len(column)), str(where))
+    return pa.table(arrays)
 
 
 def _column(name: str, values: list, where: str) -> pa.Array:

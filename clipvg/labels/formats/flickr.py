@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.file import FOLDER, File, Format, records_table
+from clipvg.labels.formats.file import FOLDER, File, Format, rows_table
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import open_text, read_xml, reading
 
@@ -53,7 +53,7 @@ def read(file: File) -> pa.Table:
     rows = [row for name in ids for row in _phrases(folder, name)]
     if not rows:
         raise InputError(f"{path}: no phrase with a box in {len(ids)} images")
-    return records_table(rows, path)
+    return rows_table(rows, path)
 
 
 def is_flickr(folder: Path) -> bool:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from clipvg.errors import InputError
 from clipvg.labels.formats.file import File, Format, rows_table
 from clipvg.labels.formats.names import without_target
+from clipvg.labels.formats.objects import list_of
+from clipvg.labels.formats.refer import text_of
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import reading
 from clipvg.runtime.parquet import open_parquet, read_parquet
@@ -50,17 +52,18 @@ def read_lmms(file: File) -> pa.Table:
     shard = _SHARD.match(file.path.stem)
     columns = ["answer", "bbox", "file_name", "question_id"]
     labels: list[Json] = []
-    for row in _rows(file, columns):
+    for i, row in enumerate(_rows(file, columns)):
+        where = f"{file} row {i}"
         shared = {
-            "image": without_target(_text(row["file_name"], file)),
+            "image": without_target(_text(row["file_name"], where)),
             "box": row["bbox"],
             "box_format": "xywh",
             "source": "human",
             "split": shard.group(1) if shard else None,
             "huggingface.id": row["question_id"],
         }
-        answers = row["answer"] or []
-        texts = [answers] if isinstance(answers, str) else answers
+        answers = row["answer"]
+        texts = [answers] if isinstance(answers, str) else list_of(row, "answer", where)
         labels += [{**shared, "expression": text} for text in texts]
     if _unpack(file) and file.images is None:
         for label in labels:
@@ -75,12 +78,13 @@ def read_jxu(file: File) -> pa.Table:
     """
     wanted = ["sentences", "bbox", "image_path", "split", "raw_image_info", "ref_id"]
     labels: list[Json] = []
-    for row in _rows(file, wanted):
-        size = json.loads(row.get("raw_image_info") or "{}")
+    for i, row in enumerate(_rows(file, wanted)):
+        where = f"{file} row {i}"
+        size = _size(row.get("raw_image_info"))
         labels += [
             {
-                "image": _text(row["image_path"], file).rpartition("/")[2],
-                "expression": sentence.get("sent") or sentence["raw"],
+                "image": _text(row["image_path"], where).rpartition("/")[2],
+                "expression": text_of(sentence, where),
                 "box": row["bbox"],
                 "box_format": "xyxy",
                 "width": size.get("width"),
@@ -90,7 +94,7 @@ def read_jxu(file: File) -> pa.Table:
                 "refer.ref_id": row.get("ref_id"),
                 "refer.sent_id": sentence.get("sent_id"),
             }
-            for sentence in row["sentences"] or []
+            for sentence in list_of(row, "sentences", where)
         ]
     return rows_table(labels, file)
 
@@ -114,10 +118,19 @@ def _rows(file: File, columns: list[str]) -> Iterator[Json]:
                 yield from batch.to_pylist()
 
 
-def _text(value: object, file: File) -> str:
+def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{file}: a row without the name of its image")
+        raise InputError(f"{where}: no name of its image")
     return value
+
+
+def _size(facts: object) -> Json:
+    """Width and height of an image; empty where its facts are not JSON of an object."""
+    try:
+        found = json.loads(facts) if isinstance(facts, str) else facts
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _folder(file: File) -> Path:
@@ -134,9 +147,9 @@ def _unpack(file: File) -> bool:
     if "image" not in _names(file):
         return False
     folder, found, written = _folder(file), 0, 0
-    for row in _rows(file, ["image", "file_name"]):
+    for i, row in enumerate(_rows(file, ["image", "file_name"])):
         content = row["image"].get("bytes") if isinstance(row["image"], dict) else None
-        place = folder / without_target(_text(row["file_name"], file))
+        place = folder / without_target(_text(row["file_name"], f"{file} row {i}"))
         found += bool(content)
         # Whatever has the name already stays, and so does all that is elsewhere.
         if content and not os.path.lexists(place) and _is_below(place, folder):

@@ -6,12 +6,12 @@ import json
 
 import pyarrow as pa
 
-from clipvg.labels.formats.file import LINES, File, Format, records_table, rows_of
+from clipvg.labels.formats.file import LINES, File, Format, rows_of, rows_table
 
 
 def read(file: File) -> pa.Table:
     """Return the table of a file with an object a line; keys that a line lacks are null."""
-    return records_table(file.objects, file)
+    return rows_table(file.objects(), file)
 
 
 def write(table: pa.Table, file: File) -> None:

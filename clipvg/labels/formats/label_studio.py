@@ -12,16 +12,18 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import numpy as np
 import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.formats.carried import KEY, convert_box, is_box
 from clipvg.labels.formats.file import File, Format, rows_of, rows_table
-from clipvg.labels.schema import RELIABILITY
+from clipvg.labels.schema import RELIABILITY, encode_names
 from clipvg.runtime.files import Json
 from clipvg.runtime.images import image_size
 
@@ -30,13 +32,14 @@ _UPLOADED = re.compile(r"/data/upload/(?:\d+/)?(?:[0-9a-f]{8}-)?(.+)")
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _RECTANGLES = ("rectanglelabels", "rectangle", "labels")
 _SIDES = ("x", "y", "width", "height")
+_FACTS = ("annotator", "created_at", "updated_at")  # texts of JSON-MIN that nobody wrote
 
 
 def matches(file: File) -> bool:
-    """Whether a file holds a list of tasks."""
-    first = file.first
+    """Whether a file holds tasks, or annotations in the flat form that is called JSON-MIN."""
     parts = ("annotations", "predictions", "completions")
-    return isinstance(first.get("data"), dict) and any(part in first for part in parts)
+    is_task = isinstance(file.first.get("data"), dict) and any(p in file.first for p in parts)
+    return is_task or "annotation_id" in file.first
 
 
 def read(file: File) -> pa.Table:
@@ -46,25 +49,35 @@ def read(file: File) -> pa.Table:
     predictions. The box around a rotated rectangle is its box. Scores are in column
     ``label_studio.score``, the task's number in ``label_studio.task``.
     """
-    rows: list[tuple[float, Json]] = []
+    numbers: list[float] = []
     others = 0
-    for number, task in enumerate(file.json):
-        where = f"{file} task {number}"
-        image = _image(task.get("data"), where)
-        for annotation, source in _results(task):
-            regions = [each for each in annotation.get("result") or [] if isinstance(each, dict)]
-            texts = _texts(regions)
-            for region in regions:
-                if not _is_rectangle(region):
-                    others += "text" not in _value(region)
-                    continue
-                label = {"image": image, "source": source, "label_studio.task": task.get("id")}
-                label["label_studio.score"] = region.get("score", annotation.get("score"))
-                rows += _labels(label, region, texts, where)
+
+    def labels() -> Iterator[Json]:
+        nonlocal others
+        for i, item in enumerate(file.objects()):
+            where = f"{file} task {i}"
+            task = item if "data" in item else _task_of_flat(item, where)
+            image = _image(task.get("data"), where)
+            for annotation, source in _results(task):
+                regions = [
+                    each for each in annotation.get("result") or [] if isinstance(each, dict)
+                ]
+                texts = _texts(regions)
+                for region in regions:
+                    if not _is_rectangle(region):
+                        others += "text" not in _value(region)
+                        continue
+                    label = {"image": image, "source": source, "label_studio.task": task.get("id")}
+                    label["label_studio.score"] = region.get("score", annotation.get("score"))
+                    for number, row in _labels(label, region, texts, where):
+                        numbers.append(number)
+                        yield row
+
+    table = rows_table(labels(), file)
     if others:
         warnings.warn(f"{file}: {others:,} results that are no rectangles are left out",
                       stacklevel=2)  # fmt: skip
-    return rows_table([row for _, row in sorted(rows, key=lambda each: each[0])], file)
+    return table.take(np.argsort(numbers, kind="stable"))  # as they were before they were written
 
 
 def write(table: pa.Table, file: File) -> None:
@@ -73,12 +86,11 @@ def write(table: pa.Table, file: File) -> None:
     The score of a region is the mean of its reliabilities, that of a task the lowest of them, so
     that tasks sorted by it begin with what to look at. Other columns travel in ``meta``.
     """
-    tasks: dict[str, list[tuple[int, Json]]] = defaultdict(list)
-    for number, row in enumerate(rows_of(table)):
-        tasks[row.get("image", "")].append((number, row))
+    order = np.argsort(encode_names(table.column("image")).indices.to_numpy(), kind="stable")
+    numbered = zip(order.tolist(), rows_of(table.take(order)), strict=True)
     with file.create() as out:
         separator = "[\n"
-        for image, rows in tasks.items():
+        for image, rows in groupby(numbered, key=lambda each: each[1].get("image", "")):
             result = [part for number, row in rows for part in _regions(number, row, file)]
             scores = [part["score"] for part in result if "score" in part]
             prediction: Json = {"model_version": "clipvg", "result": result}
@@ -88,7 +100,7 @@ def write(table: pa.Table, file: File) -> None:
             task = {"data": data, "predictions": [prediction]}
             out.write(separator + json.dumps(task, ensure_ascii=False, default=str))
             separator = ",\n"
-        out.write("\n]\n" if tasks else "[]\n")
+        out.write("\n]\n" if len(table) else "[]\n")
 
 
 def _regions(number: int, row: Json, file: File) -> Iterator[Json]:
@@ -127,6 +139,22 @@ def _size(row: Json, file: File) -> tuple[int, int]:
             "and height"
         )
     return image_size(Path(file.images) / row.get("image", ""))
+
+
+def _task_of_flat(item: Json, where: str) -> Json:
+    """A task of an annotation as JSON-MIN has it: rectangles by the name of their tag, no ids."""
+    lists = {name: each for name, each in item.items() if isinstance(each, list)}
+    parts = [each for part in lists.values() for each in part if isinstance(each, dict)]
+    texts = {name: each for name, each in item.items() if isinstance(each, str)}
+    data = {name: text for name, text in texts.items() if name == "image" or _is_image(text)}
+    written = [name for name in (*texts, *lists) if name not in (*data, *_FACTS)]
+    if loose := [name for name in written if any(isinstance(t, str) for t in item[name])]:
+        raise InputError(
+            f"{where}: JSON-MIN does not say to which rectangle the text under {loose[0]!r} "
+            "belongs; export the project as JSON"
+        )
+    result = [{**each, "type": "rectanglelabels", "value": each} for each in parts]
+    return {"id": item.get("id"), "data": data, "annotations": [{"result": result}]}
 
 
 def _results(task: Json) -> Iterator[tuple[Json, str | None]]:
@@ -215,12 +243,16 @@ def _pixels(value: Json, width: int, height: int) -> Any:
     return [min(xs), min(ys), max(xs), max(ys)]
 
 
+def _is_image(text: str) -> bool:
+    return urlsplit(text).path.lower().endswith(_IMAGES)
+
+
 def _image(data: object, where: str) -> str:
     """The name of a task's image below the image root, from where Label Studio served it."""
     values = data if isinstance(data, dict) else {}
     texts = [values["image"]] if "image" in values else [*values.values()]
     named = [text for text in texts if isinstance(text, str)]
-    found = [text for text in named if urlsplit(text).path.lower().endswith(_IMAGES)]
+    found = [text for text in named if _is_image(text)]
     for text in found or [text for text in named if "?d=" in text] or named[:1]:
         parts = urlsplit(text)
         if "d" in (query := parse_qs(parts.query)):

@@ -13,7 +13,7 @@ import pyarrow as pa
 from clipvg.errors import InputError
 from clipvg.labels.formats.carried import carried, is_box, restored
 from clipvg.labels.formats.coco import left_and_right, spans, spans_of
-from clipvg.labels.formats.file import LINES, File, Format, is_objects, rows_of, rows_table
+from clipvg.labels.formats.file import LINES, File, Format, rows_of, rows_table
 from clipvg.runtime.files import Json
 
 _PARTS = ("grounding", "referring", "detection")
@@ -21,8 +21,7 @@ _PARTS = ("grounding", "referring", "detection")
 
 def matches(file: File) -> bool:
     """Whether objects have the name of an image and one of the parts."""
-    first = file.first if file.ending in LINES else next(iter(_lines(file)), {})
-    return isinstance(first.get("filename"), str) and any(part in first for part in _PARTS)
+    return isinstance(file.first.get("filename"), str) and any(p in file.first for p in _PARTS)
 
 
 def read(file: File) -> pa.Table:
@@ -32,18 +31,24 @@ def read(file: File) -> pa.Table:
     the whole caption: the phrase is then only the head of it. Else it is the phrase, and the
     caption stays in column ``caption``. Instances are named as those of COCO are.
     """
-    lines = _lines(file)
+    lines = list(file.objects())
     counts = [len(_entries(line, "grounding", "regions")) for line in lines]
     single = max(counts, default=0) == 1
-    rows: list[Json] = []
-    for number, line in enumerate(lines):
-        where = f"{file} image {number}"
-        if not isinstance(name := line.get("filename"), str):
-            raise InputError(f"{where}: no 'filename'")
-        image = {"image": name, "width": line.get("width"), "height": line.get("height")}
-        labels = [*_grounding(line, single), *_referring(line), *_detection(line, where)]
-        rows += [{**image, "box_format": "xyxy", **label} for label in labels]
+    rows = (
+        label
+        for number, line in enumerate(lines)
+        for label in _labels(line, single, f"{file} image {number}")
+    )
     return rows_table(rows, file)
+
+
+def _labels(line: Json, single: bool, where: str) -> Iterator[Json]:
+    """The labels of an image; ``single`` tells that each image of the file has one region."""
+    if not isinstance(name := line.get("filename"), str):
+        raise InputError(f"{where}: no 'filename'")
+    image = {"image": name, "width": line.get("width"), "height": line.get("height")}
+    for label in (*_grounding(line, single), *_referring(line), *_detection(line, where)):
+        yield {**image, "box_format": "xyxy", **label}
 
 
 def write(table: pa.Table, file: File) -> None:
@@ -60,14 +65,6 @@ def write(table: pa.Table, file: File) -> None:
             grounding = {"caption": text, "regions": [region]}
             line = {"filename": row.get("image"), **sizes, "grounding": grounding}
             out.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-
-
-def _lines(file: File) -> list[Json]:
-    """The images of a file, in lines, in a list, or a single one."""
-    if file.ending in LINES:
-        return file.objects
-    content = [file.json] if isinstance(file.json, dict) else file.json
-    return content if is_objects(content) else []
 
 
 def _grounding(line: Json, single: bool) -> Iterator[Json]:

@@ -18,12 +18,13 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.file import File, Format, records_table
+from clipvg.labels.formats.file import File, Format, rows_table
 from clipvg.labels.schema import RELIABILITY, box_values
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.unpickle import read_pickle
@@ -106,7 +107,7 @@ def read(file: File) -> pa.Table:
     if _is_scored(file):
         for i, row in enumerate(rows):
             row[PUBLISHED] = _reliability(records[i][-1], f"{file} row {i}")
-    return records_table(rows, file)
+    return rows_table(rows, file)
 
 
 def write(table: pa.Table, file: File) -> None:
@@ -119,6 +120,9 @@ def write(table: pa.Table, file: File) -> None:
         InputError: the name of the file says no layout, and none was given.
     """
     shape = find_layout(file.path, file.layout)
+    extras = _from_json(table, "pth.extra", [])
+    if _is_scored(file):
+        extras = _with_reliability(table, extras, file)
     import torch
 
     names = table.column("image").to_pylist()
@@ -128,10 +132,9 @@ def write(table: pa.Table, file: File) -> None:
         "box": boxes_as(table, shape.box_format),
         "segment": _from_json(table, "pth.segment", PLACEHOLDER),
         "attributes": _from_json(table, "pth.attributes", PLACEHOLDER),
-        "extra": _from_json(table, "pth.extra", []),
     }
     rows = zip(*(columns[name] for name in shape.fields), strict=True)
-    records = [(*row, *extra) for row, extra in zip(rows, columns["extra"], strict=True)]
+    records = [(*row, *extra) for row, extra in zip(rows, extras, strict=True)]
     # torch names the archive after a path; a stream gives the same bytes under every name
     with atomic_path(file.path) as temporary, temporary.open("wb") as stream:
         torch.save(records, stream)
@@ -176,6 +179,26 @@ def is_mixup(file: File) -> bool:
     return (file.layout or file.path.name.partition("_")[0]) == "mixup"
 
 
+def _with_reliability(table: pa.Table, extras: list, file: File) -> list:
+    """Further fields of each record of a file whose last one is the reliability.
+
+    Raises:
+        InputError: some lack it, or what is before it.
+    """
+    fields = 3 if "_iou_result" in file.path.name else 1  # target, prediction, reliability
+    if fields == 1 and PUBLISHED in table.column_names:
+        scores = table.column(PUBLISHED).to_pylist()
+        extras = [extra or [score] for extra, score in zip(extras, scores, strict=True)]
+    for row, extra in enumerate(extras):
+        if len(extra) < fields or not _is_reliability(extra[-1]):
+            raise InputError(
+                f"{file}: files of this name end their records with a reliability, which row {row} "
+                f"lacks in pth.extra or {PUBLISHED}; write to another name, or let clipvg score "
+                "--refine write such files"
+            )
+    return extras
+
+
 def _place(name: str, segment: object, where: str) -> Json:
     """Where an image of the joint files lies below the published data root, and its size."""
     data_set = "coco" if name.startswith("COCO_") else segment
@@ -190,12 +213,16 @@ def _place(name: str, segment: object, where: str) -> Json:
 
 
 def _reliability(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if not _is_reliability(value):
         raise InputError(
             f"{where}: its last field {str(value)[:40]!r} is no reliability from 0 to 1, which "
             "files of this name have there"
         )
     return float(value)
+
+
+def _is_reliability(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _box(value: object, where: str) -> list[float]:
@@ -248,7 +275,7 @@ def lost(table: pa.Table, file: File) -> list[str]:
     """Names of the columns that a layout has no place for."""
     shape = find_layout(file.path, file.layout)
     held = {"box_format", "pth.extra", *shape.fields, *(f"pth.{name}" for name in shape.fields)}
-    if _is_scored(file) and "pth.extra" in table.column_names:
+    if _is_scored(file):
         held.add(PUBLISHED)  # it is among the further fields
     if is_mixup(file):
         held |= {"width", "height"}  # in the segment

@@ -6,17 +6,17 @@ import json
 
 import pyarrow as pa
 
-from clipvg.labels.formats.file import File, Format, is_objects, records_table, rows_of
+from clipvg.labels.formats.file import File, Format, rows_of, rows_table
 
 
 def matches(file: File) -> bool:
-    """Whether a file holds a list of objects."""
-    return is_objects(file.json)
+    """Whether a file holds a list of objects, or a single label."""
+    return file.content is None or isinstance(file.first.get("expression"), str)
 
 
 def read(file: File) -> pa.Table:
     """Return the table of objects with image, expression and box; keys that one lacks are null."""
-    return records_table(file.json, file)
+    return rows_table(file.objects(), file)
 
 
 def write(table: pa.Table, file: File) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from clipvg.errors import InputError
 from clipvg.labels.formats.file import File, Format, rows_table
+from clipvg.labels.formats.objects import value_of
 from clipvg.runtime.files import Json
 
 
@@ -16,23 +16,19 @@ def matches(file: File) -> bool:
 
 def read(file: File) -> pa.Table:
     """Boxes are xywh; ``img_id`` is the stem of a COCO file name and a number."""
-    return rows_table(
-        [_label(record, f"{file} row {i}") for i, record in enumerate(file.json)], file
-    )
+    rows = (_label(record, f"{file} row {i}") for i, record in enumerate(file.objects()))
+    return rows_table(rows, file)
 
 
 def _label(record: Json, where: str) -> Json:
-    try:
-        return {
-            "image": f"{str(record['img_id']).rpartition('_')[0]}.jpg",
-            "expression": record["sents"],
-            "box": record["bbox"],
-            "box_format": "xywh",
-            "width": record.get("width"),
-            "height": record.get("height"),
-        }
-    except KeyError as error:
-        raise InputError(f"{where}: no {error}") from None
+    return {
+        "image": f"{str(value_of(record, 'img_id', where)).rpartition('_')[0]}.jpg",
+        "expression": value_of(record, "sents", where),
+        "box": value_of(record, "bbox", where),
+        "box_format": "xywh",
+        "width": record.get("width"),
+        "height": record.get("height"),
+    }
 
 
 REFCOCO = Format("refcoco", (".json",), read, matches)

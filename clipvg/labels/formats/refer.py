@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.coco import by_id, coco_parts, id_of, image_columns
 from clipvg.labels.formats.file import File, Format, rows_table, warn_left_out
+from clipvg.labels.formats.instances import by_id, coco_parts, id_of, image_columns
+from clipvg.labels.formats.objects import list_of, value_of
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import read_json
 from clipvg.runtime.unpickle import read_pickle
+
+INSTANCES = "instances.json"
 
 
 def matches(file: File) -> bool:
@@ -26,50 +31,69 @@ def read(file: File) -> pa.Table:
     ``refer.sent_id``. The pickle is read without executing it. Sentences that mean nothing in the
     image, or several things, have no one box: they are left out, which a warning counts.
     """
-    refs = file.json if file.ending == ".json" else read_pickle(file.path, "a list of referents")
-    instances = file.path.with_name("instances.json")
+    instances = file.path.with_name(INSTANCES)
     if not instances.is_file():
-        raise InputError(f"{file}: its boxes are in instances.json, which is not beside it")
+        raise InputError(f"{file}: its boxes are in {INSTANCES}, which is not beside it")
     content = read_json(instances, "JSON of annotations")
     images, annotations, _ = coco_parts(content, instances)
-    objects = by_id(annotations, "annotations", ("image_id", "bbox"), instances)
-    rows: list[Json] = []
+    things = by_id(annotations, "annotations", ("image_id", "bbox"), instances)
     left_out: Counter[str] = Counter()
-    try:
-        for ref in refs:
-            targets = _targets(ref)
+
+    def labels() -> Iterator[Json]:
+        for i, ref in enumerate(_referents(file)):
+            where = f"{file} referent {i}"
+            targets = _targets(ref, where)
+            sentences = list_of(ref, "sentences", where)
             if len(targets) != 1:
-                left_out["several targets" if targets else "no target"] += len(ref["sentences"])
+                left_out["several targets" if targets else "no target"] += len(sentences)
                 continue
-            annotation = objects[id_of(targets[0], file)]
-            image = image_columns(images[id_of(annotation["image_id"], file)], instances)
-            rows += [
-                {
+            thing = _found(things, targets[0], "annotation", where)
+            image = image_columns(_found(images, thing.get("image_id"), "image", where), instances)
+            for sentence in sentences:
+                yield {
                     **image,
-                    "expression": sentence.get("sent") or sentence["raw"],
-                    "box": annotation.get("bbox"),
+                    "expression": text_of(sentence, where),
+                    "box": thing.get("bbox"),
                     "box_format": "xywh",
                     "source": "human",
-                    "split": ref["split"],
-                    "refer.ref_id": ref["ref_id"],
-                    "refer.sent_id": sentence["sent_id"],
+                    "split": value_of(ref, "split", where),
+                    "refer.ref_id": ref.get("ref_id"),
+                    "refer.sent_id": sentence.get("sent_id"),
                 }
-                for sentence in ref["sentences"]
-            ]
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{file}: not a REFER file, or of another instances.json ({error})"
-        ) from None
-    warn_left_out(left_out, file)
-    return rows_table(rows, file)
+        warn_left_out(left_out, file)
+
+    return rows_table(labels(), file)
 
 
-def _targets(ref: Json) -> list[object]:
+def _referents(file: File) -> Iterable[Any]:
+    if file.ending == ".json":
+        return file.objects()
+    found = read_pickle(file.path, "a list of referents")
+    if not isinstance(found, list | tuple):
+        raise InputError(f"{file}: holds a {type(found).__name__}, not REFER's list of referents")
+    return found
+
+
+def _targets(ref: Json, where: str) -> list[object]:
     """Ids of the objects that are meant; gRefCOCO lists them, and -1 is none."""
-    ids = ref["ann_id"]
+    ids = value_of(ref, "ann_id", where)
     known = ids if isinstance(ids, list | tuple) else [ids]
     return [] if ref.get("no_target") else [number for number in known if number not in (-1, None)]
 
 
-REFER = Format("refer", (".p",), read, is_text=False)
-GREFCOCO = Format("grefcoco", (".json",), read, matches)
+def _found(entries: dict[str, Json], number: object, noun: str, where: str) -> Json:
+    entry = entries.get(id_of(number, where))
+    if entry is None:
+        raise InputError(f"{where}: {INSTANCES} beside it has no {noun} {number!r}; is it that of "
+                         "another data set?")  # fmt: skip
+    return entry
+
+
+def text_of(sentence: object, where: str) -> Any:
+    """The text of one of REFER's sentences, as cleaned by its authors where it is."""
+    text = sentence.get("sent") if isinstance(sentence, dict) else None
+    return text or value_of(sentence, "raw", where)
+
+
+REFER = Format("refer", (".p",), read, is_text=False, beside=INSTANCES)
+GREFCOCO = Format("grefcoco", (".json",), read, matches, beside=INSTANCES)

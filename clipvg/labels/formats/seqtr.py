@@ -11,11 +11,12 @@ import pyarrow as pa
 from clipvg.errors import InputError
 from clipvg.labels.formats.file import File, Format, rows_table
 from clipvg.labels.formats.names import coco_name, plain_name
+from clipvg.labels.formats.objects import list_of, value_of
 from clipvg.runtime.files import Json
 
 _EXPRESSIONS = ("expressions", "refs")  # of SeqTR, of SimREC
 _IMAGES = ("image_id", "iid")
-_SOURCES: tuple[tuple[str, Callable[[object], str]], ...] = (  # in `data_source`, or in a name
+_SOURCES: tuple[tuple[str, Callable[[object, str], str]], ...] = (  # in `data_source`, or in a name
     (r"coco", coco_name),
     (r"flickr|refclef|saiapr|visual.?genome|(?<![a-z])(vg|refer(it)?)(?![a-z])", plain_name),
 )
@@ -23,7 +24,7 @@ _SOURCES: tuple[tuple[str, Callable[[object], str]], ...] = (  # in `data_source
 
 def matches(file: File) -> bool:
     """Whether a file holds lists of such objects by split."""
-    parts = file.json.values() if isinstance(file.json, dict) else []
+    parts = file.content.values() if isinstance(file.content, dict) else []
     firsts = [part[0] for part in parts if isinstance(part, list) and part]
     return bool(firsts) and all(
         isinstance(first, dict) and "bbox" in first and first.keys() & {*_EXPRESSIONS}
@@ -37,40 +38,46 @@ def read(file: File) -> pa.Table:
     The data set, which decides how images are called, is the target's ``data_source``, else in the
     name of the file or of its folder ("refcoco-unc/instances.json", "refclef.json").
     """
-    return rows_table([row for split in file.json for row in _labels(file, split)], file)
+    return rows_table((row for split in file.content for row in _labels(file, split)), file)
 
 
 def _labels(file: File, split: str) -> Iterator[Json]:
-    for i, target in enumerate(file.json[split]):
+    for i, target in enumerate(file.content[split]):
         where = f"{file} {split}[{i}]"
-        try:
-            texts = next(target[key] for key in _EXPRESSIONS if key in target)
-            shared = {
-                "image": _image(target, file, where),
-                "box": target["bbox"],
-                "box_format": "xywh",
-                "width": target.get("width"),
-                "height": target.get("height"),
-                "source": "human",
-                "split": split,
-                "seqtr.target": i,
-            }
-        except (KeyError, TypeError, StopIteration) as error:
-            raise InputError(f"{where}: not a target of SeqTR or SimREC ({error})") from None
-        for text in [texts] if isinstance(texts, str) else texts:
-            yield {**shared, "expression": text}
+        shared = {
+            "box": value_of(target, "bbox", where),
+            "box_format": "xywh",
+            "width": target.get("width"),
+            "height": target.get("height"),
+            "source": "human",
+            "split": split,
+            "seqtr.target": i,
+        }
+        key = _present(target, _EXPRESSIONS)
+        if isinstance(target.get(key), str):
+            texts = [target[key]]
+        else:
+            texts = list_of(target, key, where)
+        image = _image(target, file, where)
+        for text in texts:
+            yield {"image": image, **shared, "expression": text}
+
+
+def _present(target: Json, keys: tuple[str, ...]) -> str:
+    """The key that a target has, else the first of them, for the error."""
+    return next((key for key in keys if key in target), keys[0])
 
 
 def _image(target: Json, file: File, where: str) -> str:
     if "url" in target:  # SimREC's Visual Genome
         return "/".join(str(target["url"]).split("/")[-2:])
-    number = next(target[key] for key in _IMAGES if key in target)
+    number = value_of(target, _present(target, _IMAGES), where)
     places = [target.get("data_source"), file.path.stem, *islice(file.path.absolute().parents, 2)]
     for place in places:
         words = str(getattr(place, "name", place) or "").lower()
         for pattern, name in _SOURCES:
             if re.search(pattern, words):
-                return name(number)
+                return name(number, where)
     raise InputError(
         f"{where}: image {number!r} is a number, and the file does not say of which data set; put "
         "it in a folder named as one: refcoco-unc, refcocog-umd, flickr30k, refclef, ..."

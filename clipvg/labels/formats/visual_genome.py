@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.formats.file import File, Format, rows_table
+from clipvg.labels.formats.objects import list_of, value_of
 from clipvg.runtime.files import Json
-from clipvg.runtime.gate import read_json
 
+IMAGES = "image_data.json"
 _OTHERS = {"objects": "objects", "relationships": "relationships", "attributes": "objects"}
 
 
@@ -33,43 +34,41 @@ def read(file: File) -> pa.Table:
             "labels of scene graphs"
         )
     facts = _images(file)
-    return rows_table([row for i in range(len(file.json)) for row in _labels(file, i, facts)], file)
+    rows = (
+        row
+        for i, image in enumerate(file.objects())
+        for row in _labels(image, f"{file} image {i}", facts)
+    )
+    return rows_table(rows, file)
 
 
-def _labels(file: File, i: int, facts: dict[object, Json]) -> Iterator[Json]:
-    content = file.json[i]
-    try:
-        number = content["image_id"] if "image_id" in content else content["id"]
-        image = facts.get(number) or {"image": f"{number}.jpg"}
-        for region in content["regions"]:
-            yield {
-                **image,
-                "expression": region["phrase"],
-                "box": [region[side] for side in ("x", "y", "width", "height")],
-                "box_format": "xywh",
-                "source": "human",
-                "vg.region": region["region_id"],
-            }
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file} row {i}: not regions of Visual Genome ({error})") from None
-
-
-def _images(file: File) -> dict[object, Json]:
-    """Name and size by number."""
-    beside = file.path.with_name("image_data.json")
-    if not beside.is_file():
-        return {}
-    try:
-        return {
-            image["image_id"]: {
-                "image": "/".join(image["url"].split("/")[-2:]),
-                "width": image["width"],
-                "height": image["height"],
-            }
-            for image in read_json(beside, "the images of Visual Genome")
+def _labels(content: Json, where: str, facts: dict[str, Json]) -> Iterator[Json]:
+    number = value_of(content, "image_id" if "image_id" in content else "id", where)
+    image = facts.get(str(number)) or {"image": f"{number}.jpg"}
+    for region in list_of(content, "regions", where):
+        yield {
+            **image,
+            "expression": value_of(region, "phrase", where),
+            "box": [value_of(region, side, where) for side in ("x", "y", "width", "height")],
+            "box_format": "xywh",
+            "source": "human",
+            "vg.region": region.get("region_id"),
         }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{beside}: not the images of Visual Genome ({error})") from None
 
 
-VISUAL_GENOME = Format("visual-genome", (".json",), read, matches)
+def _images(file: File) -> dict[str, Json]:
+    """Name and size by number."""
+    beside = File(file.path.with_name(IMAGES))
+    if not beside.path.is_file():
+        return {}
+    return {
+        str(value_of(image, "image_id", f"{beside} image {i}")): {
+            "image": "/".join(str(value_of(image, "url", f"{beside} image {i}")).split("/")[-2:]),
+            "width": image.get("width"),
+            "height": image.get("height"),
+        }
+        for i, image in enumerate(beside.objects())
+    }
+
+
+VISUAL_GENOME = Format("visual-genome", (".json",), read, matches, beside=IMAGES)

@@ -12,12 +12,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.formats.carried import is_box
 from clipvg.labels.formats.file import LINES, File, Format, rows_table, warn_left_out
+from clipvg.labels.formats.objects import list_of, value_of
 from clipvg.runtime.files import Json
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"  # linear: one way to read each
@@ -58,23 +60,21 @@ def read(file: File) -> pa.Table:
     """
     left_out: Counts = Counter()
     rows: list[Json] = []
-    for i, item in enumerate(file.objects):
-        where = f"{file} row {i}"
-        try:
-            rows += _labels(item, file, where, left_out)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{where}: not an instruction with boxes ({error})") from None
+    for i, item in enumerate(file.objects()):
+        rows += _labels(item, file, f"{file} row {i}", left_out)
     warn_left_out(left_out, file)
     return rows_table(rows, file)
 
 
 def _labels(item: Json, file: File, where: str, left_out: Counts) -> Iterator[Json]:
     images = [image for key in ("image", "images") for image in _listed(item.get(key))]
-    found = list(_found(item, left_out))
+    found = list(_found(item, where, left_out))
     if found and len(images) != 1:
         left_out["several images" if images else "no image"] += len(found)
         return
-    unit = file.box_unit or _UNITS.get(str((item.get("objects") or {}).get("bbox_type")))
+    marked = item.get("objects")
+    said = marked.get("bbox_type") if isinstance(marked, dict) else None
+    unit = file.box_unit or _UNITS.get(str(said))
     for expression, box in found:
         if unit is None:
             raise InputError(
@@ -87,7 +87,9 @@ def _labels(item: Json, file: File, where: str, left_out: Counts) -> Iterator[Js
                 "<ref>EXPRESSION</ref> in the question or before the box"
             )
         yield {
-            "image": images[0]["path"] if isinstance(images[0], dict) else images[0],
+            "image": value_of(images[0], "path", where)
+            if isinstance(images[0], dict)
+            else images[0],
             "expression": expression,
             "box": box,
             "box_format": "xyxy",
@@ -98,26 +100,30 @@ def _labels(item: Json, file: File, where: str, left_out: Counts) -> Iterator[Js
         }
 
 
-def _found(item: Json, left_out: Counts) -> Iterator[Found]:
+def _found(item: Json, where: str, left_out: Counts) -> Iterator[Found]:
     if "sent" in item:
-        yield item["sent"], item["bbox"]
+        yield item["sent"], value_of(item, "bbox", where)
         return
     if "objects" in item:
-        yield from _objects(item["objects"], left_out)
+        yield from _objects(item["objects"], where, left_out)
         return
-    key = next(key for key in _TALKS if key in item)
+    key = next((key for key in _TALKS if key in item), "conversations")
     who, what = _TALKS[key]
     question = ""
-    for turn in item[key]:
-        if turn[who] in _ANSWERS:
-            yield from _answers(question, turn[what], left_out)
+    for turn in list_of(item, key, where):
+        text = value_of(turn, what, where)
+        if not isinstance(text, str):  # parts: of text, and of images
+            text = " ".join(str(part.get("text", "")) for part in _listed(text) if _is_object(part))
+        if value_of(turn, who, where) in _ANSWERS:
+            yield from _answers(question, text, left_out)
         else:
-            question = turn[what]
+            question = text
 
 
-def _objects(objects: Json, left_out: Counts) -> Iterator[Found]:
+def _objects(objects: object, where: str, left_out: Counts) -> Iterator[Found]:
     """ms-swift's: as many expressions as boxes, or one for all."""
-    names, boxes = objects.get("ref") or [], objects["bbox"]
+    boxes = list_of(objects, "bbox", where)
+    names = list_of({"ref": [], **objects}, "ref", where) if isinstance(objects, dict) else []
     if len(names) == len(boxes):
         yield from zip(names, boxes, strict=True)
     else:
@@ -169,6 +175,10 @@ def _in_json(answer: str) -> tuple[list[tuple[str, list[float]]], str]:
 def _expression(part: re.Match[str]) -> str | None:
     texts = (part[name] for name in ("ref", "p", "object"))
     return next((text.strip() for text in texts if text is not None), None)
+
+
+def _is_object(value: object) -> TypeGuard[Json]:
+    return isinstance(value, dict)
 
 
 def _listed(value: object) -> list:

@@ -59,6 +59,11 @@ class _RegionMeasure(ModelMeasure):
         """What stands for a proposal, one or two of them."""
         return ("crop", "blur") if self.mode == "both" else (self.mode,)
 
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """One of its own, with its prompt."""
+        return (self._tokenizer,)
+
     @cached_property
     def _preset(self) -> Preset:
         return get_preset("default", self.model.backbone.mean, self.model.backbone.std)

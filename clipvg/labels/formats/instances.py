@@ -1,0 +1,89 @@
+"""Images, annotations and categories of COCO's JSON, by their ids.
+
+Ids are names: whole numbers or text, of any length, also repeated or missing where nothing needs
+them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from clipvg.errors import InputError
+from clipvg.runtime.files import Json
+
+_INTEGERS = 2**63  # ids below stay numbers
+
+
+def coco_parts(
+    content: object, where: object
+) -> tuple[dict[str, Json], list[Json], dict[str, str]]:
+    """Images by id, annotations, category names by id."""
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: not COCO instances (no object with 'images')")
+    parts: dict[str, list[Json]] = {}
+    for name in ("images", "annotations", "categories"):
+        entries = content.get(name, [] if name == "categories" else None)
+        if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+            raise InputError(f"{where}: not COCO instances ({name!r} is missing, or no list)")
+        parts[name] = entries
+    images = by_id(parts["images"], "images", ("file_name", "caption"), where)
+    names = by_id(parts["categories"], "categories", ("name",), where)
+    return images, parts["annotations"], {key: str(each.get("name")) for key, each in names.items()}
+
+
+def by_id(entries: list[Json], noun: str, keys: tuple[str, ...], where: object) -> dict[str, Json]:
+    """Entries by id; equal ones may repeat.
+
+    Raises:
+        InputError: two of one id differ, so that a reference to it may mean either.
+    """
+    found: dict[str, Json] = {}
+    for entry in entries:
+        known = found.setdefault(id_of(entry.get("id"), where), entry)
+        for key in keys:
+            if known.get(key) != entry.get(key):
+                raise InputError(
+                    f"{where}: two {noun} have the id {entry.get('id')!r}, one with {key} "
+                    f"{str(known.get(key))[:60]!r}, one with {str(entry.get(key))[:60]!r}; give "
+                    "one of them another"
+                )
+    found.pop("", None)
+    return found
+
+
+def id_of(value: Any, where: object) -> str:
+    """An id as text, of which 7, 7.0 and "7" are one; "" where there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InputError(f"{where}: id {str(value)[:60]!r} is neither a number nor text")
+    return str(value).strip()
+
+
+def id_column(values: list[Any], where: object) -> list[int] | list[str | None]:
+    """Ids for a column: whole numbers where all are, else text."""
+    if all(type(value) is int and -_INTEGERS <= value < _INTEGERS for value in values):
+        return values
+    return [id_of(value, where) or None for value in values]
+
+
+def image_columns(image: Json, where: object) -> Json:
+    """Name and size of an image of COCO; of LVIS, whose images have addresses alone."""
+    name = image.get("file_name")
+    if name is None and isinstance(image.get("coco_url"), str):
+        name = urlsplit(image["coco_url"]).path.lstrip("/")
+    if not isinstance(name, str):
+        raise InputError(f"{where}: image {image.get('id')!r} has no 'file_name'")
+    return {"image": name, **{side: _whole(image.get(side)) for side in ("width", "height")}}
+
+
+def _whole(value: object) -> int | None:
+    """A size, also as text, as the XML of Flickr30k Entities left it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    found = re.fullmatch(r"\s*(\d{1,9})(\.0*)?\s*", str(value))
+    return int(found[1]) if found else None

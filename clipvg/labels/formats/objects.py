@@ -1,0 +1,158 @@
+"""Objects out of JSON text one after the other, of a list or one a line; and values of objects."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from clipvg.errors import InputError, one_line
+from clipvg.runtime.files import Json
+
+_PIECE = 2**22  # characters in memory at a time, beside the object that they end in
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+
+
+def at_line(row: int, line: int) -> str:
+    """Return where a fault of a text file is: the row as all messages count, the line as editors.
+
+    Args:
+        row: from 0.
+        line: from 1.
+    """
+    return f"row {row} (line {line})"
+
+
+def value_of(item: object, name: str, where: str) -> Any:
+    """Return a value of what should be an object.
+
+    Raises:
+        InputError: it is none, or has no such value.
+    """
+    if not isinstance(item, dict):
+        raise InputError(f"{where}: {str(item)[:40]!r} where an object with {name!r} belongs")
+    if name not in item:
+        keys = ", ".join(map(str, item))[:100]
+        raise InputError(f"{where}: no {name!r} in an object that has {keys or 'nothing'}")
+    return item[name]
+
+
+def list_of(item: object, name: str, where: str) -> list[Any]:
+    """Return a list out of what should be an object, see `value_of`; empty where it is null."""
+    found = value_of(item, name, where)
+    if found is None:
+        return []
+    if not isinstance(found, list | tuple):
+        raise InputError(f"{where}: {name!r} is {str(found)[:40]!r}, where a list belongs")
+    return [*found]
+
+
+def read_lines(text: TextIO, where: str) -> Iterator[Json]:
+    """Yield the objects of a text that has one a line.
+
+    Args:
+        text: open for reading.
+        where: the file, for errors.
+
+    Raises:
+        InputError: a line is not JSON, or no object.
+    """
+    filled = ((number, line) for number, line in enumerate(text, 1) if line.strip())
+    for row, (number, line) in enumerate(filled):
+        place = f"{where} {at_line(row, number)}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits, too
+            raise InputError(f"{place}: not JSON ({one_line(error, 120)})") from None
+        yield _object(value, place)
+
+
+def read_list(text: TextIO, where: str) -> Iterator[Json]:
+    """Yield the objects of a JSON list, of which a few are in memory; see `read_lines`."""
+    window = _Window(text)
+    row = 0
+    try:
+        window.take("[")
+        while window.peek() != "]":
+            line = window.line
+            yield _object(window.value(), f"{where} {at_line(row, line)}")
+            row += 1
+            if window.peek() != "]":
+                window.take(",")
+                if window.peek() == "]":
+                    raise _Fault("a comma behind the last object")
+        window.take("]")
+        window.take("")
+    except _Fault as fault:
+        raise InputError(f"{where} {at_line(row, window.line)}: not JSON ({fault})") from None
+
+
+class _Fault(Exception):
+    """What is not as JSON has it."""
+
+
+class _Window:
+    """What of a text is in memory, and where in it reading is.
+
+    Attributes:
+        line: number of the line there, from 1.
+    """
+
+    def __init__(self, text: TextIO) -> None:
+        self.line = 1
+        self._text = text
+        self._buffer = ""
+        self._place = 0
+
+    def peek(self) -> str:
+        """Return the next character that is no space; "" at the end."""
+        while True:
+            found = _SPACE.match(self._buffer, self._place)
+            self._move(found.end() if found else self._place)
+            if self._place < len(self._buffer):
+                return self._buffer[self._place]
+            if not self._more(_PIECE):
+                return ""
+
+    def take(self, mark: str) -> None:
+        """Go past a character; "" makes sure of the end."""
+        if (found := self.peek()) != mark:
+            raise _Fault(f"{found or 'the end'!r} where {mark or 'the end'!r} belongs")
+        self._move(self._place + len(mark))
+
+    def value(self) -> object:
+        """Return the next value, and go past it."""
+        piece = _PIECE
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._buffer, self._place)
+            except json.JSONDecodeError as error:  # it may go on behind what is in memory
+                fault, place = error.msg, error.pos
+            except (ValueError, RecursionError) as error:
+                raise _Fault(one_line(error, 120)) from None
+            else:
+                self._move(end)
+                return value
+            if not self._more(piece):
+                self._move(min(place, len(self._buffer)))
+                raise _Fault(fault)
+            piece *= 2
+
+    def _more(self, piece: int) -> bool:
+        new = self._text.read(piece)
+        if new:
+            self._buffer, self._place = self._buffer[self._place :] + new, 0
+        return bool(new)
+
+    def _move(self, place: int) -> None:
+        self.line += self._buffer.count("\n", self._place, place)
+        self._place = place
+
+
+def _object(value: object, where: str) -> Json:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: a {type(value).__name__}, expected an object with image, "
+                         "expression and box")  # fmt: skip
+    return value

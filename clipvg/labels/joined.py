@@ -1,0 +1,79 @@
+"""Tables of several files as one, whatever kind of file each column comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from clipvg.errors import InputError, one_line
+
+
+def join_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of tables one after the other; columns that some lack are null there.
+
+    A column that is text in some, as all of a CSV file is, and something else in others, becomes
+    that where all of the text can; else text everywhere.
+
+    Raises:
+        InputError: a column holds what cannot be one.
+    """
+    parts = [*tables]
+    for name in dict.fromkeys(name for table in tables for name in table.column_names):
+        own = [i for i, table in enumerate(parts) if name in table.column_names]
+        columns = _of_one_kind([parts[i].column(name) for i in own])
+        for i, column in zip(own, columns, strict=True):
+            if column is not parts[i].column(name):
+                place = parts[i].column_names.index(name)
+                parts[i] = parts[i].set_column(place, name, column)
+    try:
+        return pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    except pa.ArrowException as error:
+        raise InputError(
+            f"these labels do not go together: {one_line(error, 200)}; give the column one type, "
+            "or leave it out with drop_columns"
+        ) from None
+
+
+def _of_one_kind(columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+    """Columns of one name, of which text becomes what the others are, or all become text."""
+    texts = [pa.types.is_string(_kind(column)) for column in columns]
+    others = [column.type for column, is_text in zip(columns, texts, strict=True) if not is_text]
+    others = [kind for kind in others if not pa.types.is_null(kind)]
+    if not any(texts) or len({column.type for column in columns}) == 1:
+        return columns
+    for kind in [*_joint(others), pa.string()]:
+        try:
+            return [_cast(column, kind) for column in columns]
+        except (pa.ArrowException, ValueError, TypeError):
+            continue
+    return columns
+
+
+def _joint(kinds: list[pa.DataType]) -> list[pa.DataType]:
+    """What columns of several kinds become; whole numbers may come with a point, as of pandas."""
+    try:
+        schemas = [pa.schema([("one", kind)]) for kind in kinds]
+        joint = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return []
+    return [joint, pa.float64()] if pa.types.is_integer(joint) else [joint]
+
+
+def _kind(column: pa.ChunkedArray) -> pa.DataType:
+    kind = column.type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column as another kind; what is nested is JSON where it is text."""
+    if column.type == kind:
+        return column
+    column = column.cast(_kind(column))
+    nested = pa.types.is_nested(kind), pa.types.is_nested(column.type)
+    if any(nested) and not all(nested):
+        change = json.loads if nested[0] else json.dumps
+        values = [None if value is None else change(value) for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(values, kind)])
+    return column.cast(kind)
