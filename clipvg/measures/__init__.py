@@ -37,6 +37,7 @@ _PLACES = {
     "ambiguity": "cleanliness:Ambiguity",
     "consistency": "cleanliness:Consistency",
     "hygiene": "cleanliness:Hygiene",
+    "unique": "unique:Unique",
     "noise_level": "fusion.measures:NoiseLevel",
     "loss_mean": "dynamics:LossMean",
     "loss_variance": "dynamics:LossVariance",

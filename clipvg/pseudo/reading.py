@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +65,21 @@ def read_observations(
     with reading(", ".join(map(str, given)), "observations"):
         found = joined.finish()
         return ObservationTable.from_observations(found, images=root, dropped=joined.dropped)
+
+
+def as_observations(given: str | Path | ObservationTable) -> ObservationTable:
+    """Return observations that are given as a file or as the table."""
+    if isinstance(given, ObservationTable):
+        return given
+    path = Path(given)
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    return _read_once(path, changed)
+
+
+@lru_cache(maxsize=2)
+def _read_once(path: Path, changed: int) -> ObservationTable:
+    """Read a file that several measures ask for; `changed` is when it was written."""
+    return read_observations(path)
 
 
 def _members(path: Path) -> list[Path]:

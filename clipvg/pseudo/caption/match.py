@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from clipvg.pseudo.caption.clause import Clause
 from clipvg.pseudo.kinds import PEOPLE, RIVAL_SHARE
@@ -68,20 +68,36 @@ def match_clauses(
     return found
 
 
+def called_by(noun: Sequence[str], names: Iterable[str], *, is_plural: bool = False) -> set[str]:
+    """Return the classes that a noun phrase calls, by as many of its last words as name one.
+
+    Args:
+        noun: words of the phrase, the noun last.
+        names: classes.
+        is_plural: whether it means several, and so no class of people that is not a plural.
+
+    Example:
+        >>> called_by(("big", "traffic", "light"), ["light", "traffic light"])
+        {'traffic light'}
+    """
+    for name in _names_of(noun):
+        called = {each for each in names if _is_called(each, name)}
+        if called:
+            return called
+    if not is_plural and noun[-1] in _PERSONS:
+        return {each for each in names if each.lower() in ("person", "human")}
+    return set()
+
+
 def _meant(seen: Sequence[Seen], clause: Clause) -> list[Seen]:
     """Detections that a clause may mean, without doubles."""
-    for name in _names_of(clause):
-        called = [each for each in seen if _is_called(each[1].name, name)]
-        if called:
-            return _distinct(called)
-    if not clause.is_plural and clause.noun[-1] in _PERSONS:
-        return _distinct([each for each in seen if each[1].name.lower() in ("person", "human")])
-    return []
+    names = {detection.name for _, detection in seen}
+    called = called_by(clause.noun, names, is_plural=clause.is_plural)
+    return _distinct([each for each in seen if each[1].name in called])
 
 
-def _names_of(clause: Clause) -> list[str]:
-    """Names by which a clause may call a class, the longest first: "traffic light", "light"."""
-    noun = clause.noun
+def _names_of(noun: Sequence[str]) -> list[str]:
+    """Names by which a phrase may call a class, the longest first: "traffic light", "light"."""
     if len(noun) > 1 and noun[-2] in _IMITATIONS and noun[-1] in _LIVING:
         return []
     is_whole = tuple(noun[-2:]) in _OTHER_THINGS

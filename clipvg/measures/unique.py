@@ -1,0 +1,106 @@
+"""Does an expression mean one of the observed objects alone? By the words of detections."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.measures.common.options import Measure
+from clipvg.pseudo.meaning import Meaning, Vocabulary, alone
+from clipvg.pseudo.observation import Box, Observation
+from clipvg.pseudo.observations import ObservationTable
+from clipvg.pseudo.reading import as_observations
+from clipvg.reliability.measurer import Context, Scores
+
+_MAY_FIT = 0.5  # probability from which a rival fits, unless words that nobody knows forbid it
+
+
+class Unique(Measure):
+    """Probability that an expression means the object in its box, and no other of its image.
+
+    r = f(b) · Π_k (1 − w_k f(b_k)), by what models said of the image: detections with their
+    classes, attributes, and a scene graph. f is the probability that classes, attributes and
+    relation of the expression fit an object, by the votes of the models; of the label's own object
+    also that its box is the label's. w_k is 1, or, where words of place, order or size
+    single one out, how far b_k comes before b. The words are read, and relations judged, as the
+    sources of pseudo-labels do it.
+
+    It sees expressions that fit several objects, and whatever of another object, attribute or box
+    the models contradict; where they err or miss an object, it errs. A label is not scored whose
+    image nobody has looked at, whose expression means several things or nothing that the models
+    have a word for, or has words unknown to them that may tell apart the objects that fit the rest.
+
+    Args:
+        observations: file of any kind that `clipvg.pseudo.read_observations` takes, or the table;
+            without it no label is scored.
+    """
+
+    observations: str | Path | ObservationTable | None = field(
+        default=None, kw_only=False, repr=False
+    )
+    name: str = "unique"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self._seen  # a file that cannot be read is refused now
+
+    @cached_property
+    def _seen(self) -> ObservationTable | None:
+        return None if self.observations is None else as_observations(self.observations)
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return the probabilities, NaN where nothing can be told."""
+        if self._seen is None:
+            why = f"{self.name}: no observations were given"
+            nothing = np.full(len(labels), np.nan, dtype=np.float32)
+            return Scores(nothing, dict.fromkeys(range(len(labels)), why))
+        names, image_of = labels.distinct_images()
+        rows_of: dict[str, list[int]] = {name: [] for name in names}
+        for row, image in enumerate(image_of.tolist()):
+            rows_of[names[image]].append(row)
+        texts, boxes, sizes = labels.expressions, labels.boxes().tolist(), labels.sizes()
+        scores = np.full(len(labels), np.nan, dtype=np.float32)
+        reasons = dict.fromkeys(range(len(labels)), f"{self.name}: its image was not observed")
+        vocabulary, looked_at = Vocabulary.of(self._seen), False
+        for observation in self._seen:
+            for row in rows_of.get(observation.image, ()):
+                looked_at = True
+                size = _size(observation, sizes[row])
+                found = _judge(vocabulary.read(texts[row]), observation, tuple(boxes[row]), size)
+                if isinstance(found, str):
+                    reasons[row] = f"{self.name}: {found}"
+                else:
+                    scores[row] = found
+                    reasons.pop(row, None)
+        if len(labels) and not looked_at:
+            raise InputError(
+                f"measure {self.name!r}: the observations are of {len(self._seen)} other images "
+                f"than these {len(names)}; check the images' names, such as {names[0]!r}."
+            )
+        return Scores(scores, reasons)
+
+
+def _judge(
+    meaning: Meaning, observation: Observation, box: Box, size: tuple[float, float]
+) -> float | str:
+    """The probability that a box alone is meant, or why it cannot be told."""
+    if meaning.is_several:
+        return "its expression means several"
+    if meaning.names is not None and not meaning.names:
+        return f"no observation has a word for {meaning.unknown[0]!r}"
+    found, rival = alone(meaning, observation, box, size)
+    if meaning.unknown and rival >= _MAY_FIT:
+        return f"{meaning.unknown[0]!r} may tell apart what the observations do not"
+    return found
+
+
+def _size(observation: Observation, told: np.ndarray) -> tuple[float, float]:
+    """Width and height of an image: of the label, else as observed, else 1."""
+    if (told > 0).all():
+        return float(told[0]), float(told[1])
+    return float(observation.width or 1), float(observation.height or 1)
