@@ -18,7 +18,8 @@ import clipvg
 from clipvg.api import Curriculum, RunOptions, Sources
 from clipvg.curriculum import ThresholdSearch
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable
+from clipvg.labels import LabelTable, read_labels
+from clipvg.report.run import report_run
 from clipvg.training import FitConfig, GroundingLearner
 
 
@@ -113,6 +114,28 @@ def test_another_strategy_decides_with_the_trainings_there_are(
     again = run(labels, tmp_path / "run", curriculum=Curriculum(strategy=lowest))
     assert again.curve == adapted.curve[:1]
     assert "strategy: " in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_reliability_may_be_another_score_than_iou(
+    adapted: clipvg.api.AdaptResult, labels: LabelTable, tmp_path: Path
+) -> None:
+    result = run(labels, tmp_path / "run", curriculum=Curriculum(similarity="dice"))
+    by_iou, by_dice = (r.scores["measurer"].astype(float) for r in (adapted, result))
+    np.testing.assert_allclose(by_dice, 2 * by_iou / (1 + by_iou), atol=1e-5)
+    assert result.summary["similarity"] == "dice"
+    assert "similarity" not in adapted.summary
+    base = result.summary["no_curriculum"]["stage"]
+    model, held = result.folder / "stages" / base / "model", tmp_path / "run" / "held_out.parquet"
+    held_out = read_labels(held, images=labels.images)
+    expected = clipvg.score(held_out, {"m": model}, similarity="dice")["m"] >= 0.5
+    assert result.summary["no_curriculum"]["score"] == pytest.approx(expected.mean())
+    page = report_run(tmp_path / "run")
+    assert "the Dice of its box" in page.terms["reliability r"]
+    assert "Dice of the measurer's box" in page.figures[0].caption
+    with pytest.raises(InputError, match="similarity"):
+        run(labels, tmp_path / "run")
+    with pytest.raises(InputError, match="no similarity 'nosuch'"):
+        run(labels, tmp_path / "other", curriculum=Curriculum(similarity="nosuch"))
 
 
 def test_killed_anywhere_and_resumed_it_ends_alike(

@@ -30,6 +30,7 @@ class Kept:
     key: str
     model: GroundingModel
     history: np.ndarray
+    steps: int
     teacher: GroundingModel | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
 
@@ -91,7 +92,15 @@ class Lab(GroundingLearner):
             result = super().fit(labels, weights=weights, init=self._start_from, seed=seed)
             with atomic_folder(folder) as new:
                 _write(result, new)
-        return Kept(key, load(folder), np.load(folder / "history.npy"))
+        steps = self._steps(labels, self.make_model(0))
+        assert steps is not None, "the recipe says how many"
+        return Kept(key, load(folder), np.load(folder / "history.npy"), steps)
+
+    def shorter(self, share: float) -> Lab:
+        """Return a laboratory whose trainings take a share of the steps, and are kept as such."""
+        found = super().shorter(share)
+        found._identity = json.dumps([self._identity, share])
+        return found
 
     def fit_many(self, labels: LabelTable, keep: np.ndarray, **options: Any) -> list[Fit]:
         """Train candidates together, from the same head; not kept here but by the run."""

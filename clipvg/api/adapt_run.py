@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from clipvg.api.run import RunOptions, judge, judged_before, make_model, model_config, open_run
@@ -28,8 +29,9 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, load
-from clipvg.reliability import GroundingMeasurer, ScoreMatrix
+from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix
 from clipvg.runtime.files import Json
+from clipvg.similarity import IOU, find_similarity
 from clipvg.training import FitConfig, GroundingLearner
 from clipvg.training.record import write_model
 
@@ -48,6 +50,8 @@ class Curriculum:
         beyond: what goes beyond the published method, such as soft weights and rounds; nothing
             when None. A finished run called again with another strategy or other ones here trains
             only what is new.
+        similarity: what reliability compares boxes by, see `clipvg.similarity`. Models are then
+            judged by it too: by the share of the validation labels of which it is at least 0.5.
         sources: scores that the labels have, a run to go on from, the order of the sources.
     """
 
@@ -55,6 +59,7 @@ class Curriculum:
     search: SSAConfig | None = None
     strategy: SearchStrategy = find_threshold
     beyond: Beyond | None = None
+    similarity: str = IOU
     sources: Sources | None = None
 
 
@@ -164,13 +169,17 @@ def adapt(
     options = _options(plan.search or MSAConfig(seed=training.seed), method)
     training = dataclasses.replace(training, seed=options.seed)
     settings = model_config(labels, backbone, model)
+    find_similarity(plan.similarity)  # refuses one that is unknown
     learner = _Learner(settings, training, validation, device=run.place, progress=run.progress)
+    learner.similarity = plan.similarity
     config: Json = {
         "method": method,
         "model": settings.to_dict(),
         "training": training.identity(),
         "curriculum": dataclasses.asdict(options),
     }
+    if plan.similarity != IOU:
+        config["similarity"] = plan.similarity
     if sources.scored_by:
         config["scored_by"] = identity_of_scores(labels, sources.scored_by)
     if method == "msa":
@@ -230,7 +239,14 @@ class _Learner(GroundingLearner):
 
     def measurer(self, model: GroundingModel) -> GroundingMeasurer:
         """Return a trained model as a measurer."""
-        return GroundingMeasurer(model, "measurer")
+        return GroundingMeasurer(model, "measurer", similarity=self.similarity)
+
+    def evaluate(self, model: GroundingModel, labels: LabelTable) -> float:
+        """Return the share of labels, by weight, of which the similarity is at least 0.5."""
+        if self.similarity == IOU:
+            return super().evaluate(model, labels)
+        found = self.measurer(model).measure(labels, Context()).values
+        return float(np.average(found >= 0.5, weights=labels.weights()))
 
     def save(self, model: GroundingModel, folder: Path, *, trained_on: Sequence[str]) -> None:
         """Write a checkpoint that says what the model was trained on."""

@@ -58,6 +58,7 @@ def score(
     on_error: OnError = "null",
     batch_size: int | None = None,
     precision: Precision = "auto",
+    similarity: str = "iou",
     store: str | Path | None = None,
     progress: bool = False,
 ) -> ScoreMatrix:
@@ -69,6 +70,8 @@ def score(
         on_error: "null" leaves labels with an unreadable image unscored, "raise" stops.
         batch_size: labels fused at a time; None is chosen by device and number of tokens.
         precision: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU, bf16 on a GPU.
+        similarity: what reliability is: "iou", "giou", "dice", "pck", or
+            ``package.module:function`` of your own; see `clipvg.similarity`.
         store: folder that keeps the scores of finished shards of images; a call that was killed
             goes on from there, and a later one scores only what is missing.
         progress: show a progress bar.
@@ -86,7 +89,7 @@ def score(
     return score_labels(
         labels,
         measurers,
-        engine=EngineConfig(batch_size=batch_size, precision=precision),
+        engine=EngineConfig(batch_size=batch_size, precision=precision, similarity=similarity),
         on_error=on_error,
         store=store,
         progress=progress,

@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_group, take_group
+from clipvg.cli.options import add_group, add_shared, check_similarity, take_group
 from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.train import FIRST, add_training, run_results, training_arguments
@@ -31,6 +31,7 @@ def _configure(parser: CommandParser) -> None:
         "--continue_from", type=str, metavar="RUN",
         help="--out of a finished run to continue; LABELS are then those of new sources",
     )  # fmt: skip
+    add_shared(parser, "--similarity")
     # One seed: that of the trainings is the search's too.
     add_group(parser, "search", MSAConfig, title="for the reliability threshold", skip=("seed",))
     add_group(parser, "beyond", Beyond, title="extensions of the published method")
@@ -44,6 +45,7 @@ def _run(args: Namespace) -> Json:
         refuse_code(args.beyond.measures, file)
     search = take_group(args, "search", MSAConfig, seed=args.training.seed)
     beyond = take_group(args, "beyond", Beyond)
+    similarity = check_similarity(args)
     arguments = training_arguments(args)
     from clipvg.api import Curriculum, Sources, adapt
 
@@ -53,6 +55,7 @@ def _run(args: Namespace) -> Json:
             method=args.method,
             search=search,
             beyond=beyond,
+            similarity=similarity,
             sources=Sources(scored_by=args.scored_by, continue_from=args.continue_from),
         ),
         **arguments,
@@ -97,6 +100,7 @@ def _describe(result: Json) -> str:
             table(("trained on", "labels", "validation", "gain"), rows),
             *map(printable, summary.notes),
             summary.validation.statement,
+            *([summary.folds.statement] if summary.folds else []),
             pairs(facts),
         ]
     )

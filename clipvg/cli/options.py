@@ -76,6 +76,12 @@ _SHARED: dict[str, Json] = {
         "metavar": "CKPT",
         "help": "the model: a folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
     },
+    "--similarity": {
+        "default": "iou",
+        "metavar": "NAME",
+        "help": "what reliability compares boxes by: iou, giou, dice, pck (of box centres), or "
+        "package.module:function of your own",
+    },
     "--quiet": {"action": "store_true", "help": "show no progress bars"},
 }
 
@@ -95,6 +101,17 @@ def add_shared(parser: CommandParser, *names: str, needed: bool = True) -> None:
         if name in {"--images", "--checkpoint"}:
             options["required"] = needed
         parser.add_argument(name, **options)
+
+
+def check_similarity(args: Namespace) -> str:
+    """Return --similarity; refuse one that is unknown, or is code that a file names."""
+    from clipvg.measures import refuse_code
+    from clipvg.similarity import find_similarity
+
+    if file := args.files.get("similarity"):
+        refuse_code([args.similarity], file)
+    find_similarity(args.similarity)
+    return str(args.similarity)
 
 
 def set_max_pixels(args: Namespace) -> None:

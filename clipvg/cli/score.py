@@ -13,6 +13,7 @@ from clipvg.cli.options import (
     LABELS,
     add_batch_size,
     add_shared,
+    check_similarity,
     files_of,
     read_table,
     warn_of_findings,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from clipvg.labels import LabelTable
     from clipvg.reliability import Measurer, ScoreMatrix
     from clipvg.reliability.measurer import GroundingMeasurer
+    from clipvg.rescoring import EngineConfig
     from clipvg.rescoring.store import ScoreStore
 
 _REASONS_SHOWN = 3
@@ -68,6 +70,7 @@ def _configure(parser: CommandParser) -> None:
         "--precision", type=Literal["auto", "fp32", "bf16", "fp16"], default="auto",
         help="of the models: fp32 is exact; auto means fp32 on a CPU, bf16 on a GPU",
     )  # fmt: skip
+    add_shared(parser, "--similarity")
     parser.add_argument(
         "--ray", nargs="?", type=int, const=2, metavar="ACTORS",
         help="run the models on a Ray cluster (that of RAY_ADDRESS, else one on this machine) in "
@@ -90,12 +93,13 @@ def _run(args: Namespace) -> Json:
     check_writable(folder / "shard")
     if not (args.measurer or args.measure):
         raise InputError("nothing to score with; pass --measurer CKPT, or --measure NAME")
-    layout = _refined_layout(args)
+    layout, similarity = _refined_layout(args), check_similarity(args)
     labels = read_table(args)  # before torch and the models are loaded
     warn_of_findings(labels)
     from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.measures.specs import build_measures
     from clipvg.reliability.score import tokenizers_of
+    from clipvg.rescoring import EngineConfig
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
     from clipvg.training.usable import short_labels
@@ -109,7 +113,8 @@ def _run(args: Namespace) -> Json:
     labels = short_labels(labels, tokenizers_of(measurers_all), on_error=args.on_error)
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store:
-        scores = _score(args, labels, measurers_all, store)
+        engine = EngineConfig(args.batch_size, args.precision, similarity=similarity)
+        scores = _score(args, labels, measurers_all, engine, store)
         refined = _refine(args, labels, measurers, scores, layout) if layout else {}
         if distributed.join(device).is_main:
             scores.attach(labels).write(out)
@@ -136,11 +141,12 @@ def _run(args: Namespace) -> Json:
 
 
 def _score(
-    args: Namespace, labels: LabelTable, measurers: Mapping[str, Measurer], store: ScoreStore
+    args: Namespace,
+    labels: LabelTable,
+    measurers: Mapping[str, Measurer],
+    engine: EngineConfig,
+    store: ScoreStore,
 ) -> ScoreMatrix:
-    from clipvg.rescoring import EngineConfig
-
-    engine = EngineConfig(batch_size=args.batch_size, precision=args.precision)
     if args.ray is None:
         from clipvg.reliability import score_labels
 
@@ -172,6 +178,11 @@ def _refined_layout(args: Namespace) -> str | None:
         raise InputError(
             f"--refine sorts labels by one measurer, and {len(args.measurer)} are named; pass one "
             "--measurer, and another --refine folder for each of the others"
+        )
+    if args.similarity != "iou":
+        raise InputError(
+            f"--refine writes files of the published code, whose reliability is the IoU, and not "
+            f"{args.similarity}; leave one of the two out"
         )
     check_writable(Path(args.refine) / "labels.pth")
     return layout_name(args.labels[0], args.layout)

@@ -4,6 +4,7 @@ from clipvg.curriculum.adapted import Adapted
 from clipvg.curriculum.beyond.calibrate import calibrated_threshold, soft_weights
 from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes
+from clipvg.curriculum.beyond.folds import split_folds
 from clipvg.curriculum.beyond.fusion import fuse
 from clipvg.curriculum.config import MSAConfig, SSAConfig
 from clipvg.curriculum.continued import Previous, Sources
@@ -44,5 +45,6 @@ __all__ = [
     "identity_of_scores",
     "msa",
     "soft_weights",
+    "split_folds",
     "ssa",
 ]

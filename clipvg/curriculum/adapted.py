@@ -8,16 +8,19 @@ import numpy as np
 
 from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.extend import extend
+from clipvg.curriculum.beyond.folds import fold_facts
 from clipvg.curriculum.config import ADAPTED
-from clipvg.curriculum.measurers import measure
+from clipvg.curriculum.label_facts import LabelFacts, ValidationFacts
+from clipvg.curriculum.measuring import measure
 from clipvg.curriculum.notes import notes
 from clipvg.curriculum.outcome import Plain
 from clipvg.curriculum.split import sources_of
-from clipvg.curriculum.summary import Baseline, LabelFacts, RunSummary, Step, ValidationFacts
+from clipvg.curriculum.summary import Baseline, RunSummary, Step, count_steps
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import Distribution
 from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.similarity import IOU, similarity_name
 
 _REASONS = 100  # labels of which the summary says why they are not scored
 
@@ -81,6 +84,7 @@ def conclude(plain: Plain, beyond: Beyond) -> Adapted:
     summary = RunSummary(
         method=plain.method,
         command=work.run.command,
+        similarity=similarity_name(getattr(work.learner, "similarity", IOU)),
         labels=LabelFacts.of(work.labels),
         validation=ValidationFacts.told(split.validation, **deciding),
         options=asdict(work.config),
@@ -90,6 +94,8 @@ def conclude(plain: Plain, beyond: Beyond) -> Adapted:
         gain=None if base is None or base.score is None else score - base.score,
         winner=best.stage.key,
         num_trainings=len(work.noted),
+        num_steps=count_steps(work.noted.values()),
+        folds=fold_facts(work),
         beyond=outcome.beyond,
         steps=best.steps,
         stages=plain.stages,

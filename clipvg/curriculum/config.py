@@ -13,6 +13,7 @@ from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, check_fields
 ADAPTED = "adapted"  # what the resulting model is called among the measurers
 LEAST_SHARE = 0.05  # of the labels: fewer teach nothing
 HowTrained = Literal["separate", "together"]
+FoldSteps = Literal["whole", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,12 @@ class SSAConfig:
             can do it.
         warm_start: start candidates from the measurer's weights instead of fresh ones.
         holdout: share of the images to hold out where no validation labels are given.
-        seed: of every training and of the held-out images.
+        folds: measure out-of-sample: images are divided into so many folds, and the labels of
+            each are measured by a model trained without them; 0 lets the measurer itself measure
+            what it was trained on, as published.
+        fold_steps: "whole" trains each fold's model as long as the measurer; "shared" lets all
+            folds' models together take as many steps as it.
+        seed: of every training, of the held-out images and of the folds.
     """
 
     start: float = 0.5
@@ -47,11 +53,15 @@ class SSAConfig:
     halving: bool = False
     warm_start: bool = False
     holdout: Annotated[float, (ABOVE_ZERO, BELOW_ONE)] = 0.1
+    folds: Annotated[int, (0, 100)] = 0
+    fold_steps: FoldSteps = "whole"
     seed: Annotated[int, (0, 2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
         """Refuse values that a search could not use, before anything is trained."""
         check_fields(self, "options of the search")
+        if self.folds == 1:
+            raise InputError("folds is 1, which leaves nothing to train on; give 0, or 2 and more.")
         if self.halving and self.candidates != "together":
             raise InputError("halving needs candidates that train together: candidates='together'.")
         check_grid(self.start, self.step, self.low, self.high)

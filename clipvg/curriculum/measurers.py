@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from urllib.parse import quote
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from clipvg.curriculum.beyond.folds import measure_labels
 from clipvg.curriculum.config import ADAPTED
 from clipvg.curriculum.continued import Previous
+from clipvg.curriculum.measuring import measure
 from clipvg.curriculum.summary import MeasurerFacts, Training
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
-from clipvg.labels import LabelTable
 from clipvg.reliability.histogram import Distribution
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Context, Measurer
-from clipvg.reliability.measurer import measure as run_measurer
 from clipvg.runs.stage import Stage
 
 _GIVEN = "given"
@@ -30,6 +28,13 @@ class Measurers:
     scores: ScoreMatrix  # by n measurers
     files: tuple[str, ...]  # n names of files of scores, see `Run.scores_path`
     stages: Mapping[str, Stage]  # of those that were trained, by name
+    # keys of the trainings that measured in their place, see `measure_labels`
+    folds: frozenset[str] = frozenset()
+
+    @property
+    def trainings(self) -> frozenset[str]:
+        """Keys of all trainings that the scores rest on."""
+        return self.folds.union(stage.key for stage in self.stages.values())
 
     @classmethod
     def given(cls, work: Trainings) -> Measurers:
@@ -41,12 +46,22 @@ class Measurers:
 
     @classmethod
     def of(
-        cls, work: Trainings, stages: Mapping[str, Stage], trained_on: Mapping[str, Sequence[str]]
+        cls, work: Trainings, stages: Mapping[str, Stage], trained_on: Mapping[str, np.ndarray]
     ) -> Measurers:
-        """Measure the training labels with the models of stages, by name."""
-        scores = [measure(work, stages[name], name, trained_on=trained_on[name]) for name in stages]
-        files = tuple(scores_key(stage.key, name) for name, stage in stages.items())
-        return cls(ScoreMatrix.concat(scores), files, stages)
+        """Measure the training labels by the models of stages.
+
+        Args:
+            work: trainings of the run.
+            stages: by name.
+            trained_on: by name, (N,) bool, the training labels that they were trained on.
+        """
+        found = [measure_labels(work, stages[name], name, trained_on[name]) for name in stages]
+        return cls(
+            ScoreMatrix.concat(each.scores for each in found),
+            tuple(each.file for each in found),
+            stages,
+            frozenset(key for each in found for key in each.folds),
+        )
 
     def held_out(self, work: Trainings) -> ScoreMatrix:
         """Return their scores of the labels that are held out."""
@@ -62,7 +77,7 @@ class Measurers:
     def joined(self, more: ScoreMatrix, file: str) -> Measurers:
         """Return these measurers with further scores of one file."""
         scores = ScoreMatrix.concat([self.scores, more])
-        return Measurers(scores, self.files + (file,) * len(more.names), self.stages)
+        return replace(self, scores=scores, files=self.files + (file,) * len(more.names))
 
     def note(self, work: Trainings) -> tuple[Training, ...]:
         """Judge and record those that were trained, each with the scores of its own sources."""
@@ -96,18 +111,18 @@ def train_measurers(
         InputError: that run has a measurer of the name of a new source.
     """
     stages: dict[str, Stage] = {}
-    trained_on: dict[str, Sequence[str]] = {}
+    trained_on: dict[str, np.ndarray] = {}
+    names = np.array(work.labels.sources(), dtype=object)
     if previous is not None:
         for name, there in previous.measurers.items():
             assert there.stage is not None
             stages[name] = previous.adopt(there.stage, work.run)
-            trained_on[name] = there.trained_on
-    names = np.array(work.labels.sources(), dtype=object)
+            trained_on[name] = np.isin(names, there.trained_on)
     for source in sources:
         if source in stages:
             raise InputError(f"there is a measurer {source!r} already; rename the new source.")
-        (stages[source],) = work.train([names == source], names=[f"measurer of {source}"])
-        trained_on[source] = (source,)
+        trained_on[source] = names == source
+        (stages[source],) = work.train([trained_on[source]], names=[f"measurer of {source}"])
     return Measurers.of(work, stages, trained_on)
 
 
@@ -121,43 +136,3 @@ def check_names(names: Iterable[str]) -> None:
             )
         if name == ADAPTED:
             raise InputError(f"{name!r} is what the adapted model is called; choose another name.")
-
-
-def measure(
-    work: Trainings,
-    stage: Stage,
-    name: str,
-    labels: LabelTable | None = None,
-    *,
-    trained_on: Iterable[str],
-    part: str = "",
-    teacher: bool = False,
-) -> ScoreMatrix:
-    """Return the reliability of labels by a stage's model, measured once and kept in the run.
-
-    Without labels the training labels are measured; `part` tells others apart in the name of the
-    file. With `teacher` the stage's teacher measures, where there is one.
-    """
-
-    def make() -> ScoreMatrix:
-        measured = work.labels if labels is None else labels
-        context = Context(progress=work.progress)
-        found = run_measurer(measurer_of(work, stage, teacher), measured, context)
-        if not np.isfinite(found.values).any() and found.reasons:
-            why = next(iter(found.reasons.values()))
-            raise InputError(f"the measurer {name!r} could score no label; the first: {why}")
-        origin = {name: filter(None, trained_on)}
-        return ScoreMatrix.of({name: found}, measured.encoded_sources(), origin)
-
-    path = work.run.scores_path(scores_key(stage.key, name, part))
-    return work.run.once(path, make, ScoreMatrix.write, ScoreMatrix.read)
-
-
-def measurer_of(work: Trainings, stage: Stage, teacher: bool = False) -> Measurer:
-    """Return a stage's model, or its teacher where there is one, as a measurer."""
-    return work.learner.measurer(work.learner.load(stage.measuring_folder(teacher)))
-
-
-def scores_key(stage: str, name: str, part: str = "") -> str:
-    """Return the name of a file of scores, see `Run.scores_path`."""
-    return "-".join(filter(None, (stage, quote(name, safe=" "), part)))

@@ -83,7 +83,7 @@ def msa(
     start = Selected.before(work, previous)
     earlier = None if start.stage is None else work.note("continued", start.stage)
     once += tuple(filter(None, (base, earlier)))
-    rest_on = frozenset(training.stage for training in once)
+    rests_on = measurers.trainings.union(training.stage for training in once)
 
     # 2. Select source by source, from simple to complex; the last step's model is the result.
     def decide(scores: ScoreMatrix, variant: str | None = None) -> Variant:
@@ -96,7 +96,7 @@ def msa(
             step, selected = at.search_threshold(source, choice, selected)
             steps.append(step)
         assert selected.stage is not None
-        needs = rest_on.union(*(step.trainings for step in steps))
+        needs = rests_on.union(*(step.trainings for step in steps))
         return Variant(
             name=variant or PLAIN,
             stage=selected.stage,

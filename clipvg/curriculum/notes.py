@@ -24,6 +24,8 @@ def notes(summary: RunSummary) -> tuple[str, ...]:
                 f"The result ({_percent(summary.score)}) is worse than {name} ({_percent(score)}), "
                 f"which is kept in stages/{stage}/model."
             )
+    if summary.beyond is not None and (said := summary.beyond.winner.said_of_sources):
+        found.append(f"The result was trained {said}.")
     if summary.kept < LEAST_SHARE * summary.labels.count:
         found.append(
             f"Only {summary.kept:,} of {summary.labels.count:,} labels were kept: few teach "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from clipvg.curriculum.beyond.facts import BeyondFacts, VariantDetails, VariantFacts
 from clipvg.curriculum.measurers import Measurers
-from clipvg.curriculum.summary import Continued, Step, Training
+from clipvg.curriculum.summary import Continued, Step, Training, count_steps
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.stage import Stage
@@ -40,16 +40,18 @@ class Variant:
     @property
     def score(self) -> float:
         """Performance on the validation labels; -inf where it is no number."""
-        score = self.stage.read()["score"]
-        return -math.inf if score is None or math.isnan(score) else float(score)
+        return score_of(self.stage)
 
     @property
     def selected(self) -> np.ndarray:
         """(N,) bool, training labels it was trained on."""
         return np.asarray(self.weights > 0)
 
-    def facts(self, plain: Variant) -> VariantFacts:
-        """Return what the summary says of it; ``hard`` is one of whole labels as they are."""
+    def facts(self, plain: Variant, noted: Mapping[str, Training]) -> VariantFacts:
+        """Return what the summary says of it, whose trainings were noted by key.
+
+        ``hard`` is one of whole labels as they are.
+        """
         details = self.details or VariantDetails(
             thresholds={step.source: step.threshold for step in self.steps},
             measurers={step.source: step.measurer for step in self.steps},
@@ -62,8 +64,15 @@ class Variant:
             gain=self.score - plain.score,
             kept=int(self.selected.sum()),
             trainings=len(self.needs),
+            steps=count_steps(noted[key] for key in sorted(self.needs)),
             hard=self.agreed is None and bool(np.isin(self.weights, (0, 1)).all()),
         )
+
+
+def score_of(stage: Stage) -> float:
+    """Return the performance of a judged training; -inf where it is no number."""
+    score = stage.read()["score"]
+    return -math.inf if score is None or math.isnan(score) else float(score)
 
 
 def best_of(variants: Sequence[Variant]) -> Variant:

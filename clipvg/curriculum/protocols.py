@@ -10,10 +10,10 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from clipvg.boxes import iou
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.measurer import Context, Measurer, Scores
+from clipvg.similarity import IOU, Similarity, compare
 
 Model = TypeVar("Model")
 Kept = TypeVar("Kept", covariant=True)
@@ -35,6 +35,10 @@ class Fit(Protocol[Kept]):
     def metrics(self) -> Metrics:
         """Metrics of the training, kept beside the model."""
 
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps of the training; None where it has none."""
+
 
 @dataclass(frozen=True)
 class Fitted(Generic[Model]):
@@ -43,6 +47,7 @@ class Fitted(Generic[Model]):
     model: Model
     teacher: Model | None = None
     metrics: Metrics = ()
+    steps: int | None = None
 
 
 class Learner(Protocol[Model]):
@@ -50,6 +55,8 @@ class Learner(Protocol[Model]):
 
     Inherit from it and write `fit`, `measurer`, `save` and `load`; the rest has defaults. A class
     that has all the methods needs not inherit. Trainings with equal arguments give equal models.
+    Where measurers compare boxes by another score than IoU its name, or the function, is to be the
+    learner's attribute `similarity`: summary and report tell it.
     """
 
     @abstractmethod
@@ -121,6 +128,16 @@ class Learner(Protocol[Model]):
             for row, out in zip(keep, folders, strict=True)
         ]
 
+    def shorter(self, share: float) -> Learner[Model]:
+        """Return a learner whose trainings take a share of the steps, in (0, 1).
+
+        By default there is none: what a step is the learner alone knows.
+        """
+        raise InputError(
+            "this learner cannot train for a share of its steps; give it a method "
+            "shorter(share), or leave fold_steps at 'whole'."
+        )
+
     def prepare(self, labels: LabelTable) -> None:
         """Compute ahead what all trainings need.
 
@@ -130,23 +147,28 @@ class Learner(Protocol[Model]):
 
 
 class BoxMeasurer:
-    """Reliability = IoU of predicted boxes with the labels'.
+    """Reliability = IoU of predicted boxes with the labels', or another similarity.
 
     Args:
         predict: labels -> (N, 4) xyxy pixels, NaN where there is no box.
         name: of the measurer.
+        similarity: a function or its name, see `clipvg.similarity`.
     """
 
     requires: frozenset[str] = frozenset()
 
-    def __init__(self, predict: Callable[[LabelTable], np.ndarray], name: str = "iou") -> None:
-        self.name = name
+    def __init__(
+        self,
+        predict: Callable[[LabelTable], np.ndarray],
+        name: str = IOU,
+        similarity: str | Similarity = IOU,
+    ) -> None:
+        self.name, self.similarity = name, similarity
         self._predict = predict
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the IoU of each label, NaN without a box."""
-        found = iou(self._predict(labels), labels.boxes()).clip(0, 1)
-        return Scores(np.asarray(found, np.float32))
+        """Return the similarity of each label, NaN without a box."""
+        return Scores(compare(self.similarity, self._predict(labels), labels.boxes()))
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the predicted boxes, float32 (N, 4)."""

@@ -15,7 +15,7 @@ from clipvg.curriculum.config import SSAConfig
 from clipvg.curriculum.measurers import Measurers
 from clipvg.curriculum.outcome import PLAIN, Plain, Variant
 from clipvg.curriculum.protocols import Learner
-from clipvg.curriculum.split import Split, sources_of
+from clipvg.curriculum.split import Split
 from clipvg.curriculum.threshold import SearchStrategy, find_threshold
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import Distribution, kept
@@ -75,7 +75,9 @@ def ssa(
     if given:
         measurers = Measurers.given(work)
     else:
-        measurers = Measurers.of(work, {MEASURER: base}, {MEASURER: sources_of(work.labels)})
+        everything = np.ones(len(work.labels), bool)
+        measurers = Measurers.of(work, {MEASURER: base}, {MEASURER: everything})
+    rests_on = measurers.trainings | {base.key}
 
     def decide(scores: ScoreMatrix, variant: str | None = None) -> Variant:
         """Search the threshold of the last measurer's reliability."""
@@ -90,8 +92,8 @@ def ssa(
             weights=keep.astype(np.float32),
             reliability=scores[name],
             steps=(step,),
-            measured=frozenset({base.key}),
-            needs=step.trainings | {base.key},
+            measured=rests_on,
+            needs=step.trainings | rests_on,
         )
 
     # 3. Search the threshold; the best candidate is the result.

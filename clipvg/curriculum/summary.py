@@ -2,73 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from clipvg.curriculum.beyond.facts import BeyondFacts
+from clipvg.curriculum.beyond.facts import BeyondFacts, FoldFacts
+from clipvg.curriculum.label_facts import LabelFacts, ValidationFacts
 from clipvg.curriculum.threshold import ThresholdSearch
-from clipvg.labels import LabelTable
 from clipvg.runs.record import Record
 from clipvg.runtime.files import Json
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelFacts(Record):
-    """Labels of a run: how many, on how many images, of which sources, below which folder."""
-
-    count: int
-    images: int
-    sources: list[str]
-    fingerprint: str
-    root: str | None
-
-    @classmethod
-    def of(cls, labels: LabelTable) -> LabelFacts:
-        """Return the facts of labels."""
-        return cls(
-            count=len(labels),
-            images=labels.num_images,
-            sources=sorted(set(labels.sources())),
-            fingerprint=labels.fingerprint(),
-            root=None if labels.images is None else str(labels.images),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationFacts(LabelFacts):
-    """The labels that decided: ``kind`` is "given" or "held out", ``statement`` is for people."""
-
-    kind: str
-    weighted: bool
-    statement: str
-
-    @classmethod
-    def told(cls, labels: LabelTable, *, held_out: bool, weighted: bool) -> ValidationFacts:
-        """Return the facts of labels that decided, which may be held-out pseudo-labels."""
-        statement = "Decided on the validation labels given."
-        if held_out:
-            weighting = (
-                "Each counts by how far the measurers of other sources agree with it (mean "
-                "reliability). "
-            )
-            statement = (
-                f"No validation labels were given: decided on {len(labels)} pseudo-labels of "
-                f"{labels.num_images} held-out image(s), which nothing was trained on. "
-                f"{weighting if weighted else ''}Their boxes are pseudo-labels too, wrong ones "
-                "among them, so scores are agreement with pseudo-labels, not accuracy."
-            )
-        return cls(
-            **vars(LabelFacts.of(labels)),
-            kind="held out" if held_out else "given",
-            weighted=weighted,
-            statement=statement,
-        )
-
-    @property
-    def is_held_out(self) -> bool:
-        """Whether held-out pseudo-labels decided."""
-        return self.kind == "held out"
+from clipvg.similarity import IOU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +27,8 @@ class Baseline(Record):
 class Training(Record):
     """One training."""
 
-    name: str  # what it was for: "measurer", "candidate", "choice", "all labels", "continued"
+    # what it was for: "measurer", "candidate", "choice", "all labels", "continued", "fold", ...
+    name: str
     threshold: float | None  # of the labels it was trained on; None is all
     source: str | None = None  # whose labels were being decided on
     measurer: str | None = None  # whose reliability selected; of a measurer its own name
@@ -92,8 +36,15 @@ class Training(Record):
     stage: str  # key of its stage
     kept: int  # number of labels it was trained on
     seconds: float  # it took
+    steps: int | None = None  # of the optimizer; None where the learner does not tell
     score: float | None  # on the validation labels; None where it is no number
     reliability: Json | None = None  # distribution over the labels that the threshold keeps
+
+
+def count_steps(trainings: Iterable[Training]) -> int | None:
+    """Return the optimizer steps of trainings in all; None where one does not tell."""
+    steps = [training.steps for training in trainings]
+    return None if None in steps else sum(filter(None, steps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +111,7 @@ class RunSummary(Record):
 
     method: Literal["ssa", "msa"]  # "ssa" or "msa"
     command: str | None = None  # what was typed, where it is known
+    similarity: str = IOU  # what reliability compares boxes by, and with which models are judged
     labels: LabelFacts  # trained on
     validation: ValidationFacts  # labels that decided
     options: Json  # of the curriculum
@@ -169,6 +121,8 @@ class RunSummary(Record):
     gain: float | None  # over no curriculum
     winner: str  # key of the stage whose model is the result
     num_trainings: int  # number of trainings in all
+    num_steps: int | None = None  # of the optimizer in these; None where the learner does not tell
+    folds: FoldFacts | None = None  # how labels were measured out-of-sample
     beyond: BeyondFacts | None = None  # variants beyond the published method, where there are any
     steps: tuple[Step, ...]  # decisions, one a source; one in SSA
     # trainings that all decisions rest on: measurers, all labels, the continued run

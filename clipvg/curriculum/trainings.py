@@ -34,10 +34,12 @@ class Trainings:
     strategy: SearchStrategy = find_threshold  # how a threshold is found
     progress: bool = False  # show a bar while labels are measured
     judges: bool = True  # whether trainings are judged
-    # keys of the stages that were recorded
-    noted: set[str] = field(default_factory=set, init=False)
+    share: float = 1  # of its steps that each training takes, see `Learner.shorter`
+    # what was recorded of each training, by the key of its stage
+    noted: dict[str, Training] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._trainer = self.learner
         self._is_prepared = False
         self._fingerprints: dict[bytes, str] = {}
 
@@ -128,22 +130,24 @@ class Trainings:
         self, name: str, stage: Stage, details: Mapping[str, object] | None = None, **facts: Any
     ) -> Training:
         """Record a training in the run's metrics, with details, and return it for the summary."""
-        facts = {"threshold": None, **facts, "stage": stage.key, **stage.read()}
+        facts = {"threshold": None, "score": None, **facts, "stage": stage.key, **stage.read()}
         training = Training(name=name, **facts)
         line = training.to_dict()
         line.pop("reliability", None)
         self.run.record(event=line.pop("name"), **(details or {}), **line)
-        self.noted.add(stage.key)
+        self.noted.setdefault(stage.key, training)
         return training
 
     def _facts(self, init: Stage | None) -> Json:
         """What decides a training beside its labels."""
-        return {"init": init and init.key, "seed": self.config.seed}
+        shorter = {} if self.share == 1 else {"share": self.share}
+        return {"init": init and init.key, "seed": self.config.seed, **shorter}
 
     def _start(self, init: Stage | None) -> Any:
         """Let the learner prepare, and return the model that trainings start from."""
         if not self._is_prepared:
             self.learner.prepare(self.labels)
+            self._trainer = self.learner if self.share == 1 else self.learner.shorter(self.share)
             self._is_prepared = True
         return None if init is None else self.learner.load(init.model_folder)
 
@@ -163,7 +167,7 @@ class Trainings:
         self, missing: Sequence[tuple[Stage, np.ndarray]], init: Any, union: np.ndarray
     ) -> None:
         started = time.monotonic()
-        fits = self.learner.fit_many(
+        fits = self._trainer.fit_many(
             self._subset(union),
             np.stack([keep[union] for _, keep in missing]),
             init=init,
@@ -179,7 +183,7 @@ class Trainings:
         self, stage: Stage, labels: LabelTable, weights: np.ndarray | None, init: Any
     ) -> None:
         started = time.monotonic()
-        fit = self.learner.fit(
+        fit = self._trainer.fit(
             labels, weights=weights, init=init, seed=self.config.seed, out=stage.training_folder
         )
         trained_on = labels if weights is None else labels.select(weights > 0)
@@ -187,6 +191,8 @@ class Trainings:
 
     def _keep(self, stage: Stage, fit: Fit[Any], labels: LabelTable, seconds: float) -> None:
         record: Json = {"kept": len(labels), "seconds": round(seconds, 3)}
+        if fit.steps is not None:
+            record["steps"] = fit.steps
         if self.judges:
             record["score"] = self._score(fit.model)
         trained_on = sources_of(labels)

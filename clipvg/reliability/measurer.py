@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.similarity import IOU, compare_in_square
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -92,7 +93,8 @@ class GroundingMeasurer:
     """Reliability = IoU of a grounding model's box with the pseudo-box.
 
     r = IoU(M(image, expression), box), CLIP-VG (arXiv 2305.08685), both boxes in the letterboxed
-    square. `score_labels` runs several of these in one pass over the images.
+    square, or another similarity of them. `score_labels` runs several of these in one pass over the
+    images.
 
     Args:
         model: the grounding model M.
@@ -100,6 +102,7 @@ class GroundingMeasurer:
         trained_on: sources it was trained on; ``model.config.trained_on`` when None.
         features: cache over the model's towers to use and extend, in place of the engine; an image
             that cannot be read is an error then.
+        similarity: name of another one than that of the context's engine, see `clipvg.similarity`.
     """
 
     requires = frozenset({"images"})
@@ -111,28 +114,42 @@ class GroundingMeasurer:
         *,
         trained_on: Iterable[str] | None = None,
         features: FeatureCache | None = None,
+        similarity: str | None = None,
     ) -> None:
         self.model = model
         self.features = features
         self.name = name
+        self.similarity = similarity
         self.trained_on = tuple(model.config.trained_on if trained_on is None else trained_on)
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the IoU of each label; NaN where its image cannot be read."""
-        if self.features is not None:
-            from clipvg.training import evaluate
+        """Return the reliability of each label; NaN where its image cannot be read."""
+        from clipvg.rescoring import EngineConfig
 
-            return Scores(evaluate(self.model, labels, features=self.features).iou)
+        engine = context.engine or EngineConfig()
+        engine = replace(engine, similarity=self.similarity or engine.similarity)
+        if self.features is not None:
+            return Scores(self._from_features(labels, self.features, engine.similarity))
         from clipvg.rescoring.shards import score_models
 
         found, reasons = score_models(
             labels,
             {self.name: self.model},
-            context.engine,
+            engine,
             on_error=context.on_error,
             progress=context.progress,
         )
         return Scores(found[0], reasons)
+
+    def _from_features(
+        self, labels: LabelTable, features: FeatureCache, similarity: str
+    ) -> np.ndarray:
+        from clipvg.training import evaluate, predict_labels
+
+        if similarity == IOU:
+            return evaluate(self.model, labels, features=features).iou
+        found = predict_labels(self.model, labels, features=features)
+        return compare_in_square(similarity, found.boxes, found.target)
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the model's box for each label, see `BoxPredictor`."""

@@ -156,7 +156,11 @@ def _grounding_scores(
     store: str | Path | ScoreStore | None,
     runner: Runner | None,
 ) -> dict[str, Scores]:
-    models = {n: m.model for n, m in named.items() if isinstance(m, GroundingMeasurer)}
+    models = {
+        name: measurer.model
+        for name, measurer in named.items()
+        if isinstance(measurer, GroundingMeasurer) and measurer.similarity is None
+    }
     if not models:
         return {}
     from clipvg.rescoring.shards import score_models

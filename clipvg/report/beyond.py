@@ -48,6 +48,7 @@ def variants_table(beyond: BeyondFacts, metric: str) -> Table:
         for variant in beyond.variants
     ]
     notes = [f"{name}: {why}" for name, why in beyond.skipped.items()]
+    notes += [f"{each.name}: {each.said_of_sources}" for each in beyond.variants if each.left_out]
     notes += filter(None, [beyond.stopped])
     plain = "the calibrated threshold" if beyond.options["skip_search"] else "as published"
     return Table(

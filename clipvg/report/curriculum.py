@@ -25,6 +25,7 @@ from clipvg.report.selection import (
     precision_recall_figure,
 )
 from clipvg.report.style import ROLES
+from clipvg.similarity import IOU, describe_similarity
 
 _GALLERY = (
     "Training labels that the threshold keeps and that it leaves out: some drawn by chance; of 48 "
@@ -32,8 +33,8 @@ _GALLERY = (
     "most. IoU before → after."
 )
 TERMS = {
-    "reliability r": "How far a model that did not choose the label agrees with it: the IoU of its "
-    "box with the label's, from 0 (apart) to 1 (the same).",
+    "reliability r": "How far a model that did not choose the label agrees with it: the {measure} "
+    "of its box with the label's, from 0 (apart) to 1 (the same).",
     "SSA, MSA": "Self-paced adapting with one or several sources of labels: train on all labels, "
     "score each by r, keep those with r ≥ h, train again.",
     "AUROC": "How often a correct label has a higher r than a wrong one: 50 % is chance, 100 % "
@@ -64,7 +65,11 @@ def curriculum_report(folder: Path, summary: RunSummary) -> Report:
         gallery_note=_GALLERY,
         gallery_roles=[role for role in ROLES if known or role != "true"],
         timings=page.timings(),
-        terms={word: TERMS[word] for word in TERMS if known or word != "AUROC"},
+        terms={
+            word: said.format(measure=page.similarity)
+            for word, said in TERMS.items()
+            if known or word != "AUROC"
+        },
     )
 
 
@@ -81,8 +86,14 @@ class _Page:
 
     @property
     def metric(self) -> str:
-        held_out = self.summary.validation.is_held_out
-        return "agreement, held-out labels" if held_out else "Acc@0.5, validation labels"
+        if self.summary.validation.is_held_out:
+            return "agreement, held-out labels"
+        is_iou = self.summary.similarity == IOU
+        return f"{'Acc@0.5' if is_iou else f'{self.similarity} ≥ 0.5'}, validation labels"
+
+    @property
+    def similarity(self) -> str:
+        return describe_similarity(self.summary.similarity)
 
     @property
     def last(self) -> Step:
@@ -136,7 +147,8 @@ class _Page:
                 f"source ({', '.join(step.source for step in summary.all_steps)}),"
             )
         result = f"{which} give {percent(last.score)}{'' if before is None else gain}."
-        return f"{result} {summary.validation.statement}"
+        said = [result, summary.validation.statement]
+        return " ".join([*said, *([summary.folds.statement] if summary.folds else [])])
 
     def facts(self) -> list[tuple[str, str]]:
         """Return the few numbers that are shown large."""
@@ -230,7 +242,8 @@ class _Page:
             return []
         if self.is_ssa:
             reliability, correct = scores[self.last.measurer], self.selection.correct
-            return [histogram_section(reliability, correct, self.last.threshold)]
+            threshold = self.last.threshold
+            return [histogram_section(reliability, correct, threshold, self.similarity)]
         # Rows and columns in the order of the decisions, own sources on the diagonal.
         decided = [source for source in self.chosen if source in scores.sources]
         sources = list(dict.fromkeys([*decided, *scores.sources]))
@@ -243,8 +256,8 @@ class _Page:
                 alt=f"Grid of {len(names)} × {len(sources)} reliability histograms: measurers "
                 f"{', '.join(names)}; sources {', '.join(sources)}.",
                 caption="Reliability of the labels of each source (columns) by each measurer "
-                "(rows): IoU of the measurer's box with the label's box. Framed with a line: the "
-                "cell and the threshold that select the source's labels.",
+                f"(rows): {self.similarity} of its box with the label's box. Framed with a line: "
+                "the cell and the threshold that select the source's labels.",
             )
         ]
 

@@ -58,14 +58,17 @@ def gain_table(
 
 
 def histogram_section(
-    reliability: np.ndarray, correct: np.ndarray | None, threshold: float
+    reliability: np.ndarray,
+    correct: np.ndarray | None,
+    threshold: float,
+    similarity: str = "IoU",
 ) -> PageImage:
     """Draw the histogram of reliability, split by correct and wrong labels where that is known."""
     figure = reliability_histogram(reliability, correct=correct, threshold=threshold)
     split = " split by correct and wrong labels" if correct is not None else ""
     scored = reliability[np.isfinite(reliability)]
     median = f", median {np.median(scored):.2f}" if len(scored) else ""
-    caption = "Reliability of each pseudo-label: IoU of the measurer's box with the label's box."
+    caption = f"Reliability of each label: {similarity} of the measurer's box with the label's box."
     if correct is not None:
         caption += f" A label is correct when its IoU with the true box is at least {CORRECT_IOU}."
     return PageImage(

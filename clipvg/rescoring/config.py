@@ -10,6 +10,7 @@ import torch
 
 from clipvg.runtime import gpu
 from clipvg.runtime.fields import check_fields
+from clipvg.similarity import IOU, find_similarity
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -67,6 +68,7 @@ class EngineConfig:
         images_per_chunk: distinct images decoded and held at a time.
         text_cache_mib: size of the least-recently-used cache of text features, a text tower.
         optimisations: what is left out or shared.
+        similarity: name of what reliability is, see `clipvg.similarity`: "iou", as published.
         answers: give `ANSWERS` in place of reliability: boxes in pixels, their score, presence.
     """
 
@@ -76,6 +78,7 @@ class EngineConfig:
     images_per_chunk: Annotated[int, (1, 10**6)] = 32
     text_cache_mib: Annotated[int, (0, 2**24)] = 256
     optimisations: Optimisations = field(default_factory=Optimisations)
+    similarity: str = IOU
     answers: bool = False
 
     @property
@@ -85,6 +88,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "options of the pass")
+        find_similarity(self.similarity)
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """Return the dtype of towers and fusion on a device."""

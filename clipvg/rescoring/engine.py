@@ -19,11 +19,11 @@ from clipvg.features.texts import TextCache
 from clipvg.model.fast.tokens import TextTokens, Tokens
 from clipvg.model.grounder import evaluating
 from clipvg.model.predict import answer_squares
-from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
 from clipvg.rescoring.config import ANSWERS, EngineConfig
 from clipvg.rescoring.images import Decoded, decode_chunks, visual_tokens
 from clipvg.rescoring.plan import Plan, Shard, one_image_a_label
+from clipvg.rescoring.reliability import score_boxes
 from clipvg.rescoring.stats import Stats
 from clipvg.rescoring.targets import ReadableLabels, Targets, check_finite
 from clipvg.rescoring.text import text_tokens
@@ -231,12 +231,13 @@ class Engine:
             with self.stats.timed("score"):
                 called = [f"measurer {self.names[i]!r}" for i in stack.members]
                 check_finite(predicted, called, targets.row_names[part.rows])
-                found, counts = box_reliability(
+                found, counts = score_boxes(
                     predicted,
                     target,
                     group=group,
                     num_groups=targets.num_groups,
                     bins=HISTOGRAM_BINS,
+                    similarity=self.config.similarity,
                 )
                 self.histogram[stack.members] += counts
             yield stack.members, found

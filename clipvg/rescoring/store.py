@@ -190,8 +190,9 @@ def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.devi
     run = dataclasses.asdict(config)
     run["precision"] = config.resolved_precision(device)
     del run["workers"]  # threads that decode
-    if not config.answers:
-        del run["answers"]  # scores of before are the same
+    for name in ("answers", "similarity"):  # with which scores of before are the same
+        if run[name] == getattr(EngineConfig, name):
+            del run[name]
     facts = [
         SCORES_VERSION,
         [image_key(model), text_key(model), model.preset.integer_boxes],

@@ -1,19 +1,23 @@
 """A grounding model as the learner that a curriculum trains again and again."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from clipvg.features.cache import FeatureCache
+from clipvg.runtime import distributed
+from clipvg.similarity import IOU
 from clipvg.training.batches import open_features
 from clipvg.training.checkpoint import load_trainable, trainable_state
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
 from clipvg.training.fit import Fit, Training
 from clipvg.training.loop import Judge
+from clipvg.training.order import Order
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
@@ -33,7 +37,12 @@ class GroundingLearner:
         validation: labels that choose each training's best epoch.
         features: folder of the feature cache; None keeps it in memory.
         progress: show bars for what takes over two seconds.
+
+    Attributes:
+        similarity: what its measurers compare boxes by.
     """
+
+    similarity: str = IOU
 
     def __init__(
         self,
@@ -49,6 +58,13 @@ class GroundingLearner:
         self._folder, self._progress = features, progress
         self._cache: FeatureCache | None = None
         self._tried = False
+        self._share = 1.0
+
+    def shorter(self, share: float) -> "Self":
+        """Return a learner over the same features whose trainings take a share of the steps."""
+        found = copy.copy(self)
+        found._share = share * self._share
+        return found
 
     def prepare(self, labels: "LabelTable", model: "GroundingModel | None" = None) -> None:
         """Encode the images and expressions of these labels now, where features are cached."""
@@ -107,9 +123,20 @@ class GroundingLearner:
         if init is not None:
             load_trainable(model, trainable_state(init))
         self.prepare(labels, model)
-        config = dataclasses.replace(self.config, seed=seed, standardise=standardise)
+        config = dataclasses.replace(
+            self.config, seed=seed, standardise=standardise, steps=self._steps(labels, model)
+        )
         features = self._usable(model)
         return Training(labels, config, self.validation, features, self._progress), model
+
+    def _steps(self, labels: "LabelTable", model: "GroundingModel") -> int | None:
+        """Return the steps of a training on labels where they are not those of the options."""
+        config = self.config
+        if self._share == 1:
+            return config.steps
+        effective = config.batch_size * config.accumulate * distributed.join(model.device).size
+        order = Order(len(labels), effective, config.batch_size, drop_last=config.drop_last)
+        return max(1, round(self._share * (config.steps or config.epochs * order.steps_per_epoch)))
 
     def features(self, model: "GroundingModel", labels: "LabelTable") -> FeatureCache | None:
         """Return the cache of the trainings with these labels in it, where a model can use one."""

@@ -109,3 +109,33 @@ def test_several_sources_with_fused_measures(
     assert names == ["plain", "fused", "soft"]
     assert [*summary["reliability"]["measurers"]][-2:] == ["weighted_mean", "adapted"]
     assert "Beyond the published method" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_folds_another_similarity_and_fewer_sources(
+    clipvg: Any, words: list[Any], labels: Path, tmp_path: Path
+) -> None:
+    table = read_labels(labels)
+    names = [("template", "caption")[i % 2] for i in range(len(table))]
+    table.with_column("source", names).write(tmp_path / "two.parquet")
+    words[1] = tmp_path / "two.parquet"
+    options = ["--search.folds", "2", "--search.fold_steps", "shared", "--similarity", "giou"]
+    outcome = clipvg(*words, *options, "--beyond.drop_sources", "true")
+    assert outcome.code == 0, outcome.err
+    assert "Reliability is out-of-sample: one of 2 models" in outcome.out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["similarity"] == "giou"
+    assert summary["folds"]["trainings"] == 4
+    beyond = summary["beyond"]
+    tried = {*beyond["skipped"], *(variant["name"] for variant in beyond["variants"])}
+    assert "fewer sources" in tried
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "GIoU (from 0 to 1) of its box" in page
+    assert "Reliability is out-of-sample" in page
+
+
+def test_a_file_names_no_code(clipvg: Any, words: list[Any], tmp_path: Path) -> None:
+    recipe = tmp_path / "quick.yaml"
+    recipe.write_text(yaml.safe_dump({**QUICK, "similarity": "mine:f"}))
+    assert "'mine:f' is code, which a file may not name" in clipvg(*words).error
+    recipe.write_text(yaml.safe_dump({**QUICK, "similarity": "giuo"}))
+    assert "did you mean 'giou'" in clipvg(*words).error

@@ -28,6 +28,11 @@ def test_a_module_of_ones_own_is_adapted(repository: Path, tmp_path: Path) -> No
     assert result.summary.gain > 0
 
 
+def test_labels_that_point_well_are_kept_by_their_centres(repository: Path, tmp_path: Path) -> None:
+    missed = load_example(repository, "adapt_to_points").main(tmp_path)
+    assert missed["pck"] < 0.1 < missed["iou"]
+
+
 def test_the_glue_is_under_forty_lines(repository: Path) -> None:
     lines = (repository / "examples" / "adapt_own_module.py").read_text().splitlines()
     first, last = (

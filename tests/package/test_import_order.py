@@ -12,6 +12,7 @@ from typing import NamedTuple
 ORDER = [
     {"errors"},
     {"boxes", "configs", "runtime"},
+    {"similarity"},
     {"labels"},
     {"runs"},
     {"ops"},

@@ -53,6 +53,12 @@ def make_labels(sources: str = "ab", per_image: int = 1) -> LabelTable:
     )
 
 
+def shared_images(sources: str = "ab") -> LabelTable:
+    """The same labels; a0, b0, ... are on one image, a1, b1, ... on another."""
+    labels = make_labels(sources)
+    return labels.with_column("image", [f"{name[1]}.jpg" for name in labels.expressions])
+
+
 class LedgerLearner(Learner[Model]):
     """Remembers what it was trained on, in `trained`, joined by spaces."""
 
@@ -135,6 +141,11 @@ def adapt(
             ),
             beyond=beyond,
         )
+
+
+def adapt_with_folds(out: str) -> None:
+    """Adapt with two folds and a round."""
+    adapt(Path(out), shared_images(), folds=2, beyond=Beyond(rounds=1))
 
 
 def adapt_to_three(out: str) -> None:

@@ -34,6 +34,19 @@ def test_fit_many_is_fit_by_row(labels: LabelTable) -> None:
         assert fits.difference(single.model, result.model) == 0
 
 
+@pytest.mark.parametrize("options", [{"epochs": 4}, {"steps": 12}, {"epochs": 8, "steps": 12}])
+def test_a_shorter_training_takes_a_share_of_the_steps(
+    labels: LabelTable, options: dict[str, Any]
+) -> None:
+    learner = make_learner(**options)  # three steps an epoch
+    half, third = learner.shorter(0.5), learner.shorter(0.5).shorter(2 / 3)
+    assert [one.fit(labels).steps for one in (learner, half, third)] == [12, 6, 4]
+    assert [fit.steps for fit in half.fit_many(labels, np.ones((2, len(labels)), bool))] == [6, 6]
+    assert learner.shorter(1e-9).fit(labels).steps == 1
+    expected = make_learner(steps=6).fit(labels).model
+    assert fits.difference(expected, half.fit(labels).model) == 0
+
+
 def test_init_starts_from_a_model_and_leaves_it_alone(labels: LabelTable) -> None:
     learner = make_learner(steps=1, lr=1e-9)
     start = fits.make_model(seed=9)

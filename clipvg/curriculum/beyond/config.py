@@ -29,6 +29,8 @@ class Beyond:
         skip_search: with calibrated, search no threshold; the calibrated ones select.
         correct: where all models agree on another box for a label that was left out, with at least
             this IoU among them, give it their box: variant "corrected".
+        drop_sources: leave out the sources without whose labels the model is better: variant "fewer
+            sources".
         rounds: largest number of times that the best model so far measures the labels and they are
             selected again, until a round is not better: variants "round 1", ...
     """
@@ -38,6 +40,7 @@ class Beyond:
     calibrated: Annotated[float | None, (ABOVE_ZERO, BELOW_ONE)] = None
     skip_search: bool = False
     correct: Annotated[float | None, (ABOVE_ZERO, 1)] = None
+    drop_sources: bool = False
     rounds: Annotated[int, (0, 1000)] = 0
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from clipvg.boxes import convert, iou
-from clipvg.curriculum.measurers import measurer_of
+from clipvg.curriculum.measuring import measurer_of
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

@@ -11,17 +11,17 @@ from clipvg.curriculum.beyond.calibrate import calibrated_threshold, soft_weight
 from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes, predict
 from clipvg.curriculum.beyond.facts import BeyondFacts, VariantDetails
+from clipvg.curriculum.beyond.folds import measure_labels
 from clipvg.curriculum.beyond.fusion import check_fusion, fuse_stages
+from clipvg.curriculum.beyond.sources import LeavingOut
 from clipvg.curriculum.candidates import search_threshold
-from clipvg.curriculum.measurers import measure, scores_key
 from clipvg.curriculum.outcome import Outcome, Plain, Variant, best_of
-from clipvg.curriculum.split import sources_of
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.stage import Stage
 
-FUSED, CALIBRATED = "fused", "calibrated"
+FUSED, CALIBRATED, FEWER = "fused", "calibrated", "fewer sources"
 
 
 def check_beyond(beyond: Beyond, measurers: Sequence[str], *, has_voter: bool = True) -> None:
@@ -95,7 +95,7 @@ class _Variants:
         return BeyondFacts(
             options=asdict(self.beyond),
             chosen=self.best.name,
-            variants=tuple(variant.facts(self.found[0]) for variant in self.found),
+            variants=tuple(each.facts(self.found[0], self.work.noted) for each in self.found),
             skipped=self.skipped,
             stopped=self.stopped,
         )
@@ -117,6 +117,8 @@ class _Variants:
             made.append(self._soft(base, prefix + "soft"))
         if beyond.correct is not None:
             made.append(self._corrected(base, prefix + "corrected", beyond.correct))
+        if beyond.drop_sources:
+            made.append(self._fewer(base, prefix + FEWER))
         return [variant for variant in made if variant is not None]
 
     def _unjudged(self, base: Variant) -> np.ndarray:
@@ -162,6 +164,16 @@ class _Variants:
         variant = self._changed(base, name, stage, weights, details)
         return replace(variant, needs=base.needs | {*stages, stage.key}, agreed=agreed)
 
+    def _fewer(self, base: Variant, name: str) -> Variant | None:
+        rows = {source: self.group == number for number, source in enumerate(self.sources)}
+        found = LeavingOut(self.work, base, rows).run()
+        if not found.left_out:
+            self.skipped[name] = "no model is better without one of the sources"
+            return None
+        details = VariantDetails(left_out=found.left_out)
+        variant = self._changed(base, name, found.stage, found.keep, details)
+        return replace(variant, needs=base.needs | found.trainings)
+
     def _voters(self) -> Iterable[Stage]:
         """Models that may correct labels, beside that of the variant to improve."""
         base = self.plain.base
@@ -173,23 +185,24 @@ class _Variants:
         """Let the best model so far measure the labels, and select again."""
         work, name = self.work, f"round {number}"
         teacher = before.stage
-        sources = sources_of(work.labels.select(before.selected))
-        scores = measure(work, teacher, name, trained_on=sources, teacher=True)
-        reliability = self._selecting(scores, teacher)
+        boxes = None if before.agreed is None else before.agreed.apply(work.labels)
+        measured = measure_labels(work, teacher, name, before.weights, labels=boxes, teacher=True)
+        reliability = self._selecting(measured.scores, teacher)
         found = search_threshold(work, reliability, init=teacher, variant=name)
         threshold = found.search.best
+        measured_by = before.needs | measured.folds
         first = replace(
             before,
             name=name,
             stage=found.best,
             weights=kept(reliability, threshold, strict=work.config.strict).astype(np.float32),
             reliability=reliability,
-            needs=before.needs | {training.stage for training in found.candidates},
-            measured=before.needs,
+            needs=measured_by | {training.stage for training in found.candidates},
+            measured=measured_by,
             details=VariantDetails(
                 thresholds={"+".join(self.sources): threshold},
                 search=found.search,
-                scores=scores_key(teacher.key, name),
+                scores=measured.file,
                 teacher=teacher.teacher_folder.exists(),
             ),
             agreed=None,

@@ -1,4 +1,4 @@
-"""What a run's summary says of the variants beyond the published method."""
+"""What a run's summary says of what goes beyond the published method."""
 
 from __future__ import annotations
 
@@ -11,6 +11,26 @@ from clipvg.runtime.files import Json
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoldFacts(Record):
+    """How labels were measured by models that had not seen their images."""
+
+    labels: list[int]  # number of labels of each fold
+    trainings: int  # number of trainings without a fold, those of rounds among them
+    steps: int | None  # of the optimizer in these; None where the learner does not tell
+    statement: str  # for people
+
+    @classmethod
+    def told(cls, labels: list[int], trainings: int, steps: int | None) -> FoldFacts:
+        """Return the facts, put into words."""
+        cost = f"{trainings} trainings{'' if steps is None else f', {steps:,} steps in all'}"
+        statement = (
+            f"Reliability is out-of-sample: one of {len(labels)} models judges each label, trained "
+            f"without any label of its image ({cost})."
+        )
+        return cls(labels=labels, trainings=trainings, steps=steps, statement=statement)
+
+
+@dataclass(frozen=True, kw_only=True)
 class VariantDetails(Record):
     """What only some variants of `Beyond` have."""
 
@@ -19,9 +39,20 @@ class VariantDetails(Record):
     weight: float | None = None  # sum of the weights
     corrected: int | None = None  # number of labels with another box
     voters: int | None = None  # number of models that corrected them
+    # by source that was taken back, the scores with and without its labels
+    left_out: Mapping[str, Mapping[str, float]] | None = None
     search: ThresholdSearch | None = None  # of the threshold of a round
     scores: str | None = None  # file of the scores of a round
     teacher: bool | None = None  # whether a teacher measured in a round
+
+    @property
+    def said_of_sources(self) -> str:
+        """Which sources were left out, and why, for people; "" where none was."""
+        return ", ".join(
+            f"without {source} ({100 * scores['without']:.1f} % instead of "
+            f"{100 * scores['with']:.1f} % with it)"
+            for source, scores in (self.left_out or {}).items()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +65,7 @@ class VariantFacts(VariantDetails):
     gain: float | None  # over the plain method
     kept: int  # number of labels it was trained on
     trainings: int  # number of all trainings it rests on
+    steps: int | None = None  # of the optimizer in these; None where the learner does not tell
     hard: bool  # whether it was trained on labels as they are, each in full or not at all
 
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from clipvg.curriculum.measurers import scores_key
+from clipvg.curriculum.measuring import scores_key
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable

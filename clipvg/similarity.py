@@ -1,0 +1,162 @@
+"""How alike a model's box and a label's are: what reliability is, the paper's IoU or another score.
+
+A similarity is one function of boxes row by row, `Similarity`. It is named in `SIMILARITIES`, or by
+its import path ``package.module:function``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from clipvg.boxes import EPS, area, convert, iou
+from clipvg.errors import InputError, near_matches
+
+IOU = "iou"
+TOLERANCES = tuple(k / 10 for k in range(1, 11))  # of `pck`, in sides of the label's box
+
+
+class Similarity(Protocol):
+    """A score of two boxes."""
+
+    def __call__(self, predicted: np.ndarray, given: np.ndarray, /) -> np.ndarray:
+        """Return how alike boxes are, row by row.
+
+        Args:
+            predicted: (N, 4) xyxy, a model's boxes.
+            given: (N, 4) xyxy, those of the labels, in the same unit.
+
+        Returns:
+            (N,) in [0, 1], higher is more alike.
+        """
+
+
+def giou(predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return (GIoU + 1) / 2 of xyxy boxes, (N,): unlike IoU it tells boxes apart that are disjoint.
+
+    GIoU = IoU - (hull - union) / hull, in [-1, 1] (Rezatofighi et al., CVPR 2019).
+    """
+    low, high = np.minimum(predicted, given)[:, :2], np.maximum(predicted, given)[:, 2:]
+    hull = area(np.concatenate([low, high], axis=1))
+    union = area(predicted) + area(given) - _overlap(predicted, given)
+    return (1 + iou(predicted, given) - (hull - union) / (hull + EPS)) / 2
+
+
+def dice(predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return twice the overlap of xyxy boxes over the sum of their areas, (N,)."""
+    return 2 * _overlap(predicted, given) / (area(predicted) + area(given) + EPS)
+
+
+def pck(predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return PCK of the centres of xyxy boxes, the mean over ten tolerances, (N,).
+
+    A centre is right at tolerance a when it is at most a times the longer side of the label's box
+    away from the label's centre; a = 0.1, 0.2, ..., 1.
+    """
+    distance = np.linalg.norm((predicted - given) @ _TO_CENTRE, axis=1)
+    side = (given[:, 2:] - given[:, :2]).max(axis=1)
+    reached = np.outer(side, TOLERANCES) * (1 + 1e-6)  # a tolerance itself is reached
+    return (distance[:, None] <= reached).mean(axis=1)
+
+
+_TO_CENTRE = np.array([[0.5, 0], [0, 0.5], [0.5, 0], [0, 0.5]])
+
+SIMILARITIES: Mapping[str, Similarity] = {IOU: iou, "giou": giou, "dice": dice, "pck": pck}
+_WORDS = {IOU: "IoU", "giou": "GIoU (from 0 to 1)", "dice": "Dice", "pck": "PCK of the centres"}
+
+
+def find_similarity(name: str) -> Similarity:
+    """Return the function of a name; that of an import path is imported.
+
+    Raises:
+        InputError: there is none.
+    """
+    if ":" not in name:
+        if name not in SIMILARITIES:
+            raise InputError(
+                f"no similarity {name!r}: {near_matches(name, SIMILARITIES)}; one of your own is "
+                "named package.module:function"
+            )
+        return SIMILARITIES[name]
+    module, _, member = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in member.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"similarity {name!r} cannot be imported ({error}); expected package.module:function "
+            "of a package that is installed or on PYTHONPATH."
+        ) from None
+    if not callable(found):
+        raise InputError(f"similarity {name!r} is no function; expected one of two arrays of boxes")
+    return found
+
+
+def similarity_name(similarity: str | Similarity) -> str:
+    """Return the name of a similarity, that of the function where it has no other."""
+    return similarity if isinstance(similarity, str) else getattr(similarity, "__name__", "own")
+
+
+def describe_similarity(name: str) -> str:
+    """Return what a similarity is called for people."""
+    return _WORDS.get(name, name.rpartition(":")[2])
+
+
+def compare(similarity: str | Similarity, predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return the similarity of boxes, checked.
+
+    Args:
+        similarity: or its name.
+        predicted: (N, 4) xyxy, NaN where there is no box.
+        given: (N, 4) xyxy.
+
+    Returns:
+        (N,) float32 in [0, 1], NaN where there is no box.
+
+    Raises:
+        InputError: the function gives no (N,) numbers in [0, 1].
+    """
+    function = find_similarity(similarity) if isinstance(similarity, str) else similarity
+    predicted, given = np.asarray(predicted), np.asarray(given)
+    if predicted.shape != given.shape or predicted.shape[1:] != (4,):
+        raise InputError(
+            f"predicted boxes have shape {predicted.shape}; expected {given.shape}, one a label."
+        )
+    known = np.isfinite(predicted).all(axis=1)
+    values = np.asarray(function(predicted[known], given[known]))
+    if values.shape != (known.sum(),) or not ((values >= -1e-6) & (values <= 1 + 1e-6)).all():
+        name = similarity_name(similarity)
+        raise InputError(
+            f"the similarity {name!r} of {known.sum()} pairs of boxes is {_shown(values)}; "
+            f"expected ({known.sum()},) numbers in [0, 1]."
+        )
+    found = np.full(len(known), np.nan, np.float32)
+    found[known] = values.clip(0, 1)
+    return found
+
+
+def compare_in_square(
+    similarity: str | Similarity, predicted: np.ndarray, given: np.ndarray
+) -> np.ndarray:
+    """Return the similarity of (N, 4) cxcywh boxes in the unit square; predictions are cut to it.
+
+    Args and result are else those of `compare`.
+    """
+    corners = convert(predicted, "cxcywh", "xyxy").clip(0, 1)
+    return compare(similarity, corners, convert(given, "cxcywh", "xyxy"))
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    low, high = np.maximum(a, b)[:, :2], np.minimum(a, b)[:, 2:]
+    return area(np.concatenate([low, high], axis=1))
+
+
+def _shown(values: np.ndarray) -> str:
+    """What a function returned, in a few words."""
+    if not np.issubdtype(values.dtype, np.number) or values.ndim != 1 or not values.size:
+        return f"{values.dtype} of shape {values.shape}"
+    return f"{values.min():g} to {values.max():g} of shape {values.shape}"
