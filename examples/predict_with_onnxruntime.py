@@ -1,10 +1,11 @@
-"""Boxes of expressions without PyTorch and without clipvg.
+"""Boxes of expressions, and how sure they are, without PyTorch and without clipvg.
 
     clipvg export runs/refcoco/model --format onnx --out exported
     pip install onnxruntime tokenizers numpy pillow
     python predict_with_onnxruntime.py exported street.jpg "man in red" "dog on the left"
 
-Prints one line an expression: x1 y1 x2 y2 in pixels, then the expression.
+Prints one line an expression: x1 y1 x2 y2 in pixels, where the model has a quality head P(the box
+is right) and P(it is there), then the expression.
 """
 
 from __future__ import annotations
@@ -41,16 +42,20 @@ class Grounder:
             for name in ("image", "text", "fusion")
         }
 
-    def predict(self, image: Image.Image, expressions: list[str]) -> np.ndarray:
-        """Return boxes (N, 4), xyxy pixels of the image; it is encoded once."""
+    def predict(self, image: Image.Image, expressions: list[str]) -> list[np.ndarray]:
+        """Return boxes (N, 4), xyxy pixels of the image, which is encoded once.
+
+        Where the export has them also scores (N,) = P(the box is right) and present (N,) = P(what
+        is said is there).
+        """
         image = upright(image) if self.facts["exif"] else image.convert("RGB")
-        pixels, mask, scale, offset = self.square(image)
-        features, ignored = self.parts["image"].run(None, {"pixels": pixels, "pixel_mask": mask})
+        square, mask, scale, offset = self.square(image)
+        features, ignored = self.parts["image"].run(None, {"pixels": square, "pixel_mask": mask})
         ids, attention_mask = self.tokens(expressions)
         text, text_mask = self.parts["text"].run(
             None, {"ids": ids, "attention_mask": attention_mask}
         )
-        (boxes,) = self.parts["fusion"].run(
+        boxes, *chances = self.parts["fusion"].run(
             None,
             {
                 "image": features,
@@ -62,7 +67,8 @@ class Grounder:
         )
         centre, half = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64) / 2
         corners = np.concatenate([centre - half, centre + half], 1) * self.facts["image_size"]
-        return np.clip((corners - offset * 2) / scale, 0, image.size * 2).astype(np.float32)
+        pixels = np.clip((corners - offset * 2) / scale, 0, image.size * 2)
+        return [pixels.astype(np.float32), *chances]
 
     def square(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray, float, tuple[int, int]]:
         """Return the square that holds the image, its padding, and where the image lies in it."""
@@ -99,10 +105,10 @@ def upright(image: Image.Image) -> Image.Image:
 
 def main() -> None:
     folder, path, *expressions = sys.argv[1:]
-    for box, text in zip(
-        Grounder(folder).predict(Image.open(path), expressions), expressions, strict=True
-    ):
-        print(*(f"{value:.1f}" for value in box), text)
+    boxes, *chances = Grounder(folder).predict(Image.open(path), expressions)
+    for number, text in enumerate(expressions):
+        sure = (f"{100 * chance[number]:.0f}%" for chance in chances)
+        print(*(f"{value:.1f}" for value in boxes[number]), *sure, text)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from _science.experiments import Bench
 
 _BINS = 15
+NUMBERS = ("scores_auroc", "scores_ece", "present_auroc", "present_ece")
 _FOREIGN = 4  # expressions of other scenes asked of each scene, of which nothing there fits
 
 
@@ -32,7 +33,7 @@ def measure_answers(bench: Bench) -> dict[str, Any]:
     return record
 
 
-def _measured(bench: Bench, model: Any) -> dict[str, float]:
+def _measured(bench: Bench, model: Any) -> dict[str, Any]:
     """What the numbers say of a test scene's own expressions, and of foreign ones."""
     world, test = bench.world, bench.world.test
     scenes = scenes_of(world.scale.test, seed=100 * world.seed + 2)
@@ -55,16 +56,21 @@ def _measured(bench: Bench, model: Any) -> dict[str, float]:
     count = min(len(there), len(gone))  # as likely as not
     even = np.concatenate([there[:count], gone[:count]])
     is_there = np.arange(2 * count) < count
-    return {
-        "scores_auroc": auroc(scores, right),
-        "scores_ece": calibration_error(scores, right),
-        "present_auroc": auroc(even, is_there),
-        "present_ece": calibration_error(even, is_there),
-    }
+    found: dict[str, Any] = {"diagram": {}}
+    for name, chance, outcome in (("scores", scores, right), ("present", even, is_there)):
+        diagram = reliability_diagram(chance, outcome)
+        found["diagram"][name] = diagram.tolist()
+        found |= {f"{name}_auroc": auroc(chance, outcome), f"{name}_ece": _error(diagram)}
+    return found
 
 
-def calibration_error(chance: np.ndarray, outcome: np.ndarray) -> float:
-    """Return the expected calibration error over 15 bins of equal mass."""
+def reliability_diagram(chance: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+    """Return mean probability, share that came true and number of 15 bins of equal mass."""
     parts = np.array_split(np.argsort(chance, kind="stable"), _BINS)
-    errors = [abs(chance[part].mean() - outcome[part].mean()) * len(part) for part in parts]
-    return float(sum(errors) / len(chance))
+    return np.array([(chance[part].mean(), outcome[part].mean(), len(part)) for part in parts])
+
+
+def _error(diagram: np.ndarray) -> float:
+    """Return the expected calibration error."""
+    chance, share, count = diagram.T
+    return float((abs(chance - share) * count).sum() / count.sum())

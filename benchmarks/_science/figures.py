@@ -23,6 +23,8 @@ def draw_figures(found: dict[str, Any], folder: Path) -> list[Path]:
         made.append(_draw_curve(found["sweep"], folder / "science-curve.png"))
     if "measures" in found:
         made.append(_draw_measures(found["measures"], folder / "science-measures.png"))
+    if "answers" in found:
+        made.append(_draw_answers(found["answers"], folder / "science-answers.png"))
     return made
 
 
@@ -91,4 +93,24 @@ def _draw_measures(found: dict[str, Any], path: Path) -> Path:
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     legend_below(figure)
+    return save_figure(figure, path)
+
+
+def _draw_answers(found: dict[str, Any], path: Path) -> Path:
+    """Reliability diagrams: how often what was given a probability came true, by seed."""
+    figure = new_figure(7.2, 3.6)
+    titles = {"scores": "scores: the box is right", "present": "present: something fits"}
+    for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, label="calibrated")
+        for by, colour, words in (("measures", SKY, "measures"), ("head", BLUE, "quality head")):
+            for number, diagram in enumerate(found[by]["diagrams"]):
+                chance, share, _ = zip(*diagram[name], strict=True)
+                label = words if not number else None
+                axes.plot(chance, share, ".-", color=colour, linewidth=1, label=label)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability given", title=title, aspect="equal")
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("share that came true")
+    legend_below(figure, figure.axes[0])
     return save_figure(figure, path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from _science.answers import NUMBERS
 from _science.statistics import interval, paired, signed, table
 from _science.world import PRESETS, SOURCES
 
@@ -29,6 +30,7 @@ def summarise(parts: Parts) -> Record:
         "measures": _measures,
         "kinds": _kinds,
         "rates": _rates,
+        "answers": _answers,
     }
     found = {name: make(parts) for name, make in makers.items() if parts.get(name)}
     if "options-one" in found or "confirm-one" in found:
@@ -60,6 +62,7 @@ def tables(found: Record) -> dict[str, str]:
         "measures": _measure_table,
         "kinds": _kind_table,
         "rates": _rate_table,
+        "answers": _answer_table,
     }
     return {name: makers[name](record) for name, record in found.items()}
 
@@ -230,6 +233,18 @@ def _rates(parts: Parts) -> Record:
     }
 
 
+def _answers(parts: Parts) -> Record:
+    """How good scores and presence are with a quality head and without, and what it costs."""
+    records = parts["answers"]
+    with_head, without = ([r[n] for r in records] for n in ("test_with_head", "test"))
+    found: Record = {"seeds": [record["seed"] for record in records]}
+    found["with head over without"] = paired(with_head, without)
+    for by in ("head", "measures"):
+        found[by] = {name: interval([record[by][name] for record in records]) for name in NUMBERS}
+        found[by]["diagrams"] = [record[by]["diagram"] for record in records]
+    return found
+
+
 _NAMES = {"all": "all labels", "ssa": "SSA", "msa": "MSA", "clean": "correct labels alone"}
 
 
@@ -319,3 +334,16 @@ def _rate_table(found: Record) -> str:
         for rate, r in found.items()
     ]
     return table(["wrong", "all labels", "SSA", "correct labels alone"], rows)
+
+
+def _answer_table(found: Record) -> str:
+    rows = []
+    for by, name in (("head", "quality head"), ("measures", "measures, without a head")):
+        ranges = [found[by][number] for number in NUMBERS]
+        rows.append((name, *(f"{each['mean']:.3f} ({_span(each)})" for each in ranges)))
+    header = [f"{what}, {measure.upper()}" for what, measure in (n.split("_") for n in NUMBERS)]
+    return table(["by", *header], rows)
+
+
+def _span(found: Record) -> str:
+    return "one seed" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"

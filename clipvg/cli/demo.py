@@ -46,7 +46,7 @@ def _describe(result: Json) -> str:
     return "\n".join(
         [
             table(("trained on", "Acc@0.5", "gain"), rows),
-            f"AUROC of reliability against truth: {mean(result['auroc']):.3f}",
+            f"AUROC of reliability against truth: {percent(mean(result['auroc']))}",
             f"threshold h: {listed(result['threshold'])}; labels kept: {listed(result['kept'])}",
             f"time: {result['seconds']:.0f} s",
             f"report: {result['report']}",

@@ -57,7 +57,7 @@ def _run(args: Namespace) -> Json:
 def _describe(result: Json) -> str:
     names = {"acc_0.25": "Acc@0.25", "acc_0.5": "Acc@0.5", "acc_0.75": "Acc@0.75"}
     lines = {name: percent(result[key]) for key, name in names.items() if key in result}
-    lines["mean IoU"] = f"{result['mean_iou']:.4f}"
+    lines["mean IoU"] = percent(result["mean_iou"])
     lines["labels"] = f"{result['count']:,}"
     return pairs(lines)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from clipvg.cli.commands import Command
 from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
-from clipvg.runtime.files import Json
+from clipvg.runtime.files import Json, read_json
 
 
 def _configure(parser: CommandParser) -> None:
@@ -42,16 +42,23 @@ def _run(args: Namespace) -> Json:
         args.checkpoint, args.out, format=args.format, precision=args.precision
     )
     size = sum(item.stat().st_size for item in path.rglob("*")) if path.is_dir() else None
+    facts = read_json(path / "preprocessing.json") if path.is_dir() else {}
     return {
         "checkpoint": args.checkpoint,
         "format": args.format,
         "out": str(path),
         "bytes": path.stat().st_size if size is None else size,
+        "agreement": facts.get("agreement"),
     }
 
 
 def _describe(result: Json) -> str:
-    return f"{result['out']}  {result['bytes'] / 1e6:.1f} MB  ({result['format']})"
+    line = f"{result['out']}  {result['bytes'] / 1e6:.1f} MB  ({result['format']})"
+    if not (agreement := result["agreement"]):
+        return line
+    changes = ", ".join(f"{name} {c:.1g}" for name, c in agreement["largest_change"].items())
+    overlap = f"IoU of the boxes {agreement['mean_iou']:.4f}, least {agreement['least_iou']:.4f}"
+    return f"{line}\nlargest change beside the model: {changes}; {overlap}"
 
 
 COMMAND = Command(

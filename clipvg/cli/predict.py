@@ -33,6 +33,9 @@ def _configure(parser: CommandParser) -> None:
         help="also draw the boxes; for a table the answers, .parquet, .jsonl, .csv or .json",
     )  # fmt: skip
     parser.add_argument(
+        "--heatmap", type=str, metavar="FILE", help="also draw where the model looks in the image"
+    )
+    parser.add_argument(
         "--images", type=str, metavar="DIR", help="folder that holds the images of a table"
     )
     parser.add_argument(
@@ -58,6 +61,8 @@ def _run(args: Namespace) -> Json:
 
     set_max_pixels(args)
     if Path(args.image).suffix.lower() in ENDINGS:
+        if args.heatmap:
+            raise InputError(f"--heatmap is of one image, and {args.image} is a table")
         return predict_table(args)
     if given := [name for name in ("images", "store", "ray") if getattr(args, name)]:
         raise InputError(f"--{given[0]} goes with a table, and {args.image} is none")
@@ -76,7 +81,8 @@ def _run(args: Namespace) -> Json:
                 f"{expression!r} is a file, not an expression; predict looks at one image a call, "
                 "or at those of a table"
             )
-    drawing = _drawing_path(args.out, args.image) if args.out else None
+    wanted = {"drawing": args.out, "heatmap": args.heatmap}
+    paths = {name: _drawing_path(path, args.image) for name, path in wanted.items() if path}
     model = load(args.checkpoint).to(choose_device(args.device))
     image = read_image(args.image, exif=model.preset.exif)
     found = model.predict(image, args.expression)
@@ -94,12 +100,17 @@ def _run(args: Namespace) -> Json:
         "present": [round(float(value), 4) for value in found.present],
         "scored_by": dict(found.scored_by),
     }
-    if drawing is not None:
+    if paths:
         from clipvg.report.drawing import draw_boxes, label_marks, save_image
+        from clipvg.report.heat import draw_heat
 
         marks = label_marks(found.boxes, args.expression, found.scores)
-        save_image(draw_boxes(image, marks), drawing)
-        result["drawing"] = str(drawing)
+        if "drawing" in paths:
+            save_image(draw_boxes(image, marks), paths["drawing"])
+        if "heatmap" in paths:
+            maps = model.attention(image, args.expression)
+            save_image(draw_heat(image, maps, marks), paths["heatmap"])
+        result |= {name: str(path) for name, path in paths.items()}
     return result
 
 
@@ -121,7 +132,8 @@ def _describe(result: Json) -> str:
     ]
     header = ("expression", *columns[result["box_format"]].split(), "right", "present")
     text = table(header, rows)
-    return text + (f"\ndrawing: {result['drawing']}" if "drawing" in result else "")
+    files = [f"{name}: {result[name]}" for name in ("drawing", "heatmap") if name in result]
+    return "\n".join([text, *files])
 
 
 COMMAND = Command(

@@ -10,6 +10,7 @@ from torch import Tensor
 from clipvg.measures.common.geometry import patch_coverage
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import one_of
+from clipvg.model.attention import patch_attention
 from clipvg.reliability.batch import Batch
 
 if TYPE_CHECKING:
@@ -18,16 +19,12 @@ if TYPE_CHECKING:
 LAYERS = ("last", "all")
 
 
-def patch_attention(batch: Batch, model: GroundingModel, layers: str = "last") -> Tensor:
+def batch_attention(batch: Batch, model: GroundingModel, layers: str = "last") -> Tensor:
     """[REG]'s attention over the patches alone, (B, P), rows sum to 1; padding has 0."""
-
-    def compute() -> Tensor:
-        patches = model.backbone.grid**2
-        found = model.fusion.reg_attention(*batch.sequence(model), last_only=layers == "last")
-        weights = found.mean(0)[:, -patches:]
-        return weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)
-
-    return batch.memo.get(("attention", id(model), layers), compute)
+    return batch.memo.get(
+        ("attention", id(model), layers),
+        lambda: patch_attention(model, batch.sequence(model), last_only=layers == "last"),
+    )
 
 
 def real_patches(batch: Batch, model: GroundingModel) -> Tensor:
@@ -61,7 +58,7 @@ class AttentionMass(ModelMeasure):
     def observe(self, batch: Batch) -> Tensor:
         """Return the mass inside the box, (B,)."""
         inside = patch_coverage(batch.target(self.model), self.model.backbone.grid)
-        mass = (patch_attention(batch, self.model, self.layers) * inside).sum(-1)
+        mass = (batch_attention(batch, self.model, self.layers) * inside).sum(-1)
         if not self.adjust:
             return mass
         real = real_patches(batch, self.model)
@@ -83,5 +80,5 @@ class AttentionEntropy(ModelMeasure):
 
     def observe(self, batch: Batch) -> Tensor:
         """Return one minus the normalised entropy, (B,)."""
-        attention = patch_attention(batch, self.model, self.layers)
+        attention = batch_attention(batch, self.model, self.layers)
         return 1 - entropy(attention, real_patches(batch, self.model).sum(-1))

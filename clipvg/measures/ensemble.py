@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipvg.errors import InputError
-from clipvg.measures.attention import patch_attention, real_patches
+from clipvg.measures.attention import batch_attention, real_patches
 from clipvg.measures.common.geometry import patch_coverage
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import Measure, at_least, one_of
@@ -130,7 +130,7 @@ class _PlaceMeasure(_Ensemble):
         """Return the distribution of each member over the patches, (n, B, P)."""
         device = self.models[0].device
         if self.over == "attention":
-            return torch.stack([patch_attention(batch, m).to(device) for m in self.models])
+            return torch.stack([batch_attention(batch, m).to(device) for m in self.models])
         covered = []
         for model in self.models:
             coverage = patch_coverage(batch.boxes(model), model.backbone.grid) + _SMOOTH

@@ -18,6 +18,7 @@ from clipvg.data.inputs import ImageInput, as_list
 from clipvg.data.letterbox import patch_mask
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError, near_matches
+from clipvg.model.attention import attention_maps
 from clipvg.model.backbone import Backbone
 from clipvg.model.checkpoint import CheckpointMixin
 from clipvg.model.config import GroundingConfig
@@ -277,6 +278,26 @@ class GroundingModel(CheckpointMixin):
             given = np.asarray(boxes, np.float32)
             given = given if given.size else given.reshape(0, 4)  # of a detector that found none
             return rank(self, image, expression, convert(given, box_format, "xyxy"))
+
+    def attention(self, image: ImageInput, expressions: str | Sequence[str]) -> np.ndarray:
+        """Say where the model looks: the attention of [REG] in its last fusion layer.
+
+        Args:
+            image: as of `predict`.
+            expressions: one text or several.
+
+        Returns:
+            (E, h, w) float32, a map of the whole image for each expression, of which each sums to
+            1; h and w are those of the image in the model's square. Attention on the words is left
+            out. `clipvg.report.heat.draw_heat` draws them.
+
+        Example:
+            >>> model.attention("street.jpg", ["left car", "the tall lamp"]).shape[0]
+            2
+        """
+        texts = [expressions] if isinstance(expressions, str) else list(expressions)
+        with torch.no_grad(), evaluating(self), fast_cpu():
+            return attention_maps(self, image, texts)
 
 
 def _real_length(text_mask: Tensor) -> int:

@@ -100,7 +100,7 @@ def predict(
     """Answer the expressions of each image; see `GroundingModel.predict`."""
     for texts in expressions:
         check_expressions(texts)
-    load = partial(_square, model=model)
+    load = partial(square_of, model=model)
     starts = range(0, len(images), _IMAGES)
     chunks = ((slice(at, at + _IMAGES), images[at : at + _IMAGES]) for at in starts)
     found: list[Predictions] = []
@@ -162,9 +162,9 @@ def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray)
 
 def _meant(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
     """What the quality head says of boxes."""
-    square = _square(image, model=model)
+    square = square_of(image, model=model)
     seen = see(model, [square], scores=True)
-    features, mask = _texts(model, [text])
+    features, mask = texts_of(model, [text])
     head, words = model.quality, model.text_projection(features)
     assert head is not None
     assert seen.patches is not None
@@ -207,7 +207,8 @@ def expressions_of(
     return [[texts] if isinstance(texts, str) else list(texts) for texts in several]
 
 
-def _square(source: ImageInput, *, model: GroundingModel) -> Square:
+def square_of(source: ImageInput, *, model: GroundingModel) -> Square:
+    """Read an image and make a model's square of it."""
     image = as_image(source, exif=model.preset.exif)
     return make_square(image, model.backbone.image_size, model.preset)
 
@@ -227,7 +228,7 @@ def answer_squares(
     seen = see(model, squares, scores=scores)
     distinct = list(dict.fromkeys(asked))
     place = {text: number for number, text in enumerate(distinct)}
-    texts, mask = _texts(model, distinct)
+    texts, mask = texts_of(model, distinct)
     text = torch.tensor([place[each] for each in asked], device=model.device)
     image = torch.tensor(
         [number for number, some in enumerate(expressions) for _ in some], device=model.device
@@ -296,8 +297,8 @@ def _encoded(model: GroundingModel, pixels: Tensor, mask: Tensor) -> tuple[Tenso
     return torch.cat(parts), model.patch_mask(mask).to(model.device)
 
 
-def _texts(model: GroundingModel, distinct: list[str]) -> tuple[Tensor, Tensor]:
-    """Features (D, T, E) of distinct texts, zero after the last real token, and mask (D, T)."""
+def texts_of(model: GroundingModel, distinct: list[str]) -> tuple[Tensor, Tensor]:
+    """Return features (D, T, E) of distinct texts, zero after their ends, and mask (D, T)."""
     ids, mask = model.tokenize(distinct)
     lengths = real_lengths(mask).clamp(min=1)
     found: list[Tensor] = [torch.empty(0)] * len(distinct)

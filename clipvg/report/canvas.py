@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_POINTS = 10  # of all letters
+
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches, without pyplot and its global state."""
@@ -28,6 +30,12 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     """Return an empty figure with one pair of axes."""
     figure = new_figure(width, height)
     return figure, figure.add_subplot()
+
+
+def percents(axes: Axes, which: str) -> None:
+    """Write the shares along an axis, or "both", as percentages."""
+    for name in ("x", "y") if which == "both" else (which,):
+        getattr(axes, f"{name}axis").set_major_formatter(lambda share, _: f"{100 * share:g} %")
 
 
 def legend_below(figure: Figure, axes: Axes | None = None) -> None:
@@ -56,6 +64,15 @@ def check_figure_path(path: str | Path) -> Path:
     return path
 
 
+def _in_one_size(figure: Figure) -> None:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_fontsize(_POINTS)
+    for axes in figure.axes:
+        axes.tick_params(labelsize=_POINTS)
+
+
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     """Write a figure as PNG, SVG or PDF, by the ending of its name, and return the path.
 
@@ -64,6 +81,7 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     """
     path = check_figure_path(path)
     suffix = path.suffix.lower()
+    _in_one_size(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=_undated(suffix))
     return path
@@ -72,6 +90,7 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
 def encode_figure(figure: Figure) -> tuple[bytes, str]:
     """Return bytes and media type of a figure for the page: PNG at twice the screen's density."""
     buffer = BytesIO()
+    _in_one_size(figure)
     figure.savefig(buffer, format="png", dpi=144)
     return buffer.getvalue(), "image/png"
 

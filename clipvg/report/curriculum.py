@@ -11,13 +11,12 @@ import numpy as np
 from clipvg.curriculum import RunSummary, Step
 from clipvg.curriculum.summary import Choice, Training
 from clipvg.report.beyond import searched_name, variants_facts, variants_lead, variants_table
-from clipvg.report.canvas import encode_figure
 from clipvg.report.cases import curriculum_cases
 from clipvg.report.figures import score_matrix_figure
 from clipvg.report.html import PageImage, Report, Table
 from clipvg.report.numbers import percent, points
 from clipvg.report.run_data import Selection
-from clipvg.report.sections import histogram_section
+from clipvg.report.sections import figure_image, histogram_section
 from clipvg.report.selection import (
     Curve,
     PrecisionRecall,
@@ -251,8 +250,8 @@ class _Page:
         names = sorted(scores.names, key=lambda name: place.get(name, len(sources)))
         figure = score_matrix_figure(scores.select(names), sources=sources, chosen=self.chosen)
         return [
-            PageImage(
-                *encode_figure(figure),
+            figure_image(
+                figure,
                 alt=f"Grid of {len(names)} × {len(sources)} reliability histograms: measurers "
                 f"{', '.join(names)}; sources {', '.join(sources)}.",
                 caption="Reliability of the labels of each source (columns) by each measurer "
@@ -275,8 +274,8 @@ class _Page:
         figure = performance_figure(curves, metric=self.metric, baseline=baseline)
         panels = "" if self.is_ssa else ", one panel a source"
         joined = "" if self.is_ssa else "what was selected before, joined with "
-        return PageImage(
-            *encode_figure(figure),
+        return figure_image(
+            figure,
             alt=f"Performance by reliability threshold{panels}. "
             + "; ".join(map(str, curves))
             + ".",
@@ -304,12 +303,12 @@ class _Page:
         }
         said = "; ".join(
             f"{source}: "
-            + ", ".join(f"{name} {curve.average:.2f}" for name, curve in curves.items())
+            + ", ".join(f"{name} {percent(curve.average)}" for name, curve in curves.items())
             for source, curves in panels.items()
         )
         return [
-            PageImage(
-                *encode_figure(precision_recall_figure(panels, chosen=self.chosen, specific=own)),
+            figure_image(
+                precision_recall_figure(panels, chosen=self.chosen, specific=own),
                 alt=f"Precision-recall curves of the kept labels. Average precision: {said}.",
                 caption="How well a threshold on reliability finds the correct labels. The truth "
                 "is for evaluation alone: no decision saw it. Solid: source-specific, dashed: "

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from clipvg.boxes import iou
 from clipvg.errors import InputError
 from clipvg.report.lettering import Lettering
+from clipvg.report.numbers import percent
 from clipvg.report.style import CYCLE, DASHES, ROLES
 from clipvg.runtime.files import atomic_path
 
@@ -45,8 +46,9 @@ class Mark:
     def text(self) -> str:
         """The label, which is cut where it is no expression any more, and the score."""
         label = self.label if len(self.label) <= _LONGEST else f"{self.label[:_LONGEST]}…"
-        shown = self.score is not None and math.isfinite(self.score)
-        return f"{label} {100 * (self.score or 0):.0f} %".strip() if shown else label
+        if self.score is None or not math.isfinite(self.score):
+            return label
+        return f"{label} {percent(self.score, digits=0)}".strip()
 
 
 def label_marks(

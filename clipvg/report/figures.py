@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipvg.errors import InputError
-from clipvg.report.canvas import cut, legend_below, new_axes, new_figure
+from clipvg.report.canvas import cut, legend_below, new_axes, new_figure, percents
+from clipvg.report.numbers import percent
 from clipvg.report.style import BLUE, CORRECT, CYCLE, GRAY, ORANGE, VERMILION, WRONG
 from clipvg.runtime.files import Json
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _LAST = 20  # counts above it share its bar
 _CELLS = 16  # of the map of centres, in each direction
+_NAMES = {
+    "loss_l1": "L1", "loss_giou": "GIoU", "val_acc_0.5": "Acc@0.5", "val_mean_iou": "mean IoU"
+}  # fmt: skip
 
 
 def reliability_histogram(
@@ -68,7 +72,7 @@ def reliability_histogram(
             )
     if threshold is not None:
         kept = float(np.mean(values[scored] >= threshold)) if scored.any() else 0.0
-        label = f"h = {threshold:g}, keeps {kept:.0%}"
+        label = f"h = {threshold:g}, keeps {percent(kept, digits=0)}"
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1.4, label=label)
     if not scored.all():
         axes.plot([], [], " ", label=_count("not scored", ~scored))
@@ -120,7 +124,7 @@ def score_matrix_figure(
             if i == len(rows) - 1:
                 grid[i, j].set_xlabel("reliability r")
     title = "Reliability by measurer and source (blue: source-specific)"
-    figure.suptitle(title + ("; line: chosen h" if chosen else ""), fontsize=11)
+    figure.suptitle(title + ("; line: chosen h" if chosen else ""))
     return figure
 
 
@@ -137,7 +141,8 @@ def training_curves(metrics: Sequence[Json]) -> Figure:
     _curves(left, metrics, "loss")
     left.set(title="Training loss", ylabel="loss")
     _curves(right, metrics, "^(?!.*loss).*(acc|iou)")
-    right.set(title="Validation", ylabel="validation, share")
+    right.set(title="Validation")
+    percents(right, "y")
     return figure
 
 
@@ -176,6 +181,7 @@ def center_map(boxes: np.ndarray, sizes: np.ndarray) -> Figure:
     figure, axes = new_axes(7.2, 3.6)
     drawn = axes.imshow(counts, extent=(0, 1, 1, 0), cmap="viridis", vmin=0)
     figure.colorbar(drawn, ax=axes, label="boxes", ticks=MaxNLocator(5, integer=True))
+    percents(axes, "both")
     axes.set(xlabel="from left to right", ylabel="from top to bottom")
     return figure
 
@@ -192,10 +198,12 @@ def _density_cell(axes: Axes, values: np.ndarray, color: str, bins: int) -> None
         axes.text(0.5, 0.5, "not scored", ha="center", va="center", transform=axes.transAxes)
         axes.set_yticks([])
         return
-    lines = [f"N = {len(values):,}", f"r ≥ 0.5: {float(np.mean(values >= 0.5)):.0%}"]
+    half = percent(float(np.mean(values >= 0.5)), digits=0)
+    lines = [f"N = {len(values):,}", f"r ≥ 0.5: {half}"]
     drawn = values[values > 0]
     if len(drawn) < len(values):
-        lines.append(f"r = 0: {1 - len(drawn) / len(values):.0%}, not drawn")
+        apart = percent(1 - len(drawn) / len(values), digits=0)
+        lines.append(f"r = 0: {apart}, not drawn")
     if len(drawn):
         edges = np.linspace(0, 1, bins + 1).tolist()
         axes.hist(drawn, edges, density=True, color=color, alpha=0.35)
@@ -208,7 +216,6 @@ def _density_cell(axes: Axes, values: np.ndarray, color: str, bins: int) -> None
         "\n".join(lines),
         ha="center",
         va="top",
-        fontsize=8,
         transform=axes.transAxes,
         bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},  # over a threshold
     )
@@ -240,9 +247,10 @@ def _curves(axes: Axes, rows: Sequence[Json], pattern: str) -> None:
         ]
         if points:
             color = (BLUE, VERMILION, ORANGE, GRAY, *CYCLE)[len(axes.lines) % 6]
-            axes.plot(*zip(*points, strict=True), color=color, linewidth=1.6, label=name)
+            label = _NAMES.get(name, name)
+            axes.plot(*zip(*points, strict=True), color=color, linewidth=1.6, label=label)
     axes.set_xlabel(axis)
     if axes.lines:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False)
     else:
         axes.text(0.5, 0.5, "not recorded", ha="center", va="center", transform=axes.transAxes)

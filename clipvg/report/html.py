@@ -37,6 +37,7 @@ class PageImage:
         caption: text below; none when empty.
         detail: smaller lines below the caption.
         group: heading above images of one kind in a gallery; none when empty.
+        width: in pixels of the page; that of the gallery's columns when None.
     """
 
     data: bytes
@@ -45,6 +46,7 @@ class PageImage:
     caption: str = ""
     detail: str = ""
     group: str = ""
+    width: int | None = None
 
     @property
     def source(self) -> str:

@@ -18,11 +18,11 @@ from clipvg.labels.schema import RELIABILITY
 from clipvg.pseudo.entities import count_entities, entity_heads
 from clipvg.pseudo.plurals import make_singular
 from clipvg.pseudo.words import ADJECTIVES, PLACES
-from clipvg.report.canvas import encode_figure
 from clipvg.report.choice import Choice, Rule, rule_order
 from clipvg.report.figures import center_map, count_bars
 from clipvg.report.html import PageImage, Report, Table
-from clipvg.report.sections import label_image
+from clipvg.report.numbers import percent
+from clipvg.report.sections import figure_image, label_image
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
@@ -112,7 +112,7 @@ def _rule_table(labels: LabelTable, rules: Sequence[Rule]) -> Table:
         images = len({image_of[row] for row in of_rule})
         words = statistics.fmean(len(expressions[row].split()) for row in of_rule)
         rows.append(
-            (source or "unknown", rule or "–", f"{count:,}", f"{count / len(labels):.1%}",
+            (source or "unknown", rule or "–", f"{count:,}", percent(count / len(labels)),
              f"{images:,}", f"{words:.1f}")
         )  # fmt: skip
     header = ("source", "rule", "labels", "share", "images", "mean words")
@@ -122,7 +122,7 @@ def _rule_table(labels: LabelTable, rules: Sequence[Rule]) -> Table:
 def _class_table(labels: LabelTable) -> Table:
     classes = Counter(_class_of(expression) for expression in labels.expressions)
     rows = [
-        (name, f"{count:,}", f"{count / len(labels):.1%}")
+        (name, f"{count:,}", percent(count / len(labels)))
         for name, count in classes.most_common(_CLASSES)
     ]
     rest = len(classes) - len(rows)
@@ -148,7 +148,7 @@ def _figures(
             "Centres of the boxes, as shares of the image's width and height.",
         ),
     ]
-    return [PageImage(*encode_figure(figure), alt=text, caption=text) for figure, text in figures]
+    return [figure_image(figure, text, text) for figure, text in figures]
 
 
 def _sizes(labels: LabelTable) -> np.ndarray:

@@ -15,7 +15,7 @@ def points(difference: float, *, digits: int = 1) -> str:
     return f"{100 * difference:+.{digits}f}"
 
 
-def listed(values: Sequence[float | None] | float | None, form: str = "g") -> str:
+def listed(values: Sequence[float | None] | float | None) -> str:
     """Write one number or several, joined by commas; a dash for None."""
     each = values if isinstance(values, Sequence) else [values]
-    return ", ".join("–" if value is None else format(value, form) for value in each)
+    return ", ".join("–" if value is None else f"{value:g}" for value in each)

@@ -113,7 +113,7 @@ def _demo(folder: Path, summary: Json) -> Report:
             ("SSA", percent(adapted)),
             ("gain (points)", points(adapted - base)),
             ("threshold h", listed(summary.get("threshold"))),
-            ("AUROC of reliability", listed(summary.get("auroc"), ".3f")),
+            ("AUROC of reliability", ", ".join(map(percent, summary.get("auroc", [])))),
         ],
         tables=[gain_table(accuracy, DEMO_NAMES, title="Acc@0.5 against the truth, test scenes")],
         timings=summary.get("timings") or {"whole demo": float(summary.get("seconds", 0))},

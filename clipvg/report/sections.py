@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,11 @@ from clipvg.report.html import PageImage, Table
 from clipvg.report.numbers import percent, points
 from clipvg.runtime.files import Json
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 CORRECT_IOU = 0.5
+_PIXELS_PER_INCH = 96  # of a page
 _SHOWN = 800  # pixels of an image's long side in the gallery
 
 
@@ -57,6 +62,12 @@ def gain_table(
     return Table(title, header, rows, note)
 
 
+def figure_image(figure: Figure, alt: str, caption: str) -> PageImage:
+    """Return a figure for the page, where its letters are as large as those of any other."""
+    width = round(_PIXELS_PER_INCH * figure.get_figwidth())
+    return PageImage(*encode_figure(figure), alt=alt, caption=caption, width=width)
+
+
 def histogram_section(
     reliability: np.ndarray,
     correct: np.ndarray | None,
@@ -71,19 +82,17 @@ def histogram_section(
     caption = f"Reliability of each label: {similarity} of the measurer's box with the label's box."
     if correct is not None:
         caption += f" A label is correct when its IoU with the true box is at least {CORRECT_IOU}."
-    return PageImage(
-        *encode_figure(figure),
-        alt=f"Histogram of the reliability of {len(scored)} labels{split}{median}.",
-        caption=caption,
+    return figure_image(
+        figure, f"Histogram of the reliability of {len(scored)} labels{split}{median}.", caption
     )
 
 
 def training_section(metrics: Sequence[Json]) -> PageImage:
     """Draw loss and validation curves of one training."""
-    return PageImage(
-        *encode_figure(training_curves(metrics)),
-        alt=f"Curves of training loss and validation accuracy over {len(metrics)} records.",
-        caption="Loss per label (L1 + GIoU) and performance on the validation labels.",
+    return figure_image(
+        training_curves(metrics),
+        f"Curves of training loss and validation accuracy over {len(metrics)} records.",
+        "Loss per label (L1 + GIoU) and performance on the validation labels.",
     )
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipvg.errors import InputError
-from clipvg.report.canvas import cut, legend_below, new_figure
+from clipvg.report.canvas import cut, legend_below, new_figure, percents
+from clipvg.report.numbers import percent
 from clipvg.report.style import BLUE, CYCLE, GRAY, VERMILION
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Curve:
 
     def __str__(self) -> str:
         points = zip(self.thresholds, self.performance, strict=True)
-        said = ", ".join(f"{score:.3f} at h = {h:g}" for h, score in points)
+        said = ", ".join(f"{percent(score)} at h = {h:g}" for h, score in points)
         return f"{self.title}: {said}; chosen h = {self.chosen:g}"
 
     def draw(self, axes: Axes, baseline: str) -> None:
@@ -76,7 +77,6 @@ class Curve:
                         xytext=(0, 11),  # clear of the star of the chosen one
                         textcoords="offset points",
                         ha="center",
-                        fontsize=8,
                         color=GRAY,
                     )
         if self.baseline is not None:
@@ -85,7 +85,8 @@ class Curve:
         axes.plot(h[at], y[at], "*", color=VERMILION, markersize=17, label="chosen")
         axes.margins(x=0.08, y=0.18)
         axes.set_xlabel("reliability threshold h")
-        axes.set_title(f"{self.title}: h = {self.chosen:g}", fontsize=10)
+        percents(axes, "y")
+        axes.set_title(f"{self.title}: h = {self.chosen:g}")
 
 
 @dataclass(frozen=True)
@@ -175,15 +176,16 @@ def precision_recall_figure(
                 "-" if own else "--",
                 color=CYCLE[names.index(name) % len(CYCLE)],
                 linewidth=1.8 if own else 1.3,
-                label=f"{cut(name)} (AP {curve.average:.2f})",
+                label=f"{cut(name)} (AP {percent(curve.average, digits=0)})",
             )
         measurer, threshold = chosen.get(source, ("", 0.0))
         point = lines[measurer].at(threshold) if measurer in lines else None
         if point is not None:
             axes.plot(*point, "*", color=VERMILION, markersize=15, label=f"h = {threshold:g}")
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall: correct labels kept")
-        axes.set_title(f"labels: {cut(source)}", fontsize=10)
-        axes.legend(frameon=False, fontsize=7, loc="lower left")
+        percents(axes, "both")
+        axes.set_title(f"labels: {cut(source)}")
+        axes.legend(frameon=False, loc="lower left")
     for axes in grid[::_COLUMNS]:
         axes.set_ylabel("precision: kept labels correct")
     return figure
@@ -194,7 +196,7 @@ def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
         raise InputError("there is no source to draw")
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    figure = new_figure(7.2 if count == 1 else 3.4 * columns, height * rows)
+    figure = new_figure(7.2 if count == 1 else 3.1 * columns, height * rows)
     grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axes in grid[count:]:
         axes.remove()

@@ -13,6 +13,7 @@ from clipvg.model.quality import MEANT, PRESENT, QUALITY, QualityHead
 
 _FOLDS = 4
 _BATCH, _RATE, _EPOCHS = 128, 2e-3, 30
+_ROUNDS = 30  # of counting the foreign expressions that fit after all
 
 
 @dataclass
@@ -59,10 +60,9 @@ def calibrate(head: QualityHead, held: Held, seed: int) -> None:
     net = _read(head.reader, inputs, target, counts, seed)
     head.reader.load_state_dict(net.state_dict())
     signs = torch.cat([match[:, None], read, torch.cat(held.shown)[:, None]], dim=1)
-    for what in (QUALITY, PRESENT):
-        column = (QUALITY, PRESENT).index(what)
-        found = _weigh(signs, target[:, column], counts[:, column])
-        head.weights[what], head.biases[what] = found
+    found = _weigh(signs, target[:, 0], counts[:, 0])
+    head.weights[QUALITY], head.biases[QUALITY] = found
+    head.weights[PRESENT], head.biases[PRESENT] = _weigh_present(signs, own)
     at = torch.cat([logits for logits, _ in held.meant])[:, None]
     is_own = torch.cat([torch.full((len(logits),), float(is_own)) for logits, is_own in held.meant])
     weight, bias = _weigh(at, is_own, torch.ones(len(at)))
@@ -107,6 +107,23 @@ def _weigh(signs: Tensor, target: Tensor, counts: Tensor) -> tuple[Tensor, Tenso
         curve = (x * (counts * chance * (1 - chance))[:, None]).T @ x + ridge
         weights = weights - torch.linalg.solve(curve + 1e-9 * torch.eye(len(weights)), slope)
     return (weights[:-1] / scale).float(), weights[-1].float()
+
+
+def _weigh_present(signs: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Weigh signs (N, k) of whether anything fits, from own expressions and foreign ones.
+
+    Of the foreign ones a share c fits after all, and nobody knows which: taken for absent, they
+    would keep P below 1 / (1 + c). By P of the last round each counts as absent as far as it does
+    not fit, and c is estimated anew (expectation maximisation; Ward et al., Biometrics 2009).
+    """
+    fits = torch.full((int((~own).sum()),), 0.1)  # P(a foreign expression fits), to begin with
+    for _ in range(_ROUNDS):
+        absent = own.sum() * (1 - fits) / (1 - fits).sum()  # as likely as present
+        counts = torch.ones(len(own)).masked_scatter(~own, absent)
+        weights, bias = _weigh(signs, own.float(), counts)
+        share, chance = fits.mean(), (signs[~own] @ weights + bias).sigmoid()
+        fits = share * chance / (share * chance + (1 - share) * (1 - chance))
+    return weights, bias
 
 
 def standardise(head: QualityHead, what: int, values: Tensor) -> None:

@@ -15,7 +15,7 @@ def test_predict_prints_boxes_and_draws_them(clipvg, checkpoint, pictures, tmp_p
     picture = tmp_path / "new" / "boxes.png"
     outcome = clipvg(
         "predict", pictures / "0.png", "red dog", "null", "<b>", "--checkpoint", checkpoint,
-        "--out", picture, "--json",
+        "--out", picture, "--heatmap", tmp_path / "heat.jpg", "--json",
     )  # fmt: skip
     result = outcome.json
     assert outcome.code == 0
@@ -30,6 +30,10 @@ def test_predict_prints_boxes_and_draws_them(clipvg, checkpoint, pictures, tmp_p
     assert (boxes[:, 3] <= 60).all()
     with Image.open(picture) as drawn:
         assert drawn.size == (320, 240)
+    assert result["heatmap"] == str(tmp_path / "heat.jpg")
+    with Image.open(tmp_path / "heat.jpg") as drawn:
+        assert drawn.width == 320
+        assert drawn.height > 3 * 240
 
 
 def test_predict_formats_agree(clipvg, checkpoint, pictures):

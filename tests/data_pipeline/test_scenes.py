@@ -87,6 +87,14 @@ def test_box_is_tight_around_the_painted_object() -> None:
     assert np.abs(np.array(painted) - np.array(item.box)).max() <= 3
 
 
+def test_a_larger_image_shows_the_same_scene() -> None:
+    scene = sample_scene(np.random.default_rng(3))
+    small, large = render_scene(scene), render_scene(scene, scale=3)
+    assert large.size == (3 * scene.width, 3 * scene.height)
+    difference = np.asarray(large.reduce(3), dtype=int) - np.asarray(small, dtype=int)
+    assert np.abs(difference).mean() < 6
+
+
 def test_observers() -> None:
     rng = np.random.default_rng(0)
     truth = np.array([RED_LEFT.box])

@@ -18,6 +18,7 @@ from clipvg.errors import InputError, MissingExtraError
 from clipvg.model import Backbone, GroundingConfig, GroundingModel, Tokenizer, load
 from clipvg.model.export import export_checkpoint, programs
 from clipvg.model.export.parts import WholeModel
+from clipvg.model.quality import QualityHead
 from clipvg.model.towers import build_towers
 
 pytestmark = pytest.mark.onnx
@@ -40,7 +41,11 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = {"width": 32, "layers": 2, "heads": 4, "feedforward": 48, "pretrained": None}
     config = GroundingConfig(backbone="small", **small)
     folder = tmp_path_factory.mktemp("small")
-    GroundingModel(config, Backbone(build_towers(SMALL_CLIP), config)).save_pretrained(folder)
+    model = GroundingModel(config, Backbone(build_towers(SMALL_CLIP), config))
+    head = QualityHead(32)
+    head.weights.uniform_(-1, 1)
+    model.keep_quality(head)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -62,8 +67,12 @@ def test_the_example_gives_the_boxes_of_the_model(exported, small_checkpoint, pi
     example = runpy.run_path(str(repository / "examples" / "predict_with_onnxruntime.py"))
     grounder = example["Grounder"](exported)
     texts = ["dog", "the left cup on the red table", "It's a tree!"]
-    boxes = np.asarray(load(small_checkpoint).predict(picture, texts))
-    np.testing.assert_allclose(grounder.predict(picture, texts), boxes, atol=1e-4 * 470)
+    expected = load(small_checkpoint).predict(picture, texts)
+    boxes, scores, present = grounder.predict(picture, texts)
+    np.testing.assert_allclose(boxes, expected, atol=1e-4 * 470)
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(present, expected.present, atol=1e-4)
+    assert len({*scores.tolist(), *present.tolist()}) == 6
 
 
 def test_batches_of_images_and_any_length_of_text(exported, small_checkpoint, make_batch):
@@ -75,9 +84,9 @@ def test_batches_of_images_and_any_length_of_text(exported, small_checkpoint, ma
         inputs = (batch.images, batch.pixel_mask, ids, mask, batch.image_index)
         with torch.no_grad():
             expected = model(batch).numpy()
-        np.testing.assert_allclose(run(*inputs), expected, atol=1e-4)
+        np.testing.assert_allclose(run(*inputs)[0], expected, atol=1e-4)
     one = (batch.images[:1], batch.pixel_mask[:1], ids[:1], mask[:1], batch.image_index[:1])
-    np.testing.assert_allclose(run(*one), expected[:1], atol=1e-4)
+    np.testing.assert_allclose(run(*one)[0], expected[:1], atol=1e-4)
 
 
 def test_the_folder_says_how_to_prepare_and_how_close_it_is(exported):
@@ -87,7 +96,8 @@ def test_the_folder_says_how_to_prepare_and_how_close_it_is(exported):
     }
     facts = json.loads((exported / "preprocessing.json").read_text())
     assert facts["image_size"] == 32
-    assert facts["agreement"]["largest_change"] <= 1e-4
+    assert list(facts["agreement"]["largest_change"]) == ["boxes", "scores", "present"]
+    assert max(facts["agreement"]["largest_change"].values()) <= 1e-4
     weights, graphs = (exported / "weights.bin").stat().st_size, exported.glob("*.onnx")
     assert all(path.stat().st_size < weights / 5 for path in graphs)  # weights are there once
 
@@ -95,9 +105,8 @@ def test_the_folder_says_how_to_prepare_and_how_close_it_is(exported):
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_rounded_weights_change_boxes_by_little(small_checkpoint, tmp_path, exported, precision):
     out = export_checkpoint(small_checkpoint, tmp_path / "e", format="onnx", precision=precision)
-    assert 1e-7 < json.loads((out / "preprocessing.json").read_text())["agreement"][
-        "largest_change"
-    ] < 0.05  # fmt: skip
+    agreement = json.loads((out / "preprocessing.json").read_text())["agreement"]
+    assert all(1e-7 < change < 0.05 for change in agreement["largest_change"].values())
     smaller = (out / "weights.bin").stat().st_size / (exported / "weights.bin").stat().st_size
     assert smaller < 0.9
 
@@ -156,7 +165,11 @@ def test_an_interrupted_export_leaves_nothing(small_checkpoint, exported, tmp_pa
     monkeypatch.setattr(programs, "write_tokenizer", interrupt)
     monkeypatch.setattr(programs, "trace", lambda model: {})
     monkeypatch.setattr(programs, "write_onnx", lambda *_: None)
-    monkeypatch.setattr(programs, "open_program", lambda path: lambda *i: np.zeros((len(i[2]), 4)))
+    monkeypatch.setattr(
+        programs,
+        "open_program",
+        lambda path: lambda *i: [np.zeros((len(i[2]), 4)), *np.zeros((2, len(i[2])))],
+    )
     monkeypatch.setattr(programs, "MOST_CHANGE", 2)
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(small_checkpoint, tmp_path / "e", format="onnx")

@@ -4,8 +4,11 @@ from PIL import Image
 
 from clipvg.errors import InputError
 from clipvg.report.drawing import Mark, draw_boxes, label_marks, save_image
+from clipvg.report.heat import draw_heat
 from clipvg.report.lettering import Lettering, readable
 from clipvg.report.style import CYCLE, ROLES
+
+BOX = (100, 50, 300, 250)
 
 
 def colors_of(image):
@@ -117,3 +120,15 @@ def test_saving_by_ending(tmp_path):
             assert written.size == (20, 10)
     with pytest.raises(InputError, match="change the ending"):
         save_image(image, tmp_path / "a.txt")
+
+
+def test_heat_lies_where_it_is_high_and_each_expression_has_a_panel():
+    image = Image.new("RGB", (400, 300), "black")
+    maps = np.zeros((2, 3, 4))
+    maps[0, :, 3], maps[1, 0, :] = 0.5, 0.1
+    drawn = np.asarray(draw_heat(image, maps, label_marks([BOX, BOX], ["left", "top"]), gap=10))
+    assert drawn.shape == (2 * 300 + 10, 400, 3)
+    first, second = drawn[:300].max(2), drawn[310:].max(2)
+    assert first[280, 390] > 150 > first[280, 10]
+    assert second[10, 390] > 150 > second[280, 390]
+    np.testing.assert_array_equal(drawn[302, 5], [255, 255, 255])

@@ -32,7 +32,7 @@ def test_histogram_counts_correct_and_wrong_labels():
     assert "correct (2)" in written
     assert "wrong (2)" in written
     assert "not scored (1)" in written
-    assert "h = 0.5, keeps 75%" in written
+    assert "h = 0.5, keeps 75 %" in written
     heights = [patch.get_height() for patch in figure.axes[0].patches]
     assert sum(heights) == 4
 
@@ -47,8 +47,8 @@ def test_labels_without_overlap_are_written_not_drawn():
     values = np.r_[np.zeros(300), np.random.default_rng(0).beta(5, 2, 100)]
     figure = score_matrix_figure(ScoreMatrix(("a", "b"), np.stack([values, np.zeros(400)])))
     written = texts(figure)
-    assert "N = 400\nr ≥ 0.5: 23%\nr = 0: 75%, not drawn" in written
-    assert "r = 0: 100%" in written
+    assert "N = 400\nr ≥ 0.5: 23 %\nr = 0: 75 %, not drawn" in written
+    assert "r = 0: 100 %" in written
     x, density = figure.axes[0].lines[0].get_data()
     assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
     assert x[np.argmax(density)] > 0.5
@@ -111,7 +111,7 @@ def test_training_curves_draw_what_was_recorded():
     loss, validation = training_curves(rows).axes
 
     assert [line.get_label() for line in loss.lines] == ["loss", "loss_giou"]
-    assert [line.get_label() for line in validation.lines] == ["val_acc_0.5"]
+    assert [line.get_label() for line in validation.lines] == ["Acc@0.5"]
     assert list(validation.lines[0].get_ydata()) == [0.4]
 
 

@@ -96,9 +96,9 @@ def test_curriculum(tmp_path):
     assert report.tables[0].rows[1] == ("r ≥ 0.5 (chosen)", "2", "75.0 %", "+25.0")
     assert report.tables[0].rows[2][-1] == "-25.0"
     assert len(report.figures) == 3
-    assert "Average precision: all: measurer 1.00" in report.figures[2].alt
+    assert "Average precision: all: measurer 100.0 %" in report.figures[2].alt
     assert "split by correct and wrong" in report.figures[0].alt
-    assert "0.750 at h = 0.5" in report.figures[1].alt
+    assert "75.0 % at h = 0.5" in report.figures[1].alt
     assert [picture.caption for picture in report.gallery] == ["dog", "<i>cat</i>", "left"]
     assert report.gallery[0].detail.startswith("correct label kept (r = 0.90)")
     assert report.gallery[2].detail.startswith("wrong label left out (r = 0.20)")

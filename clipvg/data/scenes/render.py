@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -10,12 +12,20 @@ from clipvg.data.scenes.world import COLOURS, Scene, SceneObject
 _SUPERSAMPLE = 3
 
 
-def render_scene(scene: Scene) -> Image.Image:
-    """RGB image of `scene`, (scene.width, scene.height) pixels; equal scenes, equal pixels."""
+def render_scene(scene: Scene, *, scale: int = 1) -> Image.Image:
+    """RGB image of `scene`, (scene.width, scene.height) pixels; equal scenes, equal pixels.
+
+    With a scale its sides, its objects and their textures are so many times as large, and `box`
+    of an object, times the scale, is where it lies.
+    """
     rng = np.random.default_rng(scene.seed)
     canvas = _background(rng, scene.width, scene.height)
+    if scale > 1:
+        small = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
+        large = small.resize((scale * scene.width, scale * scene.height), Image.Resampling.BICUBIC)
+        canvas = np.asarray(large, dtype=np.float64).copy()
     for item in scene.objects:
-        _paint(canvas, item, rng)
+        _paint(canvas, item, rng, scale)
     canvas += rng.normal(0, 3, canvas.shape)
     return Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
 
@@ -37,13 +47,15 @@ def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray
     return np.asarray(image, dtype=np.float64).copy()
 
 
-def _paint(canvas: np.ndarray, item: SceneObject, rng: np.random.Generator) -> None:
+def _paint(canvas: np.ndarray, item: SceneObject, rng: np.random.Generator, scale: int) -> None:
     height, width = canvas.shape[:2]
+    x1, y1, x2, y2 = item.box
+    item = replace(item, box=(scale * x1, scale * y1, scale * x2, scale * y2))
     left, top = int(item.box[0]), int(item.box[1])
     right, bottom = min(width, int(item.box[2]) + 1), min(height, int(item.box[3]) + 1)
     mask = _mask(item, left, top, right - left, bottom - top)[..., None]
     rows, columns = slice(top, bottom), slice(left, right)
-    fill = _texture(item, rng, bottom - top, right - left)
+    fill = _texture(item, rng, bottom - top, right - left, scale)
     canvas[rows, columns] = canvas[rows, columns] * (1 - mask) + fill * mask
 
 
@@ -89,12 +101,15 @@ _OUTLINES: dict[str, list[tuple[list[tuple[float, float]], int]]] = {
 }
 
 
-def _texture(item: SceneObject, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def _texture(
+    item: SceneObject, rng: np.random.Generator, height: int, width: int, scale: int
+) -> np.ndarray:
     """(height, width, 3) colour of the object before masking."""
-    y, x = np.mgrid[0:height, 0:width]
+    y, x = np.mgrid[0:height, 0:width] / scale  # in pixels of the scene
     colour = np.array(COLOURS[item.colour], dtype=np.float64) + rng.normal(0, 8, 3)
     slope = rng.uniform(-0.25, 0.25, 2)
-    light = 1 + slope[0] * (x / width - 0.5) + slope[1] * (y / height - 0.5)
+    across, down = x / (width / scale) - 0.5, y / (height / scale) - 0.5
+    light = 1 + slope[0] * across + slope[1] * down
     # Marks are drawn toward the other end of the scale, so that white and black show them too.
     mark = colour * 0.45 if colour.mean() > 100 else colour * 0.5 + 105
     phase, period = rng.uniform(0, 6), rng.uniform(6, 8)
@@ -104,5 +119,5 @@ def _texture(item: SceneObject, rng: np.random.Generator, height: int, width: in
         ink = ((x + phase) % period - period / 2) ** 2 + ((y + phase) % period - period / 2) ** 2
         ink = ink < (0.3 * period) ** 2
     else:
-        ink = np.zeros((height, width), dtype=bool)
+        ink = np.zeros(x.shape, dtype=bool)
     return np.where(ink[..., None], mark, colour) * light[..., None]

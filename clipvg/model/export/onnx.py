@@ -98,7 +98,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def open_program(path: Path) -> Callable[..., np.ndarray]:
+def open_program(path: Path) -> Callable[..., list[np.ndarray]]:
     """Return a program as a function of tensors, run by onnxruntime on the CPU."""
     import onnxruntime
 
@@ -108,8 +108,8 @@ def open_program(path: Path) -> Callable[..., np.ndarray]:
     opened = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [given.name for given in opened.get_inputs()]
 
-    def run(*inputs: torch.Tensor) -> np.ndarray:
+    def run(*inputs: torch.Tensor) -> list[np.ndarray]:
         arrays = (tensor.numpy() for tensor in inputs)
-        return opened.run(None, dict(zip(names, arrays, strict=True)))[0]
+        return opened.run(None, dict(zip(names, arrays, strict=True)))
 
     return run

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from clipvg.model.fusion import Features
 from clipvg.model.grounder import GroundingModel
+from clipvg.model.predict import Seen, answer
 
 
 class Part(nn.Module):
@@ -52,7 +52,7 @@ class TextPart(Part):
 
 
 class FusionPart(Part):
-    """Boxes from features."""
+    """Answers from features."""
 
     def forward(
         self,
@@ -61,14 +61,22 @@ class FusionPart(Part):
         text: Tensor,
         text_mask: Tensor,
         image_index: Tensor,
-    ) -> Tensor:
-        """Return boxes (B, 4), cxcywh in [0, 1] of the square; see `Features`."""
+    ) -> tuple[Tensor, ...]:
+        """Return boxes (B, 4), cxcywh in [0, 1] of the square; see `Features`.
+
+        With a quality head also scores and present, (B,) each.
+        """
         image, text = image.to(self.dtype), text.to(self.dtype)
-        return self.model.fuse(Features(image, patch_ignored, text, text_mask, image_index))
+        scores = self.model.quality is not None
+        patches = self.model.visual_projection(image)[:, 1:] if scores else None
+        seen = Seen(image, patch_ignored, patches=patches)
+        every = torch.arange(len(image), device=image.device)
+        found = answer(self.model, seen, every, image_index, (text, text_mask), scores=scores)
+        return (found.boxes, found.scores, found.present) if scores else (found.boxes,)
 
 
 class WholeModel(Part):
-    """Boxes from images and expressions."""
+    """Answers from images and expressions."""
 
     def __init__(self, model: GroundingModel) -> None:
         super().__init__(model)
@@ -81,8 +89,8 @@ class WholeModel(Part):
         ids: Tensor,
         attention_mask: Tensor,
         image_index: Tensor,
-    ) -> Tensor:
-        """Return boxes (B, 4) of expressions on images; `image_index` (B,) says on which."""
+    ) -> tuple[Tensor, ...]:
+        """Return the answers to expressions on images; `image_index` (B,) says on which."""
         features = (*self.image(pixels, pixel_mask), *self.text(ids, attention_mask))
         return self.fusion(*features, image_index)
 
@@ -131,10 +139,18 @@ def trace(model: GroundingModel) -> dict[str, Program]:
             ),
         }
         outputs = {"image": ("image", "patch_ignored"), "text": ("text", "text_mask")}
+        cases["fusion"][0](
+            *cases["fusion"][1]
+        )  # what it computes once is there before it is traced
         return {
             name: Program(
                 torch.export.export(part, example, dynamic_shapes=shapes, strict=False),
-                outputs.get(name, ("boxes",)),
+                outputs.get(name, answered(model)),
             )
             for name, (part, example, shapes) in cases.items()
         }
+
+
+def answered(model: GroundingModel) -> tuple[str, ...]:
+    """Return the names of what `fusion` and `model` give."""
+    return ("boxes", "scores", "present") if model.quality is not None else ("boxes",)

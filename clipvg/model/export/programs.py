@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,17 +17,17 @@ from clipvg.data.scenes import SceneConfig, render_scene, sample_scene
 from clipvg.data.scenes.language import describe, to_text
 from clipvg.errors import InputError, MissingExtraError, near_matches
 from clipvg.model.export.onnx import PRECISIONS, open_program, write_onnx
-from clipvg.model.export.parts import Program, WholeModel, trace
+from clipvg.model.export.parts import Program, WholeModel, answered, trace
 from clipvg.model.export.tokenizer_file import write_tokenizer
 from clipvg.model.grounder import GroundingModel
 from clipvg.runtime.files import Json, atomic_folder, write_json
 
 FACTS_FILE = "preprocessing.json"
 TOKENIZER_FILE = "tokenizer.json"
-MOST_CHANGE = 1e-4  # of a coordinate in [0, 1], in single precision
+MOST_CHANGE = 1e-4  # of a coordinate in [0, 1] or a probability, in single precision
 _SCENES = 8
 
-Run = Callable[..., np.ndarray]
+Run = Callable[..., list[np.ndarray]]
 
 
 class Question(NamedTuple):
@@ -52,7 +52,7 @@ def write_programs(model: GroundingModel, out: Path, *, format: str, precision: 
     """
     questions = list(_questions(model))
     with torch.no_grad():
-        expected = [WholeModel(model)(*question).numpy() for question in questions]
+        expected = [_arrays(WholeModel(model)(*question)) for question in questions]
     programs = trace(model.half() if precision == "fp16" else model)
     with atomic_folder(out) as folder:
         if format == "onnx":
@@ -60,13 +60,20 @@ def write_programs(model: GroundingModel, out: Path, *, format: str, precision: 
             run = open_program(folder / "model.onnx")
         else:
             run = _write_torch(programs, folder)
-        agreement = _compare([run(*question) for question in questions], expected)
-        change = agreement["largest_change"]
+        found = [run(*question) for question in questions]
+        agreement = _compare(answered(model), found, expected)
+        change = max(agreement["largest_change"].values())
         if precision == "fp32" and not change <= MOST_CHANGE:
-            raise RuntimeError(f"the exported boxes differ from the model's by up to {change:.1e}")
+            raise RuntimeError(
+                f"the exported answers differ from the model's by up to {change:.1e}"
+            )
         write_tokenizer(model.tokenizer, folder / TOKENIZER_FILE)
         facts = {"format": format, "precision": precision, "agreement": agreement}
         write_json(folder / FACTS_FILE, {**facts, **_facts(model)})
+
+
+def _arrays(answers: Iterable[Tensor]) -> list[np.ndarray]:
+    return [answer.detach().numpy() for answer in answers]
 
 
 def check_request(out: Path, format: str, precision: str) -> None:
@@ -100,7 +107,7 @@ def _write_torch(programs: Mapping[str, Program], folder: Path) -> Run:
     for name, program in programs.items():
         torch.export.save(program.traced, folder / f"{name}.pt2")
     whole = torch.export.load(folder / "model.pt2").module()
-    return lambda *inputs: whole(*inputs).detach().numpy()
+    return lambda *inputs: _arrays(whole(*inputs))
 
 
 def _facts(model: GroundingModel) -> Json:
@@ -116,6 +123,7 @@ def _facts(model: GroundingModel) -> Json:
         "prefix_length": len(tokenizer.prefix),
         "overlength": preset.overlength,
         "boxes": "cxcywh of the square, in [0, 1]",
+        "answers": list(answered(model)),
         "trained_on": model.config.trained_on,
     }
 
@@ -139,15 +147,19 @@ def _questions(model: GroundingModel) -> Iterator[Question]:
         )
 
 
-def _compare(found: list[np.ndarray], expected: list[np.ndarray]) -> Json:
-    """Say how far boxes of an export, cxcywh, are from those of the model."""
-    ours, theirs = np.concatenate(expected), np.concatenate(found)
-    overlap = iou(
-        *(convert(boxes.astype(np.float64), "cxcywh", "xyxy") for boxes in (ours, theirs))
+def _compare(
+    names: Sequence[str], found: list[list[np.ndarray]], expected: list[list[np.ndarray]]
+) -> Json:
+    """Say how far the answers of an export, boxes cxcywh, are from those of the model."""
+    ours, theirs = (
+        [np.concatenate(part).astype(np.float64) for part in zip(*answers, strict=True)]
+        for answers in (expected, found)
     )
+    overlap = iou(*(convert(boxes, "cxcywh", "xyxy") for boxes in (ours[0], theirs[0])))
+    changes = (float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
     return {
-        "boxes": len(ours),
-        "largest_change": float(np.abs(ours - theirs).max()),
+        "answers": len(ours[0]),
+        "largest_change": dict(zip(names, changes, strict=True)),
         "mean_iou": float(overlap.mean()),
         "least_iou": float(overlap.min()),
     }

@@ -1,0 +1,71 @@
+"""Draw README's first image: what the demo's model finds in its test scenes, and what is right.
+
+    make demo
+    .venv/bin/python tools/draw_readme_image.py runs/demo/seed-0 docs/images/demo.png
+
+The scenes are the first of the test that have four objects and three expressions, whatever the
+model makes of them, at five times the size of the demo's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import clipvg
+from clipvg.data.scenes import render_scene
+from clipvg.data.scenes.labels import scenes_of
+from clipvg.demo import NUM_TEST
+from clipvg.report.drawing import Mark, draw_boxes, save_image
+from clipvg.report.style import CYCLE
+
+SCALE, COLUMNS, SHOWN, GAP = 5, 2, 2, 12
+OBJECTS, EXPRESSIONS = 4, 3
+
+
+def panels(folder: Path) -> Iterator[Image.Image]:
+    """Yield scenes with predicted boxes (solid) and true ones (dashed), a colour an expression."""
+    seed = int(folder.name.removeprefix("seed-"))
+    scenes = scenes_of(NUM_TEST, seed=3 * seed + 2)  # as the demo makes them
+    model = clipvg.load(folder / "ssa" / "model")
+    test = clipvg.read_labels(folder / "test" / "labels.parquet")
+    names, image_of = test.distinct_images()
+    for number, name in enumerate(names):
+        scene, rows = scenes[int(Path(name).stem)], np.flatnonzero(image_of == number)
+        if len(scene.objects) < OBJECTS or len(rows) < EXPRESSIONS:
+            continue
+        rows = rows[:EXPRESSIONS]
+        image = render_scene(scene, scale=SCALE)
+        texts = [test.expressions[row] for row in rows]
+        boxes = model.predict(image, texts, scores=False)
+        truth = SCALE * test.truth()[rows]
+        right = [Mark(box, role="true", color=CYCLE[i]) for i, box in enumerate(truth)]
+        found = [
+            Mark(box, text, color=CYCLE[i])
+            for i, (box, text) in enumerate(zip(boxes, texts, strict=True))
+        ]
+        yield draw_boxes(image, [*found, *right])
+
+
+def main() -> None:
+    folder, out = map(Path, sys.argv[1:])
+    shown = list(islice(panels(folder), SHOWN))
+    width = max(panel.width for panel in shown) + GAP
+    rows = [shown[start : start + COLUMNS] for start in range(0, len(shown), COLUMNS)]
+    heights = [max(panel.height for panel in row) + GAP for row in rows]
+    sheet = Image.new("RGB", (COLUMNS * width - GAP, sum(heights) - GAP), "white")
+    y = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, panel in enumerate(row):
+            sheet.paste(panel, (column * width, y))
+        y += height
+    print(save_image(sheet, out))
+
+
+if __name__ == "__main__":
+    main()
