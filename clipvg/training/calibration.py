@@ -13,7 +13,7 @@ from clipvg.model.quality import MEANT, PRESENT, QUALITY, QualityHead
 
 _FOLDS = 4
 _BATCH, _RATE, _EPOCHS = 128, 2e-3, 30
-_ROUNDS = 30  # of counting the foreign expressions that fit after all
+_ROUNDS = 30  # of telling which foreign expressions fit after all
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Held:
         right: (R,) whether that box is right; only of own expressions.
         own: (R,) bool, False for an expression of another image that does not fit by its words.
         image: (R,) int64 number of the image.
+        missed: share of the foreign expressions that fit after all, as estimated.
         meant: logits at boxes that are the label's own (True) or not (False), with that.
     """
 
@@ -36,6 +37,7 @@ class Held:
     right: list[Tensor] = field(default_factory=list)
     own: list[Tensor] = field(default_factory=list)
     image: list[Tensor] = field(default_factory=list)
+    missed: float = 0.0
     meant: list[tuple[Tensor, bool]] = field(default_factory=list)
 
 
@@ -62,7 +64,7 @@ def calibrate(head: QualityHead, held: Held, seed: int) -> None:
     signs = torch.cat([match[:, None], read, torch.cat(held.shown)[:, None]], dim=1)
     found = _weigh(signs, target[:, 0], counts[:, 0])
     head.weights[QUALITY], head.biases[QUALITY] = found
-    head.weights[PRESENT], head.biases[PRESENT] = _weigh_present(signs, own)
+    head.weights[PRESENT], head.biases[PRESENT] = _weigh_present(signs, own, held.missed)
     at = torch.cat([logits for logits, _ in held.meant])[:, None]
     is_own = torch.cat([torch.full((len(logits),), float(is_own)) for logits, is_own in held.meant])
     weight, bias = _weigh(at, is_own, torch.ones(len(at)))
@@ -109,19 +111,19 @@ def _weigh(signs: Tensor, target: Tensor, counts: Tensor) -> tuple[Tensor, Tenso
     return (weights[:-1] / scale).float(), weights[-1].float()
 
 
-def _weigh_present(signs: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+def _weigh_present(signs: Tensor, own: Tensor, share: float) -> tuple[Tensor, Tensor]:
     """Weigh signs (N, k) of whether anything fits, from own expressions and foreign ones.
 
-    Of the foreign ones a share c fits after all, and nobody knows which: taken for absent, they
-    would keep P below 1 / (1 + c). By P of the last round each counts as absent as far as it does
-    not fit, and c is estimated anew (expectation maximisation; Ward et al., Biometrics 2009).
+    Of the foreign ones a share fits after all, and nobody knows which: taken for absent, they would
+    keep P below 1 / (1 + share). By P of the last round each counts as absent as far as it does not
+    fit (expectation maximisation; Ward et al., Biometrics 2009).
     """
-    fits = torch.full((int((~own).sum()),), 0.1)  # P(a foreign expression fits), to begin with
+    fits = torch.full((int((~own).sum()),), share)  # P(a foreign expression fits)
     for _ in range(_ROUNDS):
         absent = own.sum() * (1 - fits) / (1 - fits).sum()  # as likely as present
         counts = torch.ones(len(own)).masked_scatter(~own, absent)
         weights, bias = _weigh(signs, own.float(), counts)
-        share, chance = fits.mean(), (signs[~own] @ weights + bias).sigmoid()
+        chance = (signs[~own] @ weights + bias).sigmoid()
         fits = share * chance / (share * chance + (1 - share) * (1 - chance))
     return weights, bias
 

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from clipvg.features.cache import FeatureCache
 from clipvg.features.images import CacheOptions
 from clipvg.features.texts import TextStore
-from clipvg.labels.pairs import words
 from clipvg.model.fusion import Features
 from clipvg.model.grounder import evaluating
 from clipvg.model.image_text import shown_in
@@ -30,6 +29,7 @@ from clipvg.ops.linear import fast_cpu
 from clipvg.runtime.distributed import World
 from clipvg.training.calibration import Held, calibrate, standardise
 from clipvg.training.evaluate import views
+from clipvg.training.foreign import Foreign
 from clipvg.training.matching import (
     MatcherInputs,
     MatcherTrainer,
@@ -199,23 +199,22 @@ def _ask(
 ) -> Held | None:
     """Return what the model answers; None where nearly all its boxes are right, or wrong."""
     draw, held = np.random.default_rng(seed), Held()
-    texts, (_, image_of) = np.array(labels.expressions, dtype=object), labels.distinct_images()
-    said: dict[int, list[set[str]]] = {}
-    for image, text in zip(image_of.tolist(), texts, strict=True):
-        said.setdefault(image, []).append(set(words(text)))
+    image_of = labels.distinct_images()[1]
+    foreign = Foreign(labels.expressions, image_of)
+    asked, found = [], []
     for rows, places, view in _seen(model, labels, features):
         image = image_of[rows[places]]
         _answer(model, head, view, (places, places), held, image)
         for _ in range(_FOREIGN):
             picked = draw.integers(0, len(rows), len(places))  # texts of this view
-            fits = [
-                any(set(words(text)) <= mine for mine in said[of])
-                for text, of in zip(texts[rows[picked]], image.tolist(), strict=True)
-            ]
-            apart = ~np.array(fits)
-            if apart.any():
+            other = image_of[rows[picked]] != image
+            fits = foreign.fits(rows[picked], image)
+            asked.append(rows[picked][other])
+            found.append(fits[other])
+            if (apart := other & ~fits).any():
                 pairs = places[apart], picked[apart]
                 _answer(model, head, view, pairs, held, image[apart], own=False)
+    held.missed = foreign.missed(np.concatenate(asked), np.concatenate(found))
     right = torch.cat(held.right)[torch.cat(held.own)]
     return held if 0.02 < right.float().mean() < 0.98 and not torch.cat(held.own).all() else None
 
