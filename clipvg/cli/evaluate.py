@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import LABELS, add_batch_size, add_shared, read_table
+from clipvg.cli.options import LABELS, add_batch_size, add_shared, files_of, read_table
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
+from clipvg.cli.predict_table import AnswerFormat, check_answers
+from clipvg.errors import InputError
 from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
+
+if TYPE_CHECKING:
+    from clipvg.labels import LabelTable
+    from clipvg.model import GroundingModel
+    from clipvg.training import Evaluation
 
 
 def _configure(parser: CommandParser) -> None:
@@ -20,6 +27,15 @@ def _configure(parser: CommandParser) -> None:
         "--against", type=Literal["box", "truth"], default="box",
         help="compare with the boxes of the labels, or with their true boxes",
     )  # fmt: skip
+    parser.add_argument(
+        "--out", type=str, metavar="FILE",
+        help="also write what the model answers to each label, as `clipvg predict TABLE` does, "
+        "with its IoU: .parquet, .jsonl, .csv, .tsv or .json",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", type=AnswerFormat | None,
+        help="format of --out where not by the ending: coco or label-studio, both .json",
+    )  # fmt: skip
     add_shared(parser, "--device")
     add_batch_size(parser, 64)
     parser.add_argument("--num_workers", type=int, default=0, help="threads that decode images")
@@ -27,6 +43,10 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
+    if args.format and not args.out:
+        raise InputError(f"--format {args.format} is that of the answers; say where: --out FILE")
+    if args.out:
+        check_answers(args.out, args.format, None, reads=files_of(args.labels))
     labels = read_table(args, one_split=True)  # before torch and the model are loaded
     from clipvg.cli.devices import choose_device
     from clipvg.model import load
@@ -42,16 +62,49 @@ def _run(args: Namespace) -> Json:
         device=model.device,
         progress=not args.quiet,
     )
-    evaluation = evaluate(
-        model,
-        labels,
-        against=args.against,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        progress=not args.quiet,
+    evaluation = (
+        _answer(args, model, labels)
+        if args.out
+        else evaluate(
+            model,
+            labels,
+            against=args.against,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+            progress=not args.quiet,
+        )
     )
     left_out = count - len(labels)
-    return {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict()}
+    written = {"out": args.out} if args.out else {}
+    return {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict(), **written}
+
+
+def _answer(args: Namespace, model: GroundingModel, labels: LabelTable) -> Evaluation:
+    """Evaluate the answers that `clipvg predict` gives, and keep them."""
+    from clipvg.labels.questions import write_answers
+    from clipvg.rescoring.answers import answer_labels
+    from clipvg.rescoring.store import open_store
+    from clipvg.runtime import distributed
+    from clipvg.training.evaluate import check_against, compare
+
+    check_against(labels, args.against)
+    out, folder = check_answers(args.out, args.format, None, reads=files_of(args.labels))
+    with open_store(folder, model.device, output=out) as store:
+        found = answer_labels(
+            model,
+            labels,
+            against=args.against,
+            batch_size=args.batch_size,
+            progress=not args.quiet,
+            store=store,
+        )
+        if why := next(filter(None, found.reasons), None):  # gone since it was looked at
+            raise InputError(why)
+        evaluation = compare(found, labels, args.against)
+        if distributed.join(model.device).is_main:
+            columns = {**found.columns(), "iou": evaluation.iou}
+            write_answers(out, labels, columns, found.reasons, format=args.format)
+    return evaluation
 
 
 def _describe(result: Json) -> str:
@@ -59,6 +112,8 @@ def _describe(result: Json) -> str:
     lines = {name: percent(result[key]) for key, name in names.items() if key in result}
     lines["mean IoU"] = percent(result["mean_iou"])
     lines["labels"] = f"{result['count']:,}"
+    if "out" in result:
+        lines["written"] = result["out"]
     return pairs(lines)
 
 
@@ -69,4 +124,6 @@ COMMAND = Command(
     run=_run,
     is_shared=True,
     describe=_describe,
+    kept="with --out, answers about finished images are kept beside it; run the same command again "
+    "to go on.",
 )

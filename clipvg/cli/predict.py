@@ -11,7 +11,7 @@ from clipvg.cli.commands import Command
 from clipvg.cli.options import add_batch_size, add_shared, set_max_pixels
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
-from clipvg.cli.predict_table import describe_table, predict_table
+from clipvg.cli.predict_table import AnswerFormat, describe_table, predict_table
 from clipvg.errors import InputError
 from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
@@ -36,6 +36,11 @@ def _configure(parser: CommandParser) -> None:
         "--heatmap", type=str, metavar="FILE", help="also draw where the model looks in the image"
     )
     parser.add_argument(
+        "--format", type=AnswerFormat | None,
+        help="format of a table's answers where not by the ending: coco (results, as pycocotools "
+        "reads them) or label-studio (predictions to review), both .json",
+    )  # fmt: skip
+    parser.add_argument(
         "--images", type=str, metavar="DIR", help="folder that holds the images of a table"
     )
     parser.add_argument(
@@ -51,6 +56,10 @@ def _configure(parser: CommandParser) -> None:
         "--box_format", type=Literal["xyxy", "xywh", "cxcywh"], default="xyxy",
         help="format of the printed boxes, in pixels of the original image",
     )  # fmt: skip
+    parser.add_argument(
+        "--precision", type=Literal["fp32", "bf16", "fp16"], default="fp32",
+        help="number type of the model: fp32 is exact, the others take half the memory",
+    )  # fmt: skip
     add_shared(parser, "--device")
     add_batch_size(parser, None)
     add_shared(parser, "--quiet")
@@ -64,14 +73,13 @@ def _run(args: Namespace) -> Json:
         if args.heatmap:
             raise InputError(f"--heatmap is of one image, and {args.image} is a table")
         return predict_table(args)
-    if given := [name for name in ("images", "store", "ray") if getattr(args, name)]:
+    if given := [name for name in ("images", "format", "store", "ray") if getattr(args, name)]:
         raise InputError(f"--{given[0]} goes with a table, and {args.image} is none")
     if not args.expression:
         raise InputError("say what to look for, e.g. 'dog on the left'")
+    from clipvg.api.models import load
     from clipvg.boxes import convert
-    from clipvg.cli.devices import choose_device
     from clipvg.data.image import read_image
-    from clipvg.model import load
     from clipvg.model.predict import check_expressions
 
     check_expressions(args.expression)
@@ -83,7 +91,7 @@ def _run(args: Namespace) -> Json:
             )
     wanted = {"drawing": args.out, "heatmap": args.heatmap}
     paths = {name: _drawing_path(path, args.image) for name, path in wanted.items() if path}
-    model = load(args.checkpoint).to(choose_device(args.device))
+    model = load(args.checkpoint, device=args.device, precision=args.precision)
     image = read_image(args.image, exif=model.preset.exif)
     found = model.predict(image, args.expression)
     result: Json = {

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from clipvg.cli.output import check_writable
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
-    import numpy as np
+    from clipvg.rescoring.shards import Runner
 
-    from clipvg.labels import LabelTable
-    from clipvg.rescoring.store import ScoreStore
+AnswerFormat = Literal["parquet", "jsonl", "csv", "tsv", "json", "coco", "label-studio"]
 
 
 def predict_table(args: Namespace) -> Json:
     """Answer the questions of a table and write them to --out."""
-    from clipvg.labels.questions import WRITTEN, read_questions, write_answers
+    from clipvg.labels.questions import read_questions, write_answers
 
     if args.expression:
         raise InputError(
@@ -30,66 +30,78 @@ def predict_table(args: Namespace) -> Json:
     for name in ("images", "out"):
         if not getattr(args, name):
             raise InputError(f"{args.image} is a table; pass --{name} too")
-    out = check_writable(Path(args.out), WRITTEN, reads=[args.image])
-    folder = Path(args.store) if args.store else out.with_suffix(".answers")
-    check_writable(folder / "shard")
+    out, folder = check_answers(args.out, args.format, args.store, reads=[args.image])
     if not Path(args.images).is_dir():
         raise InputError(f"--images {args.images}: no such folder; name that of the images")
     questions = read_questions(args.image, images=args.images)
+    from clipvg.api.models import load
     from clipvg.cli.devices import choose_device
+    from clipvg.model.predict import check_expressions
+    from clipvg.rescoring.answers import answer_labels
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
 
+    check_expressions(questions.expressions)
     device = choose_device(args.device)
-    with open_store(folder, device, output=out) as store:
-        found, reasons, by = _answers(args, questions, store)
+    with open_store(folder, device, output=out) as store, _runner(args) as runner:
+        place = "cpu" if args.ray else args.device
+        model = load(args.checkpoint, device=place, precision=args.precision)
+        found = answer_labels(
+            model,
+            questions,
+            batch_size=args.batch_size,
+            progress=not args.quiet,
+            store=store,
+            runner=runner,
+        )
         if distributed.join(device).is_main:
-            write_answers(out, questions, found[:4].T, found[4], found[5], reasons)
+            write_answers(out, questions, found.columns(), found.reasons, format=args.format)
+    reasons = Counter(why for why in found.reasons if why is not None)
     return {
         "out": str(out),
         "store": str(folder),
         "rows": len(questions),
         "images": questions.num_images,
-        "answered": len(questions) - len(reasons),
-        "reasons": [
-            {"reason": reason, "rows": count}
-            for reason, count in Counter(reasons.values()).most_common(3)
-        ],
-        "found": store.found // len(found),
-        "scored_by": by,
+        "answered": len(questions) - reasons.total(),
+        "reasons": [{"reason": why, "rows": count} for why, count in reasons.most_common(3)],
+        "found": store.found * len(questions) // max(1, store.asked),
+        "scored_by": dict(model.scored_by),
     }
 
 
-def _answers(
-    args: Namespace, questions: LabelTable, store: ScoreStore
-) -> tuple[np.ndarray, dict[int, str], Json]:
-    """Answers (6, N), why rows have none, and what gave the scores."""
-    from clipvg.cli.devices import choose_device
-    from clipvg.model import load
-    from clipvg.rescoring import EngineConfig
-    from clipvg.rescoring.shards import score_models
+def check_answers(
+    out: str, format: str | None, store: str | None, *, reads: Sequence[str]
+) -> tuple[Path, Path]:
+    """Return the file for answers and the folder of their store, refused before anything runs.
 
-    config = EngineConfig(batch_size=args.batch_size, precision="fp32", answers=True)
-    model = load(args.checkpoint).to("cpu" if args.ray else choose_device(args.device))
-    with ExitStack() as stack:
-        runner = None
-        if args.ray:
-            from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray
-            from clipvg.reliability.ray.runner import RayPool
+    Args:
+        out: the file.
+        format: of the file, where not by its ending.
+        store: the folder, where it is not beside the file.
+        reads: files that the command reads.
+    """
+    from clipvg.labels.formats import find_format
+    from clipvg.labels.questions import WRITTEN
 
-            import_ray()
-            stack.enter_context(connected())
-            num_gpus = {None: None, "cpu": 0}.get(args.device, 1)
-            runner = RayPool(RayOptions(args.ray, num_gpus=num_gpus))
-        found, reasons = score_models(
-            questions,
-            {"model": model},
-            config,
-            progress=not args.quiet,
-            store=store,
-            runner=runner,
-        )
-    return found, reasons, dict(model.scored_by)
+    path = check_writable(Path(out), WRITTEN, reads=reads)
+    find_format(path, format)
+    folder = Path(store) if store else path.with_suffix(".answers")
+    check_writable(folder / "shard")
+    return path, folder
+
+
+@contextmanager
+def _runner(args: Namespace) -> Iterator[Runner | None]:
+    """Yield where the model runs; None is here."""
+    if not args.ray:
+        yield None
+        return
+    from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray
+    from clipvg.reliability.ray.runner import RayPool
+
+    import_ray()
+    with connected():
+        yield RayPool(RayOptions(args.ray, num_gpus={None: None, "cpu": 0}.get(args.device, 1)))
 
 
 def describe_table(result: Json) -> str:

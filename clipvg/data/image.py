@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from clipvg.errors import InputError
 from clipvg.runtime.images import load_image, open_image
 
 _BAND = 256  # rows that are scaled at a time
@@ -34,6 +35,8 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
 
 def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
     load_image(image, name)
+    if not image.width or not image.height:
+        raise InputError(f"{name} has {image.width} x {image.height} pixels; pass one with some")
     if exif:
         image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):

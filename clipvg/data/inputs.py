@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -16,9 +16,8 @@ from clipvg.data.image import read_image
 from clipvg.errors import InputError
 from clipvg.runtime.images import opened
 
-ImageInput: TypeAlias = (
-    str | Path | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
-)
+_File: TypeAlias = str | Path | bytes | bytearray | memoryview | IO[bytes] | Mapping[str, Any]
+ImageInput: TypeAlias = _File | Image.Image | np.ndarray | Tensor
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/{1,2}|data:")
 _CHANNELS = (1, 3, 4)
@@ -32,17 +31,20 @@ def as_image(source: ImageInput, *, exif: bool = True) -> Image.Image:
     """Return any kind of image as RGB.
 
     Arrays and tensors are RGB as uint8 or as float in [0, 1], without or with an alpha channel,
-    which is dropped, or grey. What OpenCV reads is BGR: pass ``image[..., ::-1]``.
+    which is dropped, or grey. What OpenCV reads is BGR: pass ``image[..., ::-1]``. A row of a data
+    frame that Hugging Face's datasets made has a dictionary with the file's bytes or path.
 
     Args:
         source: a path, the bytes of an image file, a binary stream of one (read from where it
             stands), a PIL image, a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a
-            torch tensor (H, W), (1, H, W), (3, H, W) or (4, H, W).
+            torch tensor (H, W), (1, H, W), (3, H, W) or (4, H, W), or such a dictionary.
         exif: apply the EXIF orientation; arrays have none.
 
     Raises:
         InputError: an address, a kind, shape or type that is not an image, or a damaged one.
     """
+    if isinstance(source, Mapping):
+        return as_image(source.get("bytes") or source.get("path") or b"", exif=exif)
     if isinstance(source, str | Path):
         _refuse_address(str(source))
         return read_image(source, exif=exif)
@@ -77,7 +79,9 @@ def _refuse_address(path: str) -> None:
 def _read(source: object) -> bytes:
     read = getattr(source, "read", None)
     if read is None:
-        raise InputError(f"an image is a {type(source).__name__}; {_KINDS}")
+        several = "; several images are a list: list(images)"
+        hint = several if isinstance(source, Iterable) else ""
+        raise InputError(f"an image is a {type(source).__name__}; {_KINDS}{hint}")
     data = read()
     if not isinstance(data, bytes):
         raise InputError("the file of the image was opened as text; open it with 'rb'")

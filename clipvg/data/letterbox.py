@@ -6,6 +6,7 @@ halves to even) and is at least one pixel, so an image one pixel high stays an i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -47,15 +48,16 @@ class Letterbox:
 
     def to_square(self, boxes: ArrayLike) -> np.ndarray:
         """Image pixels, xyxy (..., 4) -> cxcywh float32 in sides of the square; not clipped."""
-        boxes = np.asarray(boxes, dtype=np.float64)
-        sizes = np.broadcast_to([self.width, self.height], (boxes.size // 4, 2))
-        return square_boxes(boxes.reshape(-1, 4), sizes, self.size).reshape(boxes.shape)
+        return self._convert(square_boxes, boxes)
 
     def to_image(self, boxes: ArrayLike) -> np.ndarray:
         """Sides of the square, cxcywh (..., 4) -> xyxy float32 image pixels, clipped."""
-        corners = convert(np.asarray(boxes, dtype=np.float64), "cxcywh", "xyxy") * self.size
-        corners = (corners - np.tile(self.offset, 2)) / self.scale
-        return np.clip(corners, 0, np.tile([self.width, self.height], 2)).astype(np.float32)
+        return self._convert(image_boxes, boxes)
+
+    def _convert(self, way: Callable[..., np.ndarray], boxes: ArrayLike) -> np.ndarray:
+        boxes = np.asarray(boxes)
+        sizes = np.broadcast_to([self.width, self.height], (boxes.size // 4, 2))
+        return way(boxes.reshape(-1, 4), sizes, self.size).reshape(boxes.shape)
 
     def pixel_mask(self) -> torch.Tensor:
         """(size, size) bool, True where there is padding."""
@@ -84,13 +86,34 @@ def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
     Returns:
         (N, 4) float32 cxcywh normalised to the square.
     """
+    scale, offset = _placed(sizes, size)
+    corners = np.asarray(boxes, dtype=np.float64) * scale + offset
+    return (convert(corners, "xyxy", "cxcywh") / size).astype(np.float32)
+
+
+def image_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
+    """Boxes of squares as boxes of their images.
+
+    Args:
+        boxes: (N, 4) cxcywh normalised to the square.
+        sizes: (N, 2) image sizes as (width, height).
+        size: side of the square.
+
+    Returns:
+        (N, 4) float32 xyxy image pixels, clipped to the image.
+    """
+    scale, offset = _placed(sizes, size)
+    corners = convert(np.asarray(boxes, dtype=np.float64), "cxcywh", "xyxy") * size
+    return np.clip((corners - offset) / scale, 0, np.tile(sizes, (1, 2))).astype(np.float32)
+
+
+def _placed(sizes: ArrayLike, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Square pixels per image pixel (N, 1), and where images begin in their squares, (N, 4)."""
     sizes = np.asarray(sizes, dtype=np.float64)
     scale = size / sizes.max(axis=1, keepdims=True)
     # np.rint and Python's round both take halves to even
     resized = np.maximum(1, np.rint(sizes * scale))
-    offset = np.rint((size - resized) / 2 - 0.1)
-    corners = np.asarray(boxes, dtype=np.float64) * scale + np.tile(offset, (1, 2))
-    return (convert(corners, "xyxy", "cxcywh") / size).astype(np.float32)
+    return scale, np.tile(np.rint((size - resized) / 2 - 0.1), (1, 2))
 
 
 def patch_mask(

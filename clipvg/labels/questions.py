@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from clipvg.boxes import convert
 from clipvg.errors import InputError, near_matches
 from clipvg.labels.formats import find_format, find_reader
 from clipvg.labels.formats.file import File
+from clipvg.labels.formats.records import RECORDS
 from clipvg.labels.refuse import refuse_outside
-from clipvg.labels.schema import box_array, normalise
-from clipvg.labels.scores import reason_column
+from clipvg.labels.schema import box_array, box_values, normalise
 from clipvg.labels.table import LabelTable
 from clipvg.runtime.gate import reading
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")  # of questions
-WRITTEN = (".parquet", ".jsonl", ".csv", ".json")  # of answers
+WRITTEN = (".parquet", ".jsonl", ".csv", ".tsv", ".json")  # of answers
 _NEEDED = ("image", "expression")
+# Ids in COCO's results, and the columns that may have them; without one the row's number, from 1.
+_IDS = {"image_id": ("image_id", "coco.image_id"), "annotation_id": ("annotation_id", "coco.id")}
+_KEPT = {name for names in _IDS.values() for name in names}
 _ANYWHERE = (0.0, 0.0, 1.0, 1.0)  # a label has a box, a question has none
 
 
 def read_questions(path: str | Path, *, images: str | Path) -> LabelTable:
-    """Read a table with the columns image and expression; others are left out.
+    """Read a table with the columns image and expression; of others, ids are kept.
 
     Args:
         path: .csv, .tsv, .jsonl or .parquet.
@@ -46,7 +51,8 @@ def read_questions(path: str | Path, *, images: str | Path) -> LabelTable:
                 hint = near_matches(name, table.column_names)
                 raise InputError(f"{path}: no column {name!r}; {hint}")
         boxes = box_array(np.tile(_ANYWHERE, (len(table), 1)))
-        table = table.select(list(_NEEDED)).append_column("box", boxes)
+        ids = [name for name in table.column_names if name in _KEPT]
+        table = table.select([*_NEEDED, *ids]).append_column("box", boxes)
         labels = LabelTable(normalise(table, where=str(path)), images)
     if not len(labels):
         raise InputError(f"{path}: no rows in it; check the file")
@@ -60,29 +66,80 @@ def read_questions(path: str | Path, *, images: str | Path) -> LabelTable:
 def write_answers(
     path: str | Path,
     questions: LabelTable,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    present: np.ndarray,
-    reasons: Mapping[int, str],
+    found: Mapping[str, np.ndarray],
+    reasons: Sequence[str | None],
+    *,
+    format: str | None = None,
 ) -> None:
     """Write answers: image, expression, box, score, present, and why a row has none.
 
+    COCO's results have an object an answer: ``image_id``, ``category_id`` 1, ``bbox`` (xywh),
+    ``score``, and ``annotation_id``, the annotation that is answered. Both ids are those of columns
+    of the questions, else numbers of rows from 1, as `labels convert` numbers the entries of a
+    table.
+
     Args:
-        path: .parquet, .jsonl, .csv or .json.
-        questions: N questions.
-        boxes: (N, 4) float32 xyxy pixels, NaN where there is no answer.
-        scores: (N,) float32.
-        present: (N,) float32.
-        reasons: row -> why it has no answer.
+        path: .parquet, .jsonl, .csv, .tsv or .json.
+        questions: N questions, or labels.
+        found: float32 columns by name: box (N, 4) xyxy pixels, score and present (N,), perhaps
+            iou; NaN where there is no answer; and int64 width and height of the images.
+        reasons: why each row has no answer; None where it has one.
+        format: parquet, jsonl, csv, tsv, json, coco or label-studio; None goes by the ending.
+
+    Raises:
+        InputError: the ending is that of another format, or an id is missing.
     """
-    count = len(boxes)
+    chosen = find_format(path, format)
     columns = {
         **{name: questions.table.column(name) for name in _NEEDED},
-        "box": box_array(boxes),
-        "score": pa.array(scores, pa.float32(), mask=np.isnan(scores)),
-        "present": pa.array(present, pa.float32(), mask=np.isnan(present)),
-        "reason": reason_column(reasons, count) if reasons else pa.nulls(count, pa.string()),
+        "box": box_array(found["box"]),
+        **{
+            name: pa.array(found[name], pa.float32(), mask=np.isnan(found[name]))
+            for name in ("score", "present", "iou")
+            if name in found
+        },
+        "reason": pa.array(reasons, pa.string()),
     }
-    found = find_format(path)
-    assert found.write is not None
-    found.write(pa.table(columns), File(Path(path)))
+    if chosen.name == "label-studio":  # whose boxes are shares of the image
+        columns |= {side: pa.array(found[side], pa.int32()) for side in ("width", "height")}
+    if chosen.name == "coco":
+        chosen, columns = RECORDS, _results(columns, questions, path)
+    assert chosen.write is not None
+    chosen.write(pa.table(columns), File(Path(path)))
+
+
+def _results(
+    columns: Mapping[str, pa.Array], questions: LabelTable, path: str | Path
+) -> dict[str, pa.Array]:
+    """Columns of COCO's results; they have no place for rows without an answer."""
+    answered = columns["box"].is_valid()
+    lacking = len(answered) - answered.true_count
+    if lacking:
+        warnings.warn(
+            f"{path}: left out {lacking:,} rows without an answer, for which COCO's results have "
+            "no place",
+            stacklevel=3,
+        )
+    sides = convert(box_values(pa.chunked_array([columns["box"]])), "xyxy", "xywh")
+    table = {
+        "image_id": _ids("image_id", questions, path),
+        "category_id": pa.repeat(1, len(questions)),
+        "bbox": box_array(sides),
+        "score": columns["score"],
+        "annotation_id": _ids("annotation_id", questions, path),
+    }
+    return {name: column.filter(answered) for name, column in table.items()}
+
+
+def _ids(name: str, questions: LabelTable, path: str | Path) -> pa.Array | pa.ChunkedArray:
+    """Ids of a column of the questions, whole numbers where they can be; else numbers of rows."""
+    there = [each for each in _IDS[name] if each in questions.table.column_names]
+    if not there:
+        return pa.array(np.arange(1, len(questions) + 1))
+    column = questions.table.column(there[0])
+    if column.null_count:
+        raise InputError(f"{path}: column {there[0]!r} lacks an id in some rows; give each row one")
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column

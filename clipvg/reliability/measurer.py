@@ -153,7 +153,7 @@ class GroundingMeasurer:
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return the model's box for each label, see `BoxPredictor`."""
-        from clipvg.data.letterbox import Letterbox
+        from clipvg.data.letterbox import image_boxes
         from clipvg.features import CacheOptions
         from clipvg.training.evaluate import predict_labels
 
@@ -164,13 +164,7 @@ class GroundingMeasurer:
             features=self.features,
             reading=CacheOptions(on_error=context.on_error, progress=context.progress),
         )
-        boxes = np.full((len(labels), 4), np.nan, np.float32)
-        side = self.model.backbone.image_size
-        sizes, place = np.unique(found.sizes, axis=0, return_inverse=True)
-        for i, (width, height) in enumerate(sizes.tolist()):
-            rows = place == i
-            boxes[rows] = Letterbox(width, height, side).to_image(found.boxes[rows])
-        return boxes
+        return image_boxes(found.boxes, found.sizes, self.model.backbone.image_size)
 
 
 def measure(measurer: Measurer, labels: LabelTable, context: Context) -> Scores:

@@ -14,10 +14,13 @@ from clipvg.similarity import IOU, find_similarity
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-ANSWERS = (".x1", ".y1", ".x2", ".y2", ".score", ".present")
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+# Parts of an answer: the box in sides of the square, what is said of it, the image's size.
+ANSWERS = (".cx", ".cy", ".w", ".h", ".score", ".present", ".width", ".height")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class EngineConfig:
         text_cache_mib: size of the least-recently-used cache of text features, a text tower.
         optimisations: what is left out or shared.
         similarity: name of what reliability is, see `clipvg.similarity`: "iou", as published.
-        answers: give `ANSWERS` in place of reliability: boxes in pixels, their score, presence.
+        answers: give `ANSWERS` in place of reliability.
     """
 
     batch_size: Annotated[int | None, (1, 10**6)] = None
@@ -94,7 +97,7 @@ class EngineConfig:
         """Return the dtype of towers and fusion on a device."""
         return DTYPES[self.resolved_precision(device)]
 
-    def resolved_precision(self, device: torch.device) -> str:
+    def resolved_precision(self, device: torch.device) -> Precision:
         """Return "fp32", "bf16" or "fp16": what "auto" means on a device."""
         if self.precision != "auto":
             return self.precision

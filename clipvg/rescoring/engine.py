@@ -176,17 +176,13 @@ class Engine:
         for number, model in enumerate(self._models):
             squares = [seen[pixels_key(model)] for seen in images]
             with evaluating(model), fast_cpu(), self.stats.timed("fuse"):
-                answers = answer_squares(
+                boxes, sure, there = answer_squares(
                     model, squares, asked, scores=True, batch_size=self.config.batch_size
                 )
             called = [f"model {self.names[number]!r}"]
-            check_finite(
-                torch.from_numpy(answers[0])[None], called, targets.row_names[rows[usable]]
-            )
-            boxes = np.stack(
-                [squares[i].box.to_image(b) for i, b in zip(image, answers[0], strict=True)]
-            )
-            part = np.concatenate([boxes.T, answers[1][None], answers[2][None]])
+            check_finite(torch.from_numpy(boxes)[None], called, targets.row_names[rows[usable]])
+            sizes = np.array([(box.width, box.height) for _, _, box in squares])[image]
+            part = np.concatenate([boxes.T, [sure, there], sizes.T])
             found[number * count : (number + 1) * count, usable] = part
         return found
 

@@ -258,6 +258,7 @@ class _Rescoring:
         """Show the main process's pace as that of all; what was found is done at once."""
         total, world = len(self.plan.labels), self.world
         show = self.progress and world.is_main
-        bar = progress_bar(total, desc="score", unit="label", show=show, initial=total - todo)
+        desc = "predict" if self.config.answers else "score"
+        bar = progress_bar(total, desc=desc, unit="label", show=show, initial=total - todo)
         with bar:
             yield lambda count: bar.update(min(count * world.size, total - bar.n))

@@ -130,10 +130,7 @@ def evaluate(
     Raises:
         InputError: nothing to compare with, an unreadable image, or an option too small.
     """
-    if against not in ("box", "truth"):
-        raise InputError(f"against is {against!r}; expected 'box' or 'truth'.")
-    if against == "truth" and not labels.has_truth:
-        raise InputError("the labels have no column 'truth' with boxes. Use against='box'.")
+    check_against(labels, against)
     found = predict_labels(
         model,
         labels,
@@ -142,6 +139,23 @@ def evaluate(
         features=features,
         reading=CacheOptions(num_workers=num_workers, progress=progress),
     )
+    return compare(found, labels, against)
+
+
+def check_against(labels: "LabelTable", against: Against) -> None:
+    """Refuse labels that have no such boxes.
+
+    Raises:
+        InputError: they have not, or there are none of this name.
+    """
+    if against not in ("box", "truth"):
+        raise InputError(f"against is {against!r}; expected 'box' or 'truth'.")
+    if against == "truth" and not labels.has_truth:
+        raise InputError("the labels have no column 'truth' with boxes. Use against='box'.")
+
+
+def compare(found: PredictedBoxes, labels: "LabelTable", against: Against) -> Evaluation:
+    """Return the accuracy of boxes that were predicted for labels; see `evaluate`."""
     known = np.isfinite(found.target).all(1)
     pred, target = (torch.from_numpy(boxes[known]) for boxes in (found.boxes, found.target))
     iou = np.full(len(labels), np.nan, np.float32)

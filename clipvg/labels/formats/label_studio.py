@@ -83,21 +83,26 @@ def read(file: File) -> pa.Table:
 def write(table: pa.Table, file: File) -> None:
     """Write a task an image, with its labels as a prediction.
 
-    The score of a region is the mean of its reliabilities, that of a task the lowest of them, so
-    that tasks sorted by it begin with what to look at. Other columns travel in ``meta``.
+    The score of a region is its column ``score``, else the mean of its reliabilities; that of a
+    task the lowest of them, so that tasks sorted by it begin with what to look at. Other columns
+    travel in ``meta`` of a region, rows without a box in that of their task.
     """
     order = np.argsort(encode_names(table.column("image")).indices.to_numpy(), kind="stable")
     numbered = zip(order.tolist(), rows_of(table.take(order)), strict=True)
     with file.create() as out:
         separator = "[\n"
         for image, rows in groupby(numbered, key=lambda each: each[1].get("image", "")):
-            result = [part for number, row in rows for part in _regions(number, row, file)]
+            own = list(rows)
+            boxed = [(number, row) for number, row in own if row.get("box")]
+            result = [part for number, row in boxed for part in _regions(number, row, file)]
             scores = [part["score"] for part in result if "score" in part]
             prediction: Json = {"model_version": "clipvg", "result": result}
             if scores:
                 prediction["score"] = min(scores)
             data = {"image": _SERVED + quote(image)}
-            task = {"data": data, "predictions": [prediction]}
+            task: Json = {"data": data, "predictions": [prediction]}
+            if others := [row for _, row in own if not row.get("box")]:
+                task["meta"] = {KEY: others}
             out.write(separator + json.dumps(task, ensure_ascii=False, default=str))
             separator = ",\n"
         out.write("\n]\n" if len(table) else "[]\n")
@@ -108,7 +113,7 @@ def _regions(number: int, row: Json, file: File) -> Iterator[Json]:
     width, height = _size(row, file)
     known = ("image", "expression", "width", "height")
     others = {name: value for name, value in row.items() if name not in known}
-    corners = row.get("box") or [0.0, 0.0, 0.0, 0.0]
+    corners = row["box"]
     if row.get("box_format") == "xywh":
         corners = convert_box(corners, "xyxy")
     box = dict(zip(_SIDES, _percent(corners, width, height), strict=True), rotation=0)
@@ -120,6 +125,8 @@ def _regions(number: int, row: Json, file: File) -> Iterator[Json]:
         "image_rotation": 0,
     }
     scores = [value for name, value in row.items() if name.startswith(RELIABILITY)]
+    if isinstance(given := row.get("score"), float):
+        scores = [given]
     if scores:
         shared["score"] = sum(scores) / len(scores)
     value = {**box, "rectanglelabels": ["object"]}

@@ -1,0 +1,81 @@
+"""What a model answers to all rows of a table: boxes, and how sure it is of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipvg.data.letterbox import image_boxes, square_boxes
+from clipvg.rescoring.config import DTYPES, EngineConfig
+from clipvg.rescoring.shards import score_models
+from clipvg.training.evaluate import PredictedBoxes
+
+if TYPE_CHECKING:
+    from clipvg.features.cache import Against
+    from clipvg.labels import LabelTable
+    from clipvg.model import GroundingModel
+    from clipvg.rescoring.shards import Runner
+    from clipvg.rescoring.store import ScoreStore
+
+
+@dataclass
+class Answered(PredictedBoxes):
+    """Answers to the N rows of a table, in its order.
+
+    Attributes:
+        scores: (N,) float32, as of `Predictions`; NaN where the image cannot be read.
+        present: (N,) float32, likewise.
+        side: of the square in pixels.
+    """
+
+    scores: np.ndarray
+    present: np.ndarray
+    side: int
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return what `clipvg.labels.questions.write_answers` takes, boxes as `predict` gives."""
+        width, height = self.sizes.T
+        box = image_boxes(self.boxes, self.sizes, self.side)
+        sure = {"score": self.scores, "present": self.present}
+        return {"box": box, **sure, "width": width, "height": height}
+
+
+def answer_labels(
+    model: GroundingModel,
+    labels: LabelTable,
+    *,
+    against: Against = "box",
+    batch_size: int | None = None,
+    progress: bool = False,
+    store: ScoreStore | None = None,
+    runner: Runner | None = None,
+) -> Answered:
+    """Answer every row of a table as `predict` does, each distinct image encoded once.
+
+    Args:
+        model: in the precision to use.
+        labels: N labels or questions, with an image root.
+        against: which boxes become `target`.
+        batch_size: expressions fused at once; None is chosen by device and number of tokens.
+        progress: show a bar.
+        store: as of `score_models`.
+        runner: where the shards are answered; None is here.
+    """
+    precision = next(name for name, dtype in DTYPES.items() if dtype == model.dtype)
+    config = EngineConfig(batch_size=batch_size, precision=precision, answers=True)
+    found, reasons = score_models(
+        labels,
+        {"model": model},
+        config,
+        progress=progress,
+        store=store,
+        runner=runner,
+    )
+    boxes, (scores, present), sizes = found[:4].T, found[4:6], np.nan_to_num(found[6:].T, nan=1)
+    integer, side = model.preset.integer_boxes, model.backbone.image_size
+    given = labels.boxes(integer=integer) if against == "box" else labels.truth()
+    target = square_boxes(given, sizes, side)
+    why = [reasons.get(row) for row in range(len(labels))]
+    return Answered(boxes, target, sizes.astype(np.int64), why, scores, present, side)
