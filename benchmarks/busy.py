@@ -26,7 +26,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from clipvg.runtime.waiting import DECIDING, SHORT_SPIN
+from clipvg.runtime.waiting import DECIDING, SHORT_SPIN, ask_for_short_slices
 
 ROOT = Path(__file__).parents[1]
 SPINNING = (0, 1, 2, 4)
@@ -279,6 +279,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 if __name__ == "__main__":
     options = parse(None)
     if options.child:
+        if options.settings == ["clipvg"]:
+            ask_for_short_slices()  # before torch starts threads
         serve(options.child, options.size)
     else:
         main()

@@ -23,7 +23,7 @@ from clipvg.cli.commands import COMMANDS, load_command
 from clipvg.cli.failure import as_typed, explain, is_full
 from clipvg.cli.processes import Alone, open_processes
 from clipvg.errors import near_matches, one_line
-from clipvg.runtime.waiting import shorten_spinning
+from clipvg.runtime.waiting import shorten_waits
 
 USAGE_ERROR = 2
 INTERNAL_ERROR = 1
@@ -32,7 +32,7 @@ INTERRUPTED = 130
 
 def dispatch(words: list[str]) -> int:
     """Run one command and return the exit code of the process; see `clipvg.cli.main`."""
-    shorten_spinning()
+    shorten_waits()
     try:
         if words[:1] == ["help"]:
             words = [*words[1:], "--help"]
