@@ -69,7 +69,8 @@ def refuse_bad_rows(
     """
     if on_error == "keep":
         return labels
-    said = {row: faults[number] for row, number in enumerate(rows.tolist()) if number in faults}
+    faulty = np.flatnonzero(np.isin(rows, list(faults)))
+    said = {row: faults[rows[row]] for row in faulty.tolist()}
     findings = sorted(find_bad_rows(labels, said), key=lambda found: found.rows[0])
     if not findings:
         return labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -36,6 +36,8 @@ RELIABILITY = "reliability."
 MAX_COLUMNS = 1000
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
+_BLOCK = 16_384  # rows
+_AT_ONCE = 50_000  # boxes parsed together: lists of numbers take ten times their memory
 
 
 def check_columns(count: int, where: str) -> None:
@@ -208,9 +210,8 @@ def parse_boxes(
     Raises:
         InputError: the first row that is neither, unless ``faults`` takes such rows; they are null.
     """
-    if all(type(value) is list and len(value) == 4 for value in values):
-        with suppress(TypeError, ValueError, OverflowError):
-            return box_array(np.array(values, dtype=np.float64))
+    with suppress(TypeError, ValueError, OverflowError, RecursionError):
+        return box_array(_all_boxes(values))
     rows: list[list[float] | None] = []
     for row, value in enumerate(values):
         if isinstance(value, str):
@@ -224,6 +225,21 @@ def parse_boxes(
             faults.setdefault(row, message)
         rows.append(numbers)
     return pa.array(rows, BOX)
+
+
+def _all_boxes(values: list) -> np.ndarray:
+    """Lists of four numbers, or their JSON -> (N, 4) float64, or ValueError if one is not."""
+    boxes = np.empty((len(values), 4))
+    for start in range(0, len(values), _AT_ONCE):
+        some = values[start : start + _AT_ONCE]
+        if all(type(value) is str and value[:1] == "[" and value[-1:] == "]" for value in some):
+            some = json.loads(f"[{','.join(some)}]")  # many times as fast as one by one
+        if len(some) != len(boxes[start : start + _AT_ONCE]) or not all(
+            type(value) is list and len(value) == 4 for value in some
+        ):
+            raise ValueError("not four numbers")
+        boxes[start : start + _AT_ONCE] = np.array(some, dtype=np.float64)
+    return boxes
 
 
 def _four_numbers(value: Any) -> list[float] | None:
@@ -255,12 +271,29 @@ def box_array(values: ArrayLike) -> pa.Array:
 
 def box_values(column: pa.ChunkedArray) -> np.ndarray:
     """An Arrow column of boxes -> (N, 4) float64, NaN rows where null."""
-    values = np.full((len(column), 4), np.nan)
-    valid = column.is_valid().to_numpy().astype(bool)
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    if not column.null_count and flat:
+        return np.concatenate(flat).reshape(-1, 4)
+    values = np.full((len(column), 4), np.nan)
     if flat:
-        values[valid] = np.concatenate(flat).reshape(-1, 4)
+        values[column.is_valid().to_numpy().astype(bool)] = np.concatenate(flat).reshape(-1, 4)
     return values
+
+
+def is_finite(boxes: np.ndarray) -> np.ndarray:
+    """(N, 4) -> (N,) bool: boxes of four finite numbers."""
+    return np.isfinite(boxes).all(axis=1)
+
+
+def in_blocks(of_rows: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """Return what a function of rows says of long arrays (N, ...), some rows after the others.
+
+    What it makes on the way stays in the cache; of a million boxes at once it takes three times as
+    long, mostly for fresh memory.
+    """
+    starts = range(0, max(len(arrays[0]), 1), _BLOCK)
+    blocks = [of_rows(*(array[start : start + _BLOCK] for array in arrays)) for start in starts]
+    return np.concatenate(blocks)
 
 
 def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:

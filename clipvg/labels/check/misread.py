@@ -8,7 +8,7 @@ import numpy as np
 
 from clipvg.boxes import FORMATS, convert
 from clipvg.labels.check.finding import Finding, show_box
-from clipvg.labels.schema import box_values
+from clipvg.labels.schema import box_values, in_blocks, is_finite
 from clipvg.labels.table import LabelTable
 from clipvg.labels.units import UNITS
 
@@ -43,12 +43,15 @@ def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
         sizes: (N, 2) width and height of each label's image, below 0 where not known.
     """
     written = box_values(labels.table.column("box"))
-    usable = np.flatnonzero(np.isfinite(written).all(axis=1))
+    usable = np.flatnonzero(in_blocks(is_finite, written))
     boxes, sides, of_image = written[usable], labels.is_xywh(usable), sizes[usable].astype(float)
     if not len(usable):
         return []
-    read = np.where(sides[:, None], convert(boxes, "xywh", "xyxy"), boxes)
-    odd = _misfits(read, of_image) | _is_unit_sized(boxes)
+    read = boxes
+    if sides.any():
+        read = np.where(sides[:, None], convert(boxes, "xywh", "xyxy"), boxes)
+    unit_sized = in_blocks(_is_unit_sized, boxes)
+    odd = in_blocks(_misfits, read, of_image) | unit_sized
     likely = _likely(boxes, sides, of_image, odd, read)
     if not likely:
         return []
@@ -56,7 +59,7 @@ def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
     odd = odd if odd.any() else np.ones(len(odd), bool)
     kind = "format" if unit == "pixel" else "unit"
     as_read = "xywh" if sides.mean() > 0.5 else "xyxy"
-    if unit == "pixel" and as_read in formats and _is_unit_sized(boxes)[odd].all():
+    if unit == "pixel" and as_read in formats and unit_sized[odd].all():
         return Finding.of_rows(
             "unit",
             "boxes of a pixel or less, as those from 0 to 1 are, among boxes in pixels",
@@ -83,7 +86,7 @@ def _likely(
 ) -> list[_Reading]:
     """The readings, of one unit, in which all boxes make sense where they do not as read."""
     # That of a whole image, (0, 0, 1, 1), has no fraction.
-    if _is_unit_sized(boxes).any() and (boxes < _UNIT_END).all() and (boxes > -0.5).all():
+    if boxes.max() < _UNIT_END and boxes.min() > -0.5 and _is_unit_sized(boxes).any():
         return _best([_read(boxes, each, "unit", sizes) for each in FORMATS], sides)
     if odd.mean() >= _SUSPICIOUS and odd.sum() >= _FEWEST:
         pixels = [_read(boxes, each, "pixel", sizes) for each in FORMATS]
@@ -101,7 +104,8 @@ def _likely(
 def _read(boxes: np.ndarray, box_format: str, box_unit: str, sizes: np.ndarray) -> _Reading:
     full = UNITS[box_unit]
     limits = sizes if full is None else np.full_like(sizes, full)
-    return _Reading(box_format, box_unit, _misfits(convert(boxes, box_format, "xyxy"), limits))
+    corners = convert(boxes, box_format, "xyxy")
+    return _Reading(box_format, box_unit, in_blocks(_misfits, corners, limits))
 
 
 def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
@@ -116,8 +120,9 @@ def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 def _is_unit_sized(boxes: np.ndarray) -> np.ndarray:
     """(N,) bool: boxes of a pixel or less at the image's corner, in fractions of pixels."""
-    inside = (boxes > -0.5).all(axis=1) & (boxes < _UNIT_END).all(axis=1)
-    return inside & (boxes % 1 != 0).any(axis=1)
+    found = np.all((boxes > -0.5) & (boxes < _UNIT_END), axis=1)
+    found[found] = np.any(boxes[found] % 1 != 0, axis=1)
+    return found
 
 
 def _best(readings: list[_Reading], sides: np.ndarray) -> list[_Reading]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,6 +19,7 @@ _CLIMBS = r"(^|[/\\])\.\.([/\\]|$)|\x00"
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|" + _CLIMBS
 _WINDOWS = r"^[^:\\]*\\"  # but not C:\images\a.jpg, which is nowhere on another system
 _ADDRESS = r"^[a-z][a-z0-9+]+://"
+_PIECE = 1 << 18  # bytes, which stay in the cache
 _SUBFOLDERS = 50  # of the root that a missing image is looked for in
 
 
@@ -31,7 +32,7 @@ def with_plain_names(labels: LabelTable, *, backslashes: bool) -> tuple[LabelTab
     """
     names = labels.table.column("image")
     with_backslash = 0
-    if backslashes and os.sep != "\\":
+    if backslashes and os.sep != "\\" and any((each == ord("\\")).any() for each in _bytes(names)):
         is_of_windows = pc.fill_null(pc.match_substring_regex(names, _WINDOWS), False)
         rows = np.flatnonzero(is_of_windows.to_numpy())
         if len(rows) and not _is_there(labels.image_path(names[int(rows[0])].as_py())):
@@ -51,11 +52,30 @@ def plain_names(names: Sequence[str]) -> pa.ChunkedArray:
 
 def _without_dots(names: pa.ChunkedArray) -> pa.ChunkedArray:
     """Names such as "./a.jpg" and "b//c/./d.jpg" as "a.jpg" and "b/c/d.jpg"."""
+    if not any(map(_has_dots, _bytes(names))):
+        return names
     if not pc.any(pc.match_substring_regex(names, r"(^|/)\./|[^:/]//")).as_py():
         return names
     names = pc.replace_substring_regex(names, r"([^:/])//+", r"\1/")
     names = pc.replace_substring_regex(names, r"(/\.)+/", "/")
     return pc.replace_substring_regex(names, r"^(\./+)+", "")
+
+
+def _has_dots(text: np.ndarray) -> bool:
+    """Whether the bytes of a text hold "./" or "//": far faster than a pattern, by name."""
+    before, is_slash = text[:-1], text[1:] == ord("/")
+    return bool((is_slash & ((before == ord("/")) | (before == ord(".")))).any())
+
+
+def _bytes(names: pa.ChunkedArray) -> Iterator[np.ndarray]:
+    """The bytes of all names as one text, or of more names than these, in pieces.
+
+    A piece begins with the last byte of the one before, so that no pair of bytes is missed.
+    """
+    for chunk in names.chunks:
+        written = np.frombuffer(chunk.buffers()[-1] or b"", np.uint8)
+        for start in range(0, len(written), _PIECE):
+            yield written[start : start + _PIECE + 1]
 
 
 def find_outside(labels: LabelTable, root: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipvg.labels.check.finding import Finding, show_box
-from clipvg.labels.schema import BOX_FORMATS, RELIABILITY, Faults, box_values
+from clipvg.labels.schema import BOX_FORMATS, RELIABILITY, Faults, box_values, in_blocks, is_finite
 from clipvg.labels.table import LabelTable
 
 MAX_COORDINATE = 1e7  # pixels; float32 knows a tenth of one there no more
@@ -49,8 +49,7 @@ def _always(text: str) -> Callable[[int], str]:
 
 def _bad_boxes(labels: LabelTable, faults: Faults) -> list[Finding]:
     written = box_values(labels.table.column("box"))
-    finite = np.isfinite(written).all(axis=1)
-    far = finite & (np.abs(written) > MAX_COORDINATE).any(axis=1)
+    finite, far = in_blocks(is_finite, written), in_blocks(_is_far, written)
     return [
         *Finding.of_rows(
             "value",
@@ -62,11 +61,11 @@ def _bad_boxes(labels: LabelTable, faults: Faults) -> list[Finding]:
         *Finding.of_rows(
             "value",
             "boxes too far away",
-            far,
+            finite & far,
             lambda row: f"box {show_box(written[row])} lies beyond {MAX_COORDINATE:g} pixels",
             remedy=_FIX,
         ),
-        *_reversed(labels, written),
+        *_reversed(labels, written, finite),
     ]
 
 
@@ -76,9 +75,18 @@ def _no_box(box: np.ndarray) -> str:
     return f"box {show_box(box)} is not four finite numbers"
 
 
-def _reversed(labels: LabelTable, written: np.ndarray) -> list[Finding]:
+def _is_far(boxes: np.ndarray) -> np.ndarray:
+    return (np.abs(boxes) > MAX_COORDINATE).any(axis=1)
+
+
+def _spans(boxes: np.ndarray, as_sides: np.ndarray) -> np.ndarray:
+    """(N, 2) width and height."""
+    return np.where(as_sides[:, None], boxes[:, 2:], boxes[:, 2:] - boxes[:, :2])
+
+
+def _reversed(labels: LabelTable, written: np.ndarray, finite: np.ndarray) -> list[Finding]:
     as_sides = labels.is_xywh()
-    span = np.where(as_sides[:, None], written[:, 2:], written[:, 2:] - written[:, :2])
+    span = in_blocks(_spans, written, as_sides)
 
     def explain(row: int) -> str:
         axis = int(span[row, 0] >= 0)
@@ -91,7 +99,7 @@ def _reversed(labels: LabelTable, written: np.ndarray) -> list[Finding]:
     return Finding.of_rows(
         "reversed",
         "boxes that end before they begin",
-        np.isfinite(written).all(axis=1) & (span < 0).any(axis=1),
+        finite & (span.min(axis=1, initial=0) < 0),
         explain,
         remedy="If boxes are written otherwise, say how with box_format='xyxy', "
         "box_format='xywh' or box_format='cxcywh'. " + _FIX,
