@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from _science.answers import measure_answers
+from _science.folds import measure_folds
 from _science.lab import Lab
 from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
+from _science.quality import by_kind, quality
 from _science.world import KINDS, SOURCES, STANDARD, World, only
 from clipvg.curriculum import MSAConfig, Run, SSAConfig, msa, ssa
 from clipvg.curriculum.config import HowTrained
@@ -125,15 +126,6 @@ def _qualities(scores: ScoreMatrix, labels: LabelTable) -> Record:
     }
 
 
-def quality(scores: np.ndarray, correct: np.ndarray) -> dict[str, float]:
-    """AUROC and average precision of low scores at finding wrong labels; unscored count as 0."""
-    low, wrong = -np.nan_to_num(scores.astype(np.float64)), ~correct
-    return {
-        "auroc": float(roc_auc_score(wrong, low)),
-        "average_precision": float(average_precision_score(wrong, low)),
-    }
-
-
 def one_source(bench: Bench) -> Record:
     """No curriculum, SSA and the clean ceiling on the mixed source at the standard mix."""
     return _with_ssa(bench, "ssa-mixed", bench.world.training())
@@ -239,17 +231,6 @@ def measures(bench: Bench) -> Record:
     return {"measures": {n: by_kind(s.values, correct, error) for n, s in found.items()}}
 
 
-def by_kind(scores: np.ndarray, correct: np.ndarray, error: np.ndarray) -> Record:
-    """Quality at finding all wrong labels, and AUROC at those of each kind among the right ones."""
-    kinds = {
-        kind: quality(scores[correct | (error == kind)], correct[correct | (error == kind)])[
-            "auroc"
-        ]
-        for kind in KINDS
-    }
-    return {**quality(scores, correct), "kinds": kinds, "scored": float(np.isfinite(scores).mean())}
-
-
 def _with_ssa(bench: Bench, name: str, labels: LabelTable) -> Record:
     return {**_ends(bench, labels), "ssa": bench.ssa(name, labels)}
 
@@ -278,5 +259,6 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "generators": generators,
     "kinds": error_kinds,
     "rates": error_rates,
+    "folds": measure_folds,
     "answers": measure_answers,
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from _science.answers import NUMBERS
 from _science.statistics import interval, paired, signed, table
-from _science.world import PRESETS, SOURCES
+from _science.world import KINDS, PRESETS, SOURCES
 
 Record = dict[str, Any]
 Parts = Mapping[str, Sequence[Record]]  # experiment -> its records, by seed
@@ -31,6 +31,7 @@ def summarise(parts: Parts) -> Record:
         "kinds": _kinds,
         "rates": _rates,
         "answers": _answers,
+        "folds": _folds,
     }
     found = {name: make(parts) for name, make in makers.items() if parts.get(name)}
     if "options-one" in found or "confirm-one" in found:
@@ -63,6 +64,7 @@ def tables(found: Record) -> dict[str, str]:
         "kinds": _kind_table,
         "rates": _rate_table,
         "answers": _answer_table,
+        "folds": _fold_table,
     }
     return {name: makers[name](record) for name, record in found.items()}
 
@@ -245,6 +247,24 @@ def _answers(parts: Parts) -> Record:
     return found
 
 
+def _folds(parts: Parts) -> Record:
+    """AUROC of each measurer by rate: of all wrong labels, and by kind."""
+    records = [record["folds"] for record in parts["folds"]]
+    return {
+        rate: {
+            name: {
+                "auroc": interval([record[rate][name]["auroc"] for record in records]),
+                **{
+                    kind: interval([record[rate][name]["kinds"][kind] for record in records])
+                    for kind in KINDS
+                },
+            }
+            for name in measured
+        }
+        for rate, measured in records[0].items()
+    }
+
+
 _NAMES = {"all": "all labels", "ssa": "SSA", "msa": "MSA", "clean": "correct labels alone"}
 
 
@@ -326,6 +346,15 @@ def _generator_table(found: Record) -> str:
         for name, difference in found["default over published"].items()
     ]
     return table(["", *PRESETS, "default over published (95 %)"], rows)
+
+
+def _fold_table(found: Record) -> str:
+    rows = [
+        (f"{100 * float(rate):g} %", name, *(f"{each['mean']:.3f}" for each in quality.values()))
+        for rate, measured in found.items()
+        for name, quality in measured.items()
+    ]
+    return table(["wrong", "measured", "AUROC", *(kind.replace("_", " ") for kind in KINDS)], rows)
 
 
 def _rate_table(found: Record) -> str:

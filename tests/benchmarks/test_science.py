@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import science
-from _science.experiments import quality
 from _science.lab import Lab
+from _science.quality import quality
 from _science.statistics import interval, paired, signed, table
 from _science.world import Scale, World
 from scipy import stats
@@ -51,6 +51,23 @@ def test_summary_tables_and_figures(work: Path, tmp_path: Path) -> None:
     assert found["one"]["ssa"]["gain"]["mean"] == gain
     assert json.loads((tmp_path / "found.json").read_text())["summary"]["one"]["seeds"] == [0]
     assert (tmp_path / "science-methods.png").stat().st_size > 10_000
+
+
+def test_shorter_trainings_are_kept_as_such(work: Path) -> None:
+    world = World(work / "seed-0", 0, SMALL)
+    lab = science.make_lab(work, world, world.training(), 0)
+    whole, half = lab.fit(world.training()), lab.shorter(0.5).fit(world.training())
+    assert (whole.steps, half.steps) == (4, 2)
+    assert whole.key != half.key
+
+
+@pytest.mark.slow
+def test_out_of_sample_measurers(work: Path, tmp_path: Path) -> None:
+    science.run(work, 0, ["folds"], SMALL)
+    found = science.write(work, tmp_path / "found.json", tmp_path)["folds"]
+    assert [*found] == ["0.4", "0.7"]
+    assert len(found["0.7"]) == 5
+    assert 0 <= found["0.7"]["4 folds, shared steps"]["ambiguous"]["mean"] <= 1
 
 
 @pytest.mark.slow
