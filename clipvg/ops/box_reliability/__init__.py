@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from clipvg.errors import InputError
 from clipvg.ops import _native
 from clipvg.ops._dispatch import choose
 from clipvg.ops.box_reliability.checks import (
-    SMALL,
     check_arguments,
     check_integer,
     check_numbers,
@@ -88,7 +87,7 @@ def box_reliability_numpy(
     fmt: str = "cxcywh",
     eps: float = EPS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`box_reliability` of NumPy arrays, without torch: compiled where possible, else NumPy.
+    """`box_reliability` of NumPy arrays, without torch where `clipvg._C` is built.
 
     Arguments, results and errors are those of `box_reliability`; boxes may be of any floating
     dtype, and are computed in float32.
@@ -124,7 +123,7 @@ def box_reliability_numpy(
             threads=_num_threads(),
         )
     else:
-        iou, hist = _numpy_reference(pred, target, group, num_groups, bins, fmt, eps)
+        iou, hist = _reference(pred, target, group, num_groups, bins, fmt, eps)
     if hist.sum() != iou.size:
         raise_bad_rows(iou, group, num_groups)
     return iou, hist
@@ -150,46 +149,14 @@ def _num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ends(middle: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return middle - half, middle + half
-
-
-def _numpy_axis(
-    pred: np.ndarray, target: np.ndarray, axis: int, fmt: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sides along one axis: of the intersection, of the clamped predictions, of the targets."""
-    (p1, p2), (t1, t2) = (np.moveaxis(boxes[..., axis::2], -1, 0) for boxes in (pred, target))
-    origin = np.zeros_like(t1)
-    if fmt == "cxcywh":
-        origin = np.where(t2 < SMALL, t1, np.float32(0))
-        p1, p2 = _ends(p1 - origin, 0.5 * p2)
-        t1, t2 = _ends(t1 - origin, 0.5 * t2)
-    p1, p2 = (np.clip(corner, 0 - origin, 1 - origin) for corner in (p1, p2))
-    shared = np.maximum(np.minimum(p2, t2) - np.maximum(p1, t1), 0)
-    return shared, p2 - p1, t2 - t1
-
-
-def _numpy_reference(
-    pred: np.ndarray,
-    target: np.ndarray,
-    group: np.ndarray | None,
-    num_groups: int,
-    bins: int,
-    fmt: str,
-    eps: float,
+def _reference(
+    pred: np.ndarray, target: np.ndarray, group: np.ndarray | None, *options: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    pred, target = _to_float32(pred), _to_float32(target)
-    with np.errstate(all="ignore"):
-        width, pred_width, target_width = _numpy_axis(pred, target, 0, fmt)
-        height, pred_height, target_height = _numpy_axis(pred, target, 1, fmt)
-        intersection = width * height
-        union = pred_width * pred_height + target_width * target_height - intersection
-        iou = intersection / (union + np.float32(eps))
-    valid = np.isfinite(pred).all(-1) & np.isfinite(target).all(-1) & np.isfinite(iou)
-    iou[~valid] = np.nan
-    counted = valid if group is None else valid & (group >= 0) & (group < num_groups)
-    cell = (np.where(valid, iou, 0) * np.float32(bins)).astype(np.int64).clip(0, bins - 1)
-    cell += 0 if group is None else group * bins
-    cell += np.arange(len(pred))[:, None] * num_groups * bins
-    hist = np.bincount(cell[counted], minlength=len(pred) * num_groups * bins)
-    return iou, hist.reshape(len(pred), num_groups, bins).astype(np.int64, copy=False)
+    """Return what the definition gives, which is on tensors; with torch, then."""
+    import torch
+
+    from clipvg.ops.box_reliability.op import reference
+
+    given = [None if each is None else torch.tensor(each) for each in (pred, target, group)]
+    iou, hist, _ = reference(*given, *options)
+    return iou.numpy(), hist.numpy()
