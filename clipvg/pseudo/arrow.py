@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import accumulate, pairwise
 
 import pyarrow as pa
@@ -75,7 +75,7 @@ def encode(part: list[Observation]) -> pa.RecordBatch:
         for each in part
     ]
     columns = zip(SCHEMA, zip(*rows, strict=True), strict=True)
-    arrays = [_array(field.type, column) for field, column in columns]
+    arrays = [pa.array(column, field.type) for field, column in columns]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
@@ -104,22 +104,6 @@ def _detection(found: Detection) -> tuple:
 def _relation(edge: Relation) -> tuple:
     boxes = edge.subject_box, edge.object_box
     return edge.subject, edge.predicate, edge.object, *boxes, edge.scores
-
-
-def _array(kind: pa.DataType, values: Sequence) -> pa.Array:
-    """Rows as an Arrow array, column by column; a struct is a tuple."""
-    if pa.types.is_struct(kind):
-        columns = zip(*values, strict=True) if values else [()] * kind.num_fields
-        fields = [kind.field(i) for i in range(kind.num_fields)]
-        arrays = [_array(field.type, column) for field, column in zip(fields, columns, strict=True)]
-        return pa.StructArray.from_arrays(arrays, fields=fields)
-    if not pa.types.is_nested(kind):
-        return pa.array(values, kind)
-    flat = _array(kind.value_type, [value for row in values for value in row])
-    if pa.types.is_fixed_size_list(kind):
-        return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
-    offsets = pa.array([0, *accumulate(map(len, values))], pa.int32())
-    return pa.ListArray.from_arrays(offsets, flat)
 
 
 def _values(array: pa.Array) -> list:

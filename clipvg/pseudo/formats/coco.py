@@ -9,19 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clipvg.pseudo.formats.catalogue import Catalogue, KnownImage
-from clipvg.pseudo.formats.file import File, Row, box_from_coco, first_object, image_number
+from clipvg.pseudo.formats.file import File, Row, box_from_coco, image_number
 from clipvg.pseudo.native import read_name, read_score
 from clipvg.pseudo.observation import Detection, Observation
 from clipvg.runtime.files import Json
-
-
-def matches(file: File) -> bool:
-    """Whether this module reads the file."""
-    data = file.json
-    if isinstance(data, dict) and "images" in data:
-        return "categories" in data or "caption" in first_object(data.get("annotations"))
-    keys = file.first.keys()
-    return {"bbox", "category_id"} <= keys or {"caption", "image_id"} <= keys
 
 
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:

@@ -10,11 +10,6 @@ from clipvg.pseudo.formats.file import File, Row
 from clipvg.pseudo.native import observation_from_dict
 
 
-def matches(file: File) -> bool:
-    """Whether this module reads the file."""
-    return file.suffix == ".jsonl"
-
-
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
     for number, line in file.lines():

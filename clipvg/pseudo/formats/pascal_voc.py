@@ -13,11 +13,6 @@ from clipvg.pseudo.observation import Detection, Observation
 from clipvg.runtime.gate import read_xml
 
 
-def matches(file: File) -> bool:
-    """Whether this module reads the file."""
-    return file.suffix == ".xml"
-
-
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file; corners stay as written."""
     root = read_xml(file.path, "Pascal VOC")

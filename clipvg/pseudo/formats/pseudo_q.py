@@ -17,11 +17,6 @@ from clipvg.pseudo.template.vocabulary import attribute_words
 from clipvg.runtime.unpickle import read_pickle
 
 
-def matches(file: File) -> bool:
-    """Whether this module reads the file."""
-    return file.suffix in (".pth", ".npy", ".pkl")
-
-
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
     data = read_pickle(file.path, "detections by image")

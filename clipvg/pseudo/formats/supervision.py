@@ -14,11 +14,6 @@ from clipvg.runtime.files import Json
 _IMAGE_KEYS = ("image", "image_name", "image_path", "file_name", "filename")
 
 
-def matches(file: File) -> bool:
-    """Whether this module reads the file."""
-    return "x_min" in file.first
-
-
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
     for where, item in file.objects("entry", file.json):

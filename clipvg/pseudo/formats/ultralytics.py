@@ -12,11 +12,6 @@ from clipvg.pseudo.observation import Detection, Observation
 from clipvg.runtime.files import Json
 
 
-def matches(file: File) -> bool:
-    """Whether this module reads the file; an empty list is an image without detections."""
-    return file.json == [] or {"name", "confidence", "box"} <= file.first.keys()
-
-
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""
     with file.at("image"):

@@ -11,13 +11,6 @@ from clipvg.pseudo.native import read_name
 from clipvg.pseudo.observation import Box, Detection, Observation, Relation
 from clipvg.runtime.files import Json
 
-_KEYS = {"objects", "attributes", "relationships"}
-
-
-def matches(file: File) -> bool:
-    """Whether this module reads the file."""
-    return "image_id" in file.first and bool(_KEYS & file.first.keys())
-
 
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file."""

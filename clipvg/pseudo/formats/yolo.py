@@ -11,11 +11,6 @@ from clipvg.pseudo.native import read_box, read_score
 from clipvg.pseudo.observation import Detection, Observation
 
 
-def matches(file: File) -> bool:
-    """Whether this module reads the file."""
-    return file.suffix == ".txt"
-
-
 def read(file: File, catalogue: Catalogue) -> Iterator[Row]:
     """Yield the rows of the file; its image has the same name but for the ending."""
     with file.at("image"):
