@@ -53,12 +53,7 @@ def as_typed(message: str, options: Iterable[str], flags: Iterable[str] = ()) ->
     """Return a message of the library in the words of the command line.
 
     The library names arguments, ``batch_size=0`` or ``on_error='drop'``; the same is typed as
-    ``--batch_size 0`` and ``--on_error drop``.
-
-    Args:
-        message: of an error.
-        options: of the command, as ``--training.epochs``.
-        flags: those of them that take no value.
+    ``--batch_size 0`` and ``--on_error drop``. Flags are the options that take no value.
     """
     without_value = set(flags)
     option_of = {option.rpartition(".")[2].lstrip("-"): option for option in options}

@@ -89,10 +89,7 @@ _SHARED: dict[str, Json] = {
 def add_shared(parser: CommandParser, *names: str, needed: bool = True) -> None:
     """Add arguments that several commands have, by name; `LABELS` are those of label files.
 
-    Args:
-        parser: of a command.
-        names: of arguments.
-        needed: whether it cannot do without --images, or --checkpoint, where they are among these.
+    They need --images and --checkpoint unless that is said not to be so.
     """
     for name in names:
         options = {"type": str, **_SHARED[name]}
@@ -196,15 +193,9 @@ def files_read(paths: Sequence[str], out: Path) -> list[str]:
 def read_table(
     args: Namespace, paths: Sequence[str] | None = None, *, one_split: bool = False
 ) -> LabelTable:
-    """Read the label files of a command.
+    """Read the label files of a command, all or some of them.
 
-    Args:
-        args: with `LABELS`, and perhaps ``columns``.
-        paths: some of the files; None reads all.
-        one_split: refuse labels of several splits, where --split does not choose one.
-
-    Raises:
-        InputError: they cannot be read, hold no label, or the folder of images is missing.
+    With `one_split` labels of several splits are refused, where --split does not choose one.
     """
     from clipvg.labels.splits import check_one_split
 

@@ -32,10 +32,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int 
 def check_writable(path: Path, endings: Sequence[str] = (), *, reads: Iterable[str] = ()) -> Path:
     """Return the path of a file to write, refused before the work whose result goes there.
 
-    Args:
-        path: of the file.
-        endings: that it may have, "" for none; any when empty.
-        reads: files that the command reads, which it must not write over.
+    It has one of the endings, "" for none; any when these are empty. Files that the command reads
+    are not written over.
 
     Raises:
         InputError: it has another ending, it is a folder or a file that is read, or its folder

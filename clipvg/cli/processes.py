@@ -72,10 +72,8 @@ class Processes(Alone):
     def end(self, code: int, *, is_cause: bool = True) -> Ending:
         """Agree with the others how to end.
 
-        Args:
-            code: exit code; 0 where all went well.
-            is_cause: whether the failure is known to be this process's own. Otherwise it waits a
-                moment to see whether another one was lost.
+        Where the failure is not known to be this process's own it waits a moment to see whether
+        another one was lost.
         """
         self._ends.set()
         self._watch.join(BEAT + GRACE)

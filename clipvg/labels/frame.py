@@ -184,11 +184,7 @@ class Frame:
 
 
 def as_table(table: pa.Table | ArrowStream) -> pa.Table:
-    """Return an Arrow table of anything that hands one over.
-
-    Raises:
-        InputError: something else.
-    """
+    """Return an Arrow table of anything that hands one over; else raise InputError."""
     if isinstance(table, pa.Table):
         return table
     try:

@@ -22,13 +22,9 @@ def plain(expression: str) -> str:
 
 
 def pairs_within(group: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All ordered pairs of different rows of one group, in blocks.
+    """Yield all ordered pairs of different rows of one group, (P,) int64 each, in blocks.
 
-    Args:
-        group: (N,) int64 group of each row.
-
-    Yields:
-        Rows i and j, (P,) int64 each; all pairs of one i are in one block.
+    All pairs of one i are in one block.
     """
     order = np.argsort(group, kind="stable")
     _, first, sizes = np.unique(group[order], return_index=True, return_counts=True)
@@ -55,11 +51,7 @@ def group_numbers(keys: Sequence[object]) -> np.ndarray:
 
 
 class WordSets:
-    """Sets of words of N expressions.
-
-    Args:
-        expressions: the expressions; each distinct one is split once.
-    """
+    """Sets of words of N expressions, of which each distinct one is split once."""
 
     def __init__(self, expressions: Sequence[str]) -> None:
         distinct = group_numbers(expressions)

@@ -28,14 +28,7 @@ def refuse_outside(
     rows: np.ndarray,
     otherwise: str = "allow_outside_root=True if you trust the file",
 ) -> None:
-    """Raise where the name of an image leads out of the image root.
-
-    Args:
-        labels: of a file.
-        path: the file.
-        rows: (N,) their rows in it.
-        otherwise: what to pass where the names are right.
-    """
+    """Raise where the name of an image leads out of the image root."""
     if labels.images is None:
         return
     outside = np.flatnonzero(find_outside(labels, os.path.abspath(labels.images)))

@@ -41,11 +41,7 @@ _AT_ONCE = 50_000  # boxes parsed together: lists of numbers take ten times thei
 
 
 def check_columns(count: int, where: str) -> None:
-    """Refuse a table of so many columns: a list of labels has tens.
-
-    Raises:
-        InputError: more than `MAX_COLUMNS`.
-    """
+    """Refuse a table of more than `MAX_COLUMNS` columns: a list of labels has tens."""
     if count > MAX_COLUMNS:
         raise InputError(f"{where}: more than {MAX_COLUMNS:,} columns; is it a file of labels?")
 

@@ -17,11 +17,7 @@ SPLIT = "split"
 
 
 def count_splits(table: pa.Table) -> dict[str, int]:
-    """Return the number of labels of each split, in order of appearance; those of none are not in.
-
-    Args:
-        table: of labels; without a column ``split`` there are no splits.
-    """
+    """Return the number of labels of each split, in order of appearance, without none."""
     if SPLIT not in table.column_names:
         return {}
     names = table.column(SPLIT).cast(pa.string()).dictionary_encode().combine_chunks()
@@ -52,16 +48,7 @@ def no_such_split(split: str, splits: dict[str, int]) -> InputError:
 
 
 def check_one_split(labels: LabelTable | None, what: str = "labels", option: str = SPLIT) -> None:
-    """Refuse labels of several splits where only one can be meant.
-
-    Args:
-        labels: that training or evaluation would mix; None is fine.
-        what: to call them.
-        option: that chooses a split.
-
-    Raises:
-        InputError: they are of several; lists them.
-    """
+    """Refuse labels of several splits where only one can be meant; `option` chooses one."""
     splits = labels.splits if labels is not None else {}
     if len(splits) > 1:
         raise InputError(

@@ -28,16 +28,7 @@ _SMOOTH = 1e-3  # share of a patch that a box leaves to patches outside, so that
 
 
 def agreement(boxes: Tensor, target: Tensor, against: str) -> Tensor:
-    """Mean IoU among n boxes of each label, over all pairs, or with the label's box.
-
-    Args:
-        boxes: (n, B, 4) cxcywh.
-        target: (B, 4) the labels' boxes.
-        against: "members" or "label".
-
-    Returns:
-        (B,) in [0, 1].
-    """
+    """Return the mean IoU (B,) among n boxes (n, B, 4), over all pairs, or with the label's."""
     if against == "label":
         return overlap(boxes, target[None]).mean(0)
     return mean_overlap(boxes)

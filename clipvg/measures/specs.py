@@ -86,11 +86,7 @@ def build_measures(
 
 
 def check_measures(texts: Iterable[str]) -> None:
-    """Refuse what `build_measures` could not make with any models, before anything is computed.
-
-    Raises:
-        InputError: two of one column name, an unknown measure or option, or text of another form.
-    """
+    """Refuse what `build_measures` could not make with any models, before anything is computed."""
     specs = [parse_measure(text) for text in texts]
     check_names([spec.name for spec in specs])
     for spec in specs:

@@ -124,13 +124,8 @@ class GroundingConfig(ModelOptions):
 def check_parameters(options: ModelOptions, clip: Mapping[str, Any], stored: int | None) -> None:
     """Count the parameters of a model before memory is taken for them; a lower bound.
 
-    Args:
-        options: of the fusion encoder.
-        clip: open_clip configuration of the towers.
-        stored: values that the file of the weights holds; None where there is none.
-
-    Raises:
-        InputError: more than the weights, or than `MAX_PARAMETERS`, or sizes that are no numbers.
+    InputError is raised where they are more than the file of the weights holds values, or than
+    `MAX_PARAMETERS`.
     """
     vision, text = clip["vision_cfg"], clip["text_cfg"]
     width = options.width or clip["embed_dim"]

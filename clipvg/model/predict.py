@@ -64,11 +64,7 @@ class Seen:
 
 
 def check_expressions(expressions: Sequence[str]) -> None:
-    """Refuse expressions that say nothing; say which CLIP cannot have learned.
-
-    Raises:
-        InputError: one is no text, or blank.
-    """
+    """Refuse expressions that say nothing; say which CLIP cannot have learned."""
     foreign = []
     for number, text in enumerate(expressions):
         if not isinstance(text, str):
@@ -185,11 +181,7 @@ def _meant(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarra
 def expressions_of(
     given: str | Sequence[str | Sequence[str]], images: int, *, alone: bool
 ) -> list[list[str]]:
-    """Return the expressions of each image, from what `GroundingModel.predict` takes.
-
-    Raises:
-        InputError: as many as there are images were expected, and are not there.
-    """
+    """Return the expressions of each image, from what `GroundingModel.predict` takes."""
     if isinstance(given, str):
         return [[given]] * images
     if not isinstance(given, Iterable):

@@ -72,11 +72,7 @@ def find_state(content: Mapping[Any, Any], anchor: str, path: str | Path) -> dic
 
 
 def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse weights that are NaN or infinite.
-
-    Raises:
-        InputError: naming the first such tensor.
-    """
+    """Refuse weights that are NaN or infinite, and name the first."""
     bad = [name for name, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
     if bad:
         count = int((~state[bad[0]].isfinite()).sum())

@@ -87,11 +87,7 @@ def _native_reason(operator: str, device: str) -> str | None:
 
 
 def choose(operator: str, device: str, dtype: str | None = None, size: int | None = None) -> str:
-    """The implementation to run: "reference", "native" or "triton".
-
-    Raises:
-        InputError: the backend asked for cannot run.
-    """
+    """The implementation to run: "reference", "native" or "triton"."""
     name = requested()
     if name == "auto":
         return _fastest(operator, device, dtype, size)[0]

@@ -185,11 +185,7 @@ def measure(measurer: Measurer, labels: LabelTable, context: Context) -> Scores:
 
 
 def checked(measurer: Measurer, scores: Scores, num_labels: int) -> Scores:
-    """Return what a measurer gave, values as float32.
-
-    Raises:
-        InputError: its values are not (N,) numbers in [0, 1].
-    """
+    """Return what a measurer gave, values as float32; refuse those not (N,) numbers in [0, 1]."""
     if not isinstance(scores, Scores):
         raise InputError(
             f"measurer {measurer.name!r} returned a {type(scores).__name__}; expected "

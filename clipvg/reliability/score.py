@@ -103,22 +103,14 @@ def tokenizers_of(measurers: Mapping[str, Measurer]) -> list[Tokenizer]:
 def resolve_measurers(
     measurers: Mapping[str, AnyMeasurer] | Iterable[str],
 ) -> dict[str, Measurer]:
-    """Return measurers of all kinds that `score_labels` takes by name, checkpoints loaded.
-
-    Raises:
-        InputError: as `score_labels`.
-    """
+    """Return measurers of all kinds that `score_labels` takes by name, checkpoints loaded."""
     return {name: _measurer(name, value) for name, value in name_measurers(measurers).items()}
 
 
 def name_measurers(
     measurers: Mapping[str, AnyMeasurer] | Iterable[str],
 ) -> Mapping[str, AnyMeasurer]:
-    """Return measurers by name, checkpoints not loaded.
-
-    Raises:
-        InputError: none is given, a text that names none, or two of one name.
-    """
+    """Return measurers by name, checkpoints not loaded."""
     if isinstance(measurers, str | Path):
         measurers = [str(measurers)]
     if not isinstance(measurers, Mapping):

@@ -283,11 +283,7 @@ def _holds_demo(folder: Path) -> bool:
 
 
 def _read_config(path: Path) -> Json:
-    """Return what ``config.yaml`` holds; its last line says that it is whole.
-
-    Raises:
-        InputError: it is damaged.
-    """
+    """Return what ``config.yaml`` holds; its last line says that it is whole."""
     with suppress(yaml.YAMLError, UnicodeDecodeError):
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)

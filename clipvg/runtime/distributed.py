@@ -59,11 +59,7 @@ def default_device() -> torch.device:
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """Return a device; this process's default where None.
-
-    Raises:
-        InputError: no such device here.
-    """
+    """Return a device; this process's default where None."""
     if device is None:
         return default_device()
     try:

@@ -15,15 +15,9 @@ ABOVE_ZERO, BELOW_ONE = math.nextafter(0, 1), math.nextafter(1, 0)
 
 
 def check_fields(config: Any, what: str, *, further: Iterable[str] = ()) -> None:
-    """Refuse a dataclass of which a field is wrong, all of them in one message.
+    """Refuse a dataclass of which a field is wrong, all in one message: "model options: …".
 
-    Args:
-        config: an instance, see `field_problems`.
-        what: it is, for the error: "model options".
-        further: what else is wrong with it.
-
-    Raises:
-        InputError: something is wrong.
+    `further` says what else is wrong with it.
     """
     if problems := [*field_problems(config), *further]:
         raise InputError(f"{what}: {'; '.join(problems)}")

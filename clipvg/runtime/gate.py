@@ -131,11 +131,7 @@ def reading(path: str | Path, expected: str) -> Iterator[None]:
 
 @contextmanager
 def open_bytes(path: str | Path) -> Iterator[io.BufferedReader]:
-    """Open a file, what is packed with gzip inside it; read within `reading`.
-
-    Raises:
-        InputError: it may not be opened, or holds far more than its size explains.
-    """
+    """Open a file, what is packed with gzip inside it; read within `reading`."""
     checked = check_file(path)
     with checked.open("rb") as raw:
         if not raw.peek(2).startswith(_GZIP):
@@ -206,22 +202,14 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_json(path: str | Path, expected: str, most: int | None = None) -> Any:
-    """Return the content of a JSON file, also packed with gzip.
-
-    Raises:
-        InputError: it cannot be opened, or is not JSON.
-    """
+    """Return the content of a JSON file, also packed with gzip."""
     with reading(path, expected):
         check_file(path, most)
         return json.loads(read_bytes(path))
 
 
 def read_yaml(path: str | Path, expected: str) -> Any:
-    """Return the content of a YAML file: plain values, in which aliases do not multiply.
-
-    Raises:
-        InputError: it cannot be opened, is not YAML, or holds more than a configuration does.
-    """
+    """Return the content of a YAML file: plain values, in which aliases do not multiply."""
     import yaml  # with which no other file is read
 
     with reading(path, expected):
@@ -233,11 +221,7 @@ def read_yaml(path: str | Path, expected: str) -> Any:
 
 
 def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
-    """Return the root of an XML file; one with a DTD, which can blow up, is refused.
-
-    Raises:
-        InputError: it cannot be opened, is not XML, or has a DTD.
-    """
+    """Return the root of an XML file; one with a DTD, which can blow up, is refused."""
     with reading(path, expected):
         content = check_file(path).read_bytes()
         plain = content.replace(b"\0", b"").upper()  # UTF-16 as well

@@ -72,9 +72,6 @@ def look_at_image(path: str | Path) -> tuple[tuple[int, int], bool]:
 
     Returns:
         (width, height) as stored, and whether EXIF turns it by a right angle.
-
-    Raises:
-        InputError: as `open_image` and `load_image`.
     """
     with open_image(path) as image:
         size = image.size

@@ -40,11 +40,7 @@ def copied(model: GroundingModel) -> GroundingModel:
 
 
 def load_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Set the trainable parameters, in place.
-
-    Raises:
-        InputError: names or shapes are not those of the model.
-    """
+    """Set the trainable parameters, in place."""
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     wrong = sorted(own.keys() ^ state.keys())
     wrong += [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]

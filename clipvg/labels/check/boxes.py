@@ -16,9 +16,7 @@ _TINY_PIXELS = 4  # where that is not known
 def find_odd_boxes(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
     """Return boxes without area, tiny ones, and those that reach or lie outside their image.
 
-    Args:
-        labels: the labels.
-        sizes: (N, 2) width and height of each label's image, below 0 where not known.
+    Sizes (N, 2) are those of the images, below 0 where not known.
     """
     written = box_values(labels.table.column("box"))
     corners = np.where(labels.is_xywh()[:, None], convert(written, "xywh", "xyxy"), written)

@@ -20,19 +20,12 @@ from clipvg.runtime.progress import progress_bar
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of each of the U distinct images of a table.
+    """What is known of each of the U distinct images of a table."""
 
-    Attributes:
-        faults: U texts, why an image cannot be read; "" where it can.
-        missing: (U,) bool, no such file.
-        stored: (U, 2) int32 width and height as stored, -1 where not known.
-        turned: (U,) bool, EXIF turns it by a right angle.
-    """
-
-    faults: list[str]
-    missing: np.ndarray
-    stored: np.ndarray
-    turned: np.ndarray
+    faults: list[str]  # U texts, why an image cannot be read; "" where it can
+    missing: np.ndarray  # (U,) bool, no such file
+    stored: np.ndarray  # (U, 2) int32 width and height as stored, -1 where not known
+    turned: np.ndarray  # (U,) bool, EXIF turns it by a right angle
 
     @property
     def upright(self) -> np.ndarray:

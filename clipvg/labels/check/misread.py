@@ -38,9 +38,7 @@ class _Reading:
 def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
     """Return that boxes are of another unit or format than they are read in, if they are.
 
-    Args:
-        labels: the labels.
-        sizes: (N, 2) width and height of each label's image, below 0 where not known.
+    Sizes (N, 2) are those of the images, below 0 where not known.
     """
     written = box_values(labels.table.column("box"))
     usable = np.flatnonzero(in_blocks(is_finite, written))

@@ -26,9 +26,7 @@ _SUBFOLDERS = 50  # of the root that a missing image is looked for in
 def with_plain_names(labels: LabelTable, *, backslashes: bool) -> tuple[LabelTable, int]:
     """Return labels with each image named in one way, and how many names had backslashes.
 
-    Args:
-        labels: the labels.
-        backslashes: read those as /, unless an image is called so.
+    With `backslashes` those are read as /, unless an image is called so.
     """
     names = labels.table.column("image")
     with_backslash = 0
@@ -182,12 +180,7 @@ def _listing(folder: str) -> set[str]:
 
 
 def find_missing(labels: LabelTable, missing: np.ndarray) -> list[Finding]:
-    """Return labels whose image is not there, and those whose file has another case.
-
-    Args:
-        labels: the labels.
-        missing: (U,) bool, distinct images without a file.
-    """
+    """Return labels whose image is not there, and those whose file has another case."""
     names, of_row = labels.distinct_images()
     lost = np.flatnonzero(missing & (np.array(names, object) != ""))
     files = _other_case(labels, [names[i] for i in lost])

@@ -20,9 +20,7 @@ _FIX = "Fix the rows or read with on_error='drop'."
 def find_bad_rows(labels: LabelTable, faults: Faults | None = None) -> list[Finding]:
     """Return what makes rows useless as labels: no text, no box, numbers that cannot be.
 
-    Args:
-        labels: the labels.
-        faults: what a reader found in the place of a box, by row.
+    `faults` has what a reader found in the place of a box, by row.
     """
     return [
         *_blank(labels),

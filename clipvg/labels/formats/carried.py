@@ -13,10 +13,7 @@ KEY = "clipvg"
 def carried(row: Json, box_format: str, known: Iterable[str]) -> tuple[list[float], Json]:
     """Return the box of a label in a format, and what to put beside it of the label's columns.
 
-    Args:
-        row: the label.
-        box_format: xyxy or xywh.
-        known: names of columns that have a place of their own.
+    Known columns have a place of their own.
     """
     written, own = row.get("box") or [], row.get("box_format") or "xyxy"
     others = {name: row[name] for name in row if name not in (*known, "box", "box_format")}

@@ -212,10 +212,9 @@ def _sides(annotations: list[Json], images: dict[str, Json], file: File) -> dict
 
 
 def left_and_right(centres: Iterable[tuple[Hashable, float, int]]) -> dict[int, str]:
-    """Numbers of the leftmost and rightmost things of each kind, where that tells them apart.
+    """Return numbers of the outermost things of each kind, where that tells them apart.
 
-    Args:
-        centres: kind, horizontal centre in pixels and number of each thing.
+    Centres are kind, horizontal centre in pixels and number of each thing.
     """
     groups: dict[Hashable, list[tuple[float, int]]] = defaultdict(list)
     for kind, centre, number in centres:

@@ -73,11 +73,7 @@ def find_layout(path: str | Path, layout: str | None = None) -> Layout:
 
 
 def layout_name(path: str | Path, layout: str | None = None) -> str:
-    """The name of the layout that `find_layout` gives.
-
-    Raises:
-        InputError: as `find_layout`.
-    """
+    """Return the name of the layout that `find_layout` gives."""
     if layout is None:
         match = _PREFIX.match(Path(path).name)
         layout = match.group(1) if match else None

@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 
 
 class ModelMeasure(ImageMeasure, Measure):
-    """A measure that looks at images and asks one model.
-
-    Args:
-        model: the grounding model.
-        name: name of the score column.
-    """
+    """A measure that looks at images and asks one model."""
 
     model: GroundingModel = field(kw_only=False, repr=False)
 

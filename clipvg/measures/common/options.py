@@ -64,9 +64,6 @@ class Measure:
     """A measure: a frozen dataclass whose fields are its options, given by keyword.
 
     Subclasses are made dataclasses, and options that say what they may be are checked.
-
-    Args:
-        name: name of the score column.
     """
 
     name: str

@@ -72,9 +72,6 @@ class FusedMeasure(Measure):
 
         Returns:
             (k, N) float64, NaN where not scored; row -> why a measure among them scored it not.
-
-        Raises:
-            InputError: an input is not among the scores.
         """
         measures = {m.name: m for m in self.inputs or () if not isinstance(m, str)}
         found = measure_together(measures, labels, context) if measures else {}

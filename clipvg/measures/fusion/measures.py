@@ -197,10 +197,9 @@ class NoiseLevel(FusedMeasure):
 
 
 def competence(votes: np.ndarray) -> np.ndarray:
-    """Weights log(p / (1 − p)) of k voters, p their agreement with the majority of the others.
+    """Return weights log(p / (1 − p)) of k voters, p their agreement with most of the others.
 
-    Args:
-        votes: (k, N) 0 or 1, NaN where a voter abstains.
+    Votes (k, N) are 0 or 1, NaN where a voter abstains.
     """
     cast = ~np.isnan(votes)
     favour = np.where(cast, np.nan_to_num(votes) * 2 - 1, 0)  # (k, N) −1, 0 or 1

@@ -192,12 +192,9 @@ class ProposalEntropy(_RegionMeasure):
 
 
 def region_images(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[Image.Image]:
-    """Return images that stand for regions.
+    """Return images that stand for regions (K, 4): xyxy whole pixels inside the image, none empty.
 
-    Args:
-        image: the whole image.
-        boxes: (K, 4) xyxy whole pixels inside the image, at least one pixel wide and high.
-        mode: "crop", or "blur": the image with everything but the box blurred.
+    "crop" cuts them out; "blur" is the image with everything but the box blurred.
     """
     corners = [(int(x), int(y), int(z), int(w)) for x, y, z, w in boxes]
     if mode == "crop":

@@ -24,12 +24,9 @@ class Proposals:
     def of(
         cls, labels: LabelTable, others: LabelTable | None = None, *, grid: int = 0
     ) -> Proposals:
-        """Collect the distinct boxes of labels.
+        """Collect the distinct boxes of labels and of others, as far as a label is on their image.
 
-        Args:
-            labels: N labels; each one's box is a proposal.
-            others: more boxes; those of images that no label is on are left out.
-            grid: cells per side of a raster that is added to every image with the whole image.
+        Every image gets a raster of `grid` cells a side with the whole image, too.
         """
         names, image_of = labels.distinct_images()
         images, boxes = image_of, labels.boxes()
@@ -52,16 +49,7 @@ class Proposals:
         )
 
     def pixels(self, image: int, size: tuple[int, int], grid: int) -> np.ndarray:
-        """An image's proposals in whole pixels inside it, at least one pixel wide and high.
-
-        Args:
-            image: number of the image.
-            size: its width and height.
-            grid: cells per side of the raster, as given to `of`.
-
-        Returns:
-            (counts[image], 4) int64 xyxy.
-        """
+        """Return an image's proposals (K, 4) int64 xyxy, whole pixels inside it, none empty."""
         start = self.starts[image]
         boxes = self.boxes[start : start + self.counts[image] - self.raster].astype(np.float64)
         if grid:

@@ -29,11 +29,7 @@ def check_arguments(
     fmt: str,
     eps: float,
 ) -> None:
-    """Reject shapes and options that no implementation accepts.
-
-    Raises:
-        InputError: naming the argument, its value and what was expected.
-    """
+    """Reject shapes and options that no implementation accepts."""
     if len(pred) != 3 or pred[-1] != 4:
         raise InputError(f"box_reliability: pred has shape {pred}; expected (n, N, 4) or (N, 4)")
     if tuple(target) != (pred[1], 4):

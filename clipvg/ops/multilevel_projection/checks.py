@@ -49,11 +49,7 @@ def check_shapes(
 
 
 def check_index(index: Sequence[int], tokens: int) -> None:
-    """Reject an index of tokens that are not there.
-
-    Raises:
-        InputError: naming the first of them.
-    """
+    """Reject an index of tokens that are not there."""
     for row, token in enumerate(index):
         if not 0 <= token < tokens:
             raise InputError(

@@ -15,11 +15,7 @@ def check_shapes(
     cu_queries: Sequence[int],
     cu_seqlens: Sequence[int],
 ) -> None:
-    """Reject shapes that no implementation accepts; those of q, k and v have four axes.
-
-    Raises:
-        InputError: naming the argument, its shape and what was expected.
-    """
+    """Reject shapes that no implementation accepts; those of q, k and v have four axes."""
     if len(q) != 4 or len(k) != 4:
         raise InputError(
             f"packed_attention: q has shape {tuple(q)} and k {tuple(k)}; "
@@ -49,11 +45,7 @@ def check_shapes(
 
 
 def check_offsets(name: str, offsets: Sequence[int], tokens: int, longest: int) -> None:
-    """Reject offsets that are not 0, ..., T in order, or sequences longer than `longest`.
-
-    Raises:
-        InputError: naming the argument and the first offset that is wrong.
-    """
+    """Reject offsets that are not 0, ..., T in order, or sequences longer than `longest`."""
     if offsets[0] != 0 or offsets[-1] != tokens:
         raise InputError(
             f"packed_attention: {name} runs from {offsets[0]} to {offsets[-1]}; "

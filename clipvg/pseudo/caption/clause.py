@@ -18,17 +18,12 @@ GATHERINGS = MEASURES | frozenset(
 
 @dataclass(frozen=True)
 class Clause:
-    """One subject of a caption with what is said of it.
+    """One subject of a caption with what is said of it."""
 
-    Attributes:
-        noun: the words of its noun phrase without article, lower-cased; the last is the noun.
-        is_plural: whether it means several.
-        expression: the subject and what is said of it, without an article before.
-    """
-
+    # the words of its noun phrase without article, lower-cased; the last is the noun
     noun: tuple[str, ...]
-    is_plural: bool
-    expression: str
+    is_plural: bool  # whether it means several
+    expression: str  # the subject and what is said of it, without an article before
 
 
 def clauses_of(parse: Parse) -> list[Clause]:

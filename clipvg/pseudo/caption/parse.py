@@ -9,21 +9,13 @@ from typing import NamedTuple
 
 
 class Token(NamedTuple):
-    """A word of a caption.
+    """A word of a caption."""
 
-    Attributes:
-        text: as written.
-        tag: part of speech of the Penn Treebank, such as NN or VBG.
-        pos: universal part of speech.
-        dep: relation to its head, such as nsubj.
-        head: index of its head; a root is its own.
-    """
-
-    text: str
-    tag: str
-    pos: str
-    dep: str
-    head: int
+    text: str  # as written
+    tag: str  # part of speech of the Penn Treebank, such as NN or VBG
+    pos: str  # universal part of speech
+    dep: str  # relation to its head, such as nsubj
+    head: int  # index of its head; a root is its own
 
 
 class Chunk(NamedTuple):
@@ -36,17 +28,11 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Parse:
-    """A caption's words and how they hang together.
+    """A caption's words and how they hang together."""
 
-    Attributes:
-        caption: as written.
-        tokens: all of them, in order.
-        chunks: noun phrases, in order.
-    """
-
-    caption: str
-    tokens: Sequence[Token]
-    chunks: Sequence[Chunk]
+    caption: str  # as written
+    tokens: Sequence[Token]  # all of them, in order
+    chunks: Sequence[Chunk]  # noun phrases, in order
 
     def text(self, start: int, end: int) -> str:
         """Return what the caption has from one token up to, not including, another."""

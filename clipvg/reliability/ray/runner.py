@@ -193,11 +193,7 @@ class EngineSetup:
     folder: str  # that relative paths start from
 
     def engine(self) -> Engine:
-        """Make the engine of an actor.
-
-        Raises:
-            InputError: a checkpoint that cannot be read, or no GPU.
-        """
+        """Make the engine of an actor."""
         from clipvg.model import load
 
         with suppress(OSError):  # whole paths need no such folder
