@@ -14,6 +14,7 @@ from types import ModuleType
 from clipvg.errors import InputError
 from clipvg.pseudo.formats.file import File, first_object
 
+_GENOME = {"objects", "attributes", "relationships"}
 FORMATS: dict[str, Callable[[File], bool]] = {  # whether a module reads a file
     "native": lambda file: file.suffix == ".jsonl",
     "coco": lambda file: _is_coco(file),
@@ -25,7 +26,6 @@ FORMATS: dict[str, Callable[[File], bool]] = {  # whether a module reads a file
     # an empty list is an image without detections
     "ultralytics": lambda file: file.json == [] or {"name", "confidence", "box"} <= {*file.first},
 }
-_GENOME = {"objects", "attributes", "relationships"}
 
 
 def find_format(file: File) -> ModuleType:
