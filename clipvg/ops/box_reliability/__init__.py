@@ -157,6 +157,6 @@ def _reference(
 
     from clipvg.ops.box_reliability.op import reference
 
-    given = [None if each is None else torch.tensor(each) for each in (pred, target, group)]
-    iou, hist, _ = reference(*given, *options)
+    groups = None if group is None else torch.tensor(group)
+    iou, hist, _ = reference(torch.tensor(pred), torch.tensor(target), groups, *options)
     return iou.numpy(), hist.numpy()
