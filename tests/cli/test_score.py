@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.processes import as_two, environment
+from support.processes import Call, as_two, environment
 
 from clipvg.labels import LabelTable, read_labels
 from clipvg.rescoring import plan
@@ -71,14 +72,8 @@ def measurers(checkpoint: Path) -> Path:
     return checkpoint
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, "-m", "support.shards", *command],
-        env=environment(), stdout=pipe, stderr=pipe, text=True,
-        # also where the tests run under nohup, whose ignored signals stay ignored
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    )  # fmt: skip
+def start(command: list[str]) -> Call:
+    return Call("support.shards:score", command)
 
 
 def finished_shards(out: Path) -> int:
@@ -89,21 +84,19 @@ def kill_during(command: list[str], out: Path, shards: int, seconds: float) -> b
     """Kill the command some shards and some time later; False where it ended before."""
     process, before = start(command), finished_shards(out)
     deadline = time.monotonic() + 120
-    while process.poll() is None and finished_shards(out) < before + shards:
+    while process.code is None and finished_shards(out) < before + shards:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     time.sleep(seconds)
-    was_alive = process.poll() is None
-    process.kill()
-    process.communicate()
-    return was_alive
+    if process.code is None:
+        process.send(signal.SIGKILL)
+    return process.end() < 0
 
 
 def check_kills(many: Path, measurers: Path, tmp_path: Path, kills: int) -> None:
     whole, cut = tmp_path / "whole" / "scored.parquet", tmp_path / "cut" / "scored.parquet"
     first = start(words(many, measurers, whole))
-    out, err = first.communicate(timeout=300)
-    assert first.returncode == 0, err
+    assert first.end() == 0, first.err
     draw, killed = random.Random(kills), 0
     for _ in range(kills):
         # Before, amid and after the writing of shards; at times while it starts.
@@ -114,10 +107,9 @@ def check_kills(many: Path, measurers: Path, tmp_path: Path, kills: int) -> None
     assert killed == kills
     assert 0 < finished_shards(cut) < finished_shards(whole)
     last = start(words(many, measurers, cut))
-    again, err = last.communicate(timeout=300)
-    assert last.returncode == 0, err
+    assert last.end() == 0, last.err
     assert cut.read_bytes() == whole.read_bytes()
-    results = [json.loads(text) for text in (out, again)]
+    results = [json.loads(process.out) for process in (first, last)]
     assert [result["unscored_labels"] for result in results] == [2, 2]
     assert results[0]["scores"] == {"asked": 4 * IMAGES, "found": 0}
     assert results[1]["scores"]["found"] > 0
@@ -153,17 +145,16 @@ def test_a_second_process_is_refused_and_a_signal_says_how_to_go_on(
     out = tmp_path / "scored.parquet"
     first = start(words(many, measurers, out))
     while finished_shards(out) < 2:
-        assert first.poll() is None, first.communicate()
+        assert first.code is None, first.err
         time.sleep(0.002)
-    first.send_signal(signal.SIGSTOP)
+    first.send(signal.SIGSTOP)
     assert f"in use by process {first.pid}" in clipvg(*words(many, measurers, out)).error
     for number in numbers:
-        first.send_signal(number)
-    first.send_signal(signal.SIGCONT)
-    printed, err = first.communicate(timeout=60)
-    assert first.returncode in codes
-    assert printed == ""
-    assert err.splitlines()[-1].startswith("clipvg score: interrupted; finished shards")
+        first.send(number)
+    first.send(signal.SIGCONT)
+    assert first.end() in codes
+    assert first.out == ""
+    assert first.err.splitlines()[-1].startswith("clipvg score: interrupted; finished shards")
     assert not out.exists()
     assert not out.with_name(".scored.parquet.lock").exists()
     assert not list(tmp_path.rglob(".*.tmp.*"))
@@ -235,19 +226,35 @@ def test_reasons_are_counted(
     assert [reason["labels"] for reason in result["reasons"]] == [2, 2, 2]
 
 
+def by_torchrun(command: list[str]) -> str:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, "-m", "support.shards", *command],
+        env=environment(), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def by_two(command: list[str]) -> str:
+    codes, out, err = as_two("support.shards:score", command)
+    assert codes == [0, 0], err
+    return out
+
+
+@pytest.mark.parametrize("share", [by_two, pytest.param(by_torchrun, marks=pytest.mark.slow)])
 def test_two_processes_fill_one_store(
-    clipvg: Any, few: Path, measurers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clipvg: Any,
+    few: Path,
+    measurers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    share: Callable[[list[str]], str],
 ) -> None:
     monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 4)
     one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
     alone = clipvg(*words(few, measurers, one)).json
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launcher, "-m", "support.shards", *words(few, measurers, two)],
-        env=environment(), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = json.loads(share(words(few, measurers, two)))
     assert result["unscored_labels"] == alone["unscored_labels"] == 2
     tables = [read_labels(path) for path in (one, two)]
     assert tables[0].expressions == tables[1].expressions
@@ -260,9 +267,7 @@ def test_two_processes_fill_one_store(
     assert len(shards) == 10
     for path in shards[::3]:
         path.unlink()
-    codes, out, err = as_two("support.shards:score", words(few, measurers, two))
-    assert codes == [0, 0], err
-    assert json.loads(out)["scores"]["found"] > 0
+    assert json.loads(by_two(words(few, measurers, two)))["scores"]["found"] > 0
     assert read_labels(two).table.equals(tables[1].table)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,11 +42,6 @@ def test_the_documentation_names_every_measure(repository: Path) -> None:
     text = (repository / "docs" / "measures.md").read_text(encoding="utf-8")
     missing = [name for name in MEASURES if f"`{name}`" not in text]
     assert not missing
-
-
-def test_listing_names_imports_no_torch() -> None:
-    code = "import sys; from clipvg.measures import MEASURES; assert len(MEASURES) > 9"
-    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,31 @@
 """Calls in processes of their own: killed while they write, or two that work as one.
 
 A call is a name, "module:function", and what `json` can carry; a number that it returns is the exit
-code. All processes of a call are forked from one, which has imported the module: torch is loaded
-once.
+code. All are forked from one server, which has imported torch and the package: that takes longer
+than most calls.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+TIMEOUT = 300  # seconds
+IMPORTED = ["support.two_processes", "clipvg.cli.train", "clipvg.cli.score", "clipvg.cli.predict"]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -29,12 +34,65 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
+class Call:
+    """A call under way in a process of its own."""
+
+    def __init__(self, call: str, *arguments: Any, write: int = 0, **variables: str) -> None:
+        """Start it.
+
+        Args:
+            call: see above.
+            arguments: of the call.
+            write: kill it at its n-th rename or flush of a file; 0 does not.
+            variables: of the environment, beside those of this process.
+        """
+        self._files = [tempfile.NamedTemporaryFile() for _ in ("out", "err")]
+        content = {"call": call, "arguments": arguments, "write": write}
+        content["streams"] = [file.name for file in self._files]
+        content["variables"] = {**os.environ, **variables}
+        plain = json.dumps(content, default=str)
+        self._process = _server().Process(target=_run, args=(plain,))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    @property
+    def out(self) -> str:
+        return Path(self._files[0].name).read_text()
+
+    @property
+    def err(self) -> str:
+        return Path(self._files[1].name).read_text()
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def end(self, timeout: float = TIMEOUT) -> int:
+        """Wait for the end; the exit code."""
+        self._process.join(timeout)
+        if self.code is None:
+            self.send(signal.SIGKILL)
+            self._process.join()
+            raise AssertionError(f"it ran for more than {timeout} s\n{self.err}")
+        return self.code
+
+
 def killed(call: str, *arguments: Any, writes: Sequence[int]) -> list[int]:
     """Make the call once for each of `writes`, killed at its n-th write (0: never); exit codes."""
-    children = [{"write": write} for write in writes]
-    codes, _, err = _forked(call, arguments, children, together=False)
-    sys.stderr.write(err)  # shown where a test fails
-    return codes
+    calls = []
+    for write in writes:
+        calls.append(Call(call, *arguments, write=write))
+        calls[-1].end()
+        sys.stderr.write(calls[-1].err)  # shown where a test fails
+    return [each.code for each in calls]
 
 
 def as_two(call: str, *arguments: Any, agent: float | None = None) -> tuple[list[int], str, str]:
@@ -51,36 +109,81 @@ def as_two(call: str, *arguments: Any, agent: float | None = None) -> tuple[list
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    shared |= {} if agent is None else {"TORCHELASTIC_USE_AGENT_STORE": "True"}
-    ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    children = [{"environment": rank} for rank in ranks]
-    return _forked(call, arguments, children, together=True, agent=agent)
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    store = None if agent is None else _store(port)
+    shared |= {} if store is None else {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    calls = [Call(call, *arguments, **shared, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
+    if agent is not None:
+        _watch(calls, agent)
+    codes = [each.end() for each in calls]
+    return codes, "".join(each.out for each in calls), "".join(each.err for each in calls)
 
 
-def _forked(
-    call: str,
-    arguments: Sequence[Any],
-    children: list[dict[str, Any]],
-    *,
-    together: bool,
-    agent: float | None = None,
-) -> tuple[list[int], str, str]:
-    """Exit codes and output of the children, which run at once or one after the other."""
-    content = {"call": call, "arguments": arguments, "children": children, "together": together}
-    content["agent"] = agent
-    ran = subprocess.run(
-        [sys.executable, "-m", "support.processes"],
-        input=json.dumps(content, default=str),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ran.returncode == 0, ran.stderr
-    out, _, codes = ran.stdout.rpartition("\n")
-    return json.loads(codes), out, ran.stderr
+def _store(port: int) -> object:
+    """Where the processes meet."""
+    from torch.distributed import TCPStore
+
+    return TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+
+
+def _watch(calls: Sequence[Call], seconds: float) -> None:
+    """Wait until one has failed; end what goes on beside it."""
+    deadline = time.monotonic() + TIMEOUT
+    while not any(each.code for each in calls) and time.monotonic() < deadline:
+        if all(each.code == 0 for each in calls):
+            return
+        time.sleep(0.02)
+    left = [each for each in calls if each.code is None]
+    for each in left:
+        each.send(signal.SIGTERM)
+    end_at = time.monotonic() + seconds
+    while any(each.code is None for each in left) and time.monotonic() < end_at:
+        time.sleep(0.02)
+    for each in left:
+        if each.code is None:
+            each.send(signal.SIGKILL)
+
+
+@functools.cache
+def _server() -> multiprocessing.context.ForkServerContext:
+    """Start the server, with one thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    before = dict(os.environ)
+    try:
+        os.environ.update(environment())
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return context
+
+
+def _run(plain: str) -> None:
+    """Be the process of a call."""
+    content = json.loads(plain)
+    for descriptor, name in zip((1, 2), content["streams"], strict=True):
+        file = os.open(name, os.O_WRONLY | os.O_APPEND)
+        os.dup2(file, descriptor)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(content["variables"])
+    # as in a terminal, also where the tests run under nohup, whose ignored signals stay ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    code = 1
+    try:
+        module, name = content["call"].split(":")
+        function = getattr(importlib.import_module(module), name)
+        if content["write"]:
+            _die_at(content["write"])
+        code = function(*content["arguments"]) or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _die_at(write: int) -> None:
@@ -98,72 +201,3 @@ def _die_at(write: int) -> None:
 
     os.replace, os.fsync = counted(os.replace), counted(lambda descriptor: None)
     os.rename = counted(os.rename)
-
-
-def _fork(action: Callable[[], Any], *, write: int = 0, environment: Any = ()) -> int:
-    """Start a child that ends with the action; its process id."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        os.environ.update(environment)
-        if write:
-            _die_at(write)
-        code = action() or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _main(
-    call: str, arguments: list[Any], children: list[Any], together: bool, agent: float | None
-) -> list[int]:
-    module, name = call.split(":")
-    function = getattr(importlib.import_module(module), name)
-    codes, started = [], []
-    for options in children:
-        started.append(_fork(lambda: function(*arguments), **options))
-        if not together or len(started) == len(children):
-            store = None if agent is None else _store(options["environment"])
-            codes += _ends(started, agent)
-            started.clear()
-            del store
-    return codes
-
-
-def _store(environment: dict[str, str]) -> object:
-    """Where the processes meet."""
-    from torch.distributed import TCPStore
-
-    host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    return TCPStore(host, port, is_master=True, wait_for_workers=False)
-
-
-def _ends(children: list[int], agent: float | None) -> list[int]:
-    """Exit codes; where an agent watches, what goes on beside a failed process is ended."""
-    codes: dict[int, int] = {}
-    end_at: float | None = None
-    while len(codes) < len(children):
-        child, status = os.waitpid(-1, 0 if agent is None else os.WNOHANG)
-        left = [each for each in children if each not in codes and each != child]
-        if child:
-            codes[child] = os.waitstatus_to_exitcode(status)
-        if child and codes[child] and agent is not None and end_at is None:
-            end_at = time.monotonic() + agent
-            for each in left:
-                os.kill(each, signal.SIGTERM)
-        elif end_at is not None and time.monotonic() > end_at:
-            for each in left:
-                os.kill(each, signal.SIGKILL)
-        if not child:
-            time.sleep(0.05)
-    return [codes[child] for child in children]
-
-
-if __name__ == "__main__":
-    found = _main(**json.load(sys.stdin))
-    print(f"\n{json.dumps(found)}", end="")
