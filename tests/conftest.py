@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +38,16 @@ def data_dir() -> Path:
 def repository() -> Path:
     """Root of the source tree."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have their figures made, not drawn, which takes a second each."""
+
+    def save(figure: object, file: io.BytesIO, **_: object) -> None:
+        Image.new("L", (1, 1)).save(file, "png")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
 
 
 @pytest.fixture

@@ -232,6 +232,7 @@ def test_a_run_goes_on_with_a_new_source(
         several(new, tmp_path / "third", **(go_on | {"curriculum": replace(plan, method="ssa")}))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_recorded_command_stays(labels: LabelTable, tmp_path: Path) -> None:
     typed = RunOptions(progress=False, report=False, command="clipvg adapt what was typed")
     run(labels, tmp_path / "run", run=typed)

@@ -18,6 +18,8 @@ from clipvg.curriculum import MSAConfig
 from clipvg.labels import LabelTable
 from clipvg.model import ModelOptions
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class _StoppedError(Exception):
     pass

@@ -15,6 +15,8 @@ from clipvg.labels import read_labels
 from clipvg.measures.region.measures import RegionAlignment
 from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer, ScoreMatrix, Scores
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUICK = {
     "backbone": "clipvg-tiny",
     "model": {"pretrained": None, "width": 16, "layers": 1, "heads": 2, "feedforward": 16},

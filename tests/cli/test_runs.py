@@ -30,6 +30,7 @@ def words(labels, pictures, recipe, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_train_writes_a_model_that_every_checkpoint_option_takes(
     clipvg, words, labels, pictures, tmp_path
 ):
@@ -45,6 +46,7 @@ def test_train_writes_a_model_that_every_checkpoint_option_takes(
     assert clipvg(*again).json["count"] == 16
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_line_wins_over_yaml_and_both_over_defaults(clipvg, words, tmp_path):
     assert clipvg("train", *words, "--training.epochs", 1, "--training.weight_decay=0.5").code == 0
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]
@@ -54,16 +56,19 @@ def test_the_command_line_wins_over_yaml_and_both_over_defaults(clipvg, words, t
     assert config["training"]["schedule"] == "cosine"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_is_not_continued_with_other_options(clipvg, words):
     assert clipvg("train", *words).code == 0
     assert "epochs is 2 there, 3 now" in clipvg("train", *words, "--training.epochs", 3).error
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_refused_at_once_may_be_corrected(clipvg, words, tmp_path):
     assert "is unknown" in clipvg("train", *words, "--backbone", "clipvg-tyni").error
     assert clipvg("train", *words).code == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_labels_of_weight_zero_teach_nothing(clipvg, words, labels, pictures, tmp_path):
     table = read_labels(labels)
     weights = np.arange(len(table)) % 2
@@ -101,6 +106,7 @@ def test_adapt_selects_and_draws_its_report(clipvg, words, tmp_path):
     assert page.read_text() == first
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_adapt_prints_a_table_and_a_finished_run_is_read_again(clipvg, words):
     first = clipvg("adapt", *words, "--search.start", 0.1)
     assert "all labels" in first.out

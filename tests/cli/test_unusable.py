@@ -9,6 +9,8 @@ import yaml
 
 from clipvg.labels import read_labels
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 MODEL = {"pretrained": None, "width": 16, "layers": 1, "heads": 2, "feedforward": 16}
 QUICK = {"epochs": 1, "batch_size": 8, "augment": False}
 

@@ -9,6 +9,8 @@ import yaml
 
 from clipvg.cli.failure import as_typed, explain
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 MODEL = {"pretrained": None, "width": 16, "layers": 1, "heads": 2, "feedforward": 16}
 QUICK = {
     "backbone": "clipvg-tiny",

@@ -62,6 +62,7 @@ def test_the_page_shows_every_decision(folder: Path) -> None:
     assert dict(report.facts)["labels kept"].endswith(f"of {summary['labels']['count']:,}")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_gone_is_left_out(folder: Path) -> None:
     scores = sorted((folder / "scores").iterdir())[0]
     content = scores.read_bytes()
@@ -103,6 +104,7 @@ def test_a_panel_a_source() -> None:
     assert styles[:2] == ["-", "--"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_scored_labels_and_a_finished_run_are_starts(folder: Path, tmp_path: Path) -> None:
     labels = folder.parent / "labels.parquet"
     run = ["adapt", str(labels), "--images", "/", "--validation", str(labels)]

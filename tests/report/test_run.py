@@ -110,6 +110,7 @@ def test_curriculum(tmp_path):
     assert report.command == "clipvg adapt 'a b'"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_truth_nothing_is_called_true_or_correct(tmp_path):
     make_curriculum(tmp_path / "run", make_labels(tmp_path / "pictures", truth=False))
     page = draw_report(tmp_path / "run").read_text()
@@ -117,6 +118,7 @@ def test_without_truth_nothing_is_called_true_or_correct(tmp_path):
     assert "correct label" not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pictures_and_labels_that_are_gone_are_left_out(tmp_path):
     folder = tmp_path / "run"
     make_curriculum(folder, make_labels(tmp_path / "pictures"))

@@ -11,7 +11,6 @@ import torch
 
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
-from clipvg.model.zoo import create_model
 from clipvg.training import FitConfig, fit, fit_many
 from support import tiny
 
@@ -29,10 +28,9 @@ def make_labels(folder: Path) -> tuple[LabelTable, LabelTable]:
 
 def make_model(seed: int = 0, **options: Any) -> GroundingModel:
     """Random towers (always the same) under a small random head."""
-    torch.manual_seed(123)
     small = {"width": 16, "layers": 2, "heads": 2, "feedforward": 32, "dropout": 0.0}
     small |= {"levels": [1], "position_std": 0.02}
-    model = create_model("clipvg-tiny", None, **small | options)
+    model = tiny.untrained(123, **small | options)
     torch.manual_seed(seed)
     fresh = {n: p for n, p in model.named_parameters() if p.requires_grad}
     with torch.no_grad():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,21 @@ from clipvg.model.fusion import Features
 WORDS = ["red dog", "the man on the left", "a very small blue car behind the tree", "sky"]
 
 
+def untrained(seed: int, **options: Any) -> GroundingModel:
+    """An untrained tiny model, a copy of one: to draw the weights takes long."""
+    return copy.deepcopy(_untrained(seed, json.dumps(options)))
+
+
+@functools.lru_cache(maxsize=8)
+def _untrained(seed: int, options: str) -> GroundingModel:
+    torch.manual_seed(seed)
+    return create_model("clipvg-tiny", None, **json.loads(options))
+
+
 def make_model(seed: int = 0, **options: Any) -> GroundingModel:
     """An untrained tiny model; equal seeds give equal weights, all share one image tower."""
-    torch.manual_seed(0)
     small = {"width": 32, "layers": 2, "heads": 4, "feedforward": 32, **options}
-    model = create_model("clipvg-tiny", None, **small)
+    model = untrained(0, **small)
     torch.manual_seed(seed)
     for parameter in model.trainable_parameters():
         torch.nn.init.normal_(parameter, std=0.3)
