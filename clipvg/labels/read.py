@@ -23,7 +23,7 @@ from clipvg.labels.formats.file import FOLDER, File
 from clipvg.labels.formats.flickr import is_flickr
 from clipvg.labels.formats.pth import PTH
 from clipvg.labels.refuse import OnError, refuse_bad_rows, refuse_misread, refuse_outside
-from clipvg.labels.schema import WORD, Faults, normalise, rename_columns
+from clipvg.labels.schema import FAULT, WORD, Faults, normalise, rename_columns
 from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
 from clipvg.labels.units import BoxFormat, BoxUnit, read_boxes_as
@@ -159,6 +159,9 @@ def _read_one(
         table = _read_table(File(path, options.layout, images, options.box_unit))
         table = rename_columns(table, options.columns, where=str(path))
         labels = LabelTable(normalise(table, where=str(path), faults=faults), images)
+        if faults:
+            said = pa.array([faults.get(row) for row in range(len(labels))], pa.string())
+            labels = labels.with_column(FAULT, said)
         rows = np.arange(len(labels))  # of the file, for messages
         if split is not None:
             rows = np.flatnonzero(rows_of_split(labels.table, split, where=str(path)))
@@ -173,7 +176,7 @@ def _read_one(
         if is_refusing:
             is_said = options.box_format is not None or options.box_unit is not None
             refuse_misread(labels, path, rows, warn=is_said)
-        return refuse_bad_rows(labels, path, rows, on_error, faults)
+        return refuse_bad_rows(labels, path, rows, on_error)
 
 
 def _read_table(file: File) -> pa.Table:

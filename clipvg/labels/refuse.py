@@ -14,7 +14,7 @@ from clipvg.labels.check.finding import Finding
 from clipvg.labels.check.misread import find_misreading
 from clipvg.labels.check.names import find_outside
 from clipvg.labels.check.rows import find_bad_rows
-from clipvg.labels.schema import Faults
+from clipvg.labels.schema import FAULT
 from clipvg.labels.sizes import find_sizes
 from clipvg.labels.table import LabelTable
 
@@ -54,17 +54,13 @@ def refuse_misread(labels: LabelTable, path: Path, rows: np.ndarray, *, warn: bo
 
 
 def refuse_bad_rows(
-    labels: LabelTable, path: Path, rows: np.ndarray, on_error: OnError, faults: Faults
+    labels: LabelTable, path: Path, rows: np.ndarray, on_error: OnError
 ) -> LabelTable:
-    """Raise on rows that cannot be labels, or leave them out; see `refuse_outside`.
-
-    ``faults`` says of rows of the file what was in the place of a box.
-    """
+    """Raise on rows that cannot be labels, or leave them out; see `refuse_outside`."""
     if on_error == "keep":
         return labels
-    faulty = np.flatnonzero(np.isin(rows, list(faults)))
-    said = {row: faults[rows[row]] for row in faulty.tolist()}
-    findings = sorted(find_bad_rows(labels, said), key=lambda found: found.rows[0])
+    findings = sorted(find_bad_rows(labels), key=lambda found: found.rows[0])
+    labels = labels.drop_columns(FAULT)
     if not findings:
         return labels
     numbered = [found.numbered(rows) for found in findings]

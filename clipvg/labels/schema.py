@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
-from clipvg.errors import InputError, near_matches, one_line
+from clipvg.errors import InputError, near_matches
+from clipvg.labels.wording import in_words, lacking
 
 Values: TypeAlias = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # of a column
 Faults: TypeAlias = dict[int, str]  # what is wrong with a row's box
@@ -33,6 +34,7 @@ FIELDS = {
 REQUIRED = ("image", "expression", "box")
 BOX_FORMATS = ("xyxy", "xywh")
 RELIABILITY = "reliability."
+FAULT = "clipvg.fault"  # of tables that are read to be checked: what is in the place of a box
 MAX_COLUMNS = 1000
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
@@ -66,15 +68,10 @@ def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None =
         InputError: a missing column or values of the wrong kind.
     """
     check_columns(table.num_columns, where)
+    given = table.column_names
     table = _with_box(table, where, faults)
-    missing = [name for name in REQUIRED if name not in table.column_names]
-    if missing:
-        hints = [f"{name!r} ({near_matches(name, table.column_names)})" for name in missing]
-        raise InputError(
-            f"{where}: no column {' and no column '.join(hints)}; labels need image, expression "
-            "and box (or x1, y1, x2, y2, or x, y, w, h). If it has them under other names: clipvg "
-            "labels convert --columns image=file_name, or columns={'image': 'file_name'}"
-        )
+    if missing := [name for name in REQUIRED if name not in table.column_names]:
+        raise lacking(missing, given, where)
     columns: dict[str, pa.ChunkedArray] = {}
     for name in [*FIELDS, *(n for n in table.column_names if n not in FIELDS)]:
         if name in table.column_names:
@@ -136,11 +133,11 @@ def convert_column(
         if kind == pa.float32() and pa.types.is_floating(column.type):
             return column.cast(kind, safe=False)
         return column.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        row = _first_bad(column, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        row, shown = _first_bad(column, kind)
         raise InputError(
-            f"{where}{row}: column {name!r} holds {column.type} that cannot be {kind} "
-            f"({one_line(error)}); fix the value"
+            f"{where}{row}: column {name!r} holds {in_words(column.type)}{shown}, expected "
+            f"{in_words(kind)}; fix the value"
         ) from None
 
 
@@ -319,12 +316,12 @@ def column_of(name: str, values: Values) -> pa.Array:
     return convert_column(pa.array(rows), kind, name, "labels")
 
 
-def _first_bad(column: pa.ChunkedArray, kind: pa.DataType) -> str:
+def _first_bad(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[str, str]:
     for row, value in enumerate(column):
         try:
             pa.chunked_array([pa.array([value.as_py()], column.type)]).cast(
                 kind.value_type if kind == WORD else kind
             )
         except pa.ArrowException:
-            return f" row {row}"
-    return ""
+            return f" row {row}", f" ({str(value.as_py())[:60]!r})"
+    return "", ""

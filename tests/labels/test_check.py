@@ -276,4 +276,4 @@ def test_what_is_no_box_is_no_second_box(tmp_path):
     path.write_text("image,expression,box\na.png,dog,hello\na.png,dog,1 2 30 40\n")
     [found] = check_labels(read_labels(path, on_error="keep"), open_images=False).findings
     assert (found.kind, found.rows.tolist()) == ("value", [0])
-    assert "row 0: box is missing, or not four numbers" in found.message
+    assert "row 0: box 'hello' is not four numbers" in found.message

@@ -38,7 +38,7 @@ def test_a_list_in_pieces_of_any_length(items: list[dict], indent: int | None, p
         ('[{"a": 1}\n{"a": 2}]', r"row 1 \(line 2\): not JSON \('{' where ',' belongs\)"),
         ('[{"a": 1}]\n\n[]', r"row 1 \(line 3\): not JSON \('\[' where 'the end' belongs\)"),
         ('[{"a": 1},\n{"a": \n}]', r"row 1 \(line 3\): not JSON \(Expecting value\)"),
-        ('[{"a": 1},\n 12]', r"row 1 \(line 2\): a int, expected an object with image"),
+        ('[{"a": 1},\n 12]', r"row 1 \(line 2\): a number, expected an object with image"),
         ("[{'a': 1}]", r"row 0 \(line 1\): not JSON \(Expecting property name"),
         ('[{"a": ' + "9" * 5000 + "}]", r"row 0 \(line 1\): not JSON \(Exceeds the limit"),
     ],

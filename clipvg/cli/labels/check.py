@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from clipvg.cli.failure import as_typed
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError, printable
 from clipvg.runtime.files import Json
+from clipvg.runtime.gate import open_bytes
 from clipvg.runtime.unpickle import read_pickle
 
 if TYPE_CHECKING:
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 # What remedies name as arguments of the library; other commands than this one take them.
 _OPTIONS = ("--on_error", "--box_format", "--box_unit")
 _ANY_OBJECTS = ("coco", "json", "jsonl")  # formats that a list of anything is taken for
+_SEEN = {  # what files of detections hold: Pascal VOC, YOLO
+    ".xml": re.compile(rb"<bndbox>"),
+    ".txt": re.compile(rb"\A\d+( [\d.]+){4,5}\s"),
+}
+_HEAD = 4096  # bytes that tell them
 _SEVERITIES = ("error", "warning", "note")
 
 
@@ -85,7 +92,7 @@ def _read(path: str, args: Namespace) -> LabelTable:
     from clipvg.labels import ReadOptions, read_labels
 
     try:
-        return read_labels(
+        labels = read_labels(
             path,
             images=args.images,
             on_error="keep",
@@ -97,6 +104,9 @@ def _read(path: str, args: Namespace) -> LabelTable:
         if other := _what_else(Path(path)):
             raise InputError(f"{path}: no label file but {other}") from error
         raise
+    if not len(labels):
+        raise InputError(f"{path}: no labels in it; check the file")
+    return labels
 
 
 def _what_else(path: Path) -> str:
@@ -109,6 +119,8 @@ def _what_else(path: Path) -> str:
     if ending == ".yaml":
         return "a configuration; --config of clipvg train and clipvg adapt reads it"
     try:
+        if ending in _SEEN and _SEEN[ending].search(_head(path)):
+            return "detections of images; clipvg generate --observations reads it"
         if ending in {".pth", ".pt"} and isinstance(read_pickle(path, "anything"), dict):
             return "a checkpoint; clipvg info describes it, and --checkpoint takes it"
         if ending in {".json", ".jsonl"} and (kind := _seen(path)):
@@ -116,6 +128,11 @@ def _what_else(path: Path) -> str:
     except InputError:
         pass
     return ""
+
+
+def _head(path: Path) -> bytes:
+    with open_bytes(path) as raw:
+        return raw.peek(_HEAD)
 
 
 def _seen(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ _OUTSIDE = r"^[/\\]|^[A-Za-z]:|" + _CLIMBS
 _WINDOWS = r"^[^:\\]*\\"  # but not C:\images\a.jpg, which is nowhere on another system
 _ADDRESS = r"^[a-z][a-z0-9+]+://"
 _PIECE = 1 << 18  # bytes, which stay in the cache
+_OF_COCO = re.compile(r"(?:COCO_\w+_)?(\d{1,12})(?:\.\w+)?")
+_STARTS = ("", "COCO_train2014_", "COCO_val2014_", "COCO_test2015_")
 _SUBFOLDERS = 50  # of the root that a missing image is looked for in
 
 
@@ -227,6 +230,8 @@ def _remedy(labels: LabelTable, name: str, files: dict[str, str]) -> str:
     if name in files:
         return f"Write {files[name]!r} for it: upper and lower case count."
     root, parts = labels.images, PurePosixPath(name.replace("\\", "/")).parts
+    if twin := _other_year(root.joinpath(*parts[:-1]), PurePosixPath(name).name):
+        return f"{twin!r} is there, as this image of COCO is called in other years: write that."
     for cut in range(1, len(parts)):
         if _is_there(root.joinpath(*parts[cut:])):
             rest, first = "/".join(parts[cut:]), "/".join(parts[:cut])
@@ -242,6 +247,13 @@ def _remedy(labels: LabelTable, name: str, files: dict[str, str]) -> str:
         if PurePosixPath(file).stem == PurePosixPath(name).stem:
             return f"{file!r} is there: is its ending right?"
     return f"Check --images {root}, or leave these labels out."
+
+
+def _other_year(folder: Path, name: str) -> str:
+    """The name that is there of an image of COCO; "" for others."""
+    number = _OF_COCO.fullmatch(name)
+    names = [f"{start}{int(number[1]):012d}.jpg" for start in _STARTS] if number else []
+    return next((each for each in names if _is_there(folder / each)), "")
 
 
 def _subfolders(root: Path) -> list[Path]:

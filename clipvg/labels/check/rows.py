@@ -9,7 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipvg.labels.check.finding import Finding, show_box
-from clipvg.labels.schema import BOX_FORMATS, RELIABILITY, Faults, box_values, in_blocks, is_finite
+from clipvg.labels.schema import (
+    BOX_FORMATS,
+    FAULT,
+    RELIABILITY,
+    box_values,
+    in_blocks,
+    is_finite,
+)
 from clipvg.labels.table import LabelTable
 
 MAX_COORDINATE = 1e7  # pixels; float32 knows a tenth of one there no more
@@ -17,14 +24,11 @@ MAX_WEIGHT = 1e6
 _FIX = "Fix the rows or read with on_error='drop'."
 
 
-def find_bad_rows(labels: LabelTable, faults: Faults | None = None) -> list[Finding]:
-    """Return what makes rows useless as labels: no text, no box, numbers that cannot be.
-
-    `faults` has what a reader found in the place of a box, by row.
-    """
+def find_bad_rows(labels: LabelTable) -> list[Finding]:
+    """Return what makes rows useless as labels: no text, no box, numbers that cannot be."""
     return [
         *_blank(labels),
-        *_bad_boxes(labels, faults or {}),
+        *_bad_boxes(labels),
         *_bad_formats(labels),
         *_bad_numbers(labels),
     ]
@@ -45,15 +49,17 @@ def _always(text: str) -> Callable[[int], str]:
     return lambda _: text
 
 
-def _bad_boxes(labels: LabelTable, faults: Faults) -> list[Finding]:
+def _bad_boxes(labels: LabelTable) -> list[Finding]:
+    is_there = FAULT in labels.table.column_names
+    faults = labels.table.column(FAULT) if is_there else pa.nulls(len(labels), pa.string())
     written = box_values(labels.table.column("box"))
     finite, far = in_blocks(is_finite, written), in_blocks(_is_far, written)
     return [
         *Finding.of_rows(
             "value",
             "boxes that are not four finite numbers",
-            ~finite,
-            lambda row: faults.get(row) or _no_box(written[row]),
+            ~finite | faults.is_valid().to_numpy(zero_copy_only=False).astype(bool),
+            lambda row: faults[row].as_py() or _no_box(written[row]),
             remedy=_FIX,
         ),
         *Finding.of_rows(

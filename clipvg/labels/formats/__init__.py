@@ -37,7 +37,7 @@ FORMATS = (
 )  # fmt: skip
 _ARCHIVES = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _EXPECTED = {
-    FOLDER: "a folder; name the label file in it",
+    FOLDER: "a folder; name the label file in it, or several by a pattern such as FOLDER/*.jsonl",
     ".json": "neither COCO instances (images, annotations, categories) nor a list of objects "
     "with image, expression and box, as pandas writes it with orient='records'",
 }
@@ -55,10 +55,8 @@ def find_reader(file: File) -> Callable[[File], pa.Table]:
         raise InputError(f"{file.path}: {_described(file)}{_EXPECTED[file.ending]}")
     if file.path.suffix.lower() in _ARCHIVES:
         raise InputError(f"{file}: packed; unpack it first (text may stay packed with gzip)")
-    raise InputError(
-        f"{file.path}: unknown kind of label file {file.ending!r}; choose from "
-        f"{', '.join(_endings(FORMATS))}"
-    )
+    kind = f"unknown kind of label file {file.ending!r}" if file.ending else "no ending in its name"
+    raise InputError(f"{file.path}: {kind}; choose from {', '.join(_endings(FORMATS))}")
 
 
 def format_of(file: File) -> Format | None:

@@ -45,6 +45,11 @@ def read(file: File) -> pa.Table:
         )
     images, annotations, names = coco_parts(file.content, file)
     kept = [each for each in annotations if each.get("iscrowd") not in (1, "1", "true")]
+    if kept and not any("bbox" in annotation for annotation in kept):
+        raise InputError(
+            f"{file}: no annotation has a 'bbox'. Captions of whole images are read by clipvg "
+            "generate --observations"
+        )
     ids = id_column([annotation.get("id") for annotation in kept], file)
     sides = _sides(kept, images, file)
     several = _with_several_targets(kept, file)

@@ -30,6 +30,8 @@ def read(file: File) -> pa.Table:
     columns: dict[str, list[str | None]] = {}
     with file.open(newline="") as lines:
         header = lines.readline()
+        if header.lstrip().startswith(("{", "[")):
+            raise InputError(f"{file}: begins as JSON does; call it .json, or .jsonl")
         delimiter = _delimiter(header, _DELIMITERS[file.ending])
         named = () if _is_excel(header) else (header,)
         reader = csv.reader(chain(named, lines), delimiter=delimiter, strict=True)

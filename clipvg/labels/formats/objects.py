@@ -12,6 +12,7 @@ from clipvg.runtime.files import Json
 
 _PIECE = 2**22  # characters in memory at a time, beside the object that they end in
 _SPACE = re.compile(r"[ \t\n\r]*")
+_KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
 _DECODER = json.JSONDecoder()
 
 
@@ -153,6 +154,6 @@ class _Window:
 
 def _object(value: object, where: str) -> Json:
     if not isinstance(value, dict):
-        raise InputError(f"{where}: a {type(value).__name__}, expected an object with image, "
-                         "expression and box")  # fmt: skip
+        kind = _KINDS.get(type(value), "null")
+        raise InputError(f"{where}: {kind}, expected an object with image, expression and box")
     return value
