@@ -65,6 +65,11 @@ class ImageMeasure:
         return frozenset({"images"})
 
     @property
+    def shares_pass(self) -> bool:
+        """Whether it looks at the labels as they are, so that other measures can look with it."""
+        return type(self).measure is ImageMeasure.measure
+
+    @property
     def trained_on(self) -> tuple[str, ...]:
         """Sources the models were trained on."""
         sources = (source for model in self.asks for source in model.config.trained_on)

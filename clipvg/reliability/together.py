@@ -22,9 +22,7 @@ def measure_together(
     looking = {
         name: m
         for name, m in measurers.items()
-        if isinstance(m, ImageMeasure)
-        and type(m).measure is ImageMeasure.measure
-        and m.requires <= {"images"}
+        if isinstance(m, ImageMeasure) and m.shares_pass and m.requires <= {"images"}
     }
     found: dict[str, Scores] = {}
     if looking:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,8 +16,11 @@ from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import at_least, positive
+from clipvg.measures.match.beside import BESIDE, with_observed
 from clipvg.measures.match.features import narrow_images, token_features, whitening
 from clipvg.model.matcher import BINS, Matcher, bin_features
+from clipvg.pseudo.observations import ObservationTable
+from clipvg.pseudo.reading import as_observations
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.training.matching import (
@@ -28,6 +34,7 @@ from clipvg.training.matching import (
 
 _VIEWS = 1 + DISPLACED  # boxes seen of a label, its own first
 _LEAST = 64  # labels that a matcher needs to learn from
+_NO_FOLD = -1
 _NONE = -30.0  # logit of a rival that is not there
 
 
@@ -68,6 +75,7 @@ class RegionTextMatch(ModelMeasure):
     epochs: int = positive(10)
     width: int = positive(64)
     seed: int = 0
+    observations: str | Path | ObservationTable | None = field(default=None, repr=False)
     name: str = "match"
     only_towers: ClassVar[bool] = True
 
@@ -75,6 +83,24 @@ class RegionTextMatch(ModelMeasure):
         super().__post_init__()
         if self.width % Matcher.heads:
             raise InputError(f"width is {self.width}; expected a multiple of {Matcher.heads}.")
+        _ = self._seen  # a file that cannot be read is refused now
+
+    @cached_property
+    def _seen(self) -> ObservationTable | None:
+        return None if self.observations is None else as_observations(self.observations)
+
+    @property
+    def shares_pass(self) -> bool:
+        """Whether it looks at the labels alone."""
+        return self._seen is None
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Score every label, observed boxes beside them."""
+        if self._seen is None:
+            return super().measure(labels, context)
+        found = super().measure(with_observed(labels, self._seen), context)
+        reasons = {row: why for row, why in found.reasons.items() if row < len(labels)}
+        return Scores(found.values[: len(labels)], reasons)
 
     def observe(self, batch: Batch) -> Tensor:
         """Return boxes and regions of each label's views, (B, views * (4 + bins * C))."""
@@ -104,8 +130,12 @@ class RegionTextMatch(ModelMeasure):
             device=self.model.device,
         )
         fold = torch.from_numpy(image % self.folds)
+        if BESIDE in labels.table.column_names:  # what is neither judged nor learned from
+            beside = labels.table.column(BESIDE).to_numpy()[known]
+            fold[torch.from_numpy(beside)] = _NO_FOLD
         for number in range(self.folds):
-            judged, rest = (fold == number).nonzero()[:, 0], (fold != number).nonzero()[:, 0]
+            judged = (fold == number).nonzero()[:, 0]
+            rest = ((fold != number) & (fold != _NO_FOLD)).nonzero()[:, 0]
             if len(judged) and len(rest) < _LEAST:
                 why = f"{self.name}: {len(rest)} other labels are too few to learn from"
                 reasons |= dict.fromkeys(known[judged.numpy()].tolist(), why)

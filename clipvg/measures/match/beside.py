@@ -1,0 +1,45 @@
+"""Observed objects that no label shows, beside the labels: rivals that a matcher compares with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipvg.boxes import iou
+from clipvg.labels import LabelTable
+from clipvg.pseudo.meaning import look_at
+from clipvg.pseudo.observations import ObservationTable
+from clipvg.training.matching import APART
+
+BESIDE = "match.beside"  # column that tells observed boxes from labels
+_MOST = 16  # objects of an image
+
+
+def with_observed(labels: LabelTable, observations: ObservationTable) -> LabelTable:
+    """Return the labels, and after them a row for each observed object that none of them shows.
+
+    Args:
+        labels: N labels.
+        observations: of their images, and perhaps of others.
+
+    Returns:
+        Image, expression and box alone of N labels and M objects; column `BESIDE` tells which.
+    """
+    names, image_of = labels.distinct_images()
+    place = {name: i for i, name in enumerate(names)}
+    boxes, order = labels.boxes(), np.argsort(image_of, kind="stable")
+    starts = np.searchsorted(image_of[order], np.arange(len(names) + 1))
+    images, called, found = list(labels.image_names), list(labels.expressions), boxes.tolist()
+    for observation in observations:
+        at = place.get(observation.image)
+        if at is None:
+            continue
+        shown = boxes[order[starts[at] : starts[at + 1]]]
+        for one in look_at(observation)[:_MOST]:
+            if (iou(np.tile(one.box, (len(shown), 1)), shown) < APART).all():
+                images.append(observation.image)
+                called.append(one.seen[0].name)
+                found.append(list(one.box))
+    beside = np.arange(len(images)) >= len(labels)
+    return LabelTable.from_columns(
+        images=labels.images, image=images, expression=called, box=found, **{BESIDE: beside}
+    )
