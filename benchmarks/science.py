@@ -36,12 +36,13 @@ _MIXED = {
     "one",
     "options-one",
     "confirm-one",
+    "recommended-one",
     "sweep",
     "together",
     "measures",
     "answers",
 }  # experiments on the mixed source
-_THREE = {"three", "options-three", "confirm-three"}
+_THREE = {"three", "options-three", "confirm-three", "recommended-three"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -146,6 +147,8 @@ def _union(world: World, names: set[str]) -> LabelTable:
         found.append(world.training())
     if names & _THREE:
         found.append(world.three_sources())
+    if "recommended-generated" in names:
+        found.append(world.generated_sources())
     if "generators" in names:
         found += world.generated().values()
     return LabelTable.concat(found)

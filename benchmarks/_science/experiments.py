@@ -15,7 +15,8 @@ from _science.lab import Lab
 from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
 from _science.quality import by_kind, quality
 from _science.world import KINDS, SOURCES, STANDARD, World, only
-from clipvg.curriculum import MSAConfig, Run, SSAConfig, msa, ssa
+from clipvg.configs import read_recipe
+from clipvg.curriculum import Beyond, MSAConfig, Run, SSAConfig, msa, ssa
 from clipvg.curriculum.config import HowTrained
 from clipvg.data.scenes import is_correct
 from clipvg.labels import LabelTable
@@ -60,6 +61,12 @@ class Bench:
         """SSA on labels as one source."""
         config = SSAConfig(seed=self.world.seed, candidates=candidates)
         return self._adapt(name, ssa, labels, config, **options)
+
+    def recommended(self, name: str, labels: LabelTable, observations: Path) -> Record:
+        """The recipe `recommended`, as it is, on labels of any number of sources."""
+        config = SSAConfig(seed=self.world.seed, **read_recipe("recommended")["search"])
+        beyond = Beyond.recommended(str(observations))
+        return self._adapt(name, ssa, labels, config, beyond=beyond)
 
     def msa(self, name: str, labels: LabelTable, **options: Any) -> Record:
         """MSA on labels by source."""
@@ -211,6 +218,30 @@ def confirm_three_sources(bench: Bench) -> Record:
     return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=CHOSEN_MSA)}
 
 
+def recommended_one(bench: Bench) -> Record:
+    """Plain SSA and the recipe on the mixed source."""
+    labels = bench.world.training()
+    record = _with_ssa(bench, "ssa-mixed", labels)
+    seen = bench.world.observations(labels, "mixed")
+    return {**record, "recommended": bench.recommended("recommended-one", labels, seen)}
+
+
+def recommended_three(bench: Bench) -> Record:
+    """Plain MSA and the recipe on three sources."""
+    labels = bench.world.three_sources()
+    record = {**_ends(bench, labels), "msa": bench.msa("msa", labels)}
+    seen = bench.world.observations(labels, *SOURCES)
+    return {**record, "recommended": bench.recommended("recommended-three", labels, seen)}
+
+
+def recommended_generated(bench: Bench) -> Record:
+    """Plain MSA and the recipe on labels that three sources make of observations."""
+    labels = bench.world.generated_sources()
+    record = {**_ends(bench, labels), "msa": bench.msa("msa-generated", labels)}
+    seen = bench.world.folder / "generated-sources" / "observations.parquet"
+    return {**record, "recommended": bench.recommended("recommended-generated", labels, seen)}
+
+
 def measures(bench: Bench) -> Record:
     """AUROC and average precision of measures on the mixed source, also by kind of error.
 
@@ -253,6 +284,9 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "options-three": options_three_sources,
     "confirm-one": confirm_one_source,
     "confirm-three": confirm_three_sources,
+    "recommended-one": recommended_one,
+    "recommended-three": recommended_three,
+    "recommended-generated": recommended_generated,
     "sweep": sweep,
     "together": together,
     "measures": measures,

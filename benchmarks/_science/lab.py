@@ -84,12 +84,12 @@ class Lab(GroundingLearner):
         seed: int = 0,
         out: Path | None = None,
     ) -> Kept:
-        """Train, or read what the same call trained before."""
-        assert init is None, "every training starts from the same head"
-        key = self._key(labels, weights, seed)
+        """Train, or read what the same call trained before; from the common head unless warm."""
+        key = self._key(labels, weights, seed, init)
         folder = self._kept / key
         if not folder.exists():
-            result = super().fit(labels, weights=weights, init=self._start_from, seed=seed)
+            start = self._start_from if init is None else init
+            result = super().fit(labels, weights=weights, init=start, seed=seed)
             with atomic_folder(folder) as new:
                 _write(result, new)
         steps = self._steps(labels, self.make_model(0))
@@ -126,11 +126,19 @@ class Lab(GroundingLearner):
         """Read a model of a curriculum's run."""
         return load(folder)
 
-    def _key(self, labels: LabelTable, weights: np.ndarray | None, seed: int) -> str:
+    def _key(
+        self,
+        labels: LabelTable,
+        weights: np.ndarray | None,
+        seed: int,
+        init: GroundingModel | None,
+    ) -> str:
         digest = hashlib.sha256(self._identity.encode())
         digest.update(labels.fingerprint().encode())
         digest.update(b"" if weights is None else np.ascontiguousarray(weights).tobytes())
         digest.update(str(seed).encode())
+        for _, tensor in sorted(init.state_dict().items()) if init is not None else ():
+            digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:20]
 
 

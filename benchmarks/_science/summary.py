@@ -24,6 +24,9 @@ def summarise(parts: Parts) -> Record:
         "options-three": lambda parts: _options(parts, "options-three", "three", "msa"),
         "confirm-one": lambda parts: _options(parts, "confirm-one", "one", "ssa"),
         "confirm-three": lambda parts: _options(parts, "confirm-three", "three", "msa"),
+        "recommended-one": lambda parts: _recommended(parts["recommended-one"], "ssa"),
+        "recommended-three": lambda parts: _recommended(parts["recommended-three"], "msa"),
+        "recommended-generated": lambda parts: _recommended(parts["recommended-generated"], "msa"),
         "generators": _generators,
         "sweep": _regret,
         "together": _together,
@@ -48,6 +51,9 @@ def tables(found: Record) -> dict[str, str]:
         "options-three": _option_table,
         "confirm-one": _option_table,
         "confirm-three": _option_table,
+        "recommended-one": _recommended_table,
+        "recommended-three": _recommended_table,
+        "recommended-generated": _recommended_table,
         "generators": _generator_table,
         "auroc": _auroc_table,
         "sweep": lambda record: table(
@@ -128,6 +134,41 @@ def _generators(parts: Parts) -> Record:
         for name in ("all", "ssa", "clean")
     }
     return found
+
+
+def _recommended(records: Sequence[Record], plain: str) -> Record:
+    """The recipe against the plain method: accuracy, gap, steps, each part, AUROC by kind."""
+    found = _methods(records, (plain, "recommended"))
+    base, clean, own = (_tests(records, name) for name in ("all", "clean", "recommended"))
+    found["over plain"] = paired(own, _tests(records, plain))
+    gap = np.mean(clean) - np.mean(base)
+    # By seed a gap may be small, so gains are divided by the mean gap.
+    found["recovered"] = interval(100 * (np.array(own) - base) / gap)
+    found["steps"] = {
+        name: float(np.mean([r[name]["num_trainings"] * r["scale"]["steps"] for r in records]))
+        for name in (plain, "recommended")
+    }
+    names = records[0]["recommended"]["beyond"]["variants"]
+    found["variants"] = {
+        variant["name"]: paired(
+            [v["test"] for r in records for v in _named(r, variant["name"])],
+            [r["all"]["test"] for r in records for _ in _named(r, variant["name"])],
+        )
+        for variant in names
+    }
+    kinds = [record["recommended"].get("auroc_by_kind") for record in records]
+    if all(kinds):
+        found["auroc by kind"] = {
+            name: {kind: interval([k[name][kind] for k in kinds]) for kind in kinds[0][name]}
+            for name in kinds[0]
+        }
+    return found
+
+
+def _named(record: Record, name: str) -> list[Record]:
+    """The variant of the recipe with a name, where this seed has it."""
+    variants = record["recommended"]["beyond"]["variants"]
+    return [variant for variant in variants if variant["name"] == name]
 
 
 def _options(parts: Parts, name: str, base: str, method: str) -> Record:
@@ -279,6 +320,30 @@ def _method_table(found: Record) -> str:
         share = None if recovered is None else f"{recovered:.0f} %"
         rows.append((label, record["test"]["mean"], gain, share, record.get("trainings")))
     return table(["", "Acc@0.5", "gain (95 %)", "of the gap", "trainings"], rows)
+
+
+def _recommended_table(found: Record) -> str:
+    steps, recovered = found["steps"], found["recovered"]
+    own = [
+        ("gap recovered, %", signed(recovered)),
+        ("over the plain method", signed(found["over plain"])),
+        *((f"steps, {_NAMES.get(name, name)}", value) for name, value in steps.items()),
+        *((f"{name} over all labels", signed(gain)) for name, gain in found["variants"].items()),
+    ]
+    text = f"{_method_table(found)}\n\n{table(['', 'recipe'], own)}"
+    if "auroc by kind" not in found:
+        return text
+    by_kind = found["auroc by kind"]
+    kinds = [*next(iter(by_kind.values()))]
+    rows = [
+        (
+            f"`{name}`",
+            f"{found['auroc'][name]['mean']:.3f}",
+            *(f"{v['mean']:.3f}" for v in row.values()),
+        )
+        for name, row in by_kind.items()
+    ]
+    return f"{text}\n\n{table(['AUROC', 'all', *(kind.replace('_', ' ') for kind in kinds)], rows)}"
 
 
 def _option_table(found: Record) -> str:

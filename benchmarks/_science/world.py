@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -16,9 +16,11 @@ from clipvg.data.scenes import (
     NoiseConfig,
     SceneConfig,
     make_labels,
+    observe,
     observe_scenes,
     with_truth,
 )
+from clipvg.data.scenes.labels import scenes_of
 from clipvg.labels import LabelTable, read_labels
 from clipvg.pseudo import Detection, Observation, ObservationTable, Options
 from clipvg.pseudo.options import Preset
@@ -70,10 +72,10 @@ class World:
 
     def training(self, source: str = "mixed", noise: NoiseConfig = STANDARD) -> LabelTable:
         """Training labels of one source with errors; the mixed source has the pictures of three."""
-        count = self.scale.scenes if source == "mixed" else self.scale.scenes // len(SOURCES)
         kinds = "" if noise == STANDARD else "-" + _describe(noise)
-        number = ("mixed", *SOURCES).index(source)
-        return self._labels(source + kinds, count, 10 + number, source, noise, _OBJECTS)
+        count, seed = self._training(source)
+        number = seed - 100 * self.seed
+        return self._labels(source + kinds, count, number, source, noise, _OBJECTS)
 
     def three_sources(self) -> LabelTable:
         """Training labels of the three sources, each on pictures of its own."""
@@ -98,6 +100,43 @@ class World:
                 labels = _shrink(generate(enlarged, options=Options(preset=preset)), 1 / factor)
                 with_truth(labels, scenes).write(table)
         return {p: read_labels(table, images=folder / "images") for p, table in tables.items()}
+
+    def generated_sources(self) -> LabelTable:
+        """Labels of all three sources, of what imperfect models say of half as many scenes."""
+        folder = self.folder / "generated-sources"
+        table = folder / "labels.parquet"
+        if not table.exists():
+            count, seed = self.scale.scenes // 2, 100 * self.seed + 21
+            seen, scenes = observe_scenes(folder, count, seed=seed, config=_OBJECTS)
+            seen.write(folder / "observations.parquet")
+            with_truth(generate(seen, SOURCES), scenes).write(table)
+        return read_labels(table, images=folder / "images")
+
+    def observations(self, labels: LabelTable, *sources: str) -> Path:
+        """File of what imperfect models say of the scenes of some training labels.
+
+        Args:
+            labels: the labels of the sources together, which decide what images are called.
+            sources: of `training`.
+        """
+        path = self.folder / f"observations-{'-'.join(sources)}.parquet"
+        if not path.exists():
+            parts = [part for source in sources for part in self._observed(source, labels)]
+            ObservationTable.from_observations(parts).write(path)
+        return path
+
+    def _observed(self, source: str, labels: LabelTable) -> Iterator[Observation]:
+        count, seed = self._training(source)
+        eyes = np.random.default_rng((seed, count, 3))
+        scenes = scenes_of(count, source=source, noise=STANDARD, seed=seed, config=_OBJECTS)
+        root = Path() if labels.images else self.folder / source / "images"
+        for number, scene in enumerate(scenes):
+            yield observe(scene, str(root / f"{number:06d}.jpg"), eyes)
+
+    def _training(self, source: str) -> tuple[int, int]:
+        """Number of scenes and seed of a source of training labels."""
+        count = self.scale.scenes if source == "mixed" else self.scale.scenes // len(SOURCES)
+        return count, 100 * self.seed + 10 + ("mixed", *SOURCES).index(source)
 
     @property
     def start(self) -> LabelTable:
