@@ -10,7 +10,7 @@ import numpy as np
 from clipvg.curriculum.adapted import Adapted, conclude
 from clipvg.curriculum.beyond.calibrate import search_strategy
 from clipvg.curriculum.beyond.config import Beyond
-from clipvg.curriculum.beyond.extend import check_beyond
+from clipvg.curriculum.beyond.extend import check_beyond, first_variant
 from clipvg.curriculum.config import MSAConfig
 from clipvg.curriculum.continued import Sources
 from clipvg.curriculum.measurers import Measurers, check_names, train_measurers
@@ -107,7 +107,8 @@ def msa(
             needs=needs,
         )
 
-    plain = Plain("msa", work, measurers, decide(measurers.scores), decide, once, base)
+    first = first_variant(work, measurers, beyond, decide)
+    plain = Plain("msa", work, measurers, first, decide, once, base)
     if previous and earlier:
         plain = replace(plain, given=start.mask, continued=previous.facts(earlier))
     return conclude(plain, beyond)

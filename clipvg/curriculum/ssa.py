@@ -9,7 +9,7 @@ import numpy as np
 from clipvg.curriculum.adapted import Adapted, conclude
 from clipvg.curriculum.beyond.calibrate import search_strategy
 from clipvg.curriculum.beyond.config import Beyond
-from clipvg.curriculum.beyond.extend import check_beyond
+from clipvg.curriculum.beyond.extend import check_beyond, first_variant
 from clipvg.curriculum.candidates import search_threshold
 from clipvg.curriculum.config import SSAConfig
 from clipvg.curriculum.measurers import Measurers
@@ -99,5 +99,5 @@ def ssa(
     # 3. Search the threshold; the best candidate is the result.
     reliability = Distribution(measurers.scores.scores[0]).to_dict()
     first = work.note(MEASURER, base, reliability=reliability)
-    plain = decide(measurers.scores)
+    plain = first_variant(work, measurers, beyond, decide)
     return conclude(Plain("ssa", work, measurers, plain, decide, (first,), first), beyond)

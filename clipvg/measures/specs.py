@@ -85,6 +85,12 @@ def build_measures(
     return {spec.name: build_measure(spec, models or {}) for spec in specs}
 
 
+def takes_option(text: str, option: str) -> bool:
+    """Return whether a measure has an option that its text does not give."""
+    spec = parse_measure(text)
+    return option in _checked(spec)[1] and option not in spec.options
+
+
 def check_measures(texts: Iterable[str]) -> None:
     """Refuse what `build_measures` could not make with any models, before anything is computed."""
     specs = [parse_measure(text) for text in texts]

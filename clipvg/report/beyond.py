@@ -26,16 +26,23 @@ def variants_lead(beyond: BeyondFacts) -> str:
     """A sentence on the variant that was chosen."""
     chosen = _chosen(beyond)
     if chosen is None:
-        return " No variant was better than the plain method."
+        return f" No variant was better than {_first(beyond)}."
     return (
         f" The model is that of the variant “{chosen.name}”, with {percent(chosen.score)} "
-        f"({points(chosen.gain or 0)} points beside the plain method)."
+        f"({points(chosen.gain or 0)} points beside {_first(beyond)})."
     )
 
 
-def variants_table(beyond: BeyondFacts, metric: str) -> Table:
-    """All variants on equal footing: labels, corrected boxes, trainings, performance."""
-    rows = [
+def variants_table(beyond: BeyondFacts, metric: str, before: float | None) -> Table:
+    """All variants on equal footing: labels, corrected boxes, trainings, performance.
+
+    Args:
+        beyond: what the summary says of them.
+        metric: name of the performance.
+        before: performance without curriculum, of which nothing is said when None.
+    """
+    rows = [] if before is None else [("all labels", "", "", "", "1", percent(before), "", "")]
+    rows += [
         (
             variant.name + (" ★" if variant.name == beyond.chosen else ""),
             f"{variant.kept:,}",
@@ -44,20 +51,42 @@ def variants_table(beyond: BeyondFacts, metric: str) -> Table:
             f"{variant.trainings}",
             percent(variant.score),
             "" if variant.gain is None else points(variant.gain),
+            "" if variant.score is None or before is None else points(variant.score - before),
         )
         for variant in beyond.variants
     ]
     notes = [f"{name}: {why}" for name, why in beyond.skipped.items()]
     notes += [f"{each.name}: {each.said_of_sources}" for each in beyond.variants if each.left_out]
     notes += filter(None, [beyond.stopped])
-    plain = "the calibrated threshold" if beyond.options["skip_search"] else "as published"
+    threshold = "the calibrated threshold" if beyond.options["skip_search"] else "as published"
+    is_fused = beyond.variants[0].name == "fused"
+    by = (
+        f"Fused: {beyond.options['measures'][-1]}"
+        if is_fused
+        else "Plain: the measurers' IoU alone"
+    )
     return Table(
         "Beyond the published method: variants",
-        ("variant", "labels", "sum of weights", "corrected boxes", "trainings", metric, "gain"),
+        (
+            "variant",
+            "labels",
+            "sum of weights",
+            "corrected boxes",
+            "trainings",
+            metric,
+            f"over {beyond.variants[0].name}",
+            "over all labels",
+        ),
         rows,
-        f"Plain: the measurers' IoU alone, {plain}; ★ the result. Trainings: all that the variant "
+        f"{by}, {threshold}; ★ the result. Trainings: all that the variant "
         "rests on. " + ("; ".join(notes) + "." if notes else ""),
     )
+
+
+def _first(beyond: BeyondFacts) -> str:
+    """What the others are compared with."""
+    name = beyond.variants[0].name
+    return "the plain method" if name == "plain" else f"“{name}”"
 
 
 def _chosen(beyond: BeyondFacts) -> VariantFacts | None:

@@ -49,7 +49,7 @@ def curriculum_report(folder: Path, summary: RunSummary) -> Report:
     tables = [page.models()] if page.is_ssa else [page.decisions(), page.choices(), page.models()]
     lead = " ".join([page.lead(), *summary.notes])
     if summary.beyond is not None:
-        tables.append(variants_table(summary.beyond, page.metric))
+        tables.append(variants_table(summary.beyond, page.metric, summary.score_before))
         lead += variants_lead(summary.beyond)
     known = page.selection.correct is not None
     return Report(

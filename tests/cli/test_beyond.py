@@ -13,6 +13,7 @@ import yaml
 from clipvg import create_model
 from clipvg.labels import read_labels
 from clipvg.measures.region.measures import RegionAlignment
+from clipvg.pseudo import Detection, Observation, ObservationTable
 from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer, ScoreMatrix, Scores
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -59,6 +60,29 @@ def test_a_finished_run_takes_further_options(
     assert "Beyond the published method" in page
     refused = clipvg(*words, "--beyond.calibrated", 2)
     assert "calibrated is 2.0, expected below 1" in refused.error
+
+
+def test_the_recipe_resumes_and_its_report_says_what_each_part_brought(
+    clipvg: Any, words: list[Any], labels: Path, tmp_path: Path
+) -> None:
+    table = read_labels(labels)
+    seen = [
+        Observation(name, 64, 48, (Detection(table.expressions[row].split()[-1], (1, 1, 30, 30)),))
+        for row, name in enumerate(dict.fromkeys(table.image_names))
+    ]
+    ObservationTable.from_observations(seen).write(tmp_path / "seen.parquet")
+    words = [*words, "--config", "recommended", "--search.min_kept", 1]
+    words += ["--beyond.observations", tmp_path / "seen.parquet"]
+    first = clipvg(*words, "--json")
+    assert first.code == 0, first.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["method"] == "ssa"
+    assert [v["name"] for v in summary["beyond"]["variants"]][:2] == ["fused", "round 1"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "over all labels" in page
+    assert "Fused: both=weighted_mean" in page
+    again = clipvg(*words, "--json")
+    assert again.json["winner"] == first.json["winner"]
 
 
 def test_what_no_head_decides_is_measured_once(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from curriculum.test_msa import outcome
 from support import ledger, toy
-from support.beyond import EVERYTHING, Teaching, run
+from support.beyond import ALONE, EVERYTHING, Teaching, run
 from support.processes import killed
 
 from clipvg.curriculum import Beyond, Previous, Workers, fuse, soft_weights
@@ -84,6 +84,37 @@ def test_calibrated_thresholds_need_no_search(tmp_path: Path) -> None:
     r = result.scores["measurer"]
     assert result.threshold == r[r >= result.threshold].min()
     assert result.search.reason == "given, not searched"
+
+
+def test_a_measure_that_selects_alone_trains_nothing_beside(tmp_path: Path) -> None:
+    learner = Teaching()
+    result = run(tmp_path, ALONE, learner=learner, warm_start=True)
+    first, *rounds = variants_of(tmp_path).values()
+    assert first["name"] == "fused"
+    assert rounds[0]["name"] == "round 1"
+    assert len(learner.trained) == result.summary.num_trainings == 2 + len(rounds)
+    assert result.scores.names == ("measurer", "ambiguity", "both", "adapted")
+    both = result.scores["both"]
+    assert first["kept"] == (both >= first["thresholds"]["template"]).sum()
+
+
+def test_msa_by_a_measure_alone_compares_no_measurers(tmp_path: Path) -> None:
+    beyond = Beyond(
+        measures=("both=weighted_mean,of=a+b",), alone=True, calibrated=0.5, skip_search=True
+    )
+    result = ledger.adapt(tmp_path, beyond=beyond)
+    assert [step.measurer for step in result.steps] == ["both", "both"]
+    assert all(choice.stage is None for step in result.steps for choice in step.choice)
+
+
+def test_the_recommended_options_take_observations(tmp_path: Path) -> None:
+    beyond = Beyond.recommended("seen.parquet")
+    match, unique, both = beyond.told
+    assert (match, unique) == (
+        "match,observations=seen.parquet", "unique,observations=seen.parquet"
+    )  # fmt: skip
+    assert both == beyond.measures[-1]
+    assert Beyond.recommended().told == beyond.measures
 
 
 def test_a_probability_that_no_label_reaches_is_said(tmp_path: Path) -> None:
@@ -310,6 +341,15 @@ def test_several_workers_make_one_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_killed_run_of_the_recommended_kind_ends_alike(tmp_path: Path) -> None:
+    codes = killed("support.beyond:run_alone", tmp_path / "killed", writes=[9, 17, 25, 33, 0])
+    assert codes.count(-9) >= 3
+    assert codes[-1] == 0
+    run(tmp_path / "whole", ALONE, warm_start=True)
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.slow
 def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
     moments = np.random.default_rng(6).integers(1, 120, 7).tolist()
     codes = killed("support.beyond:run_everything", tmp_path / "killed", writes=[*moments, 0])
@@ -327,6 +367,7 @@ def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
     [
         ({"calibrated": 1.5}, "calibrated is 1.5, expected below 1"),
         ({"skip_search": True}, "calibrated=0.5"),
+        ({"alone": True}, "give one in measures"),
         ({"correct": 0.0}, "correct is 0.0, expected above 0"),
         ({"rounds": -1}, "expected at least 0"),
         ({"rounds": 1.5}, "expected int"),

@@ -10,6 +10,7 @@ from support import toy
 
 MEASURES = ("ambiguity", "both=weighted_mean,of=measurer+ambiguity")
 EVERYTHING = Beyond(measures=MEASURES, soft=True, calibrated=0.5, correct=0.6, rounds=2)
+ALONE = Beyond(measures=MEASURES, alone=True, calibrated=0.5, skip_search=True, rounds=3)
 
 
 class Teaching(toy.ToyLearner):
@@ -34,3 +35,8 @@ def run(out: Path, beyond: Beyond | None = EVERYTHING, **options: Any) -> Adapte
 def run_everything(out: str) -> None:
     """Adapt with all of it."""
     run(Path(out))
+
+
+def run_alone(out: str) -> None:
+    """Adapt as the recipe `recommended` does, with measures that need no image."""
+    run(Path(out), ALONE, warm_start=True)

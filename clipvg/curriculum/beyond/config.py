@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from clipvg.configs import read_recipe
 from clipvg.curriculum.config import ADAPTED
 from clipvg.errors import InputError
 from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, check_fields
@@ -22,6 +23,10 @@ class Beyond:
         measures: further measures of the labels, [COLUMN=]METHOD[,option=value] each, which may
             name the columns of the measurers. The last one selects, variant "fused": SSA searches
             a threshold on it, in MSA it is one more candidate for each source's measurer.
+        alone: the last of these measures selects in place of the measurers' reliability, by which
+            nothing is trained; the variant "fused" is then the first.
+        observations: file of what other models saw of the images, for those of the measures that
+            take one, such as `unique`.
         soft: instead of a threshold, weight every label by its probability of being correct:
             variant "soft".
         calibrated: keep the labels of each source whose probability of being correct is at least
@@ -36,6 +41,8 @@ class Beyond:
     """
 
     measures: tuple[str, ...] = ()
+    alone: bool = False
+    observations: str | None = None
     soft: bool = False
     calibrated: Annotated[float | None, (ABOVE_ZERO, BELOW_ONE)] = None
     skip_search: bool = False
@@ -60,8 +67,33 @@ class Beyond:
             )
         if self.soft or self.calibrated is not None:
             extra("scipy.special", "calibrated reliability")
+        if self.alone and not measures:
+            raise InputError("alone says that a measure selects; give one in measures.")
         if self.skip_search and self.calibrated is None:
             raise InputError("without a search something must select: give calibrated=0.5, say.")
+
+    @classmethod
+    def recommended(cls, observations: str | None = None) -> Beyond:
+        """Return the options of the recipe `recommended`, see docs/curriculum.md.
+
+        They are for SSA, whose trainings start from the measurer: ``SSAConfig(warm_start=True)``.
+
+        Args:
+            observations: see the class; without them the labels and images alone decide.
+        """
+        return cls(**read_recipe("recommended")["beyond"], observations=observations)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The measures, those that take observations with the file of these."""
+        from clipvg.measures.specs import takes_option
+
+        more = f",observations={self.observations}"
+        is_given = self.observations is not None
+        return tuple(
+            text + more if is_given and takes_option(text, "observations") else text
+            for text in self.measures
+        )
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""

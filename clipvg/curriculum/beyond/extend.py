@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -15,7 +15,9 @@ from clipvg.curriculum.beyond.folds import measure_labels
 from clipvg.curriculum.beyond.fusion import check_fusion, fuse_stages
 from clipvg.curriculum.beyond.sources import LeavingOut
 from clipvg.curriculum.candidates import search_threshold
+from clipvg.curriculum.measurers import Measurers
 from clipvg.curriculum.outcome import Outcome, Plain, Variant, best_of
+from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
@@ -26,12 +28,30 @@ FUSED, CALIBRATED, FEWER = "fused", "calibrated", "fewer sources"
 
 def check_beyond(beyond: Beyond, measurers: Sequence[str], *, has_voter: bool = True) -> None:
     """Refuse what could not be done after the plain method, before anything is trained."""
-    check_fusion(beyond.measures, measurers)
+    check_fusion(beyond.told, measurers)
     if beyond.correct is not None and not has_voter:
         raise InputError(
             "labels are corrected where two models agree, and with scores given and no baseline "
             "there is one; leave correct out, or train the baseline."
         )
+
+
+def first_variant(
+    work: Trainings,
+    measurers: Measurers,
+    beyond: Beyond,
+    decide: Callable[[ScoreMatrix, str | None], Variant],
+) -> Variant:
+    """Decide by the measurers, or by the measure that selects alone."""
+    if not beyond.alone:
+        return decide(measurers.scores, None)
+    return decide(joined(work, measurers, beyond)[1], FUSED)
+
+
+def joined(work: Trainings, measurers: Measurers, beyond: Beyond) -> tuple[Measurers, ScoreMatrix]:
+    """Return the measurers and further measures beside them, and the scores by the last alone."""
+    more, file = fuse_stages(work, measurers.scores, beyond.told, measurers.stages)
+    return measurers.joined(more, file), more.select(more.names[-1:])
 
 
 def extend(plain: Plain, beyond: Beyond) -> Outcome:
@@ -75,7 +95,9 @@ class _Variants:
 
     def make(self) -> None:
         """Make all variants: of the better of the first ones, then round by round."""
-        if self.beyond.measures:
+        if self.beyond.alone:
+            self.measurers, _ = joined(self.work, self.measurers, self.beyond)
+        elif self.beyond.measures:
             self.found.append(self._fused())
         self.found += self._of(self.best)
         for number in range(1, self.beyond.rounds + 1):
@@ -102,11 +124,9 @@ class _Variants:
 
     def _fused(self) -> Variant:
         """Decide with the last of further measures beside the measurers."""
-        scores, stages = self.measurers.scores, self.measurers.stages
-        more, file = fuse_stages(self.work, scores, self.beyond.measures, stages)
-        self.measurers = self.measurers.joined(more, file)
-        chosen = ScoreMatrix.concat([scores, more.select(more.names[-1:])])
-        return self.plain.decide(chosen, FUSED)
+        scores = self.measurers.scores
+        self.measurers, last = joined(self.work, self.measurers, self.beyond)
+        return self.plain.decide(ScoreMatrix.concat([scores, last]), FUSED)
 
     def _of(self, base: Variant, prefix: str = "") -> list[Variant]:
         """Variants that use the reliability of another one."""
@@ -216,7 +236,7 @@ class _Variants:
         names = self.plain.measurers.scores.names
         alike = ScoreMatrix.concat(replace(scores, names=(name,)) for name in names)
         stages = dict.fromkeys(names, stage)
-        more, _ = fuse_stages(self.work, alike, self.beyond.measures, stages, teacher=True)
+        more, _ = fuse_stages(self.work, alike, self.beyond.told, stages, teacher=True)
         return more[more.names[-1]]
 
     def _changed(
