@@ -88,7 +88,7 @@ def test_scores_are_numbers_in_range(
         assert scores.dtype == np.float32
         assert scores.shape == (len(labels),)
         assert ((scores >= 0) & (scores <= 1) | np.isnan(scores)).all(), name
-        assert name in {"consistency", *LEARNED} or not np.isnan(scores[0]), name
+        assert name in {"consistency", "unique", *LEARNED} or not np.isnan(scores[0]), name
 
 
 def test_pictures_are_read_and_encoded_once(

@@ -11,6 +11,7 @@ from support.one_label import written
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import Unique
+from clipvg.measures.match.beside import BESIDE, with_observed
 from clipvg.measures.specs import build_measures
 from clipvg.pseudo import Detection, Observation, ObservationTable, Relation
 from clipvg.reliability import Context, measure
@@ -119,6 +120,16 @@ def test_people_synonyms_and_words_of_place_alone() -> None:
     guy, alone = score(people, "guy on the left", "left")
     assert guy == pytest.approx(0.81)
     assert alone == pytest.approx(0.9)  # no noun: only the box counts
+
+
+def test_observed_objects_that_no_label_shows_are_rivals_of_a_match() -> None:
+    near, other = dog((1, 20, 21, 40)), Detection("cat", RIGHT, 0.6)
+    labels = written(["dog", "cat"], [list(LEFT), list(LEFT)], ["0.jpg", "1.jpg"])
+    found = with_observed(labels, seen(near, other))
+    assert found.expressions == ["dog", "cat", "cat"]
+    assert found.image_names == ["0.jpg", "1.jpg", "0.jpg"]
+    np.testing.assert_allclose(found.boxes()[2], RIGHT)
+    assert found.table.column(BESIDE).to_pylist() == [False, False, True]
 
 
 def test_files_and_other_images(tmp_path: Path) -> None:
