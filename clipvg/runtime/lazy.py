@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -12,12 +11,12 @@ from types import ModuleType
 def lazy_imports(package: str) -> tuple[Callable[[str], object], list[str]]:
     """Return `__getattr__` and `__all__` of a package whose imports wait until they are used.
 
-    They are written once, under ``if TYPE_CHECKING``, as ``from module import Name as Name``.
+    They are written once, under ``if TYPE_CHECKING``, each in a line of its own: ``from module
+    import Name as Name``.
     """
     source = sys.modules[package].__loader__.get_source(package)  # type: ignore[union-attr]
-    blocks = (node.body for node in ast.parse(source).body if isinstance(node, ast.If))
-    imports = [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]
-    module_of = {name.name: str(node.module) for node in imports for name in node.names}
+    lines = [line.split() for line in source.splitlines() if line.startswith("    from ")]
+    module_of = {words[-1]: words[1] for words in lines}
     return lazy_names(package, module_of), sorted(module_of)
 
 
