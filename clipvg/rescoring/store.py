@@ -22,7 +22,7 @@ from clipvg.model.backbone import digest_weights
 from clipvg.rescoring.config import EngineConfig
 from clipvg.rescoring.plan import SCORES_VERSION
 from clipvg.runtime import distributed
-from clipvg.runtime.files import atomic_path, new_folder
+from clipvg.runtime.files import atomic_path, new_folder, read_json
 from clipvg.runtime.lock import Lock
 
 if TYPE_CHECKING:
@@ -208,8 +208,8 @@ def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.devi
 def _held(folder: Path) -> list[str]:
     """Return the keys of the measurers of a folder; none where it is not one of a store."""
     try:
-        keys = list(json.loads((folder / _MEASURERS).read_text()))
-    except (ValueError, OSError, TypeError):
+        keys = list(read_json(folder / _MEASURERS))
+    except (ValueError, OSError):
         return []
     return keys if all(isinstance(k, str) for k in keys) and _set_name(keys) == folder.name else []
 

@@ -285,7 +285,7 @@ def _holds_demo(folder: Path) -> bool:
 def _read_config(path: Path) -> Json:
     """Return what ``config.yaml`` holds; its last line says that it is whole."""
     with suppress(yaml.YAMLError, UnicodeDecodeError):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""  # a pipe would wait
         content = yaml.safe_load(text)
         if text.endswith("...\n") and isinstance(content, dict):
             return content

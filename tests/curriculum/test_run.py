@@ -64,6 +64,12 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, labels: LabelTabl
     assert {*tmp_path.rglob("*")} == {tmp_path / "there", tmp_path / "there" / "labels.parquet"}
 
 
+def test_a_pipe_is_no_configuration(tmp_path: Path, labels: LabelTable) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(InputError, match=r"config\.yaml is damaged.*Delete that file"):
+        Run(tmp_path, config={}, labels=labels)
+
+
 def test_two_processes_do_not_share_a_run(tmp_path: Path, labels: LabelTable) -> None:
     code = (
         "import sys; from clipvg.curriculum import Run; from support.toy import *\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.runtime.files import atomic_folder, atomic_path, remove_leftovers
+from clipvg.runtime.files import atomic_folder, atomic_path, read_json, remove_leftovers
 
 WRITE_HALF = """
 import os, sys
@@ -56,6 +56,15 @@ def test_a_disk_that_is_full_in_a_writers_own_words_names_the_file(tmp_path, err
             raise error
     assert caught.value.filename == str(tmp_path / "a.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_in_the_place_of_json_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "summary.json")
+    with pytest.raises(InputError, match=r"summary\.json is a device or pipe; take it away"):
+        read_json(tmp_path / "summary.json")
+    with pytest.raises(InputError, match="is a folder; take it away"):
+        read_json(tmp_path)
+    assert read_json(tmp_path / "none.json") == {}
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
