@@ -11,6 +11,7 @@ from clipvg.data.letterbox import image_boxes, square_boxes
 from clipvg.rescoring.config import DTYPES, EngineConfig
 from clipvg.rescoring.shards import score_models
 from clipvg.training.evaluate import PredictedBoxes
+from clipvg.training.usable import refuse_long, too_long
 
 if TYPE_CHECKING:
     from clipvg.features.cache import Against
@@ -54,6 +55,8 @@ def answer_labels(
 ) -> Answered:
     """Answer every row of a table as `predict` does, each distinct image encoded once.
 
+    Rows whose expression is too long for the model have no answer, but the reason.
+
     Args:
         model: in the precision to use.
         labels: N labels or questions, with an image root.
@@ -65,14 +68,21 @@ def answer_labels(
     """
     precision = next(name for name, dtype in DTYPES.items() if dtype == model.dtype)
     config = EngineConfig(batch_size=batch_size, precision=precision, answers=True)
-    found, reasons = score_models(
-        labels,
+    long = too_long(labels, [model.tokenizer])
+    rows = np.setdiff1d(np.arange(len(labels)), list(long))
+    if not len(rows):
+        refuse_long(labels, [model.tokenizer])
+    answers, unread = score_models(
+        labels.select(rows) if long else labels,
         {"model": model},
         config,
         progress=progress,
         store=store,
         runner=runner,
     )
+    found = np.full((len(answers), len(labels)), np.nan, np.float32)
+    found[:, rows] = answers
+    reasons = {int(rows[row]): reason for row, reason in unread.items()} | long
     boxes, (scores, present), sizes = found[:4].T, found[4:6], np.nan_to_num(found[6:].T, nan=1)
     integer, side = model.preset.integer_boxes, model.backbone.image_size
     given = labels.boxes(integer=integer) if against == "box" else labels.truth()

@@ -50,7 +50,7 @@ def usable_labels(
         InputError: labels that cannot be used, with their first rows; or none that can.
     """
     faults, turned = _image_faults(labels, device, progress=progress)
-    faults |= _too_long(labels, [tokenizer])
+    faults |= too_long(labels, [tokenizer])
     if not tokenizer.preset.exif:
         _warn_of_turned(labels, turned, tokenizer.preset.name)
     return _without(labels, faults, on_error)
@@ -63,16 +63,16 @@ def short_labels(
 
     Images are not looked at: what scores labels leaves those unscored whose image it cannot read.
     """
-    return _without(labels, _too_long(labels, tokenizers), on_error)
+    return _without(labels, too_long(labels, tokenizers), on_error)
 
 
 def refuse_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> None:
     """Raise where `short_labels` leaves something out."""
-    if faults := _too_long(labels, tokenizers):
+    if faults := too_long(labels, tokenizers):
         raise InputError(f"{_described(faults, len(labels))} Mend them, or take these rows out.")
 
 
-def _too_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> dict[int, str]:
+def too_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> dict[int, str]:
     """Return which rows have more tokens than a model takes, and how many."""
     refusing = [each for each in tokenizers if each.preset.overlength == "error"]
     texts = labels.expressions if refusing else []

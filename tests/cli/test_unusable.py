@@ -99,6 +99,20 @@ def test_no_command_stops_in_the_middle_at_a_long_expression(
     assert page.is_file()
 
 
+def test_a_table_has_the_reason_in_place_of_an_answer(clipvg, pictures, published, tmp_path):
+    table, out = tmp_path / "q.csv", tmp_path / "a.jsonl"
+    long = "very " * 90
+    table.write_text(f"image,expression\n0.png,dog\n1.png,{long}\ngone.png,cat\n0.png,sky\n")
+    words = ["predict", table, "--images", pictures, "--checkpoint", published, "--out", out]
+    assert clipvg(*words, "--json").json["answered"] == 2
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    assert ["box" in answer for answer in answers] == [True, False, False, True]
+    assert "tokens, more than 77" in answers[1]["reason"]
+    assert "gone.png" in answers[2]["reason"]
+    table.write_text(f"image,expression\n1.png,{long}\n")
+    assert "1 of 1 labels cannot be used (row 0: 'very" in clipvg(*words).err
+
+
 def test_a_score_in_python_says_it_before_the_first_step(labels, pictures, published):
     import clipvg
     from clipvg.errors import InputError
