@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from clipvg.model.fast.text import encode_texts
 from clipvg.model.tokenizer import real_lengths
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from clipvg.model.backbone import Backbone
     from clipvg.model.grounder import GroundingModel
 
+_TEXTS_AT_ONCE = 4_096
+_MOST_TOKENS = 48  # that a matcher reads
 Entry = tuple[Tensor, Tensor]  # features (T, E), which of the T tokens are real (T,) bool
 
 
@@ -99,6 +102,28 @@ class TextStore:
                     pieces[row] = piece
         kept = [] if self._features is None else [self._features]
         self._features = torch.cat([*kept, *pieces])
+
+
+@torch.no_grad()
+def padded_tokens(
+    model: GroundingModel, texts: Sequence[str], read: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return what `read` makes of the features of U texts, and their mask (U, T), T at most 48.
+
+    It is (U, T, C) with zeros past the last token.
+    """
+    parts: list[Tensor] = []
+    masks: list[Tensor] = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        some = texts[start : start + _TEXTS_AT_ONCE]
+        store = TextStore(model, torch.device("cpu"))
+        store.cover(some)
+        found, mask = store.take(torch.from_numpy(store.indices(some)))
+        if not found.is_floating_point():  # a text tower that learns
+            found = model.encode_text(found.to(model.device)).cpu()
+        parts += read(found)[:, :_MOST_TOKENS].unbind()
+        masks += mask[:, :_MOST_TOKENS].unbind()
+    return pad_sequence(parts, batch_first=True), pad_sequence(masks, batch_first=True)
 
 
 class TextCache:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from clipvg.labels.formats.pth import LAYOUTS, PLACEHOLDER, boxes_as
+from clipvg.labels.table import LabelTable
 from clipvg.runtime.files import atomic_path
-
-if TYPE_CHECKING:
-    from clipvg.labels.table import LabelTable
 
 THRESHOLDS = tuple(i / 10 for i in range(11))  # above each of them, and equal to the last
 _BAD_BELOW = 0.4

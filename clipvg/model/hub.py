@@ -33,11 +33,11 @@ def unreachable(repository: str) -> str | None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence loggers below CRITICAL: what goes wrong inside is raised as one line instead."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
+def quiet(level: int = logging.ERROR) -> Iterator[None]:
+    """Silence loggers up to a level: what goes wrong inside is raised as one line instead."""
+    before = logging.root.manager.disable
+    logging.disable(level)
     try:
         yield
     finally:
-        logging.disable(level)
+        logging.disable(before)

@@ -17,19 +17,12 @@ from clipvg.reliability.matrix import ScoreMatrix
 
 @dataclass(frozen=True)
 class Selection:
-    """Training labels of a run with their scores; what is missing on disk is None.
+    """Training labels of a run with their scores; what is missing on disk is None."""
 
-    Attributes:
-        labels: N training labels, without those held out.
-        scores: reliability by the measurers.
-        correct: (N,) bool where the truth is known.
-        is_selected: (N,) bool, labels that the resulting model was trained on.
-    """
-
-    labels: LabelTable | None
-    scores: ScoreMatrix | None
-    correct: np.ndarray | None
-    is_selected: np.ndarray | None
+    labels: LabelTable | None  # N training labels, without those held out
+    scores: ScoreMatrix | None  # reliability by the measurers
+    correct: np.ndarray | None  # (N,) bool where the truth is known
+    is_selected: np.ndarray | None  # (N,) bool, labels that the resulting model was trained on
 
     @classmethod
     def read(cls, folder: Path, summary: RunSummary) -> Selection:

@@ -91,19 +91,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision and recall of the labels with r >= h, over all h.
+    """Precision and recall of the labels with r >= h, over all h."""
 
-    Attributes:
-        precision: (T,) share of the kept labels that are correct.
-        recall: (T,) share of the correct labels that are kept.
-        thresholds: (T,) h, falling.
-        average: average precision, the area below.
-    """
-
-    precision: np.ndarray
-    recall: np.ndarray
-    thresholds: np.ndarray
-    average: float
+    precision: np.ndarray  # (T,) share of the kept labels that are correct
+    recall: np.ndarray  # (T,) share of the correct labels that are kept
+    thresholds: np.ndarray  # (T,) h, falling
+    average: float  # average precision, the area below
 
     @classmethod
     def of(cls, reliability: np.ndarray, correct: np.ndarray) -> PrecisionRecall | None:

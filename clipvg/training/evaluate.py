@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,17 +11,14 @@ from tqdm import tqdm
 from clipvg.errors import InputError
 from clipvg.features.cache import Against, CachedLabels, FeatureCache
 from clipvg.features.images import CacheOptions, CacheTooLargeError
-from clipvg.model.grounder import evaluating
+from clipvg.labels import LabelTable
+from clipvg.model.grounder import GroundingModel, evaluating
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.runtime.progress import progress_bar
 from clipvg.training.metrics import Evaluation, Group
-
-if TYPE_CHECKING:
-    from clipvg.labels import LabelTable
-    from clipvg.model.grounder import GroundingModel
 
 # COCO calls an object small below 32^2 and large from 96^2 pixels, on images of about 640 x 480.
 # As shares of the image's area these hold for images of any size.

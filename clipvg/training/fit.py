@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.features.cache import FeatureCache
+from clipvg.labels import LabelTable
+from clipvg.model.grounder import GroundingModel
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.runtime.files import Json
@@ -20,10 +21,6 @@ from clipvg.training.loop import Judge, Loop
 from clipvg.training.order import Order
 from clipvg.training.record import FEATURES
 from clipvg.training.trainer import Best, Trainer
-
-if TYPE_CHECKING:
-    from clipvg.labels import LabelTable
-    from clipvg.model.grounder import GroundingModel
 
 Weights = Sequence[float] | np.ndarray | None
 

@@ -4,11 +4,13 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
 from clipvg.features.cache import FeatureCache
+from clipvg.labels import LabelTable
+from clipvg.model.grounder import GroundingModel
 from clipvg.runtime import distributed
 from clipvg.similarity import IOU
 from clipvg.training.batches import open_features
@@ -18,10 +20,6 @@ from clipvg.training.evaluate import evaluate
 from clipvg.training.fit import Fit, Training
 from clipvg.training.loop import Judge
 from clipvg.training.order import Order
-
-if TYPE_CHECKING:
-    from clipvg.labels import LabelTable
-    from clipvg.model.grounder import GroundingModel
 
 
 class GroundingLearner:

@@ -3,20 +3,17 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from math import ceil, log2
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
 from clipvg.features import FeatureBatch, FeatureCache
 from clipvg.features.encode import Encoder
+from clipvg.model.grounder import GroundingModel
 from clipvg.runtime.progress import progress_bar
 from clipvg.training.batches import AnyBatch, Batches
 from clipvg.training.interrupt import Interrupt
 from clipvg.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from clipvg.model.grounder import GroundingModel
 
 Judge = Callable[["GroundingModel"], float]
 

@@ -8,19 +8,19 @@ to the bit with a head and without.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from clipvg.features.cache import FeatureCache
+from clipvg.features import FeatureBatch
+from clipvg.features.cache import CachedLabels, FeatureCache
 from clipvg.features.images import CacheOptions
-from clipvg.features.texts import TextStore
+from clipvg.features.texts import padded_tokens
+from clipvg.labels import LabelTable
 from clipvg.model.fusion import Features
-from clipvg.model.grounder import evaluating
+from clipvg.model.grounder import GroundingModel, evaluating
 from clipvg.model.image_text import shown_in
 from clipvg.model.matcher import bin_features
 from clipvg.model.quality import QualityHead
@@ -38,16 +38,9 @@ from clipvg.training.matching import (
     rivals_of,
 )
 
-if TYPE_CHECKING:
-    from clipvg.features import FeatureBatch
-    from clipvg.features.cache import CachedLabels
-    from clipvg.labels import LabelTable
-    from clipvg.model.grounder import GroundingModel
-
 LEAST = 100  # held-out labels that a head is fitted on
 _MOST = 20_000  # labels that the matcher learns from
 _MOST_BYTES = 1 << 29  # of their regions
-_MOST_TOKENS = 48
 _AT_ONCE = 128
 _FOREIGN = 3  # expressions of other images asked of each held-out label's image
 _ALONE = World(0, 1)
@@ -152,7 +145,11 @@ def _learn_words(
         grid = patches.mT.unflatten(2, (side, side))
         regions[rows] = bin_features(grid, moved.to(grid.device)).cpu()
     distinct, text_of = np.unique(labels.expressions, return_inverse=True)
-    texts, masks = _words(model, distinct.tolist())
+    texts, masks = padded_tokens(
+        model,
+        distinct.tolist(),
+        lambda found: model.text_projection(found.to(model.device, model.dtype)).float().cpu(),
+    )
     standardise(head, 0, regions[:, 0].flatten(0, 1))
     standardise(head, 1, texts[masks])
     on_cpu = head.cpu()
@@ -171,22 +168,6 @@ def _learn_words(
     net = trainer.train(torch.arange(count), torch.from_numpy(labels.weights()), seed)
     head.matcher.load_state_dict(net.state_dict())
     head.to(model.device)
-
-
-@torch.no_grad()
-def _words(model: GroundingModel, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Projected tokens (U, T, D) of texts and their mask (U, T), T at most 48."""
-    store = TextStore(model, torch.device("cpu"))
-    store.cover(texts)
-    parts, masks = [], []
-    for numbers in torch.from_numpy(store.indices(texts)).split(4096):
-        found, mask = store.take(numbers)
-        found = found[:, :_MOST_TOKENS].to(model.device, model.dtype)
-        parts.append(model.text_projection(found).float().cpu())
-        masks.append(mask[:, :_MOST_TOKENS])
-    longest = max(mask.shape[1] for mask in masks)
-    padded = [F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts]
-    return torch.cat(padded), torch.cat([F.pad(m, (0, longest - m.shape[1])) for m in masks])
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 
 from clipvg.errors import InputError
 from clipvg.features import FeatureBatch, FeatureCache
+from clipvg.labels import LabelTable
+from clipvg.model.grounder import GroundingModel
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
 from clipvg.runtime.files import GONE, Json, write_lines
@@ -33,10 +34,6 @@ from clipvg.training.losses import box_losses
 from clipvg.training.order import Order, Part
 from clipvg.training.record import METRICS, EpochLosses, History, append_metrics, write_model
 from clipvg.training.schedule import learning_rate_factor
-
-if TYPE_CHECKING:
-    from clipvg.labels import LabelTable
-    from clipvg.model.grounder import GroundingModel
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

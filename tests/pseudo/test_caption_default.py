@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.pseudo.caption import Clause, default, spacy_parser
-from clipvg.pseudo.caption.clause import clauses_of
+from clipvg.pseudo.caption import default, spacy_parser
+from clipvg.pseudo.caption.clause import Clause, clauses_of
 from clipvg.pseudo.caption.parse import split_words
 from clipvg.pseudo.caption.rules import find_subject_text, read_clauses
 from clipvg.pseudo.observation import Detection, Observation

@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.pseudo.caption import Chunk, Parse, Token, pair_captions, published
+from clipvg.pseudo.caption import published
 from clipvg.pseudo.caption.lemma import published_lemma
-from clipvg.pseudo.caption.parse import find_subject, split_words, subject_words
+from clipvg.pseudo.caption.parse import (
+    Chunk,
+    Parse,
+    Token,
+    find_subject,
+    split_words,
+    subject_words,
+)
+from clipvg.pseudo.caption.published import pair_captions
 from clipvg.pseudo.observation import Candidate, Detection, Observation
 from clipvg.pseudo.options import Options
 

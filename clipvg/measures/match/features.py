@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipvg.features.texts import TextStore
+from clipvg.features.texts import padded_tokens
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.reliability.batch import Batch
 
 _FEATURES = 128  # width that features are brought to
-_MOST_TOKENS = 48
-_TEXTS_AT_ONCE = 4_096
 
 
 def narrow_images(batch: Batch, model: GroundingModel) -> Tensor:
@@ -52,20 +50,7 @@ def whitening(values: Tensor) -> Tensor:
 
 def token_features(model: GroundingModel, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Features of the texts' tokens, (U, T, C) with zeros past the last, and their mask (U, T)."""
-    features, masks = [], []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = texts[start : start + _TEXTS_AT_ONCE]
-        store = TextStore(model, torch.device("cpu"))
-        store.cover(part)
-        found, mask = store.take(torch.from_numpy(store.indices(part)))
-        if not found.is_floating_point():  # a text tower that learns
-            with torch.no_grad():
-                found = model.encode_text(found.to(model.device)).cpu()
-        features.append(_narrow(found.float())[:, :_MOST_TOKENS])
-        masks.append(mask[:, :_MOST_TOKENS])
-    longest = max(mask.shape[1] for mask in masks)
-    whole = torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in features])
-    mask = torch.cat([F.pad(part, (0, longest - part.shape[1])) for part in masks])
+    whole, mask = padded_tokens(model, texts, lambda found: _narrow(found.float()))
     real = whole[mask]
     scaled = (whole - real.mean(0)) / real.std(0).clamp(min=1e-6)
     return scaled * mask[..., None], mask

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from clipvg.model.export.parts import Program
+from clipvg.model.hub import quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -37,7 +37,8 @@ def write_onnx(programs: Mapping[str, Program], folder: Path, precision: str) ->
 
     for name, program in programs.items():
         path = folder / f"{name}.onnx"
-        with _quiet():
+        with quiet(logging.WARNING), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
             graph = torch.onnx.export(
                 program.traced, dynamo=True, output_names=program.outputs, verbose=False
             )
@@ -83,19 +84,6 @@ def _move(tensor: TensorProto, weights: io.BufferedWriter, places: dict[bytes, i
         weights.write(data)
     set_external_data(tensor, WEIGHTS_FILE, offset=places[key], length=len(data))
     tensor.ClearField("raw_data")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to themselves the notes of the exporter on its own steps."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def open_program(path: Path) -> Callable[..., list[np.ndarray]]:

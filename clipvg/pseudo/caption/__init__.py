@@ -6,26 +6,12 @@ from clipvg.errors import InputError
 from clipvg.pseudo.caption.clause import Clause, clauses_of
 from clipvg.pseudo.caption.lemma import published_lemma
 from clipvg.pseudo.caption.match import match_clauses
-from clipvg.pseudo.caption.parse import Chunk, Parse, Token
 from clipvg.pseudo.caption.published import pair_captions
 from clipvg.pseudo.caption.rules import read_clauses
 from clipvg.pseudo.caption.spacy_parser import describe_parser, find_parser, need_parser
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
 from clipvg.pseudo.template.kept import keep_published
-
-__all__ = [
-    "NEEDS",
-    "SEES_FAINT",
-    "Chunk",
-    "Clause",
-    "Parse",
-    "Token",
-    "default",
-    "made_with",
-    "pair_captions",
-    "published",
-]
 
 NEEDS = {
     "default": ("captions", "detections"),

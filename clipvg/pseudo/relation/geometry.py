@@ -38,15 +38,10 @@ _CLEARLY_BIGGER = 2.0  # ratio of areas
 
 @dataclass(frozen=True)
 class Scene:
-    """The things of an image, and those among them that may be described.
+    """The things of an image, and those among them that may be described."""
 
-    Attributes:
-        groups: all things, weak detections too, by group.
-        described: things that are sure and large enough.
-    """
-
-    groups: dict[str, list[Thing]]
-    described: list[Thing]
+    groups: dict[str, list[Thing]]  # all things, weak detections too, by group
+    described: list[Thing]  # things that are sure and large enough
 
 
 def compare_boxes(observation: Observation, options: Options) -> list[Candidate]:
