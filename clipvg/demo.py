@@ -91,12 +91,7 @@ def recipe() -> tuple[str, ModelOptions, FitConfig]:
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Return the probability that a positive scores higher than a negative, ties counting half.
-
-    Args:
-        scores: (N,) float, finite.
-        positive: (N,) bool with at least one of each.
-    """
+    """Return the probability that a positive scores higher than a negative, ties counting half."""
     _, rank, counts = np.unique(scores, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - (counts - 1) / 2  # mean rank of equal scores, from 1
     num_positive = int(positive.sum())

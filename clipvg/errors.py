@@ -31,12 +31,7 @@ class MissingExtraError(ImportError):
 
     @classmethod
     def for_extra(cls, purpose: str, extra: str) -> MissingExtraError:
-        """The error for a feature that needs an extra.
-
-        Args:
-            purpose: what was asked for, as the start of a sentence ("figures").
-            extra: name of the extra in pyproject.toml.
-        """
+        """The error for a feature that needs an extra."""
         return cls(
             f"{purpose} needs packages that are not installed: pip install 'clipvg[{extra}]'"
         )

@@ -105,16 +105,7 @@ def evaluate(
     num_workers: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure Acc@0.25/0.5/0.75 and mean IoU of a model; see `clipvg.training.evaluate`.
-
-    Args:
-        model: a model, or where one is.
-        labels: labels with an image root.
-        against: compare with the labels' boxes or with their true boxes.
-        batch_size: labels a batch.
-        num_workers: threads that decode images.
-        progress: show a progress bar.
-    """
+    """Measure Acc@0.25/0.5/0.75 and mean IoU of a model; see `clipvg.training.evaluate`."""
     check_one_split(labels)
     if isinstance(model, str | Path):
         model = load(model)

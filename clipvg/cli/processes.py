@@ -42,9 +42,6 @@ class Processes(Alone):
     gives a sign of life every second; it ends a process that waits in vain for one that has
     failed, and speaks of a neighbour that is silent. What ends a process so is what a kill does,
     which all that writes files withstands.
-
-    Args:
-        say: says that the process of this rank is lost.
     """
 
     def __init__(self, say: Callable[[int], object]) -> None:

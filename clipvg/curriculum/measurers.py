@@ -48,13 +48,7 @@ class Measurers:
     def of(
         cls, work: Trainings, stages: Mapping[str, Stage], trained_on: Mapping[str, np.ndarray]
     ) -> Measurers:
-        """Measure the training labels by the models of stages.
-
-        Args:
-            work: trainings of the run.
-            stages: by name.
-            trained_on: by name, (N,) bool, the training labels that they were trained on.
-        """
+        """Measure the training labels by the models of stages."""
         found = [measure_labels(work, stages[name], name, trained_on[name]) for name in stages]
         return cls(
             ScoreMatrix.concat(each.scores for each in found),

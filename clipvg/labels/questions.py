@@ -31,10 +31,6 @@ _ANYWHERE = (0.0, 0.0, 1.0, 1.0)  # a label has a box, a question has none
 def read_questions(path: str | Path, *, images: str | Path) -> LabelTable:
     """Read a table with the columns image and expression; of others, ids are kept.
 
-    Args:
-        path: .csv, .tsv, .jsonl or .parquet.
-        images: folder that image names are below.
-
     Returns:
         Labels whose boxes mean nothing.
 

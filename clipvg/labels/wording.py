@@ -31,13 +31,7 @@ _KINDS = (
 
 
 def lacking(missing: Sequence[str], there: Sequence[str], where: str) -> InputError:
-    """Return the error about a table without columns that labels need.
-
-    Args:
-        missing: names of the columns.
-        there: columns that the table has.
-        where: it was read from.
-    """
+    """Return the error about a table without columns that labels need."""
     hints = {name: near_matches(name, there) for name in missing}
     named = [
         f"{name!r} ({hint})" if hint.startswith("did you") else repr(name)

@@ -23,13 +23,7 @@ _AT_ONCE = 32  # expressions
 def patch_attention(
     model: GroundingModel, sequence: tuple[Tensor, Tensor, Tensor], *, last_only: bool = True
 ) -> Tensor:
-    """Return [REG]'s attention over the patches alone, (B, P); rows sum to 1; padding has 0.
-
-    Args:
-        model: the model.
-        sequence: from its `sequence`.
-        last_only: attention of the last fusion layer, else the mean over all.
-    """
+    """Return [REG]'s attention over the patches alone, (B, P); rows sum to 1; padding has 0."""
     found = model.fusion.reg_attention(*sequence, last_only=last_only)
     weights = found.mean(0)[:, -(model.backbone.grid**2) :]
     return weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)

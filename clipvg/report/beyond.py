@@ -34,13 +34,7 @@ def variants_lead(beyond: BeyondFacts) -> str:
 
 
 def variants_table(beyond: BeyondFacts, metric: str, before: float | None) -> Table:
-    """All variants on equal footing: labels, corrected boxes, trainings, performance.
-
-    Args:
-        beyond: what the summary says of them.
-        metric: name of the performance.
-        before: performance without curriculum, of which nothing is said when None.
-    """
+    """All variants on equal footing: labels, corrected boxes, trainings, performance."""
     rows = [] if before is None else [("all labels", "", "", "", "1", percent(before), "", "")]
     rows += [
         (

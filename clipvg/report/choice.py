@@ -72,11 +72,6 @@ class Choice:
     ) -> np.ndarray:
         """Return the rows to show (R,), in order; those without a value come last.
 
-        Args:
-            labels: N labels.
-            rules: source and rule of each.
-            overlap: gives the IoU (N,) with what a model predicts; asked only where it decides.
-
         Raises:
             InputError: as `column`, it holds no numbers, or nothing says which labels are worst.
         """
@@ -109,12 +104,7 @@ class Choice:
         return np.concatenate(drawn)
 
     def describe(self, column: str | None, count: int) -> str:
-        """Return sentences that say which labels are shown.
-
-        Args:
-            column: that decided on the order.
-            count: of labels shown.
-        """
+        """Return sentences that say which labels are shown."""
         by = "IoU with the predicted box" if column is None else column
         if by.startswith(RELIABILITY):
             by = f"reliability by {by.removeprefix(RELIABILITY)}"

@@ -26,21 +26,14 @@ Line = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Mark:
-    """One box to draw.
+    """One box to draw."""
 
-    Args:
-        box: xyxy in pixels of the image; a box with a NaN is not drawn.
-        label: text beside the box, or below the image where it is long; none when empty.
-        role: "predicted", "true" or "pseudo", which fixes colour and line; any other role is solid.
-        color: overrides the role's colour, "#RRGGBB".
-        score: in [0, 1], written after the label as a percentage.
-    """
-
-    box: Sequence[float] | np.ndarray
-    label: str = ""
+    box: Sequence[float] | np.ndarray  # xyxy in pixels of the image; a box with a NaN is not drawn
+    label: str = ""  # text beside the box, or below the image where it is long; none when empty
+    # "predicted", "true" or "pseudo", which fixes colour and line; any other role is solid
     role: str = "predicted"
-    color: str | None = None
-    score: float | None = None
+    color: str | None = None  # overrides the role's colour, "#RRGGBB"
+    score: float | None = None  # in [0, 1], written after the label as a percentage
 
     @property
     def text(self) -> str:
@@ -138,12 +131,7 @@ def encode_image(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, str
 
 
 class _Pen:
-    """Draws frames and labels in sizes that suit an image.
-
-    Args:
-        image: to draw on, enlarged already.
-        frames: xyxy pixels of it; those that coincide are spread here.
-    """
+    """Draws frames and labels in sizes that suit an image."""
 
     def __init__(self, image: Image.Image, frames: list[Line]) -> None:
         side = max(image.size)

@@ -147,12 +147,7 @@ def training_curves(metrics: Sequence[Json]) -> Figure:
 
 
 def count_bars(values: Sequence[int], name: str) -> Figure:
-    """Return a bar for each value from 0 or 1 up; what is above 20 shares the last.
-
-    Args:
-        values: whole numbers, one a label.
-        name: what they count.
-    """
+    """Return a bar for each value from 0 or 1 up; what is above 20 shares the last."""
     from matplotlib.ticker import MaxNLocator
 
     counts = Counter(min(value, _LAST) for value in values)
@@ -168,12 +163,7 @@ def count_bars(values: Sequence[int], name: str) -> Figure:
 
 
 def center_map(boxes: np.ndarray, sizes: np.ndarray) -> Figure:
-    """Return how many boxes have their centre where in the image.
-
-    Args:
-        boxes (N, 4): xyxy pixels.
-        sizes (N, 2): width and height of the image of each.
-    """
+    """Return how many boxes have their centre where in the image."""
     from matplotlib.ticker import MaxNLocator
 
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes  # (N, 2) shares

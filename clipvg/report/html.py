@@ -28,25 +28,15 @@ _LEGEND = {
 
 @dataclass(frozen=True)
 class PageImage:
-    """An encoded image with the words that stand for it.
+    """An encoded image with the words that stand for it."""
 
-    Args:
-        data: the file's bytes, PNG or JPEG.
-        media_type: "image/png" or "image/jpeg".
-        alt: what the image shows, for readers who cannot see it.
-        caption: text below; none when empty.
-        detail: smaller lines below the caption.
-        group: heading above images of one kind in a gallery; none when empty.
-        width: in pixels of the page; that of the gallery's columns when None.
-    """
-
-    data: bytes
-    media_type: str
-    alt: str
-    caption: str = ""
-    detail: str = ""
-    group: str = ""
-    width: int | None = None
+    data: bytes  # the file's bytes, PNG or JPEG
+    media_type: str  # "image/png" or "image/jpeg"
+    alt: str  # what the image shows, for readers who cannot see it
+    caption: str = ""  # text below; none when empty
+    detail: str = ""  # smaller lines below the caption
+    group: str = ""  # heading above images of one kind in a gallery; none when empty
+    width: int | None = None  # in pixels of the page; that of the gallery's columns when None
 
     @property
     def source(self) -> str:
@@ -56,51 +46,31 @@ class PageImage:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ready-made strings.
+    """A table of ready-made strings."""
 
-    Args:
-        title: heading above the table.
-        header: names of the columns; the first column names the rows.
-        rows: cells, as many in a row as in the header.
-        note: a sentence below.
-    """
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
+    title: str  # heading above the table
+    header: Sequence[str]  # names of the columns; the first column names the rows
+    rows: Sequence[Sequence[str]]  # cells, as many in a row as in the header
+    note: str = ""  # a sentence below
 
 
 @dataclass
 class Report:
-    """Everything a report page shows; parts that are empty are left out.
+    """Everything a report page shows; parts that are empty are left out."""
 
-    Args:
-        title: of the page.
-        lead: one or two sentences that state the outcome.
-        facts: few pairs (name, value) shown large.
-        tables: in order.
-        figures: in order, at full width.
-        gallery: images with boxes, in a grid.
-        gallery_note: a sentence above them.
-        gallery_roles: kinds of boxes that its legend names.
-        config: resolved configuration, any nesting of plain values.
-        command: what was typed, to be typed again.
-        timings: seconds by step.
-        terms: words of the page, each with what it means.
-    """
-
-    title: str
-    lead: str = ""
-    facts: Sequence[tuple[str, str]] = ()
-    tables: Sequence[Table] = ()
-    figures: Sequence[PageImage] = ()
-    gallery: Sequence[PageImage] = ()
-    gallery_note: str = ""
-    gallery_roles: Sequence[str] = tuple(ROLES)
+    title: str  # of the page
+    lead: str = ""  # one or two sentences that state the outcome
+    facts: Sequence[tuple[str, str]] = ()  # few pairs (name, value) shown large
+    tables: Sequence[Table] = ()  # in order
+    figures: Sequence[PageImage] = ()  # in order, at full width
+    gallery: Sequence[PageImage] = ()  # images with boxes, in a grid
+    gallery_note: str = ""  # a sentence above them
+    gallery_roles: Sequence[str] = tuple(ROLES)  # kinds of boxes that its legend names
+    # resolved configuration, any nesting of plain values
     config: Json = field(default_factory=dict)
-    command: str = ""
-    timings: Mapping[str, float] = field(default_factory=dict)
+    command: str = ""  # what was typed, to be typed again
+    timings: Mapping[str, float] = field(default_factory=dict)  # seconds by step
+    # words of the page, each with what it means
     terms: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -48,12 +48,6 @@ def report_labels(
 ) -> Report:
     """Return the page of labels.
 
-    Args:
-        labels: with the image root.
-        name: of their file, for the title.
-        choice: which labels are in the gallery; by default four of each rule.
-        model: whose boxes are drawn beside theirs.
-
     Raises:
         InputError: there are no labels, an image cannot be read, or nothing is to be chosen by.
     """

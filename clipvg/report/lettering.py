@@ -16,11 +16,7 @@ _FIRST = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans")  # of fonts that may h
 
 
 class Lettering:
-    """Text of one size.
-
-    Args:
-        size: of the letters, in pixels.
-    """
+    """Text of one size."""
 
     def __init__(self, size: int) -> None:
         self.size = size

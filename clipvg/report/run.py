@@ -32,10 +32,6 @@ DEMO_NAMES = {
 def draw_report(folder: str | Path, *, command: str = "") -> Path:
     """Writes `report.html` into a run directory and returns its path.
 
-    Args:
-        folder: of `clipvg train`, `adapt` or `demo`.
-        command: what was typed; by default what the run recorded, if it did.
-
     Raises:
         InputError: the folder holds no run.
     """

@@ -33,14 +33,7 @@ def gain_table(
     title: str = "Acc@0.5 on labels that nothing was selected on",
     note: str = "",
 ) -> Table:
-    """Return accuracy by what was trained on, with the gain over the first row and its sign.
-
-    Args:
-        accuracy: shares in [0, 1] by key, one value a seed.
-        names: what to call each key; its order is the order of the rows, the first the baseline.
-        title: heading.
-        note: a sentence below the table.
-    """
+    """Return accuracy by what was trained on, with the gain over the first row and its sign."""
     shown = [key for key in names if key in accuracy]
     if not shown:
         raise InputError(f"none of {', '.join(names)} has an accuracy to put into the table")

@@ -24,23 +24,15 @@ _COLUMNS = 3
 
 @dataclass(frozen=True)
 class Curve:
-    """Performance of models trained on labels with r >= h, by h.
+    """Performance of models trained on labels with r >= h, by h."""
 
-    Args:
-        title: of its panel.
-        thresholds: (K,) that were tried, in any order.
-        performance: (K,), higher is better; NaN where nothing was trained.
-        chosen: the winning threshold, marked.
-        kept: (K,) number of labels each threshold keeps, written at the points.
-        baseline: performance before, drawn as a level line.
-    """
-
-    title: str
-    thresholds: Sequence[float]
-    performance: Sequence[float]
-    chosen: float
+    title: str  # of its panel
+    thresholds: Sequence[float]  # (K,) that were tried, in any order
+    performance: Sequence[float]  # (K,), higher is better; NaN where nothing was trained
+    chosen: float  # the winning threshold, marked
+    # (K,) number of labels each threshold keeps, written at the points
     kept: Sequence[int] | None = None
-    baseline: float | None = None
+    baseline: float | None = None  # performance before, drawn as a level line
 
     @classmethod
     def of(
@@ -125,13 +117,7 @@ class PrecisionRecall:
 
 
 def performance_figure(curves: Sequence[Curve], *, metric: str, baseline: str) -> Figure:
-    """Draw performance by threshold, one panel a curve, on one vertical scale.
-
-    Args:
-        curves: one a source, or one of all labels.
-        metric: label of the vertical axis.
-        baseline: what the level lines are.
-    """
+    """Draw performance by threshold, one panel a curve, on one vertical scale."""
     figure, panels = _panels(len(curves), height=3.3)
     for axes, curve in zip(panels, curves, strict=True):
         curve.draw(axes, baseline)

@@ -55,9 +55,6 @@ class ScoreStore:
     the measurers' keys (`measurer_key`). Files appear whole or not at all. Files that cannot be
     read are as if they were not there; other files are left alone.
 
-    Args:
-        folder: made when missing.
-
     Attributes:
         asked: number of scores, labels by measurers, that were looked for.
         found: how many of them were here already.

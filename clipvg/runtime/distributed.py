@@ -35,11 +35,7 @@ class World:
 
 
 def join(device: torch.device | None = None) -> World:
-    """Join the processes that `torchrun` started, once; a single process is a world of one.
-
-    Args:
-        device: where the model is; CUDA tensors travel by NCCL, others by Gloo.
-    """
+    """Join the processes that `torchrun` started, once; a single process is a world of one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         cuda = device is not None and device.type == "cuda"
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")

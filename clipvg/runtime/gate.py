@@ -104,10 +104,6 @@ def check_content(path: str | Path) -> Path:
 def reading(path: str | Path, expected: str) -> Iterator[None]:
     """Say in one line that a file cannot be read, whatever its content made a parser raise.
 
-    Args:
-        path: the file that the block reads.
-        expected: what it should hold, for the error.
-
     Raises:
         InputError: the block raised an error that content can cause.
     """
@@ -171,11 +167,6 @@ class _Bounded(io.RawIOBase):
 @contextmanager
 def open_text(path: str | Path, expected: str, newline: str | None = None) -> Iterator[TextIO]:
     """Open a text file in UTF-8, UTF-16 or UTF-32, also packed with gzip.
-
-    Args:
-        path: to be opened.
-        expected: what it should hold, for errors of the block; see `reading`.
-        newline: as of `open`.
 
     Raises:
         InputError: it cannot be opened, or the block cannot read it.

@@ -35,11 +35,6 @@ def read_pickle(
 ) -> Any:
     """Return what a pickle, a ``.npy`` of objects or a file of ``torch.save`` holds, as plain data.
 
-    Args:
-        path: the file.
-        expected: what it should hold, for the error.
-        tensor: makes the value of a tensor; nested lists when None.
-
     Returns:
         Nested lists, tuples, dicts, text, numbers and None. NumPy arrays become nested lists,
         sets lists, namespaces dicts, paths text.

@@ -39,10 +39,6 @@ class Foreign:
 
         Each label's expression fits its own image, and `fits` finds a share d of them there. Of
         those with as many words it finds the same share on other images: if it found u, u / d fit.
-
-        Args:
-            rows: (K,) labels whose expressions were asked of other images.
-            found: (K,) whether they fit there by their words.
         """
         lengths = np.array([len(said) for said in self._words])
         known = self.fits(np.arange(len(lengths)), self._image_of)

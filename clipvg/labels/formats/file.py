@@ -174,12 +174,7 @@ def rows_of(table: pa.Table) -> Iterator[Json]:
 
 
 def warn_left_out(counts: Mapping[str, int], where: object) -> None:
-    """Say what a reader left out because it has no one box.
-
-    Args:
-        counts: number of expressions by what is wrong with them.
-        where: the file.
-    """
+    """Say what a reader left out because it has no one box."""
     if counts:
         listed = " and ".join(f"{count:,} with {why}" for why, count in counts.items())
         warnings.warn(

@@ -17,12 +17,7 @@ _DECODER = json.JSONDecoder()
 
 
 def at_line(row: int, line: int) -> str:
-    """Return where a fault of a text file is: the row as all messages count, the line as editors.
-
-    Args:
-        row: from 0.
-        line: from 1.
-    """
+    """Return where a fault of a text file is: row as messages count, line as editors do."""
     return f"row {row} (line {line})"
 
 
@@ -52,10 +47,6 @@ def list_of(item: object, name: str, where: str) -> list[Any]:
 
 def read_lines(text: TextIO, where: str) -> Iterator[Json]:
     """Yield the objects of a text that has one a line.
-
-    Args:
-        text: open for reading.
-        where: the file, for errors.
 
     Raises:
         InputError: a line is not JSON, or no object.

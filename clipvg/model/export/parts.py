@@ -105,9 +105,6 @@ class Program(NamedTuple):
 def trace(model: GroundingModel) -> dict[str, Program]:
     """Return the programs of a model by name; sizes of batches and texts are open.
 
-    Args:
-        model: in evaluation mode, on the CPU.
-
     Returns:
         `image`, `text`, `fusion`, and `model` for all three in one. `fusion` takes what the other
         two return, by the same names.

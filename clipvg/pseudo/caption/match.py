@@ -71,11 +71,6 @@ def match_clauses(
 def called_by(noun: Sequence[str], names: Iterable[str], *, is_plural: bool = False) -> set[str]:
     """Return the classes that a noun phrase calls, by as many of its last words as name one.
 
-    Args:
-        noun: words of the phrase, the noun last.
-        names: classes.
-        is_plural: whether it means several, and so no class of people that is not a plural.
-
     Example:
         >>> called_by(("big", "traffic", "light"), ["light", "traffic light"])
         {'traffic light'}

@@ -86,10 +86,6 @@ def score_with_ray(
 class RayPool:
     """Actors that score on the connected Ray cluster; a `Runner` of `score_models`.
 
-    Args:
-        options: how many actors, and the share of each.
-        paths: checkpoints of models that actors load by themselves; others are sent to them.
-
     Raises:
         MissingExtraError: Ray is not installed.
     """
