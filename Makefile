@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard csrc/*)
 # A worker has one thread: two workers of two threads each would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist worksteal
 
 # Waits as the command does (clipvg/runtime/waiting.py).
 BENCH := GOMP_SPINCOUNT=1000 $(BIN)/python

@@ -22,14 +22,17 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     full = demo.recipe
 
     def recipe() -> tuple[str, ModelOptions, FitConfig]:
-        *model, training = full()
-        return *model, dataclasses.replace(training, steps=3, warmup_steps=1)
+        backbone, model, training = full()
+        model = dataclasses.replace(model, width=32, layers=1, heads=2, feedforward=32)
+        return backbone, model, dataclasses.replace(training, steps=3, warmup_steps=1)
 
     monkeypatch.setattr(demo, "recipe", recipe)
 
 
 @pytest.mark.usefixtures("short")
-def test_demo_writes_summary_and_report_and_resumes(tmp_path: Path) -> None:
+def test_demo_writes_summary_and_report_and_resumes(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     summary = demo.run_demo(tmp_path, seeds=2, progress=False)
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written == json.loads(json.dumps(summary))
@@ -44,6 +47,7 @@ def test_demo_writes_summary_and_report_and_resumes(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "<img" in page
     assert "http" not in page.replace("http://www.w3.org", "")
+    request.getfixturevalue("undrawn")
     again = demo.run_demo(tmp_path, seeds=2, progress=False)
     for name in ("acc_0.5", "auroc", "threshold", "kept"):
         assert again[name] == summary[name]

@@ -1,9 +1,10 @@
 """Readers, configurations, the command line and operators on inputs that were tampered with.
 
 Each case ends with a result or an `InputError` of one line: no other error, no hang, no flood of
-memory. `make test` tries 200 cases a target; `make fuzz` tries 5,000, going on where it stopped.
-A failure names target and case, and `FUZZ_CASE=1234 pytest -k TARGET tests/test_fuzz.py` repeats
-it. What once failed is kept as a test of its own beside what it failed in.
+memory. `make test` tries 200 cases a target, 50 of command lines; `make fuzz` tries 5,000, going on
+where it stopped. A failure names target and case, and
+`FUZZ_CASE=1234 pytest -k TARGET tests/test_fuzz.py` repeats it. What once failed is kept as a test
+of its own beside what it failed in.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from clipvg.errors import InputError
 from clipvg.ops import box_reliability, box_reliability_numpy
 
 CASES = int(os.environ.get("FUZZ_CASES", "200"))
+# of what builds a parser for each of them
+COMMANDS = int(os.environ.get("FUZZ_CASES", "50"))
 ONE_CASE = os.environ.get("FUZZ_CASE")
 SECONDS = 10
 EXTRA_BYTES = 2 * 2**30
@@ -92,11 +95,13 @@ def hang(*_: object) -> NoReturn:
     raise SystemExit(f"more than {SECONDS} s")  # no `except Exception` stops it
 
 
-def run_cases(name: str, try_case: Callable[[np.random.Generator], object]) -> None:
+def run_cases(
+    name: str, try_case: Callable[[np.random.Generator], object], count: int = CASES
+) -> None:
     """Try every case that is not known to pass."""
     place = Path("build", "fuzz", name.replace("/", "_"))
     start = int(place.read_text()) if "FUZZ_CASES" in os.environ and place.is_file() else 0
-    cases = [int(ONE_CASE)] if ONE_CASE else range(start, CASES)
+    cases = [int(ONE_CASE)] if ONE_CASE else range(start, count)
     handled = {number: signal.signal(number, hang) for number in (signal.SIGPROF, signal.SIGALRM)}
     try:
         for case in cases:
@@ -184,7 +189,7 @@ def test_configurations_of_commands(tmp_path: Path) -> None:
             path.write_text(json.dumps(tamper_values(rng, honest)))
         command.parse("adapt", ["l.csv", "--images", "d", "--out", "o", "--config", str(path)])
 
-    run_cases("recipe.yaml", try_case)
+    run_cases("recipe.yaml", try_case, COMMANDS)
 
 
 def configurations() -> list[type]:
@@ -237,7 +242,7 @@ def test_words_of_command_lines() -> None:
                 if stop.code:
                     raise
 
-    run_cases("words", try_case)
+    run_cases("words", try_case, COMMANDS)
 
 
 def test_inputs_of_operators() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -59,7 +60,8 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in ROOT.glob("clipvg/**/*.py")}
 
 
-def read_imports(path: Path) -> Iterator[Import]:
+@functools.cache
+def read_imports(path: Path) -> list[Import]:
     package = path.relative_to(ROOT).parts[:-1]
 
     def visit(node: ast.AST, in_function: bool, for_types: bool) -> Iterator[Import]:
@@ -79,7 +81,7 @@ def read_imports(path: Path) -> Iterator[Import]:
             if name.startswith("clipvg."):
                 yield Import(name, node.lineno, in_function, for_types)
 
-    yield from visit(ast.parse(path.read_text()), False, False)
+    return list(visit(ast.parse(path.read_text()), False, False))
 
 
 def out_of_order(module: str) -> Iterator[str]:
