@@ -185,15 +185,39 @@ class Frame:
 
 def as_table(table: pa.Table | ArrowStream) -> pa.Table:
     """Return an Arrow table of anything that hands one over; else raise InputError."""
-    if isinstance(table, pa.Table):
-        return table
     try:
-        return pa.table(table)
+        return _without_views(table if isinstance(table, pa.Table) else pa.table(table))
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise InputError(
             f"a {type(table).__name__} is no table of labels; pass an Arrow table, or a data frame "
             f"that speaks Arrow ({one_line(error, 80)})"
         ) from None
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """Return a table whose text lies in one piece, which that of Polars does not."""
+    for number, field in enumerate(table.schema):
+        kind, column = _without_view(field.type), table.column(number)
+        if kind != field.type:
+            if pa.types.is_dictionary(kind):
+                chunks = [
+                    pa.DictionaryArray.from_arrays(each.indices, each.dictionary.cast(pa.string()))
+                    for each in column.chunks
+                ]
+                column = pa.chunked_array(chunks, kind)
+            table = table.set_column(number, field.name, column.cast(kind))
+    return table
+
+
+def _without_view(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_view(kind.value_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = _without_view(kind.value_type)
+        return kind if inner == kind.value_type else pa.list_(inner)
+    return kind
 
 
 def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:

@@ -166,3 +166,21 @@ def test_text_that_is_all_numbers_has_their_order(labels: LabelTable) -> None:
     assert counted.filter("n==9")["n"].to_pylist() == ["9"]
     with pytest.raises(InputError, match="'expression' holds text that is not all numbers"):
         labels.filter("expression>5")
+
+
+def test_text_in_views_as_polars_has_it() -> None:
+    view = pa.string_view()
+    words = pa.array(["template", None, "human"], view)
+    codes = pa.DictionaryArray.from_arrays(
+        pa.array([0, None, 1], pa.uint32()), pa.array(["template", "human"], view)
+    )
+    table = pa.table({
+        "image": pa.array(["a", "b", "c"], view), "expression": pa.array(["x", "y", "z"], view),
+        "box": [[1.0, 2.0, 3.0, 4.0]] * 3, "source": codes, "rule": words,
+        "tags": pa.array([["p"], [], ["q", "r"]], pa.large_list(view)),
+    })  # fmt: skip
+    labels = LabelTable(table)
+    assert labels.sources() == ["template", "", "human"]
+    assert labels["rule"].to_pylist() == words.to_pylist()
+    assert labels["tags"].to_pylist() == [["p"], [], ["q", "r"]]
+    assert "view" not in str(labels.table.schema)
