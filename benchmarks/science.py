@@ -5,7 +5,7 @@ python benchmarks/science.py write
 
 `run` can be killed and goes on: trainings that are finished are kept below --work, and shared by
 all experiments of a seed. Several processes may work on different seeds. `write` makes the JSON
-and the figures of all that was run, and prints the tables. docs/science.md explains both.
+and the figures of all that was run, and prints the tables. docs/science-log.md explains both.
 """
 
 from __future__ import annotations
