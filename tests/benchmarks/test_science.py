@@ -81,6 +81,19 @@ def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
     assert (tmp_path / "science-curve.png").exists()
 
 
+@pytest.mark.slow
+def test_the_recipe_beside_the_plain_methods(work: Path, tmp_path: Path) -> None:
+    names = ["recommended-one", "recommended-three", "recommended-generated"]
+    science.run(work, 0, names, SMALL)
+    found = science.write(work, tmp_path / "found.json", tmp_path)
+    for name in names:
+        assert found[name]["steps"]["recommended"] <= 5 * SMALL.steps
+        assert found[name]["recovered"]["n"] == found[name]["over plain"]["n"] == 1
+        assert next(iter(found[name]["variants"])) == "fused"
+    assert {"measurer", "match", "unique", "both"} <= set(found["recommended-one"]["auroc by kind"])
+    assert "auroc by kind" not in found["recommended-generated"]
+
+
 def test_a_folder_keeps_to_its_scale(work: Path) -> None:
     with pytest.raises(InputError, match="another scale"):
         science.run(work, 0, ["one"], dataclasses.replace(SMALL, steps=5))
