@@ -1,50 +1,30 @@
 """Curriculum: threshold search and self-paced adapting over any learner; imports no torch."""
 
-from clipvg.curriculum.adapted import Adapted
-from clipvg.curriculum.beyond.calibrate import calibrated_threshold, soft_weights
-from clipvg.curriculum.beyond.config import Beyond
-from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes
-from clipvg.curriculum.beyond.folds import split_folds
-from clipvg.curriculum.beyond.fusion import fuse
-from clipvg.curriculum.config import MSAConfig, SSAConfig
-from clipvg.curriculum.continued import Previous, Sources
-from clipvg.curriculum.msa import msa
-from clipvg.curriculum.protocols import BoxMeasurer, Fit, Fitted, Learner
-from clipvg.curriculum.split import identity_of_scores
-from clipvg.curriculum.ssa import ssa
-from clipvg.curriculum.summary import RunSummary, Step
-from clipvg.curriculum.threshold import SearchStrategy, ThresholdSearch, find_threshold
-from clipvg.curriculum.validation import hold_out
-from clipvg.runs.run import Run
-from clipvg.runs.stage import Stage, Workers
-
-__all__ = [
-    "Adapted",
-    "Agreed",
-    "Beyond",
-    "BoxMeasurer",
-    "Fit",
-    "Fitted",
-    "Learner",
-    "MSAConfig",
-    "Previous",
-    "Run",
-    "RunSummary",
-    "SSAConfig",
-    "SearchStrategy",
-    "Sources",
-    "Stage",
-    "Step",
-    "ThresholdSearch",
-    "Workers",
-    "agreed_boxes",
-    "calibrated_threshold",
-    "find_threshold",
-    "fuse",
-    "hold_out",
-    "identity_of_scores",
-    "msa",
-    "soft_weights",
-    "split_folds",
-    "ssa",
-]
+from clipvg.curriculum.adapted import Adapted as Adapted
+from clipvg.curriculum.beyond.calibrate import calibrated_threshold as calibrated_threshold
+from clipvg.curriculum.beyond.calibrate import soft_weights as soft_weights
+from clipvg.curriculum.beyond.config import Beyond as Beyond
+from clipvg.curriculum.beyond.correction import Agreed as Agreed
+from clipvg.curriculum.beyond.correction import agreed_boxes as agreed_boxes
+from clipvg.curriculum.beyond.folds import split_folds as split_folds
+from clipvg.curriculum.beyond.fusion import fuse as fuse
+from clipvg.curriculum.config import MSAConfig as MSAConfig
+from clipvg.curriculum.config import SSAConfig as SSAConfig
+from clipvg.curriculum.continued import Previous as Previous
+from clipvg.curriculum.continued import Sources as Sources
+from clipvg.curriculum.msa import msa as msa
+from clipvg.curriculum.protocols import BoxMeasurer as BoxMeasurer
+from clipvg.curriculum.protocols import Fit as Fit
+from clipvg.curriculum.protocols import Fitted as Fitted
+from clipvg.curriculum.protocols import Learner as Learner
+from clipvg.curriculum.split import identity_of_scores as identity_of_scores
+from clipvg.curriculum.ssa import ssa as ssa
+from clipvg.curriculum.summary import RunSummary as RunSummary
+from clipvg.curriculum.summary import Step as Step
+from clipvg.curriculum.threshold import SearchStrategy as SearchStrategy
+from clipvg.curriculum.threshold import ThresholdSearch as ThresholdSearch
+from clipvg.curriculum.threshold import find_threshold as find_threshold
+from clipvg.curriculum.validation import hold_out as hold_out
+from clipvg.runs.run import Run as Run
+from clipvg.runs.stage import Stage as Stage
+from clipvg.runs.stage import Workers as Workers

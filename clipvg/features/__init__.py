@@ -5,15 +5,9 @@ expressions, `images` keeps what was encoded of images, `cache` serves both to t
 evaluation, and `encode` encodes augmented batches.
 """
 
-from clipvg.features.cache import CachedLabels, FeatureBatch, FeatureCache
-from clipvg.features.images import CacheOptions
-from clipvg.features.keys import image_key, text_key
-
-__all__ = [
-    "CacheOptions",
-    "CachedLabels",
-    "FeatureBatch",
-    "FeatureCache",
-    "image_key",
-    "text_key",
-]
+from clipvg.features.cache import CachedLabels as CachedLabels
+from clipvg.features.cache import FeatureBatch as FeatureBatch
+from clipvg.features.cache import FeatureCache as FeatureCache
+from clipvg.features.images import CacheOptions as CacheOptions
+from clipvg.features.keys import image_key as image_key
+from clipvg.features.keys import text_key as text_key

@@ -1,20 +1,12 @@
 """Where pseudo-labels come from: observations of images, and the sources that speak of them."""
 
-from clipvg.pseudo.entities import count_entities, entity_heads, mean_entities
-from clipvg.pseudo.observation import Candidate, Detection, Observation, Relation
-from clipvg.pseudo.observations import ObservationTable
-from clipvg.pseudo.options import Options
-from clipvg.pseudo.reading import read_observations
-
-__all__ = [
-    "Candidate",
-    "Detection",
-    "Observation",
-    "ObservationTable",
-    "Options",
-    "Relation",
-    "count_entities",
-    "entity_heads",
-    "mean_entities",
-    "read_observations",
-]
+from clipvg.pseudo.entities import count_entities as count_entities
+from clipvg.pseudo.entities import entity_heads as entity_heads
+from clipvg.pseudo.entities import mean_entities as mean_entities
+from clipvg.pseudo.observation import Candidate as Candidate
+from clipvg.pseudo.observation import Detection as Detection
+from clipvg.pseudo.observation import Observation as Observation
+from clipvg.pseudo.observation import Relation as Relation
+from clipvg.pseudo.observations import ObservationTable as ObservationTable
+from clipvg.pseudo.options import Options as Options
+from clipvg.pseudo.reading import read_observations as read_observations

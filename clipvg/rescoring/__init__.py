@@ -5,19 +5,12 @@ image tower), `text` (text tower, cache), `clipvg.model.fast` (tokens projected 
 encoders without padding), `targets` (the labels' boxes and expressions), `engine` (the pass).
 """
 
-from clipvg.rescoring.config import EngineConfig, Optimisations, Precision
-from clipvg.rescoring.engine import Engine, ShardScores
-from clipvg.rescoring.plan import Plan, Shard
-from clipvg.rescoring.stats import STAGES, Stats
-
-__all__ = [
-    "STAGES",
-    "Engine",
-    "EngineConfig",
-    "Optimisations",
-    "Plan",
-    "Precision",
-    "Shard",
-    "ShardScores",
-    "Stats",
-]
+from clipvg.rescoring.config import EngineConfig as EngineConfig
+from clipvg.rescoring.config import Optimisations as Optimisations
+from clipvg.rescoring.config import Precision as Precision
+from clipvg.rescoring.engine import Engine as Engine
+from clipvg.rescoring.engine import ShardScores as ShardScores
+from clipvg.rescoring.plan import Plan as Plan
+from clipvg.rescoring.plan import Shard as Shard
+from clipvg.rescoring.stats import STAGES as STAGES
+from clipvg.rescoring.stats import Stats as Stats
