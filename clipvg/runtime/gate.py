@@ -28,8 +28,8 @@ MAX_CONFIG_BYTES = 2**22
 MAX_CONFIG_VALUES = 10**5  # of a YAML file or a configuration, aliases each time they are used
 _MAX_BYTES_VARIABLE = "CLIPVG_MAX_BYTES"
 _GZIP = b"\x1f\x8b"
-_MOST_INFLATED = 100  # times its size; label files come down to a twentieth
-_SPARE_BYTES = 2**28  # that a packed file may hold besides
+_MOST_INFLATED = 50  # times its size; label files come down to a tenth, or a twentieth
+_SPARE_BYTES = 2**24  # that a packed file may hold besides; as objects text is ten times larger
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16 does
@@ -134,12 +134,13 @@ def open_bytes(path: str | Path) -> Iterator[io.BufferedReader]:
             yield raw
             return
         with gzip.GzipFile(fileobj=raw) as inflated:
-            yield io.BufferedReader(_Bounded(inflated, most_inflated(checked), checked), 2**17)
+            most = most_inflated(checked, _MOST_INFLATED, _SPARE_BYTES)
+            yield io.BufferedReader(_Bounded(inflated, most, checked), 2**17)
 
 
-def most_inflated(path: Path) -> int:
-    """Return how many bytes a packed file may hold: a hundred times its size, and some besides."""
-    return min(_most_bytes(), _SPARE_BYTES + _MOST_INFLATED * path.stat().st_size)
+def most_inflated(path: Path, times: int, spare: int) -> int:
+    """Return how many bytes a packed file may hold: so many times its size, and some besides."""
+    return min(_most_bytes(), spare + times * path.stat().st_size)
 
 
 def too_much(path: Path) -> InputError:

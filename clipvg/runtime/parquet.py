@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from clipvg.runtime.gate import check_file, most_inflated, too_much
 
+_MOST_INFLATED = 100  # times its size in memory; label files come to about thirty
+_SPARE_BYTES = 2**28  # that it may hold besides
 _CELL = 8  # bytes of a number, and of where a text begins
 _ROWS = 2**16  # whose texts are counted at a time
 
@@ -26,7 +28,8 @@ def open_parquet(path: str | Path) -> pq.ParquetFile:
         InputError: it may not be opened, or holds far more than its size explains.
     """
     checked = check_file(path)
-    file, most = pq.ParquetFile(checked), most_inflated(checked)
+    most = most_inflated(checked, _MOST_INFLATED, _SPARE_BYTES)
+    file = pq.ParquetFile(checked)
     # The longest text of a column tells enough of usual files; only of others are all counted.
     for exactly in (False, True):
         if _count(file, checked, most, exactly=exactly) <= most:

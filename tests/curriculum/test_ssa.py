@@ -135,6 +135,16 @@ def test_held_out_images_are_on_one_side_in_any_order() -> None:
         hold_out(labels, 1.0)
 
 
+@pytest.mark.parametrize("row", [0, -1])
+def test_one_label_that_has_all_the_weight_is_no_two_parts(tmp_path: Path, row: int) -> None:
+    weights = np.zeros(120)
+    weights[row] = 1
+    labels = make_labels().with_column("weight", weights)
+    with pytest.raises(InputError, match=r"labels to (train|validate) on have weight 0; pass"):
+        adapt(tmp_path / "run", labels=labels)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_search_strategy_is_one_function(tmp_path: Path, validation: LabelTable) -> None:
     def sweep(
         candidates: Any, start: float, step: float, *, low: float, high: float, count: Any,

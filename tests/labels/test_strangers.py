@@ -97,7 +97,7 @@ def test_a_small_parquet_file_stays_small(
 ) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table(SMALL[name]), path, compression="zstd")
-    monkeypatch.setattr("clipvg.runtime.gate._SPARE_BYTES", 10_000)
+    monkeypatch.setattr("clipvg.runtime.parquet._SPARE_BYTES", 10_000)
     for read in (read_labels, read_observations):
         with pytest.raises(InputError, match=rf"^{path}: holds more data than its size explains"):
             read(path)
@@ -113,7 +113,7 @@ def test_texts_of_their_own_are_no_bomb(tmp_path: Path, monkeypatch: pytest.Monk
         "note": [LONG, *[None] * (count - 1)],
     }
     pq.write_table(pa.table(rows), tmp_path / "a.parquet", row_group_size=5000)
-    monkeypatch.setattr("clipvg.runtime.gate._SPARE_BYTES", 10_000)
+    monkeypatch.setattr("clipvg.runtime.parquet._SPARE_BYTES", 10_000)
     assert len(read_labels(tmp_path / "a.parquet")) == count
 
 
