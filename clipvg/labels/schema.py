@@ -185,10 +185,10 @@ def _boxes(
         lengths = pc.fill_null(pc.list_value_length(column), 4)
         if pc.all(pc.equal(lengths, 4), min_count=0).as_py() and _is_number(kind.value_type):
             return column.cast(BOX)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_string(kind):
+    if pa.types.is_nested(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         boxes = parse_boxes(column.to_pylist(), name=name, where=where, faults=faults)
         return pa.chunked_array([boxes])
-    raise InputError(f"{where}: column {name!r} holds {kind}, not lists of four numbers")
+    raise InputError(f"{where}: column {name!r} holds {in_words(kind)}, not lists of four numbers")
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -47,6 +47,9 @@ def read_boxes_as(
         labels = labels.with_column("box_format", pa.repeat(box_format, len(labels)))
     formats, units = _words(labels, "box_format"), _words(labels, "box_unit", box_unit)
     labels = labels.drop_columns("box_unit")
+    unknown = pc.invert(pc.is_in(units, pa.array([*UNITS])))
+    if pc.any(unknown).as_py():
+        labels = labels.with_column("box_unit", pc.if_else(unknown, units, None))
     scaled = pc.and_(pc.is_in(units, pa.array([*UNITS])), pc.not_equal(units, "pixel"))
     changed = _mask(pc.or_(scaled, pc.equal(formats, "cxcywh")))
     if not changed.any():

@@ -64,4 +64,6 @@ def in_words(kind: pa.DataType) -> str:
     """Return what a column of a type holds."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
+    if kind == pa.int32():  # what a file holds has 64 bits
+        return "whole numbers up to 2,147,483,647"
     return next((words for is_it, words in _KINDS if is_it(kind)), str(kind))

@@ -63,6 +63,8 @@ KINDS = {
     "object.jsonl": ("value", rows(box={"x": 10, "y": 20, "w": 30, "h": 40})),
     "with a score.jsonl": ("value", rows(box=[10, 20, 300, 400, 0.9])),
     "truth of three.jsonl": ("value", rows(truth=[1, 2, 3])),
+    "unit unknown.jsonl": ("unit", rows(box_unit="percent")),
+    "format unknown.jsonl": ("format", rows(box_format="yolo")),
     "infinite.jsonl": ("value", rows(box=[10, 20, 300, float("inf")])),
     "percent.jsonl": ("value", rows(**{"reliability.m": 87.5})),
     "chinese.jsonl": ("characters", rows(expression="左边的狗")),

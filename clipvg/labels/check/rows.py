@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -111,14 +111,25 @@ def _reversed(labels: LabelTable, written: np.ndarray, finite: np.ndarray) -> li
 
 
 def _bad_formats(labels: LabelTable) -> list[Finding]:
-    if "box_format" not in labels.table.column_names:
+    return [
+        *_unknown_words(labels, "format", BOX_FORMATS, "is neither xyxy nor xywh"),
+        *_unknown_words(labels, "unit", ("pixel",), "is none of pixel, unit and thousand"),
+    ]
+
+
+def _unknown_words(
+    labels: LabelTable, kind: str, known: Sequence[str], fault: str
+) -> list[Finding]:
+    """Words of box_format and box_unit that say nothing; null is the first of the known ones."""
+    name = f"box_{kind}"
+    if name not in labels.table.column_names:
         return []
-    words = pc.fill_null(labels.table.column("box_format").cast(pa.string()), "xyxy")
+    words = pc.fill_null(labels.table.column(name).cast(pa.string()), known[0])
     return Finding.of_rows(
-        "format",
-        "unknown formats of boxes",
-        ~pc.is_in(words, pa.array(BOX_FORMATS)).to_numpy().astype(bool),
-        lambda row: f"box_format {words[row].as_py()!r} is neither xyxy nor xywh",
+        kind,
+        f"unknown {kind}s of boxes",
+        ~pc.is_in(words, pa.array(known)).to_numpy().astype(bool),
+        lambda row: f"{name} {words[row].as_py()!r} {fault}",
         remedy="Write one of them in the column. " + _FIX,
     )
 

@@ -72,11 +72,11 @@ def read(file: File) -> pa.Table:
                     for number, row in _labels(label, region, texts, where):
                         numbers.append(number)
                         yield row
+        if others:
+            warnings.warn(f"{file}: {others:,} results that are no rectangles are left out",
+                          stacklevel=2)  # fmt: skip
 
     table = rows_table(labels(), file)
-    if others:
-        warnings.warn(f"{file}: {others:,} results that are no rectangles are left out",
-                      stacklevel=2)  # fmt: skip
     return table.take(np.argsort(numbers, kind="stable"))  # as they were before they were written
 
 
