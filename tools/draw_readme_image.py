@@ -1,10 +1,10 @@
 """Draw README's first image: what the demo's model finds in its test scenes, and what is right.
 
     make demo
-    .venv/bin/python tools/draw_readme_image.py runs/demo/seed-0 docs/images/demo.png
+    .venv/bin/python tools/draw_readme_image.py runs/demo/seed-0 docs/images/demo.jpg
 
-The scenes are the first of the test that have four objects and three expressions, whatever the
-model makes of them, at five times the size of the demo's own.
+The scenes are the first square ones of the test that have three objects, each with an expression,
+whatever the model makes of them, at four times the size of the demo's own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from clipvg.demo import NUM_TEST
 from clipvg.report.drawing import Mark, draw_boxes, save_image
 from clipvg.report.style import CYCLE
 
-SCALE, COLUMNS, SHOWN, GAP = 5, 2, 2, 12
-OBJECTS, EXPRESSIONS = 4, 3
+SCALE, COLUMNS, ROWS, GAP = 4, 2, 2, 12
+OBJECTS = 3
 
 
 def panels(folder: Path) -> Iterator[Image.Image]:
@@ -37,9 +37,10 @@ def panels(folder: Path) -> Iterator[Image.Image]:
     names, image_of = test.distinct_images()
     for number, name in enumerate(names):
         scene, rows = scenes[int(Path(name).stem)], np.flatnonzero(image_of == number)
-        if len(scene.objects) < OBJECTS or len(rows) < EXPRESSIONS:
+        rows = rows[np.sort(np.unique(test.truth()[rows], axis=0, return_index=True)[1])]
+        is_square = scene.width == scene.height  # so that they fit beside each other
+        if not (is_square and len(scene.objects) == len(rows) == OBJECTS):
             continue
-        rows = rows[:EXPRESSIONS]
         image = render_scene(scene, scale=SCALE)
         texts = [test.expressions[row] for row in rows]
         boxes = model.predict(image, texts, scores=False)
@@ -54,12 +55,10 @@ def panels(folder: Path) -> Iterator[Image.Image]:
 
 def main() -> None:
     folder, out = map(Path, sys.argv[1:])
-    shown = list(islice(panels(folder), SHOWN))
-    width = max(panel.width for panel in shown) + GAP
+    shown = list(islice(panels(folder), ROWS * COLUMNS))
     rows = [shown[start : start + COLUMNS] for start in range(0, len(shown), COLUMNS)]
-    heights = [max(panel.height for panel in row) + GAP for row in rows]
-    sheet = Image.new("RGB", (COLUMNS * width - GAP, sum(heights) - GAP), "white")
-    y = 0
+    width, heights = shown[0].width + GAP, [max(p.height for p in row) + GAP for row in rows]
+    sheet, y = Image.new("RGB", (COLUMNS * width - GAP, sum(heights) - GAP), "white"), 0
     for row, height in zip(rows, heights, strict=True):
         for column, panel in enumerate(row):
             sheet.paste(panel, (column * width, y))

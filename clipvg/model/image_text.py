@@ -45,7 +45,9 @@ def text_embeddings(features: Tensor, mask: Tensor) -> Tensor:
     The features are those of `GroundingModel.encode_text`; the last real token of a text ends it.
     """
     last = (real_lengths(mask) - 1).clamp(min=0)
-    return F.normalize(features[torch.arange(len(last), device=last.device), last].float(), dim=-1)
+    return F.normalize(
+        features[torch.arange(last.shape[0], device=last.device), last].float(), dim=-1
+    )
 
 
 def shown(model: GroundingModel, images: Tensor, texts: Tensor) -> Tensor:

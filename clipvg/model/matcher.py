@@ -45,7 +45,7 @@ class Matcher(nn.Module):
         said, place = self.token(text[pair, token]), self.place(_waves(box))[pair]
         states = torch.cat([said, seen * said, seen + place, place * said], dim=1)
         each = F.logsigmoid(self.met(states)[:, 0])
-        all_met = each.new_zeros(len(box)).index_add(0, pair, each).clamp(max=-_CERTAIN)
+        all_met = each.new_zeros(box.shape[0]).index_add(0, pair, each).clamp(max=-_CERTAIN)
         return all_met - torch.log(-torch.expm1(all_met))
 
     def _split(self, states: Tensor) -> Tensor:

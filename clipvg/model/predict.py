@@ -264,7 +264,7 @@ def answer(
     state = model.state(given)
     boxes = model.head(state)
     if not scores:
-        nothing = torch.full((len(index),), torch.nan)
+        nothing = torch.full(index.shape, torch.nan)
         return Answers(boxes, nothing, nothing)
     there = shown_in(model, given, index)
     if model.quality is not None and seen.patches is not None:

@@ -168,7 +168,7 @@ def center_map(boxes: np.ndarray, sizes: np.ndarray) -> Figure:
 
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes  # (N, 2) shares
     counts, _, _ = np.histogram2d(centers[:, 1], centers[:, 0], bins=_CELLS, range=[[0, 1], [0, 1]])
-    figure, axes = new_axes(7.2, 3.6)
+    figure, axes = new_axes(4.6, 3.6)
     drawn = axes.imshow(counts, extent=(0, 1, 1, 0), cmap="viridis", vmin=0)
     figure.colorbar(drawn, ax=axes, label="boxes", ticks=MaxNLocator(5, integer=True))
     percents(axes, "both")

@@ -84,7 +84,7 @@ def render_html(report: Report) -> str:
         undefined=StrictUndefined,
     )
     times = {name.replace("_", " "): f"{took:.1f} s" for name, took in report.timings.items()}
-    return pages.get_template("page.html").render(
+    page = pages.get_template("page.html").render(
         report=report,
         times=list(times.items()),
         config=json.dumps(report.config, indent=2, ensure_ascii=False, default=str),
@@ -92,6 +92,7 @@ def render_html(report: Report) -> str:
         roles=_LEGEND,
         version=clipvg.__version__,
     )
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")  # no line ends before a sign
 
 
 def write_html(report: Report, path: str | Path) -> Path:

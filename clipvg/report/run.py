@@ -80,17 +80,18 @@ def _training(folder: Path, summary: Json, rows: Sequence[Json]) -> Report:
     if scores:
         facts.append(("best validation Acc@0.5", percent(max(scores))))
     root, path = summary.get("root"), folder / "labels.parquet"
-    gallery = []
+    gallery, roles = [], ["predicted", "pseudo"]
     if root and path.is_file():
         labels = read_labels(path, images=root, options=TRUSTED)
         gallery = training_cases(labels, folder / "model")
+        roles += ["true"] * labels.has_truth
     return Report(
         title=f"Training {folder.name}",
         facts=facts,
         gallery=gallery,
         gallery_note="Labels of the training and the boxes of its model, some drawn by chance and "
         "of 48 looked at those that it misses furthest.",
-        gallery_roles=("predicted", "pseudo"),
+        gallery_roles=roles,
         figures=[training_section(epochs)] if epochs else [],
         timings={"training": float(summary["seconds"])} if "seconds" in summary else {},
     )

@@ -46,10 +46,10 @@ def test_the_worst_by_the_model_are_shown_with_its_boxes(
     assert outcome.code == 0, outcome.err
     text = page.read_text()
     assert "The 4 labels of the lowest IoU with the predicted box, worst first." in text
-    overlaps = [float(each) for each in re.findall(r"with the label ([\d.]+) %", text)]
+    overlaps = [float(each) for each in re.findall(r"with the label ([\d.]+)\s%", text)]
     assert len(overlaps) == 4
     assert overlaps == sorted(overlaps)
-    assert len(re.findall(r", score [\d.]+ %", text)) == 4
+    assert len(re.findall(r", score [\d.]+\s%", text)) == 4
 
 
 def test_choices_that_cannot_be_made(clipvg, labels, pictures, tmp_path):

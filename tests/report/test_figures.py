@@ -110,7 +110,7 @@ def test_training_curves_draw_what_was_recorded():
 
     loss, validation = training_curves(rows).axes
 
-    assert [line.get_label() for line in loss.lines] == ["loss", "loss_giou"]
+    assert [line.get_label() for line in loss.lines] == ["loss", "GIoU"]
     assert [line.get_label() for line in validation.lines] == ["Acc@0.5"]
     assert list(validation.lines[0].get_ydata()) == [0.4]
 

@@ -145,7 +145,7 @@ def test_demo_shows_its_table_and_the_figures_of_its_first_run(tmp_path):
 
     page = draw_report(folder, command="clipvg demo").read_text()
 
-    assert "from 55.0 % to 64.0 % (+9.0 points)" in page
+    assert "from 55.0\xa0% to 64.0\xa0% (+9.0 points)" in page
     assert "1 of 2" in page
     assert "<h2>Images</h2>" in page
     assert "before → after. Of the run seed0." in page

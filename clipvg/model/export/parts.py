@@ -70,7 +70,7 @@ class FusionPart(Part):
         scores = self.model.quality is not None
         patches = self.model.visual_projection(image)[:, 1:] if scores else None
         seen = Seen(image, patch_ignored, patches=patches)
-        every = torch.arange(len(image), device=image.device)
+        every = torch.arange(image.shape[0], device=image.device)
         found = answer(self.model, seen, every, image_index, (text, text_mask), scores=scores)
         return (found.boxes, found.scores, found.present) if scores else (found.boxes,)
 
