@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipvg.labels.schema import BOX, WORD, box_values
+from clipvg.labels.box_column import BOX, box_values
+from clipvg.labels.schema import WORD
 from clipvg.labels.splits import SPLIT
 from clipvg.labels.table import LabelTable
 

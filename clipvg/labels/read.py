@@ -17,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from clipvg.errors import InputError
+from clipvg.labels.box_column import Faults
 from clipvg.labels.check.names import with_plain_names
 from clipvg.labels.formats import find_reader
 from clipvg.labels.formats.file import FOLDER, File
 from clipvg.labels.formats.flickr import is_flickr
 from clipvg.labels.formats.pth import PTH
 from clipvg.labels.refuse import OnError, refuse_bad_rows, refuse_misread, refuse_outside
-from clipvg.labels.schema import FAULT, WORD, Faults, normalise, rename_columns
+from clipvg.labels.schema import FAULT, WORD, normalise, rename_columns
 from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
 from clipvg.labels.units import BoxFormat, BoxUnit, read_boxes_as

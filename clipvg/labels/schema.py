@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import ArrayLike
 
 from clipvg.errors import InputError, near_matches
+from clipvg.labels.box_column import BOX, Faults, box_array, boxes_of, is_number, parse_boxes
 from clipvg.labels.wording import in_words, lacking
 
 Values: TypeAlias = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # of a column
-Faults: TypeAlias = dict[int, str]  # what is wrong with a row's box
-BOX = pa.list_(pa.float64(), 4)
 WORD = pa.dictionary(pa.int32(), pa.string())
 FIELDS = {
     "image": pa.string(),
@@ -38,8 +33,6 @@ FAULT = "clipvg.fault"  # of tables that are read to be checked: what is in the 
 MAX_COLUMNS = 1000
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
-_BLOCK = 16_384  # rows
-_AT_ONCE = 50_000  # boxes parsed together: lists of numbers take ten times their memory
 
 
 def check_columns(count: int, where: str) -> None:
@@ -120,8 +113,8 @@ def convert_column(
         return column
     try:
         if kind == BOX:
-            return _boxes(column, name, where, faults)
-        if pa.types.is_string(column.type) and _is_number(kind):
+            return boxes_of(column, name, where, faults)
+        if pa.types.is_string(column.type) and is_number(kind):
             text = pc.utf8_trim_whitespace(column)
             if pa.types.is_integer(kind):  # pandas writes 640.0 where others are missing
                 text = pc.replace_substring_regex(text, r"\.0*$", "")
@@ -169,124 +162,6 @@ def _side(column: pa.ChunkedArray, name: str, where: str, faults: Faults | None)
         except (TypeError, ValueError, OverflowError):
             faults.setdefault(row, f"column {name!r} holds {str(value)[:80]!r}, no number")
     return numbers
-
-
-def _boxes(
-    column: pa.ChunkedArray, name: str, where: str, faults: Faults | None
-) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind = column.type
-    if pa.types.is_fixed_size_list(kind) and kind.list_size == 4:
-        return column.cast(BOX)
-    if pa.types.is_null(kind):
-        return pa.chunked_array([pa.nulls(len(column), BOX)])
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        lengths = pc.fill_null(pc.list_value_length(column), 4)
-        if pc.all(pc.equal(lengths, 4), min_count=0).as_py() and _is_number(kind.value_type):
-            return column.cast(BOX)
-    if pa.types.is_nested(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        boxes = parse_boxes(column.to_pylist(), name=name, where=where, faults=faults)
-        return pa.chunked_array([boxes])
-    raise InputError(f"{where}: column {name!r} holds {in_words(kind)}, not lists of four numbers")
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
-
-
-def parse_boxes(
-    values: list, *, name: str = "box", where: str = "labels", faults: Faults | None = None
-) -> pa.Array:
-    """Lists of four numbers, their text, or None -> an Arrow array of boxes.
-
-    Raises:
-        InputError: the first row that is neither, unless ``faults`` takes such rows; they are null.
-    """
-    with suppress(TypeError, ValueError, OverflowError, RecursionError):
-        return box_array(_all_boxes(values))
-    rows: list[list[float] | None] = []
-    for row, value in enumerate(values):
-        if isinstance(value, str):
-            value = _box_from_text(value)
-        numbers = None
-        if value is not None and (numbers := _four_numbers(value)) is None:
-            shown = str(values[row])[:80]
-            message = f"{name} {shown!r} is not four numbers; write it as [x1, y1, x2, y2]"
-            if faults is None:
-                raise InputError(f"{where} row {row}: {message}")
-            faults.setdefault(row, message)
-        rows.append(numbers)
-    return pa.array(rows, BOX)
-
-
-def _all_boxes(values: list) -> np.ndarray:
-    """Lists of four numbers, or their JSON -> (N, 4) float64, or ValueError if one is not."""
-    boxes = np.empty((len(values), 4))
-    for start in range(0, len(values), _AT_ONCE):
-        some = values[start : start + _AT_ONCE]
-        if all(type(value) is str and value[:1] == "[" and value[-1:] == "]" for value in some):
-            some = json.loads(f"[{','.join(some)}]")  # many times as fast as one by one
-        if len(some) != len(boxes[start : start + _AT_ONCE]) or not all(
-            type(value) is list and len(value) == 4 for value in some
-        ):
-            raise ValueError("not four numbers")
-        boxes[start : start + _AT_ONCE] = np.array(some, dtype=np.float64)
-    return boxes
-
-
-def _four_numbers(value: Any) -> list[float] | None:
-    if isinstance(value, str | dict):
-        return None
-    try:
-        numbers = [float("nan") if number is None else float(number) for number in value]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return numbers if len(numbers) == 4 else None
-
-
-def _box_from_text(text: str) -> list | None:
-    if not text.strip():
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return re.sub(r"[\[\](),;]", " ", text).split()
-
-
-def box_array(values: ArrayLike) -> pa.Array:
-    """(N, 4) numbers -> an Arrow array of boxes, null where a whole row is NaN."""
-    values = np.ascontiguousarray(values, dtype=np.float64).reshape(-1, 4)
-    absent = np.isnan(values).all(axis=1)
-    flat = pa.array(values.reshape(-1), pa.float64())
-    return pa.FixedSizeListArray.from_arrays(flat, type=BOX, mask=pa.array(absent))
-
-
-def box_values(column: pa.ChunkedArray) -> np.ndarray:
-    """An Arrow column of boxes -> (N, 4) float64, NaN rows where null."""
-    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    if not column.null_count and flat:
-        return np.concatenate(flat).reshape(-1, 4)
-    values = np.full((len(column), 4), np.nan)
-    if flat:
-        values[column.is_valid().to_numpy().astype(bool)] = np.concatenate(flat).reshape(-1, 4)
-    return values
-
-
-def is_finite(boxes: np.ndarray) -> np.ndarray:
-    """(N, 4) -> (N,) bool: boxes of four finite numbers."""
-    return np.isfinite(boxes).all(axis=1)
-
-
-def in_blocks(of_rows: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """Return what a function of rows says of long arrays (N, ...), some rows after the others.
-
-    What it makes on the way stays in the cache; of a million boxes at once it takes three times as
-    long, mostly for fresh memory.
-    """
-    starts = range(0, max(len(arrays[0]), 1), _BLOCK)
-    blocks = [of_rows(*(array[start : start + _BLOCK] for array in arrays)) for start in starts]
-    return np.concatenate(blocks)
 
 
 def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:

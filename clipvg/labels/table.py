@@ -14,16 +14,10 @@ import pyarrow.compute as pc
 
 from clipvg.boxes import convert
 from clipvg.errors import InputError, near_matches
+from clipvg.labels.box_column import box_values
 from clipvg.labels.frame import ArrowStream, Frame, as_table
 from clipvg.labels.joined import join_tables
-from clipvg.labels.schema import (
-    RELIABILITY,
-    Values,
-    box_values,
-    column_of,
-    encode_names,
-    normalise,
-)
+from clipvg.labels.schema import RELIABILITY, Values, column_of, encode_names, normalise
 from clipvg.labels.splits import count_splits
 from clipvg.labels.write import write_labels
 

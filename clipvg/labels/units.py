@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from clipvg.boxes import convert
 from clipvg.errors import InputError
-from clipvg.labels.schema import box_array, box_values
+from clipvg.labels.box_column import box_array, box_values
 from clipvg.labels.sizes import find_sizes
 from clipvg.labels.table import LabelTable
 

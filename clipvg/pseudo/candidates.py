@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipvg.labels.schema import BOX
+from clipvg.labels.box_column import BOX
 from clipvg.pseudo.observation import Candidate
 from clipvg.pseudo.options import Options
 from clipvg.pseudo.sources import Source

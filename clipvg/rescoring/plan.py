@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from clipvg.labels import LabelTable
-from clipvg.labels.schema import box_values
+from clipvg.labels.box_column import box_values
 
 Shard = tuple[int, int]  # images [first, last) of a `Plan`
 IMAGES_PER_SHARD = 128

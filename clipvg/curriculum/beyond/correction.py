@@ -12,7 +12,7 @@ from clipvg.curriculum.measuring import measurer_of
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.labels.schema import box_values
+from clipvg.labels.box_column import box_values
 from clipvg.reliability.measurer import BoxPredictor, Context
 from clipvg.runs.stage import Stage
 from clipvg.runtime.files import write_array

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from clipvg.boxes import convert
+from clipvg.labels.box_column import box_values
 from clipvg.labels.check.finding import Finding, show_box
-from clipvg.labels.schema import box_values
 from clipvg.labels.table import LabelTable
 
 _TINY = 0.01  # of the image's longer side: two pixels of what a model sees

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipvg.boxes import FORMATS, convert
+from clipvg.labels.box_column import box_values, in_blocks, is_finite
 from clipvg.labels.check.finding import Finding, show_box
-from clipvg.labels.schema import box_values, in_blocks, is_finite
 from clipvg.labels.table import LabelTable
 from clipvg.labels.units import UNITS
 

@@ -8,15 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipvg.labels.box_column import box_values, in_blocks, is_finite
 from clipvg.labels.check.finding import Finding, show_box
-from clipvg.labels.schema import (
-    BOX_FORMATS,
-    FAULT,
-    RELIABILITY,
-    box_values,
-    in_blocks,
-    is_finite,
-)
+from clipvg.labels.schema import BOX_FORMATS, FAULT, RELIABILITY
 from clipvg.labels.table import LabelTable
 
 MAX_COORDINATE = 1e7  # pixels; float32 knows a tenth of one there no more

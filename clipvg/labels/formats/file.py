@@ -17,8 +17,9 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from clipvg.errors import InputError, one_line
+from clipvg.labels.box_column import BOX, Faults, parse_boxes
 from clipvg.labels.formats.objects import read_lines, read_list
-from clipvg.labels.schema import BOX, REQUIRED, Faults, check_columns, column_type, parse_boxes
+from clipvg.labels.schema import REQUIRED, check_columns, column_type
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import check_content, open_text, reading
 

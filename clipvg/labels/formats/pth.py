@@ -24,8 +24,9 @@ import numpy as np
 import pyarrow as pa
 
 from clipvg.errors import InputError
+from clipvg.labels.box_column import box_values
 from clipvg.labels.formats.file import File, Format, rows_table
-from clipvg.labels.schema import RELIABILITY, box_values
+from clipvg.labels.schema import RELIABILITY
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.unpickle import read_pickle
 
