@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _PLURALS = {
     "calf": "calves",
     "child": "children",
@@ -48,6 +50,7 @@ def make_plural(name: str) -> str:
     return " ".join([*before, _plural_of(last)])
 
 
+@lru_cache(maxsize=2**16)
 def make_singular(word: str) -> str:
     """Return the singular of a word; a word that is no plural stays.
 
@@ -72,6 +75,7 @@ def make_singular(word: str) -> str:
     return word[:-1]
 
 
+@lru_cache(maxsize=2**16)
 def is_plural(word: str) -> bool:
     """Return whether a word is a plural, as far as rules can say."""
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from clipvg.pseudo.caption.clause import Clause
 from clipvg.pseudo.kinds import PEOPLE, RIVAL_SHARE
@@ -109,6 +110,7 @@ def _is_called(detected: str, name: str) -> bool:
     return _canonical(detected) == _canonical(name)
 
 
+@lru_cache(maxsize=2**16)
 def _canonical(name: str) -> str:
     *before, last = name.lower().replace("_", " ").split()
     plain = " ".join([*before, make_singular(last)])

@@ -37,32 +37,35 @@ def alone(meaning: Meaning, observation: Observation, box: Box, size: Size) -> t
         That probability, and the largest w · f of another object.
     """
     own, others = look_about(observation, box, meaning.names_class)
-    edges = observation.relations
+    own_fits, *fits = _fits(meaning, [own, *others], observation.relations)
     before = [
-        _fit(meaning, one, [own, *(o for o in others if o is not one)], edges)
-        * one.exists
-        * _ahead(meaning, one, own, size)
-        for one in others
+        fit * one.exists * _ahead(meaning, one, own, size)
+        for one, fit in zip(others, fits, strict=True)
     ]
-    fits = _fit(meaning, own, others, edges) * own.fits_box
-    return fits * _just(meaning.nth, before), max(before, default=0.0)
+    return own_fits * own.fits_box * _just(meaning.nth, before), max(before, default=0.0)
 
 
-def _fit(meaning: Meaning, one: Views, others: Sequence[Views], edges: Sequence[Relation]) -> float:
-    """The probability that what is said fits an object, but for place and size."""
-    looks = math.prod(map(one.has, meaning.words))
-    if meaning.names is not None:
-        looks *= one.is_called(meaning.names_class)
+def _fits(meaning: Meaning, objects: Sequence[Views], edges: Sequence[Relation]) -> list[float]:
+    """The probability for each object that what is said fits it, but for place and size."""
+    looks = [_looks(meaning, one) for one in objects]
     if meaning.landmark is None or meaning.relation is None:
         return looks
-    relation, landmark = meaning.relation, meaning.landmark
-    there = (
-        _fit(landmark, other, [one, *(o for o in others if o is not other)], edges)
-        * other.exists
-        * _holds(relation, one, other, edges)
-        for other in others
-    )
-    return looks * (1 - math.prod(1 - chance for chance in there))
+    there = _fits(meaning.landmark, objects, edges)
+    marks = [(other, fit * other.exists) for other, fit in zip(objects, there, strict=True)]
+    found = []
+    for one, look in zip(objects, looks, strict=True):
+        none = math.prod(
+            1 - fit * _holds(meaning.relation, one, other, edges)
+            for other, fit in marks
+            if other is not one
+        )
+        found.append(look * (1 - none))
+    return found
+
+
+def _looks(meaning: Meaning, one: Views) -> float:
+    looks = math.prod(map(one.has, meaning.words))
+    return looks if meaning.names is None else looks * one.is_called(meaning.names_class)
 
 
 def _holds(relation: Rule | str, one: Views, other: Views, edges: Sequence[Relation]) -> float:

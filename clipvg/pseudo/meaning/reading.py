@@ -89,6 +89,7 @@ class Vocabulary:
     attributes: frozenset[str]
     predicates: frozenset[str]
     _read: dict[str, Meaning] = field(default_factory=dict, compare=False)
+    _called: dict[tuple[str, ...], frozenset[str]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, observations: ObservationTable) -> Vocabulary:
@@ -140,13 +141,18 @@ class Vocabulary:
     def _noun(self, words: Sequence[str]) -> tuple[frozenset[str], bool]:
         """The classes that the first noun of some words may mean, and whether it means several."""
         for noun in _nouns(words):
-            last = make_singular(noun[-1])
-            called = called_by((*noun[:-1], last), self.names)
-            if called:
-                said = [spoken(one) for one in called]
-                alike = (n for n in self.names if any(may_mean(one, spoken(n)) for one in said))
-                return frozenset(alike) | called, is_plural(noun[-1])
+            if noun not in self._called:
+                self._called[noun] = self._classes(noun)
+            if called := self._called[noun]:
+                return called, is_plural(noun[-1])
         return frozenset(), False
+
+    def _classes(self, noun: tuple[str, ...]) -> frozenset[str]:
+        """The classes that a noun may mean, those of which it may be said included."""
+        called = called_by((*noun[:-1], make_singular(noun[-1])), self.names)
+        said = [spoken(one) for one in called]
+        alike = (n for n in self.names if any(may_mean(one, spoken(n)) for one in said))
+        return frozenset(called).union(alike)
 
     def _looks(self, words: Sequence[str]) -> Meaning:
         names, means_many = self._noun(words)
