@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.adapting import QUIET, SMALL, run
 from support.processes import killed
 from support.tiny import make_labels
@@ -239,6 +240,14 @@ def test_the_recorded_command_stays(labels: LabelTable, tmp_path: Path) -> None:
     again = run(labels, tmp_path / "run", run=RunOptions(progress=False))
     assert again.summary["command"] == "clipvg adapt what was typed"
     assert "what was typed" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_device_that_is_not_here_is_one_line(tmp_path: Path) -> None:
+    small = {"width": 16, "layers": 1, "heads": 2, "feedforward": 16}
+    clipvg.create_model("clipvg-tiny", None, **small).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"device='cuda' is not available here: .*choose from cpu"):
+        clipvg.load(tmp_path, device="cuda")
 
 
 def test_train_leaves_a_model(labels: LabelTable, tmp_path: Path) -> None:

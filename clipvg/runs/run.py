@@ -94,8 +94,8 @@ class Run:
         self._is_new = False
         self._opened = ExitStack()
         try:
-            self._opened.enter_context(new_folder(self.folder))
             if self.workers.is_main:
+                self._opened.enter_context(new_folder(self.folder))
                 self._opened.enter_context(Lock(self.folder))
             self.workers.write(lambda: self._check_or_write(labels))
         except BaseException:

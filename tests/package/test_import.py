@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from support.processes import Call
@@ -79,3 +80,10 @@ print(iou.tolist(), hist.tolist(), "torch" in sys.modules)
 """
     result = run(code)
     assert result.stdout.strip() == "[[1.0, 0.5]] [[[0, 0, 1, 1]]] False", result.stderr
+
+
+def test_the_demo_installs_no_extra(repository: Path) -> None:
+    rules = (repository / "Makefile").read_text().split("\n\n")
+    assert any(rule.startswith("demo: .venv/.installed\n") for rule in rules)
+    (installed,) = (rule for rule in rules if ".venv/.installed: $(BUILD_INPUTS)\n" in rule)
+    assert "[" not in installed.partition("$(BUILD_INPUTS)\n")[2]

@@ -160,6 +160,9 @@ def parquet_bytes(*rows: Any) -> bytes:
     return file.getvalue()
 
 
+UNIT = ReadOptions(box_unit="thousand")
+
+
 def look(path: Path) -> None:
     labels = read_labels(
         path, on_error="keep", images=path.parent, options=ReadOptions(allow_outside_root=True)
@@ -201,7 +204,7 @@ FILES: dict[str, tuple[bytes, Callable[[Path], object]]] = {  # content and read
     "flickr/Annotations/1.xml": (XML.encode(), read_flickr),
     "flickr/Sentences/1.txt": (b"[/EN#1/people A man] and [/EN#2/x a dog] .", read_flickr),
     "odvg.jsonl": (json.dumps(ODVG).encode(), read_labels),
-    "vlm.jsonl": (json.dumps(TALK).encode(), partial(read_labels, box_unit="thousand")),
+    "vlm.jsonl": (json.dumps(TALK).encode(), partial(read_labels, options=UNIT)),
     "label_studio.json": (json.dumps([TASK]).encode(), read_labels),
     "refcoco.json": (json.dumps(SEQTR).encode(), read_labels),
     "regions.json": (json.dumps(REGIONS).encode(), read_labels),
