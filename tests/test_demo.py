@@ -24,7 +24,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     def recipe() -> tuple[str, ModelOptions, FitConfig]:
         backbone, model, training = full()
         model = dataclasses.replace(model, width=32, layers=1, heads=2, feedforward=32)
-        return backbone, model, dataclasses.replace(training, steps=3, warmup_steps=1)
+        training = dataclasses.replace(training, steps=3, warmup_steps=1, batch_size=16)
+        return backbone, model, training
 
     monkeypatch.setattr(demo, "recipe", recipe)
 

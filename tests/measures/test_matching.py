@@ -141,7 +141,7 @@ def test_a_text_tower_that_learns(tmp_path_factory: pytest.TempPathFactory) -> N
     labels = make_labels(tmp_path_factory.mktemp("images"), images=20, per_image=8)
     learned = make_model(prefix="learned")
     scores = measure(
-        RegionTextMatch(learned, folds=2, epochs=1, rounds=1), labels, Context()
+        RegionTextMatch(learned, folds=2, epochs=1, rounds=1, width=16), labels, Context()
     ).values
     assert ((scores > 0) & (scores < 1)).all()
 
