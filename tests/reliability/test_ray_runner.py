@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -29,25 +28,6 @@ from clipvg.reliability.ray.parquet import TableScorer, score_parquet_with_ray
 from clipvg.reliability.ray.runner import EngineSetup, RayPool, score_with_ray
 from clipvg.rescoring import EngineConfig, plan, shards
 from clipvg.rescoring.store import ScoreStore
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """Ray with two CPUs on this machine; it writes nothing into the home folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
-        ray.init(
-            "local",
-            num_cpus=2,
-            object_store_memory=200 << 20,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
