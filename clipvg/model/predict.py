@@ -17,7 +17,7 @@ from torchvision.ops import box_convert, generalized_box_iou
 from clipvg.boxes import convert
 from clipvg.data.decode import decode
 from clipvg.data.inputs import ImageInput, as_image
-from clipvg.data.letterbox import Square, make_square
+from clipvg.data.letterbox import Square, image_boxes, make_square
 from clipvg.errors import InputError
 from clipvg.model.copies import CORNERS, ZOOM, carried_back, mean_overlap, move_into_corner
 from clipvg.model.fast.text import encode_texts
@@ -36,7 +36,8 @@ BY_MEASURES: Mapping[str, str] = {"scores": "confidence", "present": "image_text
 COPIES = 2  # of an image for `confidence`, as the measure has
 _IMAGES = 32  # decoded and held at a time
 _AT_ONCE = {"cpu": 4, "cuda": 64}  # images in a tower; on a CPU more fall out of the cache
-_TOKENS = {"cpu": 1600, "cuda": 131_072}  # of all sequences fused at once, likewise
+_TOKENS = {"cpu": 1600, "cuda": 131_072}  # of all sequences fused at once, likewise,
+_WIDTH = 512  # of so many channels; of narrower ones more
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def check_expressions(expressions: Sequence[str]) -> None:
             raise InputError(
                 f"expression {number} is blank; write what to look for, e.g. 'dog on the left'"
             )
-        letters = [letter for letter in text if letter.isalpha()]
+        letters = [] if text.isascii() else [letter for letter in text if letter.isalpha()]
         if 2 * sum(ord(letter) > 0x24F for letter in letters) > len(letters):  # not Latin
             foreign.append(text)
     if foreign:
@@ -107,14 +108,15 @@ def predict(
         usable = [square for square in squares if isinstance(square, Square)]
         asked_of = expressions[part]
         answers = answer_squares(model, usable, asked_of, scores=scores, batch_size=batch_size)
-        first = 0
-        for square, asked in zip(usable, asked_of, strict=True):
-            rows = slice(first, first := first + len(asked))
-            boxes, sure, there = (each[rows] for each in answers)
-            check_numbers(boxes)
-            pixels = convert(square.box.to_image(boxes), "xyxy", box_format)
-            shape = square.box.width, square.box.height
-            found.append(Predictions(pixels, sure, there, tuple(asked), shape, by, box_format))
+        check_numbers(answers[0])
+        shapes = [(box.width, box.height) for _, _, box in usable]
+        counts = [len(asked) for asked in asked_of]
+        corners = image_boxes(answers[0], np.repeat(shapes, counts, 0), model.backbone.image_size)
+        boxes = convert(corners, "xyxy", box_format)
+        ends = np.cumsum(counts)[:-1]
+        of_images = (np.split(each, ends) for each in (boxes, *answers[1:]))
+        for asked, shape, own, sure, there in zip(asked_of, shapes, *of_images, strict=True):
+            found.append(Predictions(own, sure, there, tuple(asked), shape, by, box_format))
     return found
 
 
@@ -313,5 +315,6 @@ def _batches(
         return
     kind = "cuda" if model.device.type == "cuda" else "cpu"
     lengths = 2 + text_mask.sum(1) + (~ignored).sum(1)
-    batch = lengths.cumsum(0) // _TOKENS[kind]
+    most = _TOKENS[kind] * max(1, _WIDTH // model.reg_token.embedding_dim)
+    batch = lengths.cumsum(0) // most
     yield from rows.split(batch.unique_consecutive(return_counts=True)[1].tolist())
