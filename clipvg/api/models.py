@@ -32,7 +32,7 @@ def load(
         path: a model folder, an authors' ``.pth``, ``hf-hub:org/repo`` or ``local-dir:folder``.
         device: where to, as "cpu", "cuda:1" or "mps"; when None a CUDA GPU, else the CPU.
         precision: number type of all weights: "fp32", or "bf16" or "fp16" for half the memory, and
-            more speed on a GPU. Boxes then change by a pixel or so; docs/models.md has by how much.
+            more speed on a GPU. Boxes then change by a pixel or so; docs/predict.md says how much.
 
     Returns:
         The model in evaluation mode.

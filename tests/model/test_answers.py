@@ -242,7 +242,7 @@ def test_rank_orders_given_boxes(make_model: Make) -> None:
         model.rank(PIXELS, "dog", [[0, 0, np.nan, 1]])
 
 
-# Of the image's longer side, 60 pixels: what docs/models.md states.
+# Of the image's longer side, 60 pixels: what docs/predict.md states.
 TOLERANCES = {"fp32": 0.0, "bf16": 0.03, "fp16": 0.004}
 
 
