@@ -40,6 +40,8 @@ class SSAConfig:
             what it was trained on, as published.
         fold_steps: "whole" trains each fold's model as long as the measurer; "shared" lets all
             folds' models together take as many steps as it.
+        fold_mean: with folds, reliability is the mean of what the measurer itself says and what the
+            model without the label's fold does, instead of the latter alone.
         seed: of every training, of the held-out images and of the folds.
     """
 
@@ -55,6 +57,7 @@ class SSAConfig:
     holdout: Annotated[float, (ABOVE_ZERO, BELOW_ONE)] = 0.1
     folds: Annotated[int, (0, 100)] = 0
     fold_steps: FoldSteps = "whole"
+    fold_mean: bool = False
     seed: Annotated[int, (0, 2**63 - 1)] = 0
 
     def __post_init__(self) -> None:

@@ -84,6 +84,11 @@ def test_each_label_is_measured_by_the_model_without_its_fold(tmp_path: Path) ->
     np.testing.assert_array_equal(result.scores["measurer"], expected)
     plain = toy.adapt(tmp_path / "plain", labels=labels, validation=clean)
     assert (plain.scores["measurer"] != expected).any()
+    both = toy.adapt(tmp_path / "mean", labels=labels, validation=clean, folds=3, fold_mean=True)
+    mean = (plain.scores["measurer"] + expected) / 2
+    np.testing.assert_array_equal(both.scores["measurer"], mean)
+    assert both.summary.folds is not None
+    assert "counts as much as the measurer itself (3 trainings)" in both.summary.folds.statement
 
     summary = summary_of(tmp_path / "run")
     assert summary["folds"]["labels"] == np.bincount(fold).tolist()

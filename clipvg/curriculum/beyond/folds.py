@@ -99,9 +99,14 @@ def measure_labels(
     stages = _train(work, name, fold, weights, work.labels if labels is None else labels)
     for each in stages:
         work.note(FOLD, each, measurer=name)
+    own = None
+    if config.fold_mean:
+        own = measure(work, stage, name, trained_on=trained_on, teacher=teacher)[name]
 
     def make() -> ScoreMatrix:
         found = _ask_each(work, stages, fold, teacher)
+        if own is not None:
+            found = replace(found, values=(found.values + own) / 2)
         return matrix_of(name, found, work.labels, trained_on)
 
     file = scores_key(stage.key, name, f"{config.folds} folds")
@@ -116,7 +121,8 @@ def fold_facts(work: Trainings) -> FoldFacts | None:
     if not trainings:
         return None
     fold = split_folds(work.labels, work.config.folds, seed=work.config.seed)
-    return FoldFacts.told(np.bincount(fold).tolist(), len(trainings), count_steps(trainings))
+    steps, labels = count_steps(trainings), np.bincount(fold).tolist()
+    return FoldFacts.told(labels, len(trainings), steps, is_mean=work.config.fold_mean)
 
 
 def _train(
