@@ -143,18 +143,20 @@ def _recommended(records: Sequence[Record], plain: str) -> Record:
     found["over plain"] = paired(own, _tests(records, plain))
     gap = np.mean(clean) - np.mean(base)
     # By seed a gap may be small, so gains are divided by the mean gap.
-    found["recovered"] = interval(100 * (np.array(own) - base) / gap)
+    found["recovered"] = interval(100 * (np.array(own) - base) / gap) if gap else None
     found["steps"] = {
         name: float(np.mean([r[name]["num_trainings"] * r["scale"]["steps"] for r in records]))
         for name in (plain, "recommended")
     }
-    names = records[0]["recommended"]["beyond"]["variants"]
+    names = dict.fromkeys(
+        v["name"] for r in records for v in r["recommended"]["beyond"]["variants"]
+    )
     found["variants"] = {
-        variant["name"]: paired(
-            [v["test"] for r in records for v in _named(r, variant["name"])],
-            [r["all"]["test"] for r in records for _ in _named(r, variant["name"])],
+        name: paired(
+            [v["test"] for r in records for v in _named(r, name)],
+            [r["all"]["test"] for r in records for _ in _named(r, name)],
         )
-        for variant in names
+        for name in names
     }
     kinds = [record["recommended"].get("auroc_by_kind") for record in records]
     if all(kinds):
@@ -325,7 +327,7 @@ def _method_table(found: Record) -> str:
 def _recommended_table(found: Record) -> str:
     steps, recovered = found["steps"], found["recovered"]
     own = [
-        ("gap recovered, %", signed(recovered)),
+        ("gap recovered, %", None if recovered is None else signed(recovered)),
         ("over the plain method", signed(found["over plain"])),
         *((f"steps, {_NAMES.get(name, name)}", value) for name, value in steps.items()),
         *((f"{name} over all labels", signed(gain)) for name, gain in found["variants"].items()),

@@ -8,10 +8,10 @@ from clipvg.boxes import iou
 from clipvg.labels import LabelTable
 from clipvg.pseudo.meaning import look_at
 from clipvg.pseudo.observations import ObservationTable
-from clipvg.training.matching import APART
 
 BESIDE = "match.beside"  # column that tells observed boxes from labels
 _MOST = 16  # objects of an image
+_SHOWN = 0.2  # IoU from which a label may show an object, be it with a box badly placed
 
 
 def with_observed(labels: LabelTable, observations: ObservationTable) -> LabelTable:
@@ -35,7 +35,7 @@ def with_observed(labels: LabelTable, observations: ObservationTable) -> LabelTa
             continue
         shown = boxes[order[starts[at] : starts[at + 1]]]
         for one in look_at(observation)[:_MOST]:
-            if (iou(np.tile(one.box, (len(shown), 1)), shown) < APART).all():
+            if (iou(np.tile(one.box, (len(shown), 1)), shown) < _SHOWN).all():
                 images.append(observation.image)
                 called.append(one.seen[0].name)
                 found.append(list(one.box))
