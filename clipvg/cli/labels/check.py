@@ -122,7 +122,7 @@ def _what_else(path: Path) -> str:
         if ending in _SEEN and _SEEN[ending].search(_head(path)):
             return "detections of images; clipvg generate --observations reads it"
         if ending in {".pth", ".pt"} and isinstance(read_pickle(path, "anything"), dict):
-            return "a checkpoint; clipvg info describes it, and --checkpoint takes it"
+            return "a checkpoint; clipvg info describes those of CLIP-VG, --checkpoint takes them"
         if ending in {".json", ".jsonl"} and (kind := _seen(path)):
             return f"{kind} of images; clipvg generate --observations reads it"
     except InputError:
