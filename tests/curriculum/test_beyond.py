@@ -107,6 +107,14 @@ def test_msa_by_a_measure_alone_compares_no_measurers(tmp_path: Path) -> None:
     assert all(choice.stage is None for step in result.steps for choice in step.choice)
 
 
+def test_a_measure_without_its_observations_leaves_the_others_to_select(tmp_path: Path) -> None:
+    measures = ("unique", "both=weighted_mean,of=measurer+unique")
+    beyond = Beyond(measures=measures, alone=True, calibrated=0.5, skip_search=True)
+    result = run(tmp_path, beyond)
+    assert np.isnan(result.scores["unique"]).all()
+    np.testing.assert_array_equal(result.scores["both"], result.scores["measurer"])
+
+
 def test_the_recommended_options_take_observations(tmp_path: Path) -> None:
     beyond = Beyond.recommended("seen.parquet")
     match, unique, both = beyond.told
