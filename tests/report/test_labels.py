@@ -33,12 +33,12 @@ def test_counts_by_source_rule_and_class(labels: LabelTable) -> None:
     report = report_labels(labels, name="x.jsonl")
     rules, classes = report.tables
     assert [row[:4] for row in rules.rows] == [
-        ("caption", "–", "1", "25.0%"),
-        ("relation", "bigger", "1", "25.0%"),
-        ("template", "attribute", "1", "25.0%"),
-        ("template", "place", "1", "25.0%"),
+        ("caption", "–", "1", "25.0 %"),
+        ("relation", "bigger", "1", "25.0 %"),
+        ("template", "attribute", "1", "25.0 %"),
+        ("template", "place", "1", "25.0 %"),
     ]
-    assert classes.rows == [("dog", "3", "75.0%"), ("cat", "1", "25.0%")]
+    assert classes.rows == [("dog", "3", "75.0 %"), ("cat", "1", "25.0 %")]
     assert dict(report.facts)["labels an image"] == "4.0"
     assert dict(report.facts)["words, median"] == "2"
 
