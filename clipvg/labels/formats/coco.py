@@ -20,7 +20,7 @@ Entry = TypeVar("Entry", Json, str)
 
 _LEFT_RIGHT_PX = 50  # horizontal distance at which left and right decide, as in Pseudo-Q
 _KEYS = ("image_id", "category_id")
-_KNOWN = ("image", "expression", "width", "height", "coco.id")
+_KNOWN = ("image", "expression", "width", "height", "coco.id", "coco.image_id")
 
 
 def matches(file: File) -> bool:
@@ -36,7 +36,8 @@ def read(file: File) -> pa.Table:
     The expression is the annotation's caption; else that of its image entry, see `_phrases`; else
     its category's name. Where a category occurs several times in an image, its leftmost and
     rightmost instances become "left NAME" and "right NAME" if their centres are more than 50 pixels
-    apart. Detector scores travel as ``coco.score``, ids as ``coco.id``.
+    apart. Detector scores travel as ``coco.score``, ids as ``coco.id``
+    and ``coco.image_id``.
     """
     if file.content is None:
         raise InputError(
@@ -51,6 +52,7 @@ def read(file: File) -> pa.Table:
             "generate --observations"
         )
     ids = id_column([annotation.get("id") for annotation in kept], file)
+    of_images = id_column([annotation.get("image_id") for annotation in kept], file)
     sides = _sides(kept, images, file)
     several = _with_several_targets(kept, file)
 
@@ -68,6 +70,7 @@ def read(file: File) -> pa.Table:
                 "box": annotation.get("bbox"),
                 "box_format": "xywh",
                 "coco.id": ids[number],
+                "coco.image_id": of_images[number],
                 "coco.score": annotation.get("score"),
             }
             for text in texts:
