@@ -25,9 +25,10 @@ from clipvg.model.config import GroundingConfig
 from clipvg.model.fast.tokens import packed_state
 from clipvg.model.fusion import Features, FusionEncoder, keep_mask
 from clipvg.model.head import BoxHead
-from clipvg.model.predict import BY_HEAD, BY_MEASURES, expressions_of, predict, rank
+from clipvg.model.predict import BY_HEAD, BY_MEASURES, expressions_of, predict
 from clipvg.model.predictions import Predictions
 from clipvg.model.quality import QualityHead
+from clipvg.model.rank import rank
 from clipvg.model.tokenizer import Tokenizer, prefix_ids, real_lengths
 from clipvg.ops.linear import fast_cpu, is_fast
 

@@ -1,0 +1,70 @@
+"""`GroundingModel.rank`: which of given boxes an expression means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torchvision.ops import box_convert, generalized_box_iou
+
+from clipvg.data.inputs import ImageInput
+from clipvg.errors import InputError
+from clipvg.model.fusion import Features
+from clipvg.model.predict import check_expressions, predict, see, square_of, texts_of
+from clipvg.model.quality import MEANT
+from clipvg.ops.boxes import iou
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
+
+
+def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
+    """Say how likely an expression means each box (N, 4) xyxy; see `GroundingModel.rank`.
+
+    A quality head reads the words in each box. Without one, the model's own box is right with
+    probability s: if it is, a box is meant as far as it overlaps it; if not, a box is the likelier
+    the lower the training loss between the two.
+    """
+    boxes = np.asarray(boxes, np.float32)
+    if boxes.ndim != 2 or not np.isfinite(boxes).all():
+        raise InputError(f"boxes of shape {boxes.shape}; expected (N, 4) finite numbers")
+    if (turned := (boxes[:, 2:] < boxes[:, :2]).any(axis=1)).any():
+        raise InputError(
+            f"box {turned.argmax()} ends before it begins: {boxes[turned.argmax()].tolist()} as "
+            "xyxy; sort its corners, or say box_format='xywh'"
+        )
+    check_expressions([text])
+    if model.quality is not None:
+        return _meant(model, image, text, boxes)
+    (found,) = predict(model, [image], [[text]], scores=True, batch_size=None, box_format="xyxy")
+    if not len(boxes):
+        return np.zeros(0, np.float32)
+    side = max(found.size)
+    own, given = torch.from_numpy(found.boxes / side), torch.from_numpy(boxes / side)
+    loss = box_convert(own, "xyxy", "cxcywh") - box_convert(given, "xyxy", "cxcywh")
+    energy = loss.abs().sum(1) + 1 - generalized_box_iou(own, given)[0]
+    sure = float(found.scores[0])
+    return (sure * iou(own, given) + (1 - sure) * (-energy).softmax(0)).clamp(0, 1).numpy()
+
+
+def _meant(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
+    """What the quality head says of boxes."""
+    square = square_of(image, model=model)
+    seen = see(model, [square], scores=True)
+    features, mask = texts_of(model, [text])
+    head, words = model.quality, model.text_projection(features)
+    assert head is not None
+    assert seen.patches is not None
+    state = model.state(Features(seen.features, seen.ignored, features, mask))
+    count = len(boxes)
+    nothing = torch.zeros(count, device=model.device)  # of the image as a whole
+    asked = torch.from_numpy(square.box.to_square(boxes)).to(model.device)
+    signs = head.signs(
+        state.expand(count, -1),
+        asked,
+        seen.patches.expand(count, -1, -1),
+        (words.expand(count, -1, -1), mask.expand(count, -1)),
+        nothing,
+    )
+    return head.judge(signs, MEANT).cpu().numpy()
