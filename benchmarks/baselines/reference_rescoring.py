@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.ops import box_convert
 
 from clipvg.data.letterbox import Letterbox, load_square
-from clipvg.labels import LabelTable, read_labels
+from clipvg.labels import LabelTable, ReadOptions, read_labels
 from clipvg.model import GroundingModel, load
 from clipvg.rescoring import Stats
 
@@ -206,8 +206,8 @@ def main() -> None:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     models = {path: load(path).to(args.device) for path in args.measurers}
-    options = {"layout": args.layout} if args.layout else {}
-    labels = read_labels(args.labels, images=args.images, **options)
+    options = ReadOptions(layout=args.layout)
+    labels = read_labels(args.labels, images=args.images, options=options)
     peak = matmul_gflops(torch.float32, args.device)
     done = rescore(models, labels, batch=args.batch, workers=args.workers)
     flops = sum(sum(reference_flops(Sizes.of(m)).values()) for m in models.values()) * len(labels)
