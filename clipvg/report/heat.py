@@ -11,7 +11,7 @@ from PIL import Image
 from clipvg.report.drawing import Mark, draw_boxes
 
 _LEAST = 320  # pixels of the long side; a smaller image is enlarged
-_FAINTEST, _STRONGEST = 0.25, 0.8  # opacity of the map where it is lowest and highest
+_FAINTEST, _STRONGEST = 0.1, 0.75  # opacity of the map where it is lowest and highest
 
 
 def draw_heat(
