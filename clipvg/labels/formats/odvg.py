@@ -31,12 +31,11 @@ def read(file: File) -> pa.Table:
     the whole caption: the phrase is then only the head of it. Else it is the phrase, and the
     caption stays in column ``caption``. Instances are named as those of COCO are.
     """
-    lines = list(file.objects())
-    counts = [len(_entries(line, "grounding", "regions")) for line in lines]
+    counts = (len(_entries(line, "grounding", "regions")) for line in file.objects())
     single = max(counts, default=0) == 1
     rows = (
         label
-        for number, line in enumerate(lines)
+        for number, line in enumerate(file.objects())
         for label in _labels(line, single, f"{file} image {number}")
     )
     return rows_table(rows, file)
