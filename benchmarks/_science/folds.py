@@ -32,7 +32,9 @@ def measure_folds(bench: Bench) -> dict[str, Any]:
         for folds in FOLDS:
             measured[f"{folds} folds"] = _out_of_sample(lab, labels, folds, seed)
             short = lab.shorter(1 / folds)
-            measured[f"{folds} folds, shared steps"] = _out_of_sample(short, labels, folds, seed)
+            shared = _out_of_sample(short, labels, folds, seed)
+            measured[f"{folds} folds, shared steps"] = shared
+            measured[f"{folds} folds, shared, mean"] = (measured["in-sample"] + shared) / 2
         correct, error = is_correct(labels), labels.table.column("scene.error").to_numpy()
         found[f"{rate:g}"] = {
             name: by_kind(values, correct, error) for name, values in measured.items()

@@ -66,7 +66,7 @@ def test_out_of_sample_measurers(work: Path, tmp_path: Path) -> None:
     science.run(work, 0, ["folds"], SMALL)
     found = science.write(work, tmp_path / "found.json", tmp_path)["folds"]
     assert [*found] == ["0.4", "0.7"]
-    assert len(found["0.7"]) == 5
+    assert len(found["0.7"]) == 7
     assert 0 <= found["0.7"]["4 folds, shared steps"]["ambiguous"]["mean"] <= 1
 
 
