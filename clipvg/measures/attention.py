@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from clipvg.measures.common.geometry import patch_coverage
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import one_of
+from clipvg.model import GroundingModel
 from clipvg.model.attention import patch_attention
 from clipvg.reliability.batch import Batch
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 LAYERS = ("last", "all")
 

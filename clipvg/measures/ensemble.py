@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,13 +13,11 @@ from clipvg.measures.attention import batch_attention, real_patches
 from clipvg.measures.common.geometry import patch_coverage
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import Measure, at_least, one_of
+from clipvg.model import GroundingModel
 from clipvg.model.copies import mean_overlap
 from clipvg.ops.boxes import overlap
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import ImageMeasure
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 AGAINST = ("members", "label")
 OVER = ("attention", "box")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipvg.data.letterbox import image_boxes, square_boxes
+from clipvg.features.cache import Against
+from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
 from clipvg.rescoring.config import DTYPES, EngineConfig
-from clipvg.rescoring.shards import score_models
+from clipvg.rescoring.shards import Runner, score_models
+from clipvg.rescoring.store import ScoreStore
 from clipvg.training.evaluate import PredictedBoxes
 from clipvg.training.usable import refuse_long, too_long
-
-if TYPE_CHECKING:
-    from clipvg.features.cache import Against
-    from clipvg.labels import LabelTable
-    from clipvg.model import GroundingModel
-    from clipvg.rescoring.shards import Runner
-    from clipvg.rescoring.store import ScoreStore
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from clipvg.data.letterbox import Square
 from clipvg.features.decode import load_squares
 from clipvg.features.keys import PixelsKey, pixels_key
 from clipvg.features.texts import TextCache
+from clipvg.model import GroundingModel
 from clipvg.model.fast.tokens import TextTokens, Tokens
 from clipvg.model.grounder import evaluating
 from clipvg.model.predict import answer_squares
@@ -28,9 +29,6 @@ from clipvg.rescoring.stats import Stats
 from clipvg.rescoring.targets import ReadableLabels, Targets, check_finite
 from clipvg.rescoring.text import text_tokens
 from clipvg.rescoring.views import View, make_views
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 HISTOGRAM_BINS = 1000  # as in the paper's figure of reliability distributions
 # Packed tokens of a batch over all its measurers, and images that a tower takes at a time. On a

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +15,10 @@ from torch import Tensor
 from clipvg.data.decode import decode
 from clipvg.data.letterbox import Square
 from clipvg.errors import InputError
+from clipvg.model import GroundingModel
+from clipvg.model.backbone import Backbone
 from clipvg.model.fast.tokens import VisualTokens
 from clipvg.rescoring.plan import Chunk, Plan
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
-    from clipvg.model.backbone import Backbone
 
 T = TypeVar("T")
 

@@ -7,21 +7,19 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
 from clipvg.rescoring import Engine, EngineConfig, Plan, Shard, ShardScores
 from clipvg.rescoring.plan import ShardKeys
 from clipvg.rescoring.store import ScoreStore, StoredShard, distinct_models
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 # Seconds to wait for files of other machines: network file systems show new ones late.
 _WAITS = (0, 2, 10, 30)

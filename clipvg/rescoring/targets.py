@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from clipvg.data.letterbox import Square, square_boxes
 from clipvg.errors import InputError
+from clipvg.model import GroundingModel
 from clipvg.rescoring.plan import Plan, in_one_piece
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 _NAMED_ROWS = 5
 

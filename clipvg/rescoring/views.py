@@ -5,18 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from clipvg.features.keys import image_key, pixels_key, text_key
 from clipvg.features.texts import TextCache
+from clipvg.model import GroundingModel
+from clipvg.model.backbone import Backbone
 from clipvg.model.fast.tokens import FastModels
 from clipvg.rescoring.config import EngineConfig
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
-    from clipvg.model.backbone import Backbone
 
 _STACKING = {"cuda"}  # devices where measurers of one architecture are one stack
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -16,13 +16,11 @@ from clipvg.data.augment import TrainTransform
 from clipvg.data.dataset import Batch, LabelDataset, collate
 from clipvg.features import CachedLabels, CacheOptions, FeatureBatch, FeatureCache
 from clipvg.features.cache import open_cache
+from clipvg.labels import LabelTable
+from clipvg.model.grounder import GroundingModel
 from clipvg.training.config import FitConfig
 from clipvg.training.order import Order
 from clipvg.training.record import TOO_LARGE
-
-if TYPE_CHECKING:
-    from clipvg.labels import LabelTable
-    from clipvg.model.grounder import GroundingModel
 
 AnyBatch = Batch | FeatureBatch
 

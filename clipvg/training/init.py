@@ -1,15 +1,11 @@
 """Initial projections that see the frozen towers' features as if they were standardised."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from clipvg.features import FeatureBatch
+from clipvg.model.grounder import GroundingModel
 from clipvg.training.batches import AnyBatch
-
-if TYPE_CHECKING:
-    from clipvg.model.grounder import GroundingModel
 
 
 def standardise_projections(model: "GroundingModel", batch: AnyBatch) -> None:

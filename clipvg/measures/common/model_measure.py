@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING
 
 from clipvg.measures.common.options import Measure
+from clipvg.model import GroundingModel
 from clipvg.reliability.image_measure import ImageMeasure
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 
 class ModelMeasure(ImageMeasure, Measure):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,12 +19,10 @@ from clipvg.measures.common.geometry import patch_coverage
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import one_of
 from clipvg.measures.common.scales import conformal
+from clipvg.model import GroundingModel
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import observe
 from clipvg.reliability.measurer import Context, Scores
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 Reference = LabelTable | np.ndarray | str | Path | None
 # How far out features (N, K) lie, (N,); and the place in the reference of labels that are in it,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,12 +21,10 @@ from clipvg.measures.attention import entropy
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import at_least, one_of
 from clipvg.measures.region.proposals import Proposals
+from clipvg.model import GroundingModel
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.batch import Batch, Chunk
 from clipvg.reliability.measurer import Context, Scores
-
-if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
 
 MODES = ("crop", "blur", "both")
 _BLUR = 0.15  # deviation of the blur in long sides of the image: 100 pixels of 640, as ReCLIP's
