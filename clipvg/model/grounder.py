@@ -122,14 +122,14 @@ class GroundingModel(CheckpointMixin):
         return self.head(self.state(given))
 
     def state(self, given: Features) -> Tensor:
-        """Return [REG] after the last fusion layer, (B, D): what the head reads.
-
-        Within `fast_cpu` without padding, see `clipvg.model.fast`.
-        """
-        width = self.reg_token.embedding_dim
-        if is_fast(given.image) and len(given.text_mask) and width >= LEAST_PACKED_WIDTH:
+        """Return [REG] after the last fusion layer, (B, D): what the head reads."""
+        if self.packs(given.image) and len(given.text_mask):
             return packed_state(self, given)
         return self.fusion(*self.sequence(given))
+
+    def packs(self, image: Tensor) -> bool:
+        """Whether fusion is without padding, as within `fast_cpu`: see `clipvg.model.fast`."""
+        return is_fast(image) and self.reg_token.embedding_dim >= LEAST_PACKED_WIDTH
 
     def sequence(self, given: Features) -> tuple[Tensor, Tensor, Tensor]:
         """What the fusion encoder reads: `[REG] | text | [CLS] | patches`.

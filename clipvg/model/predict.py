@@ -20,6 +20,7 @@ from clipvg.data.letterbox import Square, image_boxes, make_square
 from clipvg.errors import InputError
 from clipvg.model.copies import CORNERS, ZOOM, carried_back, mean_overlap, move_into_corner
 from clipvg.model.fast.text import encode_texts
+from clipvg.model.fast.tokens import packed_tokens
 from clipvg.model.fusion import Features
 from clipvg.model.image_text import shown_in
 from clipvg.model.predictions import Predictions
@@ -174,12 +175,22 @@ def answer_squares(
     image = torch.tensor(
         [number for number, some in enumerate(expressions) for _ in some], device=model.device
     )
+    tokens, order = None, torch.arange(len(asked), device=model.device)
+    lengths = 2 + mask[text].sum(1) + (~seen.ignored[image]).sum(1)
+    if model.packs(seen.features):  # each token projected once, equal lengths side by side
+        tokens = packed_tokens(model, Features(seen.features, seen.ignored, texts, mask))
+        order = lengths.argsort(stable=True)
     parts = []
-    for rows in _batches(model, mask[text], seen.ignored[image], batch_size):
+    for places in _batches(model, lengths[order], batch_size):
+        rows = order[places]
         own, index = image[rows].unique(return_inverse=True)
         of_texts = texts[text[rows]], mask[text[rows]]
-        parts.append(answer(model, seen, own, index, of_texts, scores=scores))
-    return tuple(np.concatenate(part) for part in zip(*(p.numpy() for p in parts), strict=True))
+        state = None
+        if tokens is not None:
+            state = tokens.states(text[rows].numpy(), image[rows].numpy()).squeeze(0)
+        parts.append(answer(model, seen, own, index, of_texts, scores=scores, state=state).numpy())
+    back = order.argsort().cpu().numpy()
+    return tuple(np.concatenate(part)[back] for part in zip(*parts, strict=True))
 
 
 def see(model: GroundingModel, squares: Sequence[Square], *, scores: bool) -> Seen:
@@ -203,14 +214,16 @@ def answer(
     texts: tuple[Tensor, Tensor],
     *,
     scores: bool,
+    state: Tensor | None = None,
 ) -> Answers:
     """Answer B expressions on U of the images seen.
 
     `own` (U,) says which images are asked about, `index` (B,) the place of each expression's image
-    among these; texts are features (B, T, E) and mask (B, T). Scores that are not wanted are NaN.
+    among these; texts are features (B, T, E) and mask (B, T). `state` is [REG] (B, D) where it is
+    known. Scores that are not wanted are NaN.
     """
     given = Features(seen.features[own], seen.ignored[own], *texts, index)
-    state = model.state(given)
+    state = model.state(given) if state is None else state
     boxes = model.head(state)
     if not scores:
         nothing = torch.full(index.shape, torch.nan)
@@ -252,16 +265,13 @@ def texts_of(model: GroundingModel, distinct: list[str]) -> tuple[Tensor, Tensor
     return texts, mask[:, : texts.shape[1]].to(model.device)
 
 
-def _batches(
-    model: GroundingModel, text_mask: Tensor, ignored: Tensor, batch_size: int | None
-) -> Iterator[Tensor]:
+def _batches(model: GroundingModel, lengths: Tensor, batch_size: int | None) -> Iterator[Tensor]:
     """Yield rows, in order, of as many tokens as suit the device, or `batch_size` at a time."""
-    rows = torch.arange(len(text_mask), device=text_mask.device)
+    rows = torch.arange(len(lengths), device=lengths.device)
     if batch_size is not None:
         yield from rows.split(max(1, batch_size))
         return
     kind = "cuda" if model.device.type == "cuda" else "cpu"
-    lengths = 2 + text_mask.sum(1) + (~ignored).sum(1)
     most = _TOKENS[kind] * max(1, _WIDTH // model.reg_token.embedding_dim)
     batch = lengths.cumsum(0) // most
     yield from rows.split(batch.unique_consecutive(return_counts=True)[1].tolist())

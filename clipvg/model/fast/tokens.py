@@ -147,17 +147,22 @@ def packed_state(model: Grounder, given: Features) -> Tensor:
     An image that training has scaled and pasted fills a third of its square: the rest, and padding
     of texts, is left out.
     """
-    image, patch_ignored, text_features, text_mask, image_index = given
+    texts = np.arange(len(given.text_mask))
+    images = texts if given.image_index is None else given.image_index.cpu().numpy()
+    return packed_tokens(model, given).states(texts, images).squeeze(0)
+
+
+def packed_tokens(model: Grounder, given: Features) -> Tokens:
+    """Return the tokens of texts and images, of which any sequences can be made."""
+    image, patch_ignored, text_features, text_mask, _ = given
     seen = torch.cat([torch.ones_like(patch_ignored[:, :1]), ~patch_ignored], dim=1)  # with [CLS]
     row, starts, token, keep = _kept(seen)
     level = image.flatten(0, 1)  # all levels side by side are one
     visual = VisualTokens([[level]], row, starts, token, keep)
     row, starts, token, keep = _kept(text_mask)
     text = TextTokens(text_features.flatten(0, 1).index_select(0, row), starts, token, keep)
-    texts = np.arange(len(text_mask))
-    images = texts if image_index is None else image_index.cpu().numpy()
     fast = FastModels([model], drops=model.fusion.training)
-    return Tokens(fast, text, visual, visual.levels).states(texts, images).squeeze(0)
+    return Tokens(fast, text, visual, visual.levels)
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
