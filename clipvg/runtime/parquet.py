@@ -53,6 +53,10 @@ def _count(file: pq.ParquetFile, path: Path, most: int, *, exactly: bool) -> int
     """Return how many bytes a file holds, at most; counted until they are too many."""
     size = 0
     for group in range(file.metadata.num_row_groups):
+        # Of a damaged column Arrow raises an error where it is read, and ends the process where it
+        # is only described.
+        if next(file.iter_batches(1, row_groups=[group]), None) is None:
+            continue  # no rows
         facts = file.metadata.row_group(group)
         for number in range(facts.num_columns):
             column = facts.column(number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -101,6 +103,28 @@ def test_a_small_parquet_file_stays_small(
     for read in (read_labels, read_observations):
         with pytest.raises(InputError, match=rf"^{path}: holds more data than its size explains"):
             read(path)
+
+
+DAMAGED = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from clipvg.runtime.parquet import read_parquet
+
+path = Path(sys.argv[1])
+whole = path.read_bytes()
+for at in range(4, len(whole) - 8):
+    path.write_bytes(whole[:at] + b"[" + whole[at + 1 :])
+    with suppress(Exception):
+        read_parquet(path)
+"""
+
+
+def test_a_damaged_parquet_file_does_not_end_the_interpreter(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": [[{"b": "x"}]]}), path, store_schema=False)
+    done = subprocess.run([sys.executable, "-c", DAMAGED, str(path)], capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_texts_of_their_own_are_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
