@@ -33,7 +33,7 @@ def test_a_source_that_makes_the_model_worse_is_taken_back(tmp_path: Path) -> No
     assert names[result.selected].tolist() == ["a0", "a1", "b0", "b1"]
     said = "without c (400.0 % instead of 200.0 % with it)"
     assert result.summary.notes[-1] == f"The result was trained {said}."
-    assert f"fewer sources: {said}" in variants_table(result.summary.beyond, "score").note
+    assert f"fewer sources: {said}" in variants_table(result.summary.beyond, "score", None).note
     # What searches have trained is not trained again: without c, and then without b.
     new = learner.trained[learner.trained.index("a0 a1 b0 b1 c1 c3") + 1 :]
     assert new == ["b0 b1 c1 c3", "a0 a1 c1 c3", "b0 b1"]
