@@ -85,7 +85,13 @@ class Learner(Protocol[Model]):
 
     @abstractmethod
     def save(self, model: Model, folder: Path, *, trained_on: Sequence[str]) -> None:
-        """Write a model into an existing, empty folder."""
+        """Write a model into an existing, empty folder.
+
+        Args:
+            model: what `fit` trained.
+            folder: where to.
+            trained_on: names of the sources of the labels it was trained on.
+        """
 
     @abstractmethod
     def load(self, folder: Path) -> Model:

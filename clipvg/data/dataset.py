@@ -26,15 +26,25 @@ Drawn = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]  # pixels, mask, ta
 
 @dataclass
 class Batch:
-    """B labels on U distinct images."""
+    """B labels on U distinct images.
 
-    images: torch.Tensor  # (U, 3, S, S) float32, standardised, zero where padded
-    pixel_mask: torch.Tensor  # (U, S, S) bool, True where padded
-    image_index: torch.Tensor  # (B,) int64, row of ``images`` that a label belongs to
-    tokens: torch.Tensor  # (B, T) int64 token ids
-    text_mask: torch.Tensor  # (B, T) bool, True for real tokens
-    target: torch.Tensor  # (B, 4) float32 cxcywh, normalised to the letterboxed square
-    row: torch.Tensor  # (B,) int64, row of the label in its table
+    Attributes:
+        images: (U, 3, S, S) float32, standardised, zero where padded.
+        pixel_mask: (U, S, S) bool, True where padded.
+        image_index: (B,) int64, row of ``images`` that a label belongs to.
+        tokens: (B, T) int64 token ids.
+        text_mask: (B, T) bool, True for real tokens.
+        target: (B, 4) float32 cxcywh, normalised to the letterboxed square.
+        row: (B,) int64, row of the label in its table.
+    """
+
+    images: torch.Tensor
+    pixel_mask: torch.Tensor
+    image_index: torch.Tensor
+    tokens: torch.Tensor
+    text_mask: torch.Tensor
+    target: torch.Tensor
+    row: torch.Tensor
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch on another device."""
@@ -104,8 +114,10 @@ class LabelDataset(Dataset[Sample]):
     def set_epoch(self, epoch: int, leader: np.ndarray | None = None) -> None:
         """Choose the epoch whose augmentation is drawn; call it between epochs.
 
-        Rows take the draws of their leader, (N,) int64 as of `group_by_image`: a row of the same
-        image. Without leaders each row has its own.
+        Args:
+            epoch: number of the epoch.
+            leader: (N,) int64, the row of the same image whose draws each row takes, as of
+                `group_by_image`; None leaves the leaders as they are, at first each row its own.
         """
         self._epoch.fill_(epoch)
         if leader is not None:

@@ -24,6 +24,9 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
         path: a file, or an opened image.
         exif: apply the EXIF orientation.
 
+    Returns:
+        A fully decoded image in mode RGB.
+
     Raises:
         InputError: the file is missing, empty, not an image, truncated or too large.
     """

@@ -68,11 +68,17 @@ class Letterbox:
 
 
 class Square(NamedTuple):
-    """An image as a model sees it."""
+    """An image as a model sees it.
 
-    pixels: torch.Tensor  # (3, size, size) float32, standardised, zero where padded
-    mask: torch.Tensor  # (size, size) bool, True where padded
-    box: Letterbox  # where the image lies in the square
+    Attributes:
+        pixels: (3, size, size) float32, standardised, zero where padded.
+        mask: (size, size) bool, True where padded.
+        box: where the image lies in the square.
+    """
+
+    pixels: torch.Tensor
+    mask: torch.Tensor
+    box: Letterbox
 
 
 def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
@@ -150,6 +156,11 @@ def normalise(image: Image.Image, preset: Preset) -> torch.Tensor:
 
 def load_square(image: str | Path | Image.Image, size: int, preset: Preset) -> Square:
     """Read an image and make its square: the evaluation transform.
+
+    Args:
+        image: a file, or an image in any mode.
+        size: side of the square in pixels.
+        preset: its EXIF rule, mean and deviation.
 
     Raises:
         InputError: the file cannot be read as an image.

@@ -75,7 +75,16 @@ PRESETS: dict[str, Callable[[Channels, Channels], Preset]] = {
 
 
 def get_preset(name: str, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> Preset:
-    """Return the preset "default", with a backbone's own mean and deviation, or "published"."""
+    """Return the preset of a name.
+
+    Args:
+        name: "default" or "published".
+        mean: the backbone's own mean by channel, which "default" uses.
+        std: its own deviation, likewise.
+
+    Raises:
+        InputError: no such preset.
+    """
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}: {near_matches(name, PRESETS)}")
     return PRESETS[name](mean, std)

@@ -99,11 +99,16 @@ class AleatoricVariance(ModelMeasure):
 
     Without a head one is fitted on the labels at hand, crosswise: the images are cut into folds,
     and each fold is judged by a head that was fitted on the others.
+
+    Args:
+        head: a fitted head or its file; None fits one.
+        folds: parts of the crosswise fit, at least 2.
+        decay: penalty of the fit.
     """
 
-    head: VarianceHead | str | Path | None = None  # a fitted head or its file; None fits one
-    folds: int = at_least(5, 2)  # parts of the crosswise fit, at least 2
-    decay: float = positive(1e-2)  # penalty of the fit
+    head: VarianceHead | str | Path | None = None
+    folds: int = at_least(5, 2)
+    decay: float = positive(1e-2)
     name: str = "aleatoric"
 
     def __post_init__(self) -> None:

@@ -44,11 +44,14 @@ class AttentionMass(ModelMeasure):
     is 0.5 for attention spread evenly.
 
     Cost: one pass of the model, twice through all but its last fusion layer.
+
+    Args:
+        layers: attention of the "last" fusion layer, or the mean over "all".
+        adjust: correct for the size of the box.
     """
 
-    # attention of the "last" fusion layer, or the mean over "all"
     layers: str = one_of("last", LAYERS)
-    adjust: bool = False  # correct for the size of the box
+    adjust: bool = False
     name: str = "attention_mass"
 
     def observe(self, batch: Batch) -> Tensor:
@@ -68,9 +71,11 @@ class AttentionEntropy(ModelMeasure):
     r = 1 + Σ_p a_p log a_p / log P, over the P patches that are not padding: 1 when one patch has
     all attention, 0 when all have the same. It does not see the label's box: it finds expressions
     that the model cannot place, not boxes that are wrong.
+
+    Args:
+        layers: attention of the "last" fusion layer, or the mean over "all".
     """
 
-    # attention of the "last" fusion layer, or the mean over "all"
     layers: str = one_of("last", LAYERS)
     name: str = "attention_entropy"
 

@@ -17,9 +17,12 @@ class Ambiguity(Measure):
     r_i = |{j : same image, same words, IoU(b_i, b_j) >= iou}| / |{j : same image, same words}|,
     i itself counted: 1 when all labels with these words name one box (or there is one), 0.5 when
     two boxes share them. Words are compared without case and punctuation.
+
+    Args:
+        iou: overlap from which two boxes are one.
     """
 
-    iou: float = inside(0.5)  # overlap from which two boxes are one
+    iou: float = inside(0.5)
     name: str = "ambiguity"
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
@@ -43,10 +46,14 @@ class Consistency(Measure):
     r_i = Σ_j s_ij IoU(b_i, b_j) / Σ_j s_ij over the other labels of the image, s_ij the share of
     words in common (Jaccard) where at least `similar`, else 0; with ``across`` only labels of other
     sources count. A label with no such other is not scored.
+
+    Args:
+        similar: least share of common words.
+        across: compare only with labels of another source.
     """
 
-    similar: float = inside(0.5)  # least share of common words
-    across: bool = False  # compare only with labels of another source
+    similar: float = inside(0.5)
+    across: bool = False
     name: str = "consistency"
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
@@ -79,12 +86,18 @@ class Hygiene(Measure):
     each). Rules that need the image's size are left out where columns width and height do not
     tell it. An empty box, one wholly outside the image, or an expression without a letter gives
     0.
+
+    Args:
+        min_area: least share of the image's area.
+        max_area: largest share.
+        max_aspect: largest ratio of the longer to the shorter side.
+        max_words: most words.
     """
 
-    min_area: float = inside(0.001)  # least share of the image's area
-    max_area: float = 0.95  # largest share
-    max_aspect: float = at_least(8.0, 1)  # largest ratio of the longer to the shorter side
-    max_words: int = at_least(40, 1)  # most words
+    min_area: float = inside(0.001)
+    max_area: float = 0.95
+    max_aspect: float = at_least(8.0, 1)
+    max_words: int = at_least(40, 1)
     name: str = "hygiene"
 
     def __post_init__(self) -> None:

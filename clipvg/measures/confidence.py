@@ -22,9 +22,12 @@ class LabelConfidence(ModelMeasure):
     r = exp(−(L1 + GIoU loss) / scale), the training loss as an energy: the self-confidence of
     confident learning (Northcutt et al., JAIR 2021) for a model that gives a box. Unlike IoU it
     tells boxes apart that do not overlap the answer.
+
+    Args:
+        scale: loss at which r = 1/e.
     """
 
-    scale: float = positive(1.0)  # loss at which r = 1/e
+    scale: float = positive(1.0)
     name: str = "likelihood"
 
     def observe(self, batch: Batch) -> Tensor:
@@ -42,11 +45,16 @@ class PredictionConfidence(ModelMeasure):
     the label says; against="label": r = mean IoU of these K + 1 boxes with the label's.
 
     Cost: K + 1 image encodings and passes.
+
+    Args:
+        zoom: size of the copies, 0.25 to 0.99.
+        copies: K, 1 to 4.
+        against: "members" or "label".
     """
 
-    zoom: float = inside(ZOOM, 0.25, 0.99)  # size of the copies, 0.25 to 0.99
-    copies: int = inside(2, 1, len(CORNERS))  # K, 1 to 4
-    against: str = one_of("members", AGAINST)  # "members" or "label"
+    zoom: float = inside(ZOOM, 0.25, 0.99)
+    copies: int = inside(2, 1, len(CORNERS))
+    against: str = one_of("members", AGAINST)
     name: str = "confidence"
 
     def observe(self, batch: Batch) -> Tensor:

@@ -23,9 +23,12 @@ History = np.ndarray | str | Path | None
 
 
 class _Dynamics(Measure):
-    """Reads the history and marks the labels that were never visited."""
+    """Reads the history and marks the labels that were never visited.
 
-    # (epochs, N) losses or their .npy file; None for ``context.history``
+    Args:
+        history: (epochs, N) losses or their .npy file; None for ``context.history``.
+    """
+
     history: History = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,11 +77,14 @@ class LossMean(_Dynamics):
     r = 2^(−m / scale), m the mean loss over the epochs that visited the label. Networks fit clean
     labels first (Arpit et al., ICML 2017); small loss as a sign of a clean label: Han et al.,
     Co-teaching, NeurIPS 2018.
+
+    Args:
+        scale: mean loss at which r = 0.5; None takes the median of the labels.
+        last: only the last so many epochs; None for all.
     """
 
-    # mean loss at which r = 0.5; None takes the median of the labels
     scale: float | None = positive(None)
-    last: int | None = positive(None)  # only the last so many epochs; None for all
+    last: int | None = positive(None)
     name: str = "loss_mean"
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
@@ -95,9 +101,11 @@ class LossVariance(_Dynamics):
     mean loss of each epoch, so that the common fall of the loss does not count. Variability in
     Dataset Cartography (Swayamdipta et al., EMNLP 2020): high for ambiguous labels, low for easy
     ones and for those never learned, so combine it with `LossMean`.
+
+    Args:
+        scale: deviation at which r = 0.5; None takes the median of the labels.
     """
 
-    # deviation at which r = 0.5; None takes the median of the labels
     scale: float | None = positive(None)
     name: str = "loss_variance"
 
@@ -110,9 +118,13 @@ class LossVariance(_Dynamics):
 
 
 class _Learned(_Dynamics):
-    """Measures that ask in which epochs a label was learned: loss <= threshold."""
+    """Measures that ask in which epochs a label was learned: loss <= threshold.
 
-    threshold: float | None = None  # None takes the median of all losses of the history
+    Args:
+        threshold: None takes the median of all losses of the history.
+    """
+
+    threshold: float | None = None
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return reliability from which epochs learned the label."""

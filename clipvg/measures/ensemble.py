@@ -41,9 +41,13 @@ def spread(boxes: Tensor) -> Tensor:
 
 
 class _Ensemble(ImageMeasure, Measure):
-    """A measure that asks several models; those that share towers share the encoding."""
+    """A measure that asks several models; those that share towers share the encoding.
 
-    models: Sequence[GroundingModel] = field(kw_only=False, repr=False)  # n >= 2 grounding models
+    Args:
+        models: n >= 2 grounding models.
+    """
+
+    models: Sequence[GroundingModel] = field(kw_only=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,9 +74,12 @@ class Agreement(_Ensemble):
     against="members": r = 2 / (n (n − 1)) Σ_{i<j} IoU(b_i, b_j): how sure the ensemble is, whatever
     the label says. against="label": r = 1/n Σ_i IoU(b_i, b), the mean of the paper's reliability
     over the members. Ensembles as a measure of uncertainty: Lakshminarayanan et al., NeurIPS 2017.
+
+    Args:
+        against: "members" or "label".
     """
 
-    against: str = one_of("members", AGAINST)  # "members" or "label"
+    against: str = one_of("members", AGAINST)
     name: str = "agreement"
 
     def observe(self, batch: Batch) -> Tensor:
@@ -101,9 +108,12 @@ class _PlaceMeasure(_Ensemble):
 
     A place is [REG]'s attention over the patches in its last layer, or the member's box spread
     evenly over the patches it covers: no measure of places sees the label's box.
+
+    Args:
+        over: "attention" or "box".
     """
 
-    over: str = one_of("attention", OVER)  # "attention" or "box"
+    over: str = one_of("attention", OVER)
 
     def __post_init__(self) -> None:
         super().__post_init__()

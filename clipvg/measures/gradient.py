@@ -47,10 +47,13 @@ class GradientNorm(ModelMeasure):
 
     There is no backward pass through the model, whose early checkpoints tell more than converged
     ones.
+
+    Args:
+        loss: "squared" or "training".
+        scale: norm at which r = 0.5; None takes the median of the labels.
     """
 
-    loss: str = one_of("squared", LOSSES)  # "squared" or "training"
-    # norm at which r = 0.5; None takes the median of the labels
+    loss: str = one_of("squared", LOSSES)
     scale: float | None = positive(None)
     name: str = "gradient_norm"
 
@@ -73,10 +76,14 @@ class UpdateSize(ModelMeasure):
     The box logits z take one gradient step, z' = z − step ∂l/∂z, which is to first order what a
     step on the last layer does; r = IoU(σ(z), σ(z')): 1 where the label pulls at nothing. l as in
     `GradientNorm`.
+
+    Args:
+        loss: "squared" or "training".
+        step: length of the step in units of the gradient.
     """
 
-    loss: str = one_of("squared", LOSSES)  # "squared" or "training"
-    step: float = positive(5.0)  # length of the step in units of the gradient
+    loss: str = one_of("squared", LOSSES)
+    step: float = positive(5.0)
     name: str = "update_size"
 
     def observe(self, batch: Batch) -> Tensor:

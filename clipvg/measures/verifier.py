@@ -39,13 +39,16 @@ class Verifier(Measure):
     ``expression`` and ``box`` as in label files, boxes up to `precision` pixels apart. r = mean of
     the answers that name a label; a label that none names is not scored.
 
+    Args:
+        path: the file; `write_questions` writes what to ask.
+        precision: how far coordinates of one box may be apart, in pixels, e.g. by rounding.
+
     Raises:
         InputError: the file cannot be read, has no column of answers or of names, or names rows
             that are not there.
     """
 
-    path: str | Path = field(kw_only=False)  # the file; `write_questions` writes what to ask
-    # how far coordinates of one box may be apart, in pixels, e.g. by rounding.
+    path: str | Path = field(kw_only=False)
     precision: float = at_least(1.0, 0)
     name: str = "verifier"
 

@@ -121,6 +121,9 @@ class Backbone(nn.Module):
     def image_levels(self, images: Tensor) -> list[Tensor]:
         """Visual tokens level by level: what `image_features` has side by side.
 
+        Args:
+            images (Tensor[U, 3, S, S]): normalised pixels, S = image_size.
+
         Returns:
             A list of Tensor[U, 1 + P, width], one a tapped block; for visual="last" one
             Tensor[U, 1 + P, embed_dim].

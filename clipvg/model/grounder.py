@@ -44,6 +44,11 @@ class GroundingModel(CheckpointMixin):
     Args:
         config: all choices; its `backbone`, `pretrained` and `levels` describe `backbone`.
         backbone: the towers.
+
+    Attributes:
+        config: the configuration, with `levels` and `width` as they are.
+        preset: rules by which images and expressions are read.
+        backbone: the frozen towers.
     """
 
     def __init__(self, config: GroundingConfig, backbone: Backbone) -> None:

@@ -45,6 +45,9 @@ def load_published(path: str | Path) -> GroundingModel:
         path: file written by the authors' training script: a dictionary with `model` and `args`;
             a state dict alone, wrapped otherwise, or of a compiled or data-parallel model.
 
+    Returns:
+        The model, in evaluation mode.
+
     Raises:
         InputError: the file is missing, damaged, holds executable objects, lacks tensors, or some
             of its weights are not finite.
@@ -88,6 +91,10 @@ def export_published(model: GroundingModel, path: str | Path) -> None:
 
     Tensors of the image and text encoders share storage with those of `clip`, as there. The
     optimizer is not written: the file serves evaluation and `--retrain`, not `--resume`.
+
+    Args:
+        model: a model whose architecture the reference code can build.
+        path: file to write.
 
     Raises:
         InputError: the reference code cannot express this model; says why.

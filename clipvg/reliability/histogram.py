@@ -73,7 +73,12 @@ class Distribution:
         return int(self._sorted.size)
 
     def count_above(self, threshold: float, *, strict: bool = False) -> int:
-        """Count the labels that ``kept`` keeps, exactly, in O(log N)."""
+        """Count the labels that ``kept`` keeps, exactly, in O(log N).
+
+        Args:
+            threshold: h, compared in double precision.
+            strict: count r > h instead of r >= h.
+        """
         # A float32 bound that splits float32 scores exactly as the double does: searching with
         # the double itself would copy the whole array to float64 on every call.
         bound = np.float32(threshold)

@@ -189,7 +189,10 @@ class ScoreMatrix:
     ) -> np.ndarray:
         """Say which labels one measurer's threshold keeps, (N,) bool; see `kept`.
 
-        The measurer's name may be left out where there is one.
+        Args:
+            threshold: h; r >= h is kept, r > h when ``strict``, as the published filter has it.
+            measurer: its name, which may be left out where there is one.
+            strict: as said of the threshold.
         """
         if measurer is None and len(self.names) != 1:
             raise InputError(f"which of the measurers {list(self.names)} selects? Name one.")
@@ -217,7 +220,9 @@ class ScoreMatrix:
     def plot(self, path: str | Path | None = None, *, bins: int = 40) -> Figure:
         """Draw the grid of histograms, one row a measurer and one column a source.
 
-        It is written to a path that is given (.png, .svg, .pdf).
+        Args:
+            path: written there when given (.png, .svg, .pdf).
+            bins: number of equal bins over [0, 1].
         """
         from clipvg.report.canvas import save_figure
         from clipvg.report.figures import score_matrix_figure

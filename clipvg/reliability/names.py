@@ -14,11 +14,16 @@ _SCHEMES = ("hf-hub:", "local-dir:")
 
 @dataclass(frozen=True)
 class NamedCheckpoint:
-    """Where a measurer is, what it is called and which sources it was trained on."""
+    """Where a measurer is, what it is called and which sources it was trained on.
 
-    name: str  # name of its score column, ``reliability.NAME``
-    path: str  # checkpoint as `clipvg.load` takes it
-    # source names, or None to take ``trained_on`` of the checkpoint's config
+    Attributes:
+        name: name of its score column, ``reliability.NAME``.
+        path: checkpoint as `clipvg.load` takes it.
+        trained_on: source names, or None to take ``trained_on`` of the checkpoint's config.
+    """
+
+    name: str
+    path: str
     trained_on: tuple[str, ...] | None = None
 
 

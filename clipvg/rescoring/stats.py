@@ -14,16 +14,24 @@ STAGES = ("decode", "image", "text", "project", "fuse", "score")
 
 @dataclass
 class Stats:
-    """Counts and times of an engine's passes."""
+    """Counts and times of an engine's passes.
 
-    labels: int = 0  # number of labels passed, scored or not
-    images: int = 0  # number of images encoded, counted once for each image tower
-    texts: int = 0  # number of expressions encoded
-    text_hits: int = 0  # number of expressions found in the cache
-    # by stage of `STAGES`; "decode" is the time spent waiting for images. A GPU works behind the
-    # clock unless the engine was made with ``profile=True``.
+    Attributes:
+        labels: number of labels passed, scored or not.
+        images: number of images encoded, counted once for each image tower.
+        texts: number of expressions encoded.
+        text_hits: number of expressions found in the cache.
+        seconds: by stage of `STAGES`; "decode" is the time spent waiting for images. A GPU works
+            behind the clock unless the engine was made with ``profile=True``.
+        waits_for: device to wait for at the end of a stage.
+    """
+
+    labels: int = 0
+    images: int = 0
+    texts: int = 0
+    text_hits: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    waits_for: torch.device | None = None  # device to wait for at the end of a stage
+    waits_for: torch.device | None = None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -68,6 +68,9 @@ def predict_labels(
         reading: how images are read that `features` does not have; with `on_error="null"` the
             labels of one that cannot be read get NaN and the reason.
 
+    Returns:
+        The boxes in the table's order.
+
     Raises:
         InputError: an image cannot be read, or an option is too small.
     """
@@ -122,6 +125,9 @@ def evaluate(
         features: a cache over the model's towers to use and extend.
         num_workers: threads that decode images.
         progress: show a bar on standard error where it takes over two seconds.
+
+    Returns:
+        The result; its `to_dict()` has `acc_0.5`, `mean_iou`, `count` and the rest.
 
     Raises:
         InputError: nothing to compare with, an unreadable image, or an option too small.

@@ -65,7 +65,12 @@ class GroundingLearner:
         return found
 
     def prepare(self, labels: "LabelTable", model: "GroundingModel | None" = None) -> None:
-        """Encode the images and expressions of these labels now, where features are cached."""
+        """Encode the images and expressions of these labels now, where features are cached.
+
+        Args:
+            labels: the union of the labels that trainings will use.
+            model: any model over the same towers; made when None.
+        """
         if self._cache is not None:
             self._cache.cover(labels)
         elif self.config.caches and not self._tried:
@@ -84,7 +89,14 @@ class GroundingLearner:
         seed: int = 0,
         out: str | Path | None = None,
     ) -> Fit:
-        """Train a fresh model, or from the trainable parameters of `init`; see `Learner.fit`."""
+        """Train a fresh model, or one that starts from `init`, which is not changed.
+
+        Args are those of `clipvg.curriculum.Learner.fit`. A bool array as weights keeps the labels
+        that are True; the batches of all labels are walked whatever the weights.
+
+        Returns:
+            The result, see `clipvg.training.fit`.
+        """
         training, model = self._start(labels, init, seed)
         return training.one(model, weights, out)
 
@@ -100,7 +112,11 @@ class GroundingLearner:
     ) -> list[Fit]:
         """Train the candidates of a search in one pass: `fit` with each row of `keep` as weights.
 
-        See `clipvg.training.fit_many`.
+        Args are those of `clipvg.curriculum.Learner.fit_many`; `judge` halves the candidates on
+        the way.
+
+        Returns:
+            K results, see `clipvg.training.fit_many`.
         """
         training, model = self._start(labels, init, seed)
         return training.many(model, keep, outs, judge)

@@ -10,7 +10,11 @@ from clipvg.reliability.image_measure import ImageMeasure
 
 
 class ModelMeasure(ImageMeasure, Measure):
-    """A measure that looks at images and asks one model."""
+    """A measure that looks at images and asks one model.
+
+    Args:
+        model: the grounding model.
+    """
 
     model: GroundingModel = field(kw_only=False, repr=False)
 

@@ -25,9 +25,12 @@ class NearestNeighbours(FeatureDistance):
     d = ‖f/‖f‖ − g_(k)/‖g_(k)‖‖, Sun et al., ICML 2022.
 
     Cost: one pass of the model, then N × M distances.
+
+    Args:
+        k: which neighbour.
     """
 
-    k: int = positive(10)  # which neighbour
+    k: int = positive(10)
     max_reference: int = at_least(20_000, 2)
     name: str = "knn"
 
@@ -69,11 +72,14 @@ class KernelDensity(FeatureDistance):
     out; r = share of the reference with at most this density. Parzen's estimator (1962).
 
     Cost: one pass of the model, then N × M kernels.
+
+    Args:
+        bandwidth: h in deviations of the components; None takes Scott's M^(−1/(d+4)).
+        components: principal components d.
     """
 
-    # h in deviations of the components; None takes Scott's M^(−1/(d+4))
     bandwidth: float | None = positive(None)
-    components: int = positive(8)  # principal components d
+    components: int = positive(8)
     max_reference: int = at_least(5_000, 2)
     name: str = "kde"
 

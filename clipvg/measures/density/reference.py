@@ -34,14 +34,20 @@ KINDS = ("joint", "label", "region", "text", "image")
 
 
 class FeatureDistance(ModelMeasure):
-    """Distance from a reference: r = share of the reference that lies at least as far out."""
+    """Distance from a reference: r = share of the reference that lies at least as far out.
 
-    features: str = one_of("label", KINDS)  # kind of feature, see `label_features`
-    # trusted labels, their file, (M, K) features, "context" for ``context.reference``, or None for
-    # the labels themselves
+    Args:
+        features: kind of feature, see `label_features`.
+        reference: trusted labels, their file, (M, K) features, "context" for ``context.reference``,
+            or None for the labels themselves.
+        max_reference: most rows of the reference; a random part of a larger one is taken.
+        seed: of that part.
+    """
+
+    features: str = one_of("label", KINDS)
     reference: Reference = field(default=None, repr=False)
-    max_reference: int  # most rows of the reference; a random part of a larger one is taken
-    seed: int = 0  # of that part
+    max_reference: int
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,9 +20,12 @@ Weights = Mapping[str, float] | Sequence[float] | None
 
 
 class FusedMeasure(Measure):
-    """A measure of other scores."""
+    """A measure of other scores.
 
-    # names of score columns, measures, or both; None for all scores of the context
+    Args:
+        of: names of score columns, measures, or both; None for all scores of the context.
+    """
+
     of: Inputs = field(default=None, kw_only=False)
 
     def __post_init__(self) -> None:

@@ -32,11 +32,14 @@ class WeightedMean(FusedMeasure):
 
     r = Σ_k w_k r_k / Σ_k w_k over the k with a score. Geometric: exp(Σ_k w_k log r_k / Σ_k w_k),
     which one low input pulls down, for inputs that find different errors.
+
+    Args:
+        weights: one number >= 0 an input, by name or in order; all 1 when None.
+        geometric: mean of logarithms; scores below 1e-6 count as that, so that the other inputs
+            still order labels of which one is 0.
     """
 
-    weights: Weights = None  # one number >= 0 an input, by name or in order; all 1 when None
-    # mean of logarithms; scores below 1e-6 count as that, so that the other inputs still order
-    # labels of which one is 0
+    weights: Weights = None
     geometric: bool = False
     name: str = "weighted_mean"
 
@@ -55,9 +58,12 @@ class RankMean(FusedMeasure):
     N_k labels that input k scores, ties share their mean rank.
 
     It needs SciPy.
+
+    Args:
+        weights: see `WeightedMean`.
     """
 
-    weights: Weights = None  # see `WeightedMean`
+    weights: Weights = None
     name: str = "rank_mean"
 
     def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
@@ -73,11 +79,14 @@ class Vote(FusedMeasure):
     (Nitzan and Paroush, International Economic Review, 1982), with p_k the share of labels on which
     input k votes with the majority of the others (ties count half); an input that is at odds with
     the others has weight 0.
+
+    Args:
+        threshold: score from which an input votes for the label; one for all, or one each.
+        weights: see `WeightedMean`, or "competence".
     """
 
-    # score from which an input votes for the label; one for all, or one each
     threshold: float | Sequence[float] = 0.5
-    weights: Weights | str = None  # see `WeightedMean`, or "competence"
+    weights: Weights | str = None
     name: str = "vote"
 
     def __post_init__(self) -> None:
@@ -110,12 +119,16 @@ class Cascade(FusedMeasure):
 
     Stage k scores the labels that no earlier stage decided; r >= high or r <= low decides, else the
     next stage is asked. r = score of the last stage that gave one.
+
+    Args:
+        of: stages in order: names of score columns, measures, or both; at least two.
+        low: scores up to this reject.
+        high: scores from this accept.
     """
 
-    # stages in order: names of score columns, measures, or both; at least two
     of: Sequence[Input] = field(kw_only=False)
-    low: float = inside(0.2)  # scores up to this reject
-    high: float = 0.8  # scores from this accept
+    low: float = inside(0.2)
+    high: float = 0.8
     name: str = "cascade"
 
     def __post_init__(self) -> None:
@@ -161,9 +174,11 @@ class MixtureCalibration(FusedMeasure):
     DivideMix, Li et al., ICLR 2020 (normal), there on losses.
 
     Several inputs are split by their mean. It needs SciPy.
+
+    Args:
+        by: column whose groups ("source") have mixtures of their own; None for one mixture.
     """
 
-    # column whose groups ("source") have mixtures of their own; None for one mixture
     by: str | None = None
     name: str = "mixture"
 
@@ -180,9 +195,12 @@ class NoiseLevel(FusedMeasure):
     for all its labels. Noise rates by group for weighting sources, not for picking labels.
 
     Several inputs are split by their mean. It needs SciPy.
+
+    Args:
+        by: column whose values are the groups.
     """
 
-    by: str = "source"  # column whose values are the groups
+    by: str = "source"
     name: str = "noise_level"
 
     def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:

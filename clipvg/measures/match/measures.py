@@ -68,6 +68,8 @@ class RegionTextMatch(ModelMeasure):
         epochs: passes over the labels of the other folds, at most 3,000 steps of 192 labels.
         width: hidden width of the matcher, divisible by 4.
         seed: of the matchers and their mismatches.
+        observations: file of any kind that `clipvg.pseudo.read_observations` takes, or the table;
+            its objects that no label shows are rivals b_k too.
     """
 
     folds: int = at_least(3, 2)

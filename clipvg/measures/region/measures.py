@@ -35,13 +35,17 @@ class _RegionMeasure(ModelMeasure):
     """CLIP's softmax over the proposals of an image: the distinct boxes of the image's labels.
 
     A label whose image has one proposal is not scored; ``grid`` adds some.
+
+    Args:
+        mode: "both", "crop" or "blur".
+        prompt: template with ``{}`` for the expression.
+        proposals: more boxes of the images: a table of which image and box are read.
+        grid: also compare with the whole image and the cells of a grid x grid raster; 0: not.
     """
 
-    mode: str = one_of("both", MODES)  # "both", "crop" or "blur"
-    prompt: str = "a photo of {}"  # template with ``{}`` for the expression
-    # more boxes of the images: a table of which image and box are read
+    mode: str = one_of("both", MODES)
+    prompt: str = "a photo of {}"
     proposals: LabelTable | None = field(default=None, repr=False)
-    # also compare with the whole image and the cells of a grid x grid raster; 0: not
     grid: int = at_least(0, 0)
     only_towers: ClassVar[bool] = True
 

@@ -89,8 +89,8 @@ def box_reliability_numpy(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`box_reliability` of NumPy arrays, without torch where `clipvg._C` is built.
 
-    Arguments, results and errors are those of `box_reliability`; boxes may be of any floating
-    dtype, and are computed in float32.
+    Arguments, results (IoU (n, N) float32, histogram (n, num_groups, bins) int64) and errors are
+    those of `box_reliability`; boxes may be of any floating dtype, and are computed in float32.
     """
     pred, target = np.asarray(pred), np.asarray(target)
     for boxes in (pred, target):
