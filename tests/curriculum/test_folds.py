@@ -73,6 +73,16 @@ def test_every_fold_has_its_share_of_every_source() -> None:
         split_folds(labels.select([0, 1]), 3)
 
 
+def test_no_fold_is_empty_where_each_image_is_of_another_source() -> None:
+    labels = LabelTable.from_columns(
+        image=[f"{i}.jpg" for i in range(5)],
+        expression="thing",
+        box=[[0, 0, 1, 1]] * 5,
+        source=[*"abcde"],
+    )
+    assert sorted(split_folds(labels, 5).tolist()) == [0, 1, 2, 3, 4]
+
+
 def test_each_label_is_measured_by_the_model_without_its_fold(tmp_path: Path) -> None:
     labels, clean = toy.make_labels(), toy.make_labels(40, seed=1, wrong=0.0)
     result = toy.adapt(tmp_path / "run", labels=labels, validation=clean, folds=3)

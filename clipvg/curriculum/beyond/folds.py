@@ -16,7 +16,7 @@ from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Scores
+from clipvg.reliability.measurer import Scores, join_reasons
 from clipvg.runs.stage import Stage
 
 FOLD = "fold"  # what a training without one is called in the records of a run
@@ -26,8 +26,9 @@ def split_folds(labels: LabelTable, folds: int, *, seed: int = 0) -> np.ndarray:
     """Divide labels into folds by image: no image is in two, whatever its labels' sources.
 
     Images come in an order that their names and the seed decide, each into the fold with the
-    smallest share so far of the labels of its sources. So folds have about as many labels of every
-    source, and the order of the labels decides nothing.
+    smallest share so far of the labels of its sources, of equals the one with the fewest labels.
+    So folds have about as many labels of every source, none is empty, and the order of the labels
+    decides nothing.
 
     Args:
         labels: N labels.
@@ -55,7 +56,8 @@ def split_folds(labels: LabelTable, folds: int, *, seed: int = 0) -> np.ndarray:
     taken = np.zeros((folds, len(sources)), np.int64)
     fold_of = np.zeros(len(names), np.int64)
     for image in sorted(range(len(names)), key=draws.__getitem__):
-        fold_of[image] = np.argmin((taken * scale * counts[image]).sum(axis=1))
+        share = (taken * scale * counts[image]).sum(axis=1)
+        fold_of[image] = np.lexsort((taken.sum(axis=1), share))[0]
         taken[fold_of[image]] += counts[image]
     return fold_of[image_of]
 
@@ -101,15 +103,17 @@ def measure_labels(
         work.note(FOLD, each, measurer=name)
     own = None
     if config.fold_mean:
-        own = measure(work, stage, name, trained_on=trained_on, teacher=teacher)[name]
+        own = measure(work, stage, name, trained_on=trained_on, teacher=teacher)
 
     def make() -> ScoreMatrix:
         found = _ask_each(work, stages, fold, teacher)
         if own is not None:
-            found = replace(found, values=(found.values + own) / 2)
+            reasons = join_reasons([own.reasons, found.reasons])
+            found = Scores((found.values + own[name]) / 2, reasons)
         return matrix_of(name, found, work.labels, trained_on)
 
-    file = scores_key(stage.key, name, f"{config.folds} folds")
+    part = "mean of itself and " if config.fold_mean else ""
+    file = scores_key(stage.key, name, f"{part}{config.folds} {config.fold_steps} folds")
     path = work.run.scores_path(file)
     scores = work.run.once(path, make, ScoreMatrix.write, ScoreMatrix.read)
     return Measured(scores, file, frozenset(each.key for each in stages))
@@ -128,7 +132,7 @@ def fold_facts(work: Trainings) -> FoldFacts | None:
 def _train(
     work: Trainings, name: str, fold: np.ndarray, weights: np.ndarray, labels: LabelTable
 ) -> list[Stage]:
-    """Train a model without each fold, all over the same batches where the learner can."""
+    """Train a model without each fold; where the learner can, all walk over the same batches."""
     folds, keep = work.config.folds, weights > 0
     without = [keep & (fold != number) for number in range(folds)]
     if not all(rows.any() for rows in without):
