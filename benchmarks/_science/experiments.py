@@ -93,7 +93,7 @@ class Bench:
         record = {
             "test": self.lab.accuracy(folder / "model", self.world.test),
             **_qualities(result.scores, labels),
-            **{k: summary[k] for k in ("score", "kept", "num_trainings", "winner")},
+            **{k: summary[k] for k in ("score", "kept", "num_trainings", "num_steps", "winner")},
         }
         if "search" in summary:
             record["search"] = summary["search"]

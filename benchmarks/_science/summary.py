@@ -145,7 +145,7 @@ def _recommended(records: Sequence[Record], plain: str) -> Record:
     # By seed a gap may be small, so gains are divided by the mean gap.
     found["recovered"] = interval(100 * (np.array(own) - base) / gap) if gap else None
     found["steps"] = {
-        name: float(np.mean([r[name]["num_trainings"] * r["scale"]["steps"] for r in records]))
+        name: float(np.mean([r[name]["num_steps"] for r in records]))
         for name in (plain, "recommended")
     }
     names = dict.fromkeys(
