@@ -1,4 +1,4 @@
-"""Does an expression mean one of the observed objects alone? By the words of detections."""
+"""Does an expression mean one observed object and no other? By the words of detections."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ class Unique(Measure):
     """Probability that an expression means the object in its box, and no other of its image.
 
     r = f(b) · Π_k (1 − w_k f(b_k)), by what models said of the image: detections with their
-    classes, attributes, and a scene graph. f is the probability that classes, attributes and
-    relation of the expression fit an object, by the votes of the models; of the label's own object
-    also that its box is the label's. w_k is 1, or, where words of place, order or size
-    single one out, how far b_k comes before b. The words are read, and relations judged, as the
-    sources of pseudo-labels do it.
+    classes, attributes, and a scene graph. f is the probability that the classes, attributes and
+    relation of the expression fit an object, by the votes of the models; for the label's own object
+    it includes that the object's box is the label's. w_k is 1; where words of place, order or size
+    single one object out, it is how far b_k comes before b. Words are read and relations judged as
+    by the generators of pseudo-labels.
 
-    It sees expressions that fit several objects, and whatever of another object, attribute or box
-    the models contradict; where they err or miss an object, it errs. A label is not scored whose
-    image nobody has looked at, whose expression means several things or nothing that the models
-    have a word for, or has words unknown to them that may tell apart the objects that fit the rest.
+    It finds expressions that fit several objects, and labels whose object, attribute or box the
+    models contradict. Where the models err or miss an object, so does it. A label is not scored
+    where its image has no observations, where the expression means several objects, where the
+    models have no word for its noun, or where other objects fit too and a word that the models do
+    not know may tell them apart.
 
     Args:
         observations: file of any kind that `clipvg.pseudo.read_observations` takes, or the table;

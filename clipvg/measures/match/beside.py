@@ -7,6 +7,7 @@ import numpy as np
 from clipvg.boxes import iou
 from clipvg.labels import LabelTable
 from clipvg.pseudo.meaning import look_at
+from clipvg.pseudo.observation import Box
 from clipvg.pseudo.observations import ObservationTable
 
 BESIDE = "match.beside"  # column that tells observed boxes from labels
@@ -22,13 +23,15 @@ def with_observed(labels: LabelTable, observations: ObservationTable) -> LabelTa
         observations: of their images, and perhaps of others.
 
     Returns:
-        Image, expression and box alone of N labels and M objects; column `BESIDE` tells which.
+        N labels as they are and M objects; column `BESIDE` tells which row is which.
     """
     names, image_of = labels.distinct_images()
     place = {name: i for i, name in enumerate(names)}
     boxes, order = labels.boxes(), np.argsort(image_of, kind="stable")
     starts = np.searchsorted(image_of[order], np.arange(len(names) + 1))
-    images, called, found = list(labels.image_names), list(labels.expressions), boxes.tolist()
+    images: list[str] = []
+    called: list[str] = []
+    found: list[Box] = []
     for observation in observations:
         at = place.get(observation.image)
         if at is None:
@@ -38,8 +41,11 @@ def with_observed(labels: LabelTable, observations: ObservationTable) -> LabelTa
             if (iou(np.tile(one.box, (len(shown), 1)), shown) < _SHOWN).all():
                 images.append(observation.image)
                 called.append(one.seen[0].name)
-                found.append(list(one.box))
-    beside = np.arange(len(images)) >= len(labels)
-    return LabelTable.from_columns(
-        images=labels.images, image=images, expression=called, box=found, **{BESIDE: beside}
-    )
+                found.append(one.box)
+    if images:
+        corners = np.array(found, np.float32)
+        rest = LabelTable.from_columns(
+            images=labels.images, image=images, expression=called, box=corners
+        )
+        labels = LabelTable.concat([labels, rest])
+    return labels.with_column(BESIDE, np.arange(len(labels)) >= len(labels) - len(images))
