@@ -70,7 +70,8 @@ def msa(
     split = Split.of(run, config, given, previous.sides(run.labels) if previous else None)
     order = _simple_to_complex(split.training, sources)
     names = given or [*(previous.measurers if previous else ()), *order]
-    check_beyond(beyond, names, has_voter=config.baseline or not given)
+    has_models = not given
+    check_beyond(beyond, names, has_models=has_models, has_voter=config.baseline or has_models)
     strategy, held_out = search_strategy(beyond, strategy), split.is_held_out
     work = Trainings(learner, split, run, config, strategy, progress, judges=not held_out)
 

@@ -65,7 +65,7 @@ def ssa(
     config, beyond = config or SSAConfig(), beyond or Beyond()
     given = [scored_by] if scored_by else []
     split = Split.of(run, config, given)
-    check_beyond(beyond, given or [MEASURER])
+    check_beyond(beyond, given or [MEASURER], has_models=not given)
     strategy = search_strategy(beyond, strategy)
     work = Trainings(learner, split, run, config, strategy, progress)
 

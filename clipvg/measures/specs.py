@@ -62,15 +62,15 @@ def parse_measure(text: str) -> MeasureSpec:
 
 
 def build_measures(
-    texts: Iterable[str], models: Mapping[str, GroundingModel] | None = None
+    measures: Iterable[str | MeasureSpec], models: Mapping[str, GroundingModel] | None = None
 ) -> dict[str, Measurer]:
-    """Make measures from texts.
+    """Make measures from texts, or from what was read of them.
 
     A measure whose constructor takes ``model`` gets the one that its option ``model`` names, by
     default the first; one that takes ``models`` gets all, or those that ``models=a+b`` names.
 
     Args:
-        texts: ``[COLUMN=]METHOD[,option=value,...]`` each.
+        measures: ``[COLUMN=]METHOD[,option=value,...]`` each, or what `parse_measure` returns.
         models: loaded grounding models by measurer name.
 
     Returns:
@@ -80,14 +80,13 @@ def build_measures(
         InputError: two of one column name, an unknown measure, option or model, or a measure that
             needs a model where there is none.
     """
-    specs = [parse_measure(text) for text in texts]
+    specs = [parse_measure(each) if isinstance(each, str) else each for each in measures]
     check_names([*(spec.name for spec in specs), *(models or {})])
     return {spec.name: build_measure(spec, models or {}) for spec in specs}
 
 
-def takes_option(text: str, option: str) -> bool:
-    """Return whether a measure has an option that its text does not give."""
-    spec = parse_measure(text)
+def takes_option(spec: MeasureSpec, option: str) -> bool:
+    """Return whether a measure has an option that is not given."""
     return option in _checked(spec)[1] and option not in spec.options
 
 

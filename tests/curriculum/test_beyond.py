@@ -19,6 +19,7 @@ from support.processes import killed
 from clipvg.curriculum import Beyond, Previous, Workers, fuse, soft_weights
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
+from clipvg.pseudo import Detection, Observation, ObservationTable
 from clipvg.reliability import ScoreMatrix, Scores
 
 
@@ -116,13 +117,44 @@ def test_a_measure_without_its_observations_leaves_the_others_to_select(tmp_path
 
 
 def test_the_recommended_options_take_observations(tmp_path: Path) -> None:
-    beyond = Beyond.recommended("seen.parquet")
-    match, unique, both = beyond.told
-    assert (match, unique) == (
-        "match,observations=seen.parquet", "unique,observations=seen.parquet"
-    )  # fmt: skip
-    assert both == beyond.measures[-1]
-    assert Beyond.recommended().told == beyond.measures
+    beyond = Beyond.recommended("runs/a, b+c.parquet")
+    given = [spec.options.get("observations") for spec in beyond.specs]
+    assert given == ["runs/a, b+c.parquet", "runs/a, b+c.parquet", None]
+    plain = Beyond.recommended()
+    assert plain.measures == beyond.measures
+    assert all("observations" not in spec.options for spec in plain.specs)
+    own = Beyond(measures=("unique,observations=mine.parquet",), observations="seen.parquet")
+    assert own.specs[0].options == {"observations": "mine.parquet"}
+
+
+def test_files_of_measures_count_by_what_they_hold(tmp_path: Path) -> None:
+    def adapt(path: Path) -> tuple[list[int], np.ndarray]:
+        learner = toy.ToyLearner()
+        measures = ("unique", "both=weighted_mean,of=measurer+unique")
+        beyond = Beyond(measures=measures, observations=str(path))
+        result = run(tmp_path / "run", beyond, learner=learner)
+        return learner.trained, result.scores["unique"]
+
+    def write(path: Path, box: tuple[float, float, float, float]) -> None:
+        seen = Observation("000.jpg", 100, 100, (Detection(named, box, 0.9),))
+        ObservationTable.from_observations([seen]).write(path)
+
+    labels = toy.make_labels()
+    named = labels.expressions[0]
+    path = tmp_path / "seen, a+b.parquet"
+    write(path, (0, 0, 1, 1))
+    _, first = adapt(path)
+    files = {*(tmp_path / "run" / "scores").iterdir()}
+    moved = path.rename(tmp_path / "moved.parquet")
+    trained, again = adapt(moved)
+    assert trained == []
+    assert {*(tmp_path / "run" / "scores").iterdir()} == files
+    np.testing.assert_array_equal(again, first)
+    x1, y1, x2, y2 = labels.boxes()[0].tolist()
+    write(moved, (x1, y1, x2, y2))
+    _, other = adapt(moved)
+    assert {*(tmp_path / "run" / "scores").iterdir()} > files
+    assert other[0] > first[0]
 
 
 def test_a_probability_that_no_label_reaches_is_said(tmp_path: Path) -> None:
@@ -302,6 +334,16 @@ def test_scores_that_came_along_can_be_fused(tmp_path: Path) -> None:
         ledger.adapt(
             tmp_path / "b", given, scored_by=["m1"], beyond=Beyond(correct=0.7), baseline=False
         )
+    learner = ledger.LedgerLearner()
+    with pytest.raises(InputError, match="'match' asks a model"):
+        ledger.adapt(
+            tmp_path / "c",
+            given,
+            scored_by=["m1"],
+            beyond=Beyond(measures=("match",)),
+            learner=learner,
+        )
+    assert learner.trained == []
 
 
 def test_a_measurer_without_boxes_corrects_nothing(tmp_path: Path) -> None:

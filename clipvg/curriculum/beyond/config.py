@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 from clipvg.configs import read_recipe
 from clipvg.curriculum.config import ADAPTED
 from clipvg.errors import InputError
 from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, check_fields
+
+if TYPE_CHECKING:
+    from clipvg.measures.specs import MeasureSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +26,19 @@ class Beyond:
         measures: further measures of the labels, [COLUMN=]METHOD[,option=value] each, which may
             name the columns of the measurers. The last one selects, variant "fused": SSA searches
             a threshold on it, in MSA it is one more candidate for each source's measurer.
-        alone: the last of these measures selects in place of the measurers' reliability, by which
-            nothing is trained; the variant "fused" is then the first.
-        observations: file of what other models saw of the images, for those of the measures that
-            take one, such as `unique`.
+        alone: let the last of these measures select in place of the measurers' reliability, on
+            which nothing is searched then: "fused" comes first, and there is no "plain".
+        observations: file of what other models saw in the images, given to the measures that take
+            one, such as `unique`, and name none themselves.
         soft: instead of a threshold, weight every label by its probability of being correct:
             variant "soft".
         calibrated: keep the labels of each source whose probability of being correct is at least
             this: variant "calibrated".
-        skip_search: with calibrated, search no threshold; the calibrated ones select.
+        skip_search: with calibrated, take the calibrated thresholds instead of a search.
         correct: where all models agree on another box for a label that was left out, with at least
             this IoU among them, give it their box: variant "corrected".
-        drop_sources: leave out the sources without whose labels the model is better: variant "fewer
-            sources".
+        drop_sources: leave out each source without whose labels the model is better: variant
+            "fewer sources".
         rounds: largest number of times that the best model so far measures the labels and they are
             selected again, until a round is not better: variants "round 1", ...
     """
@@ -84,15 +87,19 @@ class Beyond:
         return cls(**read_recipe("recommended")["beyond"], observations=observations)
 
     @property
-    def told(self) -> tuple[str, ...]:
-        """The measures, those that take observations with the file of these."""
-        from clipvg.measures.specs import takes_option
+    def specs(self) -> tuple[MeasureSpec, ...]:
+        """The measures; those that take observations, and name none, with the file of these."""
+        from clipvg.measures.specs import parse_measure, takes_option
 
-        more = f",observations={self.observations}"
-        is_given = self.observations is not None
+        specs = tuple(parse_measure(text) for text in self.measures)
+        if self.observations is None:
+            return specs
+        given = {"observations": self.observations}
         return tuple(
-            text + more if is_given and takes_option(text, "observations") else text
-            for text in self.measures
+            replace(spec, options={**spec.options, **given})
+            if takes_option(spec, "observations")
+            else spec
+            for spec in specs
         )
 
     def __bool__(self) -> bool:

@@ -26,9 +26,18 @@ from clipvg.runs.stage import Stage
 FUSED, CALIBRATED, FEWER = "fused", "calibrated", "fewer sources"
 
 
-def check_beyond(beyond: Beyond, measurers: Sequence[str], *, has_voter: bool = True) -> None:
-    """Refuse what could not be done after the plain method, before anything is trained."""
-    check_fusion(beyond.told, measurers)
+def check_beyond(
+    beyond: Beyond, measurers: Sequence[str], *, has_models: bool, has_voter: bool = True
+) -> None:
+    """Refuse what could not be done after the plain method, before anything is trained.
+
+    Args:
+        beyond: what is asked for.
+        measurers: names of those that score the labels.
+        has_models: whether they are models, not scores that came along.
+        has_voter: whether there is a model beside the one to improve.
+    """
+    check_fusion(beyond.specs, measurers, has_models=has_models)
     if beyond.correct is not None and not has_voter:
         raise InputError(
             "labels are corrected where two models agree, and with scores given and no baseline "
@@ -50,7 +59,7 @@ def first_variant(
 
 def joined(work: Trainings, measurers: Measurers, beyond: Beyond) -> tuple[Measurers, ScoreMatrix]:
     """Return the measurers and further measures beside them, and the scores by the last alone."""
-    more, file = fuse_stages(work, measurers.scores, beyond.told, measurers.stages)
+    more, file = fuse_stages(work, measurers.scores, beyond.specs, measurers.stages)
     return measurers.joined(more, file), more.select(more.names[-1:])
 
 
@@ -185,6 +194,9 @@ class _Variants:
         return replace(variant, needs=base.needs | {*stages, stage.key}, agreed=agreed)
 
     def _fewer(self, base: Variant, name: str) -> Variant | None:
+        if len(self.sources) < 2:
+            self.skipped[name] = "there is one source (SSA takes all labels as one)"
+            return None
         rows = {source: self.group == number for number, source in enumerate(self.sources)}
         found = LeavingOut(self.work, base, rows).run()
         if not found.left_out:
@@ -236,7 +248,7 @@ class _Variants:
         names = self.plain.measurers.scores.names
         alike = ScoreMatrix.concat(replace(scores, names=(name,)) for name in names)
         stages = dict.fromkeys(names, stage)
-        more, _ = fuse_stages(self.work, alike, self.beyond.told, stages, teacher=True)
+        more, _ = fuse_stages(self.work, alike, self.beyond.specs, stages, teacher=True)
         return more[more.names[-1]]
 
     def _changed(

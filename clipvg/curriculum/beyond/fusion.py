@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from clipvg.curriculum.measuring import scores_key
@@ -12,19 +13,21 @@ from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.measures import find_measure
-from clipvg.measures.specs import build_measure, build_measures, parse_measure
+from clipvg.measures.specs import MeasureSpec, Value, build_measure, build_measures
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.reliability.names import check_names
 from clipvg.runs.stage import Stage
+from clipvg.runtime.files import Json, digest
 
 _ABSENT = frozenset({"history", "reference"})  # what no run of a curriculum has
+_NAMING = frozenset({"of", "model", "models"})  # options whose values are names of measurers
 
 
 def fuse(
     scores: ScoreMatrix,
     labels: LabelTable,
-    measures: Sequence[str],
+    measures: Sequence[str | MeasureSpec],
     models: Mapping[str, Any] | None = None,
     *,
     known: ScoreMatrix | None = None,
@@ -66,14 +69,15 @@ def fuse(
     return ScoreMatrix.of({name: found[name] for name in built}, scores.label_sources)
 
 
-def check_fusion(measures: Sequence[str], measurers: Sequence[str]) -> None:
+def check_fusion(
+    specs: Sequence[MeasureSpec], measurers: Sequence[str], *, has_models: bool
+) -> None:
     """Refuse measures that could not be made of the scores of measurers, before any is there.
 
     Raises:
-        InputError: a name is taken, or a measure requires a history or scores that will not be
-            there.
+        InputError: a name is taken, or a measure requires a model, a history or scores that will
+            not be there.
     """
-    specs = [parse_measure(text) for text in measures]
     check_names([*measurers, *(spec.name for spec in specs)])
     known = [*measurers]
     for spec in specs:
@@ -85,6 +89,11 @@ def check_fusion(measures: Sequence[str], measurers: Sequence[str]) -> None:
                     f"measure {spec.name!r} requires {', '.join(missing)}, which a run does not "
                     "have; leave it out."
                 )
+        elif not has_models:
+            raise InputError(
+                f"measure {spec.name!r} asks a model, and where the labels come with their scores "
+                "none is trained to measure; leave the measure out, or the scores (scored_by)."
+            )
         inputs = spec.options.get("of")
         for name in inputs if isinstance(inputs, list) else [inputs]:
             if isinstance(name, str) and name not in known:
@@ -103,7 +112,7 @@ class _OnTowers(Protocol):
 def fuse_stages(
     work: Trainings,
     scores: ScoreMatrix,
-    measures: Sequence[str],
+    measures: Sequence[MeasureSpec],
     stages: Mapping[str, Stage],
     *,
     teacher: bool = False,
@@ -114,24 +123,29 @@ def fuse_stages(
     are.
     """
     run, labels, progress = work.run, work.labels, work.progress
-    rows = hashlib.sha256(scores.scores.tobytes()).hexdigest()
-    key = scores_key(run.stage(measures=list(measures), scores=rows).key, "measures")
+    facts = {
+        "measures": [_identity(spec) for spec in measures],
+        "scores": hashlib.sha256(scores.scores.tobytes()).hexdigest(),
+        "models": {name: stage.key for name, stage in stages.items()},
+        "teacher": teacher,
+    }
+    key = scores_key(run.stage(**facts).key, "measures")
 
     def lasting(models: Mapping[str, Any]) -> ScoreMatrix | None:
         """Return the scores that no trained head decides: made once in a run, for all rounds."""
-        keys = {
-            text: measure.towers_key
-            for text, measure in zip(
-                measures, build_measures(measures, models).values(), strict=True
-            )
+        towers = {
+            name: measure.towers_key
+            for name, measure in build_measures(measures, models).items()
             if isinstance(measure, _OnTowers) and measure.towers_key is not None
         }
-        path = run.scores_path(scores_key(run.stage(lasting=keys).key, "lasting"))
+        asked = [spec for spec in measures if spec.name in towers]
+        identity = [[_identity(spec), towers[spec.name]] for spec in asked]
+        path = run.scores_path(scores_key(run.stage(lasting=identity).key, "lasting"))
 
         def make() -> ScoreMatrix:
-            return fuse(scores, labels, [*keys], models, progress=progress)
+            return fuse(scores, labels, asked, models, progress=progress)
 
-        return run.once(path, make, ScoreMatrix.write, ScoreMatrix.read) if keys else None
+        return run.once(path, make, ScoreMatrix.write, ScoreMatrix.read) if asked else None
 
     def make() -> ScoreMatrix:
         folders = {name: stage.measuring_folder(teacher) for name, stage in stages.items()}
@@ -140,3 +154,20 @@ def fuse_stages(
         return fuse(scores, labels, measures, models, known=known, progress=progress)
 
     return run.once(run.scores_path(key), make, ScoreMatrix.write, ScoreMatrix.read), key
+
+
+def _identity(spec: MeasureSpec) -> Json:
+    """Return what decides a measure: files that it reads count by what they hold."""
+    options = {
+        name: value if name in _NAMING else _content(value) for name, value in spec.options.items()
+    }
+    return {"name": spec.name, "method": spec.method, "options": options}
+
+
+def _content(value: Value) -> Json | Value:
+    """Return the digests of a file's or folder's files by name, of anything else itself."""
+    path = Path(value) if isinstance(value, str) else None
+    if path is None or not path.exists():
+        return value
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return {str(each.relative_to(path)): digest(each) for each in files}

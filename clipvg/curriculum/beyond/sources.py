@@ -1,4 +1,4 @@
-"""Sources without whose labels the model is better."""
+"""Sources whose labels make the model worse are left out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ SCORES = "with", "without"  # of a source that is left out, in the summary
 
 @dataclass
 class LeavingOut:
-    """Takes sources back from what a variant selected, one by one, while that makes it better.
+    """Takes sources back from what a variant selected, one by one, while the model gets better.
 
-    Each time the model is trained without each of the sources that are left, and judged on the
-    labels that decide; the source without which it is best goes, if that is better than with it.
+    In each step a model is trained without each of the sources that are left, and judged on the
+    validation labels. The source without which the model is best goes, if it is better than with
+    that source.
     """
 
     work: Trainings
@@ -45,7 +46,7 @@ class LeavingOut:
         return self
 
     def _without_each(self) -> dict[str, tuple[np.ndarray, Stage]]:
-        """Train without each source that is left; nothing where one is."""
+        """Return labels and model without each source that is left; nothing for a last one."""
         config = self.work.config
         there = [source for source, rows in self.rows.items() if (self.keep & rows).any()]
         masks = {source: self.keep & ~self.rows[source] for source in there if len(there) > 1}
