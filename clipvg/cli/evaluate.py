@@ -44,7 +44,7 @@ def _configure(parser: CommandParser) -> None:
 
 def _run(args: Namespace) -> Json:
     if args.format and not args.out:
-        raise InputError(f"--format {args.format} is that of the answers; say where: --out FILE")
+        raise InputError(f"--format {args.format} needs a file for the answers; give --out FILE")
     if args.out:
         check_answers(args.out, args.format, None, reads=files_of(args.labels))
     labels = read_table(args, one_split=True)  # before torch and the model are loaded

@@ -71,7 +71,7 @@ def _run(args: Namespace) -> Json:
     set_max_pixels(args)
     if Path(args.image).suffix.lower() in ENDINGS:
         if args.heatmap:
-            raise InputError(f"--heatmap is of one image, and {args.image} is a table")
+            raise InputError(f"--heatmap draws one image; leave it out: {args.image} is a table")
         return predict_table(args)
     if given := [name for name in ("images", "format", "store", "ray") if getattr(args, name)]:
         raise InputError(f"--{given[0]} goes with a table, and {args.image} is none")

@@ -39,7 +39,7 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
 def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
     load_image(image, name)
     if not image.width or not image.height:
-        raise InputError(f"{name} has {image.width} x {image.height} pixels; pass one with some")
+        raise InputError(f"{name} has {image.width} x {image.height} pixels; pass one that has any")
     if exif:
         image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):

@@ -193,6 +193,6 @@ def test_evaluate_keeps_answers(
     predicted = pq.read_table(tmp_path / "predicted.parquet")
     for name in ("image", "expression", "box", "score", "present", "reason"):
         assert predicted[name].to_pylist() == table[name].to_pylist()
-    assert "say where: --out" in clipvg(*command, "--format", "coco").error
+    assert "give --out FILE" in clipvg(*command, "--format", "coco").error
     assert "change the ending" in clipvg(*command, "--format", "coco", "--out", "a.csv").error
     assert "which is read" in clipvg(*command, "--out", labels).error

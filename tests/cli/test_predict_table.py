@@ -55,7 +55,7 @@ def test_what_does_not_go_with_a_table(clipvg, checkpoint, pictures, table, tmp_
     assert "pass --images too" in clipvg(*words, *out).error
     assert "pass --out too" in clipvg(*words, "--images", pictures).error
     assert "change the ending" in clipvg(*words, "--images", pictures, "--out", "a.png").error
-    assert "--heatmap is of one image" in clipvg(*words, *out, "--heatmap", "a.png").error
+    assert "--heatmap draws one image" in clipvg(*words, *out, "--heatmap", "a.png").error
     (tmp_path / "b.csv").write_text("image,text\na.png,dog\n")
     line = clipvg("predict", tmp_path / "b.csv", *words[2:], "--images", pictures, *out).error
     assert "no column 'expression'" in line

@@ -113,7 +113,7 @@ def _what_else(path: Path) -> str:
     """What a file is that holds no labels, and the command that reads it; "" where not known."""
     ending = path.suffix.lower()
     if ending == ".safetensors":
-        return "tensors; of weights, clipvg info reads the folder, and --checkpoint takes it"
+        return "tensors; if they are weights, clipvg info and --checkpoint take the folder"
     if ending in {".jpg", ".jpeg", ".png", ".webp"}:
         return "an image; clipvg predict reads it"
     if ending == ".yaml":

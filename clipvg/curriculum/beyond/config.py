@@ -71,7 +71,7 @@ class Beyond:
         if self.soft or self.calibrated is not None:
             extra("scipy.special", "calibrated reliability")
         if self.alone and not measures:
-            raise InputError("alone says that a measure selects; give one in measures.")
+            raise InputError("alone lets a measure select, but there is none; name it in measures.")
         if self.skip_search and self.calibrated is None:
             raise InputError("without a search something must select: give calibrated=0.5, say.")
 
