@@ -20,10 +20,7 @@ class InputError(ValueError):
         if text.startswith("Caught InputError in ") and "\nOriginal Traceback" in text:
             # A DataLoader worker raises its traceback as the message; the last line is ours.
             text = text.rstrip().rsplit("\n", 1)[-1].removeprefix("clipvg.errors.InputError: ")
-        text = printable(text)
-        if len(text) > _LONGEST:  # a value of a file is in it; what to do is at the end
-            text = f"{text[: _LONGEST * 3 // 4]} … {text[-_LONGEST // 4 :]}"
-        super().__init__(text)
+        super().__init__(_shortened(printable(text)))
 
 
 class MissingExtraError(ImportError):
@@ -37,6 +34,13 @@ class MissingExtraError(ImportError):
         )
 
 
+def _shortened(text: str) -> str:
+    """A message without its middle, where a value of a file is; what to do is at the end."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST * 3 // 4]} … {text[-_LONGEST // 4 :]}"
+
+
 def printable(text: str) -> str:
     """Return text whose control characters are written out, an escape as backslash, x1b.
 
@@ -48,7 +52,8 @@ def printable(text: str) -> str:
 
 def one_line(error: BaseException | str, limit: int | None = None) -> str:
     """Return the text of an error in one line, cut to so many characters; its type if empty."""
-    return printable(" ".join(str(error).split())[:limit]) or type(error).__name__
+    text = printable(" ".join(str(error).split())[:limit])
+    return _shortened(text) or type(error).__name__
 
 
 def near_matches(name: str, choices: Iterable[str]) -> str:

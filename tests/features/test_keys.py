@@ -43,8 +43,9 @@ def with_preset(monkeypatch: pytest.MonkeyPatch, seed: int = 0, **choices: Any) 
     def third(mean: Channels, std: Channels) -> Preset:
         return dataclasses.replace(get_preset("default", mean, std), **choices)
 
-    monkeypatch.setitem(PRESETS, "third", third)
-    return make_model(seed, preset="third")
+    name = f"third {choices}"  # models are kept by their options
+    monkeypatch.setitem(PRESETS, name, third)
+    return make_model(seed, preset=name)
 
 
 @pytest.fixture(scope="module")
@@ -123,5 +124,5 @@ def test_presets_that_differ_in_special_names_share_no_text(
 
     monkeypatch.setattr(Agreement, "observe", observe)
     Agreement([plain, third]).measure(labels, Context(engine=EngineConfig(batch_size=len(labels))))
-    assert not torch.allclose(torch.cat(boxes["default"]), torch.cat(boxes["third"]))
+    assert not torch.allclose(torch.cat(boxes["default"]), torch.cat(boxes[third.config.preset]))
     assert not FeatureCache(plain, labels).fits(third)
