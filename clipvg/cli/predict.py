@@ -30,7 +30,8 @@ def _configure(parser: CommandParser) -> None:
     add_shared(parser, "--checkpoint", "--max_pixels")
     parser.add_argument(
         "--out", type=str, metavar="FILE",
-        help="also draw the boxes; for a table the answers, .parquet, .jsonl, .csv or .json",
+        help="also draw the boxes; for a table the answers, .parquet, .jsonl, .csv, "
+        ".tsv or .json",
     )  # fmt: skip
     parser.add_argument(
         "--heatmap", type=str, metavar="FILE", help="also draw where the model looks in the image"
@@ -72,6 +73,8 @@ def _run(args: Namespace) -> Json:
     if Path(args.image).suffix.lower() in ENDINGS:
         if args.heatmap:
             raise InputError(f"--heatmap draws one image; leave it out: {args.image} is a table")
+        if args.box_format != "xyxy":
+            raise InputError("--box_format is for one image; leave it out: answers are xyxy")
         return predict_table(args)
     if given := [name for name in ("images", "format", "store", "ray") if getattr(args, name)]:
         raise InputError(f"--{given[0]} goes with a table, and {args.image} is none")
@@ -91,6 +94,8 @@ def _run(args: Namespace) -> Json:
             )
     wanted = {"drawing": args.out, "heatmap": args.heatmap}
     paths = {name: _drawing_path(path, args.image) for name, path in wanted.items() if path}
+    if args.out and args.heatmap and len({path.resolve() for path in paths.values()}) == 1:
+        raise InputError(f"--out and --heatmap are both {args.out}; choose two files")
     model = load(args.checkpoint, device=args.device, precision=args.precision)
     image = read_image(args.image, exif=model.preset.exif)
     found = model.predict(image, args.expression)

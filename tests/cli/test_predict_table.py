@@ -56,6 +56,7 @@ def test_what_does_not_go_with_a_table(clipvg, checkpoint, pictures, table, tmp_
     assert "pass --out too" in clipvg(*words, "--images", pictures).error
     assert "change the ending" in clipvg(*words, "--images", pictures, "--out", "a.png").error
     assert "--heatmap draws one image" in clipvg(*words, *out, "--heatmap", "a.png").error
+    assert "--box_format is for one image" in clipvg(*words, *out, "--box_format", "xywh").error
     (tmp_path / "b.csv").write_text("image,text\na.png,dog\n")
     line = clipvg("predict", tmp_path / "b.csv", *words[2:], "--images", pictures, *out).error
     assert "no column 'expression'" in line
