@@ -43,6 +43,9 @@ def dispatch(words: list[str]) -> int:
             print(f"clipvg {clipvg.__version__}")
             return 0
         name = next((n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS), None)
+        if name is None and words[1:2] in (["-h"], ["--help"]) and _group(words[0]):
+            print(_overview(_group(words[0])))
+            return 0
         if name is None:
             return _fail("clipvg", _unknown(words[0]), USAGE_ERROR)
         return _run(name, words[len(name.split()) :])
@@ -207,14 +210,19 @@ def _unknown(word: str) -> str:
         own = get_close_matches(word, ("--help", "--version"), n=1)
         hint = f"did you mean {own[0]}?" if own else f"write clipvg COMMAND {word} …"
         return f"unknown option {word} before the command; {hint}"
-    if group := [name for name in COMMANDS if name.startswith(f"{word} ")]:
+    if group := _group(word):
         return f"{word!r} is a group of commands; write clipvg {' or clipvg '.join(group)}"
     return f"unknown command {word!r}: {near_matches(word, COMMANDS)}"
 
 
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+def _group(word: str) -> list[str]:
+    """Commands whose first word it is."""
+    return [name for name in COMMANDS if name.startswith(f"{word} ")]
+
+
+def _overview(names: Sequence[str] = tuple(COMMANDS)) -> str:
+    width = max(map(len, names))
+    lines = [f"  {name:{width}}  {COMMANDS[name]}" for name in names]
     return "\n".join(
         [
             "usage: clipvg COMMAND [options]",

@@ -82,10 +82,10 @@ def _run(args: Namespace) -> Json:
         raise InputError("say what to look for, e.g. 'dog on the left'")
     from clipvg.api.models import load
     from clipvg.boxes import convert
-    from clipvg.data.image import read_image
-    from clipvg.model.predict import check_expressions
+    from clipvg.data.inputs import as_image
+    from clipvg.model.predict import refuse_blank
 
-    check_expressions(args.expression)
+    refuse_blank(args.expression)
     for expression in args.expression:
         if os.path.isfile(expression):
             raise InputError(
@@ -97,7 +97,7 @@ def _run(args: Namespace) -> Json:
     if args.out and args.heatmap and len({path.resolve() for path in paths.values()}) == 1:
         raise InputError(f"--out and --heatmap are both {args.out}; choose two files")
     model = load(args.checkpoint, device=args.device, precision=args.precision)
-    image = read_image(args.image, exif=model.preset.exif)
+    image = as_image(args.image, exif=model.preset.exif)
     found = model.predict(image, args.expression)
     result: Json = {
         "image": args.image,

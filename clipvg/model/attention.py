@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from clipvg.data.inputs import ImageInput
 from clipvg.model.fusion import Features
-from clipvg.model.predict import check_expressions, see, square_of, texts_of
+from clipvg.model.predict import refuse_blank, see, square_of, texts_of
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
@@ -31,7 +31,7 @@ def patch_attention(
 
 def attention_maps(model: GroundingModel, image: ImageInput, texts: Sequence[str]) -> np.ndarray:
     """Return where [REG] looks in an image; see `GroundingModel.attention`."""
-    check_expressions(texts)
+    refuse_blank(texts)
     square = square_of(image, model=model)
     (x, y), (width, height) = square.box.offset, square.box.resized
     side, size, found = model.backbone.grid, square.box.size, [torch.zeros(0, height, width)]

@@ -63,9 +63,8 @@ class Seen:
     patches: Tensor | None = None  # (U, P, D) projected patches, where its quality head reads them
 
 
-def check_expressions(expressions: Sequence[str]) -> None:
-    """Refuse expressions that say nothing; say which CLIP cannot have learned."""
-    foreign = []
+def refuse_blank(expressions: Sequence[str]) -> None:
+    """Refuse expressions that say nothing."""
     for number, text in enumerate(expressions):
         if not isinstance(text, str):
             raise InputError(f"expression {number} is {text!r}, a {type(text).__name__}; pass text")
@@ -73,6 +72,13 @@ def check_expressions(expressions: Sequence[str]) -> None:
             raise InputError(
                 f"expression {number} is blank; write what to look for, e.g. 'dog on the left'"
             )
+
+
+def check_expressions(expressions: Sequence[str]) -> None:
+    """Refuse expressions that say nothing; warn of those that CLIP cannot have learned."""
+    refuse_blank(expressions)
+    foreign = []
+    for text in expressions:
         letters = [] if text.isascii() else [letter for letter in text if letter.isalpha()]
         if 2 * sum(ord(letter) > 0x24F for letter in letters) > len(letters):  # not Latin
             foreign.append(text)

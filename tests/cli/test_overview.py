@@ -15,6 +15,14 @@ def test_help_lists_every_command(clipvg):
     assert clipvg().out == outcome.out
 
 
+def test_help_of_a_group_lists_its_commands(clipvg):
+    outcome = clipvg("labels", "--help")
+    assert outcome.code == 0
+    assert "  labels check " in outcome.out
+    assert "  train " not in outcome.out
+    assert clipvg("help", "labels").out == outcome.out
+
+
 def test_version(clipvg):
     assert clipvg("--version").out.strip() == f"clipvg {package.__version__}"
 

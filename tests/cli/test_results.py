@@ -120,6 +120,22 @@ def test_export_as_a_folder_keeps_the_boxes(clipvg, checkpoint, pictures, tmp_pa
     assert result["bytes"] > 1000
     words = ("predict", pictures / "0.png", "dog", "--json", "--checkpoint")
     assert clipvg(*words, folder).json["boxes"] == clipvg(*words, checkpoint).json["boxes"]
+    again = ("--format", "safetensors", "--out")
+    assert "is the checkpoint itself" in clipvg("export", folder, *again, folder).error
+    assert "holds other files" in clipvg("export", folder, *again, pictures).error
+
+
+def test_two_drawings_are_two_files(clipvg, checkpoint, pictures, tmp_path):
+    words = ("predict", pictures / "0.png", "dog", "--checkpoint", checkpoint)
+    drawing = tmp_path / "a.png"
+    line = clipvg(*words, "--out", drawing, "--heatmap", drawing).error
+    assert "choose two files" in line
+    assert not drawing.exists()
+
+
+def test_an_address_of_an_image_is_not_fetched(clipvg, checkpoint):
+    line = clipvg("predict", "https://host/a.jpg", "dog", "--checkpoint", checkpoint).error
+    assert "addresses are not fetched; download the image" in line
 
 
 def test_standard_output_holds_nothing_but_the_object(clipvg, monkeypatch, checkpoint):

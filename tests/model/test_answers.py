@@ -218,6 +218,7 @@ def test_blank_and_foreign_and_long_expressions(make_model: Make) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(PIXELS, ["café crème", "the naïve one", "dog 犬", "42"])
+        model.attention(PIXELS, ["собака"])  # beside boxes, whose call has said it
 
 
 def test_rank_orders_given_boxes(make_model: Make) -> None:

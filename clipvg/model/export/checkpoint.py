@@ -51,9 +51,19 @@ def export_checkpoint(
         return out
     if precision != "fp32":
         raise InputError(f"precision={precision!r} is for onnx and torch, not for {format}")
+    if format == "safetensors":
+        _refuse_folder(out, checkpoint)
     model = load(checkpoint)
     if format == "published":
         export_published(model, out)
     else:
         model.save_pretrained(out)
     return out
+
+
+def _refuse_folder(out: Path, checkpoint: str | Path) -> None:
+    """Refuse to write a model into its own folder, or among files that are no model's."""
+    if out.is_dir() and out.resolve() == Path(checkpoint).resolve():
+        raise InputError(f"{out} is the checkpoint itself; name another folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise InputError(f"{out} holds other files; name a new folder, e.g. {out / 'model'}")
