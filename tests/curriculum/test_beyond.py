@@ -417,7 +417,7 @@ def test_killed_anywhere_and_resumed_it_ends_alike(tmp_path: Path) -> None:
     [
         ({"calibrated": 1.5}, "calibrated is 1.5, expected below 1"),
         ({"skip_search": True}, "calibrated=0.5"),
-        ({"alone": True}, "give one in measures"),
+        ({"alone": True}, "name it in measures"),
         ({"correct": 0.0}, "correct is 0.0, expected above 0"),
         ({"rounds": -1}, "expected at least 0"),
         ({"rounds": 1.5}, "expected int"),
