@@ -6,7 +6,6 @@ its import path ``package.module:function``.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from clipvg.boxes import EPS, area, convert, iou
 from clipvg.errors import InputError, near_matches
+from clipvg.runtime.named import import_named
 
 IOU = "iou"
 TOLERANCES = tuple(k / 10 for k in range(1, 11))  # of `pck`, in sides of the label's box
@@ -81,16 +81,7 @@ def find_similarity(name: str) -> Similarity:
                 "named package.module:function"
             )
         return SIMILARITIES[name]
-    module, _, member = name.partition(":")
-    try:
-        found = importlib.import_module(module)
-        for part in member.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"similarity {name!r} cannot be imported ({error}); expected package.module:function "
-            "of a package that is installed or on PYTHONPATH."
-        ) from None
+    found = import_named(name, "similarity", "function")
     if not callable(found):
         raise InputError(f"similarity {name!r} is no function; expected one of two arrays of boxes")
     return found

@@ -39,10 +39,10 @@ def _configure(parser: CommandParser) -> None:
 
 def _run(args: Namespace) -> Json:
     from clipvg.curriculum import Beyond, MSAConfig
-    from clipvg.measures import refuse_code
+    from clipvg.measures import refuse_measures
 
     if file := args.files.get("beyond.measures"):
-        refuse_code(args.beyond.measures, file)
+        refuse_measures(args.beyond.measures, file)
     search = take_group(args, "search", MSAConfig, seed=args.training.seed)
     beyond = take_group(args, "beyond", Beyond)
     similarity = check_similarity(args)

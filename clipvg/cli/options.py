@@ -102,11 +102,11 @@ def add_shared(parser: CommandParser, *names: str, needed: bool = True) -> None:
 
 def check_similarity(args: Namespace) -> str:
     """Return --similarity; refuse one that is unknown, or is code that a file names."""
-    from clipvg.measures import refuse_code
+    from clipvg.runtime.named import refuse_code
     from clipvg.similarity import find_similarity
 
     if file := args.files.get("similarity"):
-        refuse_code([args.similarity], file)
+        refuse_code(args.similarity, "similarity", file)
     find_similarity(args.similarity)
     return str(args.similarity)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from clipvg.errors import InputError, near_matches
 from clipvg.runtime.lazy import lazy_names
+from clipvg.runtime.named import import_named, refuse_code
 
 if TYPE_CHECKING:
     from clipvg.measures.verifier import write_questions
@@ -78,7 +79,8 @@ def find_measure(name: str) -> type:
 
     Args:
         name: a name of `MEASURES`, or the import path ``package.module:Class`` of a user's own,
-            whose module is imported. A name out of somebody's file belongs through `refuse_code`.
+            whose module is imported. A name out of somebody's file belongs through
+            `refuse_measures`.
 
     Raises:
         InputError: no such measure.
@@ -90,16 +92,7 @@ def find_measure(name: str) -> type:
                 "named package.module:Class"
             )
         return MEASURES[name]
-    module, _, member = name.partition(":")
-    try:
-        found = importlib.import_module(module)
-        for part in member.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"measure {name!r} cannot be imported ({error}); expected package.module:Class of a "
-            "package that is installed or on PYTHONPATH."
-        ) from None
+    found = import_named(name, "measure", "Class")
     if not (isinstance(found, type) and callable(getattr(found, "measure", None))):
         raise InputError(
             f"measure {name!r} is no class of measures; expected one with name, requires and "
@@ -108,7 +101,7 @@ def find_measure(name: str) -> type:
     return found
 
 
-def refuse_code(texts: Iterable[str], file: str) -> None:
+def refuse_measures(texts: Iterable[str], file: str) -> None:
     """Refuse measures of a file that would import and call what is no measure of this package.
 
     Args:
@@ -119,16 +112,11 @@ def refuse_code(texts: Iterable[str], file: str) -> None:
         InputError: a METHOD is an import path; says how to ask for it nevertheless.
     """
     for text in texts:
-        method = text.partition(",")[0].rpartition("=")[2]
-        if ":" in method:
-            raise InputError(
-                f"{file}: measure {method!r} is code, which a file may not name; write it on the "
-                "command line if you trust it"
-            )
+        refuse_code(text.partition(",")[0].rpartition("=")[2], "measure", file)
 
 
 _MODULES = {member: module for module, _, member in (p.partition(":") for p in _PLACES.values())}
 
 __getattr__ = lazy_names(__name__, _MODULES | {"write_questions": "verifier"})
 
-__all__ = ["MEASURES", "find_measure", "refuse_code", "write_questions"]
+__all__ = ["MEASURES", "find_measure", "refuse_measures", "write_questions"]

@@ -119,13 +119,18 @@ def test_a_measurer_predicts_boxes_in_pixels(labels: Path, pictures: Path) -> No
     assert np.isnan(measurer.predict(missing, Context())[0]).all()
 
 
+def two_sources(labels: Path, folder: Path) -> Path:
+    """The labels as of two sources in turn."""
+    table = read_labels(labels)
+    names = [("template", "caption")[i % 2] for i in range(len(table))]
+    table.with_column("source", names).write(folder / "two.parquet")
+    return folder / "two.parquet"
+
+
 def test_several_sources_with_fused_measures(
     clipvg: Any, words: list[Any], labels: Path, tmp_path: Path
 ) -> None:
-    table = read_labels(labels)
-    names = [("template", "caption")[i % 2] for i in range(len(table))]
-    table.with_column("source", names).write(tmp_path / "two.parquet")
-    words[1] = tmp_path / "two.parquet"
+    words[1] = two_sources(labels, tmp_path)
     options = ["--beyond.soft", "true", "--beyond.measures", "weighted_mean", "--search.h0", "0.1"]
     outcome = clipvg(*words, *options, "--json")
     assert outcome.code == 0, outcome.err
@@ -140,10 +145,7 @@ def test_several_sources_with_fused_measures(
 def test_folds_another_similarity_and_fewer_sources(
     clipvg: Any, words: list[Any], labels: Path, tmp_path: Path
 ) -> None:
-    table = read_labels(labels)
-    names = [("template", "caption")[i % 2] for i in range(len(table))]
-    table.with_column("source", names).write(tmp_path / "two.parquet")
-    words[1] = tmp_path / "two.parquet"
+    words[1] = two_sources(labels, tmp_path)
     options = ["--search.folds", "2", "--search.fold_steps", "shared", "--similarity", "giou"]
     outcome = clipvg(*words, *options, "--beyond.drop_sources", "true")
     assert outcome.code == 0, outcome.err
@@ -162,6 +164,6 @@ def test_folds_another_similarity_and_fewer_sources(
 def test_a_file_names_no_code(clipvg: Any, words: list[Any], tmp_path: Path) -> None:
     recipe = tmp_path / "quick.yaml"
     recipe.write_text(yaml.safe_dump({**QUICK, "similarity": "mine:f"}))
-    assert "'mine:f' is code, which a file may not name" in clipvg(*words).error
+    assert "similarity 'mine:f' is code, which a file may not name" in clipvg(*words).error
     recipe.write_text(yaml.safe_dump({**QUICK, "similarity": "giuo"}))
     assert "did you mean 'giou'" in clipvg(*words).error

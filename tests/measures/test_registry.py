@@ -12,7 +12,7 @@ from support.tiny import make_model
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures import MEASURES, refuse_code
+from clipvg.measures import MEASURES, refuse_measures
 from clipvg.measures.specs import MeasureSpec, build_measures, parse_measure
 from clipvg.reliability import Context, Measurer, Scores
 
@@ -141,6 +141,6 @@ def test_every_measure_can_be_made_by_its_name(tmp_path: Path) -> None:
     "text", ["subprocess:Popen,args=touch+x", "near=os:system", "a=antigravity:Any,k=1"]
 )
 def test_a_file_names_no_code(text: str) -> None:
-    refuse_code(["knn,k=5", "both=vote,of=a+b"], "recipe.yaml")
+    refuse_measures(["knn,k=5", "both=vote,of=a+b"], "recipe.yaml")
     with pytest.raises(InputError, match=r"^recipe\.yaml: measure '.*' is code"):
-        refuse_code(["knn", text], "recipe.yaml")
+        refuse_measures(["knn", text], "recipe.yaml")
