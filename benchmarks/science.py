@@ -22,7 +22,8 @@ import torch
 from _science.experiments import EXPERIMENTS, Bench
 from _science.figures import draw_figures
 from _science.lab import Lab
-from _science.summary import summarise, tables
+from _science.summary import summarise
+from _science.tables import tables
 from _science.world import Scale, World
 
 from clipvg.data.scenes import SCENES_VERSION
