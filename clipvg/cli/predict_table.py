@@ -36,12 +36,13 @@ def predict_table(args: Namespace) -> Json:
     questions = read_questions(args.image, images=args.images)
     from clipvg.api.models import load
     from clipvg.cli.devices import choose_device
-    from clipvg.model.predict import check_expressions
+    from clipvg.model.predict import refuse_blank, warn_of_foreign
     from clipvg.rescoring.answers import answer_labels
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
 
-    check_expressions(questions.expressions)
+    refuse_blank(questions.expressions)
+    warn_of_foreign(questions.expressions)
     device = choose_device(args.device)
     with open_store(folder, device, output=out) as store, _runner(args) as runner:
         place = "cpu" if args.ray else args.device

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,9 +75,8 @@ def refuse_blank(expressions: Sequence[str]) -> None:
             )
 
 
-def check_expressions(expressions: Sequence[str]) -> None:
-    """Refuse expressions that say nothing; warn of those that CLIP cannot have learned."""
-    refuse_blank(expressions)
+def warn_of_foreign(expressions: Iterable[str]) -> None:
+    """Warn of expressions that CLIP cannot have learned."""
     foreign = []
     for text in expressions:
         letters = [] if text.isascii() else [letter for letter in text if letter.isalpha()]
@@ -101,7 +101,8 @@ def predict(
 ) -> list[Predictions]:
     """Answer the expressions of each image; see `GroundingModel.predict`."""
     for texts in expressions:
-        check_expressions(texts)
+        refuse_blank(texts)
+    warn_of_foreign(chain.from_iterable(expressions))
     load = partial(square_of, model=model)
     starts = range(0, len(images), _IMAGES)
     chunks = ((slice(at, at + _IMAGES), images[at : at + _IMAGES]) for at in starts)

@@ -11,7 +11,7 @@ from torchvision.ops import box_convert, generalized_box_iou
 from clipvg.data.inputs import ImageInput
 from clipvg.errors import InputError
 from clipvg.model.fusion import Features
-from clipvg.model.predict import check_expressions, predict, see, square_of, texts_of
+from clipvg.model.predict import predict, refuse_blank, see, square_of, texts_of, warn_of_foreign
 from clipvg.model.quality import MEANT
 from clipvg.ops.boxes import iou
 
@@ -34,8 +34,9 @@ def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray)
             f"box {turned.argmax()} ends before it begins: {boxes[turned.argmax()].tolist()} as "
             "xyxy; sort its corners, or say box_format='xywh'"
         )
-    check_expressions([text])
+    refuse_blank([text])
     if model.quality is not None:
+        warn_of_foreign([text])
         return _meant(model, image, text, boxes)
     (found,) = predict(model, [image], [[text]], scores=True, batch_size=None, box_format="xyxy")
     if not len(boxes):

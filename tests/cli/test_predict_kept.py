@@ -139,6 +139,7 @@ def test_label_studio_predictions(clipvg: Any, few: Path, checkpoint: Path, tmp_
     (missing,) = tasks[5]["predictions"]
     assert missing["result"] == []
     assert "5.png" in tasks[5]["meta"]["clipvg"][0]["reason"]
+    assert "width" not in tasks[5]["meta"]["clipvg"][0]  # of an image that cannot be read
     again = read_labels(out)
     assert len(again) == 36
     assert again.sizes()[0].tolist() == [30, 20]

@@ -213,6 +213,12 @@ def test_blank_and_foreign_and_long_expressions(make_model: Make) -> None:
         model.predict(PIXELS, [3])  # type: ignore[list-item]
     with pytest.warns(UserWarning, match="1 expressions are not in English, such as 'собака'"):
         model.predict(PIXELS, ["собака", "dog"])
+    with pytest.warns(UserWarning, match="2 expressions are not in English") as told:
+        model.predict([PIXELS, PIXELS], [["собака"], ["кошка"]])
+    assert len(told) == 1  # not one for each image
+    with pytest.warns(UserWarning, match="not in English") as told:
+        model.rank(PIXELS, "собака", [[0, 0, 9, 9]])
+    assert len(told) == 1
     with pytest.warns(UserWarning, match="more than 77 tokens"):
         model.predict(PIXELS, "dog " * 100)
     with warnings.catch_warnings():
