@@ -6,26 +6,25 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 
+from clipvg.api.plan import Method, check_labelled, check_previous, choose_method
 from clipvg.api.run import RunOptions, judge, judged_before, make_model, model_config, open_run
 from clipvg.curriculum import (
     Adapted,
     Beyond,
     MSAConfig,
-    Previous,
     Sources,
     SSAConfig,
     find_threshold,
     identity_of_scores,
+    join_labelled,
     msa,
     ssa,
 )
 from clipvg.curriculum.threshold import SearchStrategy
-from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, load
@@ -34,8 +33,6 @@ from clipvg.runtime.files import Json
 from clipvg.similarity import IOU, find_similarity
 from clipvg.training import FitConfig, GroundingLearner
 from clipvg.training.record import write_model
-
-Method = Literal["auto", "ssa", "msa"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +49,8 @@ class Curriculum:
             only what is new.
         similarity: what reliability compares boxes by, see `clipvg.similarity`. Models are then
             judged by it too: by the share of the validation labels of which it is at least 0.5.
-        sources: scores that the labels have, a run to go on from, the order of the sources.
+        sources: scores that the labels have, a run to go on from, the order of the sources,
+            annotated labels beside the pseudo-labels.
     """
 
     method: Method = "auto"
@@ -160,12 +158,16 @@ def adapt(
     check_one_split(validation, "validation")
     run, training, plan = run or RunOptions(), training or FitConfig(), curriculum or Curriculum()
     sources = plan.sources or Sources()
-    previous = _check_previous(sources, out, validation)
+    previous = check_previous(sources, out, validation)
+    annotated = check_labelled(sources, plan.method, validation)
     labels = run.usable(labels, model or ModelOptions())
     validation = validation and run.usable(validation, model or ModelOptions())
     if previous is not None:  # whose labels were looked at when that run began
         labels = previous.joined(labels)
-    method = _method(plan.method, labels, sources)
+    if annotated is not None:
+        annotated = run.usable(annotated, model or ModelOptions())
+        labels = join_labelled(annotated, labels, on_error=run.on_error)
+    method = choose_method(plan.method, labels, sources)
     options = _options(plan.search or MSAConfig(seed=training.seed), method)
     training = dataclasses.replace(training, seed=options.seed)
     settings = model_config(labels, backbone, model)
@@ -182,6 +184,8 @@ def adapt(
         config["similarity"] = plan.similarity
     if sources.scored_by:
         config["scored_by"] = identity_of_scores(labels, sources.scored_by)
+    if annotated is not None:
+        config["labelled"] = len(annotated)
     if method == "msa":
         config["complexity"] = _name_of(sources.complexity)
     if previous is not None:
@@ -261,34 +265,6 @@ class _Learner(GroundingLearner):
 def _name_of(function: Callable[..., object]) -> str:
     """What stands for a function in the configuration of a run."""
     return getattr(function, "__qualname__", repr(function))
-
-
-def _check_previous(
-    sources: Sources, out: str | Path, validation: LabelTable | None
-) -> Previous | None:
-    folder = sources.continue_from
-    if folder is None:
-        return None
-    if Path(folder).resolve() == Path(out).resolve():
-        raise InputError(f"{out} is the run to continue; choose another --out for what follows.")
-    previous = sources.previous
-    if validation is None and previous and not previous.summary.validation.is_held_out:
-        raise InputError(
-            f"{folder} decided on validation labels; pass --validation here too, since all its "
-            "labels were trained on."
-        )
-    return previous
-
-
-def _method(method: Method, labels: LabelTable, sources: Sources) -> Method:
-    if method not in get_args(Method):
-        raise InputError(f"method is {method!r}; choose 'auto', 'ssa' or 'msa'.")
-    has_several, goes_on = len(sources.scored_by) > 1, sources.continue_from is not None
-    if method == "ssa" and (has_several or goes_on):
-        what = "several measurers" if has_several else "a run to continue"
-        raise InputError(f"SSA has one measurer and one source, not {what}; choose method 'msa'.")
-    several = len(set(labels.sources())) > 1 or has_several or goes_on
-    return ("msa" if several else "ssa") if method == "auto" else method
 
 
 def _options(curriculum: SSAConfig, method: Method) -> SSAConfig:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_group, add_shared, check_similarity, take_group
+from clipvg.cli.failure import UsageError
+from clipvg.cli.options import (
+    add_group,
+    add_shared,
+    check_similarity,
+    files_of,
+    read_table,
+    take_group,
+    warn_of_findings,
+)
 from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.train import FIRST, add_training, run_results, training_arguments
-from clipvg.errors import printable
+from clipvg.errors import InputError, printable
 from clipvg.report.numbers import percent, points
 from clipvg.runtime.files import Json
 
@@ -18,7 +28,16 @@ from clipvg.runtime.files import Json
 def _configure(parser: CommandParser) -> None:
     from clipvg.curriculum import Beyond, MSAConfig
 
-    add_training(parser)
+    add_training(parser, needs_labels=False)
+    parser.add_argument(
+        "--labelled", type=str, nargs="+", default=[], metavar="FILE",
+        help="annotated labels, for semi-supervised adapting: the measurer is trained on them "
+        "alone, and every model on them and on reliable ones of --unlabelled",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unlabelled", type=str, nargs="+", default=[], metavar="FILE",
+        help="pseudo-labels beside --labelled, in place of LABELS",
+    )  # fmt: skip
     parser.add_argument(
         "--method", type=Literal["auto", "ssa", "msa"], default="auto",
         help="ssa: all labels are one source; msa: source by source; auto: msa for several",
@@ -43,10 +62,14 @@ def _run(args: Namespace) -> Json:
 
     if file := args.files.get("beyond.measures"):
         refuse_measures(args.beyond.measures, file)
+    _check_sides(args)
     search = take_group(args, "search", MSAConfig, seed=args.training.seed)
     beyond = take_group(args, "beyond", Beyond)
     similarity = check_similarity(args)
     arguments = training_arguments(args)
+    labelled = read_table(args, args.labelled, one_split=True) if args.labelled else None
+    if labelled is not None:
+        warn_of_findings(labelled, arguments["validation"])
     from clipvg.api import Curriculum, Sources, adapt
 
     result = adapt(
@@ -56,11 +79,51 @@ def _run(args: Namespace) -> Json:
             search=search,
             beyond=beyond,
             similarity=similarity,
-            sources=Sources(scored_by=args.scored_by, continue_from=args.continue_from),
+            sources=Sources(
+                scored_by=args.scored_by, continue_from=args.continue_from, labelled=labelled
+            ),
         ),
         **arguments,
     )
     return run_results(result.folder, result.summary)
+
+
+def _check_sides(args: Namespace) -> None:
+    """Let --unlabelled stand for LABELS; refuse one of the two without the other.
+
+    Raises:
+        UsageError: there are no labels, or only annotated ones, or LABELS beside them.
+        InputError: a file is on both sides.
+    """
+    if not (args.labelled or args.unlabelled):
+        if not args.labels:
+            raise UsageError("missing LABELS; clipvg adapt --help shows an example")
+        return
+    if args.labels:
+        raise UsageError(
+            f"LABELS ({args.labels[0]}) beside --labelled and --unlabelled; name pseudo-labels as "
+            "--unlabelled"
+        )
+    if not args.unlabelled:
+        raise UsageError(
+            "--labelled without --unlabelled; name the pseudo-labels, or train on annotated labels "
+            "with clipvg train"
+        )
+    if not args.labelled:
+        raise UsageError(
+            "--unlabelled without --labelled; name the annotated labels, or adapt to "
+            "pseudo-labels alone as LABELS"
+        )
+    sides = [
+        {Path(file).resolve(): file for file in files_of(paths)}
+        for paths in (args.labelled, args.unlabelled)
+    ]
+    if both := sides[0].keys() & sides[1].keys():
+        raise InputError(
+            f"{sides[0][min(both)]} is given as --labelled and as --unlabelled; its boxes are "
+            "annotated or they are not"
+        )
+    args.labels = args.unlabelled
 
 
 def _describe(result: Json) -> str:
@@ -71,7 +134,7 @@ def _describe(result: Json) -> str:
     rows = []
     for each in summary.stages:
         name = f"all of {each.measurer}" if each.measurer else each.name
-        name = "all labels" if name == "measurer" else name
+        name = summary.first_name if name == "measurer" else name
         rows.append(_row(name, each.kept, each.score, base if name == "continued" else None))
     if summary.method == "ssa":
         thresholds = f"{summary.steps[0].threshold:g}"

@@ -86,10 +86,12 @@ _SHARED: dict[str, Json] = {
 }
 
 
-def add_shared(parser: CommandParser, *names: str, needed: bool = True) -> None:
+def add_shared(
+    parser: CommandParser, *names: str, needed: bool = True, needs_labels: bool = True
+) -> None:
     """Add arguments that several commands have, by name; `LABELS` are those of label files.
 
-    They need --images and --checkpoint unless that is said not to be so.
+    They need --images and --checkpoint, and LABELS, unless that is said not to be so.
     """
     for name in names:
         options = {"type": str, **_SHARED[name]}
@@ -97,6 +99,8 @@ def add_shared(parser: CommandParser, *names: str, needed: bool = True) -> None:
             del options["type"]
         if name in {"--images", "--checkpoint"}:
             options["required"] = needed
+        if name == "labels" and not needs_labels:
+            options |= {"nargs": "*", "default": []}
         parser.add_argument(name, **options)
 
 
@@ -201,7 +205,7 @@ def read_table(
 
     labels = _read(args, args.labels if paths is None else paths, args.split)
     if one_split:
-        check_one_split(labels, ", ".join(args.labels))
+        check_one_split(labels, ", ".join(paths or args.labels))
     return labels
 
 
@@ -253,7 +257,8 @@ def _read(args: Namespace, paths: Sequence[str], split: str | None) -> LabelTabl
 def _layout_of(args: Namespace, paths: Sequence[str]) -> str | None:
     """Return --layout where it is for these files; refuse it where it is for none at all."""
     others = [getattr(args, name, None) for name in ("validation", "out")]
-    if args.layout and not any(_has_layout(path) for path in [*args.labels, *filter(None, others)]):
+    named = [*args.labels, *(getattr(args, "labelled", None) or []), *filter(None, others)]
+    if args.layout and not any(map(_has_layout, named)):
         raise InputError(f"--layout {args.layout}: only .pth files have a layout; leave it out")
     return args.layout if any(map(_has_layout, paths)) else None
 

@@ -73,7 +73,11 @@ class CommandParser(ArgumentParser):
             if action.option_strings:
                 words += [f"{action.option_strings[0]} {name}"] if action.required else []
             else:
-                words.append({"+": f"{name} …", "?": f"[{name}]"}.get(str(action.nargs), name))
+                words.append(
+                    {"+": f"{name} …", "?": f"[{name}]", "*": f"[{name} …]"}.get(
+                        str(action.nargs), name
+                    )
+                )
         self.usage = " ".join(["%(prog)s", *words, "[options]"])
 
     def parse_words(self, words: Sequence[str]) -> Namespace:
@@ -182,7 +186,7 @@ class CommandParser(ArgumentParser):
                 f"{self.prog} --help lists them"
             )
         for key, value in found.items():
-            if known[key].nargs == "+" and not isinstance(value, list):
+            if known[key].nargs in ("+", "*") and not isinstance(value, list):
                 raise UsageError(f"{path}: {key}: expected a list, got {value}")
         return found
 

@@ -31,13 +31,13 @@ FIRST = "labels images validation out config backbone device training.epochs tra
 RUN_FILES = ("labels.parquet", "selected.parquet", "corrections.parquet", "metrics.jsonl")
 
 
-def add_training(parser: CommandParser) -> None:
+def add_training(parser: CommandParser, *, needs_labels: bool = True) -> None:
     """Add everything that decides a training: labels, model and training options."""
     from clipvg.model.config import ModelOptions
     from clipvg.training.config import FitConfig
 
     parser.add_argument("--config", action="config", help="YAML file, or the name of a recipe")
-    add_shared(parser, *LABELS)
+    add_shared(parser, *LABELS, needs_labels=needs_labels)
     parser.add_argument(
         "--validation",
         type=str,
@@ -67,7 +67,8 @@ def training_arguments(args: Namespace) -> Json:
     from clipvg.training.config import FitConfig
 
     # What is wrong with options and labels is said before torch is loaded.
-    read = files_of([*args.labels, *([args.validation] if args.validation else [])])
+    further = [*(getattr(args, "labelled", None) or []), *filter(None, [args.validation])]
+    read = files_of([*args.labels, *further])
     out = check_local(args.out)  # named as it was typed
     for name in RUN_FILES:
         check_writable(out / name, reads=read)

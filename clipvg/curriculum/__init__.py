@@ -12,6 +12,7 @@ from clipvg.curriculum.config import MSAConfig as MSAConfig
 from clipvg.curriculum.config import SSAConfig as SSAConfig
 from clipvg.curriculum.continued import Previous as Previous
 from clipvg.curriculum.continued import Sources as Sources
+from clipvg.curriculum.labelled import join_labelled as join_labelled
 from clipvg.curriculum.msa import msa as msa
 from clipvg.curriculum.protocols import BoxMeasurer as BoxMeasurer
 from clipvg.curriculum.protocols import Fit as Fit

@@ -22,6 +22,7 @@ class Searched:
     search: ThresholdSearch
     best: Stage
     candidates: tuple[Training, ...]
+    keep: np.ndarray  # (N,) bool, labels that the best candidate was trained on
 
     def step(self, source: str, measurer: str, *, specific: bool, labels: int, kept: int) -> Step:
         """Return the decision about a source, of whose ``labels`` so many are ``kept``."""
@@ -112,9 +113,12 @@ def search_threshold(
     """Search the threshold whose labels, joined with those given, train the best model.
 
     Labels that are not to be selected have the reliability NaN; `init` and `union` are as of
-    `Trainings.train`, and the facts are recorded with every candidate, see `Training`.
+    `Trainings.train`, and the facts are recorded with every candidate, see `Training`. Annotated
+    labels are always given.
     """
-    given = np.zeros(len(work.labels), bool) if given is None else given
+    annotated = work.split.labelled
+    given = annotated if given is None else given | annotated
+    reliability = np.where(annotated, np.float32(np.nan), reliability)
     candidates = TrainedCandidates(work, reliability, given, init, union, facts)
     config = work.config
     search = work.strategy(
@@ -129,4 +133,5 @@ def search_threshold(
     told = {key: value for key, value in facts.items() if value is not None}
     work.run.record(event="chosen", **told, threshold=search.best, score=search.score)
     tried = tuple(candidates.found[h][1] for h, _ in search.curve)
-    return Searched(search, candidates.found[search.best][0], tried)
+    keep = given | kept(reliability, search.best, strict=config.strict)
+    return Searched(search, candidates.found[search.best][0], tried, keep)

@@ -147,11 +147,14 @@ class Sources:
             it selected and its measurers are taken over, only new sources are decided on.
         complexity: of a source's labels: MSA starts with the least complex. The mean number of
             entities per expression by default.
+        labelled: annotated labels beside the pseudo-labels, for semi-supervised SSA: the measurer
+            is trained on them alone, and every candidate on them too.
     """
 
     scored_by: Sequence[str] = ()
     continue_from: str | Path | None = None
     complexity: Callable[[LabelTable], float] = mean_entities
+    labelled: LabelTable | None = None
 
     @cached_property
     def previous(self) -> Previous | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clipvg.curriculum.labelled import is_labelled
 from clipvg.labels import LabelTable
 from clipvg.runs.record import Record
 
@@ -17,6 +18,7 @@ class LabelFacts(Record):
     sources: list[str]
     fingerprint: str
     root: str | None
+    labelled: int = 0  # annotated ones beside pseudo-labels
 
     @classmethod
     def of(cls, labels: LabelTable) -> LabelFacts:
@@ -27,6 +29,7 @@ class LabelFacts(Record):
             sources=sorted(set(labels.sources())),
             fingerprint=labels.fingerprint(),
             root=None if labels.images is None else str(labels.images),
+            labelled=int(is_labelled(labels).sum()),
         )
 
 

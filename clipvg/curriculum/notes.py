@@ -16,7 +16,7 @@ def notes(summary: RunSummary) -> tuple[str, ...]:
         if stage.threshold == step.threshold
     }
     if (base := summary.no_curriculum) is not None and base.score is not None:
-        stages["the model trained on all labels"] = base.score, base.stage
+        stages[f"the model trained on {summary.first_name}"] = base.score, base.stage
     if stages:
         name, (score, stage) = max(stages.items(), key=lambda item: item[1][0])
         if score > summary.score:

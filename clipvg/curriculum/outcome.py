@@ -92,7 +92,8 @@ class Plain:
     decide: Callable[[ScoreMatrix, str], Variant]
     stages: tuple[Training, ...]  # trainings that all decisions rest on
     base: Training | None  # the one on all labels, where there is one
-    # (N,) bool, labels that the run to continue had selected; only MSA
+    # (N,) bool, labels that count in full: annotated ones in SSA, in MSA those that the run to
+    # continue had selected
     given: np.ndarray | None = None
     continued: Continued | None = None  # that run
 

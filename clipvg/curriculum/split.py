@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipvg.curriculum.config import SSAConfig
+from clipvg.curriculum.labelled import is_labelled
 from clipvg.curriculum.validation import agreement_with_others, hold_out
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -40,6 +42,11 @@ class Split:
     def is_held_out(self) -> bool:
         """Whether pseudo-labels decide."""
         return bool(self.is_held.any())
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """Training labels (N,) bool that are annotated, see `join_labelled`."""
+        return is_labelled(self.training)
 
     @classmethod
     def of(

@@ -18,7 +18,7 @@ from clipvg.curriculum.protocols import Learner
 from clipvg.curriculum.split import Split
 from clipvg.curriculum.threshold import SearchStrategy, find_threshold
 from clipvg.curriculum.trainings import Trainings
-from clipvg.reliability.histogram import Distribution, kept
+from clipvg.reliability.histogram import Distribution
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.run import Run
 
@@ -37,7 +37,9 @@ def ssa(
 ) -> Adapted:
     """Train on all labels, measure reliability, find the threshold, keep the best model.
 
-    1. A model is trained on all labels: the measurer, whose performance is "no curriculum".
+    1. A model is trained on all labels: the measurer, whose performance is "no curriculum". Where
+       some labels are annotated (`join_labelled`) it is trained on these alone, and all candidates
+       are trained on these too: semi-supervised.
     2. It gives every label its reliability r.
     3. `find_threshold` walks over h; each candidate is trained on the labels with r >= h and
        judged on the validation labels.
@@ -68,29 +70,31 @@ def ssa(
     check_beyond(beyond, given or [MEASURER], has_models=not given)
     strategy = search_strategy(beyond, strategy)
     work = Trainings(learner, split, run, config, strategy, progress)
+    annotated = split.labelled
 
-    # 1. Train on all labels.
-    base = work.train_all()
+    # 1. Train on all labels, or on those that are annotated.
+    base = work.train_first()
     # 2. Measure them.
     if given:
         measurers = Measurers.given(work)
     else:
-        everything = np.ones(len(work.labels), bool)
-        measurers = Measurers.of(work, {MEASURER: base}, {MEASURER: everything})
+        taught = annotated if annotated.any() else np.ones(len(work.labels), bool)
+        measurers = Measurers.of(work, {MEASURER: base}, {MEASURER: taught})
     rests_on = measurers.trainings | {base.key}
 
     def decide(scores: ScoreMatrix, variant: str | None = None) -> Variant:
         """Search the threshold of the last measurer's reliability."""
         name = scores.names[-1]
         found = search_threshold(work, scores[name], init=base, variant=variant)
-        keep = kept(scores[name], found.search.best, strict=config.strict)
         source = "+".join(sorted(set(work.labels.sources())))
-        step = found.step(source, name, specific=not given, labels=len(keep), kept=keep.sum())
+        step = found.step(
+            source, name, specific=not given, labels=len(split.training), kept=found.keep.sum()
+        )
         return Variant(
             name=variant or PLAIN,
             stage=found.best,
-            weights=keep.astype(np.float32),
-            reliability=scores[name],
+            weights=found.keep.astype(np.float32),
+            reliability=np.where(annotated, np.float32(np.nan), scores[name]),
             steps=(step,),
             measured=rests_on,
             needs=step.trainings | rests_on,
@@ -100,4 +104,5 @@ def ssa(
     reliability = Distribution(measurers.scores.scores[0]).to_dict()
     first = work.note(MEASURER, base, reliability=reliability)
     plain = first_variant(work, measurers, beyond, decide)
-    return conclude(Plain("ssa", work, measurers, plain, decide, (first,), first), beyond)
+    made = Plain("ssa", work, measurers, plain, decide, (first,), first, given=annotated)
+    return conclude(made, beyond)

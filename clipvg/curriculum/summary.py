@@ -132,7 +132,8 @@ class RunSummary(Record):
         labels: trained on.
         validation: labels that decided.
         options: of the curriculum.
-        no_curriculum: the training on all labels; None where there was none.
+        no_curriculum: the training on all labels, or on those that are annotated where others are
+            not; None where there was none.
         kept: number of labels that the result was trained on.
         score: of the result on the validation labels.
         gain: over no curriculum.
@@ -177,6 +178,11 @@ class RunSummary(Record):
     def score_before(self) -> float | None:
         """The score without curriculum, where it is known."""
         return None if self.no_curriculum is None else self.no_curriculum.score
+
+    @property
+    def first_name(self) -> str:
+        """What the first training of SSA, or that without curriculum, was trained on."""
+        return "the annotated labels" if self.labels.labelled else "all labels"
 
     @property
     def all_steps(self) -> tuple[Step, ...]:

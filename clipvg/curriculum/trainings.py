@@ -52,6 +52,13 @@ class Trainings:
         """Train on all labels."""
         return self.train([np.ones(len(self.labels), dtype=bool)], names=["all labels"])[0]
 
+    def train_first(self) -> Stage:
+        """Train on the annotated labels where there are some beside pseudo-labels, else on all."""
+        labelled = self.split.labelled
+        if not labelled.any():
+            return self.train_all()
+        return self.train([labelled], names=["the annotated labels"])[0]
+
     def train(
         self,
         subsets: Sequence[np.ndarray],

@@ -33,9 +33,14 @@ def variants_lead(beyond: BeyondFacts) -> str:
     )
 
 
-def variants_table(beyond: BeyondFacts, metric: str, before: float | None) -> Table:
-    """All variants on equal footing: labels, corrected boxes, trainings, performance."""
-    rows = [] if before is None else [("all labels", "", "", "", "1", percent(before), "", "")]
+def variants_table(
+    beyond: BeyondFacts, metric: str, before: float | None, first: str = "all labels"
+) -> Table:
+    """All variants on equal footing: labels, corrected boxes, trainings, performance.
+
+    They are compared with the training on the labels called `first`, whose performance is `before`.
+    """
+    rows = [] if before is None else [(first, "", "", "", "1", percent(before), "", "")]
     rows += [
         (
             variant.name + (" ★" if variant.name == beyond.chosen else ""),
@@ -69,7 +74,7 @@ def variants_table(beyond: BeyondFacts, metric: str, before: float | None) -> Ta
             "trainings",
             metric,
             f"over {beyond.variants[0].name}",
-            "over all labels",
+            f"over {first}",
         ),
         rows,
         f"{by}, {threshold}; ★ the result. Trainings: all that the variant "

@@ -49,7 +49,8 @@ def curriculum_report(folder: Path, summary: RunSummary) -> Report:
     tables = [page.models()] if page.is_ssa else [page.decisions(), page.choices(), page.models()]
     lead = " ".join([page.lead(), *summary.notes])
     if summary.beyond is not None:
-        tables.append(variants_table(summary.beyond, page.metric, summary.score_before))
+        compared = page.metric, summary.score_before, summary.first_name
+        tables.append(variants_table(summary.beyond, *compared))
         lead += variants_lead(summary.beyond)
     known = page.selection.correct is not None
     return Report(
@@ -140,6 +141,8 @@ class _Page:
         gain = f" instead of {percent(before)} ({self.gain(last.score)} points)"
         if self.is_ssa:
             which = f"The labels with reliability r ≥ {last.threshold:g}"
+            if summary.labels.labelled:
+                which = f"The {summary.labels.labelled:,} annotated labels and t{which[1:]}"
         else:
             which = (
                 f"{last.total:,} reliable labels of {summary.labels.count:,}, selected source by "
@@ -155,7 +158,8 @@ class _Page:
         method = summary.method.upper()
         facts = [(searched_name(summary, method), percent(last.score)), *variants_facts(summary)]
         if summary.score_before is not None:
-            facts.insert(0, (f"no {method}", percent(summary.score_before)))
+            before = summary.first_name if summary.labels.labelled else f"no {method}"
+            facts.insert(0, (before, percent(summary.score_before)))
             facts.append(("gain (points)", self.gain(last.score)))
         if self.is_ssa:
             facts.append(("threshold h", f"{last.threshold:g}"))
@@ -173,7 +177,7 @@ class _Page:
             elif training.name == "continued":
                 name = "what the earlier run selected"
             elif self.is_ssa or training.name == "all labels":
-                name = "all labels"
+                name = self.summary.first_name
             found.append((name, training))
         return found
 
@@ -270,7 +274,7 @@ class _Page:
             title = "Performance" if self.is_ssa else f"{step.source}, by {step.measurer}"
             curves.append(Curve.of(title, step.stages, step.threshold, before))
             before = step.score
-        baseline = "all labels" if self.is_ssa else "before this source"
+        baseline = self.summary.first_name if self.is_ssa else "before this source"
         figure = performance_figure(curves, metric=self.metric, baseline=baseline)
         panels = "" if self.is_ssa else ", one panel a source"
         joined = "" if self.is_ssa else "what was selected before, joined with "

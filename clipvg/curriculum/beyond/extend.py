@@ -227,8 +227,8 @@ class _Variants:
             before,
             name=name,
             stage=found.best,
-            weights=kept(reliability, threshold, strict=work.config.strict).astype(np.float32),
-            reliability=reliability,
+            weights=found.keep.astype(np.float32),
+            reliability=np.where(work.split.labelled, np.float32(np.nan), reliability),
             needs=measured_by | {training.stage for training in found.candidates},
             measured=measured_by,
             details=VariantDetails(
