@@ -32,6 +32,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import ModelOptions
 from clipvg.pseudo.generate import generate
+from clipvg.reliability.auroc import auroc
 from clipvg.report.run import draw_report
 from clipvg.runtime.files import write_json
 from clipvg.training import FeatureCache, FitConfig, evaluate
@@ -88,15 +89,6 @@ def recipe() -> tuple[str, ModelOptions, FitConfig]:
     """Return the backbone, the model and its training in the recipe `scenes`."""
     values = read_recipe("scenes")
     return values["backbone"], ModelOptions(**values["model"]), FitConfig(**values["training"])
-
-
-def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Return the probability that a positive scores higher than a negative, ties counting half."""
-    _, rank, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2  # mean rank of equal scores, from 1
-    num_positive = int(positive.sum())
-    wins = middle[rank][positive].sum() - num_positive * (num_positive + 1) / 2
-    return float(wins / (num_positive * (len(scores) - num_positive)))
 
 
 def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[str, Any]:

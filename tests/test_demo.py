@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import clipvg.demo as demo
@@ -52,12 +51,3 @@ def test_demo_writes_summary_and_report_and_resumes(
     again = demo.run_demo(tmp_path, seeds=2, progress=False)
     for name in ("acc_0.5", "auroc", "threshold", "kept"):
         assert again[name] == summary[name]
-
-
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [([0.9, 0.8, 0.2, 0.1], 1.0), ([0.1, 0.2, 0.8, 0.9], 0.0), ([0.5, 0.5, 0.5, 0.5], 0.5)],
-)
-def test_auroc(scores: list[float], expected: float) -> None:
-    positive = np.array([True, True, False, False])
-    assert demo.auroc(np.array(scores), positive) == expected

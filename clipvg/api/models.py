@@ -105,7 +105,7 @@ def evaluate(
     num_workers: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure Acc@0.25/0.5/0.75 and mean IoU of a model; see `clipvg.training.evaluate`."""
+    """Measure the accuracy and mean IoU of a model; see `clipvg.training.evaluate`."""
     check_one_split(labels)
     if isinstance(model, str | Path):
         model = load(model)

@@ -11,6 +11,7 @@ from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.predict_table import AnswerFormat, check_answers
 from clipvg.errors import InputError
+from clipvg.report.grid import Markup, draw_grid
 from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from clipvg.labels import LabelTable
     from clipvg.model import GroundingModel
     from clipvg.training import Evaluation
+    from clipvg.training.ranked import Ranker
 
 
 def _configure(parser: CommandParser) -> None:
@@ -35,6 +37,15 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--format", type=AnswerFormat | None,
         help="format of --out where not by the ending: coco or label-studio, both .json",
+    )  # fmt: skip
+    parser.add_argument(
+        "--table", type=Markup | None, metavar="markdown|latex",
+        help="print a row for a table of results, as Markdown or LaTeX",
+    )  # fmt: skip
+    parser.add_argument(
+        "--observations", type=str, nargs="+", default=[], metavar="FILE",
+        help="what detectors say of the images, as `clipvg generate` reads it: the model ranks "
+        "these boxes too, for R@1, R@5 and R@10",
     )  # fmt: skip
     add_shared(parser, "--device")
     add_batch_size(parser, 64)
@@ -75,8 +86,25 @@ def _run(args: Namespace) -> Json:
         )
     )
     left_out = count - len(labels)
-    written = {"out": args.out} if args.out else {}
-    return {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict(), **written}
+    more: Json = {"out": args.out} if args.out else {}
+    if args.observations:
+        more["recall"] = _recall(args, model, labels)
+    result = {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict(), **more}
+    return {**result, "table": _table(result, args.table)} if args.table else result
+
+
+def _recall(args: Namespace, model: Ranker, labels: LabelTable) -> Json:
+    """How soon the right one comes among the detections of an image, ranked."""
+    import numpy as np
+
+    from clipvg.pseudo.reading import read_observations
+    from clipvg.training.ranked import measure_recall
+
+    candidates = {
+        seen.image: np.array([each.box for each in seen.detections], np.float32).reshape(-1, 4)
+        for seen in read_observations(args.observations, images=args.images)
+    }
+    return measure_recall(model, labels, candidates, progress=not args.quiet).to_dict()
 
 
 def _answer(args: Namespace, model: GroundingModel, labels: LabelTable) -> Evaluation:
@@ -107,10 +135,36 @@ def _answer(args: Namespace, model: GroundingModel, labels: LabelTable) -> Evalu
     return evaluation
 
 
+def _named(result: Json) -> dict[str, float | None]:
+    """The shares that people look for, by their names."""
+    named = {
+        "Acc@0.25": result["acc_0.25"],
+        "Acc@0.5": result["acc_0.5"],
+        "Acc@0.75": result["acc_0.75"],
+        "Acc@0.9": result["acc_0.9"],
+        "Acc@0.5:0.95": result["acc_0.5:0.95"],
+        "mean IoU": result["mean_iou"],
+    }
+    if "any_box" in result:
+        named["Acc@0.5, any box"] = result["any_box"]["acc_0.5"]
+    for protocol in ("merged_box", "any_box"):
+        for key, share in result.get("recall", {}).get(protocol, {}).items():
+            named[f"R@{key[2:]}, {protocol.replace('_', ' ')}"] = share
+    return named
+
+
+def _table(result: Json, markup: Markup) -> str:
+    """The result as a table of one row, in percent."""
+    named = _named(result)
+    cells = ["–" if share is None else f"{100 * share:.2f}" for share in named.values()]
+    row = [result["checkpoint"], f"{result['count']:,}", *cells]
+    return draw_grid(["model", "labels", *named], [row], markup)
+
+
 def _describe(result: Json) -> str:
-    names = {"acc_0.25": "Acc@0.25", "acc_0.5": "Acc@0.5", "acc_0.75": "Acc@0.75"}
-    lines = {name: percent(result[key]) for key, name in names.items() if key in result}
-    lines["mean IoU"] = percent(result["mean_iou"])
+    if "table" in result:
+        return str(result["table"])
+    lines = {name: percent(share) for name, share in _named(result).items()}
     lines["labels"] = f"{result['count']:,}"
     if "out" in result:
         lines["written"] = result["out"]

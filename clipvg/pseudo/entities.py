@@ -58,7 +58,7 @@ def entity_heads(expression: str) -> list[str]:
         ['man', 'shirt', 'player']
     """
     heads: list[str] = []
-    words = [*_words(expression), "."]
+    words = [*split_expression(expression), "."]
     start = 0
     for i, word in enumerate(words):
         if _ends_phrase(word):
@@ -88,7 +88,8 @@ def mean_entities(labels: LabelTable) -> float:
     return total / max(1, len(labels))
 
 
-def _words(expression: str) -> list[str]:
+def split_expression(expression: str) -> list[str]:
+    """Return the words of an expression and the marks between them, lower-cased."""
     text = _SPACED.sub(r"\1", expression.lower().replace("’", "'"))  # "t - shirt", "doesn ' t"
     return _WORD.findall(_POSSESSIVE.sub(" 's", text))
 
@@ -105,7 +106,7 @@ def _heads_of_phrase(words: list[str], *, is_thing: bool, before: str) -> list[s
     heads: list[str] = []
     noun = adjective = ""
     for word in words:
-        if _is_adjective(word):
+        if is_adjective(word):
             if noun:  # an adjective after a noun starts another phrase
                 heads.append(noun)
                 noun, is_thing = "", False
@@ -119,7 +120,8 @@ def _heads_of_phrase(words: list[str], *, is_thing: bool, before: str) -> list[s
     return [*heads, adjective] if adjective and is_thing else heads
 
 
-def _is_adjective(word: str) -> bool:
+def is_adjective(word: str) -> bool:
+    """Return whether a lower-cased word is an adjective or a number, by lists and endings."""
     if word in NOUNS:
         return False
     if word in ADJECTIVES or _NUMBER.match(word):

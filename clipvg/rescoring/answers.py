@@ -24,12 +24,10 @@ class Answered(PredictedBoxes):
     Attributes:
         scores: (N,) float32, as of `Predictions`; NaN where the image cannot be read.
         present: (N,) float32, likewise.
-        side: of the square in pixels.
     """
 
     scores: np.ndarray
     present: np.ndarray
-    side: int
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return what `clipvg.labels.questions.write_answers` takes, boxes as `predict` gives."""
@@ -84,4 +82,4 @@ def answer_labels(
     given = labels.boxes(integer=integer) if against == "box" else labels.truth()
     target = square_boxes(given, sizes, side)
     why = [reasons.get(row) for row in range(len(labels))]
-    return Answered(boxes, target, sizes.astype(np.int64), why, scores, present, side)
+    return Answered(boxes, target, sizes.astype(np.int64), why, side, scores, present)

@@ -8,13 +8,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from clipvg.data.letterbox import square_boxes
 from clipvg.errors import InputError
 from clipvg.features.cache import Against, CachedLabels, FeatureCache
 from clipvg.features.images import CacheOptions, CacheTooLargeError
 from clipvg.labels import LabelTable
+from clipvg.labels.formats.flickr import boxes_of_phrases
 from clipvg.model.grounder import GroundingModel, evaluating
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
+from clipvg.pseudo.expression_kind import KINDS, kind_of
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.runtime.progress import progress_bar
@@ -22,8 +25,8 @@ from clipvg.training.metrics import Evaluation, Group
 
 # COCO calls an object small below 32^2 and large from 96^2 pixels, on images of about 640 x 480.
 # As shares of the image's area these hold for images of any size.
-SMALL_BELOW = 32**2 / (640 * 480)
-LARGE_FROM = 96**2 / (640 * 480)
+SMALL_BELOW, LARGE_FROM = 32**2, 96**2
+SIZES = ("small", "medium", "large")
 
 _IMAGES_AT_ONCE = 256  # features held while a table is predicted: 0.6 GB for ViT-B-16
 
@@ -38,12 +41,14 @@ class PredictedBoxes:
         target: (N, 4) float32, the labels' boxes in the same frame; NaN where there is none.
         sizes: (N, 2) int64 image sizes (width, height) in pixels; (1, 1) where not readable.
         reasons: for each label why there is no box; None where there is one.
+        side: of the square in pixels.
     """
 
     boxes: np.ndarray
     target: np.ndarray
     sizes: np.ndarray
     reasons: list[str | None]
+    side: int
 
 
 def predict_labels(
@@ -97,7 +102,8 @@ def predict_labels(
     for array in (boxes, target, sizes):
         distributed.all_reduce(torch.from_numpy(array), world)  # in place; 0 where not ours
     boxes[list(reasons)] = np.nan
-    return PredictedBoxes(boxes, target, sizes, [reasons.get(row) for row in range(count)])
+    why = [reasons.get(row) for row in range(count)]
+    return PredictedBoxes(boxes, target, sizes, why, model.backbone.image_size)
 
 
 def evaluate(
@@ -110,7 +116,7 @@ def evaluate(
     num_workers: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Acc@0.25/0.5/0.75 and mean IoU over a table, also by box size and expression length.
+    """Accuracy and mean IoU over a table, also by size of the box and length and kind of the words.
 
     IoU is measured in the letterboxed square with the prediction clamped to it, and a label is
     right when IoU >= the threshold, as in the published code; the model's preset decides whether
@@ -127,7 +133,7 @@ def evaluate(
         progress: show a bar on standard error where it takes over two seconds.
 
     Returns:
-        The result; its `to_dict()` has `acc_0.5`, `mean_iou`, `count` and the rest.
+        The result; its `to_dict()` has `acc_0.5`, `acc_0.5:0.95`, `mean_iou`, `count` and the rest.
 
     Raises:
         InputError: nothing to compare with, an unreadable image, or an option too small.
@@ -162,15 +168,17 @@ def compare(found: PredictedBoxes, labels: "LabelTable", against: Against) -> Ev
     pred, target = (torch.from_numpy(boxes[known]) for boxes in (found.boxes, found.target))
     iou = np.full(len(labels), np.nan, np.float32)
     iou[known] = box_reliability(pred, target, bins=1)[0][0].numpy()
-    sizes = [_size_group(share) for share in _area_shares(found)]
     lengths = [_length_group(expression) for expression in labels.expressions]
     return Evaluation(
         **vars(Group.of(iou[known])),
         against=against,
         skipped=int((~known).sum()),
         fingerprint=_fingerprint(labels, against),
-        by_size=_grouped(iou, known, sizes, ("small", "medium", "large")),
+        by_size=_grouped(iou, known, _size_groups(_area_shares(found), 640 * 480), SIZES),
+        by_pixels=_grouped(iou, known, _size_groups(_areas(found)), SIZES),
         by_length=_grouped(iou, known, lengths, ("1-3", "4-6", "7+")),
+        by_kind=_grouped(iou, known, _kinds(labels.expressions), KINDS),
+        any_box=_any_box(found, labels) if against == "box" else None,
         iou=iou,
     )
 
@@ -222,6 +230,21 @@ def _boxes(model: "GroundingModel", view: CachedLabels, batch_size: int, bar: tq
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 4), np.float32)
 
 
+def _any_box(found: PredictedBoxes, labels: "LabelTable") -> Group | None:
+    """Return the accuracy against the best of several boxes; None where labels do not list them."""
+    listed = boxes_of_phrases(labels)
+    if listed is None:
+        return None
+    rows, boxes = listed
+    count = np.bincount(rows, minlength=len(labels))
+    target = square_boxes(boxes, found.sizes[rows], found.side)
+    pred = torch.from_numpy(found.boxes[rows])
+    iou = box_reliability(pred, torch.from_numpy(target), bins=1)[0][0].numpy()
+    best = np.zeros(len(labels), np.float32)
+    np.maximum.at(best, rows, iou)
+    return Group.of(best[count > 0])
+
+
 def _area_shares(found: PredictedBoxes) -> np.ndarray:
     """Share of the image's area that each target covers, (N,)."""
     width, height = found.sizes.astype(np.float64).T
@@ -230,10 +253,20 @@ def _area_shares(found: PredictedBoxes) -> np.ndarray:
     return found.target[:, 2].astype(np.float64) * found.target[:, 3] / image.clip(min=1e-9)
 
 
-def _size_group(share: float) -> str:
-    if share < SMALL_BELOW:
-        return "small"
-    return "large" if share >= LARGE_FROM else "medium"
+def _areas(found: PredictedBoxes) -> np.ndarray:
+    """Area of each target in pixels of its image, (N,)."""
+    return _area_shares(found) * found.sizes.astype(np.float64).prod(1)
+
+
+def _size_groups(areas: np.ndarray, whole: float = 1) -> list[str]:
+    """Names of the groups of areas, given in pixels or as shares of so many pixels."""
+    groups = (areas * whole >= SMALL_BELOW).astype(int) + (areas * whole >= LARGE_FROM)
+    return [SIZES[group] for group in groups]
+
+
+def _kinds(expressions: Sequence[str]) -> list[str]:
+    kinds = {expression: kind_of(expression) for expression in set(expressions)}
+    return [kinds[expression] for expression in expressions]
 
 
 def _length_group(expression: str) -> str:

@@ -7,33 +7,38 @@ import numpy as np
 from clipvg.features.cache import Against
 from clipvg.runtime.files import Json
 
-THRESHOLDS = (0.25, 0.5, 0.75)
+THRESHOLDS = (0.25, 0.5, 0.75, 0.9)
+AVERAGED = tuple(percent / 100 for percent in range(50, 100, 5))  # of the mean over 0.5:0.95
 
 
 @dataclass
 class Group:
     """Accuracy of some labels: their number, share with IoU >= t by threshold t, and mean IoU.
 
-    Shares and mean are in [0, 1], higher is better; NaN when there are no labels.
+    `mean_accuracy` is the mean of the shares at 0.5, 0.55, ..., 0.95. Shares and means are in
+    [0, 1], higher is better; NaN when there are no labels.
     """
 
     count: int
     accuracy: dict[float, float]
     mean_iou: float
+    mean_accuracy: float
 
     @classmethod
     def of(cls, iou: np.ndarray) -> "Group":
         """The group of labels with these IoUs."""
         if not len(iou):
-            return cls(0, dict.fromkeys(THRESHOLDS, float("nan")), float("nan"))
+            nothing = float("nan")
+            return cls(0, dict.fromkeys(THRESHOLDS, nothing), nothing, nothing)
         values = iou.astype(np.float64)
         accuracy = {t: float((values >= t).mean()) for t in THRESHOLDS}
-        return cls(len(iou), accuracy, float(values.mean()))
+        averaged = float(np.mean([(values >= t).mean() for t in AVERAGED]))
+        return cls(len(iou), accuracy, float(values.mean()), averaged)
 
     def to_dict(self) -> Json:
-        """`count`, `acc_0.25`, `acc_0.5`, `acc_0.75`, `mean_iou`; None for NaN."""
+        """`count`, `acc_0.25` to `acc_0.9`, `acc_0.5:0.95`, `mean_iou`; None for NaN."""
         values = {f"acc_{t}": share for t, share in self.accuracy.items()}
-        values["mean_iou"] = self.mean_iou
+        values |= {"acc_0.5:0.95": self.mean_accuracy, "mean_iou": self.mean_iou}
         return {"count": self.count, **{k: None if v != v else v for k, v in values.items()}}
 
 
@@ -44,7 +49,11 @@ class Evaluation(Group):
     Attributes:
         by_size: groups "small" (box below 1/300 of the image's area), "medium" and "large"
             (from 3/100): COCO's 32^2 and 96^2 pixels as shares of 640 x 480.
+        by_pixels: the same groups by COCO's own pixels, whatever the size of the image.
         by_length: groups of expressions of "1-3", "4-6" and "7+" words.
+        by_kind: groups by what an expression goes by, see `clipvg.pseudo.expression_kind.kind_of`.
+        any_box: compared with that of the boxes of a phrase that fits best (ANY-BOX of Flickr30k
+            Entities, where the rest is MERGED-BOX); None where labels do not list their boxes.
         against: "box" or "truth".
         skipped: labels left out because they have no true box.
         fingerprint: SHA-256 (hex) of the labels and the boxes compared with; equal fingerprints
@@ -56,16 +65,24 @@ class Evaluation(Group):
     skipped: int = 0
     fingerprint: str = ""
     by_size: dict[str, Group] = field(default_factory=dict)
+    by_pixels: dict[str, Group] = field(default_factory=dict)
     by_length: dict[str, Group] = field(default_factory=dict)
+    by_kind: dict[str, Group] = field(default_factory=dict)
+    any_box: Group | None = None
     iou: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
 
     def to_dict(self) -> Json:
         """Everything but `iou`, as plain values for JSON."""
+        groups = {
+            name: {key: group.to_dict() for key, group in getattr(self, name).items()}
+            for name in ("by_size", "by_pixels", "by_length", "by_kind")
+        }
+        any_box = {} if self.any_box is None else {"any_box": self.any_box.to_dict()}
         return {
             **super().to_dict(),
             "against": self.against,
             "skipped": self.skipped,
             "fingerprint": self.fingerprint,
-            "by_size": {name: group.to_dict() for name, group in self.by_size.items()},
-            "by_length": {name: group.to_dict() for name, group in self.by_length.items()},
+            **groups,
+            **any_box,
         }

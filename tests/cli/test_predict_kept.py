@@ -178,8 +178,9 @@ def test_evaluate_keeps_answers(
         kept = clipvg(*command, "--against", against, "--out", out).json
         assert kept.pop("out") == str(out)
         assert kept.pop("mean_iou") == pytest.approx(plain.pop("mean_iou"), abs=1e-5)
-        groups = [each.pop(name) for each in (plain, kept) for name in ("by_size", "by_length")]
-        assert len(groups) == 4
+        names = ("by_size", "by_pixels", "by_length", "by_kind")  # with mean IoU of their own
+        groups = [each.pop(name) for each in (plain, kept) for name in names]
+        assert len(groups) == 8
         assert kept == plain
         table = pq.read_table(out)
         assert table.column_names == [

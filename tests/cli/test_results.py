@@ -56,7 +56,29 @@ def test_evaluate_prints_one_object(clipvg, checkpoint, labels, pictures):
     assert (
         clipvg(*words, "--against", "truth", "--json").json["fingerprint"] != result["fingerprint"]
     )
+    assert 0 <= result["acc_0.5:0.95"] <= result["acc_0.5"]
+    assert sum(group["count"] for group in result["by_kind"].values()) == 16
     assert "Acc@0.5" in clipvg(*words).out
+
+
+def test_evaluate_prints_a_row_for_a_paper(clipvg, checkpoint, labels, pictures, tmp_path):
+    seen = tmp_path / "seen.jsonl"
+    boxes = [[0, 0, 40, 40], [10, 10, 40, 40], [60, 40, 80, 60]]
+    detections = [{"class": "thing", "box": box, "score": 0.9} for box in boxes]
+    lines = [json.dumps({"image": f"{i}.png", "detections": detections}) for i in range(8)]
+    seen.write_text("\n".join(lines))
+    words = ("evaluate", labels, "--images", pictures, "--checkpoint", checkpoint)
+    words = (*words, "--observations", seen)
+    plain = clipvg(*words, "--table", "markdown", "--json").json
+    header, rule, row = clipvg(*words, "--table", "markdown").out.splitlines()
+    assert plain["table"].splitlines() == [header, rule, row]
+    names = [cell.strip() for cell in header.strip("|").split("|")]
+    assert names[:4] == ["model", "labels", "Acc@0.25", "Acc@0.5"]
+    assert names[-3:] == [f"R@{k}, merged box" for k in (1, 5, 10)]
+    assert f"{100 * plain['acc_0.5']:.2f}" in row
+    recall = plain["recall"]["merged_box"]
+    assert recall["r_1"] <= recall["r_5"] == recall["r_10"] == plain["recall"]["upper_bound"]
+    assert clipvg(*words, "--table", "latex").out.splitlines()[-1] == r"\end{tabular}"
 
 
 def test_several_label_files_are_joined(clipvg, checkpoint, labels, pictures):

@@ -5,6 +5,7 @@ import pytest
 
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
+from clipvg.labels.formats.flickr import boxes_of_phrases
 
 INSTANCES = {
     "images": [
@@ -137,6 +138,9 @@ def test_flickr30k_entities(flickr):
         assert labels.boxes().tolist() == [[10, 5, 60, 40], [25, 5, 60, 30], [10, 5, 60, 40]]
         assert labels.sizes()[0].tolist() == [500, 375]
         assert labels.table.column("flickr.type").to_pylist()[1] == "bodyparts/other"
+        rows, boxes = boxes_of_phrases(labels)
+        assert rows.tolist() == [0, 0, 1, 2, 2]
+        assert boxes[:2].tolist() == [[10, 20, 30, 40], [25, 5, 60, 30]]
 
 
 @pytest.mark.parametrize("text", ["\ufeff12\n", "12.jpg\r\n", " 12 ,\n"])

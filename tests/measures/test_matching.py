@@ -7,7 +7,6 @@ import pytest
 import torch
 from support.tiny import make_labels, make_model
 
-from clipvg.demo import auroc
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import RegionTextMatch
@@ -15,6 +14,7 @@ from clipvg.measures.match.features import token_features, whitening
 from clipvg.model import GroundingModel
 from clipvg.model.matcher import Matcher
 from clipvg.reliability import Context, measure
+from clipvg.reliability.auroc import auroc
 from clipvg.training.matching import RaggedLists, displaced, one_word_away, rivals_of
 
 IMAGES, EACH = 120, 3

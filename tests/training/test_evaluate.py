@@ -73,7 +73,8 @@ def test_perfect_boxes_have_accuracy_one(
 ) -> None:
     monkeypatch.setattr(FeatureBatch, "predict", lambda self, model: self.target)
     result = evaluate(model, labels)
-    assert result.accuracy == {0.25: 1.0, 0.5: 1.0, 0.75: 1.0}
+    assert result.accuracy == {0.25: 1.0, 0.5: 1.0, 0.75: 1.0, 0.9: 1.0}
+    assert result.mean_accuracy == 1
     assert result.mean_iou == pytest.approx(1.0)
 
 
@@ -87,12 +88,13 @@ def test_accuracy_counts_at_the_threshold(
     monkeypatch.setattr("clipvg.features.cache.square_boxes", lambda *_: whole.numpy())
     result = evaluate(model, labels)
     assert result.mean_iou == 0.5
-    assert result.accuracy == {0.25: 1.0, 0.5: 1.0, 0.75: 0.0}
+    assert result.accuracy == {0.25: 1.0, 0.5: 1.0, 0.75: 0.0, 0.9: 0.0}
+    assert result.mean_accuracy == pytest.approx(0.1)  # right at 0.5, the first of ten
 
 
 def test_groups_add_up(model: GroundingModel, labels: LabelTable) -> None:
     result = evaluate(model, labels)
-    for groups in (result.by_size, result.by_length):
+    for groups in (result.by_size, result.by_pixels, result.by_length, result.by_kind):
         assert sum(group.count for group in groups.values()) == result.count == len(labels)
         total = sum(g.count * g.mean_iou for g in groups.values() if g.count)
         assert total / result.count == pytest.approx(result.mean_iou)
@@ -109,8 +111,28 @@ def test_sizes_are_shares_of_the_picture(model: GroundingModel, tmp_path: Path) 
         box=[[10, 10, 10 + side, 10 + side] for side in sides],
         images=tmp_path,
     )
-    groups = evaluate(model, labels).by_size
-    assert [groups[name].count for name in ("small", "medium", "large")] == [1, 2, 1]
+    found = evaluate(model, labels)
+    for groups in (found.by_size, found.by_pixels):
+        assert [groups[name].count for name in ("small", "medium", "large")] == [1, 2, 1]
+    Image.new("RGB", (320, 240)).save(tmp_path / "a.png")
+    found = evaluate(model, labels)
+    assert [group.count for group in found.by_size.values()] == [0, 2, 2]
+    assert [group.count for group in found.by_pixels.values()] == [1, 2, 1]
+
+
+def test_any_box_of_a_phrase_is_right(model: GroundingModel, labels: LabelTable) -> None:
+    """The second box of each phrase is what the model says, the box around both is not."""
+    own = predict_labels(model, labels)
+    square = zip(own.boxes, own.sizes, strict=True)
+    said = [Letterbox(*size, own.side).to_image(box).tolist() for box, size in square]
+    table = labels.with_column("flickr.boxes", [json.dumps([[0, 0, 1, 1], box]) for box in said])
+    found = evaluate(model, table)
+    assert found.any_box is not None
+    assert found.any_box.mean_iou > max(found.mean_iou, 0.9)
+    assert found.to_dict()["any_box"]["count"] == len(labels)
+    assert evaluate(model, labels).any_box is None
+    with pytest.raises(InputError, match=r"flickr\.boxes.*lists of boxes as JSON"):
+        evaluate(model, labels.with_column("flickr.boxes", ["{"] * len(labels)))
 
 
 def test_truth_is_compared_where_it_is_known(model: GroundingModel, labels: LabelTable) -> None:

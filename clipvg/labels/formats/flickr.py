@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 from clipvg.labels.formats.file import FOLDER, File, Format, rows_table
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import open_text, read_xml, reading
 
+if TYPE_CHECKING:
+    from clipvg.labels.table import LabelTable
+
 FOLDERS = ("Sentences", "Annotations")
+BOXES = "flickr.boxes"  # column with all boxes of a phrase, (K, 4) xyxy pixels as JSON
 _ANNOTATION = "an annotation of Flickr30k Entities"
 _PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s/\[\]]+)*) ([^\[\]]*)\]")  # linear: '[' ends
 
@@ -27,8 +34,9 @@ def read(file: File) -> pa.Table:
     """Flickr30k Entities as labels: one row a phrase that has a box.
 
     A phrase with several boxes gets the box around them, as usual for this data set; phrases
-    without a box (scenes, things not visible) are left out. The chain's id, its types and the
-    number of the sentence travel as ``flickr.entity``, ``flickr.type`` and ``flickr.sentence``.
+    without a box (scenes, things not visible) are left out. The chain's id, its types, the number
+    of the sentence and the single boxes travel as ``flickr.entity``, ``flickr.type``,
+    ``flickr.sentence`` and, as JSON, ``flickr.boxes``.
 
     Args:
         file: the folder that holds Sentences and Annotations, or a list of image ids (a .txt
@@ -61,6 +69,28 @@ def is_flickr(folder: Path) -> bool:
     return all((folder / name).is_dir() for name in FOLDERS)
 
 
+def boxes_of_phrases(labels: LabelTable) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the single boxes behind labels; None where these do not list them.
+
+    Returns:
+        (K,) int64, the row that each box is of, and (K, 4) float32 xyxy pixels.
+
+    Raises:
+        InputError: the column holds something else.
+    """
+    if BOXES not in labels.table.column_names:
+        return None
+    try:
+        listed = [json.loads(text or "[]") for text in labels.table.column(BOXES).to_pylist()]
+        rows = np.repeat(np.arange(len(listed)), [len(boxes) for boxes in listed])
+        boxes = np.array([box for boxes in listed for box in boxes], np.float32).reshape(-1, 4)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"column {BOXES!r} does not hold lists of boxes as JSON ({one_line(error, 60)})"
+        ) from None
+    return rows, boxes
+
+
 def _phrases(folder: Path, name: str) -> Iterator[Json]:
     sentences = folder / "Sentences" / f"{name}.txt"
     annotation = folder / "Annotations" / f"{name}.xml"
@@ -75,35 +105,37 @@ def _phrases(folder: Path, name: str) -> Iterator[Json]:
                 yield {
                     "image": f"{name}.jpg",
                     "expression": phrase.strip(),
-                    "box": boxes[entity],
+                    "box": _around(boxes[entity]),
                     "width": width,
                     "height": height,
                     "source": "human",
                     "flickr.entity": entity,
                     "flickr.type": types.lstrip("/"),
                     "flickr.sentence": number,
+                    BOXES: json.dumps(boxes[entity]),
                 }
 
 
-def _boxes(file: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
-    """The box around all boxes of each chain, and the image's size."""
+def _boxes(file: Path) -> tuple[dict[str, list[list[float]]], int | None, int | None]:
+    """The boxes of each chain, and the image's size."""
     root = read_xml(file, _ANNOTATION)
     with reading(file, _ANNOTATION):
-        boxes: dict[str, list[float]] = {}
+        boxes: dict[str, list[list[float]]] = {}
         for thing in root.iter("object"):
             corners = thing.find("bndbox")
             if corners is None:
                 continue
             box = [float(corners.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")]
             for name in thing.findall("name"):
-                entity = (name.text or "").strip()
-                boxes[entity] = _around(boxes.get(entity, box), box)
+                boxes.setdefault((name.text or "").strip(), []).append(box)
         width, height = root.findtext("size/width"), root.findtext("size/height")
         return boxes, int(width) if width else None, int(height) if height else None
 
 
-def _around(a: list[float], b: list[float]) -> list[float]:
-    return [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
+def _around(boxes: list[list[float]]) -> list[float]:
+    """The box around several."""
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return [min(x1), min(y1), max(x2), max(y2)]
 
 
 FLICKR = Format("flickr30k", (FOLDER, ".txt"), read, matches)

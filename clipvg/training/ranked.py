@@ -1,0 +1,108 @@
+"""Recall of a grounder that ranks given boxes: R@1, R@5 and R@10, as on Flickr30k Entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from clipvg.boxes import iou
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.labels.formats.flickr import boxes_of_phrases
+from clipvg.runtime.files import Json
+from clipvg.runtime.progress import progress_bar
+
+RANKS = (1, 5, 10)
+RIGHT = 0.5  # IoU from which a box is found
+
+
+class Ranker(Protocol):
+    """A grounder that says of given boxes how likely an expression means each."""
+
+    def rank(self, image: Path, expression: str, boxes: np.ndarray, /) -> np.ndarray:
+        """Return (K,) numbers for (K, 4) xyxy pixels, higher is likelier."""
+        ...
+
+
+@dataclass
+class Recall:
+    """Share of labels whose box is among the k boxes ranked first, by k, with IoU >= 0.5.
+
+    Attributes:
+        count: number of labels; one without candidates is not found.
+        merged_box: with the label's one box, which is around several where a phrase has several.
+        any_box: with any box of a phrase; None where labels do not list them.
+        upper_bound: of `merged_box`: share of labels of which any candidate is right.
+    """
+
+    count: int
+    merged_box: dict[int, float]
+    any_box: dict[int, float] | None
+    upper_bound: float
+
+    def to_dict(self) -> Json:
+        """`count`, `upper_bound` and, by protocol, `r_1`, `r_5` and `r_10`."""
+        protocols = {"merged_box": self.merged_box, "any_box": self.any_box}
+        named = {
+            name: {f"r_{k}": share for k, share in shares.items()}
+            for name, shares in protocols.items()
+            if shares is not None
+        }
+        return {"count": self.count, "upper_bound": self.upper_bound, **named}
+
+
+def measure_recall(
+    ranker: Ranker,
+    labels: LabelTable,
+    candidates: Mapping[str, np.ndarray],
+    *,
+    progress: bool = False,
+) -> Recall:
+    """Rank the candidates of each label's image, and see how soon its box comes.
+
+    Args:
+        ranker: a grounding model, or another one with `rank`.
+        labels: N labels with an image root.
+        candidates: boxes (K, 4) xyxy pixels by name of image.
+        progress: show a bar where it takes over two seconds.
+
+    Raises:
+        InputError: no label's image has candidates, or an image cannot be read.
+    """
+    names, merged = labels.image_names, labels.boxes()
+    if len(labels) and not any(len(candidates.get(name, ())) for name in set(names)):
+        raise InputError(f"no candidate box of any image of the labels, such as {names[0]}")
+    each = [merged[row : row + 1] for row in range(len(labels))]
+    if (listed := boxes_of_phrases(labels)) is not None:
+        rows, boxes = listed
+        each = np.split(boxes, np.searchsorted(rows, np.arange(1, len(labels))))
+    # Rank from 0 at which the label's box is found; none is beyond all.
+    found = np.full((2, len(labels)), np.iinfo(np.int64).max)
+    texts = labels.expressions
+    with progress_bar(len(labels), desc="rank", unit="label", show=progress) as bar:
+        for row, name in enumerate(names):
+            given = candidates.get(name, np.zeros((0, 4), np.float32))
+            if len(given):
+                likely = ranker.rank(labels.image_path(name), texts[row], given)
+                ordered = given[np.argsort(-likely, kind="stable")]
+                found[0, row] = _first_hit(ordered, merged[row : row + 1])
+                found[1, row] = _first_hit(ordered, each[row])
+            bar.update(1)
+    shares = [{k: _share(place < k) for k in RANKS} for place in found]
+    bound = _share(found[0] < np.iinfo(np.int64).max)
+    return Recall(len(labels), shares[0], None if listed is None else shares[1], bound)
+
+
+def _first_hit(ordered: np.ndarray, targets: np.ndarray) -> int:
+    """Return the place of the first box (K, 4) that is one of (T, 4); beyond all for none."""
+    pairs = np.repeat(ordered, len(targets), axis=0), np.tile(targets, (len(ordered), 1))
+    hits = np.flatnonzero((iou(*pairs) >= RIGHT).reshape(len(ordered), -1).any(axis=1))
+    return int(hits[0]) if len(hits) else np.iinfo(np.int64).max
+
+
+def _share(hits: np.ndarray) -> float:
+    return float(hits.mean()) if len(hits) else float("nan")
