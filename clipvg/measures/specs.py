@@ -67,7 +67,8 @@ def build_measures(
     """Make measures from texts, or from what was read of them.
 
     A measure whose constructor takes ``model`` gets the one that its option ``model`` names, by
-    default the first; one that takes ``models`` gets all, or those that ``models=a+b`` names.
+    default the first; one that takes ``models`` gets all, or those that ``models=a+b`` names. Where
+    ``model`` is annotated as text, the measure loads it by itself.
 
     Args:
         measures: ``[COLUMN=]METHOD[,option=value,...]`` each, or what `parse_measure` returns.
@@ -106,6 +107,8 @@ def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Me
     options: dict[str, object] = {"name": spec.name} if "name" in takes else {}
     options |= spec.options
     for option in {"model", "models"} & takes.keys():
+        if "str" in str(takes[option].annotation):
+            continue
         found = _models(spec, spec.options.get(option), models, many=option == "models")
         options[option] = found if option == "models" else found[0]
     missing = [

@@ -1,4 +1,4 @@
-"""An external verifier's answers, read from a file: a VLM asked "does this box show ...?"."""
+"""A verifier asked "does this box show ...?": a model here, or answers in a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from clipvg.labels.formats import CSV, JSONL, PARQUET
 from clipvg.labels.formats.file import File
 from clipvg.labels.schema import CORNERS, SIDES
 from clipvg.measures.common.options import Measure, at_least
+from clipvg.reliability.image_measure import ImageMeasure
 from clipvg.reliability.measurer import Context, Scores
+from clipvg.runtime.distributed import choose_device
 from clipvg.runtime.files import atomic_path
 
 QUESTION = "Does the box {box} show {expression!r}? Answer yes or no."
@@ -31,7 +33,11 @@ _FORMATS = {".parquet": PARQUET, ".jsonl": JSONL, ".csv": CSV}
 
 
 class Verifier(Measure):
-    """Yes, no or a score for each label from a file.
+    """Yes, no or a score for each label: from a model that is asked here, or from a file.
+
+    A model is a vision-language model of Hugging Face transformers; r = P(yes) / (P(yes) + P(no))
+    of the first word of its answer to the question about the label, whose box is in the unit that
+    the model writes. A label to which it would begin with another word is not scored.
 
     The file is Parquet, JSON Lines or CSV. Column ``score`` holds numbers in [0, 1], or column
     ``answer`` yes or no (also true/false, 1/0, or a sentence that starts with one; other words are
@@ -42,23 +48,59 @@ class Verifier(Measure):
     Args:
         path: the file; `write_questions` writes what to ask.
         precision: how far coordinates of one box may be apart, in pixels, e.g. by rounding.
+        model: in place of a file, a hub name or folder as `clipvg.observe` takes it.
+        device: where the model runs; a CUDA GPU where there is one, else the CPU, when None.
+        unit: of boxes in questions, "pixel", "unit" or "thousand"; that of the model when None.
+        question: what the model is asked, with ``{expression}`` and ``{box}``.
 
     Raises:
-        InputError: the file cannot be read, has no column of answers or of names, or names rows
+        InputError: not one of path and model is given, the model cannot be had, the file cannot
+            be read, has no column of answers or of names, or names rows
             that are not there.
     """
 
-    path: str | Path = field(kw_only=False)
+    path: str | Path | None = field(default=None, kw_only=False)
     precision: float = at_least(1.0, 0)
+    model: str | None = None
+    device: str | None = None
+    unit: str | None = None
+    question: str = QUESTION
     name: str = "verifier"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self._answers  # a file that cannot be read is refused now
+        if (self.path is None) == (self.model is None):
+            raise InputError(
+                f"{self.name!r} needs path or model, and not both; write verifier,path=ANSWERS or "
+                "verifier,model=NAME"
+            )
+        try:
+            self.question.format(expression="", box=[])
+        except (LookupError, ValueError) as error:
+            raise InputError(
+                f"question={self.question!r} is no template ({error!r}); it may have "
+                "{expression} and {box}"
+            ) from None
+        # a model or file that cannot be read is refused now
+        _ = self._answers if self.model is None else self._asked
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """The images, where a model looks at them."""
+        return frozenset({"images"} if self.model else ())
+
+    @cached_property
+    def _asked(self) -> ImageMeasure:
+        from clipvg.measures.asked import AskedVerifier
+        from clipvg.observe.loading import load_pretrained
+
+        assert self.model is not None
+        loaded = load_pretrained(self.model, "writer", device=choose_device(self.device))
+        return AskedVerifier(self.name, loaded, question=self.question, unit=self.unit)
 
     @cached_property
     def _table(self) -> pa.Table:
-        path = Path(self.path)
+        path = Path(self.path or "")
         found = _FORMATS.get(path.suffix.lower())
         if found is None:
             raise InputError(
@@ -114,7 +156,9 @@ class Verifier(Measure):
         return pc.fill_null(wide, float("nan")).to_numpy()
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the mean answer, NaN where no answer names the label."""
+        """Return the mean answer, NaN where no answer names the label, or says yes or no."""
+        if self.model is not None:
+            return self._asked.measure(labels, context)
         is_numbered = "row" in self._table.column_names
         at, row = self._numbered(labels) if is_numbered else self._matched(labels)
         answers = self._answers[at]
@@ -129,7 +173,7 @@ class Verifier(Measure):
                 f"{len(labels)} labels; check the images' names, the expressions and the boxes "
                 "(xyxy unless box_format says xywh)."
             )
-        why = f"{self.name}: {Path(self.path).name} has no answer for this label"
+        why = f"{self.name}: {Path(self.path or '').name} has no answer for this label"
         return Scores(scores.astype(np.float32), dict.fromkeys(unnamed.tolist(), why))
 
     def _numbered(self, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:

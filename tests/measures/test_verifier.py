@@ -9,11 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from support.one_label import written
+from support.writers import save_writer, stand_in
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import Verifier, write_questions
+from clipvg.measures.asked import AskedVerifier
+from clipvg.measures.specs import build_measures
+from clipvg.measures.verifier import QUESTION
 from clipvg.reliability import Context, measure
 
 NAN = np.nan
@@ -125,3 +130,59 @@ def test_files_that_are_about_something_else(labels: LabelTable, tmp_path: Path)
         measure(Verifier(path), labels, Context())
     with pytest.raises(InputError, match="precision is -1"):
         Verifier(path, precision=-1)
+
+
+def images_of(labels: LabelTable, folder: Path) -> LabelTable:
+    for name in set(labels.image_names):
+        Image.new("RGB", (100, 50)).save(folder / name)
+    return LabelTable(labels.table, folder)
+
+
+def test_a_model_is_asked(labels: LabelTable, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def says(question: str, image: Image.Image) -> str | float:
+        asked.append(question)
+        return "hm" if "sky" in question else 0.75 if "[0, 0," in question else 0.25
+
+    verifier = AskedVerifier(
+        "vlm", stand_in(says), question="{box} shows {expression}?", unit="thousand"
+    )
+    found = measure(verifier, images_of(labels, tmp_path), Context())
+    np.testing.assert_allclose(found.values, [0.75, 0.25, NAN, 0.25], atol=1e-6)
+    assert "[0, 0, 100, 200] shows red dog?" in asked
+    assert found.reasons == {2: "vlm: the model begins its answer with neither yes nor no"}
+
+
+def test_an_image_that_cannot_be_read_is_not_asked_about(
+    labels: LabelTable, tmp_path: Path
+) -> None:
+    labels = images_of(labels, tmp_path)
+    (tmp_path / "b.jpg").unlink()
+    verifier = AskedVerifier("vlm", stand_in(lambda *_: 0.5), question=QUESTION, unit="pixel")
+    found = measure(verifier, labels, Context())
+    np.testing.assert_allclose(found.values, [0.5, 0.5, NAN, 0.5], atol=1e-6)
+    assert "b.jpg" in found.reasons[2]
+
+
+@pytest.mark.parametrize("given", [{}, {"path": "a.csv", "model": "org/model"}])
+def test_either_a_file_or_a_model(given: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="'verifier' needs path or model, and not both"):
+        Verifier(**given)
+
+
+def test_a_question_that_is_no_template() -> None:
+    with pytest.raises(InputError, match=r"may have \{expression\} and \{box\}"):
+        Verifier(model="org/model", question="is it {name}?")
+
+
+@pytest.mark.transformers
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_true_classes_by_the_spelling_of_the_command(
+    labels: LabelTable, tmp_path: Path, name: str
+) -> None:
+    folder = save_writer(name, tmp_path / "model")
+    verifier = build_measures([f"verifier,model={folder},device=cpu"])["verifier"]
+    found = measure(verifier, images_of(labels, tmp_path), Context())
+    assert np.isfinite(found.values).all()
+    assert not found.reasons

@@ -142,9 +142,7 @@ def _answers(question: str, answer: str, left_out: Counts) -> Iterator[Found]:
         boxes.setdefault(asked or label, []).append(box)
     for part in _PARTS.finditer(rest):
         if (text := _expression(part)) is None:
-            numbers = [float(number) for number in re.findall(_NUMBER, part[part.lastgroup or 0])]
-            fours = [numbers[k : k + 4] for k in range(0, len(numbers), 4)]
-            boxes.setdefault(expression, []).extend(fours)
+            boxes.setdefault(expression, []).extend(_fours(part))
         else:
             expression = text
     for text, own in boxes.items():
@@ -152,6 +150,21 @@ def _answers(question: str, answer: str, left_out: Counts) -> Iterator[Found]:
             yield text, own[0]
         else:
             left_out["several targets" if own else "no target"] += 1
+
+
+def boxes_in(answer: str) -> list[list[float]]:
+    """Return all boxes of an answer, those in JSON first, each four numbers as written."""
+    labelled, rest = _in_json(answer)
+    found = [box for _, box in labelled]
+    for part in _PARTS.finditer(rest):
+        if _expression(part) is None:
+            found += [box for box in _fours(part) if len(box) == 4]
+    return found
+
+
+def _fours(part: re.Match[str]) -> list[list[float]]:
+    numbers = [float(number) for number in re.findall(_NUMBER, part[part.lastgroup or 0])]
+    return [numbers[k : k + 4] for k in range(0, len(numbers), 4)]
 
 
 def _in_json(answer: str) -> tuple[list[tuple[str, list[float]]], str]:
