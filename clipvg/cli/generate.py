@@ -43,7 +43,7 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--sources", nargs="+", type=str, default=["template"], metavar="SOURCE",
-        help="template, relation, caption, or another one, installed or in the observations",
+        help="template, relation, caption, region, or another, installed or in the observations",
     )  # fmt: skip
     add_group(parser, "", Options, title="how labels are made")
     parser.add_argument(

@@ -36,7 +36,7 @@ def generate(
 
     Args:
         observations: what is known of the images, from `read_observations` or Python.
-        sources: template, relation, caption, or others (``clipvg.pseudo.sources``).
+        sources: template, relation, caption, region, or others (``clipvg.pseudo.sources``).
         options: preset, scores, numbers and seed.
         candidates: return all expressions that could be labels, without the draw.
         store: folder for the candidates of finished images, where a stopped call goes on.
@@ -83,7 +83,9 @@ def generate(
 
 def _load(observations: ObservationTable, names: Sequence[str], options: Options) -> list[Source]:
     if not names:
-        raise InputError("no sources; name one or several of template, relation and caption")
+        raise InputError(
+            "no sources; name one or several of template, relation, caption and region"
+        )
     kinds = observations.kinds()
     given = observations.given_sources()
     loaded = [load_source(name, options.preset, given) for name in dict.fromkeys(names)]

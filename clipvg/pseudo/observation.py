@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 Box = tuple[float, float, float, float]  # xyxy, pixels of the original image
+UNOBSERVED = "unobserved"  # among `extra`: why an image could not be looked at
 
 
 @dataclass(frozen=True)

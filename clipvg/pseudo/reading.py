@@ -15,7 +15,7 @@ from clipvg.pseudo.checks import box_faults, size_of
 from clipvg.pseudo.formats import find_format
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.formats.file import File, Row
-from clipvg.pseudo.observation import Observation, by_source
+from clipvg.pseudo.observation import UNOBSERVED, Observation, by_source
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.options import Preset
 from clipvg.runtime.gate import check_file, reading
@@ -142,6 +142,9 @@ class _Joined:
         found, dropped = [], []
         for image, rows in self.entries.items():
             path, first = rows[0]
+            if all(UNOBSERVED in row.observation.extra for _, row in rows):
+                dropped.append(f"{path}: {first.where}: {first.observation.extra[UNOBSERVED]}")
+                continue
             try:
                 size = self._size(image, rows)
             except InputError as error:

@@ -35,6 +35,7 @@ SOURCES = {
     "template": "clipvg.pseudo.template",
     "relation": "clipvg.pseudo.relation",
     "caption": "clipvg.pseudo.caption",
+    "region": "clipvg.pseudo.region",
 }
 GROUP = "clipvg.sources"
 

@@ -17,6 +17,9 @@ _LAYERS = {
     "encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
     "encoder_attention_heads": 2, "decoder_attention_heads": 2, "d_model": 32, "num_queries": 12,
 }  # fmt: skip
+_TOWER = {
+    "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+}  # fmt: skip
 
 
 def save(name: str, folder: Path) -> str:
@@ -150,16 +153,12 @@ def _owlv2() -> tuple[Any, ...]:
     )
 
     tokenizer = _clip_pairs()
-    tower = {
-        "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }  # fmt: skip
     config = Owlv2Config(
         text_config={
-            **tower, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id,
+            **_TOWER, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id,
             "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
         },
-        vision_config={**tower, "image_size": 64, "patch_size": 16},
+        vision_config={**_TOWER, "image_size": 64, "patch_size": 16},
         projection_dim=32,
     )  # fmt: skip
     pixels = Owlv2ImageProcessor(size={"height": 64, "width": 64})
@@ -197,6 +196,119 @@ def _omdet_turbo() -> tuple[Any, ...]:
     return OmDetTurboForObjectDetection(config), OmDetTurboProcessor(pixels, tokenizer)
 
 
+def _blip() -> tuple[Any, ...]:
+    from transformers import (
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipImageProcessor,
+        BlipProcessor,
+    )
+
+    tokenizer = _word_pieces()
+    text = {
+        **_TOWER, "vocab_size": len(tokenizer), "encoder_hidden_size": 32, "projection_dim": 32,
+        "bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id,
+        "sep_token_id": tokenizer.sep_token_id, "pad_token_id": tokenizer.pad_token_id,
+        "max_position_embeddings": 64, "initializer_range": 0.5,
+    }  # fmt: skip
+    vision = {**_TOWER, "image_size": 32, "patch_size": 8, "initializer_range": 0.5}
+    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=32)
+    pixels = BlipImageProcessor(size={"height": 32, "width": 32})
+    return BlipForConditionalGeneration(config), BlipProcessor(pixels, tokenizer)
+
+
+def _git() -> tuple[Any, ...]:
+    from transformers import CLIPImageProcessor, GitConfig, GitForCausalLM, GitProcessor
+
+    tokenizer = _word_pieces()
+    config = GitConfig(
+        vision_config={**_TOWER, "image_size": 32, "patch_size": 8}, vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.cls_token_id, eos_token_id=tokenizer.sep_token_id,
+        pad_token_id=tokenizer.pad_token_id, max_position_embeddings=64, initializer_range=0.5,
+        **_TOWER,
+    )  # fmt: skip
+    pixels = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return GitForCausalLM(config), GitProcessor(pixels, tokenizer)
+
+
+def _bytes() -> Any:
+    """A tokenizer of single bytes, and a token that stands for the image."""
+    from tokenizers import pre_tokenizers
+    from transformers import RobertaTokenizer
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<image>"]
+    pieces += sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    return RobertaTokenizer(
+        vocab=vocabulary, merges=[], model_max_length=512,
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+
+
+def _florence_2() -> tuple[Any, ...]:
+    from transformers import (
+        BartConfig,
+        CLIPImageProcessor,
+        Florence2Config,
+        Florence2ForConditionalGeneration,
+        Florence2Processor,
+    )
+
+    tokenizer = _bytes()
+    text = BartConfig(
+        vocab_size=len(tokenizer), d_model=32, encoder_layers=1, decoder_layers=1,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, encoder_attention_heads=2,
+        decoder_attention_heads=2, max_position_embeddings=512, init_std=0.5,
+    )  # fmt: skip
+    vision = {
+        "depths": [1] * 4, "embed_dim": [8, 8, 16, 16], "num_heads": [1, 1, 2, 2],
+        "num_groups": [1, 1, 2, 2], "window_size": 4, "projection_dim": 32,
+    }  # fmt: skip
+    config = Florence2Config(
+        text_config=text, vision_config=vision, image_token_id=tokenizer.image_token_id
+    )
+    pixels = CLIPImageProcessor(
+        size={"height": 64, "width": 64}, do_center_crop=False, image_seq_length=5
+    )
+    pixels.image_seq_length = 5  # a raster of 2 x 2, and its mean
+    return Florence2ForConditionalGeneration(config), Florence2Processor(pixels, tokenizer)
+
+
+_TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}: {% for part in message.content %}"
+    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}\n"
+    "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def _llava() -> tuple[Any, ...]:
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    tokenizer = _bytes()
+    vision = CLIPVisionConfig(**_TOWER, image_size=32, patch_size=8)
+    text = LlamaConfig(
+        **_TOWER, vocab_size=len(tokenizer), max_position_embeddings=512, initializer_range=0.5,
+        pad_token_id=1, bos_token_id=0, eos_token_id=2,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=tokenizer.image_token_id,
+        vision_feature_layer=-1,
+    )  # fmt: skip
+    pixels = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = LlavaProcessor(
+        pixels, tokenizer, patch_size=8, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=_TEMPLATE,
+    )  # fmt: skip
+    return LlavaForConditionalGeneration(config), processor
+
+
 MODELS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "detr": _detr,
     "rt-detr": _rt_detr,
@@ -204,4 +316,8 @@ MODELS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "grounding-dino": _grounding_dino,
     "owlv2": _owlv2,
     "omdet-turbo": _omdet_turbo,
+    "blip": _blip,
+    "git": _git,
+    "florence-2": _florence_2,
+    "llava": _llava,
 }

@@ -1,0 +1,135 @@
+"""Colours, materials, patterns and sizes of what was detected, as CLIP sees them on the crop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipvg.data.letterbox import make_square
+from clipvg.data.preset import Preset, get_preset
+from clipvg.model.backbone import Backbone
+from clipvg.model.config import GroundingConfig
+from clipvg.model.tokenizer import Tokenizer
+from clipvg.pseudo.observation import Detection
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "colour": (
+        "red", "green", "blue", "yellow", "purple", "orange", "white", "black", "brown", "gray",
+        "pink",
+    ),
+    "material": (
+        "wooden", "metal", "plastic", "glass", "leather", "stone", "brick", "paper", "woven",
+    ),
+    "pattern": ("plain", "striped", "dotted", "checkered", "plaid", "floral"),
+    "size": ("small", "large"),
+}  # fmt: skip
+UNSAID = {"plain"}  # what nobody says of a thing; it keeps the others from being said
+
+# Least probabilities at which nine of ten words are right: `benchmarks/attributes.py` finds them.
+LEAST: dict[str, float] = {"colour": 0.5, "material": 0.9, "pattern": 0.9, "size": 0.9}
+
+
+class AttributeReader:
+    """CLIP's own zero-shot answer to what colour, material, pattern and size a detection has.
+
+    Of each category the best word is taken where its share of CLIP's softmax over the category's
+    words, "red dog" and the others, is large enough.
+
+    Args:
+        backbone: open_clip's name of a CLIP, or ``clipvg-tiny``.
+        pretrained: its weights, as `clipvg.create_model` takes them.
+        device: where it runs.
+        words: words by category.
+        least: lowest probability of a word by category; `LEAST` where none is given.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "ViT-B-16",
+        pretrained: str | None = "openai",
+        *,
+        device: str | torch.device = "cpu",
+        words: Mapping[str, Sequence[str]] = WORDS,
+        least: Mapping[str, float] = LEAST,
+    ) -> None:
+        config = GroundingConfig.from_dict({"backbone": backbone, "pretrained": pretrained})
+        self._backbone = Backbone.create(config).to(device)
+        self._device = torch.device(device)
+        self._words = {category: tuple(some) for category, some in words.items()}
+        self._least = dict(least)
+        self._texts: dict[str, Tensor] = {}
+
+    @property
+    def identity(self) -> str:
+        """What decides its answers: weights and words."""
+        back = self._backbone
+        return f"{back.image_key} {back.text_key} {self._words} {self._least}"
+
+    def describe(
+        self, image: Image.Image, detections: Sequence[Detection]
+    ) -> tuple[Detection, ...]:
+        """Return the detections with the attributes that are likely enough."""
+        if not detections:
+            return ()
+        found = self.probabilities(image, detections)
+        return tuple(
+            replace(one, attributes={**one.attributes, **self._said(row)})
+            for one, row in zip(detections, found, strict=True)
+        )
+
+    @torch.inference_mode()
+    def probabilities(
+        self, image: Image.Image, detections: Sequence[Detection]
+    ) -> list[dict[str, dict[str, float]]]:
+        """Return for each detection CLIP's probability of each word of each category."""
+        clip, size = self._backbone.clip, self._backbone.image_size
+        crops = [image.crop(_whole(one, image.size)) for one in detections]
+        pixels = torch.stack([make_square(crop, size, self._preset).pixels for crop in crops])
+        seen = clip.encode_image(pixels.to(self._device), normalize=True).float()  # (K, E)
+        texts = torch.stack([self._embedded(one.name) for one in detections])  # (K, W, E)
+        logits = torch.einsum("ke,kwe->kw", seen, texts) * clip.logit_scale.float().exp()
+        parts = logits.cpu().split([len(words) for words in self._words.values()], dim=1)
+        shares = [part.softmax(1).tolist() for part in parts]
+        return [
+            {
+                category: dict(zip(words, share[number], strict=True))
+                for (category, words), share in zip(self._words.items(), shares, strict=True)
+            }
+            for number in range(len(detections))
+        ]
+
+    def _said(self, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        said = {}
+        for category, shares in found.items():
+            word = max(shares, key=lambda each: shares[each])
+            if word not in UNSAID and shares[word] >= self._least[category]:
+                said[word] = round(shares[word], 4)
+        return said
+
+    def _embedded(self, name: str) -> Tensor:
+        """Embeddings of length 1 of all words before a class, (W, E)."""
+        if name not in self._texts:
+            asked = [f"{word} {name}" for words in self._words.values() for word in words]
+            tokens = self._tokenizer(asked)[0].to(self._device)
+            self._texts[name] = self._backbone.clip.encode_text(tokens, normalize=True).float()
+        return self._texts[name]
+
+    @cached_property
+    def _preset(self) -> Preset:
+        return get_preset("default", self._backbone.mean, self._backbone.std)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer(self._preset, self._backbone.context_length, prompt="a photo of a {}")
+
+
+def _whole(found: Detection, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the whole pixels that a box covers, at least one."""
+    x1, y1, x2, y2 = found.box
+    right, bottom = min(size[0], int(x2 - 1e-6) + 1), min(size[1], int(y2 - 1e-6) + 1)
+    return min(int(x1), right - 1), min(int(y1), bottom - 1), right, bottom

@@ -1,0 +1,160 @@
+"""Models of transformers that write about images: captioners and vision-language models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from clipvg.observe.loading import Pretrained
+from clipvg.pseudo.observation import Box
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CAPTION = "Describe this image in one sentence."
+REGION = (
+    "Describe the main object of this image so that it can be told from others like it, in a few "
+    "words and no sentence, such as: man in a red shirt."
+)
+_CONTEXT = 0.1  # of a region's sides, cut out around it
+_BINS = 1000  # of the image's sides, in which Florence-2 counts
+
+
+class Writer:
+    """A model that writes about images.
+
+    They are asked in three ways: a model with a chat template gets a question, Florence-2 the name
+    of a task, and captioners such as BLIP and GIT nothing, or how the text is to begin.
+
+    Args:
+        loaded: from `load_pretrained(name, "writer")`.
+    """
+
+    def __init__(self, loaded: Pretrained) -> None:
+        self.loaded = loaded
+        self._has_tasks = loaded.model.config.model_type == "florence2"
+        self._chats = bool(getattr(loaded.processor, "chat_template", None))
+        self._is_decoder = not loaded.model.config.is_encoder_decoder
+        if self._is_decoder:  # what is written goes on where a prompt ends
+            loaded.processor.tokenizer.padding_side = "left"
+
+    def caption(
+        self, images: Sequence[Image.Image], prompt: str | None = None, max_new_tokens: int = 40
+    ) -> list[str]:
+        """Return a caption of each image; the prompt is by default what suits the model."""
+        asked = prompt or self._usual("<CAPTION>", CAPTION)
+        return self.write(images, [asked] * len(images), max_new_tokens)
+
+    def describe(
+        self,
+        image: Image.Image,
+        boxes: Sequence[Box],
+        prompt: str | None = None,
+        max_new_tokens: int = 40,
+    ) -> list[str]:
+        """Return a description of each box (xyxy pixels) of an image.
+
+        Florence-2 sees the whole image and is told where the box is; others see the box cut out,
+        with a tenth of its sides around it.
+        """
+        asked = prompt or self._usual("<REGION_TO_DESCRIPTION>", REGION)
+        if self._has_tasks and prompt is None:
+            prompts = [f"{asked}{_places(box, image.size)}" for box in boxes]
+            return self.write([image] * len(boxes), prompts, max_new_tokens)
+        crops = [image.crop(around(box, image.size)) for box in boxes]
+        return self.write(crops, [asked] * len(boxes), max_new_tokens)
+
+    @torch.inference_mode()
+    def write(
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[str | None],
+        max_new_tokens: int = 40,
+    ) -> list[str]:
+        """Return what is written of each image, asked by its prompt, in one batch.
+
+        The likeliest token is taken each time: nothing is drawn.
+
+        Args:
+            images: B images.
+            prompts: B of them, or None for all where a model needs none.
+            max_new_tokens: largest number of tokens to write.
+        """
+        if not images:
+            return []
+        loaded = self.loaded
+        inputs = loaded.inputs(self.prepare(images, prompts))
+        if "token_type_ids" not in signature(loaded.model.forward).parameters:
+            inputs.pop("token_type_ids", None)  # which some tokenizers give all the same
+        tokens = loaded.model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            **dict.fromkeys(("temperature", "top_p", "top_k")),
+        )
+        if self._is_decoder and self._repeats_prompt and "input_ids" in inputs:
+            tokens = tokens[:, inputs["input_ids"].shape[1] :]
+        texts = loaded.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
+
+    def prepare(self, images: Sequence[Image.Image], prompts: Sequence[str | None]) -> Any:
+        """Return the input of the model: images, each with its prompt."""
+        processor = self.loaded.processor
+        if self._chats:
+            chats = [_chat(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+            return processor.apply_chat_template(
+                chats,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True},
+            )
+        if any(prompt is None for prompt in prompts):
+            return processor(images=list(images), return_tensors="pt")
+        prepared = processor(
+            images=list(images), text=list(prompts), padding=True, return_tensors="pt"
+        )
+        if self.loaded.model.config.model_type == "git":  # without the token that ends a text
+            for name in ("input_ids", "attention_mask"):
+                prepared[name] = prepared[name][:, :-1]
+        return prepared
+
+    @property
+    def _repeats_prompt(self) -> bool:
+        """Whether a prompt comes back that is no part of the answer, as with image tokens."""
+        return self._chats or hasattr(self.loaded.processor, "image_token")
+
+    def _usual(self, task: str, question: str) -> str | None:
+        if self._has_tasks:
+            return task
+        return question if self._chats else None
+
+
+def around(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the whole pixels of a box and a tenth of its sides around it, inside the image."""
+    x1, y1, x2, y2 = box
+    across, down = _CONTEXT * (x2 - x1), _CONTEXT * (y2 - y1)
+    left, top = max(0, int(x1 - across)), max(0, int(y1 - down))
+    right, bottom = min(size[0], int(x2 + across) + 1), min(size[1], int(y2 + down) + 1)
+    return min(left, right - 1), min(top, bottom - 1), right, bottom
+
+
+def _places(box: Box, size: tuple[int, int]) -> str:
+    """A box in the tokens of Florence-2."""
+    bins = [
+        min(_BINS - 1, max(0, int(edge * _BINS / side)))
+        for edge, side in zip(box, size * 2, strict=True)
+    ]
+    return "".join(f"<loc_{place}>" for place in bins)
+
+
+def _chat(image: Image.Image, prompt: str | None) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = [{"type": "image", "image": image}]
+    if prompt:
+        content.append({"type": "text", "text": prompt})
+    return [{"role": "user", "content": content}]

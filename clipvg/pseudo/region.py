@@ -1,0 +1,53 @@
+"""The region source: what a model that looked at one box said of it, as an expression."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+from clipvg.pseudo.observation import Candidate, Observation
+from clipvg.pseudo.options import Options
+
+NEEDS = {"default": ("candidates",)}
+SEES_FAINT = True  # candidates count all detections of their image
+NAME = "region"
+
+_LONGEST = 20  # words
+_OPENINGS = re.compile(
+    r"^(?:(?:this|the) (?:image|picture|photo|crop) (?:shows|depicts|contains|is of) "
+    r"|(?:there|here|this|it) is "
+    r"|(?:an? )?(?:close-?up|(?:close-?up )?(?:image|picture|photo|photograph|view)) of )+",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
+
+
+def default(observation: Observation, options: Options) -> list[Candidate]:
+    """Return a description of each box that is likely enough, as people would refer to it.
+
+    Of descriptions that say the same of several boxes none is taken.
+    """
+    said: dict[str, list[Candidate]] = defaultdict(list)
+    for one in observation.candidates.get(NAME, ()):
+        index = one.detection
+        is_seen = index is None or index >= len(observation.detections)
+        if is_seen or observation.detections[index].score >= options.min_score:
+            if words := as_expression(one.expression):
+                said[words.lower()].append(Candidate(words, one.box, one.rule, index))
+    keeps = options.ambiguous == "keep"
+    return [one for found in said.values() if keeps or len(found) == 1 for one in found]
+
+
+def as_expression(description: str) -> str:
+    """Return the first sentence of a description without what leads up to it.
+
+    Empty where nothing is left, or more than twenty words are.
+
+    Example:
+        >>> as_expression("This image shows a man in a red shirt. He is smiling.")
+        'man in a red shirt'
+    """
+    words = " ".join(description.split()).strip("\"'“” ")
+    sentence = re.split(r"[.!?;](?:\s|$)", words, maxsplit=1)[0]
+    bare = _ARTICLE.sub("", _OPENINGS.sub("", sentence).strip()).strip(" ,:\"'")
+    return bare if len(bare.split()) <= _LONGEST else ""
