@@ -1,6 +1,6 @@
 """From which probability on are CLIP's colours and patterns right, on scenes.
 
-    python benchmarks/attributes.py --images 400 --json benchmarks/results/attributes.json
+    python benchmarks/attributes.py --images 900 --json benchmarks/results/attributes-scenes_v1.json
 
 Looks at the true boxes of rendered scenes with `clipvg.observe.attributes`, and prints for each
 category how often the best word is right and from which probability on 95 in 100 are.
