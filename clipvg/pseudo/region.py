@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
@@ -29,13 +30,17 @@ def default(observation: Observation, options: Options) -> list[Candidate]:
     """
     said: dict[str, list[Candidate]] = defaultdict(list)
     for one in observation.candidates.get(NAME, ()):
-        index = one.detection
-        is_seen = index is None or index >= len(observation.detections)
-        if is_seen or observation.detections[index].score >= options.min_score:
-            if words := as_expression(one.expression):
-                said[words.lower()].append(Candidate(words, one.box, one.rule, index))
+        is_likely = _score(one, observation) >= options.min_score
+        if is_likely and (words := as_expression(one.expression)):
+            said[words.lower()].append(replace(one, expression=words))
     keeps = options.ambiguous == "keep"
     return [one for found in said.values() if keeps or len(found) == 1 for one in found]
+
+
+def _score(one: Candidate, observation: Observation) -> float:
+    """The score of what a candidate is about; 1 where that is no detection."""
+    found = observation.detections
+    return 1.0 if one.detection is None else found[one.detection].score
 
 
 def as_expression(description: str) -> str:
