@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from clipvg.errors import InputError
 from clipvg.observe.loading import Pretrained
+from clipvg.observe.write import Writer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,11 +36,16 @@ class Answerer:
 
     def __init__(self, loaded: Pretrained) -> None:
         self.loaded = loaded
-        tokenizer = loaded.processor.tokenizer
-        if not loaded.model.config.is_encoder_decoder:
-            tokenizer.padding_side = "left"  # what is written follows the question
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        self._writer = Writer(loaded)
+        processor = loaded.processor
+        # A chat template and Florence-2 place the image themselves.
+        places = (
+            getattr(processor, "chat_template", None)
+            or loaded.model.config.model_type == "florence2"
+        )
+        self._image = "" if places else getattr(processor, "image_token", "")
+        if processor.tokenizer.pad_token is None:
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
         self._yes, self._no = self._first_tokens(_YES, _NO)
 
     @torch.inference_mode()
@@ -81,35 +87,12 @@ class Answerer:
         self, images: Sequence[Image.Image], questions: Sequence[str], max_tokens: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write greedily; return tokens (B, S) and their logits (B, S, V) float32."""
-        made = self.loaded.model.generate(
-            **self.loaded.inputs(self._prepared(images, questions)),
-            max_new_tokens=max_tokens,
-            do_sample=False,
-            num_beams=1,
-            output_logits=True,
-            return_dict_in_generate=True,
+        asked = [f"{self._image}{question}" for question in questions]
+        _, made = self._writer.generate(
+            images, asked, max_tokens, output_logits=True, return_dict_in_generate=True
         )
         logits = torch.stack(made.logits, 1).float()
         return made.sequences[:, -logits.shape[1] :], logits
-
-    def _prepared(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Any:
-        processor = self.loaded.processor
-        texts, more = list(questions), {}
-        if getattr(processor, "chat_template", None):
-            texts = processor.apply_chat_template(
-                [_turn(question) for question in questions], add_generation_prompt=True
-            )
-            begins = processor.tokenizer.bos_token
-            more = {"add_special_tokens": not (begins and texts[0].startswith(begins))}
-        elif not hasattr(processor, "post_process_generation"):  # these place the image themselves
-            texts = [f"{getattr(processor, 'image_token', '')}{question}" for question in questions]
-        return processor(
-            images=[[image] for image in images],
-            text=texts,
-            padding=True,
-            return_tensors="pt",
-            **more,
-        )
 
     def _ends(self) -> torch.Tensor:
         ends = self.loaded.model.generation_config.eos_token_id
@@ -122,8 +105,3 @@ class Answerer:
         encode = self.loaded.processor.tokenizer.encode
         firsts = [{encode(word, add_special_tokens=False)[0] for word in words} for words in groups]
         return [sorted(own.difference(*(o for o in firsts if o is not own))) for own in firsts]
-
-
-def _turn(question: str) -> list[dict[str, Any]]:
-    content = [{"type": "image"}, {"type": "text", "text": question}]
-    return [{"role": "user", "content": content}]

@@ -67,7 +67,6 @@ class Writer:
         crops = [image.crop(around(box, image.size)) for box in boxes]
         return self.write(crops, [asked] * len(boxes), max_new_tokens)
 
-    @torch.inference_mode()
     def write(
         self,
         images: Sequence[Image.Image],
@@ -85,21 +84,34 @@ class Writer:
         """
         if not images:
             return []
+        inputs, tokens = self.generate(images, prompts, max_new_tokens)
+        if self._is_decoder and self._repeats_prompt and "input_ids" in inputs:
+            tokens = tokens[:, inputs["input_ids"].shape[1] :]
+        texts = self.loaded.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[str | None],
+        max_new_tokens: int,
+        **options: bool,
+    ) -> tuple[Any, Any]:
+        """Return the model's input and what its ``generate`` gives with the likeliest tokens."""
         loaded = self.loaded
         inputs = loaded.inputs(self.prepare(images, prompts))
         if "token_type_ids" not in signature(loaded.model.forward).parameters:
             inputs.pop("token_type_ids", None)  # which some tokenizers give all the same
-        tokens = loaded.model.generate(
+        made = loaded.model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
             **dict.fromkeys(("temperature", "top_p", "top_k")),
+            **options,
         )
-        if self._is_decoder and self._repeats_prompt and "input_ids" in inputs:
-            tokens = tokens[:, inputs["input_ids"].shape[1] :]
-        texts = loaded.processor.batch_decode(tokens, skip_special_tokens=True)
-        return [" ".join(text.split()) for text in texts]
+        return inputs, made
 
     def prepare(self, images: Sequence[Image.Image], prompts: Sequence[str | None]) -> Any:
         """Return the input of the model: images, each with its prompt."""

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from support.one_label import written
-from support.writers import save_writer, stand_in
+from support.pretrained import save
+from support.writers import stand_in
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
@@ -177,12 +178,11 @@ def test_a_question_that_is_no_template() -> None:
 
 
 @pytest.mark.transformers
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+@pytest.mark.parametrize("name", ["llava", "qwen2.5-vl"])
 def test_true_classes_by_the_spelling_of_the_command(
     labels: LabelTable, tmp_path: Path, name: str
 ) -> None:
-    folder = save_writer(name, tmp_path / "model")
+    folder = save(name, tmp_path / "model")
     verifier = build_measures([f"verifier,model={folder},device=cpu"])["verifier"]
     found = measure(verifier, images_of(labels, tmp_path), Context())
-    assert np.isfinite(found.values).all()
-    assert not found.reasons
+    assert set(np.flatnonzero(np.isnan(found.values))) == {*found.reasons}

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from support.writers import WRITERS, save_writer, stand_in
+from support.pretrained import WRITERS, save
+from support.writers import stand_in
 
 from clipvg.errors import InputError
 from clipvg.observe.answers import Answerer
 from clipvg.observe.frame import Frame, unit_of
 from clipvg.observe.loading import load_pretrained
+from clipvg.observe.write import Writer
 
 WIDE = Image.new("RGB", (200, 100), "red")
 
@@ -90,7 +93,7 @@ def test_units_that_are_not_known() -> None:
 @pytest.mark.transformers
 @pytest.mark.parametrize("name", WRITERS)
 def test_an_answer_is_the_same_alone_and_beside_others(name: str, tmp_path: Path) -> None:
-    answerer = Answerer(load_pretrained(save_writer(name, tmp_path), "writer"))
+    answerer = Answerer(load_pretrained(save(name, tmp_path), "writer"))
     noise = np.random.default_rng(0).integers(0, 255, (60, 100, 3), dtype=np.uint8)
     images = [WIDE, Image.fromarray(noise)]
     questions = ["red dog", "what is on the left of the cat?"]
@@ -102,8 +105,27 @@ def test_an_answer_is_the_same_alone_and_beside_others(name: str, tmp_path: Path
 
 
 @pytest.mark.transformers
+@pytest.mark.parametrize("name", ["llava", "qwen2.5-vl"])
+def test_yes_is_read_of_the_token_that_follows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipvg.observe.answers._LEAST", 0.0)
+    loaded = load_pretrained(save(name, tmp_path), "writer")
+    question = "does it show a dog?"
+    found = Answerer(loaded).yes([WIDE], [question])
+    inputs = Writer(loaded).prepare([WIDE], [question])
+    with torch.inference_mode():
+        chances = loaded.model(**inputs).logits[0, -1].softmax(-1)
+    words = [["yes", "Yes", "true", "True"], ["no", "No", "false", "False"]]
+    yes, no = ({loaded.processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in of}
+               for of in words)  # fmt: skip
+    expected = chances[[*yes]].sum() / (chances[[*yes]].sum() + chances[[*no]].sum())
+    np.testing.assert_allclose(found, [expected], rtol=1e-4)
+
+
+@pytest.mark.transformers
 def test_what_a_frame_says_is_seen_is_what_the_processor_makes(tmp_path: Path) -> None:
-    loaded = load_pretrained(save_writer("qwen2_5_vl", tmp_path), "writer")
+    loaded = load_pretrained(save("qwen2.5-vl", tmp_path), "writer")
     frame = Frame.of(WIDE, loaded.processor, unit_of("qwen2_5_vl", None))
     width, height = frame.seen
     assert (width % 28, height % 28) == (0, 0)

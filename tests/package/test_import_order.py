@@ -26,6 +26,7 @@ ORDER = [
     {"rescoring"},
     {"reliability"},
     {"measures"},
+    {"grounders"},
     {"curriculum"},
     {"report"},
     {"api"},

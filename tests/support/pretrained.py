@@ -231,17 +231,17 @@ def _git() -> tuple[Any, ...]:
     return GitForCausalLM(config), GitProcessor(pixels, tokenizer)
 
 
-def _bytes() -> Any:
-    """A tokenizer of single bytes, and a token that stands for the image."""
+def _bytes(**marks: str) -> Any:
+    """A tokenizer of single bytes, and of marks, by default one that stands for the image."""
     from tokenizers import pre_tokenizers
     from transformers import RobertaTokenizer
 
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<image>"]
+    marks = marks or {"image_token": "<image>"}
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *marks.values()]
     pieces += sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     return RobertaTokenizer(
-        vocab=vocabulary, merges=[], model_max_length=512,
-        extra_special_tokens={"image_token": "<image>"},
+        vocab=vocabulary, merges=[], model_max_length=512, extra_special_tokens=marks,
     )  # fmt: skip
 
 
@@ -271,7 +271,9 @@ def _florence_2() -> tuple[Any, ...]:
         size={"height": 64, "width": 64}, do_center_crop=False, image_seq_length=5
     )
     pixels.image_seq_length = 5  # a raster of 2 x 2, and its mean
-    return Florence2ForConditionalGeneration(config), Florence2Processor(pixels, tokenizer)
+    tasks = {"phrase_grounding": {"banned_grounding_tokens": []}}
+    processor = Florence2Processor(pixels, tokenizer, post_processor_config=tasks)
+    return Florence2ForConditionalGeneration(config), processor
 
 
 _TEMPLATE = (
@@ -309,6 +311,43 @@ def _llava() -> tuple[Any, ...]:
     return LlavaForConditionalGeneration(config), processor
 
 
+def _qwen() -> tuple[Any, ...]:
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    tokenizer = _bytes(
+        image_token="<|image_pad|>", video_token="<|video_pad|>",
+        vision_bos_token="<|vision_start|>", vision_eos_token="<|vision_end|>",
+    )  # fmt: skip
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4}
+    vision = {
+        "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
+        "out_hidden_size": 32, "fullatt_block_indexes": [0], "patch_size": 14,
+    }  # fmt: skip
+    config = Qwen2_5_VLConfig(
+        text_config={
+            **_TOWER, "vocab_size": len(tokenizer), "num_key_value_heads": 2, "pad_token_id": 1,
+            "bos_token_id": 0, "eos_token_id": 2, "initializer_range": 0.5,
+            "rope_parameters": rope,
+        },
+        vision_config=vision, image_token_id=tokenizer.image_token_id,
+        video_token_id=tokenizer.video_token_id,
+        vision_start_token_id=tokenizer.vision_bos_token_id,
+        vision_end_token_id=tokenizer.vision_eos_token_id,
+    )  # fmt: skip
+    pixels = Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=8 * 28 * 28)
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    template = _TEMPLATE.replace("<image>", image)
+    video = Qwen2VLVideoProcessor()
+    processor = Qwen2_5_VLProcessor(pixels, tokenizer, video, chat_template=template)
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
 MODELS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "detr": _detr,
     "rt-detr": _rt_detr,
@@ -320,4 +359,6 @@ MODELS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "git": _git,
     "florence-2": _florence_2,
     "llava": _llava,
+    "qwen2.5-vl": _qwen,
 }
+WRITERS = ("florence-2", "llava", "qwen2.5-vl")

@@ -1,0 +1,1 @@
+"""Grounders that were not trained here."""

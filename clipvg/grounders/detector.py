@@ -1,0 +1,153 @@
+"""Open-vocabulary detectors of others as grounders: the box that fits an expression best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clipvg.grounders.located import Located
+from clipvg.observe.loading import Pretrained
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+
+
+class DetectorLocator:
+    """Places expressions with Grounding DINO, OWLv2, OmDet-Turbo and their like.
+
+    OWLv2 looks for all expressions of an image at once, as each is judged by itself. In the others
+    expressions would be mixed with each other, so each has a pass of its own; their image tower
+    still sees an image once.
+
+    Args:
+        loaded: from `load_pretrained(name, "open_detector")`.
+        batch_size: expressions, or images of OWLv2, in one pass.
+    """
+
+    def __init__(self, loaded: Pretrained, *, batch_size: int = 8) -> None:
+        self.loaded = loaded
+        self.batch_size = batch_size
+        config = loaded.model.config
+        self._tower: nn.Module | None = None
+        if hasattr(config, "max_text_len"):  # Grounding DINO
+            self._tower, self._room = loaded.model.model.backbone, config.max_text_len
+        elif hasattr(loaded.model, "vision_backbone"):  # OmDet-Turbo
+            self._tower = loaded.model.vision_backbone
+            self._room = config.text_config.max_position_embeddings
+        else:
+            self._room = config.text_config.max_position_embeddings
+        self._reads_one_text = hasattr(config, "max_text_len")
+
+    @torch.inference_mode()
+    def locate(
+        self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
+    ) -> list[Located]:
+        """Return the best box of each expression of each image; a score is a sigmoid."""
+        found = [Located.nothing(len(asked)) for asked in expressions]
+        for number, (image, asked) in enumerate(zip(images, expressions, strict=True)):
+            texts = [self._text(expression) for expression in asked]
+            lengths = [len(self._tokenizer(text)["input_ids"]) for text in texts]
+            fits = [place for place, length in enumerate(lengths) if length <= self._room]
+            for place in set(range(len(asked))) - set(fits):
+                why = f"{asked[place][:40]!r}… has {lengths[place]} tokens, more than {self._room}"
+                found[number].reasons[place] = why
+            for start in range(0, len(fits), self.batch_size):
+                places = fits[start : start + self.batch_size]
+                boxes, scores = self._best(image, [texts[place] for place in places])
+                found[number].put(places, boxes, scores, image.size)
+        return found
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.loaded.processor.tokenizer
+
+    def _text(self, expression: str) -> str:
+        # to Grounding DINO a dot ends what belongs together
+        return expression.replace(".", " ").lower() + "." if self._reads_one_text else expression
+
+    def _best(self, image: Image.Image, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best boxes (E, 4) xyxy pixels of an image and their scores (E,)."""
+        if self._tower is None:
+            outputs = self._run(image, [texts])
+            logits, boxes = outputs.logits[0].T, outputs.pred_boxes[0]  # (E, P), (P, 4)
+            best = logits.argmax(1)
+            return self._pixels(boxes[best], image), _sure(logits, best)
+        with encoded_once(self._tower):
+            outputs = self._run(image, texts if self._reads_one_text else [[t] for t in texts])
+        if self._reads_one_text:
+            words = self._words(outputs.input_ids)  # (E, T)
+            logits = outputs.logits[..., : words.shape[1]]  # (E, Q, T); the rest is room
+            logits = logits.masked_fill(~words[:, None], -torch.inf).amax(-1)  # (E, Q)
+            boxes = outputs.pred_boxes  # (E, Q, 4)
+        else:
+            logits, boxes = outputs.decoder_class_logits[..., 0], outputs.decoder_coord_logits
+        best = logits.argmax(1)
+        return self._pixels(boxes[torch.arange(len(best)), best], image), _sure(logits, best)
+
+    def _run(self, image: Image.Image, texts: list[str] | list[list[str]]) -> Any:
+        """Return what the model gives for an image with each of several texts, in float32."""
+        prepared = self.loaded.processor(
+            images=[image], text=texts, padding=True, return_tensors="pt"
+        )
+        inputs = self.loaded.inputs(prepared)
+        for name in ("pixel_values", "pixel_mask"):
+            if name in inputs:
+                inputs[name] = inputs[name].expand(len(texts), *inputs[name].shape[1:])
+        outputs = self.loaded.model(**inputs)
+        for name in ("logits", "pred_boxes", "decoder_class_logits", "decoder_coord_logits"):
+            if getattr(outputs, name, None) is not None:
+                setattr(outputs, name, getattr(outputs, name).float())
+        return outputs
+
+    def _words(self, tokens: Tensor) -> Tensor:
+        """Return which tokens (E, T) are of an expression, and not about it."""
+        dot = self._tokenizer.convert_tokens_to_ids(".")
+        special = torch.tensor([*self._tokenizer.all_special_ids, dot], device=tokens.device)
+        unknown = tokens == self._tokenizer.unk_token_id
+        return ~torch.isin(tokens, special) | unknown
+
+    def _pixels(self, boxes: Tensor, image: Image.Image) -> np.ndarray:
+        """Return boxes (E, 4), cxcywh as shares of what the model saw, as xyxy pixels."""
+        # The processor knows how it padded; each box is an image's only one, which it keeps.
+        outputs = SimpleNamespace(
+            logits=torch.zeros(len(boxes), 1, 2), pred_boxes=boxes.cpu()[:, None]
+        )
+        sizes = [(image.height, image.width)] * len(boxes)
+        found = self.loaded.processor.image_processor.post_process_object_detection(
+            outputs, threshold=0.0, target_sizes=sizes
+        )
+        return torch.cat([each["boxes"] for each in found]).numpy().reshape(-1, 4)
+
+
+def _sure(logits: Tensor, best: Tensor) -> np.ndarray:
+    return logits.gather(1, best[:, None])[:, 0].sigmoid().cpu().numpy()
+
+
+@contextmanager
+def encoded_once(tower: nn.Module) -> Iterator[None]:
+    """Let an image tower see the first image of a batch only: the others are the same."""
+    encode = tower.forward
+
+    def forward(*batch: Tensor) -> Any:
+        found = encode(*(inputs[:1] for inputs in batch))
+        return _each(found, lambda tensor: tensor.expand(len(batch[0]), *tensor.shape[1:]))
+
+    tower.forward = forward
+    try:
+        yield
+    finally:
+        del tower.forward
+
+
+def _each(found: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(found, Tensor):
+        return change(found)
+    return type(found)(_each(part, change) for part in found)

@@ -1,0 +1,55 @@
+"""Where a grounder places the expressions of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+OUTSIDE = "the model's box lies outside the image"
+CROSSED = "the model's answer is no corners of a box"
+UNSURE = "the model gives no number for the box or its score"
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Answers to the N expressions of an image.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy pixels inside the image; NaN where there is none.
+        scores: (N,) float32 in [0, 1]; NaN where there is no box.
+        reasons: why there is none; None where there is.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    reasons: list[str | None]
+
+    @classmethod
+    def nothing(cls, count: int) -> Located:
+        """Return places of so many expressions, to be put in."""
+        empty = np.full((count, 5), np.nan, np.float32)
+        return cls(empty[:, :4], empty[:, 4], [None] * count)
+
+    def put(
+        self, places: Sequence[int], boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int]
+    ) -> None:
+        """Put in boxes, cut to the image, or why there is none.
+
+        Args:
+            places: P of the N expressions.
+            boxes: (P, 4) xyxy pixels.
+            scores: (P,).
+            size: width and height of the image.
+        """
+        for place, box, score in zip(places, np.asarray(boxes, np.float64), scores, strict=True):
+            inside = np.clip(box, 0, [*size, *size])
+            if not (np.isfinite(box).all() and np.isfinite(score)):
+                self.reasons[place] = UNSURE
+            elif (box[2:] <= box[:2]).any():
+                self.reasons[place] = CROSSED
+            elif (inside[2:] <= inside[:2]).any():
+                self.reasons[place] = OUTSIDE
+            else:
+                self.boxes[place], self.scores[place] = inside, score

@@ -1,0 +1,104 @@
+"""Models that write boxes as grounders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.pretrained import WRITERS, save
+from support.writers import stand_in
+
+from clipvg.errors import InputError
+from clipvg.grounders.vlm import WriterLocator
+from clipvg.observe.answers import Answer
+from clipvg.observe.loading import load_pretrained
+
+WIDE = Image.new("RGB", (200, 100))
+TALL = Image.new("RGB", (100, 400))
+
+
+def locator(says: Any, **options: Any) -> WriterLocator:
+    return WriterLocator(stand_in(says), **{"unit": "thousand", **options})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[250, 100, 500, 1000]",
+        "It is at (250,100),(500,1000).",
+        "<ref>dog</ref><box>[[250, 100, 500, 1000]]</box>",
+        '```json\n[{"bbox_2d": [250, 100, 500, 1000], "label": "dog"}]\n```',
+        "<|box_start|>(250,100),(500,1000)<|box_end|>",
+        "[250, 100, 500, 1000] or else [0, 0, 10, 10]",
+    ],
+)
+def test_boxes_are_read_however_they_are_written(answer: str) -> None:
+    (found,) = locator(lambda *_: answer).locate([WIDE], [["dog"]])
+    np.testing.assert_allclose(found.boxes, [[50, 10, 100, 100]])
+    assert found.scores == pytest.approx([1])
+    assert found.reasons == [None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("I cannot see a dog.", "has no box: 'I cannot see a dog.'"),
+        ("", "has no box: ''"),
+        ("[1, 2, 3]", "has no box"),
+        ("[500, 100, 250, 1000]", "no corners of a box"),
+        ("[2000, 100, 2500, 300]", "outside the image"),
+        ("[1e400, 1, 2, 3]", "no number"),
+    ],
+)
+def test_nonsense_is_no_box_but_a_reason(answer: str, why: str) -> None:
+    (found,) = locator(lambda *_: answer).locate([WIDE], [["dog"]])
+    assert np.isnan(found.boxes).all()
+    assert np.isnan(found.scores).all()
+    assert found.reasons[0] is not None
+    assert why in found.reasons[0]
+
+
+def test_each_image_has_its_own_expressions() -> None:
+    sides = {"a": "[0, 0, 500, 500]", "b": "[500, 500, 1000, 1000]", "c": "nowhere"}
+    asker = locator(lambda question, _: sides[question], prompt="{expression}", batch_size=2)
+    found = asker.locate([WIDE, TALL, WIDE], [["a", "b"], ["b", "c"], []])
+    np.testing.assert_allclose(found[0].boxes, [[0, 0, 100, 50], [100, 50, 200, 100]])
+    np.testing.assert_allclose(found[1].boxes[0], [50, 200, 100, 400])
+    assert found[1].reasons[1] is not None
+    assert found[2].boxes.shape == (0, 4)
+
+
+def test_the_question_says_the_unit_and_takes_braces() -> None:
+    asked: list[str] = []
+    locator(lambda question, _: asked.append(question) or "").locate([WIDE], [["{a} {unit}"]])
+    assert "describes: {a} {unit}. Answer" in asked[0]
+    assert "in thousandths of the image" in asked[0]
+
+
+def test_a_prompt_without_a_place_for_the_expression() -> None:
+    with pytest.raises(InputError, match=r"has no '\{expression\}'"):
+        locator(lambda *_: "", prompt="where?")
+
+
+@pytest.mark.transformers
+@pytest.mark.parametrize("name", WRITERS)
+def test_true_classes_with_random_weights_give_reasons(name: str, tmp_path: Path) -> None:
+    loaded = load_pretrained(save(name, tmp_path), "writer")
+    found = WriterLocator(loaded, max_tokens=5).locate([WIDE, TALL], [["red dog", "cat"], ["cat"]])
+    for each in found:
+        assert np.isnan(each.boxes).all(1).tolist() == [why is not None for why in each.reasons]
+
+
+@pytest.mark.transformers
+def test_florence_reads_its_own_marks_of_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = WriterLocator(load_pretrained(save("florence-2", tmp_path), "writer"))
+    said = Answer("<s>red dog<loc_250><loc_100><loc_499><loc_999>", 0.5)
+    monkeypatch.setattr(asker.answerer, "answer", lambda *_, **__: [said])
+    (found,) = asker.locate([WIDE], [["red dog"]])
+    np.testing.assert_allclose(found.boxes, [[50, 10, 100, 100]], atol=1)
+    assert found.scores == pytest.approx([0.5])
