@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "measure the accuracy of a model on labels",
     "predict": "find the boxes of expressions in an image",
     "export": "write a checkpoint in another format",
+    "reproduce": "make the paper's tables from the data and checkpoints at hand",
     "report": "draw the report page of a run again",
     "labels check": "say what is wrong or odd in label files, and what to do about it",
     "labels convert": "write label files in another format: chosen rows, in another order",

@@ -30,7 +30,7 @@ ORDER = [
     {"curriculum"},
     {"report"},
     {"api"},
-    {"demo"},
+    {"demo", "reproduce"},
     {"cli"},
     {"__main__"},
 ]

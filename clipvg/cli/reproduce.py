@@ -1,0 +1,166 @@
+"""`clipvg reproduce`: the paper's tables from the data and checkpoints at hand."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from clipvg.cli.commands import Command
+from clipvg.cli.options import add_batch_size, add_shared
+from clipvg.cli.output import check_writable, table
+from clipvg.cli.parser import CommandParser
+from clipvg.errors import InputError, near_matches
+from clipvg.report.grid import Markup
+from clipvg.runtime.files import Json
+from clipvg.runtime.gate import check_local, read_yaml
+
+if TYPE_CHECKING:
+    from clipvg.api import RunOptions
+
+Benchmark = Literal["refcoco", "refcoco+", "refcocog", "referit", "flickr", "ref-l4"]
+
+
+def _configure(parser: CommandParser) -> None:
+    parser.add_argument(
+        "benchmark", type=Benchmark, metavar="BENCHMARK",
+        help="refcoco, refcoco+, refcocog, referit or flickr: a table of the paper; ref-l4: how "
+        "well measures find the labels of RefCOCO/+/g that reviewers call wrong",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", type=str, required=True, metavar="ROOT",
+        help="folder of images, label files and checkpoints; docs/reproduce.md says what is in it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=str, required=True, metavar="DIR",
+        help="folder for runs and results; an interrupted command goes on there",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", type=str, nargs="+", default=[], metavar="ROW",
+        help="rows to make: ssa, no-ssa, msa, no-msa, supervised, which are trained, and "
+        "ssa-checkpoint, msa-checkpoint, supervised-checkpoint; by default all that can be",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", type=str, action="append", default=[], metavar="[NAME=]CKPT",
+        help="a model to evaluate beside the published ones; NAME may be that of a row. For ref-l4 "
+        "a measurer. Repeat the option for more",
+    )  # fmt: skip
+    parser.add_argument(
+        "--measure", type=str, action="append", default=[], metavar="[NAME=]MEASURE[,K=V...]",
+        help="for ref-l4: a measure of reliability; by default all that need nothing else",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recipe", type=str, metavar="FILE",
+        help="YAML file with options of trainings that replace published ones, in their sections",
+    )  # fmt: skip
+    parser.add_argument(
+        "--table", type=Markup, default="markdown", metavar="markdown|latex",
+        help="how the table is written",
+    )  # fmt: skip
+    add_shared(parser, "--device")
+    add_batch_size(parser, 64)
+    parser.add_argument("--num_workers", type=int, default=0, help="threads that decode images")
+    add_shared(parser, "--quiet")
+
+
+def _run(args: Namespace) -> Json:
+    check_writable(check_local(args.out) / "results.json")
+    checkpoints = dict(map(_named, args.checkpoint))
+    if args.benchmark == "ref-l4":
+        return _ref_l4(args, checkpoints)
+    if args.measure:
+        raise InputError("--measure is for ref-l4; leave it out")
+    from clipvg.reproduce.rows import ROWS
+
+    for name in args.rows:
+        if name not in ROWS:
+            raise InputError(f"--rows {name}: {near_matches(name, ROWS)}")
+    recipe = read_yaml(args.recipe, "options of trainings") if args.recipe else {}
+    if not isinstance(recipe, dict):
+        raise InputError(f"{args.recipe}: holds no options; write sections such as training")
+    from clipvg.reproduce.run import ReproduceOptions, reproduce
+    from clipvg.reproduce.table import draw_table, other_counts
+
+    options = ReproduceOptions(
+        rows=args.rows,
+        checkpoints=checkpoints,
+        recipe=recipe,
+        run=_run_options(args),
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+    )
+    result = reproduce(args.benchmark, data=args.data, out=args.out, options=options)
+    if result["rows"]:
+        result |= {"table": draw_table(result, args.table), "notes": other_counts(result)}
+    return result
+
+
+def _ref_l4(args: Namespace, checkpoints: dict[str, Path]) -> Json:
+    for name in ("rows", "recipe"):
+        if getattr(args, name):
+            raise InputError(f"--{name} is for the tables of the paper; leave it out with ref-l4")
+    from clipvg.reproduce.ref_l4 import reproduce_ref_l4
+    from clipvg.reproduce.table import draw_aurocs
+
+    result = reproduce_ref_l4(
+        data=args.data,
+        out=args.out,
+        checkpoints=checkpoints,
+        measures=args.measure,
+        run=_run_options(args),
+    )
+    return {**result, "table": draw_aurocs(result, args.table)} if result["rows"] else result
+
+
+def _run_options(args: Namespace) -> RunOptions:
+    from clipvg.api import RunOptions
+    from clipvg.cli.devices import choose_device
+
+    return RunOptions(
+        device=choose_device(args.device),
+        progress=not args.quiet,
+        command=shlex.join(args.command_line),
+    )
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """Return a checkpoint and its name, by default that of its file and folder."""
+    name, equals, path = text.rpartition("=")
+    place = check_local(path)
+    if not place.exists():
+        raise InputError(f"--checkpoint {path}: no such file or folder")
+    return (name if equals else f"{place.resolve().parent.name}/{place.stem}"), place
+
+
+def _describe(result: Json) -> str:
+    lines = [result["table"]] if "table" in result else []
+    lines += [f"* {note}" for note in result.get("notes", [])]
+    lines += [f"not measured: {name}: {why}" for name, why in result.get("skipped", {}).items()]
+    missing: dict[tuple[str, ...], list[str]] = {}
+    for row, lacking in result["missing"].items():
+        for each in lacking:
+            missing.setdefault((each["what"], each["place"], each["from"]), []).append(row)
+    if missing:
+        rows = [(", ".join(dict.fromkeys(names)), *facts) for facts, names in missing.items()]
+        header = ("missing for", "what", "below --data as", "it comes from")
+        lines += [*([""] if lines else []), table(header, rows, left=4)]
+    return "\n".join(lines)
+
+
+def _failed(result: Json) -> bool:
+    """Whether nothing could be made, or something that was asked for could not."""
+    made = {row["row"] for row in result["rows"]}
+    return not made or bool(set(result["asked"]) - made)
+
+
+COMMAND = Command(
+    example="clipvg reproduce refcoco --data data --out runs/reproduce --rows ssa msa",
+    configure=_configure,
+    run=_run,
+    is_shared=True,
+    describe=_describe,
+    failed=_failed,
+    kept="finished splits and stages of trainings are kept in --out; run the same command again to "
+    "go on.",
+)

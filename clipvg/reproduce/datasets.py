@@ -1,0 +1,86 @@
+"""The benchmarks: their data sets, splits and sizes, and where their files are had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+LABELS_FROM = "the README of linhuixiao/CLIP-VG (Google Drive)"
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a data set.
+
+    Attributes:
+        folder: below the reference's root of images.
+        short: what the folder is called elsewhere; "" where it has no other usual name.
+        origin: where they are had.
+    """
+
+    folder: str
+    short: str
+    origin: str
+
+
+COCO = Images(
+    "other/images/mscoco/images/train2014",
+    "train2014",
+    "images.cocodataset.org/zips/train2014.zip (13 GB)",
+)
+REFERIT = Images("referit/images", "", "the folder ReferItGame in the README of linhuixiao/CLIP-VG")
+FLICKR = Images(
+    "Flickr30k/flickr30k-images",
+    "flickr30k-images",
+    "shannon.cs.illinois.edu/DenotationGraph, form",
+)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as the published label files cut it.
+
+    Attributes:
+        name: the prefix of its label files and their layout.
+        images: what its labels are about.
+        columns: column of the benchmark's table -> split that it is measured on.
+        counts: expressions of a split, as published.
+        refer: folder and name of its REFER file: refs(NAME).p; None where REFER has none.
+    """
+
+    name: str
+    images: Images
+    columns: Mapping[str, str]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    refer: tuple[str, str] | None = None
+
+
+_UNC = {"val": "val", "testA": "testA", "testB": "testB"}
+_UNC_COUNTS = {"train": 120_624, "val": 10_834, "testA": 5_657, "testB": 5_095}
+_PLUS_COUNTS = {"train": 120_191, "val": 10_758, "testA": 5_726, "testB": 4_889}
+_G_COUNTS = {"train": 85_474, "val": 9_536}
+_UMD_COUNTS = {"train": 80_512, "val": 4_896, "test": 9_602}
+_REFERIT_COUNTS = {"train": 54_127, "val": 5_842, "test": 60_103}
+_FLICKR_COUNTS = {"train": 427_193, "val": 14_433, "test": 14_481}
+
+BENCHMARKS: Mapping[str, tuple[DataSet, ...]] = {
+    "refcoco": (DataSet("unc", COCO, _UNC, _UNC_COUNTS, ("refcoco", "unc")),),
+    "refcoco+": (DataSet("unc+", COCO, _UNC, _PLUS_COUNTS, ("refcoco+", "unc")),),
+    "refcocog": (
+        DataSet("gref", COCO, {"val-g": "val"}, _G_COUNTS, ("refcocog", "google")),
+        DataSet(
+            "gref_umd",
+            COCO,
+            {"val-u": "val", "test-u": "test"},
+            _UMD_COUNTS,
+            ("refcocog", "umd"),
+        ),
+    ),
+    "referit": (DataSet("referit", REFERIT, {"test": "test"}, _REFERIT_COUNTS),),
+    "flickr": (DataSet("flickr", FLICKR, {"test": "test"}, _FLICKR_COUNTS),),
+}
+
+
+def columns_of(benchmark: str) -> list[str]:
+    """Return the columns of a benchmark's table."""
+    return [column for data in BENCHMARKS[benchmark] for column in data.columns]

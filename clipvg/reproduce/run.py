@@ -1,0 +1,191 @@
+"""Make the rows of a benchmark: train what is missing, evaluate, and keep what is done."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from clipvg.api import Curriculum, RunOptions, adapt, load, train
+from clipvg.configs import read_recipe
+from clipvg.curriculum import MSAConfig
+from clipvg.errors import InputError, near_matches
+from clipvg.model import GroundingModel, ModelOptions
+from clipvg.reproduce.datasets import BENCHMARKS
+from clipvg.reproduce.layout import DataRoot, Missing, read_files, weights_of
+from clipvg.reproduce.rows import ROWS, Job, Row, plan
+from clipvg.runtime import distributed
+from clipvg.runtime.files import Json, digest, read_json, to_json, write_json
+from clipvg.runtime.progress import say
+from clipvg.training import FitConfig, evaluate
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions:
+    """What is made, and how it runs.
+
+    Attributes:
+        rows: names of `ROWS`; all for which there is something when empty.
+        checkpoints: further models to evaluate, name -> path; a name of `ROWS` is that row's.
+        recipe: options of a training that replace those of the published recipe, in its sections.
+        run: where it runs and what it says.
+        batch_size: labels in one forward pass of an evaluation.
+        num_workers: threads that decode images in an evaluation.
+    """
+
+    rows: Sequence[str] = ()
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    run: RunOptions = field(default_factory=RunOptions)
+    batch_size: int = 64
+    num_workers: int = 0
+
+
+def reproduce(
+    benchmark: str, *, data: str | Path, out: str | Path, options: ReproduceOptions | None = None
+) -> Json:
+    """Make the rows of the paper's tables that the data and checkpoints at hand allow.
+
+    A call that was killed goes on where it was: trainings in their run directories, evaluations
+    split by split.
+
+    Args:
+        benchmark: "refcoco", "refcoco+", "refcocog", "referit" or "flickr".
+        data: folder of images, label files and checkpoints, see docs/reproduce.md.
+        out: folder for runs and results.
+        options: what is made, and how.
+
+    Returns:
+        ``benchmark``; ``rows``, each with ``row`` and ``splits`` (column -> what `Evaluation` says,
+        with the ``expected`` number of expressions); ``missing`` by row, each with ``what``,
+        ``place`` and ``from``.
+
+    Raises:
+        InputError: no such folder, benchmark or row, or files that cannot be used.
+    """
+    options = options or ReproduceOptions()
+    root, wanted = DataRoot(data), _wanted(options)
+    jobs: list[Job] = []
+    missing: dict[str, list[Missing]] = {}
+    for row in wanted:
+        for part in BENCHMARKS[benchmark]:
+            job, lacking = plan(root, row, part, options.checkpoints.get(row.name))
+            jobs += [job] if job else []
+            missing.setdefault(row.name, []).extend(lacking)
+    say(_announced(jobs), show=options.run.progress and bool(jobs))
+    found: dict[str, dict[str, Json]] = {}
+    for job in jobs:
+        found.setdefault(job.row.name, {}).update(_make(job, Path(out), options))
+    return {
+        "benchmark": benchmark,
+        "rows": [{"row": name, "splits": splits} for name, splits in found.items()],
+        "missing": {
+            name: [{"what": m.what, "place": m.place, "from": m.origin} for m in lacking]
+            for name, lacking in missing.items()
+            if lacking
+        },
+        "asked": list(options.rows),
+        "out": str(out),
+    }
+
+
+def _wanted(options: ReproduceOptions) -> list[Row]:
+    """Return the rows to make, evaluations first."""
+    own = [Row(name, "", "evaluate") for name in options.checkpoints]
+    names = options.rows or ([] if own else ROWS)
+    return own + [ROWS[name] for name in names if name not in options.checkpoints]
+
+
+def _announced(jobs: Sequence[Job]) -> str:
+    made = [f"{job.row.name} of {job.data.name} ({job.row.method})" for job in jobs]
+    return f"to make: {', '.join(made)}"
+
+
+def _make(job: Job, out: Path, options: ReproduceOptions) -> dict[str, Json]:
+    """Return what each split of a row gives, by column of the table."""
+    folder = out / job.data.name / job.row.name
+    place = job.checkpoint or _trained(job, folder / "run", options)
+    weights = digest(weights_of(place))
+    model: GroundingModel | None = None
+    found: dict[str, Json] = {}
+    for column, file in job.splits.items():
+        labels = read_files(job.data, [file], job.images)
+        kept = folder / f"{column}.json"
+        identity = {"model": weights, "labels": labels.fingerprint()}
+        result = _kept(kept, identity)
+        if result is None:
+            model = model or load(place, device=options.run.place)
+            evaluation = evaluate(
+                model,
+                labels,
+                batch_size=options.batch_size,
+                num_workers=options.num_workers,
+                progress=options.run.progress,
+            )
+            result = to_json(evaluation.to_dict())
+            if distributed.join(model.device).is_main:
+                write_json(kept, {**identity, "evaluation": result})
+        expected = job.data.counts.get(job.data.columns[column])
+        found[column] = {**result, "expected": expected, "file": str(file.path)}
+    return found
+
+
+def _kept(path: Path, identity: Mapping[str, str]) -> Json | None:
+    """Return an evaluation of the same model and labels that is there; None without."""
+    there: Json = {}
+    with suppress(InputError):  # a damaged one is made again
+        there = read_json(path)
+    is_same = all(there.get(name) == value for name, value in identity.items())
+    return there.get("evaluation") if is_same else None
+
+
+def _trained(job: Job, out: Path, options: ReproduceOptions) -> Path:
+    """Train a row's model, or go on with what is there; return its folder."""
+    recipe = _merged(read_recipe(job.row.recipe), options.recipe)
+    labels = read_files(job.data, job.training, job.images)
+    assert job.validation is not None
+    validation = read_files(job.data, [job.validation], job.images)
+    training = _as(FitConfig, recipe["training"])
+    shared = {
+        "out": out,
+        "validation": validation,
+        "backbone": recipe["backbone"],
+        "model": _as(ModelOptions, recipe["model"]),
+        "training": training,
+        "run": options.run,
+    }
+    if job.row.method == "train":
+        return train(labels, **shared).folder / "model"
+    search = _as(MSAConfig, {"seed": training.seed, **recipe["search"]})
+    plan = Curriculum(method="msa" if job.row.method == "msa" else "ssa", search=search)
+    return adapt(labels, curriculum=plan, **shared).folder / "model"
+
+
+def _as(kind: Callable[..., Config], given: Mapping[str, object]) -> Config:
+    """Return options of a recipe as what takes them."""
+    known = inspect.signature(kind).parameters
+    if unknown := next((name for name in given if name not in known), None):
+        raise InputError(f"--recipe: no option {unknown!r}: {near_matches(unknown, known)}")
+    return kind(**given)
+
+
+def _merged(recipe: Mapping[str, object], own: Mapping[str, object]) -> Json:
+    """Return the options of a recipe, some of them replaced."""
+    unknown = own.keys() - {"backbone", "model", "training", "search"}
+    if unknown:
+        raise InputError(
+            f"--recipe: unknown sections {', '.join(sorted(unknown))}; it has backbone, model, "
+            "training and search"
+        )
+    merged: Json = {**recipe, **own}
+    for name in ("model", "training", "search"):
+        given, replaced = recipe.get(name) or {}, own.get(name) or {}
+        if not (isinstance(given, Mapping) and isinstance(replaced, Mapping)):
+            raise InputError(f"--recipe: section {name} holds no options")
+        merged[name] = {**given, **replaced}
+    return merged

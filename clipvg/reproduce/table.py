@@ -1,0 +1,108 @@
+"""Results beside the paper's numbers and those of the same setting, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from clipvg.report.grid import Markup, draw_grid
+from clipvg.reproduce.datasets import columns_of
+from clipvg.reproduce.published import Published, read_published
+from clipvg.runtime.files import Json
+
+NOTHING = "–"
+
+
+def draw_table(result: Json, markup: Markup = "markdown") -> str:
+    """Return the table of what `reproduce` made, Acc@0.5 in percent: ours below the paper's.
+
+    Behind ours stands the difference to the paper's. Methods of the same settings stand above and
+    below; all of them, where a row is that of a model whose setting is not known.
+
+    Args:
+        result: of `reproduce`.
+        markup: "markdown" or "latex".
+    """
+    benchmark = result["benchmark"]
+    columns = columns_of(benchmark)
+    ours = {row["row"]: row["splits"] for row in result["rows"]}
+    published = [each for each in read_published() if benchmark in each.values]
+    own = ours.keys() - {each.row for each in published}
+    settings = {each.setting for each in published if each.row in ours or own}
+    rows = [
+        row
+        for each in published
+        if each.setting in settings
+        for row in _rows(each, benchmark, columns, ours)
+    ]
+    rows += [
+        (name, *_cells(ours[name], columns, ()), "not said", "this run")
+        for name in ours
+        if name in own
+    ]
+    return draw_grid(("method", *columns, "setting", "numbers from"), rows, markup)
+
+
+def draw_aurocs(result: Json, markup: Markup = "markdown") -> str:
+    """Return the table of what `reproduce_ref_l4` made, the best measure first."""
+    names = list(dict.fromkeys(name for row in result["rows"] for name in row["splits"]))
+    facts = {name: split for row in result["rows"] for name, split in row["splits"].items()}
+    header = [
+        f"{name} ({facts[name]['wrong']:,} of {facts[name]['count']:,} wrong)" for name in names
+    ]
+    rows = []
+    for row in result["rows"]:
+        values = [row["splits"].get(name, {}).get("auroc") for name in names]
+        known = [value for value in values if value is not None]
+        cells = [NOTHING if value is None else f"{value:.3f}" for value in values]
+        mean = sum(known) / len(known) if known else -1.0
+        rows.append((mean, (row["row"], *cells)))
+    rows.sort(key=lambda row: -row[0])
+    return draw_grid(("AUROC of measure", *header), [cells for _, cells in rows], markup)
+
+
+def other_counts(result: Json) -> list[str]:
+    """Return which splits have other expressions than published, one line each."""
+    found = {}
+    for row in result["rows"]:
+        for column, split in row["splits"].items():
+            if _is_other(split):
+                found[column] = (
+                    f"{column}: {split['count']:,} expressions in {split['file']}, published are "
+                    f"{split['expected']:,}; the numbers are not comparable"
+                )
+    return list(found.values())
+
+
+def _rows(
+    each: Published, benchmark: str, columns: Sequence[str], ours: Json
+) -> Iterator[tuple[str, ...]]:
+    """A published method and, where it was made here, the row of ours."""
+    values = each.values[benchmark]
+    is_released = each.row.endswith("-checkpoint")
+    if each.row in ours or not is_released:  # these are the paper's again but for some numbers
+        cells = [NOTHING if value is None else f"{value:.2f}" for value in values]
+        yield each.method, *cells, each.setting, each.source
+    if each.row in ours:
+        cells = _cells(ours[each.row], columns, values)
+        yield f"{each.method}, ours", *cells, each.setting, "this run"
+
+
+def _cells(splits: Json, columns: Sequence[str], values: Sequence[float | None]) -> list[str]:
+    """Return the Acc@0.5 of ours by column, with the difference to the published values."""
+    cells = []
+    for i, column in enumerate(columns):
+        split = splits.get(column)
+        if split is None or split["acc_0.5"] is None:
+            cells.append(NOTHING)
+            continue
+        share = 100 * split["acc_0.5"]
+        reference = values[i] if i < len(values) else None
+        is_other = _is_other(split)
+        gap = "" if reference is None or is_other else f" ({share - reference:+.2f})"
+        cells.append(f"{share:.2f}{gap}{'*' if is_other else ''}")
+    return cells
+
+
+def _is_other(split: Json) -> bool:
+    """Whether a split holds other expressions than the published one, as far as that is known."""
+    return split["expected"] is not None and split["count"] != split["expected"]

@@ -1,0 +1,128 @@
+"""The tables from small data: made, kept, and set beside the published numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.tiny import make_model
+
+import clipvg.reproduce.run as reproducing
+from clipvg.api import RunOptions
+from clipvg.errors import InputError
+from clipvg.reproduce.ref_l4 import reproduce_ref_l4
+from clipvg.reproduce.run import ReproduceOptions, reproduce
+from clipvg.reproduce.table import draw_aurocs, draw_table, other_counts
+
+QUIET = RunOptions(progress=False, report=False)
+TINY = {
+    "backbone": "clipvg-tiny",
+    "model": {"pretrained": None, "width": 16, "layers": 1, "heads": 2, "feedforward": 16},
+    "training": {"steps": 1, "batch_size": 4, "accumulate": 1, "augment": False, "num_workers": 0},
+}
+
+
+def test_a_checkpoint_beside_the_papers_numbers(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ReproduceOptions(rows=["ssa-checkpoint"], run=QUIET)
+    first = reproduce("refcoco", data=root, out=tmp_path / "out", options=options)
+    (row,) = first["rows"]
+    assert list(row["splits"]) == ["val", "testA", "testB"]
+    assert row["splits"]["val"]["expected"] == 10_834
+    assert first["missing"] == {}
+    lines = draw_table(first).splitlines()
+    assert lines[0] == "| method | val | testA | testB | setting | numbers from |"
+    ours = next(line for line in lines if "ours" in line)
+    assert f"{100 * row['splits']['val']['acc_0.5']:.2f}*" in ours
+    assert any(line.startswith("| Pseudo-Q | 56.02 | 58.25 | 54.13 |") for line in lines)
+    assert not any("TransVG" in line for line in lines)  # of another setting
+    assert any("val: " in note and "published are 10,834" in note for note in other_counts(first))
+    # finished splits are read again, and made again where the model is another one
+    monkeypatch.setattr(reproducing, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    assert reproduce("refcoco", data=root, out=tmp_path / "out", options=options) == first
+    (tmp_path / "out" / "unc" / "ssa-checkpoint" / "val.json").write_text("{")
+    with pytest.raises(pytest.fail.Exception, match="evaluated again"):
+        reproduce("refcoco", data=root, out=tmp_path / "out", options=options)
+
+
+def test_a_model_of_ones_own_stands_beside_all(root: Path, tmp_path: Path) -> None:
+    make_model(seed=1).save_pretrained(tmp_path / "mine")
+    options = ReproduceOptions(checkpoints={"mine": tmp_path / "mine"}, run=QUIET)
+    result = reproduce("refcoco", data=root, out=tmp_path / "out", options=options)
+    assert [row["row"] for row in result["rows"]] == ["mine"]
+    table = draw_table(result)
+    assert "TransVG" in table
+    assert table.splitlines()[-1].startswith("| mine |")
+
+
+def test_differences_stand_where_the_split_is_the_published_one() -> None:
+    split = {"acc_0.5": 0.6, "count": 10_834, "expected": 10_834, "file": "unc_val.pth"}
+    result = {"benchmark": "refcoco", "rows": [{"row": "msa", "splits": {"val": split}}]}
+    ours = next(line for line in draw_table(result).splitlines() if "(MSA), ours" in line)
+    assert ours.startswith("| CLIP-VG (MSA), ours | 60.00 (-4.89) | – | – |")
+    assert other_counts(result) == []
+
+
+@pytest.mark.parametrize("row", ["no-ssa", pytest.param("msa", marks=pytest.mark.slow)])
+def test_rows_are_trained_and_go_on(
+    root: Path, tmp_path: Path, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ReproduceOptions(rows=[row], recipe=TINY, run=QUIET)
+    first = reproduce("refcoco", data=root, out=tmp_path / "out", options=options)
+    assert first["rows"][0]["splits"].keys() == {"val", "testA", "testB"}
+    summary = json.loads((tmp_path / "out" / "unc" / row / "run" / "summary.json").read_text())
+    assert summary["method"] == ("msa" if row == "msa" else "train")
+    monkeypatch.setattr(reproducing, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    assert reproduce("refcoco", data=root, out=tmp_path / "out", options=options) == first
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"trainings": {}}, "unknown sections trainings"),
+        ({"training": {"step": 3}}, "no option 'step': did you mean 'steps'"),
+        ({"training": [1]}, "section training holds no options"),
+    ],
+)
+def test_recipes_that_say_nothing(root: Path, tmp_path: Path, recipe: dict, expected: str) -> None:
+    options = ReproduceOptions(rows=["no-ssa"], recipe=recipe, run=QUIET)
+    with pytest.raises(InputError, match=expected):
+        reproduce("refcoco", data=root, out=tmp_path / "out", options=options)
+
+
+def test_measures_against_reviewed_labels(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = root / "refcocos_annotation_reviewed"
+    folder.mkdir()
+    names = sorted(path.name for path in (root / "image_data").rglob("COCO_*.jpg"))[:8]
+    rng = np.random.default_rng(0)
+    annotations = [
+        {
+            "id": i,
+            "file_name": name,
+            "bbox": [*rng.integers(0, 20, 2).tolist(), 20, 20],
+            "caption": "red thing" if i % 2 else "a",
+            "caption_quality": i % 2,
+        }
+        for i, name in enumerate(names)
+    ]
+    (folder / "refcoco_val_reviewed.json").write_text(json.dumps({"annotations": annotations}))
+    checkpoint = root / "checkpoints" / "unsup_single_source" / "unc"
+    given = {"data": root, "out": tmp_path / "out", "checkpoints": {"tiny": checkpoint}}
+    first = reproduce_ref_l4(**given, measures=["hygiene", "likelihood"], run=QUIET)
+    assert [row["row"] for row in first["rows"]] == ["tiny", "hygiene", "likelihood"]
+    for row in first["rows"]:
+        found = row["splits"]["refcoco_val_reviewed"]
+        assert (found["count"], found["wrong"]) == (8, 4)
+        assert 0 <= found["auroc"] <= 1
+    header, _, *rows = draw_aurocs(first).splitlines()
+    assert "refcoco_val_reviewed (4 of 8 wrong)" in header
+    assert len(rows) == 3
+    # measured once
+    monkeypatch.setattr("clipvg.reproduce.ref_l4.measure", lambda *_: pytest.fail("again"))
+    again = reproduce_ref_l4(**given, measures=["hygiene", "likelihood"], run=QUIET)
+    assert again == first
