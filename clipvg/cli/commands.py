@@ -15,6 +15,7 @@ from clipvg.runtime.files import Json, to_json
 
 COMMANDS = {
     "demo": "run the whole method offline in minutes, with a report",
+    "observe": "let detectors, captioners and CLIP look at images, for generate",
     "generate": "make pseudo-labels from what detectors and captioners say about images",
     "train": "train a grounding model on labels",
     "score": "measure the reliability of labels with trained models",

@@ -15,7 +15,7 @@ from clipvg.pseudo.checks import box_faults, size_of
 from clipvg.pseudo.formats import find_format
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.formats.file import File, Row
-from clipvg.pseudo.observation import UNOBSERVED, Observation, by_source
+from clipvg.pseudo.observation import UNOBSERVED, Candidate, Observation, by_source
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.options import Preset
 from clipvg.runtime.gate import check_file, reading
@@ -177,13 +177,23 @@ def _join(parts: list[Observation]) -> Observation:
     extra: dict[str, object] = {}
     for part in parts:
         extra |= part.extra
-    made = ((part, source) for part in parts for source in part.candidates)
     return replace(
         parts[0],
         detections=tuple(one for part in parts for one in part.detections),
         attribute_detections=tuple(one for part in parts for one in part.attribute_detections),
         captions=tuple(one for part in parts for one in part.captions),
         relations=tuple(one for part in parts for one in part.relations),
-        candidates=by_source((name, one) for part, name in made for one in part.candidates[name]),
+        candidates=by_source(_candidates(parts)),
         extra=extra,
     )
+
+
+def _candidates(parts: list[Observation]) -> Iterator[tuple[str, Candidate]]:
+    """Yield the candidates of the parts, their detections counted through all of these."""
+    before = 0
+    for part in parts:
+        for name, made in part.candidates.items():
+            for one in made:
+                index = one.detection
+                yield name, one if index is None else replace(one, detection=before + index)
+        before += len(part.detections)

@@ -38,9 +38,9 @@ def default(observation: Observation, options: Options) -> list[Candidate]:
 
 
 def _score(one: Candidate, observation: Observation) -> float:
-    """The score of what a candidate is about; 1 where that is no detection."""
-    found = observation.detections
-    return 1.0 if one.detection is None else found[one.detection].score
+    """The score of what a candidate is about; 1 where that is no detection that is there."""
+    about = observation.detections[one.detection :] if one.detection is not None else ()
+    return about[0].score if about else 1.0
 
 
 def as_expression(description: str) -> str:

@@ -63,3 +63,24 @@ def test_images_that_could_not_be_looked_at_are_left_out_and_told(tmp_path) -> N
     found = read_observations(path)
     assert [one.image for one in found] == ["a.jpg"]
     assert found.dropped == (f"{path}: line 2: b.jpg: damaged",)
+
+
+def test_candidates_of_several_files_keep_their_detections(tmp_path) -> None:
+    first, second = tmp_path / "detections.jsonl", tmp_path / "regions.jsonl"
+    box = [5, 5, 90, 90]
+    line = {"image": "a.jpg", "width": 600, "height": 400}
+    first.write_text(json.dumps({**line, "detections": [{"class": "cat", "box": box}] * 2}) + "\n")
+    seen().write(second)
+    (joined,) = read_observations([first, second])
+    about = [joined.detections[one.detection].box for one in joined.candidates["region"]]
+    assert about == [one.box for one in joined.candidates["region"]]
+
+
+def test_a_description_of_nothing_that_is_there_counts() -> None:
+    one = Observation(
+        "a.jpg", 600, 400, candidates={"region": (Candidate("red kite", BOXES[0], "x", 7),)}
+    )
+    labels = generate(
+        ObservationTable.from_observations([one]), ["region"], options=Options(min_score=0.9)
+    )
+    assert labels.expressions == ["red kite"]

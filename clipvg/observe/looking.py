@@ -1,0 +1,163 @@
+"""What all models together say of some images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from clipvg.errors import InputError, one_line
+from clipvg.observe.attributes import AttributeReader
+from clipvg.observe.detect import Detector, OpenDetector
+from clipvg.observe.loading import Kind, Pretrained, load_pretrained
+from clipvg.observe.options import ObserveOptions
+from clipvg.observe.write import Writer
+from clipvg.pseudo.observation import UNOBSERVED, Candidate, Detection, Observation
+from clipvg.pseudo.plane import overlap
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SAME = 0.7  # IoU from which on two boxes are of one thing, and only the better is described
+RULE = "described"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that look at images.
+
+    Attributes:
+        options: what they are asked.
+        identity: what decides their answers, by option.
+    """
+
+    options: ObserveOptions
+    identity: dict[str, str]
+    detector: Detector | None = None
+    open_detector: OpenDetector | None = None
+    captioner: Writer | None = None
+    describer: Writer | None = None
+    attributes: AttributeReader | None = None
+
+    @classmethod
+    def load(cls, options: ObserveOptions, device: torch.device) -> Models:
+        """Load the models that options name; one that is named twice is loaded once.
+
+        Raises:
+            MissingExtraError: transformers is not installed.
+            InputError: a model is not there, or of another kind.
+        """
+        identity: dict[str, str] = {}
+
+        def pretrained(option: str, kind: Kind) -> Pretrained | None:
+            name = getattr(options, option)
+            if name is None:
+                return None
+            loaded = load_pretrained(name, kind, device=device, precision=options.precision)
+            identity[option] = loaded.identity
+            return loaded
+
+        detector = pretrained("detector", "detector")
+        open_detector = pretrained("open_detector", "open_detector")
+        captioner = pretrained("captioner", "writer")
+        same = options.describer == options.captioner
+        describer = captioner if same else pretrained("describer", "writer")
+        attributes = None
+        if options.attributes:
+            attributes = AttributeReader(options.backbone, options.pretrained, device=device)
+            identity["attributes"] = attributes.identity
+        return cls(
+            options,
+            identity,
+            Detector(detector) if detector else None,
+            OpenDetector(open_detector) if open_detector else None,
+            Writer(captioner) if captioner else None,
+            Writer(describer) if describer else None,
+            attributes,
+        )
+
+    def look(self, names: Sequence[str], images: Sequence[Image.Image]) -> list[Observation]:
+        """Return what is seen in some images, which the models see in one batch.
+
+        Where the batch fails, each image is looked at alone; one that fails has the reason.
+
+        Raises:
+            torch.OutOfMemoryError: the device's memory is full.
+        """
+        try:
+            return self._look(names, images)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # processors and models refuse images in many ways
+            if len(names) == 1:
+                return [unobserved(names[0], f"{names[0]}: {_why(error)}")]
+        return [self.look([n], [i])[0] for n, i in zip(names, images, strict=True)]
+
+    def _look(self, names: Sequence[str], images: Sequence[Image.Image]) -> list[Observation]:
+        options = self.options
+        found: list[tuple[Detection, ...]] = [() for _ in images]
+        if self.detector:
+            found = self.detector.detect(images, options.min_score)
+        if self.open_detector:
+            asked = [options.classes] * len(images)
+            more = self.open_detector.detect(images, asked, options.min_score)
+            found = [(*some, *others) for some, others in zip(found, more, strict=True)]
+        if self.attributes:
+            pairs = zip(images, found, strict=True)
+            found = [self.attributes.describe(image, some) for image, some in pairs]
+        captions = [""] * len(images)
+        if self.captioner:
+            most, prompt = options.max_new_tokens, options.caption_prompt
+            captions = self.captioner.caption(images, prompt, most)
+        return [
+            Observation(
+                name,
+                image.width,
+                image.height,
+                detections,
+                captions=(caption,) if caption else (),
+                candidates=self._described(image, detections),
+            )
+            for name, image, detections, caption in zip(names, images, found, captions, strict=True)
+        ]
+
+    def _described(
+        self, image: Image.Image, detections: tuple[Detection, ...]
+    ) -> dict[str, tuple[Candidate, ...]]:
+        """Return one description of each of the best boxes, as candidates of `region`."""
+        if self.describer is None:
+            return {}
+        options, made = self.options, []
+        kept = best_boxes(detections, options.regions)
+        for start in range(0, len(kept), options.batch_size):
+            some = kept[start : start + options.batch_size]
+            boxes = [detections[index].box for index in some]
+            texts = self.describer.describe(
+                image, boxes, options.region_prompt, options.max_new_tokens
+            )
+            for index, box, text in zip(some, boxes, texts, strict=True):
+                if text:
+                    made.append(Candidate(text, box, RULE, index))
+        return {"region": tuple(made)} if made else {}
+
+
+def best_boxes(detections: Sequence[Detection], most: int) -> list[int]:
+    """Return the places of the best detections, of boxes of one thing the best one, in order."""
+    kept: list[int] = []
+    for index in sorted(range(len(detections)), key=lambda i: (-detections[i].score, i)):
+        box = detections[index].box
+        if len(kept) < most and all(overlap(box, detections[k].box) < SAME for k in kept):
+            kept.append(index)
+    return sorted(kept)
+
+
+def unobserved(name: str, why: str) -> Observation:
+    """Return what is kept of an image that could not be looked at."""
+    return Observation(name, extra={UNOBSERVED: why})
+
+
+def _why(error: Exception) -> str:
+    text = one_line(error, 200)
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

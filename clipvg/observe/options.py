@@ -1,0 +1,66 @@
+"""Which models look at images, and what they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from clipvg.runtime.fields import check_fields
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class ObserveOptions:
+    """Which models look at images, and what they are asked.
+
+    Args:
+        detector: detector of the classes it was trained on, such as facebook/detr-resnet-50.
+        open_detector: detector of what is named, such as IDEA-Research/grounding-dino-tiny.
+        classes: what the open detector looks for: words, or a text file with one class a line.
+        captioner: writes one caption an image, such as Salesforce/blip-image-captioning-base.
+        describer: writes one description a detection, of which the source region makes labels.
+        attributes: clip adds colours, materials, patterns and sizes to the detections.
+        backbone: the CLIP that names attributes: an open_clip model, or clipvg-tiny.
+        pretrained: its weights, a tag or a file.
+        caption_prompt: what the captioner is asked, by default what suits it.
+        region_prompt: what the describer is asked, by default what suits it.
+        min_score: lowest score of a detection that is kept.
+        regions: largest number of detections of an image that are described, best first.
+        max_new_tokens: largest number of tokens of a text.
+        batch_size: images that a model sees at a time.
+        precision: of the models; auto is fp32 on a CPU, else bf16.
+    """
+
+    detector: str | None = None
+    open_detector: str | None = None
+    classes: tuple[str, ...] = ()
+    captioner: str | None = None
+    describer: str | None = None
+    attributes: Literal["clip"] | None = None
+    backbone: str = "ViT-B-16"
+    pretrained: str | None = "openai"
+    caption_prompt: str | None = None
+    region_prompt: str | None = None
+    min_score: Annotated[float, (0, 1)] = 0.3
+    regions: Annotated[int, (1, 10**4)] = 10
+    max_new_tokens: Annotated[int, (1, 10**4)] = 40
+    batch_size: Annotated[int, (1, 10**4)] = 8
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        check_fields(self, "how images are observed", further=list(self._faults()))
+
+    def _faults(self) -> Iterator[str]:
+        detects = self.detector or self.open_detector
+        if not (detects or self.captioner):
+            yield "nothing looks at the images; name a detector, an open_detector or a captioner"
+        if self.open_detector and not self.classes:
+            yield "open_detector needs classes; name what it looks for"
+        if self.classes and not self.open_detector:
+            yield "classes are what an open_detector looks for; name one, or leave them out"
+        for option in ("describer", "attributes"):
+            if getattr(self, option) and not detects:
+                yield f"{option} speaks of detections; name a detector or an open_detector"

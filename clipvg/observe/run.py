@@ -1,0 +1,227 @@
+"""A folder of images becomes a file of observations; what is finished is kept, shard by shard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from clipvg.data.decode import decode
+from clipvg.data.image import read_image
+from clipvg.errors import InputError
+from clipvg.observe.looking import Models, unobserved
+from clipvg.observe.options import ObserveOptions
+from clipvg.pseudo.arrow import SCHEMA
+from clipvg.pseudo.formats.catalogue import IMAGES
+from clipvg.pseudo.observation import UNOBSERVED, Observation
+from clipvg.pseudo.observations import ObservationTable
+from clipvg.runtime.files import atomic_path, new_folder, remove_leftovers
+from clipvg.runtime.lock import Lock
+from clipvg.runtime.progress import progress_bar
+
+SHARD = 64  # images
+VERSION = 1  # to be raised when equal models say something else of equal images
+
+Batch = tuple[int, list[str]]  # the number of a shard, and some of its images
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen.
+
+    Attributes:
+        table: one row an image, those that could not be looked at too.
+        found: how many images an earlier call had looked at.
+    """
+
+    table: ObservationTable
+    found: int
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Why images could not be looked at, each with its image, by how many."""
+        extra = (one.extra for one in self.table)
+        return Counter(str(each[UNOBSERVED]) for each in extra if UNOBSERVED in each)
+
+
+def observe(
+    images: str | Path,
+    out: str | Path,
+    *,
+    options: ObserveOptions,
+    store: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+) -> Observed:
+    """Let models look at the images of a folder, and write what they see as observations.
+
+    A call that was stopped goes on with the same result, and images that came later are looked at
+    then: what models say of 64 images is kept together, under the models, the options, and the
+    images' names, sizes and times.
+
+    Args:
+        images: folder; files below it that end as images do are looked at, in order of name.
+        out: .jsonl or .parquet file.
+        options: the models, and what they are asked.
+        store: folder for finished shards; None is ``out`` with the ending .observed.
+        device: where the models run.
+        progress: show a bar.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        InputError: a model, folder or file that cannot be used, or no image that can be looked at.
+    """
+    out, root = Path(out), Path(images)
+    folder = Path(store) if store else default_store(out)
+    names = list_images(root)
+    with ExitStack() as opened:
+        for made, locked, option in ((out.parent, out, "--out"), (folder, folder, "--store")):
+            opened.enter_context(new_folder(made))
+            opened.enter_context(Lock(locked, option))
+        remove_leftovers(folder)
+        models = Models.load(options, torch.device(device))
+        work = _Work(root, names, models, folder)
+        found = sum(len(work.shards[number]) for number in work.finished)
+        work.run(progress=progress)
+        table = ObservationTable(work.table(), root)
+        observed = Observed(table, found)
+        if observed.reasons.total() == len(names):
+            raise InputError(f"no image could be looked at: {next(iter(observed.reasons))}")
+        table.write(out)
+    return observed
+
+
+def default_store(out: Path) -> Path:
+    """Return where finished shards are kept."""
+    return out.with_suffix(".observed")
+
+
+def list_images(root: Path) -> list[str]:
+    """Return the images below a folder by name, with / between folders.
+
+    Raises:
+        InputError: there is no such folder, or no image in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"--images {root}: no such folder; name the one that holds the images")
+    found = (path for path in root.rglob("*") if path.suffix.lower() in IMAGES)
+    names = (path.relative_to(root).as_posix() for path in found if path.is_file())
+    kept = sorted(name for name in names if not name.rpartition("/")[2].startswith("."))
+    if not kept:
+        raise InputError(f"--images {root}: no images in it ({', '.join(IMAGES)})")
+    return kept
+
+
+class _Work:
+    """Shards of images: those that are finished, and those to look at."""
+
+    def __init__(self, root: Path, names: list[str], models: Models, folder: Path) -> None:
+        self.root, self.models = root, models
+        self.readable = 0  # images that models were given
+        self.refused: list[str] = []  # why they did not take them
+        self.shards = [names[start : start + SHARD] for start in range(0, len(names), SHARD)]
+        self.folder = folder / _digest([VERSION, _asked(models.options), models.identity])
+        self.paths = [self.folder / f"{self._key(shard)}.parquet" for shard in self.shards]
+        self.finished = {
+            number: table
+            for number, path in enumerate(self.paths)
+            if (table := _read(path, self.shards[number])) is not None
+        }
+
+    def run(self, *, progress: bool) -> None:
+        """Look at what no shard has yet, and keep each shard when it is finished."""
+        total = sum(map(len, self.shards))
+        done = sum(len(self.shards[number]) for number in self.finished)
+        seen: list[Observation] = []
+        bar = progress_bar(total, desc="observe", unit="image", show=progress, initial=done)
+        files = ((batch, [self.root / name for name in batch[1]]) for batch in self._batches())
+        with bar, closing(decode(files, read_image)) as decoded:
+            for (number, names), images in decoded:
+                seen += self._look(names, images)
+                bar.update(len(names))
+                if len(seen) == len(self.shards[number]):
+                    self._check_models()
+                    self._keep(number, seen)
+                    seen = []
+
+    def table(self) -> pa.Table:
+        """Return what is seen in all images, in their order."""
+        tables = [self.finished[number] for number in range(len(self.shards))]
+        return pa.concat_tables(tables).combine_chunks()  # equal bytes, whenever they were seen
+
+    def _batches(self) -> Iterator[Batch]:
+        size = self.models.options.batch_size
+        for number, shard in enumerate(self.shards):
+            if number not in self.finished:
+                for start in range(0, len(shard), size):
+                    yield number, shard[start : start + size]
+
+    def _look(
+        self, names: list[str], images: Sequence[Image.Image | InputError]
+    ) -> list[Observation]:
+        """Return one observation an image, in order; of what cannot be read, why."""
+        readable = [
+            (n, i) for n, i in zip(names, images, strict=True) if not isinstance(i, InputError)
+        ]
+        looked = self.models.look(*map(list, zip(*readable, strict=True))) if readable else []
+        self.refused += [str(one.extra[UNOBSERVED]) for one in looked if UNOBSERVED in one.extra]
+        self.readable += len(looked)
+        seen = iter(looked)
+        return [
+            unobserved(name, str(image)) if isinstance(image, InputError) else next(seen)
+            for name, image in zip(names, images, strict=True)
+        ]
+
+    def _check_models(self) -> None:
+        """Stop where the models took none of the images so far: they will take no other either."""
+        if self.refused and len(self.refused) == self.readable:
+            raise InputError(
+                f"the models looked at none of the first {self.readable} images: {self.refused[0]}"
+            )
+
+    def _keep(self, number: int, seen: list[Observation]) -> None:
+        table = ObservationTable.from_observations(seen).table
+        with atomic_path(self.paths[number]) as temporary:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        self.finished[number] = table
+
+    def _key(self, shard: list[str]) -> str:
+        facts = []
+        for name in shard:
+            status = os.stat(self.root / name)
+            facts.append([name, status.st_size, status.st_mtime_ns])
+        return _digest(facts)
+
+
+def _read(path: Path, names: list[str]) -> pa.Table | None:
+    """Return a finished shard; None where it is not there, damaged, or of something else."""
+    if not path.is_file():
+        return None
+    try:
+        read = pq.read_table(path, page_checksum_verification=True)
+        table = ObservationTable(read).table.cast(SCHEMA)  # Parquet calls items of lists otherwise
+    except (pa.ArrowException, OSError, InputError):
+        warnings.warn(f"{path} is damaged; its images are looked at again.", stacklevel=2)
+        return None
+    return table if table.column("image").to_pylist() == names else None
+
+
+def _asked(options: ObserveOptions) -> dict[str, object]:
+    """What is asked of the models; which they are their identity says."""
+    named = {"detector", "open_detector", "captioner", "describer", "backbone", "pretrained"}
+    return {name: value for name, value in asdict(options).items() if name not in named}
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
