@@ -265,3 +265,15 @@ def test_train_leaves_a_model(labels: LabelTable, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict(path, "sky"), result.model.predict(path, "sky"))
     with pytest.raises(InputError, match="another --out"):
         clipvg.train(labels.select(range(4)), **options)
+
+
+def test_evaluate_looks_at_the_expressions_before_anything_is_computed(
+    labels: LabelTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipvg.model import create_model
+
+    model = create_model("clipvg-tiny", None, width=16, layers=1, heads=2, preset="published")
+    said = ["a very long " * 40, *labels.expressions[1:]]
+    monkeypatch.setattr(model, "encode_images", None)
+    with pytest.raises(InputError, match=r"row 0: 'a very long .* more than 77"):
+        clipvg.evaluate(model, labels.with_column("expression", said))

@@ -16,6 +16,7 @@ from clipvg.reliability import ScoreMatrix, score_labels
 from clipvg.runtime.distributed import choose_device
 from clipvg.training import Evaluation
 from clipvg.training import evaluate as evaluate_model
+from clipvg.training.usable import refuse_long
 
 if TYPE_CHECKING:
     from clipvg.reliability.measurer import OnError
@@ -109,6 +110,7 @@ def evaluate(
     check_one_split(labels)
     if isinstance(model, str | Path):
         model = load(model)
+    refuse_long(labels, [model.tokenizer])  # before anything is computed
     return evaluate_model(
         model,
         labels,

@@ -9,6 +9,7 @@ from clipvg.api.run import RunOptions, judge, judged_before, make_model, model_c
 from clipvg.labels import LabelTable
 from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel, ModelOptions
+from clipvg.runs.identity import whole_root
 from clipvg.runtime.files import Json, write_json
 from clipvg.training import FitConfig, fit
 from clipvg.training.record import write_model
@@ -83,7 +84,7 @@ def train(
             "method": "train",
             "command": options.recorded_command(opened),
             "labels": opened.config["labels"],
-            "root": None if labels.images is None else str(labels.images),
+            "root": whole_root(labels),
             "validation": opened.config["validation"],
             "parameters": fitted.model.num_parameters(),
             "best": None if fitted.best is None else dataclasses.asdict(fitted.best),

@@ -98,7 +98,7 @@ def _run(args: Namespace) -> Json:
         raise InputError(f"--out and --heatmap are both {args.out}; choose two files")
     model = load(args.checkpoint, device=args.device, precision=args.precision)
     image = as_image(args.image, exif=model.preset.exif)
-    found = model.predict(image, args.expression)
+    found = model.predict(image, args.expression, batch_size=args.batch_size)
     result: Json = {
         "image": args.image,
         "width": image.width,

@@ -41,9 +41,10 @@ def predict_table(args: Namespace) -> Json:
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
 
-    refuse_blank(questions.expressions)
-    warn_of_foreign(questions.expressions)
     device = choose_device(args.device)
+    refuse_blank(questions.expressions)
+    if distributed.join(device).is_main:  # once, however many processes read them
+        warn_of_foreign(questions.expressions)
     with open_store(folder, device, output=out) as store, _runner(args) as runner:
         place = "cpu" if args.ray else args.device
         model = load(args.checkpoint, device=place, precision=args.precision)

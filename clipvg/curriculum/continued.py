@@ -16,6 +16,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.labels.read import TRUSTED
 from clipvg.pseudo import mean_entities
+from clipvg.runs.identity import whole_root
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage, Workers
 from clipvg.runtime.files import Json, read_json
@@ -95,7 +96,9 @@ class Previous:
                 f"{self.folder} has decided on source {known[0]!r} already; pass the labels of "
                 "new sources alone, under another name (--source)."
             )
-        return LabelTable.concat([self.labels, new])
+        is_same = whole_root(self.labels) == whole_root(new)  # written in two ways, perhaps
+        own = self.labels.with_images(new.images) if is_same else self.labels
+        return LabelTable.concat([own, new])
 
     def identity(self) -> Json:
         """Return what of the run decides the next one; not where it is."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from clipvg.curriculum.labelled import is_labelled
 from clipvg.labels import LabelTable
+from clipvg.runs.identity import whole_root
 from clipvg.runs.record import Record
 
 
@@ -28,7 +29,7 @@ class LabelFacts(Record):
             images=labels.num_images,
             sources=sorted(set(labels.sources())),
             fingerprint=labels.fingerprint(),
-            root=None if labels.images is None else str(labels.images),
+            root=whole_root(labels),
             labelled=int(is_labelled(labels).sum()),
         )
 

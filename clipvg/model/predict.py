@@ -100,6 +100,8 @@ def predict(
     box_format: str,
 ) -> list[Predictions]:
     """Answer the expressions of each image; see `GroundingModel.predict`."""
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; expected at least 1.")
     for texts in expressions:
         refuse_blank(texts)
     warn_of_foreign(chain.from_iterable(expressions))
@@ -276,7 +278,7 @@ def _batches(model: GroundingModel, lengths: Tensor, batch_size: int | None) -> 
     """Yield rows, in order, of as many tokens as suit the device, or `batch_size` at a time."""
     rows = torch.arange(len(lengths), device=lengths.device)
     if batch_size is not None:
-        yield from rows.split(max(1, batch_size))
+        yield from rows.split(batch_size)
         return
     kind = "cuda" if model.device.type == "cuda" else "cpu"
     most = _TOKENS[kind] * max(1, _WIDTH // model.reg_token.embedding_dim)

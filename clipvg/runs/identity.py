@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from clipvg.labels import LabelTable
@@ -16,6 +17,11 @@ def describe_labels(labels: LabelTable) -> Json:
         "sources": sorted(set(labels.sources())),
         "fingerprint": labels.fingerprint(),
     }
+
+
+def whole_root(labels: LabelTable) -> str | None:
+    """Return the image root as a whole path: a run is read from other folders too."""
+    return None if labels.images is None else os.path.abspath(labels.images)
 
 
 def _flat(value: object, prefix: str = "") -> Json:

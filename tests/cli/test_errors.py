@@ -229,6 +229,8 @@ def test_sizes_that_make_no_sense(clipvg, checkpoint, pictures, labels):
     words = ("evaluate", labels, "--images", pictures, "--checkpoint", checkpoint)
     assert "batch_size is 0" in clipvg(*words, "--batch_size", 0).error
     assert "num_workers is -1" in clipvg(*words, "--num_workers=-1").error
+    words = ("predict", pictures / "0.png", "dog", "--checkpoint", checkpoint)
+    assert "batch_size is 0" in clipvg(*words, "--batch_size", 0).error
 
 
 @pytest.mark.parametrize("place", ["file/scores{}", "folder{}"])

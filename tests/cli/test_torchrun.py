@@ -73,3 +73,15 @@ def test_torchrun_itself(labels: Path, pictures: Path, checkpoint: Path, tmp_pat
     assert len(said) == 1, ran.stderr
     assert "3.png" in said[0]
     assert "exitcode  : 2" in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_warning_about_the_table_comes_once(
+    pictures: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "questions.csv").write_text("image,expression\n0.png,собака\n1.png,кошка\n")
+    typed = ["predict", tmp_path / "questions.csv", "--images", pictures, "--checkpoint",
+             checkpoint, "--out", tmp_path / "answers.jsonl", "--quiet"]  # fmt: skip
+    codes, _, err = as_two("support.shards:score", [str(word) for word in typed])
+    assert codes == [0, 0], err
+    assert err.count("2 expressions are not in English") == 1

@@ -193,6 +193,19 @@ def test_agreement_is_the_mean_over_measurers_of_other_sources() -> None:
     np.testing.assert_allclose(agreement_with_others(scores), [0.5, 0.5, 0.0])
 
 
+def test_a_run_knows_its_images_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    adapt(tmp_path / "first", make_labels("ab").with_images("images"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    previous = Previous.read(tmp_path / "first")
+    assert previous.summary.labels.root == str(tmp_path / "images")
+    joined = previous.joined(make_labels("c").with_images("../images"))
+    assert joined.images == Path("../images")
+
+
 def test_a_finished_run_goes_on_with_a_new_source(tmp_path: Path) -> None:
     adapt(tmp_path / "first", make_labels("ab"))
     previous = Previous.read(tmp_path / "first")
