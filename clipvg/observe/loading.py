@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -206,7 +207,10 @@ def _told(what: str) -> Iterator[None]:
     except ImportError as error:  # of a processor, say: the message names the package
         raise InputError(f"{what}: needs another package ({one_line(error, 200)})") from error
     except Exception as error:  # the hub, safetensors, tokenizers and torch each raise their own
-        raise InputError(f"{what} cannot be loaded: {one_line(error, 300)}") from error
+        why = one_line(error, 300)
+        if isinstance(error, UnpicklingError):  # torch goes on to say how to run its code
+            why = "its pickled weights hold more than tensors; find a model with safetensors"
+        raise InputError(f"{what} cannot be loaded: {why}") from error
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
+import torch
+from support.pretrained import save
 
 from clipvg.errors import InputError, MissingExtraError
 from clipvg.observe.loading import import_transformers, load_pretrained
@@ -58,4 +60,16 @@ class TestRefused:
         )
         (tmp_path / "own.py").write_text("raise SystemExit('it was run')")
         with pytest.raises(InputError, match="cannot be loaded"):
+            load_pretrained(str(tmp_path), "detector")
+
+    def test_pickled_weights_run_no_code(self, tmp_path) -> None:
+        save("detr", tmp_path)
+        (tmp_path / "model.safetensors").unlink()
+
+        class Exit:
+            def __reduce__(self):
+                return exec, ("raise SystemExit('it was run')",)
+
+        torch.save({"weight": Exit()}, tmp_path / "pytorch_model.bin")
+        with pytest.raises(InputError, match="hold more than tensors"):
             load_pretrained(str(tmp_path), "detector")
