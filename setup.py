@@ -84,8 +84,8 @@ def plan():
         raise SetupError(f"CLIPVG_BUILD={MODE!r}: expected one of {', '.join(MODES)}")
     if MODE == "none":
         return dict.fromkeys(("numpy", "torch_cpu", "torch_cuda"), "CLIPVG_BUILD=none")
-    compiler, torch = why_no_compiler(), why_no_torch()
-    reasons = {"numpy": compiler or why_no_pybind11(), "torch_cpu": compiler or torch}
+    compiler = why_no_compiler()
+    reasons = {"numpy": compiler or why_no_pybind11(), "torch_cpu": compiler or why_no_torch()}
     reasons["torch_cuda"] = (
         "CLIPVG_BUILD=cpu" if MODE == "cpu" else reasons["torch_cpu"] or why_no_cuda()
     )

@@ -31,7 +31,7 @@ fi
 if [ -e "$site" ]; then
   export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
 fi
-if ! "$python" -c "import torch"; then
+if ! "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'; then
   echo "gpu.sh: $python cannot import torch; name an interpreter that can with PYTHON=" >&2
   exit 2
 fi

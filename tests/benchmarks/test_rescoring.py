@@ -36,7 +36,7 @@ def models() -> dict[str, GroundingModel]:
 def labels(
     models: dict[str, GroundingModel], tmp_path_factory: pytest.TempPathFactory
 ) -> LabelTable:
-    table = make_table(tmp_path_factory.mktemp("pictures"), Workload(6, "real", (120, 90)))
+    table = make_table(tmp_path_factory.mktemp("pictures"), Workload(4, "real", (120, 90)))
     diversify(models, table)
     for model in models.values():
         model.requires_grad_(False)
@@ -90,7 +90,7 @@ def test_a_run_that_is_stopped_keeps_its_records(
     monkeypatch.setattr(rescoring.Comparison, "_ablate", stop)
     monkeypatch.setenv("OMP_PROC_BIND", "false")
     with pytest.raises(KeyboardInterrupt):
-        rescoring.main([*CPU, "--json", str(file)])
+        rescoring.main([*CPU, "--n", "1", "--labels", "8", "--json", str(file)])
     found = json.loads(file.read_text())
     assert [record["name"] for record in found["records"]] == ["reference", "engine fp32"]
     assert "OMP_PROC_BIND=false " in found["conditions"]["command"]
@@ -99,7 +99,7 @@ def test_a_run_that_is_stopped_keeps_its_records(
 
 def test_given_models_score_scenes(models: dict[str, GroundingModel], tmp_path: Path) -> None:
     next(iter(models.values())).save_pretrained(tmp_path / "model")
-    options = ["--model", str(tmp_path / "model"), "--scenes", "--labels", "8", "--no-ablate"]
+    options = ["--model", str(tmp_path / "model"), "--scenes", "--images", "1", "--no-ablate"]
     found = rescoring.main([*CPU, *options, "--precision", "bf16"])
     assert found["settings"]["n"] == 1
     assert found["precision"] == "bf16"
