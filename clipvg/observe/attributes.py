@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clipvg.data.letterbox import make_square
 from clipvg.data.preset import Preset, get_preset
+from clipvg.errors import InputError
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.model.zoo import create_model
 from clipvg.pseudo.observation import Detection
@@ -46,6 +47,10 @@ class AttributeReader:
         device: where it runs.
         words: words by category.
         least: lowest probability of a word by category; `LEAST` where none is given.
+
+    Raises:
+        InputError: an unknown CLIP, weights out of reach, or a category without its lowest
+            probability.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class AttributeReader:
         words: Mapping[str, Sequence[str]] = WORDS,
         least: Mapping[str, float] = LEAST,
     ) -> None:
+        if lacking := [category for category in words if category not in least]:
+            raise InputError(f"no least probability for {lacking[0]!r}; add it to least")
         self._backbone = create_model(backbone, pretrained, layers=1).backbone.to(device)
         self._device = torch.device(device)
         self._words = {category: ("", *some) for category, some in words.items()}

@@ -94,7 +94,7 @@ def load_pretrained(
         name: a hub name, ``org/model``, or a folder that `save_pretrained` wrote or a download.
         kind: what the model is to be.
         device: where to put it.
-        precision: "auto" is fp32 on a CPU, else bf16.
+        precision: "auto" is fp32, but bf16 for models that write where they are not on a CPU.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -109,7 +109,7 @@ def load_pretrained(
         model, info = getattr(transformers, part.model).from_pretrained(
             place,
             config=config,
-            dtype=_dtype(precision, str(device)),
+            dtype=_dtype(precision, kind, str(device)),
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -180,11 +180,11 @@ def _check_type(model_type: str, name: str, kind: Kind) -> None:
     )
 
 
-def _dtype(precision: Precision, device: str) -> torch.dtype:
+def _dtype(precision: Precision, kind: Kind, device: str) -> torch.dtype:
     import torch
 
-    if precision == "auto":
-        precision = "fp32" if device.startswith("cpu") else "bf16"
+    if precision == "auto":  # in bf16 an edge of a box is pixels off
+        precision = "bf16" if kind == "writer" and not device.startswith("cpu") else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 

@@ -56,7 +56,7 @@ class Models:
             if name is None:
                 return None
             loaded = load_pretrained(name, kind, device=device, precision=options.precision)
-            identity[option] = loaded.identity
+            identity[option] = f"{loaded.identity} {loaded.model.dtype} {device.type}"
             return loaded
 
         detector = pretrained("detector", "detector")
@@ -67,7 +67,7 @@ class Models:
         attributes = None
         if options.attributes:
             attributes = AttributeReader(options.backbone, options.pretrained, device=device)
-            identity["attributes"] = attributes.identity
+            identity["attributes"] = f"{attributes.identity} {device.type}"
         return cls(
             options,
             identity,

@@ -30,7 +30,7 @@ class ObserveOptions:
         regions: largest number of detections of an image that are described, best first.
         max_new_tokens: largest number of tokens of a text.
         batch_size: images that a model sees at a time.
-        precision: of the models; auto is fp32 on a CPU, else bf16.
+        precision: of the models; auto is fp32, but bf16 for what writes on a GPU.
     """
 
     detector: str | None = None
