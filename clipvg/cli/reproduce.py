@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clipvg.cli.commands import Command
 from clipvg.cli.options import add_batch_size, add_shared
-from clipvg.cli.output import check_writable, table
+from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError, near_matches
 from clipvg.report.grid import Markup
@@ -137,15 +137,24 @@ def _describe(result: Json) -> str:
     lines = [result["table"]] if "table" in result else []
     lines += [f"* {note}" for note in result.get("notes", [])]
     lines += [f"not measured: {name}: {why}" for name, why in result.get("skipped", {}).items()]
-    missing: dict[tuple[str, ...], list[str]] = {}
-    for row, lacking in result["missing"].items():
+    return "\n".join([*lines, *_missing(result["missing"], after=bool(lines))])
+
+
+def _missing(missing: Json, *, after: bool) -> list[str]:
+    """What is missing, as lines: where it is had, for which rows, and where it is looked for."""
+    rows_of: dict[tuple[str, str, str], list[str]] = {}
+    for row, lacking in missing.items():
         for each in lacking:
-            missing.setdefault((each["what"], each["place"], each["from"]), []).append(row)
-    if missing:
-        rows = [(", ".join(dict.fromkeys(names)), *facts) for facts, names in missing.items()]
-        header = ("missing for", "what", "below --data as", "it comes from")
-        lines += [*([""] if lines else []), table(header, rows, left=4)]
-    return "\n".join(lines)
+            rows_of.setdefault((each["from"], each["place"], each["what"]), []).append(row)
+    files: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = {}
+    for (origin, place, what), rows in rows_of.items():
+        files.setdefault((origin, tuple(dict.fromkeys(rows))), []).append((place, what))
+    lines = [*([""] if after else []), "missing below --data:"] if files else []
+    for (origin, rows), each in files.items():
+        named = "all rows" if set(rows) == set(missing) else ", ".join(rows)
+        lines.append(f"for {named}, from {origin}")
+        lines += [f"  {place}  ({what})" for place, what in each]
+    return lines
 
 
 def _failed(result: Json) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LABELS_FROM = "the README of linhuixiao/CLIP-VG (Google Drive)"
+CHECKPOINTS_FROM = f"{LABELS_FROM}: Pre-trained Checkpoints"
 
 
 @dataclass(frozen=True)
@@ -13,23 +14,32 @@ class Images:
     """The images of a data set.
 
     Attributes:
+        name: of the collection.
         folder: below the reference's root of images.
         short: what the folder is called elsewhere; "" where it has no other usual name.
         origin: where they are had.
     """
 
+    name: str
     folder: str
     short: str
     origin: str
 
 
 COCO = Images(
+    "COCO 2014",
     "other/images/mscoco/images/train2014",
     "train2014",
     "images.cocodataset.org/zips/train2014.zip (13 GB)",
 )
-REFERIT = Images("referit/images", "", "the folder ReferItGame in the README of linhuixiao/CLIP-VG")
+REFERIT = Images(
+    "ReferItGame",
+    "referit/images",
+    "",
+    "the folder ReferItGame in the README of linhuixiao/CLIP-VG",
+)
 FLICKR = Images(
+    "Flickr30k",
     "Flickr30k/flickr30k-images",
     "flickr30k-images",
     "shannon.cs.illinois.edu/DenotationGraph, form",
@@ -45,17 +55,19 @@ class DataSet:
         images: what its labels are about.
         columns: column of the benchmark's table -> split that it is measured on.
         counts: expressions of a split, as published.
-        refer: folder and name of its REFER file: refs(NAME).p; None where REFER has none.
+        others: files that hold its human labels too, below the root; those without ``{split}`` in
+            their names hold all splits.
     """
 
     name: str
     images: Images
     columns: Mapping[str, str]
     counts: Mapping[str, int] = field(default_factory=dict)
-    refer: tuple[str, str] | None = None
+    others: tuple[str, ...] = ()
 
 
 _UNC = {"val": "val", "testA": "testA", "testB": "testB"}
+_UMD = {"val-u": "val", "test-u": "test"}
 _UNC_COUNTS = {"train": 120_624, "val": 10_834, "testA": 5_657, "testB": 5_095}
 _PLUS_COUNTS = {"train": 120_191, "val": 10_758, "testA": 5_726, "testB": 4_889}
 _G_COUNTS = {"train": 85_474, "val": 9_536}
@@ -63,18 +75,20 @@ _UMD_COUNTS = {"train": 80_512, "val": 4_896, "test": 9_602}
 _REFERIT_COUNTS = {"train": 54_127, "val": 5_842, "test": 60_103}
 _FLICKR_COUNTS = {"train": 427_193, "val": 14_433, "test": 14_481}
 
+
+def _family(name: str, by: str) -> tuple[str, ...]:
+    """REFER's file, and those of MiniGPT-4 and MDETR, which have the umd split of RefCOCOg."""
+    if by == "google":
+        return (f"{name}/refs({by}).p",)
+    return (f"{name}/refs({by}).p", f"{name}_{{split}}.json", f"finetune_{name}_{{split}}.json")
+
+
 BENCHMARKS: Mapping[str, tuple[DataSet, ...]] = {
-    "refcoco": (DataSet("unc", COCO, _UNC, _UNC_COUNTS, ("refcoco", "unc")),),
-    "refcoco+": (DataSet("unc+", COCO, _UNC, _PLUS_COUNTS, ("refcoco+", "unc")),),
+    "refcoco": (DataSet("unc", COCO, _UNC, _UNC_COUNTS, _family("refcoco", "unc")),),
+    "refcoco+": (DataSet("unc+", COCO, _UNC, _PLUS_COUNTS, _family("refcoco+", "unc")),),
     "refcocog": (
-        DataSet("gref", COCO, {"val-g": "val"}, _G_COUNTS, ("refcocog", "google")),
-        DataSet(
-            "gref_umd",
-            COCO,
-            {"val-u": "val", "test-u": "test"},
-            _UMD_COUNTS,
-            ("refcocog", "umd"),
-        ),
+        DataSet("gref", COCO, {"val-g": "val"}, _G_COUNTS, _family("refcocog", "google")),
+        DataSet("gref_umd", COCO, _UMD, _UMD_COUNTS, _family("refcocog", "umd")),
     ),
     "referit": (DataSet("referit", REFERIT, {"test": "test"}, _REFERIT_COUNTS),),
     "flickr": (DataSet("flickr", FLICKR, {"test": "test"}, _FLICKR_COUNTS),),

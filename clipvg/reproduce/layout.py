@@ -13,7 +13,7 @@ from pathlib import Path
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, ReadOptions, read_labels
 from clipvg.labels.formats.flickr import is_flickr
-from clipvg.reproduce.datasets import LABELS_FROM, DataSet
+from clipvg.reproduce.datasets import CHECKPOINTS_FROM, LABELS_FROM, DataSet
 
 SOURCES = ("template", "relation", "caption")  # of multi-source pseudo-labels
 SPLIT_ROOTS = {  # folders of label files, and how their archives are called
@@ -24,7 +24,7 @@ SPLIT_ROOTS = {  # folders of label files, and how their archives are called
     "unsup_multi_source_msa": "multi-source scenario, with curriculum selecting",
 }
 REVIEWED = "refcocos_annotation_reviewed"
-_REFER_FROM = "its refs(*).p and instances.json with github.com/lichengunc/refer"
+_REFER_FROM = "github.com/lichengunc/refer"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class DataRoot:
         for name in filter(None, (f"image_data/{images.folder}", images.folder, images.short)):
             if found := self._first(name, folders=True):
                 return found
-        return Missing(f"images of {data.name}", f"image_data/{images.folder}", images.origin)
+        return Missing(f"images of {images.name}", f"image_data/{images.folder}", images.origin)
 
     def labels(self, data: DataSet, split: str) -> LabelFile | Missing:
         """Return the file of a split of human labels; it is the same in every published archive."""
@@ -83,18 +83,17 @@ class DataRoot:
         for folder in (*SPLIT_ROOTS, "."):
             if found := self._first(f"{folder}/{name}"):
                 return LabelFile(found)
-        if data.refer is not None:
-            folder, by = data.refer
-            if found := self._first(f"{folder}/refs({by}).p"):
-                return LabelFile(found, split)
+        for other in data.others:
+            if found := self._first(other.format(split=split)):
+                return LabelFile(found, None if "{split}" in other else split)
         if data.name == "flickr":
             for ids in self._each(f"{split}.txt"):
                 if is_flickr(ids.parent):
                     return LabelFile(ids)
         archive = "full_sup_data"
         origin = f"{LABELS_FROM}: {SPLIT_ROOTS[archive]}"
-        if data.refer is not None:
-            origin += f"; or {data.refer[0]}: {_REFER_FROM}"
+        if data.others:
+            origin += f"; or {data.others[0]} with instances.json of {_REFER_FROM}"
         return Missing(f"{split} labels of {data.name}", f"{archive}/{name}", origin)
 
     def pseudo_labels(self, data: DataSet, folder: str) -> list[LabelFile] | Missing:
@@ -131,7 +130,7 @@ class DataRoot:
             if is_its and (found.suffix == ".pth" or (found / "config.json").is_file()):
                 return found
         what = f"checkpoint of {data.name}, {SPLIT_ROOTS[folder].partition(',')[0]}"
-        return Missing(what, f"{place}/{data.name}/best_checkpoint.pth", LABELS_FROM)
+        return Missing(what, f"{place}/{data.name}/best_checkpoint.pth", CHECKPOINTS_FROM)
 
     def reviewed(self) -> list[Path] | Missing:
         """Return the reviewed annotations of RefCOCO/+/g that come with Ref-L4."""

@@ -117,12 +117,15 @@ class _Scored:
 
     def of(self, asked: _Asked) -> np.ndarray:
         """Return the scores (N,) of a measure, NaN where it says nothing of a label."""
+        made = self._made(asked)
         key = f"{asked.name}\n{asked.identity}\n{self.fingerprint}"
+        if "scores" in made.requires:  # it is made of those measured before
+            key += "".join(f"\n{name}" for name in self.found)
         kept = self.out / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
         values = _read(kept, len(self.labels))
         if values is None:
             say(f"measuring {asked.name}", show=self.run.progress)
-            values = measure(self._made(asked), self.labels, self._context()).values
+            values = measure(made, self.labels, self._context()).values
             if distributed.join(self.run.place).is_main:
                 write_array(kept, values)
         self.found[asked.name] = Scores(values)

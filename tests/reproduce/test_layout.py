@@ -58,6 +58,8 @@ def test_other_layouts_have_the_splits_too(tmp_path: Path) -> None:
     root = touched(
         tmp_path,
         "refer/refcocog/refs(umd).p",
+        "refcoco_val.json",
+        "mdetr/finetune_refcoco_testA.json",
         "train2014/a.jpg",
         "entities/test.txt",
         "entities/Sentences/1.txt",
@@ -67,6 +69,10 @@ def test_other_layouts_have_the_splits_too(tmp_path: Path) -> None:
     assert not isinstance(file, Missing)
     assert (file.path.name, file.split) == ("refs(umd).p", "test")
     assert isinstance(root.labels(DATA["gref"], "val"), Missing)
+    for split, name in (("val", "refcoco_val"), ("testA", "finetune_refcoco_testA")):
+        file = root.labels(UNC, split)
+        assert not isinstance(file, Missing)
+        assert (file.path.stem, file.split) == (name, None)
     assert root.images(DATA["gref_umd"]) == tmp_path / "train2014"
     file = root.labels(DATA["flickr"], "test")
     assert not isinstance(file, Missing)
