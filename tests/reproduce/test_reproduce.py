@@ -126,3 +126,22 @@ def test_measures_against_reviewed_labels(
     monkeypatch.setattr("clipvg.reproduce.ref_l4.measure", lambda *_: pytest.fail("again"))
     again = reproduce_ref_l4(**given, measures=["hygiene", "likelihood"], run=QUIET)
     assert again == first
+
+
+@pytest.mark.parametrize("benchmark", ["referit", "flickr"])
+def test_other_data_sets_have_their_own_layout(
+    data_dir: Path, root: Path, tmp_path: Path, benchmark: str
+) -> None:
+    file = root / "full_sup_data" / benchmark / f"{benchmark}_test.pth"
+    file.parent.mkdir()
+    file.symlink_to(data_dir / "official_mini" / benchmark / f"{benchmark}_train_pseudo.pth")
+    make_model().save_pretrained(root / "checkpoints" / "full_sup_data" / benchmark)
+    options = ReproduceOptions(rows=["supervised-checkpoint", "msa"], run=QUIET)
+    result = reproduce(benchmark, data=root, out=tmp_path / "out", options=options)
+    (row,) = result["rows"]
+    assert row["splits"]["test"]["count"] > 0
+    assert {each["what"].partition(" ")[0] for each in result["missing"]["msa"]} == {
+        "pseudo-labels",
+        "val",
+    }
+    assert draw_table(result).splitlines()[0] == "| method | test | setting | numbers from |"
