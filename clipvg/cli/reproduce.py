@@ -146,15 +146,15 @@ def _missing(missing: Json, *, after: bool) -> list[str]:
     for row, lacking in missing.items():
         for each in lacking:
             rows_of.setdefault((each["from"], each["place"], each["what"]), []).append(row)
-    files: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = {}
+    files: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (origin, place, what), rows in rows_of.items():
-        files.setdefault((origin, tuple(dict.fromkeys(rows))), []).append((place, what))
-    lines = [*([""] if after else []), "missing below --data:"] if files else []
-    for (origin, rows), each in files.items():
-        named = "all rows" if set(rows) == set(missing) else ", ".join(rows)
-        lines.append(f"for {named}, from {origin}")
-        lines += [f"  {place}  ({what})" for place, what in each]
-    return lines
+        lines = files.setdefault((origin, tuple(dict.fromkeys(rows))), [])
+        lines.append(f"  {place}  ({what})")
+    found = [*([""] if after else []), "missing below --data:"] if files else []
+    for (origin, names), lines in files.items():
+        named = "all rows" if set(names) == set(missing) else ", ".join(names)
+        found += [f"for {named}, from {origin}", *lines]
+    return found
 
 
 def _failed(result: Json) -> bool:

@@ -16,6 +16,7 @@ import pytest
 SOURCES = ["clipvg", "csrc", "kernels", "pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE"]
 DATA = [
     "clipvg/configs/*.yaml",
+    "clipvg/reproduce/*.yaml",
     "clipvg/model/tiny/*",
     "clipvg/pseudo/data/*",
     "clipvg/report/templates/*",
