@@ -44,8 +44,6 @@ class Answerer:
             or loaded.model.config.model_type == "florence2"
         )
         self._image = "" if places else getattr(processor, "image_token", "")
-        if processor.tokenizer.pad_token is None:
-            processor.tokenizer.pad_token = processor.tokenizer.eos_token
         self._yes, self._no = self._first_tokens(_YES, _NO)
 
     @torch.inference_mode()

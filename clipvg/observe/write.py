@@ -38,8 +38,11 @@ class Writer:
         self._has_tasks = loaded.model.config.model_type == "florence2"
         self._chats = bool(getattr(loaded.processor, "chat_template", None))
         self._is_decoder = not loaded.model.config.is_encoder_decoder
+        tokenizer = loaded.processor.tokenizer
         if self._is_decoder:  # what is written goes on where a prompt ends
-            loaded.processor.tokenizer.padding_side = "left"
+            tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
 
     def caption(
         self, images: Sequence[Image.Image], prompt: str | None = None, max_new_tokens: int = 40

@@ -18,7 +18,7 @@ def open_writer(name: str, folder) -> Writer:
     return Writer(load_pretrained(save(name, folder), "writer"))
 
 
-@pytest.mark.parametrize("name", ["blip", "git", "florence-2", "llava"])
+@pytest.mark.parametrize("name", ["blip", "git", "florence-2", "llava", "qwen2.5-vl"])
 def test_captions_and_descriptions(name: str, tmp_path) -> None:
     writer = open_writer(name, tmp_path)
     captions = writer.caption(IMAGES, max_new_tokens=6)
@@ -31,6 +31,13 @@ def test_captions_and_descriptions(name: str, tmp_path) -> None:
     assert len(described) == 2
     assert REGION not in "".join(described)
     assert writer.write([], [], 6) == []
+
+
+def test_a_tokenizer_that_has_nothing_to_pad_with_pads_with_its_end(tmp_path) -> None:
+    loaded = load_pretrained(save("llava", tmp_path), "writer")
+    alike = Writer(loaded).write(IMAGES, ["a", "a longer question"], 4)
+    loaded.processor.tokenizer.pad_token = None
+    assert Writer(loaded).write(IMAGES, ["a", "a longer question"], 4) == alike
 
 
 @pytest.mark.parametrize("name", ["blip", "git"])
