@@ -33,8 +33,8 @@ ROWS: Mapping[str, Row] = {
         Row("ssa-checkpoint", "unsup_single_source", "evaluate"),
         Row("msa-checkpoint", "unsup_multi_source", "evaluate"),
         Row("supervised-checkpoint", "full_sup_data", "evaluate"),
-        Row("no-ssa", "unsup_single_source", "train"),
         Row("ssa", "unsup_single_source", "ssa"),
+        Row("no-ssa", "unsup_single_source", "train"),  # of SSA the first training, if that is made
         Row("no-msa", "unsup_multi_source", "train"),
         Row("msa", "unsup_multi_source", "msa"),
         Row("supervised", "full_sup_data", "train", "supervised"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from clipvg.api import Curriculum, RunOptions, adapt, load, train
+from clipvg.api import AdaptResult, Curriculum, RunOptions, adapt, load, train
 from clipvg.configs import read_recipe
 from clipvg.curriculum import MSAConfig
 from clipvg.errors import InputError, near_matches
@@ -152,18 +152,28 @@ def _trained(job: Job, out: Path, options: ReproduceOptions) -> Path:
     validation = read_files(job.data, [job.validation], job.images)
     training = _as(FitConfig, recipe["training"])
     shared = {
-        "out": out,
         "validation": validation,
         "backbone": recipe["backbone"],
         "model": _as(ModelOptions, recipe["model"]),
         "training": training,
         "run": options.run,
     }
-    if job.row.method == "train":
-        return train(labels, **shared).folder / "model"
     search = _as(MSAConfig, {"seed": training.seed, **recipe["search"]})
     plan = Curriculum(method="msa" if job.row.method == "msa" else "ssa", search=search)
-    return adapt(labels, curriculum=plan, **shared).folder / "model"
+    if job.row.method != "train":
+        return adapt(labels, curriculum=plan, out=out, **shared).folder / "model"
+    ssa = out.parents[1] / "ssa" / "run"
+    if job.row.name == "no-ssa" and (ssa / "summary.json").is_file():
+        with suppress(InputError):  # of other labels or options
+            found = adapt(labels, curriculum=plan, out=ssa, **shared)
+            return _measurer_of(found)
+    return train(labels, out=out, **shared).folder / "model"
+
+
+def _measurer_of(found: AdaptResult) -> Path:
+    """Return the model that SSA trained on all labels, to measure them."""
+    stage = next(each for each in found.summary["stages"] if each["name"] == "measurer")
+    return found.folder / "stages" / stage["stage"] / "model"
 
 
 def _as(kind: Callable[..., Config], given: Mapping[str, object]) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_rows_are_trained_and_go_on(
     assert summary["method"] == ("msa" if row == "msa" else "train")
     monkeypatch.setattr(reproducing, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
     assert reproduce("refcoco", data=root, out=tmp_path / "out", options=options) == first
+
+
+@pytest.mark.slow
+def test_what_ssa_has_trained_is_not_trained_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ReproduceOptions(rows=["no-ssa"], recipe=TINY, run=QUIET)
+    alone = reproduce("refcoco", data=root, out=tmp_path / "alone", options=options)
+    monkeypatch.setattr(reproducing, "train", lambda *_, **__: pytest.fail("trained again"))
+    both = dataclasses.replace(options, rows=["ssa", "no-ssa"])
+    ssa, no_ssa = reproduce("refcoco", data=root, out=tmp_path / "both", options=both)["rows"]
+    assert no_ssa == alone["rows"][0]
+    assert ssa["splits"]["val"] != no_ssa["splits"]["val"]
 
 
 @pytest.mark.parametrize(
