@@ -42,6 +42,8 @@ _MIXED = {
     "together",
     "measures",
     "answers",
+    "semisupervised",
+    "weakly",
 }  # experiments on the mixed source
 _THREE = {"three", "options-three", "confirm-three", "recommended-three"}
 

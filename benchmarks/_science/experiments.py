@@ -14,6 +14,7 @@ from _science.folds import measure_folds
 from _science.lab import Lab
 from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
 from _science.quality import by_kind, quality
+from _science.settings import measure_cleaning, measure_semisupervised, measure_weakly
 from _science.world import KINDS, SOURCES, STANDARD, World, only
 from clipvg.configs import read_recipe
 from clipvg.curriculum import Beyond, MSAConfig, Run, SSAConfig, msa, ssa
@@ -62,10 +63,13 @@ class Bench:
         config = SSAConfig(seed=self.world.seed, candidates=candidates)
         return self._adapt(name, ssa, labels, config, **options)
 
-    def recommended(self, name: str, labels: LabelTable, observations: Path) -> Record:
-        """The recipe `recommended`, as it is, on labels of any number of sources."""
-        config = SSAConfig(seed=self.world.seed, **read_recipe("recommended")["search"])
-        beyond = Beyond.recommended(str(observations))
+    def recipe(
+        self, name: str, labels: LabelTable, recipe: str, observations: str | None = None
+    ) -> Record:
+        """A recipe of SSA, as it is, on labels of any number of sources."""
+        options = read_recipe(recipe)
+        config = SSAConfig(seed=self.world.seed, **options["search"])
+        beyond = Beyond(**options["beyond"], observations=observations)
         return self._adapt(name, ssa, labels, config, beyond=beyond)
 
     def msa(self, name: str, labels: LabelTable, **options: Any) -> Record:
@@ -223,7 +227,10 @@ def recommended_one(bench: Bench) -> Record:
     labels = bench.world.training()
     record = _with_ssa(bench, "ssa-mixed", labels)
     seen = bench.world.observations(labels, "mixed")
-    return {**record, "recommended": bench.recommended("recommended-one", labels, seen)}
+    return {
+        **record,
+        "recommended": bench.recipe("recommended-one", labels, "recommended", str(seen)),
+    }
 
 
 def recommended_three(bench: Bench) -> Record:
@@ -231,7 +238,10 @@ def recommended_three(bench: Bench) -> Record:
     labels = bench.world.three_sources()
     record = {**_ends(bench, labels), "msa": bench.msa("msa", labels)}
     seen = bench.world.observations(labels, *SOURCES)
-    return {**record, "recommended": bench.recommended("recommended-three", labels, seen)}
+    return {
+        **record,
+        "recommended": bench.recipe("recommended-three", labels, "recommended", str(seen)),
+    }
 
 
 def recommended_generated(bench: Bench) -> Record:
@@ -239,7 +249,10 @@ def recommended_generated(bench: Bench) -> Record:
     labels = bench.world.generated_sources()
     record = {**_ends(bench, labels), "msa": bench.msa("msa-generated", labels)}
     seen = bench.world.folder / "generated-sources" / "observations.parquet"
-    return {**record, "recommended": bench.recommended("recommended-generated", labels, seen)}
+    return {
+        **record,
+        "recommended": bench.recipe("recommended-generated", labels, "recommended", str(seen)),
+    }
 
 
 def measures(bench: Bench) -> Record:
@@ -295,4 +308,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "rates": error_rates,
     "folds": measure_folds,
     "answers": measure_answers,
+    "semisupervised": measure_semisupervised,
+    "weakly": measure_weakly,
+    "cleaning": measure_cleaning,
 }

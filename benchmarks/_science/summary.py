@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from _science.answers import NUMBERS
+from _science.settings import SETTINGS
+from _science.settings import summarise as summarise_setting
 from _science.statistics import interval, paired
 from _science.world import KINDS, PRESETS, SOURCES
 
@@ -35,6 +38,7 @@ def summarise(parts: Parts) -> Record:
         "rates": _rates,
         "answers": _answers,
         "folds": _folds,
+        **{name: partial(_setting, name) for name in SETTINGS},
     }
     found = {name: make(parts) for name, make in makers.items() if parts.get(name)}
     if "options-one" in found or "confirm-one" in found:
@@ -255,6 +259,10 @@ def _answers(parts: Parts) -> Record:
         found[by] = {name: interval([record[by][name] for record in records]) for name in NUMBERS}
         found[by]["diagrams"] = [record[by]["diagram"] for record in records]
     return found
+
+
+def _setting(name: str, parts: Parts) -> Record:
+    return summarise_setting(parts[name])
 
 
 def _folds(parts: Parts) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from _science.answers import NUMBERS
+from _science.settings import SETTINGS, settings_table
 from _science.statistics import signed, table
 from _science.summary import Record
 from _science.world import KINDS, PRESETS
@@ -41,6 +42,7 @@ def tables(found: Record) -> dict[str, str]:
         "rates": _rate_table,
         "answers": _answer_table,
         "folds": _fold_table,
+        **dict.fromkeys(SETTINGS, settings_table),
     }
     return {name: makers[name](record) for name, record in found.items()}
 

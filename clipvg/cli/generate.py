@@ -9,13 +9,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipvg.cli.commands import Command
+from clipvg.cli.failure import UsageError
 from clipvg.cli.options import OnError, add_group, add_shared, take_group
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import printable
 from clipvg.runtime.files import Json
+
+if TYPE_CHECKING:
+    from clipvg.labels import LabelTable
+    from clipvg.pseudo.observations import ObservationTable
+    from clipvg.pseudo.options import Options
 
 _SHOWN = 3  # of what was left out
 
@@ -45,6 +52,16 @@ def _configure(parser: CommandParser) -> None:
         "--sources", nargs="+", type=str, default=["template"], metavar="SOURCE",
         help="template, relation, caption, region, or another, installed or in the observations",
     )  # fmt: skip
+    parser.add_argument(
+        "--expressions", type=str, metavar="TABLE",
+        help="place expressions that there are, in a table with the columns image and expression, "
+        "on the observed boxes, in place of making some; needs --images",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backbone", type=str, default="ViT-B-16", metavar="NAME",
+        help="CLIP that looks at boxes and words for --expressions",
+    )  # fmt: skip
+    add_shared(parser, "--device")
     add_group(parser, "", Options, title="how labels are made")
     parser.add_argument(
         "--candidates", action="store_true", help="write all candidates, without drawing among them"
@@ -67,11 +84,13 @@ def _run(args: Namespace) -> Json:
     from clipvg.runtime.lock import Lock
 
     start = time.perf_counter()
-    out = check_writable(Path(args.out), reads=[*args.observations, args.categories or ""])
+    read = [*args.observations, *filter(None, [args.categories, args.expressions])]
+    out = check_writable(Path(args.out), reads=read)
     if find_format(out).name == "pth":
         find_layout(out, args.layout)
     options = take_group(args, "", Options)
     check_names(args.sources, args.observations)
+    expressions = _expressions(args)
     with new_folder(out.parent), Lock(out):
         observations = read_observations(
             args.observations,
@@ -82,16 +101,19 @@ def _run(args: Namespace) -> Json:
         )
         parts = out.with_name(f"{out.name}.parts")
         with _removed_unless_interrupted(parts):
-            labels = generate(
-                observations,
-                args.sources,
-                options=options,
-                candidates=args.candidates,
-                store=parts,
-                progress=not args.quiet,
-            )
+            if expressions is None:
+                labels = generate(
+                    observations,
+                    args.sources,
+                    options=options,
+                    candidates=args.candidates,
+                    store=parts,
+                    progress=not args.quiet,
+                )
+            else:
+                labels = _place(args, expressions, observations, options)
             labels.write(out, layout=args.layout)
-    rules = Counter(zip(labels.sources(), labels.table["pseudo.rule"].to_pylist(), strict=True))
+    rules = Counter(zip(labels.sources(), _rules(labels), strict=True))
     return {
         "out": str(out),
         "images": len(observations),
@@ -104,6 +126,58 @@ def _run(args: Namespace) -> Json:
         "dropped": list(observations.dropped),
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+def _expressions(args: Namespace) -> LabelTable | None:
+    """Read --expressions, where it is given.
+
+    Raises:
+        UsageError: it does not go with the other options.
+    """
+    if args.expressions is None:
+        return None
+    if args.images is None:
+        raise UsageError("--expressions without --images; name the folder that holds the images")
+    for option, is_given in (
+        ("--sources", args.sources != ["template"]),
+        ("--candidates", args.candidates),
+        ("--preset", args.preset != "default"),
+    ):
+        if is_given:
+            raise UsageError(f"{option} is for making expressions, and --expressions brings them")
+    from clipvg.labels.questions import read_questions
+
+    return read_questions(args.expressions, images=args.images)
+
+
+def _place(
+    args: Namespace, expressions: LabelTable, observations: ObservationTable, options: Options
+) -> LabelTable:
+    """Return labels that place expressions on observed boxes."""
+    from clipvg.api.run import make_model
+    from clipvg.cli.devices import choose_device
+    from clipvg.measures import RegionTextMatch
+    from clipvg.measures.match.placing import place_expressions
+    from clipvg.model import ModelOptions
+    from clipvg.reliability import Context
+
+    settings = ModelOptions().configure(args.backbone, trained_on=[])
+    model = make_model(settings, options.drawn_with, choose_device(args.device)).eval()
+    return place_expressions(
+        expressions,
+        observations,
+        RegionTextMatch(model, seed=options.drawn_with),
+        min_score=options.min_score,
+        context=Context(progress=not args.quiet),
+    )
+
+
+def _rules(labels: LabelTable) -> list[str]:
+    """The rule that made each expression; of expressions that there were, how they got a box."""
+    if "pseudo.rule" not in labels.table.column_names:
+        return ["best match"] * len(labels)
+    rules: list[str] = labels.table["pseudo.rule"].to_pylist()
+    return rules
 
 
 @contextmanager

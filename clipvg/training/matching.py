@@ -26,11 +26,12 @@ DISPLACED = 2  # displaced boxes of a label
 
 @dataclass(frozen=True, eq=False)
 class MatcherInputs:
-    """What a matcher sees: N labels with S views each, the label's own box first, and U texts."""
+    """What a matcher sees: N labels, M boxes with S views each, a box's own first, and U texts."""
 
-    # (N, S, 4) float32 cxcywh in sides of the square; views after the first are displaced
+    # (M, S, 4) float32 cxcywh in sides of the square; views after the first are displaced
     boxes: Tensor
-    regions: Tensor  # (N, S, B, C) float32 features of B bins of each box
+    regions: Tensor  # (M, S, B, C) float32 features of B bins of each box
+    box_of: Tensor  # (N,) int64 box of each label
     texts: Tensor  # (U, T, E) float32 features of tokens, zeros after the last one
     masks: Tensor  # (U, T) bool, True for a token
     text_of: Tensor  # (N,) int64 text of each label
@@ -144,8 +145,8 @@ class MatcherTrainer:
         pairs, mask = self.pairs, self.pairs.masks[text]
         longest = int(mask.sum(1).max())
         values = (
-            pairs.boxes[label, view],
-            pairs.regions[label, view],
+            pairs.boxes[pairs.box_of[label], view],
+            pairs.regions[pairs.box_of[label], view],
             pairs.texts[text, :longest],
             mask[:, :longest],
         )

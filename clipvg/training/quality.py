@@ -156,7 +156,9 @@ def _learn_words(
     regions = on_cpu.standard(regions, 0)
     texts = on_cpu.standard(texts, 1) * masks[..., None]
     numbers = torch.from_numpy(text_of)
-    pairs = MatcherInputs(boxes, regions, texts, masks, numbers, distinct.tolist())
+    pairs = MatcherInputs(
+        boxes, regions, torch.arange(len(boxes)), texts, masks, numbers, distinct.tolist()
+    )
     others, rivals = rivals_of(labels.distinct_images()[1], boxes[:, 0]).numpy()
     trainer = MatcherTrainer(
         pairs=pairs,

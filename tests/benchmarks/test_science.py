@@ -144,3 +144,12 @@ def test_selected_labels_train_a_better_model_than_all(tmp_path: Path) -> None:
     assert quality(reliability, correct)["auroc"] > 0.65
     assert accuracy["selected"] > accuracy["all"] + 1
     assert accuracy["correct"] > accuracy["all"] + 1
+
+
+@pytest.mark.slow
+def test_settings_of_the_field(work: Path, tmp_path: Path) -> None:
+    science.run(work, 0, ["semisupervised", "weakly", "cleaning"], SMALL)
+    found = science.write(work, tmp_path / "found.json", tmp_path)
+    assert {"10 % alone", "10 % with pseudo", "all annotated"} <= {*found["semisupervised"]}
+    assert {*found["weakly"]} == {"all", "recommended"}
+    assert found["cleaning"]["5 % cleaned"]["gain"]["n"] == 1

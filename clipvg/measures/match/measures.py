@@ -34,6 +34,7 @@ from clipvg.training.matching import (
 
 _VIEWS = 1 + DISPLACED  # boxes seen of a label, its own first
 _LEAST = 64  # labels that a matcher needs to learn from
+_LEAST_WEIGHT = 1e-3  # of a label in training
 _NO_FOLD = -1
 _NONE = -30.0  # logit of a rival that is not there
 
@@ -117,40 +118,71 @@ class RegionTextMatch(ModelMeasure):
     def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
         """Return the probabilities."""
         scores = np.full(len(observed), np.nan, dtype=np.float32)
-        reasons: dict[int, str] = {}
         known = np.flatnonzero(np.isfinite(observed).all(axis=1))
         if not len(known):
             return Scores(scores)
         image = labels.distinct_images()[1][known]
-        pairs = self._pairs(observed[known], np.asarray(labels.expressions)[known])
-        rivals = rivals_of(image, pairs.boxes[:, 0])
-        trainer = MatcherTrainer(
-            pairs=pairs,
-            others=RaggedLists(rivals[0].numpy(), rivals[1].numpy(), len(known)),
-            width=self.width,
-            epochs=self.epochs,
-            device=self.model.device,
+        pairs = self.pairs(
+            observed[known], np.arange(len(known)), np.asarray(labels.expressions)[known]
         )
         fold = torch.from_numpy(image % self.folds)
         if BESIDE in labels.table.column_names:  # what is neither judged nor learned from
             beside = labels.table.column(BESIDE).to_numpy()[known]
             fold[torch.from_numpy(beside)] = _NO_FOLD
+        found = self.judge(pairs, image, fold)
+        scores[known] = found.values
+        return Scores(scores, {int(known[row]): why for row, why in found.reasons.items()})
+
+    def judge(
+        self,
+        pairs: MatcherInputs,
+        group: np.ndarray,
+        fold: Tensor,
+        prior: np.ndarray | None = None,
+    ) -> Scores:
+        """Return r of N labels, each by matchers that were trained on other folds.
+
+        Args:
+            pairs: what is seen of the labels.
+            group: (N,) int64; the rivals of a label are those of its group with another box.
+            fold: (N,) int64 from 0; what is in none is neither judged nor learned from.
+            prior: (N,) in [0, 1], how far each label counts before any matcher has seen it; 1 when
+                None.
+        """
+        known = torch.ones(len(group)) if prior is None else torch.from_numpy(prior).float()
+        rivals = rivals_of(group, pairs.boxes[pairs.box_of, 0])
+        trainer = MatcherTrainer(
+            pairs=pairs,
+            others=RaggedLists(rivals[0].numpy(), rivals[1].numpy(), len(group)),
+            width=self.width,
+            epochs=self.epochs,
+            device=self.model.device,
+        )
+        scores = np.full(len(group), np.nan, dtype=np.float32)
+        reasons: dict[int, str] = {}
         for number in range(self.folds):
             judged = (fold == number).nonzero()[:, 0]
             rest = ((fold != number) & (fold != _NO_FOLD)).nonzero()[:, 0]
             if len(judged) and len(rest) < _LEAST:
                 why = f"{self.name}: {len(rest)} other labels are too few to learn from"
-                reasons |= dict.fromkeys(known[judged.numpy()].tolist(), why)
+                reasons |= dict.fromkeys(judged.tolist(), why)
             elif len(judged):
-                found = self._judge_fold(trainer, judged, rest, rivals, number)
-                scores[known[judged.numpy()]] = found.numpy()
+                scores[judged.numpy()] = self._judge_fold(
+                    trainer, (judged, rest), rivals, known, number
+                )
         return Scores(scores, reasons)
 
     def _judge_fold(
-        self, trainer: MatcherTrainer, judged: Tensor, rest: Tensor, rivals: Tensor, fold: int
+        self,
+        trainer: MatcherTrainer,
+        parts: tuple[Tensor, Tensor],
+        rivals: Tensor,
+        prior: Tensor,
+        fold: int,
     ) -> Tensor:
-        """Return r of some labels by matchers trained on the rest, (J,)."""
-        weights = torch.ones(len(trainer.pairs.boxes))
+        """Return r of the labels of the first part by matchers trained on the second, (J,)."""
+        judged, rest = parts
+        weights = prior.clamp(min=_LEAST_WEIGHT)
         of_judged, of_rest = _Logits(judged, rivals, trainer), _Logits(rest, rivals, trainer)
         for number in range(self.rounds):
             seed = (self.seed * 1009 + fold) * 1009 + number
@@ -158,11 +190,20 @@ class RegionTextMatch(ModelMeasure):
             of_judged.add(net)
             if number + 1 < self.rounds:
                 of_rest.add(net)
-                weights[rest] = of_rest.reliability().clamp(min=1e-3)
+                seen = prior[rest] * of_rest.reliability()
+                weights[rest] = seen.clamp(min=_LEAST_WEIGHT)
         return of_judged.reliability()
 
-    def _pairs(self, observed: np.ndarray, expressions: np.ndarray) -> MatcherInputs:
-        """What the matchers read; features have mean 0 and deviation 1."""
+    def pairs(
+        self, observed: np.ndarray, box_of: np.ndarray, expressions: np.ndarray
+    ) -> MatcherInputs:
+        """Return what the matchers read; features have mean 0 and deviation 1.
+
+        Args:
+            observed: (M, K) float32, what `observe` gave of M boxes.
+            box_of: (N,) int64, the box of each label.
+            expressions: (N,) str.
+        """
         values = torch.from_numpy(observed)
         boxes = values[:, : 4 * _VIEWS].unflatten(1, (_VIEWS, 4))
         regions = values[:, 4 * _VIEWS :].unflatten(1, (_VIEWS, BINS**2, -1))
@@ -171,7 +212,13 @@ class RegionTextMatch(ModelMeasure):
         distinct, text_of = np.unique(expressions, return_inverse=True)  # in any order of labels
         texts, masks = token_features(self.model, distinct.tolist())
         return MatcherInputs(
-            boxes, regions, texts, masks, torch.from_numpy(text_of), distinct.tolist()
+            boxes,
+            regions,
+            torch.from_numpy(box_of),
+            texts,
+            masks,
+            torch.from_numpy(text_of),
+            distinct.tolist(),
         )
 
 
@@ -180,7 +227,7 @@ class _Logits:
 
     def __init__(self, rows: Tensor, rivals: Tensor, trainer: MatcherTrainer) -> None:
         self.rows, self.trainer = rows, trainer
-        place = torch.full((len(trainer.pairs.boxes),), -1)
+        place = torch.full((len(trainer.pairs.box_of),), -1)
         place[rows] = torch.arange(len(rows))
         self.asking, self.rival = rivals[:, place[rivals[0]] >= 0]
         self.place = place[self.asking]

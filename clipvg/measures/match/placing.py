@@ -1,0 +1,134 @@
+"""Expressions of images without boxes, placed on observed boxes by matchers learned from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from clipvg.errors import InputError
+from clipvg.labels import LabelTable
+from clipvg.labels.schema import RELIABILITY
+from clipvg.measures.match.measures import RegionTextMatch
+from clipvg.measures.unique import Unique
+from clipvg.pseudo.meaning import look_at
+from clipvg.pseudo.observation import Box
+from clipvg.pseudo.observations import ObservationTable
+from clipvg.reliability.image_measure import observe
+from clipvg.reliability.measurer import Context
+
+SOURCE = "matched"
+_MOST = 32  # objects of an image
+_UNKNOWN = 0.5  # probability that words fit of which the observations say nothing
+
+
+def place_expressions(
+    expressions: LabelTable,
+    observations: ObservationTable,
+    matcher: RegionTextMatch,
+    *,
+    min_score: float = 0.0,
+    context: Context | None = None,
+) -> LabelTable:
+    """Return labels that place each expression on the observed box that it matches best.
+
+    Every observed object of an image is a candidate for every expression of the image. A pair
+    counts by the probability that the words fit, of all objects, this one alone (`Unique`), as far
+    as the observations know the words. Matchers (`RegionTextMatch`) learn from all pairs at once
+    what right ones have in common: in each later round a pair counts by how much better than the
+    image's other boxes it matched in those before. The images are cut into folds, and each is
+    judged by matchers of the others. The box with the largest product of both is the label's.
+
+    Multiple-instance learning from images and expressions alone, as in InfoGround (Gupta et al.,
+    ECCV 2020) and RefCLIP (Jin et al., CVPR 2023), by re-estimation in place of a contrastive loss.
+
+    Args:
+        expressions: images and expressions; the boxes mean nothing.
+        observations: what detectors saw in these images, and perhaps in others.
+        matcher: says which frozen towers see boxes and words, and how matchers are trained; its
+            epochs are passes over the expressions.
+        min_score: lowest probability of an object that is a candidate.
+        context: settings of the pass over the images.
+
+    Returns:
+        Labels in the order of the expressions, with source "matched", ``reliability.matched`` in
+        [0, 1], and the sizes of the images where they are known; rows whose image shows no object
+        are left out.
+
+    Raises:
+        InputError: no object was observed in any of the images, or they are too few to learn from.
+    """
+    objects, object_of = _objects(expressions, observations, min_score)
+    context = context or Context()
+    (seen,), unreadable = observe([matcher], objects, context)
+    asked, box = _pairs(expressions, object_of, set(unreadable))
+    texts = np.asarray(expressions.expressions, dtype=object)[asked]
+    pairs = objects.select(box).with_column("expression", texts.tolist())
+    fits = np.nan_to_num(Unique(observations).measure(pairs, context).values, nan=_UNKNOWN)
+    epochs = max(1, round(matcher.epochs * len(expressions) / len(pairs)))
+    matcher = replace(matcher, epochs=epochs)
+    inputs = matcher.pairs(seen, box, texts.astype(str))
+    image = expressions.distinct_images()[1][asked]
+    found = matcher.judge(inputs, asked, torch.from_numpy(image % matcher.folds), fits)
+    if found.reasons:
+        why = next(iter(found.reasons.values()))
+        raise InputError(f"{why}; pass more images with expressions")
+    scores = found.values * fits
+    best = _best(asked, scores)
+    return pairs.select(best).with_column(RELIABILITY + SOURCE, scores[best])
+
+
+def _objects(
+    expressions: LabelTable, observations: ObservationTable, min_score: float
+) -> tuple[LabelTable, list[np.ndarray]]:
+    """Return a row an object of the expressions' images, and the rows of each image."""
+    names = expressions.distinct_images()[0]
+    rows_of: dict[str, list[int]] = {name: [] for name in names}
+    images: list[str] = []
+    called: list[str] = []
+    boxes: list[Box] = []
+    sizes: list[tuple[int | None, int | None]] = []
+    for observation in observations:
+        if observation.image not in rows_of:
+            continue
+        for one in look_at(observation)[:_MOST]:
+            if one.exists < min_score:
+                continue
+            rows_of[observation.image].append(len(boxes))
+            images.append(observation.image)
+            called.append(one.seen[0].name)
+            boxes.append(one.box)
+            sizes.append((observation.width, observation.height))
+    if not boxes:
+        raise InputError(
+            f"none of the {len(observations):,} observed images is one of the {len(names):,} with "
+            f"expressions, such as {names[0]!r}, and shows an object; check the images' names"
+        )
+    table = LabelTable.from_columns(
+        images=expressions.images,
+        image=images,
+        expression=called,
+        box=np.array(boxes),
+        source=[SOURCE] * len(boxes),
+        width=[width for width, _ in sizes],
+        height=[height for _, height in sizes],
+    )
+    return table, [np.array(rows_of[name], dtype=np.int64) for name in names]
+
+
+def _pairs(
+    expressions: LabelTable, object_of: list[np.ndarray], unreadable: set[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return all pairs of an expression and an object of its image: rows of both, (P,) each."""
+    image_of = expressions.distinct_images()[1]
+    usable = [rows[[row not in unreadable for row in rows]] for rows in object_of]
+    counts = np.array([len(rows) for rows in usable])
+    asked = np.repeat(np.arange(len(expressions)), counts[image_of])
+    return asked, np.concatenate([usable[image] for image in image_of])
+
+
+def _best(asked: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the pair of each expression with the highest value, of equals the first."""
+    order = np.lexsort((np.arange(len(values)), -values, asked))
+    return order[np.unique(asked[order], return_index=True)[1]]
