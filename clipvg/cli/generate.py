@@ -156,7 +156,7 @@ def _place(
     """Return labels that place expressions on observed boxes."""
     from clipvg.api.run import make_model
     from clipvg.cli.devices import choose_device
-    from clipvg.measures import RegionTextMatch
+    from clipvg.measures.match.measures import RegionTextMatch
     from clipvg.measures.match.placing import place_expressions
     from clipvg.model import ModelOptions
     from clipvg.reliability import Context
