@@ -84,11 +84,11 @@ class Models:
         Where the batch fails, each image is looked at alone; one that fails has the reason.
 
         Raises:
-            torch.OutOfMemoryError: the device's memory is full.
+            torch.OutOfMemoryError, MemoryError: the memory is full.
         """
         try:
             return self._look(names, images)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:  # processors and models refuse images in many ways
             if len(names) == 1:
