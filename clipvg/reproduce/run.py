@@ -77,6 +77,7 @@ def reproduce(
             job, lacking = plan(root, row, part, options.checkpoints.get(row.name))
             jobs += [job] if job else []
             missing.setdefault(row.name, []).extend(lacking)
+    _check_images(jobs)
     say(_announced(jobs), show=options.run.progress and bool(jobs))
     found: dict[str, dict[str, Json]] = {}
     for job in jobs:
@@ -99,6 +100,22 @@ def _wanted(options: ReproduceOptions) -> list[Row]:
     own = [Row(name, "", "evaluate") for name in options.checkpoints]
     names = options.rows or ([] if own else ROWS)
     return own + [ROWS[name] for name in names if name not in options.checkpoints]
+
+
+def _check_images(jobs: Sequence[Job]) -> None:
+    """Refuse labels of images that are not there, before hours are spent on others."""
+    validations = ((job, file) for job in jobs for file in (job.validation,) if file is not None)
+    others = ((job, file) for job in jobs for file in (*job.splits.values(), *job.training))
+    seen = {(file.path, file.split): (job, file) for job, file in (*others, *validations)}
+    for job, file in seen.values():
+        labels = read_files(job.data, [file], job.images)
+        names = labels.distinct_images()[0]
+        lacking = [name for name in names if not labels.image_path(name).is_file()]
+        if lacking:
+            raise InputError(
+                f"{file.path}: {len(lacking):,} of its {len(names):,} images are not in "
+                f"{job.images}, such as {lacking[0]}; complete that folder"
+            )
 
 
 def _announced(jobs: Sequence[Job]) -> str:

@@ -80,6 +80,15 @@ def test_rows_are_trained_and_go_on(
     assert reproduce("refcoco", data=root, out=tmp_path / "out", options=options) == first
 
 
+def test_images_are_looked_for_before_the_work(root: Path, tmp_path: Path) -> None:
+    (root / "image_data").unlink()
+    (root / "train2014").mkdir()
+    options = ReproduceOptions(rows=["ssa-checkpoint"], run=QUIET)
+    with pytest.raises(InputError, match=r"unc_val\.pth: \d+ of its \d+ images are not in"):
+        reproduce("refcoco", data=root, out=tmp_path / "out", options=options)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_what_ssa_has_trained_is_not_trained_again(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
