@@ -231,14 +231,22 @@ class _Logits:
         place[rows] = torch.arange(len(rows))
         self.asking, self.rival = rivals[:, place[rivals[0]] >= 0]
         self.place = place[self.asking]
+        # a rival with the same words, as all are that compete for an expression, is asked as itself
+        text_of, at = trainer.pairs.text_of, place[self.rival]
+        self.is_own = (text_of[self.rival] == text_of[self.asking]) & (at >= 0)
+        self.at = at[self.is_own]
         self.own, self.other = torch.zeros(len(rows)), torch.zeros(len(self.rival))
         self.matchers = 0
 
     def add(self, net: Matcher) -> None:
         """Ask one more matcher."""
-        text_of = self.trainer.pairs.text_of
-        self.own += self.trainer.ask(net, self.rows, text_of[self.rows])
-        self.other += self.trainer.ask(net, self.rival, text_of[self.asking])
+        text_of, others = self.trainer.pairs.text_of, ~self.is_own
+        own = self.trainer.ask(net, self.rows, text_of[self.rows])
+        self.own += own
+        self.other[self.is_own] += own[self.at]
+        self.other[others] += self.trainer.ask(
+            net, self.rival[others], text_of[self.asking[others]]
+        )
         self.matchers += 1
 
     def reliability(self) -> Tensor:
