@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clipvg.api.run import Device
 from clipvg.errors import InputError, near_matches
+from clipvg.grounders.grounder import Grounder
 from clipvg.labels import LabelTable
 from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel
@@ -98,7 +99,7 @@ def score(
 
 
 def evaluate(
-    model: GroundingModel | str | Path,
+    model: GroundingModel | Grounder | str | Path,
     labels: LabelTable,
     *,
     against: Literal["box", "truth"] = "box",
@@ -108,6 +109,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure the accuracy and mean IoU of a model; see `clipvg.training.evaluate`."""
     check_one_split(labels)
+    if isinstance(model, Grounder):
+        return model.evaluate(labels, against=against, progress=progress)
     if isinstance(model, str | Path):
         model = load(model)
     refuse_long(labels, [model.tokenizer])  # before anything is computed

@@ -6,7 +6,14 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import LABELS, add_batch_size, add_shared, files_of, read_table
+from clipvg.cli.options import (
+    LABELS,
+    add_batch_size,
+    add_shared,
+    check_one_model,
+    files_of,
+    read_table,
+)
 from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.predict_table import AnswerFormat, check_answers
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
 
 def _configure(parser: CommandParser) -> None:
     add_shared(parser, *LABELS)
-    add_shared(parser, "--checkpoint")
+    add_shared(parser, "--checkpoint", "--grounder", needed=False)
     parser.add_argument(
         "--against", type=Literal["box", "truth"], default="box",
         help="compare with the boxes of the labels, or with their true boxes",
@@ -54,11 +61,16 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
+    check_one_model(args)
     if args.format and not args.out:
         raise InputError(f"--format {args.format} needs a file for the answers; give --out FILE")
     if args.out:
         check_answers(args.out, args.format, None, reads=files_of(args.labels))
+    if args.grounder and args.observations:
+        raise InputError("--observations are ranked by a --checkpoint; --grounder ranks none")
     labels = read_table(args, one_split=True)  # before torch and the model are loaded
+    if args.grounder:
+        return _ground(args, labels)
     from clipvg.cli.devices import choose_device
     from clipvg.model import load
     from clipvg.training import evaluate
@@ -90,6 +102,45 @@ def _run(args: Namespace) -> Json:
     if args.observations:
         more["recall"] = _recall(args, model, labels)
     result = {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict(), **more}
+    return {**result, "table": _table(result, args.table)} if args.table else result
+
+
+def _ground(args: Namespace, labels: LabelTable) -> Json:
+    """Evaluate a grounder that was not trained here, and keep its answers where that is wanted."""
+    from contextlib import ExitStack
+
+    from clipvg.grounders import build_grounder
+    from clipvg.labels.questions import write_answers
+    from clipvg.reliability import Context
+    from clipvg.rescoring.store import open_store
+    from clipvg.runtime import distributed
+    from clipvg.training.evaluate import check_against
+    from clipvg.training.usable import usable_labels
+
+    check_against(labels, args.against)
+    grounder, count = build_grounder(args.grounder, device=args.device), len(labels)
+    labels = usable_labels(
+        labels, None, on_error=args.on_error, device=grounder.place, progress=not args.quiet
+    )
+    context = Context(on_error="raise", progress=not args.quiet)
+    with ExitStack() as opened:
+        store, out = None, None
+        if args.out:
+            out, folder = check_answers(args.out, args.format, None, reads=files_of(args.labels))
+            device = grounder.place or distributed.choose_device("cpu")
+            store = opened.enter_context(open_store(folder, device, output=out))
+        found = grounder.ground(labels, context, against=args.against, store=store)
+        evaluation = grounder.judge(found, labels, args.against)
+        if out and distributed.join(grounder.place).is_main:
+            columns = {**found.columns(), "iou": evaluation.iou}
+            write_answers(out, labels, columns, found.reasons, format=args.format)
+    result: Json = {
+        "grounder": args.grounder,
+        "left_out": count - len(labels),
+        **evaluation.to_dict(),
+        "unanswered": sum(why is not None for why in found.reasons),
+    }
+    result |= {"out": args.out} if args.out else {}
     return {**result, "table": _table(result, args.table)} if args.table else result
 
 
@@ -157,7 +208,7 @@ def _table(result: Json, markup: Markup) -> str:
     """The result as a table of one row, in percent."""
     named = _named(result)
     cells = ["–" if share is None else f"{100 * share:.2f}" for share in named.values()]
-    row = [result["checkpoint"], f"{result['count']:,}", *cells]
+    row = [result.get("checkpoint") or result["grounder"], f"{result['count']:,}", *cells]
     return draw_grid(["model", "labels", *named], [row], markup)
 
 
@@ -166,6 +217,8 @@ def _describe(result: Json) -> str:
         return str(result["table"])
     lines = {name: percent(share) for name, share in _named(result).items()}
     lines["labels"] = f"{result['count']:,}"
+    if result.get("unanswered"):
+        lines["without a box, which count as missed"] = f"{result['unanswered']:,}"
     if "out" in result:
         lines["written"] = result["out"]
     return pairs(lines)

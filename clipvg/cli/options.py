@@ -76,6 +76,11 @@ _SHARED: dict[str, Json] = {
         "metavar": "CKPT",
         "help": "the model: a folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
     },
+    "--grounder": {
+        "metavar": "NAME[,K=V...]",
+        "help": "in place of --checkpoint a grounder that was not trained here, such as "
+        "detector,model=FOLDER; docs/grounders.md lists them",
+    },
     "--similarity": {
         "default": "iou",
         "metavar": "NAME",
@@ -102,6 +107,18 @@ def add_shared(
         if name == "labels" and not needs_labels:
             options |= {"nargs": "*", "default": []}
         parser.add_argument(name, **options)
+
+
+def check_one_model(args: Namespace) -> None:
+    """Refuse a command that names no model, or two."""
+    from clipvg.runtime.named import refuse_code
+
+    if file := args.files.get("grounder"):
+        refuse_code(args.grounder.partition(",")[0], "grounder", file)
+    if args.checkpoint and args.grounder:
+        raise InputError("--checkpoint and --grounder are two models; leave one of them out")
+    if not (args.checkpoint or args.grounder):
+        raise InputError("missing --checkpoint CKPT, or --grounder NAME: one of them is the model")
 
 
 def check_similarity(args: Namespace) -> str:

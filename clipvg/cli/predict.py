@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_batch_size, add_shared, set_max_pixels
+from clipvg.cli.options import add_batch_size, add_shared, check_one_model, set_max_pixels
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.predict_table import AnswerFormat, describe_table, predict_table
@@ -27,7 +28,7 @@ def _configure(parser: CommandParser) -> None:
         "expression", nargs="*", type=str, metavar="EXPRESSION",
         help="what to look for; a table has its own",
     )  # fmt: skip
-    add_shared(parser, "--checkpoint", "--max_pixels")
+    add_shared(parser, "--checkpoint", "--grounder", "--max_pixels", needed=False)
     parser.add_argument(
         "--out", type=str, metavar="FILE",
         help="also draw the boxes; for a table the answers, .parquet, .jsonl, .csv, "
@@ -69,7 +70,11 @@ def _configure(parser: CommandParser) -> None:
 def _run(args: Namespace) -> Json:
     from clipvg.labels.questions import ENDINGS
 
+    check_one_model(args)
     set_max_pixels(args)
+    if args.grounder and (args.heatmap or args.ray):
+        option = "heatmap" if args.heatmap else "ray"
+        raise InputError(f"--{option} is for a model of --checkpoint, and not for --grounder")
     if Path(args.image).suffix.lower() in ENDINGS:
         if args.heatmap:
             raise InputError(f"--heatmap draws one image; leave it out: {args.image} is a table")
@@ -80,6 +85,8 @@ def _run(args: Namespace) -> Json:
         raise InputError(f"--{given[0]} goes with a table, and {args.image} is none")
     if not args.expression:
         raise InputError("say what to look for, e.g. 'dog on the left'")
+    import numpy as np
+
     from clipvg.api.models import load
     from clipvg.boxes import convert
     from clipvg.data.inputs import as_image
@@ -96,9 +103,15 @@ def _run(args: Namespace) -> Json:
     paths = {name: _drawing_path(path, args.image) for name, path in wanted.items() if path}
     if args.out and args.heatmap and len({path.resolve() for path in paths.values()}) == 1:
         raise InputError(f"--out and --heatmap are both {args.out}; choose two files")
-    model = load(args.checkpoint, device=args.device, precision=args.precision)
-    image = as_image(args.image, exif=model.preset.exif)
-    found = model.predict(image, args.expression, batch_size=args.batch_size)
+    if args.grounder:
+        from clipvg.grounders import build_grounder
+
+        image = as_image(args.image)
+        found = build_grounder(args.grounder, device=args.device).answer(image, args.expression)
+    else:
+        model = load(args.checkpoint, device=args.device, precision=args.precision)
+        image = as_image(args.image, exif=model.preset.exif)
+        found = model.predict(image, args.expression, batch_size=args.batch_size)
     result: Json = {
         "image": args.image,
         "width": image.width,
@@ -106,18 +119,22 @@ def _run(args: Namespace) -> Json:
         "box_format": args.box_format,
         "expressions": args.expression,
         "boxes": [
-            [round(float(value), 3) for value in box]
+            None if np.isnan(box).any() else [round(float(value), 3) for value in box]
             for box in convert(found.boxes, "xyxy", args.box_format)
         ],
-        "scores": [round(float(value), 4) for value in found.scores],
-        "present": [round(float(value), 4) for value in found.present],
+        "scores": _numbers(found.scores),
+        "present": _numbers(found.present),
         "scored_by": dict(found.scored_by),
     }
+    if found.reasons:
+        result["reasons"] = list(found.reasons)
     if paths:
         from clipvg.report.drawing import draw_boxes, label_marks, save_image
         from clipvg.report.heat import draw_heat
 
-        marks = label_marks(found.boxes, args.expression, found.scores)
+        there = [at for at, box in enumerate(result["boxes"]) if box]
+        said = [args.expression[at] for at in there]
+        marks = label_marks(found.boxes[there], said, found.scores[there])
         if "drawing" in paths:
             save_image(draw_boxes(image, marks), paths["drawing"])
         if "heatmap" in paths:
@@ -125,6 +142,11 @@ def _run(args: Namespace) -> Json:
             save_image(draw_heat(image, maps, marks), paths["heatmap"])
         result |= {name: str(path) for name, path in paths.items()}
     return result
+
+
+def _numbers(values: Iterable[float]) -> list[float | None]:
+    """Return numbers for JSON, which has no NaN."""
+    return [None if value != value else round(float(value), 4) for value in values]
 
 
 def _drawing_path(name: str, image: str) -> Path:
@@ -138,13 +160,21 @@ def _describe(result: Json) -> str:
         return describe_table(result)
     columns = {"xyxy": "x1 y1 x2 y2", "xywh": "x y w h", "cxcywh": "cx cy w h"}
     rows = [
-        (expression, *(f"{value:.1f}" for value in box), percent(sure), percent(there))
+        (
+            expression,
+            *(f"{value:.1f}" for value in box or ()),
+            *["–"] * (0 if box else 4),
+            percent(sure),
+            percent(there),
+        )
         for expression, box, sure, there in zip(
             *(result[key] for key in ("expressions", "boxes", "scores", "present")), strict=True
         )
     ]
     header = ("expression", *columns[result["box_format"]].split(), "right", "present")
     text = table(header, rows)
+    reasons = zip(result["expressions"], result.get("reasons", ()), strict=False)
+    text += "".join(f"\n{expression}: {why}" for expression, why in reasons if why)
     files = [f"{name}: {result[name]}" for name in ("drawing", "heatmap") if name in result]
     return "\n".join([text, *files])
 

@@ -36,26 +36,34 @@ def predict_table(args: Namespace) -> Json:
     questions = read_questions(args.image, images=args.images)
     from clipvg.api.models import load
     from clipvg.cli.devices import choose_device
+    from clipvg.grounders import build_grounder
     from clipvg.model.predict import refuse_blank, warn_of_foreign
+    from clipvg.reliability import Context
     from clipvg.rescoring.answers import answer_labels
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
 
     device = choose_device(args.device)
     refuse_blank(questions.expressions)
-    if distributed.join(device).is_main:  # once, however many processes read them
+    if not args.grounder and distributed.join(device).is_main:  # once, not once a process
         warn_of_foreign(questions.expressions)
     with open_store(folder, device, output=out) as store, _runner(args) as runner:
-        place = "cpu" if args.ray else args.device
-        model = load(args.checkpoint, device=place, precision=args.precision)
-        found = answer_labels(
-            model,
-            questions,
-            batch_size=args.batch_size,
-            progress=not args.quiet,
-            store=store,
-            runner=runner,
-        )
+        if args.grounder:
+            grounder = build_grounder(args.grounder, device=args.device)
+            scored_by = {"scores": grounder.name}
+            found = grounder.ground(questions, Context(progress=not args.quiet), store=store)
+        else:
+            place = "cpu" if args.ray else args.device
+            model = load(args.checkpoint, device=place, precision=args.precision)
+            scored_by = dict(model.scored_by)
+            found = answer_labels(
+                model,
+                questions,
+                batch_size=args.batch_size,
+                progress=not args.quiet,
+                store=store,
+                runner=runner,
+            )
         if distributed.join(device).is_main:
             write_answers(out, questions, found.columns(), found.reasons, format=args.format)
     reasons = Counter(why for why in found.reasons if why is not None)
@@ -67,7 +75,7 @@ def predict_table(args: Namespace) -> Json:
         "answered": len(questions) - reasons.total(),
         "reasons": [{"reason": why, "rows": count} for why, count in reasons.most_common(3)],
         "found": store.found * len(questions) // max(1, store.asked),
-        "scored_by": dict(model.scored_by),
+        "scored_by": scored_by,
     }
 
 

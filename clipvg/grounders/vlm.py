@@ -53,13 +53,13 @@ class WriterLocator:
         self.unit = unit_of(kind, unit)
         self.prompt = _TASK + "{expression}" if kind == "florence2" else prompt
         self.max_tokens, self.batch_size = max_tokens, batch_size
-        self.answerer = Answerer(loaded)
+        self.loaded, self.answerer = loaded, Answerer(loaded)
 
     def locate(
         self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
     ) -> list[Located]:
         """Return the box of each expression of each image; a score is the answer's probability."""
-        processor = self.answerer.loaded.processor
+        processor = self.loaded.processor
         frames = [Frame.of(image, processor, self.unit) for image in images]
         found = [Located.nothing(len(asked)) for asked in expressions]
         questions = [
@@ -93,7 +93,7 @@ class WriterLocator:
     def _boxes(self, answer: Answer, frame: Frame) -> list[list[float]]:
         if not self.prompt.startswith(_TASK):
             return [frame.to_image(box) for box in boxes_in(answer.text)]
-        processor = self.answerer.loaded.processor
+        processor = self.loaded.processor
         found = processor.post_process_generation(
             text=answer.text, task=_TASK, image_size=frame.image.size
         )

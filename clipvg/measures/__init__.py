@@ -53,6 +53,9 @@ _PLACES = {
     "cascade": "fusion.measures:Cascade",
     "mixture": "fusion.measures:MixtureCalibration",
     "verifier": "verifier:Verifier",
+    # grounders of others, whose boxes are compared with those of the labels
+    "detector": "clipvg.grounders.pretrained:Detector",
+    "vlm": "clipvg.grounders.pretrained:VisionLanguageModel",
 }
 
 
@@ -61,7 +64,8 @@ class _Registry(Mapping[str, type]):
 
     def __getitem__(self, name: str) -> type:
         module, _, member = _PLACES[name].partition(":")
-        return getattr(importlib.import_module(f"{__name__}.{module}"), member)
+        full_name = module if module.startswith("clipvg.") else f"{__name__}.{module}"
+        return getattr(importlib.import_module(full_name), member)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_PLACES)

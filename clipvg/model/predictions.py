@@ -30,6 +30,7 @@ class Predictions(NDArrayOperatorsMixin):
         size: width and height of the image in pixels, as the model sees it.
         scored_by: what gave scores and present: "quality head", or a measure's name.
         box_format: "xyxy", "xywh" or "cxcywh".
+        reasons: why an expression has no box, whose numbers are NaN then; () where all have one.
 
     Example:
         >>> found = model.predict("street.jpg", ["man in red", "dog"])
@@ -44,6 +45,7 @@ class Predictions(NDArrayOperatorsMixin):
     size: tuple[int, int]
     scored_by: Mapping[str, str]
     box_format: str = "xyxy"
+    reasons: tuple[str | None, ...] = ()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the boxes."""

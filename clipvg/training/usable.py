@@ -27,7 +27,7 @@ _REMEDY = "Mend them, or leave them out with on_error='drop'."
 
 def usable_labels(
     labels: LabelTable,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     *,
     on_error: OnError = "raise",
     device: torch.device | None = None,
@@ -40,7 +40,8 @@ def usable_labels(
 
     Args:
         labels: N labels with an image root.
-        tokenizer: of the model that the labels are for, with its preset.
+        tokenizer: of the model that the labels are for, with its preset; None for a grounder of
+            others, which says by itself what is too long.
         on_error: "raise" refuses the labels where one cannot be used; "drop" leaves these out with
             a warning.
         device: where the model is.
@@ -50,8 +51,8 @@ def usable_labels(
         InputError: labels that cannot be used, with their first rows; or none that can.
     """
     faults, turned = _image_faults(labels, device, progress=progress)
-    faults |= too_long(labels, [tokenizer])
-    if not tokenizer.preset.exif:
+    faults |= too_long(labels, [tokenizer] if tokenizer else [])
+    if tokenizer and not tokenizer.preset.exif:
         _warn_of_turned(labels, turned, tokenizer.preset.name)
     return _without(labels, faults, on_error)
 

@@ -16,7 +16,7 @@ from clipvg.labels import read_labels
 
 def test_unknown_words(clipvg):
     assert "did you mean 'predict'?" in clipvg("predct").error
-    assert "choose from demo, generate, train" in clipvg("xyz").error
+    assert "choose from demo, observe, generate, train" in clipvg("xyz").error
     assert "before the command" in clipvg("--json", "info").error
 
 
@@ -31,11 +31,13 @@ def test_unknown_option_names_the_near_one(clipvg):
 
 
 def test_missing_required(clipvg):
-    assert "missing IMAGE, EXPRESSION, --checkpoint" in clipvg("predict").error
+    assert "missing IMAGE, EXPRESSION" in clipvg("predict").error
     assert "missing --checkpoint" in clipvg("predict", "a.png").error
     line = clipvg("predict", "a.png", "--checkpoint", "c").error
     assert "say what to look for, e.g. 'dog on the left'" in line
-    assert "missing --images, --checkpoint" in clipvg("evaluate", "labels.parquet").error
+    assert "missing --images" in clipvg("evaluate", "labels.parquet").error
+    line = clipvg("evaluate", "labels.parquet", "--images", "d").error
+    assert "missing --checkpoint CKPT, or --grounder NAME" in line
 
 
 def test_values_of_the_wrong_kind(clipvg):

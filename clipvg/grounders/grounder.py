@@ -1,0 +1,241 @@
+"""Grounders that were not trained here: what each of them can do, given where it places boxes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipvg.data.image import read_image
+from clipvg.data.inputs import ImageInput, as_image
+from clipvg.data.letterbox import image_boxes, square_boxes
+from clipvg.errors import InputError
+from clipvg.features.cache import Against
+from clipvg.grounders.located import Located
+from clipvg.labels import LabelTable
+from clipvg.measures.common.options import Measure
+from clipvg.model.predict import refuse_blank
+from clipvg.model.predictions import Predictions
+from clipvg.reliability.measurer import Context, Scores
+from clipvg.rescoring.answers import Answered
+from clipvg.rescoring.images import decode_chunks
+from clipvg.rescoring.plan import Plan, Shard, ShardKeys
+from clipvg.rescoring.store import ScoreStore, StoredShard
+from clipvg.runtime import distributed
+from clipvg.runtime.progress import progress_bar
+from clipvg.similarity import IOU, compare_in_square
+from clipvg.training import Evaluation
+from clipvg.training.evaluate import check_against, compare
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+SIDE = 640  # of the square in which boxes are compared; any would do
+_IMAGES = 32  # decoded and held at a time
+_FIELDS = (".x1", ".y1", ".x2", ".y2", ".score", ".width", ".height")  # kept of each row
+
+
+class Grounder(Measure):
+    """A grounder whose subclasses say where it places expressions; a measurer and a predictor.
+
+    r = IoU of its box with the label's, both in the letterboxed square, or the similarity of the
+    context's engine. A label for which it has no box is not scored, with the reason.
+    """
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """The images."""
+        return frozenset({"images"})
+
+    @property
+    def place(self) -> torch.device | None:
+        """The device it runs on, where it has one."""
+        return None
+
+    @property
+    def weights(self) -> str:
+        """What its weights are known by."""
+        return ""
+
+    def locate(
+        self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
+    ) -> list[Located]:
+        """Place the expressions of each upright RGB image."""
+        raise NotImplementedError
+
+    def answer(self, image: ImageInput, expressions: Sequence[str]) -> Predictions:
+        """Answer expressions about one image; a box is NaN where there is none."""
+        refuse_blank(expressions)
+        shown = as_image(image)
+        (found,) = self.locate([shown], [expressions])
+        unsaid = np.full(len(expressions), np.nan, np.float32)
+        by = {"scores": self.name}
+        return Predictions(
+            found.boxes,
+            found.scores,
+            unsaid,
+            tuple(expressions),
+            shown.size,
+            by,
+            reasons=tuple(found.reasons) if any(found.reasons) else (),
+        )
+
+    def ground(
+        self,
+        labels: LabelTable,
+        context: Context | None = None,
+        *,
+        against: Against = "box",
+        store: ScoreStore | None = None,
+    ) -> Answered:
+        """Answer every row of a table, each image decoded once.
+
+        Under `torchrun` the images are shared out and every process gets all answers; all must
+        call.
+
+        Args:
+            labels: N labels or questions, with an image root.
+            context: how it runs.
+            against: which boxes become `target`.
+            store: from `open_store`; what is there is not asked again.
+        """
+        context = context or Context()
+        world = distributed.join(self.place)
+        own = _Pass(self, labels, context, store)
+        parts = distributed.together(lambda: own.run(world.rank, world.size), world)
+        values = np.full((len(labels), len(_FIELDS)), np.nan, np.float32)
+        reasons: dict[int, str] = {}
+        for rows, found, why in parts:
+            values[rows] = found
+            reasons |= why
+        sizes = np.nan_to_num(values[:, 5:], nan=1).astype(np.int64)
+        given = labels.boxes() if against == "box" else labels.truth()
+        return Answered(
+            boxes=square_boxes(values[:, :4], sizes, SIDE),
+            target=square_boxes(given, sizes, SIDE),
+            sizes=sizes,
+            reasons=[reasons.get(row) for row in range(len(labels))],
+            scores=values[:, 4],
+            present=np.full(len(labels), np.nan, np.float32),
+            side=SIDE,
+        )
+
+    def judge(self, found: Answered, labels: LabelTable, against: Against = "box") -> Evaluation:
+        """Return the accuracy of its answers to labels; a label without a box is missed."""
+        empty = np.nan_to_num(found.boxes, nan=0)
+        return compare(dataclasses.replace(found, boxes=empty), labels, against)
+
+    def evaluate(
+        self, labels: LabelTable, *, against: Against = "box", progress: bool = False
+    ) -> Evaluation:
+        """Return its accuracy on labels, whose images must all be readable."""
+        check_against(labels, against)
+        context = Context(on_error="raise", progress=progress)
+        return self.judge(self.ground(labels, context, against=against), labels, against)
+
+    def measure(self, labels: LabelTable, context: Context) -> Scores:
+        """Return how well its boxes fit those of the labels."""
+        found = self.ground(labels, context)
+        similarity = context.engine.similarity if context.engine else IOU
+        values = np.full(len(labels), np.nan, np.float32)
+        known = np.isfinite(found.boxes).all(1)
+        values[known] = compare_in_square(similarity, found.boxes[known], found.target[known])
+        return Scores(values, {row: why for row, why in enumerate(found.reasons) if why})
+
+    def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
+        """Return its box for each label, see `clipvg.reliability.BoxPredictor`."""
+        found = self.ground(labels, context)
+        return image_boxes(found.boxes, found.sizes, SIDE)
+
+    def key(self) -> str:
+        """Return a hash of all that its answers depend on beside the labels and images."""
+        options = {
+            each.name: repr(getattr(self, each.name))
+            for each in dataclasses.fields(self)
+            if each.name not in ("name", "model")  # the model is known by its weights
+        }
+        facts = [type(self).__qualname__, self.weights, str(self.place), sorted(options.items())]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    """One process's pass over a table."""
+
+    grounder: Grounder
+    labels: LabelTable
+    context: Context
+    store: ScoreStore | None
+
+    def run(self, rank: int, size: int) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        """Return rows (R,), values (R, 7) of `_FIELDS`, and why rows have none."""
+        plan = Plan(self.labels)
+        keys = ShardKeys(plan)
+        shards = plan.shards()[rank::size]
+        show = self.context.progress and rank == 0
+        count = sum(len(plan.chunk(*shard).rows) for shard in shards)
+        rows, values = [np.zeros(0, np.int64)], [np.zeros((0, len(_FIELDS)), np.float32)]
+        reasons: dict[int, str] = {}
+        with progress_bar(count, desc="ground", unit="label", show=show) as bar:
+            for shard in shards:
+                here = plan.chunk(*shard).rows
+                found = self._shard(plan, shard, keys)
+                rows.append(here)
+                values.append(np.stack([found.scores[key] for key in self._keys()], 1))
+                reasons |= {int(here[at]): why for at, why in found.reasons.items()}
+                bar.update(len(here))
+        return np.concatenate(rows), np.concatenate(values), reasons
+
+    def _keys(self) -> list[str]:
+        own = self.grounder.key()
+        return [own + field for field in _FIELDS]
+
+    def _shard(self, plan: Plan, shard: Shard, keys: ShardKeys) -> StoredShard:
+        """Read a shard from the store, else answer it."""
+        chunk = plan.chunk(*shard)
+        if self.store is None:
+            return self._answered(plan, shard)
+        name, count = keys.key(chunk), len(chunk.rows) * len(_FIELDS)
+        kept = self.store.read(name, self.store.sets(self._keys()), len(chunk.rows))
+        self.store.asked += count
+        if kept.scores.keys() >= {*self._keys()}:
+            self.store.found += count
+            if self.context.on_error == "raise" and (why := _unreadable(kept)):
+                raise InputError(why)
+            return kept
+        found = self._answered(plan, shard)
+        self.store.write(name, found, [self.grounder.name + field for field in _FIELDS])
+        return found
+
+    def _answered(self, plan: Plan, shard: Shard) -> StoredShard:
+        chunk = plan.chunk(*shard)
+        values = np.full((len(chunk.rows), len(_FIELDS)), np.nan, np.float32)
+        reasons: dict[int, str] = {}
+        place = {int(row): at for at, row in enumerate(chunk.rows)}
+        texts = self.labels.table.column("expression")
+        with closing(decode_chunks(plan, plan.chunks(_IMAGES, *shard), read_image)) as decoded:
+            for ready in decoded:
+                unread = ready.unreadable(self.context.on_error)
+                reasons |= {place[row]: why for row, why in unread.items()}
+                usable, image = ready.usable()
+                rows, images = ready.chunk.rows[usable], ready.readable()
+                on = [rows[image == number].tolist() for number in range(len(images))]
+                asked = [[texts[row].as_py() for row in own] for own in on]
+                located = self.grounder.locate(images, asked)
+                for own, shown, found in zip(on, images, located, strict=True):
+                    at = [place[row] for row in own]
+                    values[at, :4], values[at, 4] = found.boxes, found.scores
+                    values[at, 5:] = shown.size
+                    reasons |= {p: why for p, why in zip(at, found.reasons, strict=True) if why}
+        return StoredShard(dict(zip(self._keys(), values.T, strict=True)), reasons)
+
+
+def _unreadable(kept: StoredShard) -> str | None:
+    """Return why the first image that could not be read could not be; it has no size."""
+    width = next(values for key, values in kept.scores.items() if key.endswith(".width"))
+    return next((why for at, why in kept.reasons.items() if np.isnan(width[at])), None)

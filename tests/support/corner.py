@@ -1,0 +1,49 @@
+"""A grounder that answers with corners of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+
+import numpy as np
+from PIL import Image
+
+from clipvg.grounders.grounder import Grounder
+from clipvg.grounders.located import Located
+from clipvg.measures.common.options import inside
+
+
+class Corner(Grounder):
+    """The upper left of an image; nothing where an expression ends with a question mark."""
+
+    share: float = inside(0.5)
+    name: str = "corner"
+    asked: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def weights(self) -> str:
+        """It has none."""
+        return "corner"
+
+    def key(self) -> str:
+        """What was asked before decides nothing."""
+        return f"corner-{self.share}"
+
+    def locate(
+        self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
+    ) -> list[Located]:
+        """Place the expressions of each image."""
+        found = []
+        for image, texts in zip(images, expressions, strict=True):
+            located = Located.nothing(len(texts))
+            for place, text in enumerate(texts):
+                self.asked.append(text)
+                if text == "stop":
+                    raise KeyboardInterrupt
+                if text.endswith("?"):
+                    located.reasons[place] = "a question"
+                    continue
+                box = np.array([[0, 0, image.width, image.height]]) * self.share
+                located.put([place], box, np.array([self.share]), image.size)
+            found.append(located)
+        return found
