@@ -97,7 +97,7 @@ def _run(args: Namespace) -> Json:
     labels = read_table(args)  # before torch and the models are loaded
     warn_of_findings(labels)
     from clipvg.cli.devices import choose_device, load_measurers
-    from clipvg.measures.specs import build_measures
+    from clipvg.measures.specs import build_measures, parse_measure, with_option
     from clipvg.reliability.score import tokenizers_of
     from clipvg.rescoring import EngineConfig
     from clipvg.rescoring.store import open_store
@@ -108,7 +108,8 @@ def _run(args: Namespace) -> Json:
     measurers = load_measurers(
         args.measurer, "cpu" if args.ray and not args.measure else args.device
     )
-    measures = build_measures(args.measure, {name: m.model for name, m in measurers.items()})
+    specs = [with_option(parse_measure(text), "device", args.device) for text in args.measure]
+    measures = build_measures(specs, {name: m.model for name, m in measurers.items()})
     measurers_all = {**measurers, **measures}
     labels = short_labels(labels, tokenizers_of(measurers_all), on_error=args.on_error)
     device = choose_device(args.device)

@@ -5,11 +5,10 @@ Each is a measure by its name, see `clipvg.measures`, which also says where it w
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clipvg.errors import InputError, near_matches
-from clipvg.measures.specs import build_measure, parse_measure, takes_option
+from clipvg.measures.specs import build_measure, parse_measure, with_option
 
 if TYPE_CHECKING:
     from clipvg.grounders.grounder import Grounder
@@ -37,9 +36,7 @@ def build_grounder(text: str, *, device: str | None = None) -> Grounder:
             f"no grounder {spec.method!r}: {near_matches(spec.method, GROUNDERS)}; one of your own "
             "is named package.module:Class"
         )
-    if device is not None and takes_option(spec, "device"):
-        spec = replace(spec, options={**spec.options, "device": device})
-    made = build_measure(spec, {})
+    made = build_measure(with_option(spec, "device", device), {})
     if not isinstance(made, Grounder):
         raise InputError(f"{spec.method!r} scores labels and places no boxes; name a grounder")
     return made

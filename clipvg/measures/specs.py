@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from clipvg.errors import InputError, near_matches
@@ -86,9 +86,16 @@ def build_measures(
     return {spec.name: build_measure(spec, models or {}) for spec in specs}
 
 
-def takes_option(spec: MeasureSpec, option: str) -> bool:
-    """Return whether a measure has an option that is not given."""
-    return option in _checked(spec)[1] and option not in spec.options
+def with_option(spec: MeasureSpec, option: str, value: Value) -> MeasureSpec:
+    """Return a measure with an option, where it has that and nothing else is given for it."""
+    if option in _checked(spec)[1] and option not in spec.options:
+        return replace(spec, options={**spec.options, option: value})
+    return spec
+
+
+def asks_models(spec: MeasureSpec) -> bool:
+    """Return whether a measure asks the grounding models of the call."""
+    return bool(_asking(_checked(spec)[1]))
 
 
 def check_measures(texts: Iterable[str]) -> None:
@@ -106,9 +113,7 @@ def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Me
     kind, takes = _checked(spec)
     options: dict[str, object] = {"name": spec.name} if "name" in takes else {}
     options |= spec.options
-    for option in {"model", "models"} & takes.keys():
-        if "str" in str(takes[option].annotation):
-            continue
+    for option in _asking(takes):
         found = _models(spec, spec.options.get(option), models, many=option == "models")
         options[option] = found if option == "models" else found[0]
     missing = [
@@ -131,6 +136,12 @@ def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Me
             "requires and measure(labels, context)."
         )
     return made
+
+
+def _asking(takes: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Return the options that get grounding models; one that is text a measure loads by itself."""
+    there = [option for option in ("model", "models") if option in takes]
+    return [option for option in there if "str" not in str(takes[option].annotation)]
 
 
 def _models(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support import ledger
@@ -12,9 +14,11 @@ from clipvg.curriculum import (
     fuse,
     soft_weights,
 )
+from clipvg.curriculum.beyond.fusion import _identity, check_fusion
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures.fusion.mixture import clean_probability
+from clipvg.measures.specs import parse_measure
 from clipvg.reliability import ScoreMatrix
 from clipvg.reliability.histogram import kept
 
@@ -106,3 +110,22 @@ def test_measures_fuse_the_scores_that_are_there() -> None:
         fuse(scores, labels, ["a=weighted_mean"])
     with pytest.raises(InputError, match="no measure 'wheighted_mean'"):
         fuse(scores, labels, ["wheighted_mean"])
+
+
+def test_measures_with_answers_of_their_own_need_no_model_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "answers.csv").write_text("row,answer\n0,yes\n")
+    check_fusion(
+        [parse_measure(f"verifier,path={tmp_path / 'answers.csv'}")], ["a"], has_models=False
+    )
+    with pytest.raises(InputError, match="'likelihood' asks a model"):
+        check_fusion([parse_measure("likelihood")], ["a"], has_models=False)
+
+
+def test_a_model_of_a_measures_own_counts_by_what_its_folder_holds(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("1")
+    spec = parse_measure(f"detector,model={tmp_path}")
+    before = _identity(spec)
+    (tmp_path / "weights").write_text("2")
+    assert _identity(spec) != before
+    named = parse_measure(f"likelihood,model={tmp_path}")  # of a measurer
+    assert _identity(named)["options"] == {"model": str(tmp_path)}

@@ -14,7 +14,13 @@ from clipvg.errors import InputError
 from clipvg.grounders import GROUNDERS
 from clipvg.labels import LabelTable
 from clipvg.measures import MEASURES, refuse_measures
-from clipvg.measures.specs import MeasureSpec, build_measures, parse_measure
+from clipvg.measures.specs import (
+    MeasureSpec,
+    asks_models,
+    build_measures,
+    parse_measure,
+    with_option,
+)
 from clipvg.reliability import Context, Measurer, Scores
 
 REQUIRES = {"images", "history", "scores", "reference"}
@@ -136,6 +142,22 @@ def test_every_measure_can_be_made_by_its_name(tmp_path: Path) -> None:
         (measurer,) = build_measures([f"x={name}{more.get(name, '')}"], models).values()
         assert measurer.requires <= REQUIRES
         assert measurer.name == "x"
+
+
+def test_who_asks_models_of_the_call_and_who_has_one_of_its_own() -> None:
+    asking = {name: asks_models(parse_measure(name)) for name in ("likelihood", "agreement")}
+    own = {name: asks_models(parse_measure(name)) for name in ("verifier", "detector", "hygiene")}
+    assert all(asking.values())
+    assert not any(own.values())
+
+
+def test_an_option_that_is_not_given_is_added_where_there_is_one() -> None:
+    for text, expected in [
+        ("verifier,path=a", {"path": "a", "device": "cpu"}),
+        ("verifier,path=a,device=cuda", {"path": "a", "device": "cuda"}),
+        ("hygiene", {}),
+    ]:
+        assert with_option(parse_measure(text), "device", "cpu").options == expected
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from clipvg.configs import read_recipe
@@ -89,18 +89,12 @@ class Beyond:
     @property
     def specs(self) -> tuple[MeasureSpec, ...]:
         """The measures; those that take observations, and name none, with the file of these."""
-        from clipvg.measures.specs import parse_measure, takes_option
+        from clipvg.measures.specs import parse_measure, with_option
 
         specs = tuple(parse_measure(text) for text in self.measures)
         if self.observations is None:
             return specs
-        given = {"observations": self.observations}
-        return tuple(
-            replace(spec, options={**spec.options, **given})
-            if takes_option(spec, "observations")
-            else spec
-            for spec in specs
-        )
+        return tuple(with_option(spec, "observations", self.observations) for spec in specs)
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""

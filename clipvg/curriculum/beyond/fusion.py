@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,8 +11,7 @@ from clipvg.curriculum.measuring import scores_key
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
-from clipvg.measures import find_measure
-from clipvg.measures.specs import MeasureSpec, Value, build_measure, build_measures
+from clipvg.measures.specs import MeasureSpec, Value, asks_models, build_measure, build_measures
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.reliability.names import check_names
@@ -21,7 +19,6 @@ from clipvg.runs.stage import Stage
 from clipvg.runtime.files import Json, digest
 
 _ABSENT = frozenset({"history", "reference"})  # what no run of a curriculum has
-_NAMING = frozenset({"of", "model", "models"})  # options whose values are names of measurers
 
 
 def fuse(
@@ -81,7 +78,7 @@ def check_fusion(
     check_names([*measurers, *(spec.name for spec in specs)])
     known = [*measurers]
     for spec in specs:
-        if {"model", "models"}.isdisjoint(inspect.signature(find_measure(spec.method)).parameters):
+        if not asks_models(spec):
             made = build_measure(spec, {})
             missing = sorted(made.requires & _ABSENT)
             if missing:
@@ -158,8 +155,9 @@ def fuse_stages(
 
 def _identity(spec: MeasureSpec) -> Json:
     """Return what decides a measure: files that it reads count by what they hold."""
+    naming = {"of", "models"} | ({"model"} if asks_models(spec) else set())  # names of measurers
     options = {
-        name: value if name in _NAMING else _content(value) for name, value in spec.options.items()
+        name: value if name in naming else _content(value) for name, value in spec.options.items()
     }
     return {"name": spec.name, "method": spec.method, "options": options}
 
