@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.toy import ToyLearner, adapt, make_labels
 
+from clipvg.configs import read_recipe
 from clipvg.curriculum import Beyond, join_labelled
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
@@ -69,6 +70,19 @@ def test_a_run_is_read_again(tmp_path: Path, validation: LabelTable) -> None:
     again = type(result.summary).from_dict(json.loads((tmp_path / "summary.json").read_text()))
     assert again.labels.labelled == ANNOTATED
     assert again.first_name == "the annotated labels"
+
+
+def test_the_recipe_for_cleaning_leaves_out_wrong_labels(
+    tmp_path: Path, validation: LabelTable
+) -> None:
+    labels, recipe = make_labels(400, seed=3, wrong=0.1), read_recipe("cleaning")
+    beyond = Beyond(**recipe["beyond"])
+    adapt(tmp_path, labels=labels, validation=validation, beyond=beyond, **recipe["search"])
+    kept = read_labels(tmp_path / "selected.parquet")
+    wrong = np.abs(kept.boxes() - kept.truth()).max(axis=1) > 8
+    weight = kept.weights()
+    assert weight[wrong].sum() < 0.02 * weight.sum()
+    assert weight.sum() > 0.75 * len(labels)
 
 
 def test_pseudo_labels_that_contradict_are_refused_or_left_out() -> None:
