@@ -17,7 +17,7 @@ from clipvg.errors import InputError, one_line
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig, check_parameters
 from clipvg.model.towers import build_towers
-from clipvg.model.weights import check_finite
+from clipvg.model.weights import Undrawn, check_finite
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import MAX_CONFIG_BYTES, check_file, check_size, read_json, reading
 
@@ -119,7 +119,8 @@ class CheckpointMixin(nn.Module, ModelHubMixin):
         with reading(folder, "a model that clipvg saved"):
             header = _read_header(folder / CONFIG_FILE)
             state = _read_weights(folder / WEIGHTS_FILE)
-            return _restore(cls, folder, header, state)
+            with Undrawn():
+                return _restore(cls, folder, header, state)
 
 
 def _restore(

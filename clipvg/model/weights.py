@@ -6,7 +6,7 @@ own before those of the tensors. A tensor that is always there tells where the m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from open_clip.model import (
 )
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from clipvg.errors import InputError
 from clipvg.runtime.gate import check_file, reading
@@ -92,6 +93,32 @@ def is_openai(state: dict[str, Tensor]) -> bool:
         t.dtype == torch.float16 for t in (state[CLIP_ANCHOR], state["visual.ln_post.weight"])
     ]
     return state.keys() >= _OPENAI_SIZES or halves == [True, False]
+
+
+class Undrawn(TorchFunctionMode):
+    """Under it modules are built without drawing weights, all of which a file will replace.
+
+    They hold what memory happens to hold. To draw them takes longer than to read them, and would
+    move the state of the random generator.
+    """
+
+    _IN_PLACE: tuple[object, ...] = (
+        *(Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_),
+        *(nn.init.kaiming_uniform_, nn.init.kaiming_normal_),
+    )
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function, unless it draws."""
+        kwargs = kwargs or {}
+        if func in self._IN_PLACE:
+            return args[0] if args else kwargs["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
 def as_open_clip(state: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]:

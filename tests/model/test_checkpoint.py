@@ -49,7 +49,9 @@ def test_a_saved_model_comes_back_equal(
 ) -> None:
     model = make_model(**options)
     model.save_pretrained(tmp_path / "model")
+    before = torch.get_rng_state()
     again = load(tmp_path / "model")
+    assert torch.equal(torch.get_rng_state(), before)  # no weights were drawn
     assert again.config == model.config
     assert again.preset == model.preset
     assert again.backbone.image_key == model.backbone.image_key
