@@ -72,9 +72,8 @@ def _run(args: Namespace) -> Json:
 
     check_one_model(args)
     set_max_pixels(args)
-    if args.grounder and (args.heatmap or args.ray):
-        option = "heatmap" if args.heatmap else "ray"
-        raise InputError(f"--{option} is for a model of --checkpoint, and not for --grounder")
+    if args.grounder:
+        _check_grounder(args)
     if Path(args.image).suffix.lower() in ENDINGS:
         if args.heatmap:
             raise InputError(f"--heatmap draws one image; leave it out: {args.image} is a table")
@@ -142,6 +141,19 @@ def _run(args: Namespace) -> Json:
             save_image(draw_heat(image, maps, marks), paths["heatmap"])
         result |= {name: str(path) for name, path in paths.items()}
     return result
+
+
+def _check_grounder(args: Namespace) -> None:
+    """Refuse options that would go unnoticed beside --grounder."""
+    for name in ("heatmap", "ray"):
+        if getattr(args, name):
+            raise InputError(f"--{name} is for a model of --checkpoint, and not for --grounder")
+    for name, usual in {"batch_size": None, "precision": "fp32"}.items():
+        if getattr(args, name) != usual:
+            raise InputError(
+                f"--{name} is for a model of --checkpoint; that of a grounder is one of its "
+                f"options, behind {args.grounder!r}"
+            )
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:

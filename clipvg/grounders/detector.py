@@ -54,7 +54,7 @@ class DetectorLocator:
         found = [Located.nothing(len(asked)) for asked in expressions]
         for number, (image, asked) in enumerate(zip(images, expressions, strict=True)):
             texts = [self._text(expression) for expression in asked]
-            lengths = [len(self._tokenizer(text)["input_ids"]) for text in texts]
+            lengths = [len(self._tokenizer(text, verbose=False)["input_ids"]) for text in texts]
             fits = [place for place, length in enumerate(lengths) if length <= self._room]
             for place in set(range(len(asked))) - set(fits):
                 why = f"{asked[place][:40]!r}… has {lengths[place]} tokens, more than {self._room}"

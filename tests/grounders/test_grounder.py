@@ -166,6 +166,11 @@ def test_evaluate_and_predict_take_one(
         (["--grounder", CORNER, "--checkpoint", "c"], "are two models"),
         (["--grounder", "corner"], "no grounder 'corner'"),
         (["--grounder", CORNER, "--heatmap", "h.png"], "--heatmap is for a model of --checkpoint"),
+        (
+            ["--grounder", CORNER, "--batch_size", "4"],
+            "--batch_size is for a model of --checkpoint",
+        ),
+        (["--grounder", CORNER, "--precision", "bf16"], "--precision is for a model of"),
         (["--grounder", "vlm,model=/nowhere/at/all"], "no such folder|pip install"),
     ],
 )
