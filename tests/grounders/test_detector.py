@@ -111,3 +111,12 @@ def test_boxes_of_known_outputs(told: DetectorLocator, size: tuple[int, int]) ->
     expected = np.minimum(corners, [*size, *size])
     np.testing.assert_allclose(found.boxes, [expected, expected], rtol=1e-5)
     np.testing.assert_allclose(found.scores, 1 / (1 + np.exp(-2)), rtol=1e-5)
+
+
+@pytest.mark.transformers
+def test_half_precision_scores_nearly_the_same(detector: DetectorLocator) -> None:
+    half = load_pretrained(detector.loaded.name, "open_detector", precision="bf16")
+    images, asked = [noise(100, 60)], [["red dog", "cat"]]
+    (found,), (exact,) = (each.locate(images, asked) for each in (DetectorLocator(half), detector))
+    assert found.boxes.dtype == found.scores.dtype == np.float32
+    np.testing.assert_allclose(found.scores, exact.scores, atol=0.05)
