@@ -15,7 +15,7 @@ from clipvg.data.scenes import make_labels as make_scenes
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import ProposalEntropy, RegionAlignment
-from clipvg.measures.region.measures import region_images
+from clipvg.measures.region.encode import region_images
 from clipvg.measures.region.proposals import Proposals
 from clipvg.model import GroundingModel, create_model
 from clipvg.reliability import Context, measure

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import field
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
 from torch import Tensor
 
-from clipvg.data.letterbox import make_square
-from clipvg.data.preset import Preset, get_preset
-from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.measures.attention import entropy
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import at_least, one_of
+from clipvg.measures.region.encode import (
+    MODES,
+    PROMPT,
+    check_prompt,
+    clip_tokenizer,
+    encode_prompted,
+    encode_regions,
+    logit_scale,
+    modes_of,
+)
 from clipvg.measures.region.proposals import Proposals
-from clipvg.model import GroundingModel
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.batch import Batch, Chunk
 from clipvg.reliability.measurer import Context, Scores
-
-MODES = ("crop", "blur", "both")
-_BLUR = 0.15  # deviation of the blur in long sides of the image: 100 pixels of 640, as ReCLIP's
-_ENCODE_BATCH = 64  # regions encoded at once
 
 
 class _RegionMeasure(ModelMeasure):
@@ -44,22 +44,19 @@ class _RegionMeasure(ModelMeasure):
     """
 
     mode: str = one_of("both", MODES)
-    prompt: str = "a photo of {}"
+    prompt: str = PROMPT
     proposals: LabelTable | None = field(default=None, repr=False)
     grid: int = at_least(0, 0)
     only_towers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if "{}" not in self.prompt:
-            raise InputError(
-                f"prompt={self.prompt!r} has no '{{}}'; put it where the expression goes."
-            )
+        check_prompt(self.prompt)
 
     @property
     def modes(self) -> tuple[str, ...]:
         """What stands for a proposal, one or two of them."""
-        return ("crop", "blur") if self.mode == "both" else (self.mode,)
+        return modes_of(self.mode)
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:
@@ -67,12 +64,8 @@ class _RegionMeasure(ModelMeasure):
         return (self._tokenizer,)
 
     @cached_property
-    def _preset(self) -> Preset:
-        return get_preset("default", self.model.backbone.mean, self.model.backbone.std)
-
-    @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return Tokenizer(self._preset, self.model.backbone.context_length, prompt=self.prompt)
+        return clip_tokenizer(self.model.backbone, self.prompt)
 
     def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
         """Return what was observed, with a reason where a box is alone."""
@@ -96,7 +89,7 @@ class _RegionMeasure(ModelMeasure):
         longest = int(count.max())
         place = np.minimum(starts[image][:, None] + np.arange(longest), regions.shape[1] - 1)
         chosen = regions[:, torch.from_numpy(place).to(regions.device)]  # (modes, B, K, E)
-        logits = torch.einsum("mbke,be->bk", chosen, texts) * _logit_scale(self.model)
+        logits = torch.einsum("mbke,be->bk", chosen, texts) * logit_scale(self.model.backbone)
         number = torch.from_numpy(count).to(logits.device)
         absent = torch.arange(longest, device=logits.device) >= number[:, None]
         shares = logits.masked_fill(absent, -torch.inf).softmax(-1)
@@ -118,8 +111,7 @@ class _RegionMeasure(ModelMeasure):
         kept: dict[str, Tensor] = batch.chunk.shared.get(key, dict)
         new = [e for e in dict.fromkeys(expressions) if e not in kept]
         if new:
-            tokens = self._tokenizer(new)[0].to(model.device)
-            found = model.backbone.clip.encode_text(tokens, normalize=True).float()
+            found = encode_prompted(model.backbone, self._tokenizer, new)
             kept.update(zip(new, found, strict=True))
         return torch.stack([kept[e] for e in expressions])
 
@@ -130,31 +122,16 @@ class _RegionMeasure(ModelMeasure):
         return chunk.memo.get(key, lambda: self._encode(chunk, boxes))
 
     def _encode(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
-        model = self.model
-        exif, size = model.preset.exif, model.backbone.image_size
+        exif = self.model.preset.exif
         first_row = np.zeros(len(chunk.images), dtype=np.int64)
         first_row[chunk.image] = chunk.rows  # any row of the image names it
         numbers = boxes.image_of[first_row]
         starts = np.concatenate([[0], np.cumsum(boxes.counts[numbers])[:-1]])
-        squares: list[list[Tensor]] = [[] for _ in self.modes]
-        found: list[list[Tensor]] = [[] for _ in self.modes]
-
-        def flush(at_least: int) -> None:
-            for kept, encoded in zip(squares, found, strict=True):
-                if len(kept) > at_least:
-                    pixels = torch.stack(kept).to(model.device)
-                    encoded.append(model.backbone.clip.encode_image(pixels, normalize=True).float())
-                    kept.clear()
-
-        for oriented, number in zip(chunk.images, numbers, strict=True):
-            image = oriented[exif]
-            cells = boxes.pixels(int(number), image.size, self.grid)
-            for kept, mode in zip(squares, self.modes, strict=True):
-                for region in region_images(image, cells, mode):
-                    kept.append(make_square(region, size, self._preset).pixels)
-            flush(_ENCODE_BATCH - 1)
-        flush(0)
-        return torch.stack([torch.cat(parts) for parts in found]), starts
+        shown = (
+            (oriented[exif], boxes.pixels(int(number), oriented[exif].size, self.grid))
+            for oriented, number in zip(chunk.images, numbers, strict=True)
+        )
+        return encode_regions(self.model.backbone, shown, self.modes), starts
 
 
 class RegionAlignment(_RegionMeasure):
@@ -191,24 +168,3 @@ class ProposalEntropy(_RegionMeasure):
         """Return one minus the normalised entropy, NaN where a box is alone, (B,)."""
         shares, number, _ = self.shares(batch)
         return torch.where(number > 1, 1 - entropy(shares, number), torch.nan)
-
-
-def region_images(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[Image.Image]:
-    """Return images that stand for regions (K, 4): xyxy whole pixels inside the image, none empty.
-
-    "crop" cuts them out; "blur" is the image with everything but the box blurred.
-    """
-    corners = [(int(x), int(y), int(z), int(w)) for x, y, z, w in boxes]
-    if mode == "crop":
-        return [image.crop(box) for box in corners]
-    blurred = image.filter(ImageFilter.GaussianBlur(_BLUR * max(image.size)))
-    made = []
-    for box in corners:
-        copy = blurred.copy()
-        copy.paste(image.crop(box), box[:2])
-        made.append(copy)
-    return made
-
-
-def _logit_scale(model: GroundingModel) -> Tensor:
-    return model.backbone.clip.logit_scale.float().exp()
