@@ -21,8 +21,8 @@ from clipvg.pseudo.words import BOUNDARIES, DETERMINERS, MEASURES, PRONOUNS
 from clipvg.pseudo.words import PLACES as PLACE_WORDS
 
 EXTREMES = {
-    **dict.fromkeys(("left", "leftmost", "lft"), "left"),
-    **dict.fromkeys(("right", "rightmost", "rt"), "right"),
+    **dict.fromkeys(("left", "leftmost", "leftest", "lft"), "left"),
+    **dict.fromkeys(("right", "rightmost", "rightest", "rt"), "right"),
     **dict.fromkeys(("top", "topmost", "upper", "uppermost", "highest"), "top"),
     **dict.fromkeys(("bottom", "lower", "lowest"), "bottom"),
     **dict.fromkeys(("middle", "center", "centre", "mid"), "middle"),
@@ -32,9 +32,11 @@ EXTREMES = {
     **dict.fromkeys(("background", "far", "farthest", "back"), "small"),
 }  # fmt: skip
 """Words that single out one of several, and what they go by: a side, the middle, how big it is."""
-_ORDINALS = {"first": 0, "1st": 0, "second": 1, "2nd": 1, "third": 2, "3rd": 2}
-_NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
-_SAID_FOR = {
+LOOSE = frozenset("front close near back far background little lower".split())
+"""Of these the words that often say something else: "close to the wall", "little boy"."""
+ORDINALS = {"first": 0, "1st": 0, "second": 1, "2nd": 1, "third": 2, "3rd": 2}
+NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
+SAID_FOR = {
     "below": ("under", "beneath", "underneath"),
     "above": ("over",),
     "next to": ("beside", "near", "by", "alongside"),
@@ -42,8 +44,8 @@ _SAID_FOR = {
     "to the right of": ("right of", "on the right of", "at the right of"),
     "with": ("wearing", "holding", "carrying", "in"),
 }
-_MANY = _NUMBERS - {"one"} | {"several", "many", "some", "all", "both", "few"}
-_SAYING_NOTHING = DETERMINERS | PRONOUNS | MEASURES | PLACE_WORDS | _NUMBERS | BOUNDARIES | _MANY
+_MANY = NUMBERS - {"one"} | {"several", "many", "some", "all", "both", "few"}
+_SAYING_NOTHING = DETERMINERS | PRONOUNS | MEASURES | PLACE_WORDS | NUMBERS | BOUNDARIES | _MANY
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,9 @@ class Vocabulary:
         extremes = dict.fromkeys(EXTREMES[word] for word in words if word in EXTREMES)
         said = [word for word in words if word not in _SAYING_NOTHING and word[0].isalnum()]
         attributes = tuple(word for word in said if word in self.attributes)
-        known = {*attributes, *EXTREMES, *_ORDINALS}
+        known = {*attributes, *EXTREMES, *ORDINALS}
         unknown = tuple(w for w in said if w not in known and not _is_name(w, names))
-        nth = next((_ORDINALS[word] for word in words if word in _ORDINALS), 0)
+        nth = next((ORDINALS[word] for word in words if word in ORDINALS), 0)
         return Meaning(
             names=names or (frozenset() if unknown else None),
             words=attributes,
@@ -176,7 +178,7 @@ def _nouns(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
     """Noun phrases of some words in their order, without words for places."""
     phrase: list[str] = []
     for word in [*drop_article(list(words)), "."]:
-        if word in EXTREMES or word in PLACE_WORDS or word in _NUMBERS:
+        if word in EXTREMES or word in PLACE_WORDS or word in NUMBERS:
             continue
         if word in BOUNDARIES or word in DETERMINERS or not word[0].isalnum():
             if word in DETERMINERS and len(phrase) > 1:
@@ -205,7 +207,7 @@ def _flat(column: pa.ChunkedArray) -> list[pa.Array]:
 def _rules() -> dict[str, Rule]:
     """Rules of geometry by the words for them."""
     found = {rule.words: rule for rule in (*PLACES, NEXT_TO, HOLDING)}
-    return {word: found[rule] for rule, more in _SAID_FOR.items() for word in more} | found
+    return {word: found[rule] for rule, more in SAID_FOR.items() for word in more} | found
 
 
 _RULES = _rules()
