@@ -33,6 +33,11 @@ def _configure(parser: CommandParser) -> None:
     add_shared(parser, *LABELS)
     add_shared(parser, "--checkpoint", "--grounder", needed=False)
     parser.add_argument(
+        "--backbone", type=str, metavar="NAME",
+        help="with --grounder reclip, heatmap or gradcam the CLIP it looks with; by default "
+        "ViT-B-16",
+    )  # fmt: skip
+    parser.add_argument(
         "--against", type=Literal["box", "truth"], default="box",
         help="compare with the boxes of the labels, or with their true boxes",
     )  # fmt: skip
@@ -52,7 +57,7 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--observations", type=str, nargs="+", default=[], metavar="FILE",
         help="what detectors say of the images, as `clipvg generate` reads it: the model ranks "
-        "these boxes too, for R@1, R@5 and R@10",
+        "these boxes too, for R@1, R@5 and R@10; a --grounder chooses among them",
     )  # fmt: skip
     add_shared(parser, "--device")
     add_batch_size(parser, 64)
@@ -66,8 +71,8 @@ def _run(args: Namespace) -> Json:
         raise InputError(f"--format {args.format} needs a file for the answers; give --out FILE")
     if args.out:
         check_answers(args.out, args.format, None, reads=files_of(args.labels))
-    if args.grounder and args.observations:
-        raise InputError("--observations are ranked by a --checkpoint; --grounder ranks none")
+    if args.backbone and not args.grounder:
+        raise InputError("--backbone goes with --grounder; a --checkpoint has its own")
     labels = read_table(args, one_split=True)  # before torch and the model are loaded
     if args.grounder:
         return _ground(args, labels)
@@ -111,6 +116,7 @@ def _ground(args: Namespace, labels: LabelTable) -> Json:
 
     from clipvg.grounders import build_grounder
     from clipvg.labels.questions import write_answers
+    from clipvg.pseudo.reading import read_observations
     from clipvg.reliability import Context
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
@@ -118,7 +124,12 @@ def _ground(args: Namespace, labels: LabelTable) -> Json:
     from clipvg.training.usable import usable_labels
 
     check_against(labels, args.against)
-    grounder, count = build_grounder(args.grounder, device=args.device), len(labels)
+    observed, count = None, len(labels)
+    if args.observations:
+        observed = read_observations(args.observations, images=args.images)
+    grounder = build_grounder(
+        args.grounder, device=args.device, backbone=args.backbone, observations=observed
+    )
     labels = usable_labels(
         labels, None, on_error=args.on_error, device=grounder.place, progress=not args.quiet
     )

@@ -68,6 +68,15 @@ class Grounder(Measure):
         """Place the expressions of each upright RGB image."""
         raise NotImplementedError
 
+    def look(
+        self,
+        names: Sequence[str | None],
+        images: Sequence[Image.Image],
+        expressions: Sequence[Sequence[str]],
+    ) -> list[Located]:
+        """Place the expressions of images whose names are known, by which more is known of them."""
+        return self.locate(images, expressions)
+
     def answer(self, image: ImageInput, expressions: Sequence[str]) -> Predictions:
         """Answer expressions about one image; a box is NaN where there is none."""
         refuse_blank(expressions)
@@ -226,7 +235,12 @@ class _Pass:
                 rows, images = ready.chunk.rows[usable], ready.readable()
                 on = [rows[image == number].tolist() for number in range(len(images))]
                 asked = [[texts[row].as_py() for row in own] for own in on]
-                located = self.grounder.locate(images, asked)
+                names = [
+                    name
+                    for name, image in zip(ready.chunk.images, ready.images, strict=True)
+                    if not isinstance(image, InputError)
+                ]
+                located = self.grounder.look(names, images, asked)
                 for own, shown, found in zip(on, images, located, strict=True):
                     at = [place[row] for row in own]
                     values[at, :4], values[at, 4] = found.boxes, found.scores

@@ -53,7 +53,10 @@ _PLACES = {
     "cascade": "fusion.measures:Cascade",
     "mixture": "fusion.measures:MixtureCalibration",
     "verifier": "verifier:Verifier",
-    # grounders of others, whose boxes are compared with those of the labels
+    # grounders that were not trained here, whose boxes are compared with those of the labels
+    "reclip": "clipvg.grounders.reclip:ReCLIP",
+    "heatmap": "clipvg.grounders.heat:HeatMap",
+    "gradcam": "clipvg.grounders.heat:GradCam",
     "detector": "clipvg.grounders.pretrained:Detector",
     "vlm": "clipvg.grounders.pretrained:VisionLanguageModel",
 }

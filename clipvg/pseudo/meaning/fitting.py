@@ -42,7 +42,7 @@ def alone(meaning: Meaning, observation: Observation, box: Box, size: Size) -> t
         fit * one.exists * _ahead(meaning, one, own, size)
         for one, fit in zip(others, fits, strict=True)
     ]
-    return own_fits * own.fits_box * _just(meaning.nth, before), max(before, default=0.0)
+    return own_fits * own.fits_box * just(meaning.nth, before), max(before, default=0.0)
 
 
 def _fits(meaning: Meaning, objects: Sequence[Views], edges: Sequence[Relation]) -> list[float]:
@@ -107,8 +107,8 @@ def _step(extreme: str, one: Views, own: Views, size: Size) -> float:
     return (abs(own_x - width / 2) - abs(x - width / 2)) / (CLEAR_X * width)
 
 
-def _just(count: int, chances: Sequence[float]) -> float:
-    """The probability that just so many of independent events happen."""
+def just(count: int, chances: Sequence[float]) -> float:
+    """Return the probability that just so many of independent events happen."""
     known = [1.0, *[0.0] * count]
     for chance in chances:
         known = [

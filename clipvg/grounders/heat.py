@@ -1,0 +1,126 @@
+"""Grounders without proposals: a heat map of the image, and the box that shows it best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipvg.grounders.located import Located
+from clipvg.grounders.search import best_box
+from clipvg.grounders.superpixels import superpixels
+from clipvg.grounders.tower import before_last, pooled
+from clipvg.grounders.zeroshot import ZeroShotGrounder, without_boxes
+from clipvg.measures.common.options import inside, positive
+
+SCALES = tuple(range(100, 601, 50))  # superpixels of an image, adapting-CLIP's
+
+
+class _HeatGrounder(ZeroShotGrounder):
+    """Heat maps; among observed boxes it chooses the best, else among all boxes.
+
+    Args:
+        alpha: how much the area of a box costs: its worth is its heat / area^alpha.
+    """
+
+    alpha: float = inside(0.5)
+
+    def heat(self, image: Image.Image, expressions: Sequence[str]) -> np.ndarray:
+        """Return where an image shows what expressions say, (N, h, w) in [0, 1]."""
+        raise NotImplementedError
+
+    def _place(
+        self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray | None, why: str
+    ) -> Located:
+        if boxes is not None and not len(boxes):
+            return without_boxes(len(expressions), why)
+        found = Located.nothing(len(expressions))
+        for place, heat in enumerate(self.heat(image, expressions)):
+            box, share = best_box(heat, image.size, self.alpha, boxes)
+            found.put([place], box[None], np.array([share]), image.size)
+        return found
+
+
+class HeatMap(_HeatGrounder):
+    """Superpixels that CLIP finds to be what is said, after adapting-CLIP.
+
+    The patches of the tower overlap by half. In its last block [CLS] pools each superpixel alone,
+    of eleven divisions of the image; the cosine with the text makes exp(cosine / T), the mean over
+    the divisions, scaled from 0 to 1, the heat. A score is the box's share of all heat.
+
+    Li, Shakhnarovich and Yeh, Adapting CLIP for phrase localization without further training, 2022.
+
+    Args:
+        temperature: T.
+    """
+
+    alpha: float = inside(0.75)
+    temperature: float = positive(0.02)
+    name: str = "heatmap"
+
+    def heat(self, image: Image.Image, expressions: Sequence[str]) -> np.ndarray:
+        """Return the mean over divisions, (N, S, S)."""
+        tower, side = self._towers.clip.visual, self._towers.image_size
+        with torch.no_grad():
+            dense = before_last(tower, self._pixels(image), finer=2)
+            texts = self._texts(expressions)
+            seen = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+            total = torch.zeros(len(expressions), side, side)
+            for count in SCALES:
+                part = torch.from_numpy(superpixels(seen, count))
+                shares = _shares(part, dense.grid).to(self.place)  # (K, P)
+                masked = torch.cat([torch.zeros_like(shares[:, :1]), shares], 1).log()
+                found = pooled(tower, dense, partial(_softmax, masked=masked))
+                warm = (texts @ found.T / self.temperature).exp().cpu()  # (N, K)
+                total += warm[:, part]
+        low, high = total.amin((1, 2), True), total.amax((1, 2), True)
+        return ((total - low) / (high - low).clamp(min=1e-12)).numpy()
+
+
+class GradCam(_HeatGrounder):
+    """Attention of CLIP's last block, weighed by what it does for the similarity to the text.
+
+    Heat is the mean over heads of the positive part of attention × gradient, from [CLS] to each
+    patch: gScoreCAM's and ReCLIP's baseline in its simplest form. A score is the box's share of
+    the heat.
+
+    Selvaraju et al., Grad-CAM, ICCV 2017; Chefer et al., ICCV 2021.
+    """
+
+    name: str = "gradcam"
+
+    def heat(self, image: Image.Image, expressions: Sequence[str]) -> np.ndarray:
+        """Return the weighed attention, (N, rows, columns) of the patches."""
+        tower = self._towers.clip.visual
+        with torch.no_grad():
+            dense = before_last(tower, self._pixels(image))
+            texts = self._texts(expressions)
+        kept: list[Tensor] = []
+
+        def weigh(logits: Tensor) -> Tensor:
+            kept.append(logits.detach().softmax(-1).requires_grad_())
+            return kept[0]
+
+        with torch.enable_grad():
+            fits = texts @ pooled(tower, dense, weigh)  # (N,)
+            slopes = [torch.autograd.grad(fit, kept[0], retain_graph=True)[0] for fit in fits]
+        warm = (torch.stack(slopes) * kept[0].detach()).relu().mean(1)[:, 1:]  # (N, P)
+        peak = warm.amax(1, True).clamp(min=1e-12)
+        return (warm / peak).unflatten(1, dense.grid).cpu().numpy()
+
+
+def _shares(part: Tensor, grid: tuple[int, int]) -> Tensor:
+    """How much of each superpixel of (S, S) lies about each patch, (K, P), one at least."""
+    masks = F.one_hot(part).permute(2, 0, 1).float()
+    shares = F.adaptive_avg_pool2d(masks, grid).flatten(1)
+    return shares / shares.amax(1, True)
+
+
+def _softmax(logits: Tensor, masked: Tensor) -> Tensor:
+    """Weights (K, H, 1 + P) of logits (H, 1 + P) under the log shares (K, 1 + P)."""
+    return (logits + masked[:, None]).softmax(-1)

@@ -1,0 +1,151 @@
+"""What grounders that only have CLIP share: its towers, a prompt, observed boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipvg.data.letterbox import normalise
+from clipvg.errors import InputError
+from clipvg.grounders.grounder import Grounder
+from clipvg.grounders.located import Located
+from clipvg.measures.region.encode import (
+    PROMPT,
+    check_prompt,
+    clip_preset,
+    clip_tokenizer,
+    encode_prompted,
+)
+from clipvg.model import create_model
+from clipvg.model.backbone import Backbone
+from clipvg.pseudo.observation import Observation
+from clipvg.pseudo.observations import ObservationTable
+from clipvg.pseudo.reading import as_observations
+from clipvg.runtime.distributed import choose_device
+
+NOT_OBSERVED = "no observations of this image"
+NO_DETECTIONS = "nothing was detected in this image"
+
+
+class ZeroShotGrounder(Grounder):
+    """A grounder that has CLIP alone, and perhaps boxes of a detector.
+
+    Args:
+        backbone: any that `create_model` takes.
+        pretrained: its weights, as there; None draws them at random.
+        prompt: template with ``{}`` for the expression.
+        observations: file of any kind that `clipvg.pseudo.read_observations` takes, or the table.
+        device: where it runs; by default a CUDA GPU where there is one.
+    """
+
+    backbone: str = "ViT-B-16"
+    pretrained: str | None = "openai"
+    prompt: str = PROMPT
+    observations: str | Path | ObservationTable | None = field(default=None, repr=False)
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_prompt(self.prompt)
+        _ = self._seen  # files and weights that cannot be read are refused now
+        _ = self._towers
+
+    @property
+    def place(self) -> torch.device:
+        """The device of CLIP."""
+        return self._towers.clip.logit_scale.device
+
+    @property
+    def weights(self) -> str:
+        """The weights of CLIP."""
+        return f"{self._towers.image_key} {self._towers.text_key} {self._observed_key}"
+
+    @cached_property
+    def _towers(self) -> Backbone:
+        made = create_model(self.backbone, self.pretrained, width=8, layers=1, heads=1)
+        return made.backbone.to(choose_device(self.device))
+
+    @cached_property
+    def _seen(self) -> Mapping[str, Observation] | None:
+        if self.observations is None:
+            return None
+        return {one.image: one for one in as_observations(self.observations)}
+
+    @cached_property
+    def _observed_key(self) -> str:
+        if self.observations is None:
+            return ""
+        return as_observations(self.observations).fingerprint()
+
+    def look(
+        self,
+        names: Sequence[str | None],
+        images: Sequence[Image.Image],
+        expressions: Sequence[Sequence[str]],
+    ) -> list[Located]:
+        """Place the expressions of images among the boxes that were observed in them."""
+        return [
+            self._place(image, asked, *self._boxes(name))
+            for name, image, asked in zip(names, images, expressions, strict=True)
+        ]
+
+    def locate(
+        self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
+    ) -> list[Located]:
+        """Place the expressions of images of which nothing is known."""
+        return self.look([None] * len(images), images, expressions)
+
+    def among(self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray) -> Located:
+        """Place expressions of one image among given boxes (K, 4), xyxy pixels."""
+        given = np.asarray(boxes, np.float64).reshape(-1, 4)
+        return self._place(image, expressions, given, NO_DETECTIONS)
+
+    def _boxes(self, name: str | None) -> tuple[np.ndarray | None, str]:
+        """Observed boxes (K, 4) of an image, None without observations; and why there are none."""
+        if self._seen is None or name is None:
+            return None, NOT_OBSERVED
+        if name not in self._seen:
+            return np.zeros((0, 4)), NOT_OBSERVED
+        boxes = [one.box for one in self._seen[name].detections]
+        return np.array(boxes, np.float64).reshape(-1, 4), NO_DETECTIONS
+
+    def _place(
+        self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray | None, why: str
+    ) -> Located:
+        """Place expressions of one image; `why` says why there are no boxes."""
+        raise NotImplementedError
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings of length 1 of prompted texts, (T, E)."""
+        tokenizer = clip_tokenizer(self._towers, self.prompt)
+        return encode_prompted(self._towers, tokenizer, texts)
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        """An image squashed to CLIP's square, normalised, (3, S, S)."""
+        side = self._towers.image_size
+        small = image.resize((side, side), Image.Resampling.BICUBIC)
+        return normalise(small, clip_preset(self._towers)).to(self.place)
+
+
+def without_boxes(count: int, why: str) -> Located:
+    """Return that none of some expressions has a place, and why."""
+    found = Located.nothing(count)
+    found.reasons[:] = [why] * count
+    return found
+
+
+def need_boxes(name: str, boxes: np.ndarray | None) -> np.ndarray:
+    """Return boxes; refuse a grounder that needs some and was given no observations."""
+    if boxes is None:
+        raise InputError(
+            f"grounder {name!r} chooses among detected boxes and has none; give it observations "
+            "of the images"
+        )
+    return boxes

@@ -1,0 +1,174 @@
+"""Zero-shot grounders: boxes by hand, the tower against CLIP itself, what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipvg.cli import main
+from clipvg.data.scenes.observe import PERFECT, observe_scenes
+from clipvg.errors import InputError
+from clipvg.grounders import GradCam, ReCLIP, build_grounder
+from clipvg.grounders.placing import holds, resolve
+from clipvg.grounders.search import best_box
+from clipvg.grounders.superpixels import superpixels
+from clipvg.grounders.tower import before_last, pooled
+from clipvg.labels import LabelTable
+from clipvg.pseudo import Observation, ObservationTable
+from clipvg.pseudo.meaning.phrases import read_phrase
+from clipvg.reliability import BoxPredictor, Context, Measurer, measure
+
+TINY = {"backbone": "clipvg-tiny", "device": "cpu"}
+BOXES = np.array([[0, 0, 20, 20], [40, 0, 60, 40], [80, 0, 100, 20], [42, 5, 50, 12]], float)
+
+
+def test_relations_of_boxes() -> None:
+    assert holds("left", BOXES)[0].tolist() == [0, 1, 1, 1]
+    assert holds("above", BOXES)[:, 1].tolist() == [1, 0, 1, 1]
+    assert holds("bigger", BOXES)[1].tolist() == [1, 0, 1, 1]
+    assert holds("inside", BOXES).nonzero()[0].tolist() == [3]
+    for one, other in (("left", "right"), ("above", "below"), ("bigger", "smaller")):
+        np.testing.assert_array_equal(holds(one, BOXES), holds(other, BOXES).T)
+
+
+@pytest.mark.parametrize(
+    ("expression", "best"),
+    [
+        ("left dog", 0), ("dog on the right", 2), ("middle dog", 1), ("biggest dog", 1),
+        ("second dog from the left", 1), ("third dog from the left", 2), ("cat", 3),
+        ("dog to the right of the cat", 2), ("cat inside the dog", 3), ("left cat", 3),
+        ("dog above the cat", 0), ("dog bigger than the cat", 0),
+    ],
+)  # fmt: skip
+def test_places_and_relations_are_resolved(expression: str, best: int) -> None:
+    dogs, cats = np.array([0.33, 0.32, 0.32, 0.03]), np.array([0.01, 0.01, 0.01, 0.97])
+    chances = resolve(
+        read_phrase(expression), BOXES, (100, 40), lambda text: cats if "cat" in text else dogs
+    )
+    assert chances.sum() == pytest.approx(1)
+    assert int(chances.argmax()) == best
+
+
+def test_the_hottest_box() -> None:
+    heat = np.zeros((8, 8))
+    heat[2:4, 4:8] = 1
+    box, share = best_box(heat, (160, 80), 0.5)
+    np.testing.assert_allclose(box, [80, 20, 160, 40])
+    assert share == pytest.approx(1)
+    given = np.array([[0.0, 0, 80, 80], [70, 10, 160, 50], [80, 20, 100, 40]])
+    assert best_box(heat, (160, 80), 0.5, given)[0].tolist() == [70, 10, 160, 50]
+    assert best_box(heat, (160, 80), 0.0)[1] == pytest.approx(1)
+
+
+def test_superpixels_follow_colours() -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:, 17:] = 255
+    found = superpixels(image, 25)
+    assert 20 <= found.max() + 1 <= 25
+    assert not {*np.unique(found[:, :17])} & {*np.unique(found[:, 17:])}
+    assert superpixels(image[:1, :1], 100).tolist() == [[0]]
+
+
+def test_the_parted_tower_is_that_of_clip() -> None:
+    towers = GradCam(**TINY)._towers
+    pixels = torch.randn(3, towers.image_size, towers.image_size)
+    with torch.no_grad():
+        dense = before_last(towers.clip.visual, pixels)
+        found = pooled(towers.clip.visual, dense, lambda logits: logits.softmax(-1))
+        whole = towers.clip.encode_image(pixels[None], normalize=True)[0]
+        finer = before_last(towers.clip.visual, pixels, finer=2)
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
+    assert finer.grid == (2 * towers.grid - 1,) * 2
+
+
+@pytest.mark.parametrize("name", ["heatmap", "gradcam"])
+def test_heat_is_a_map_of_the_image(name: str) -> None:
+    grounder = build_grounder(f"{name},backbone=clipvg-tiny", device="cpu")
+    image = Image.new("RGB", (90, 60), "white")
+    image.paste((205, 40, 40), (60, 30, 85, 55))
+    heat = grounder.heat(image, ["red square", "x"])  # type: ignore[attr-defined]
+    assert heat.min() >= 0
+    assert heat.max() == pytest.approx(1)
+    found = grounder.answer(image, ["red square", "x"])
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    given = grounder.among(image, ["red square"], BOXES[:2])  # type: ignore[attr-defined]
+    assert given.boxes[0].tolist() in BOXES[:2].tolist()
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelTable, ObservationTable]:
+    folder = tmp_path_factory.mktemp("scenes")
+    seen, _ = observe_scenes(folder, 12, errors=PERFECT, seed=3)
+    rows = [(one.image, found) for one in seen for found in one.attribute_detections]
+    labels = LabelTable.from_columns(
+        images=folder / "images",
+        image=[image for image, _ in rows],
+        expression=[f"{next(iter(found.attributes))} {found.name}" for _, found in rows],
+        box=[found.box for _, found in rows],
+    )
+    seen.write(folder / "seen.jsonl")
+    labels.write(folder / "labels.csv")
+    return labels, seen
+
+
+def test_proposals_by_clip_find_what_chance_does_not(
+    scenes: tuple[LabelTable, ObservationTable],
+) -> None:
+    labels, seen = scenes
+    grounder = ReCLIP(**TINY, observations=seen, prompt="{}")
+    assert isinstance(grounder, Measurer)
+    assert isinstance(grounder, BoxPredictor)
+    found = measure(grounder, labels, Context())
+    right = (found.values > 0.5).mean()
+    counts = {one.image: len(one.detections) for one in seen}
+    chance = np.mean([1 / counts[name] for name in labels.image_names])
+    assert right > chance + 0.2
+    assert grounder.evaluate(labels).accuracy[0.5] == pytest.approx(right, abs=1e-6)
+
+
+def test_what_is_not_there_is_said(scenes: tuple[LabelTable, ObservationTable]) -> None:
+    labels, seen = scenes
+    some = ObservationTable.from_observations(
+        [Observation(labels.image_names[0], 96, 96)], seen.images
+    )
+    found = measure(ReCLIP(**TINY, observations=some), labels, Context())
+    assert np.isnan(found.values).all()
+    assert found.reasons[0] == "nothing was detected in this image"
+    assert found.reasons[len(labels) - 1] == "no observations of this image"
+    with pytest.raises(InputError, match="give it observations"):
+        measure(ReCLIP(**TINY), labels, Context())
+    with pytest.raises(InputError, match=r"has no '\{\}'"):
+        ReCLIP(**TINY, prompt="a dog")
+    lost = labels.with_column("image", ["gone.jpg"] * len(labels))
+    reasons = measure(GradCam(**TINY), lost.select([0]), Context()).reasons
+    assert "gone.jpg" in reasons[0]
+
+
+def test_evaluate_takes_a_zero_shot_grounder(
+    scenes: tuple[LabelTable, ObservationTable], capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = Path(scenes[0].images or "")
+    words = ["evaluate", str(images.parent / "labels.csv"), "--images", str(images), "--json",
+             "--quiet", "--device", "cpu", "--backbone", "clipvg-tiny"]  # fmt: skip
+    seen = str(images.parent / "seen.jsonl")
+    assert main([*words, "--grounder", "reclip", "--observations", seen]) == 0
+    assert '"acc_0.5"' in capsys.readouterr().out
+    assert main([*words, "--grounder", "reclip"]) == 2
+    assert "give it observations" in capsys.readouterr().err
+    assert main([*words, "--checkpoint", "x"]) == 2
+    assert "--backbone goes with --grounder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reclip", "heatmap", "gradcam"])
+def test_over_a_real_backbone_of_random_weights(name: str) -> None:
+    grounder = build_grounder(f"{name},backbone=ViT-B-16,pretrained=none", device="cpu")
+    image = Image.effect_noise((120, 90), 80).convert("RGB")
+    found = grounder.among(image, ["left dog", "x"], BOXES)  # type: ignore[attr-defined]
+    assert np.isfinite(found.boxes).all()
+    assert not any(found.reasons)
