@@ -151,5 +151,5 @@ def test_settings_of_the_field(work: Path, tmp_path: Path) -> None:
     science.run(work, 0, ["semisupervised", "weakly", "cleaning"], SMALL)
     found = science.write(work, tmp_path / "found.json", tmp_path)
     assert {"10 % alone", "10 % with pseudo", "all annotated"} <= {*found["semisupervised"]}
-    assert {*found["weakly"]} == {"all", "recommended"}
+    assert {*found["weakly"]} == {"all", "all, longer", "recommended"}
     assert found["cleaning"]["5 % cleaned"]["gain"]["n"] == 1
