@@ -139,6 +139,7 @@ def test_reliability_may_be_another_score_than_iou(
         run(labels, tmp_path / "other", curriculum=Curriculum(similarity="nosuch"))
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_resumed_it_ends_alike(
     adapted: clipvg.api.AdaptResult, images: Path, tmp_path: Path
 ) -> None:

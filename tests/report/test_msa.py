@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "run"
 
 
+@pytest.mark.usefixtures("undrawn")  # after the run, whose page is drawn
 def test_the_page_shows_every_decision(folder: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["method"] == "msa"
@@ -104,6 +105,7 @@ def test_a_panel_a_source() -> None:
     assert styles[:2] == ["-", "--"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_scored_labels_and_a_finished_run_are_starts(folder: Path, tmp_path: Path) -> None:
     labels = folder.parent / "labels.parquet"

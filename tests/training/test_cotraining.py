@@ -179,6 +179,7 @@ def test_candidates_at_different_steps_catch_up(
         assert_same(one, other)
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes(
     labels: LabelTable, validation: LabelTable, pictures: Path, tmp_path: Path
 ) -> None:
