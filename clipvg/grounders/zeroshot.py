@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
@@ -92,7 +93,7 @@ class ZeroShotGrounder(Grounder):
     ) -> list[Located]:
         """Place the expressions of images among the boxes that were observed in them."""
         return [
-            self._place(image, asked, *self._boxes(name))
+            self._place(image, asked, *self._boxes(name, image.size))
             for name, image, asked in zip(names, images, expressions, strict=True)
         ]
 
@@ -104,17 +105,16 @@ class ZeroShotGrounder(Grounder):
 
     def among(self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray) -> Located:
         """Place expressions of one image among given boxes (K, 4), xyxy pixels."""
-        given = np.asarray(boxes, np.float64).reshape(-1, 4)
-        return self._place(image, expressions, given, NO_DETECTIONS)
+        return self._place(image, expressions, with_area(boxes, image.size), NO_DETECTIONS)
 
-    def _boxes(self, name: str | None) -> tuple[np.ndarray | None, str]:
+    def _boxes(self, name: str | None, size: tuple[int, int]) -> tuple[np.ndarray | None, str]:
         """Observed boxes (K, 4) of an image, None without observations; and why there are none."""
         if self._seen is None or name is None:
             return None, NOT_OBSERVED
         if name not in self._seen:
             return np.zeros((0, 4)), NOT_OBSERVED
         boxes = [one.box for one in self._seen[name].detections]
-        return np.array(boxes, np.float64).reshape(-1, 4), NO_DETECTIONS
+        return with_area(boxes, size), NO_DETECTIONS
 
     def _place(
         self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray | None, why: str
@@ -134,6 +134,12 @@ class ZeroShotGrounder(Grounder):
         return normalise(small, clip_preset(self._towers)).to(self.place)
 
 
+def with_area(boxes: ArrayLike, size: tuple[int, int]) -> np.ndarray:
+    """Return boxes (K, 4), cut to an image, without those of which nothing is left."""
+    cut = np.asarray(boxes, np.float64).reshape(-1, 4).clip(0, [*size, *size])
+    return cut[(cut[:, 2:] > cut[:, :2]).all(1)]
+
+
 def without_boxes(count: int, why: str) -> Located:
     """Return that none of some expressions has a place, and why."""
     found = Located.nothing(count)
@@ -146,6 +152,6 @@ def need_boxes(name: str, boxes: np.ndarray | None) -> np.ndarray:
     if boxes is None:
         raise InputError(
             f"grounder {name!r} chooses among detected boxes and has none; give it observations "
-            "of the images"
+            "of the images of a table, or boxes of one image in Python by among()"
         )
     return boxes

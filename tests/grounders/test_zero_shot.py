@@ -100,6 +100,17 @@ def test_heat_is_a_map_of_the_image(name: str) -> None:
     assert given.boxes[0].tolist() in BOXES[:2].tolist()
 
 
+@pytest.mark.parametrize("name", ["reclip", "gradcam"])
+def test_a_box_without_area_in_the_image_is_never_chosen(name: str) -> None:
+    grounder = build_grounder(f"{name},backbone=clipvg-tiny", device="cpu")
+    image = Image.new("RGB", (90, 60), "white")
+    boxes = np.array([[5, 5, 5, 5], [200, 200, 300, 300], [-9, 10, 30, 40]])
+    found = grounder.among(image, ["dog"], boxes)  # type: ignore[attr-defined]
+    assert found.boxes.tolist() == [[0, 10, 30, 40]]
+    none = grounder.among(image, ["dog"], boxes[:2])  # type: ignore[attr-defined]
+    assert none.reasons == ["nothing was detected in this image"]
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelTable, ObservationTable]:
     folder = tmp_path_factory.mktemp("scenes")
