@@ -62,8 +62,11 @@ class Models:
         detector = pretrained("detector", "detector")
         open_detector = pretrained("open_detector", "open_detector")
         captioner = pretrained("captioner", "writer")
-        same = options.describer == options.captioner
-        describer = captioner if same else pretrained("describer", "writer")
+        if options.describer == options.captioner:  # loaded once, and asked twice
+            describer = captioner
+            identity |= {"describer": identity["captioner"]} if captioner else {}
+        else:
+            describer = pretrained("describer", "writer")
         attributes = None
         if options.attributes:
             attributes = AttributeReader(options.backbone, options.pretrained, device=device)

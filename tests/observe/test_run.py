@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -166,3 +167,18 @@ class TestObserve:
         with pytest.raises(InputError, match=r"none of the first 9 images: .*takes no images"):
             observe(images, tmp_path / "other.jsonl", options=options)
         assert not (tmp_path / "other.jsonl").exists()
+
+
+def test_a_describer_that_is_the_captioner_decides_what_is_kept(images, tmp_path, monkeypatch):
+    """Equal models with and without descriptions have shards of their own."""
+    monkeypatch.setattr(looking, "Writer", lambda loaded: loaded)
+    monkeypatch.setattr(looking, "Detector", lambda loaded: loaded)
+    loaded = SimpleNamespace(identity="one", model=SimpleNamespace(dtype="fp32"))
+    monkeypatch.setattr(looking, "load_pretrained", lambda *_, **__: loaded)
+    device = SimpleNamespace(type="cpu")
+    alone = ObserveOptions(detector="d", captioner="w")
+    both = ObserveOptions(detector="d", captioner="w", describer="w")
+    found = [looking.Models.load(options, device) for options in (alone, both)]
+    assert found[0].identity != found[1].identity
+    assert found[1].describer is not None
+    assert found[0].describer is None
