@@ -260,7 +260,7 @@ class GroundingModel(CheckpointMixin):
     def rank(
         self,
         image: ImageInput,
-        expression: str,
+        expression: str | Sequence[str],
         boxes: ArrayLike,
         *,
         box_format: str = "xyxy",
@@ -269,13 +269,14 @@ class GroundingModel(CheckpointMixin):
 
         Args:
             image: as of `predict`.
-            expression: one text; it may mean several of the boxes.
+            expression: one text, which may mean several of the boxes; or E texts, for which the
+                image is encoded once.
             boxes: (N, 4) pixels of the image.
             box_format: "xyxy", "xywh" or "cxcywh".
 
         Returns:
             (N,) float32, P(the expression means the box) in [0, 1], in the order of the boxes;
-            ``np.argsort(-p)`` has the likeliest first.
+            ``np.argsort(-p)`` has the likeliest first. (E, N) for several texts.
 
         Raises:
             InputError: as `predict`, or the boxes are not (N, 4) finite numbers.
@@ -283,7 +284,9 @@ class GroundingModel(CheckpointMixin):
         with torch.no_grad(), evaluating(self), fast_cpu():
             given = np.asarray(boxes, np.float32)
             given = given if given.size else given.reshape(0, 4)  # of a detector that found none
-            return rank(self, image, expression, convert(given, box_format, "xyxy"))
+            texts = [expression] if isinstance(expression, str) else expression
+            found = rank(self, image, texts, convert(given, box_format, "xyxy"))
+            return found[0] if isinstance(expression, str) else found
 
     def attention(self, image: ImageInput, expressions: str | Sequence[str]) -> np.ndarray:
         """Say where the model looks: the attention of [REG] in its last fusion layer.

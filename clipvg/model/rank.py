@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
 from clipvg.data.inputs import ImageInput
 from clipvg.errors import InputError
 from clipvg.model.fusion import Features
-from clipvg.model.predict import predict, refuse_blank, see, square_of, texts_of, warn_of_foreign
+from clipvg.model.predict import (
+    Seen,
+    predict,
+    refuse_blank,
+    see,
+    square_of,
+    texts_of,
+    warn_of_foreign,
+)
+from clipvg.model.predictions import Predictions
 from clipvg.model.quality import MEANT
 from clipvg.ops.boxes import iou
 
@@ -19,12 +30,17 @@ if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
 
-def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
-    """Say how likely an expression means each box (N, 4) xyxy; see `GroundingModel.rank`.
+def rank(
+    model: GroundingModel, image: ImageInput, texts: Sequence[str], boxes: np.ndarray
+) -> np.ndarray:
+    """Say how likely each of E texts means each box (N, 4) xyxy; see `GroundingModel.rank`.
 
     A quality head reads the words in each box. Without one, the model's own box is right with
     probability s: if it is, a box is meant as far as it overlaps it; if not, a box is the likelier
     the lower the training loss between the two.
+
+    Returns:
+        (E, N) float32.
     """
     boxes = np.asarray(boxes, np.float32)
     if boxes.ndim != 2 or not np.isfinite(boxes).all():
@@ -34,33 +50,41 @@ def rank(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray)
             f"box {turned.argmax()} ends before it begins: {boxes[turned.argmax()].tolist()} as "
             "xyxy; sort its corners, or say box_format='xywh'"
         )
-    refuse_blank([text])
+    refuse_blank(texts)
     if model.quality is not None:
-        warn_of_foreign([text])
-        return _meant(model, image, text, boxes)
-    (found,) = predict(model, [image], [[text]], scores=True, batch_size=None, box_format="xyxy")
+        warn_of_foreign(texts)
+        square = square_of(image, model=model)
+        seen = see(model, [square], scores=True)
+        asked = torch.from_numpy(square.box.to_square(boxes)).to(model.device)
+        found = [_meant(model, seen, text, asked) for text in texts]
+    else:
+        (own,) = predict(model, [image], [texts], scores=True, batch_size=None, box_format="xyxy")
+        found = [_near(own, place, boxes) for place in range(len(texts))]
+    return np.stack(found) if found else np.zeros((0, len(boxes)), np.float32)
+
+
+def _near(found: Predictions, place: int, boxes: np.ndarray) -> np.ndarray:
+    """How likely the model's own box for a text means each box, (N,)."""
     if not len(boxes):
         return np.zeros(0, np.float32)
     side = max(found.size)
-    own, given = torch.from_numpy(found.boxes / side), torch.from_numpy(boxes / side)
+    own = torch.from_numpy(found.boxes[place : place + 1] / side)
+    given = torch.from_numpy(boxes / side)
     loss = box_convert(own, "xyxy", "cxcywh") - box_convert(given, "xyxy", "cxcywh")
     energy = loss.abs().sum(1) + 1 - generalized_box_iou(own, given)[0]
-    sure = float(found.scores[0])
+    sure = float(found.scores[place])
     return (sure * iou(own, given) + (1 - sure) * (-energy).softmax(0)).clamp(0, 1).numpy()
 
 
-def _meant(model: GroundingModel, image: ImageInput, text: str, boxes: np.ndarray) -> np.ndarray:
-    """What the quality head says of boxes."""
-    square = square_of(image, model=model)
-    seen = see(model, [square], scores=True)
+def _meant(model: GroundingModel, seen: Seen, text: str, asked: Tensor) -> np.ndarray:
+    """What the quality head says of boxes (N, 4) of an image, in its square, (N,)."""
     features, mask = texts_of(model, [text])
     head, words = model.quality, model.text_projection(features)
     assert head is not None
     assert seen.patches is not None
     state = model.state(Features(seen.features, seen.ignored, features, mask))
-    count = len(boxes)
+    count = len(asked)
     nothing = torch.zeros(count, device=model.device)  # of the image as a whole
-    asked = torch.from_numpy(square.box.to_square(boxes)).to(model.device)
     signs = head.signs(
         state.expand(count, -1),
         asked,

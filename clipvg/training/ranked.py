@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,8 +23,8 @@ RIGHT = 0.5  # IoU from which a box is found
 class Ranker(Protocol):
     """A grounder that says of given boxes how likely an expression means each."""
 
-    def rank(self, image: Path, expression: str, boxes: np.ndarray, /) -> np.ndarray:
-        """Return (K,) numbers for (K, 4) xyxy pixels, higher is likelier."""
+    def rank(self, image: Path, expressions: Sequence[str], boxes: np.ndarray, /) -> np.ndarray:
+        """Return (E, K) numbers for E texts and (K, 4) xyxy pixels, higher is likelier."""
         ...
 
 
@@ -73,9 +73,11 @@ def measure_recall(
     Raises:
         InputError: no label's image has candidates, or an image cannot be read.
     """
-    names, merged = labels.image_names, labels.boxes()
-    if len(labels) and not any(len(candidates.get(name, ())) for name in set(names)):
-        raise InputError(f"no candidate box of any image of the labels, such as {names[0]}")
+    (images, image_of), merged = labels.distinct_images(), labels.boxes()
+    if len(labels) and not any(len(candidates.get(name, ())) for name in images):
+        raise InputError(f"no candidate box of any image of the labels, such as {images[0]}")
+    by_image = np.argsort(image_of, kind="stable")
+    starts = np.searchsorted(image_of[by_image], np.arange(len(images) + 1))
     each = [merged[row : row + 1] for row in range(len(labels))]
     if (listed := boxes_of_phrases(labels)) is not None:
         rows, boxes = listed
@@ -84,14 +86,17 @@ def measure_recall(
     found = np.full((2, len(labels)), np.iinfo(np.int64).max)
     texts = labels.expressions
     with progress_bar(len(labels), desc="rank", unit="label", show=progress) as bar:
-        for row, name in enumerate(names):
+        for number, name in enumerate(images):
+            rows = by_image[starts[number] : starts[number + 1]]
             given = candidates.get(name, np.zeros((0, 4), np.float32))
             if len(given):
-                likely = ranker.rank(labels.image_path(name), texts[row], given)
-                ordered = given[np.argsort(-likely, kind="stable")]
-                found[0, row] = _first_hit(ordered, merged[row : row + 1])
-                found[1, row] = _first_hit(ordered, each[row])
-            bar.update(1)
+                asked = [texts[row] for row in rows]
+                likely = ranker.rank(labels.image_path(name), asked, given)  # (E, K)
+                orders = np.argsort(-likely, axis=1, kind="stable")
+                for row, order in zip(rows, orders, strict=True):
+                    found[0, row] = _first_hit(given[order], merged[row : row + 1])
+                    found[1, row] = _first_hit(given[order], each[row])
+            bar.update(len(rows))
     shares = [{k: _share(place < k) for k in RANKS} for place in found]
     bound = _share(found[0] < np.iinfo(np.int64).max)
     return Recall(len(labels), shares[0], None if listed is None else shares[1], bound)

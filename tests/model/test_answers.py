@@ -238,6 +238,9 @@ def test_rank_orders_given_boxes(make_model: Make) -> None:
     assert chance.argmin() == 0
     assert model.rank(PIXELS, "dog", np.zeros((0, 4))).shape == (0,)
     assert model.rank(PIXELS, "dog", []).shape == (0,)
+    both = model.rank(PIXELS, ["left cat", "dog"], boxes)
+    np.testing.assert_allclose(both[1], chance, atol=1e-5)
+    assert model.rank(PIXELS, [], boxes).shape == (0, 3)
     with pytest.raises(InputError, match="box 1 ends before it begins"):
         model.rank(PIXELS, "dog", [[0, 0, 3, 3], [9, 9, 5, 5]])
     sides = boxes.copy()

@@ -74,6 +74,8 @@ def test_rank_reads_the_words_in_each_box(judged: GroundingModel, held_out: Labe
     image = held_out.image_path(held_out.image_names[0])
     boxes = [[0, 0, 20, 20], [5, 5, 30, 30], [0, 0, 20, 20]]
     chance = judged.rank(image, "red dog", boxes)
+    both = judged.rank(image, ["a cat", "red dog"], boxes)
+    np.testing.assert_allclose(both[1], chance, atol=1e-5)
     assert ((chance > 0) & (chance < 1)).all()
     assert chance[0] == pytest.approx(chance[2])
     assert chance[0] != chance[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,12 @@ from clipvg.training.ranked import measure_recall
 class FromTheLeft:
     """Ranks boxes by their left edge, the leftmost first."""
 
-    def rank(self, image: Path, expression: str, boxes: np.ndarray) -> np.ndarray:
-        return -boxes[:, 0]
+    def __init__(self) -> None:
+        self.images: list[str] = []
+
+    def rank(self, image: Path, expressions: Sequence[str], boxes: np.ndarray) -> np.ndarray:
+        self.images.append(image.name)
+        return np.tile(-boxes[:, 0], (len(expressions), 1))
 
 
 def boxes_at(*places: float) -> np.ndarray:
@@ -31,7 +36,9 @@ def test_recall_by_rank_and_protocol() -> None:
         box=[[0, 0, 10, 10], [100, 0, 110, 10], [0, 0, 60, 10], [0, 0, 10, 10]],
     )
     candidates = {"a.jpg": boxes_at(100, 80, 60, 40, 20, 0), "b.jpg": boxes_at(0, 50)}
-    found = measure_recall(FromTheLeft(), labels, candidates)
+    ranker = FromTheLeft()
+    found = measure_recall(ranker, labels, candidates)
+    assert ranker.images == ["a.jpg", "b.jpg"]  # each image is asked about once
     assert found.merged_box == {1: 0.25, 5: 0.25, 10: 0.5}
     assert (found.any_box, found.upper_bound, found.count) == (None, 0.5, 4)
     # the third is around two things, each of which is right by itself
