@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +12,7 @@ from clipvg.cli.commands import Command
 from clipvg.cli.options import add_batch_size, add_shared
 from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
-from clipvg.errors import InputError, near_matches
+from clipvg.errors import InputError
 from clipvg.report.grid import Markup
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import check_local, read_yaml
@@ -66,16 +67,15 @@ def _configure(parser: CommandParser) -> None:
 
 def _run(args: Namespace) -> Json:
     check_writable(check_local(args.out) / "results.json")
-    checkpoints = dict(map(_named, args.checkpoint))
+    checkpoints = _named(args.checkpoint)
     if args.benchmark == "ref-l4":
         return _ref_l4(args, checkpoints)
     if args.measure:
         raise InputError("--measure is for ref-l4; leave it out")
-    from clipvg.reproduce.rows import ROWS
+    from clipvg.reproduce.rows import find_row
 
-    for name in args.rows:
-        if name not in ROWS:
-            raise InputError(f"--rows {name}: {near_matches(name, ROWS)}")
+    for name in args.rows:  # before torch is loaded
+        find_row(name)
     recipe = read_yaml(args.recipe, "options of trainings") if args.recipe else {}
     if not isinstance(recipe, dict):
         raise InputError(f"{args.recipe}: holds no options; write sections such as training")
@@ -124,13 +124,24 @@ def _run_options(args: Namespace) -> RunOptions:
     )
 
 
-def _named(text: str) -> tuple[str, Path]:
-    """Return a checkpoint and its name, by default that of its file and folder."""
-    name, equals, path = text.rpartition("=")
-    place = check_local(path)
-    if not place.exists():
-        raise InputError(f"--checkpoint {path}: no such file or folder")
-    return (name if equals else f"{place.resolve().parent.name}/{place.stem}"), place
+def _named(given: Sequence[str]) -> dict[str, Path]:
+    """Return checkpoints by their names, by default those of their folders and files."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.rpartition("=")
+        place = check_local(path)
+        if not place.exists():
+            raise InputError(f"--checkpoint {path}: no such file or folder")
+        name = name if equals else f"{place.resolve().parent.name}/{place.stem}"
+        if name in found:
+            raise InputError(
+                f"--checkpoint {path}: {found[name]} is called {name!r} too; write "
+                "--checkpoint NAME=CKPT"
+            )
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"--checkpoint {text}: {name!r} cannot name a folder of --out")
+        found[name] = place
+    return found
 
 
 def _describe(result: Json) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipvg.errors import InputError, near_matches
 from clipvg.reproduce.datasets import DataSet
 from clipvg.reproduce.layout import DataRoot, LabelFile, Missing
 
@@ -40,6 +41,17 @@ ROWS: Mapping[str, Row] = {
         Row("supervised", "full_sup_data", "train", "supervised"),
     )
 }
+
+
+def find_row(name: str) -> Row:
+    """Return the row of a name.
+
+    Raises:
+        InputError: there is no such row.
+    """
+    if name not in ROWS:
+        raise InputError(f"no row {name!r}: {near_matches(name, ROWS)}")
+    return ROWS[name]
 
 
 @dataclass(frozen=True)

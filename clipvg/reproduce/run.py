@@ -16,7 +16,7 @@ from clipvg.errors import InputError, near_matches
 from clipvg.model import GroundingModel, ModelOptions
 from clipvg.reproduce.datasets import BENCHMARKS
 from clipvg.reproduce.layout import DataRoot, Missing, read_files, weights_of
-from clipvg.reproduce.rows import ROWS, Job, Row, plan
+from clipvg.reproduce.rows import ROWS, Job, Row, find_row, plan
 from clipvg.runtime import distributed
 from clipvg.runtime.files import Json, digest, read_json, to_json, write_json
 from clipvg.runtime.progress import say
@@ -69,6 +69,8 @@ def reproduce(
         InputError: no such folder, benchmark or row, or files that cannot be used.
     """
     options = options or ReproduceOptions()
+    if benchmark not in BENCHMARKS:
+        raise InputError(f"no benchmark {benchmark!r}: {near_matches(benchmark, BENCHMARKS)}")
     root, wanted = DataRoot(data), _wanted(options)
     jobs: list[Job] = []
     missing: dict[str, list[Missing]] = {}
@@ -99,7 +101,7 @@ def _wanted(options: ReproduceOptions) -> list[Row]:
     """Return the rows to make, evaluations first."""
     own = [Row(name, "", "evaluate") for name in options.checkpoints]
     names = options.rows or ([] if own else ROWS)
-    return own + [ROWS[name] for name in names if name not in options.checkpoints]
+    return own + [find_row(name) for name in names if name not in options.checkpoints]
 
 
 def _check_images(jobs: Sequence[Job]) -> None:

@@ -66,7 +66,9 @@ def test_a_row_that_was_asked_for_and_cannot_be_made(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--rows", "msaa"], "--rows msaa: did you mean 'msa'"),
+        (["--rows", "msaa"], "no row 'msaa': did you mean 'msa'"),
+        (["--checkpoint", "a=.", "--checkpoint", "a=.."], "is called 'a' too"),
+        (["--checkpoint", "../x=."], "'../x' cannot name a folder of --out"),
         (["--checkpoint", "none.pth"], "--checkpoint none.pth: no such file"),
         (["--measure", "match"], "--measure is for ref-l4"),
         (["--recipe", "recipe.yaml"], "recipe.yaml: no such file"),

@@ -80,6 +80,13 @@ def test_rows_are_trained_and_go_on(
     assert reproduce("refcoco", data=root, out=tmp_path / "out", options=options) == first
 
 
+def test_unknown_names_are_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no benchmark 'refcoc'"):
+        reproduce("refcoc", data=root, out=tmp_path)
+    with pytest.raises(InputError, match="no row 'sssa'"):
+        reproduce("refcoco", data=root, out=tmp_path, options=ReproduceOptions(rows=["sssa"]))
+
+
 def test_images_are_looked_for_before_the_work(root: Path, tmp_path: Path) -> None:
     (root / "image_data").unlink()
     (root / "train2014").mkdir()
