@@ -67,6 +67,9 @@ def _configure(parser: CommandParser) -> None:
 
 def _run(args: Namespace) -> Json:
     check_one_model(args)
+    for name, usual in {"batch_size": 64, "num_workers": 0}.items():
+        if args.grounder and getattr(args, name) != usual:
+            raise InputError(f"--{name} is for a model of --checkpoint, and not for --grounder")
     if args.format and not args.out:
         raise InputError(f"--format {args.format} needs a file for the answers; give --out FILE")
     if args.out:

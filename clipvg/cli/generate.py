@@ -58,8 +58,8 @@ def _configure(parser: CommandParser) -> None:
         "on the observed boxes, in place of making some; needs --images",
     )  # fmt: skip
     parser.add_argument(
-        "--backbone", type=str, default="ViT-B-16", metavar="NAME",
-        help="CLIP that looks at boxes and words for --expressions",
+        "--backbone", type=str, metavar="NAME",
+        help="CLIP that looks at boxes and words for --expressions; by default ViT-B-16",
     )  # fmt: skip
     add_shared(parser, "--device")
     add_group(parser, "", Options, title="how labels are made")
@@ -135,6 +135,8 @@ def _expressions(args: Namespace) -> LabelTable | None:
         UsageError: it does not go with the other options.
     """
     if args.expressions is None:
+        if args.backbone:
+            raise UsageError("--backbone looks at boxes for --expressions; leave it out")
         return None
     if args.images is None:
         raise UsageError("--expressions without --images; name the folder that holds the images")
@@ -161,7 +163,7 @@ def _place(
     from clipvg.model import ModelOptions
     from clipvg.reliability import Context
 
-    settings = ModelOptions().configure(args.backbone, trained_on=[])
+    settings = ModelOptions().configure(args.backbone or "ViT-B-16", trained_on=[])
     model = make_model(settings, options.drawn_with, choose_device(args.device)).eval()
     return place_expressions(
         expressions,
