@@ -74,7 +74,8 @@ def test_out_of_sample_measurers(work: Path, tmp_path: Path) -> None:
 def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
     science.run(work, 0, ["three", "sweep", "together", "options-one"], SMALL)
     found = science.write(work, tmp_path / "found.json", tmp_path)
-    assert set(found) == {"one", "three", "sweep", "together", "options-one", "auroc"}
+    # and what other tests have run in the same folder
+    assert set(found) >= {"one", "three", "sweep", "together", "options-one", "auroc"}
     assert found["together"]["over separate"]["n"] == 1
     assert found["three"]["msa"]["trainings"] > found["three"]["ssa template"]["trainings"]
     assert {"plain", "fused", "soft"} <= set(found["options-one"]["variants"])
