@@ -14,6 +14,7 @@ from clipvg.runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from clipvg.grounders.grounder import Grounder
     from clipvg.grounders.heat import GradCam, HeatMap
+    from clipvg.grounders.pretrained import Detector, VisionLanguageModel
     from clipvg.grounders.reclip import ReCLIP
     from clipvg.pseudo.observations import ObservationTable
 
@@ -56,7 +57,7 @@ def build_grounder(
         given_to, spec = spec, with_option(spec, option, value)
         if spec is given_to:
             raise InputError(
-                f"grounder {text!r} takes no --{option}, or says it already; leave it out"
+                f"grounder {text!r} takes no {option}, or says it already; leave it out"
             )
     made = build_measure(with_option(spec, "device", device), {})
     if not isinstance(made, Grounder):
@@ -76,4 +77,13 @@ __getattr__ = lazy_names(
     },
 )
 
-__all__ = ["GROUNDERS", "GradCam", "Grounder", "HeatMap", "ReCLIP", "build_grounder"]
+__all__ = [
+    "GROUNDERS",
+    "Detector",
+    "GradCam",
+    "Grounder",
+    "HeatMap",
+    "ReCLIP",
+    "VisionLanguageModel",
+    "build_grounder",
+]

@@ -77,11 +77,15 @@ class Grounder(Measure):
         """Place the expressions of images whose names are known, by which more is known of them."""
         return self.locate(images, expressions)
 
+    def name_of(self, image: ImageInput) -> str | None:
+        """Return the name by which more is known of an image; None where nothing is."""
+        return None
+
     def answer(self, image: ImageInput, expressions: Sequence[str]) -> Predictions:
         """Answer expressions about one image; a box is NaN where there is none."""
         refuse_blank(expressions)
         shown = as_image(image)
-        (found,) = self.locate([shown], [expressions])
+        (found,) = self.look([self.name_of(image)], [shown], [expressions])
         unsaid = np.full(len(expressions), np.nan, np.float32)
         by = {"scores": self.name}
         return Predictions(
@@ -166,7 +170,8 @@ class Grounder(Measure):
         options = {
             each.name: repr(getattr(self, each.name))
             for each in dataclasses.fields(self)
-            if each.name not in ("name", "model")  # the model is known by its weights
+            # the model is known by its weights, and what is not shown by what it holds
+            if each.repr and each.name not in ("name", "model")
         }
         facts = [type(self).__qualname__, self.weights, str(self.place), sorted(options.items())]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]

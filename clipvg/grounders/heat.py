@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
+from clipvg.errors import MissingExtraError
 from clipvg.grounders.located import Located
 from clipvg.grounders.search import best_box
-from clipvg.grounders.superpixels import superpixels
 from clipvg.grounders.tower import before_last, pooled
 from clipvg.grounders.zeroshot import ZeroShotGrounder, without_boxes
 from clipvg.measures.common.options import inside, positive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCALES = tuple(range(100, 601, 50))  # superpixels of an image, adapting-CLIP's
 
@@ -39,6 +42,8 @@ class _HeatGrounder(ZeroShotGrounder):
     ) -> Located:
         if boxes is not None and not len(boxes):
             return without_boxes(len(expressions), why)
+        if not expressions:
+            return Located.nothing(0)
         found = Located.nothing(len(expressions))
         for place, heat in enumerate(self.heat(image, expressions)):
             box, share = best_box(heat, image.size, self.alpha, boxes)
@@ -57,11 +62,18 @@ class HeatMap(_HeatGrounder):
 
     Args:
         temperature: T.
+
+    Raises:
+        MissingExtraError: scikit-image, which makes the superpixels, is not installed.
     """
 
     alpha: float = inside(0.75)
     temperature: float = positive(0.02)
     name: str = "heatmap"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _slic()
 
     def heat(self, image: Image.Image, expressions: Sequence[str]) -> np.ndarray:
         """Return the mean over divisions, (N, S, S)."""
@@ -72,7 +84,7 @@ class HeatMap(_HeatGrounder):
             seen = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
             total = torch.zeros(len(expressions), side, side)
             for count in SCALES:
-                part = torch.from_numpy(superpixels(seen, count))
+                part = torch.from_numpy(_slic()(seen, n_segments=count, start_label=0))
                 shares = _shares(part, dense.grid).to(self.place)  # (K, P)
                 masked = torch.cat([torch.zeros_like(shares[:, :1]), shares], 1).log()
                 found = pooled(tower, dense, partial(_softmax, masked=masked))
@@ -114,10 +126,24 @@ class GradCam(_HeatGrounder):
         return (warm / peak).unflatten(1, dense.grid).cpu().numpy()
 
 
+def _slic() -> Callable[..., np.ndarray]:
+    """Return what divides an image into superpixels."""
+    try:
+        from skimage.segmentation import slic
+    except ImportError as error:
+        raise MissingExtraError.for_extra("grounder 'heatmap'", "heatmap") from error
+    return slic
+
+
 def _shares(part: Tensor, grid: tuple[int, int]) -> Tensor:
-    """How much of each superpixel of (S, S) lies about each patch, (K, P), one at least."""
-    masks = F.one_hot(part).permute(2, 0, 1).float()
-    shares = F.adaptive_avg_pool2d(masks, grid).flatten(1)
+    """How much of each superpixel of (S, S) lies about each patch, (K, P), one at most."""
+    rows, columns = (
+        torch.arange(side) * n // side for side, n in zip(part.shape, grid, strict=True)
+    )
+    patch = rows[:, None] * grid[1] + columns  # (S, S)
+    count, patches = int(part.max()) + 1, grid[0] * grid[1]
+    pairs = (part * patches + patch).flatten()
+    shares = pairs.bincount(minlength=count * patches).view(count, patches).float()
     return shares / shares.amax(1, True)
 
 

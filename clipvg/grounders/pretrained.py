@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from clipvg.grounders.grounder import Grounder
 from clipvg.grounders.located import Located
 from clipvg.grounders.vlm import PROMPT
 from clipvg.measures.common.options import at_least, one_of
 from clipvg.observe.loading import Kind, Pretrained, load_pretrained
+from clipvg.observe.options import Precision
 from clipvg.runtime.distributed import choose_device
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _Pretrained(Grounder):
 
     model: str = field(kw_only=False)
     device: str | None = None
-    precision: str = one_of("auto", ("auto", "fp32", "bf16", "fp16"))
+    precision: Precision = one_of("auto", get_args(Precision))
     batch_size: int = at_least(8, 1)
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class _Pretrained(Grounder):
 
     def _load(self, kind: Kind) -> Pretrained:
         device = choose_device(self.device)
-        return load_pretrained(self.model, kind, device=device, precision=self.precision)  # type: ignore[arg-type]
+        return load_pretrained(self.model, kind, device=device, precision=self.precision)
 
     @property
     def place(self) -> torch.device:

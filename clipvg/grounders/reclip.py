@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clipvg.features.regions import MODES, encode_regions, logit_scale, modes_of, whole_pixels
 from clipvg.grounders.located import Located
 from clipvg.grounders.placing import resolve
 from clipvg.grounders.zeroshot import ZeroShotGrounder, need_boxes, without_boxes
 from clipvg.measures.common.options import one_of
-from clipvg.measures.region.encode import MODES, encode_regions, logit_scale, modes_of
-from clipvg.measures.region.proposals import whole_pixels
 from clipvg.pseudo.meaning.phrases import Phrase, read_phrase
 
 

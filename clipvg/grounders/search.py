@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_RASTER = 32  # lines a side between which boxes are tried: 246,016 boxes
+_RASTER = 32  # lines a side between which boxes are tried: 278,784 boxes
 
 
 def best_box(
@@ -26,23 +26,29 @@ def best_box(
     total = np.zeros((heat.shape[0] + 1, heat.shape[1] + 1))
     total[1:, 1:] = heat.cumsum(0).cumsum(1)
     if boxes is None:
-        boxes = _all_boxes() * np.tile(size, 2)
-    scale = np.array([heat.shape[1] / size[0], heat.shape[0] / size[1]] * 2)
-    x1, y1, x2, y2 = (boxes * scale).T
-    inside = (
-        _at(total, x2, y2) - _at(total, x1, y2) - _at(total, x2, y1) + _at(total, x1, y1)
-    ).clip(min=0)
-    area = ((x2 - x1) * (y2 - y1)).clip(min=1e-9) / heat.size
-    best = int(np.argmax(inside / area**alpha))
+        boxes, inside = _of_raster(total)
+        boxes = boxes * np.tile(size, 2)
+    else:
+        scale = np.array([heat.shape[1] / size[0], heat.shape[0] / size[1]] * 2)
+        x1, y1, x2, y2 = (boxes * scale).T
+        inside = _at(total, x2, y2) - _at(total, x1, y2) - _at(total, x2, y1) + _at(total, x1, y1)
+    area = ((boxes[:, 2:] - boxes[:, :2]) / size).prod(1).clip(min=1e-12)
+    best = int(np.argmax(inside.clip(min=0) / area**alpha))
     share = float(inside[best] / max(total[-1, -1], 1e-12))
-    return boxes[best].astype(np.float32), min(share, 1.0)
+    return boxes[best].astype(np.float32), min(max(share, 0.0), 1.0)
 
 
-def _all_boxes() -> np.ndarray:
-    """All boxes between the lines of a raster, (K, 4) xyxy in the unit square."""
+def _of_raster(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all boxes (K, 4) between the lines of a raster, in the unit square, and their heat."""
+    lines = np.linspace(0, 1, _RASTER + 1)
+    x, y = np.meshgrid(lines * (total.shape[1] - 1), lines * (total.shape[0] - 1))
+    at = _at(total, x, y)  # (lines, lines)
     low, high = np.triu_indices(_RASTER + 1, 1)
-    x, y = (axis.reshape(-1) for axis in np.meshgrid(np.arange(len(low)), np.arange(len(low))))
-    return np.stack([low[x], low[y], high[x], high[y]], 1) / _RASTER
+    across = at[:, high] - at[:, low]  # (lines, pairs)
+    inside = across[high] - across[low]  # (pairs of y, pairs of x)
+    down, right = (axis.reshape(-1) for axis in np.indices(inside.shape))
+    corners = low[right], low[down], high[right], high[down]
+    return lines[np.stack(corners, 1)], inside.reshape(-1)
 
 
 def _at(total: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

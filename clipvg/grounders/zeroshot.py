@@ -13,19 +13,21 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
+from clipvg.data.inputs import ImageInput
 from clipvg.data.letterbox import normalise
 from clipvg.errors import InputError
-from clipvg.grounders.grounder import Grounder
-from clipvg.grounders.located import Located
-from clipvg.measures.region.encode import (
+from clipvg.features.regions import (
     PROMPT,
     check_prompt,
     clip_preset,
     clip_tokenizer,
     encode_prompted,
 )
+from clipvg.grounders.grounder import Grounder
+from clipvg.grounders.located import Located
 from clipvg.model import create_model
 from clipvg.model.backbone import Backbone
+from clipvg.model.tokenizer import Tokenizer
 from clipvg.pseudo.observation import Observation
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.reading import as_observations
@@ -66,7 +68,8 @@ class ZeroShotGrounder(Grounder):
     @property
     def weights(self) -> str:
         """The weights of CLIP."""
-        return f"{self._towers.image_key} {self._towers.text_key} {self._observed_key}"
+        observed = "" if self._observed is None else self._observed.fingerprint()
+        return f"{self._towers.image_key} {self._towers.text_key} {observed}"
 
     @cached_property
     def _towers(self) -> Backbone:
@@ -74,16 +77,24 @@ class ZeroShotGrounder(Grounder):
         return made.backbone.to(choose_device(self.device))
 
     @cached_property
-    def _seen(self) -> Mapping[str, Observation] | None:
-        if self.observations is None:
-            return None
-        return {one.image: one for one in as_observations(self.observations)}
+    def _observed(self) -> ObservationTable | None:
+        return None if self.observations is None else as_observations(self.observations)
 
     @cached_property
-    def _observed_key(self) -> str:
-        if self.observations is None:
-            return ""
-        return as_observations(self.observations).fingerprint()
+    def _seen(self) -> Mapping[str, Observation] | None:
+        return None if self._observed is None else {one.image: one for one in self._observed}
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return clip_tokenizer(self._towers, self.prompt)
+
+    def name_of(self, image: ImageInput) -> str | None:
+        """Return what an image file is called in the observations: the longest end of its path."""
+        if self._seen is None or not isinstance(image, str | Path):
+            return None
+        parts = Path(image).parts
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        return next((end for end in ends if end in self._seen), str(image))
 
     def look(
         self,
@@ -124,8 +135,7 @@ class ZeroShotGrounder(Grounder):
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of length 1 of prompted texts, (T, E)."""
-        tokenizer = clip_tokenizer(self._towers, self.prompt)
-        return encode_prompted(self._towers, tokenizer, texts)
+        return encode_prompted(self._towers, self._tokenizer, texts)
 
     def _pixels(self, image: Image.Image) -> Tensor:
         """An image squashed to CLIP's square, normalised, (3, S, S)."""
@@ -152,6 +162,6 @@ def need_boxes(name: str, boxes: np.ndarray | None) -> np.ndarray:
     if boxes is None:
         raise InputError(
             f"grounder {name!r} chooses among detected boxes and has none; give it observations "
-            "of the images of a table, or boxes of one image in Python by among()"
+            "of image files, or boxes of one image in Python by among()"
         )
     return boxes

@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from clipvg.data.letterbox import make_square
-from clipvg.data.preset import Preset, get_preset
 from clipvg.errors import InputError
+from clipvg.features.regions import (
+    clip_tokenizer,
+    encode_prompted,
+    encode_regions,
+    logit_scale,
+    whole_pixels,
+)
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.model.zoo import create_model
 from clipvg.pseudo.observation import Detection
@@ -65,7 +71,6 @@ class AttributeReader:
         if lacking := [category for category in words if category not in least]:
             raise InputError(f"no least probability for {lacking[0]!r}; add it to least")
         self._backbone = create_model(backbone, pretrained, layers=1).backbone.to(device)
-        self._device = torch.device(device)
         self._words = {category: ("", *some) for category, some in words.items()}
         self._least = dict(least)
         self._texts: dict[str, Tensor] = {}
@@ -93,12 +98,10 @@ class AttributeReader:
         self, image: Image.Image, detections: Sequence[Detection]
     ) -> list[dict[str, dict[str, float]]]:
         """Return for each detection CLIP's probability of each word by category; "" is none."""
-        clip, size = self._backbone.clip, self._backbone.image_size
-        crops = [image.crop(_whole(one, image.size)) for one in detections]
-        pixels = torch.stack([make_square(crop, size, self._preset).pixels for crop in crops])
-        seen = clip.encode_image(pixels.to(self._device), normalize=True).float()  # (K, E)
+        cells = whole_pixels(np.array([one.box for one in detections]), image.size)
+        (seen,) = encode_regions(self._backbone, [(image, cells)], ["crop"])  # (K, E)
         texts = torch.stack([self._embedded(one.name) for one in detections])  # (K, W, E)
-        logits = torch.einsum("ke,kwe->kw", seen, texts) * clip.logit_scale.float().exp()
+        logits = torch.einsum("ke,kwe->kw", seen, texts) * logit_scale(self._backbone)
         parts = logits.cpu().split([len(words) for words in self._words.values()], dim=1)
         shares = [part.softmax(1).tolist() for part in parts]
         return [
@@ -121,21 +124,9 @@ class AttributeReader:
         """Embeddings of length 1 of all words before a class, (W, E)."""
         if name not in self._texts:
             asked = [f"{word} {name}".strip() for words in self._words.values() for word in words]
-            tokens = self._tokenizer(asked)[0].to(self._device)
-            self._texts[name] = self._backbone.clip.encode_text(tokens, normalize=True).float()
+            self._texts[name] = encode_prompted(self._backbone, self._tokenizer, asked)
         return self._texts[name]
 
     @cached_property
-    def _preset(self) -> Preset:
-        return get_preset("default", self._backbone.mean, self._backbone.std)
-
-    @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return Tokenizer(self._preset, self._backbone.context_length, prompt="a photo of a {}")
-
-
-def _whole(found: Detection, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the whole pixels that a box covers, at least one."""
-    x1, y1, x2, y2 = found.box
-    right, bottom = min(size[0], int(x2 - 1e-6) + 1), min(size[1], int(y2 - 1e-6) + 1)
-    return min(int(x1), right - 1), min(int(y1), bottom - 1), right, bottom
+        return clip_tokenizer(self._backbone, "a photo of a {}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Unit = Literal["pixel", "unit", "thousand"]
+UNITS: dict[str, Unit] = {unit: unit for unit in get_args(Unit)}
 WORDS: dict[str, str] = {
     "pixel": "in pixels",
     "unit": "as shares of the image, from 0 to 1",
@@ -41,15 +42,15 @@ def unit_of(model_type: str, given: str | None) -> Unit:
     Raises:
         InputError: nothing is known of it, or there is no such unit.
     """
-    unit = given or _UNITS.get(model_type)
-    if unit not in get_args(Unit):
+    unit = given or _UNITS.get(model_type, "")
+    if unit not in UNITS:
         begin = f"unit={unit!r} is unknown" if unit else f"models of type {model_type!r}"
         rest = "" if unit else " write boxes in a unit that is not known here"
         raise InputError(
             f"{begin}{rest}; say unit=pixel (of the image as the model sees it), unit=unit (0 to "
             "1) or unit=thousand (0 to 1000)"
         )
-    return unit  # type: ignore[return-value]
+    return UNITS[unit]
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from huggingface_hub.utils import enable_progress_bars
 
 from clipvg.errors import InputError, MissingExtraError, one_line
 from clipvg.model.hub import quiet, unreachable
+from clipvg.observe.options import Precision
 
 if TYPE_CHECKING:
     import torch
 
 Kind = Literal["detector", "open_detector", "writer"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class _Part(NamedTuple):

@@ -13,9 +13,9 @@ from clipvg.cli import main
 from clipvg.data.scenes.observe import PERFECT, observe_scenes
 from clipvg.errors import InputError
 from clipvg.grounders import GradCam, ReCLIP, build_grounder
+from clipvg.grounders.heat import _shares
 from clipvg.grounders.placing import holds, resolve
 from clipvg.grounders.search import best_box
-from clipvg.grounders.superpixels import superpixels
 from clipvg.grounders.tower import before_last, pooled
 from clipvg.labels import LabelTable
 from clipvg.pseudo import Observation, ObservationTable
@@ -64,13 +64,32 @@ def test_the_hottest_box() -> None:
     assert best_box(heat, (160, 80), 0.0)[1] == pytest.approx(1)
 
 
-def test_superpixels_follow_colours() -> None:
-    image = np.zeros((40, 40, 3), np.uint8)
-    image[:, 17:] = 255
-    found = superpixels(image, 25)
-    assert 20 <= found.max() + 1 <= 25
-    assert not {*np.unique(found[:, :17])} & {*np.unique(found[:, 17:])}
-    assert superpixels(image[:1, :1], 100).tolist() == [[0]]
+def test_all_boxes_of_a_raster_are_tried_as_given_ones() -> None:
+    heat = np.random.default_rng(0).random((7, 9))
+    box, share = best_box(heat, (90, 140), 0.7)
+    again, own = best_box(heat, (90, 140), 0.7, box[None].astype(float))
+    assert box.tolist() == again.tolist()
+    assert share == pytest.approx(own, rel=1e-5)
+    corner = np.zeros((8, 8))
+    corner[0, 7] = 1
+    assert best_box(corner, (64, 64), 0.9)[0].tolist() == [56, 0, 64, 8]
+
+
+def test_shares_of_superpixels_lie_where_they_do() -> None:
+    part = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 1], [2, 2, 2, 2]])
+    assert _shares(part, (2, 2)).tolist() == [[1, 0, 0, 0], [0, 1, 0, 0.25], [0, 0, 1, 0.75]]
+
+
+def test_options_of_a_wrong_kind_are_refused() -> None:
+    for options, message in {
+        "heatmap,backbone=none": "backbone is None; expected text",
+        "gradcam,prompt=5": "prompt is 5; expected text",
+        "reclip,relations=5": "relations is 5; expected true or false",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            build_grounder(options)
+    with pytest.raises(InputError, match="takes no backbone"):
+        build_grounder("detector,model=x", backbone="ViT-B-16")
 
 
 def test_the_parted_tower_is_that_of_clip() -> None:
@@ -173,6 +192,35 @@ def test_evaluate_takes_a_zero_shot_grounder(
     assert "give it observations" in capsys.readouterr().err
     assert main([*words, "--checkpoint", "x"]) == 2
     assert "--backbone goes with --grounder" in capsys.readouterr().err
+
+
+def test_one_image_is_known_by_its_path(
+    scenes: tuple[LabelTable, ObservationTable], tmp_path: Path
+) -> None:
+    labels, seen = scenes
+    folder = Path(labels.images or "").parent
+    grounder = ReCLIP(**TINY, observations=folder / "seen.jsonl")
+    assert grounder.key() == ReCLIP(**TINY, observations=seen).key()
+    path = labels.image_path(labels.image_names[0])
+    found = grounder.answer(path, [labels.expressions[0]])
+    boxes = next(one for one in seen if one.image == labels.image_names[0]).detections
+    assert any(np.allclose(found.boxes[0], each.box, atol=1e-3) for each in boxes)
+    other = tmp_path / "other.png"
+    Image.new("RGB", (40, 40)).save(other)
+    assert grounder.answer(other, ["dog"]).reasons == ("no observations of this image",)
+    assert len(GradCam(**TINY).answer(other, [])) == 0
+    with pytest.raises(InputError, match="give it observations"):
+        grounder.answer(Image.new("RGB", (40, 40)), ["dog"])
+
+
+def test_what_goes_unnoticed_beside_a_grounder_is_refused(
+    scenes: tuple[LabelTable, ObservationTable], capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = Path(scenes[0].images or "")
+    words = ["evaluate", str(images.parent / "labels.csv"), "--images", str(images)]
+    for option in ("batch_size", "num_workers"):
+        assert main([*words, "--grounder", "gradcam", f"--{option}", "2"]) == 2
+        assert f"--{option} is for a model of --checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from support.tiny import make_labels, make_model
 from clipvg.data import get_preset, load_square
 from clipvg.data.scenes import make_labels as make_scenes
 from clipvg.errors import InputError
+from clipvg.features.regions import region_images
 from clipvg.labels import LabelTable
 from clipvg.measures import ProposalEntropy, RegionAlignment
-from clipvg.measures.region.encode import region_images
 from clipvg.measures.region.proposals import Proposals
 from clipvg.model import GroundingModel, create_model
 from clipvg.reliability import Context, measure

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TypeVar, dataclass_transform
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform
 
 from clipvg.errors import InputError, near_matches
 
 T = TypeVar("T")
+Word = TypeVar("Word", bound=str)
 
 
 def positive(default: T) -> T:
@@ -36,7 +38,7 @@ def inside(default: T, low: float = 0.0, high: float = 1.0) -> T:
     return _checked(default, lambda name, value: check_inside(name, value, low, high))
 
 
-def one_of(default: str, choices: Sequence[str]) -> str:
+def one_of(default: Word, choices: Sequence[str]) -> Word:
     """Return the field of an option that is one of some words."""
 
     def check(name: str, value: str) -> None:
@@ -74,6 +76,7 @@ class Measure:
     def __post_init__(self) -> None:
         for option in fields(self):
             value = getattr(self, option.name)
+            _check_kind(option, value)
             if "check" in option.metadata and not (value is None and option.default is None):
                 if isinstance(value, str) and not isinstance(option.default, str):
                     raise InputError(f"{option.name} is {value!r}; expected a number.")
@@ -83,3 +86,12 @@ class Measure:
     def requires(self) -> frozenset[str]:
         """What it needs beside the labels; nothing unless a measure says so."""
         return frozenset()
+
+
+def _check_kind(option: Field[Any], value: object) -> None:
+    """Refuse a number where a word is the default, and anything but true and false for these."""
+    if isinstance(option.default, bool) and not isinstance(value, bool):
+        raise InputError(f"{option.name} is {value!r}; expected true or false.")
+    is_text = isinstance(value, str | Path) or (value is None and "None" in str(option.type))
+    if isinstance(option.default, str) and not is_text:
+        raise InputError(f"{option.name} is {value!r}; expected text.")

@@ -11,11 +11,7 @@ import torch
 from torch import Tensor
 
 from clipvg.features.keys import image_key
-from clipvg.labels import LabelTable
-from clipvg.measures.attention import entropy
-from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import at_least, one_of
-from clipvg.measures.region.encode import (
+from clipvg.features.regions import (
     MODES,
     PROMPT,
     check_prompt,
@@ -25,6 +21,10 @@ from clipvg.measures.region.encode import (
     logit_scale,
     modes_of,
 )
+from clipvg.labels import LabelTable
+from clipvg.measures.attention import entropy
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import at_least, one_of
 from clipvg.measures.region.proposals import Proposals
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.batch import Batch, Chunk

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipvg.features.regions import whole_pixels
 from clipvg.labels import LabelTable
 
 
@@ -59,11 +60,3 @@ class Proposals:
             whole = [[0.0, 0.0, 1.0, 1.0]] if grid > 1 else np.zeros((0, 4))
             boxes = np.concatenate([boxes, np.concatenate([cells, whole]) * np.tile(size, 2)])
         return whole_pixels(boxes, size)
-
-
-def whole_pixels(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return boxes (K, 4) xyxy as whole pixels of an image (width, height), int64, none empty."""
-    limit = np.array(size, dtype=np.float64)
-    low = np.clip(np.floor(boxes[:, :2]), 0, limit - 1)
-    high = np.clip(np.ceil(boxes[:, 2:]), low + 1, limit)
-    return np.concatenate([low, high], axis=1).astype(np.int64)

@@ -103,3 +103,11 @@ def region_images(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[
 def logit_scale(backbone: Backbone) -> Tensor:
     """Return what CLIP multiplies similarities by."""
     return backbone.clip.logit_scale.float().exp()
+
+
+def whole_pixels(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return boxes (K, 4) xyxy as whole pixels of an image (width, height), int64, none empty."""
+    limit = np.array(size, dtype=np.float64)
+    low = np.clip(np.floor(boxes[:, :2]), 0, limit - 1)
+    high = np.clip(np.ceil(boxes[:, 2:]), low + 1, limit)
+    return np.concatenate([low, high], axis=1).astype(np.int64)
