@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -116,10 +117,10 @@ def box_array(values: ArrayLike) -> pa.Array:
 
 
 def box_values(column: pa.ChunkedArray) -> np.ndarray:
-    """An Arrow column of boxes -> (N, 4) float64, NaN rows where null."""
+    """An Arrow column of boxes -> (N, 4) float64, NaN rows where null; read-only, if not copied."""
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     if not column.null_count and flat:
-        return np.concatenate(flat).reshape(-1, 4)
+        return (flat[0] if len(flat) == 1 else np.concatenate(flat)).reshape(-1, 4)
     values = np.full((len(column), 4), np.nan)
     if flat:
         values[column.is_valid().to_numpy().astype(bool)] = np.concatenate(flat).reshape(-1, 4)
@@ -128,7 +129,17 @@ def box_values(column: pa.ChunkedArray) -> np.ndarray:
 
 def is_finite(boxes: np.ndarray) -> np.ndarray:
     """(N, 4) -> (N,) bool: boxes of four finite numbers."""
-    return np.isfinite(boxes).all(axis=1)
+    return all_of(np.isfinite(boxes))
+
+
+def all_of(rows: np.ndarray) -> np.ndarray:
+    """(N, k) bool -> (N,) as ``rows.all(axis=1)``, several times as fast for a k of 2 or 4."""
+    return reduce(np.logical_and, rows.T)
+
+
+def any_of(rows: np.ndarray) -> np.ndarray:
+    """(N, k) bool -> (N,) as ``rows.any(axis=1)``, several times as fast for a k of 2 or 4."""
+    return reduce(np.logical_or, rows.T)
 
 
 def in_blocks(of_rows: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipvg.boxes import FORMATS, convert
-from clipvg.labels.box_column import box_values, in_blocks, is_finite
+from clipvg.labels.box_column import all_of, any_of, box_values, in_blocks, is_finite
 from clipvg.labels.check.finding import Finding, show_box
 from clipvg.labels.table import LabelTable
 from clipvg.labels.units import UNITS
@@ -41,10 +41,13 @@ def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
     Sizes (N, 2) are those of the images, below 0 where not known.
     """
     written = box_values(labels.table.column("box"))
-    usable = np.flatnonzero(in_blocks(is_finite, written))
-    boxes, sides, of_image = written[usable], labels.is_xywh(usable), sizes[usable].astype(float)
+    finite = in_blocks(is_finite, written)
+    usable = np.flatnonzero(finite)
     if not len(usable):
         return []
+    boxes, sides, of_image = written, labels.is_xywh(), sizes.astype(float)
+    if not finite.all():
+        boxes, sides, of_image = written[usable], sides[usable], of_image[usable]
     read = boxes
     if sides.any():
         read = np.where(sides[:, None], convert(boxes, "xywh", "xyxy"), boxes)
@@ -113,13 +116,13 @@ def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
     beyond = (corners[:, 2:] > limits + slack) & (limits > 0)
     low = corners[:, :2] < -slack
     backwards = corners[:, 2:] < corners[:, :2]
-    return np.any(beyond | low | backwards, axis=1)
+    return any_of(beyond | low | backwards)
 
 
 def _is_unit_sized(boxes: np.ndarray) -> np.ndarray:
     """(N,) bool: boxes of a pixel or less at the image's corner, in fractions of pixels."""
-    found = np.all((boxes > -0.5) & (boxes < _UNIT_END), axis=1)
-    found[found] = np.any(boxes[found] % 1 != 0, axis=1)
+    found = all_of((boxes > -0.5) & (boxes < _UNIT_END))
+    found[found] = any_of(boxes[found] % 1 != 0)
     return found
 
 
@@ -152,7 +155,7 @@ def _is_corners_as_sides(boxes: np.ndarray, sides: np.ndarray, sizes: np.ndarray
 
     What is known of sizes decides where they are known.
     """
-    away = sides & (boxes[:, :2] > 0).all(axis=1)
+    away = sides & all_of(boxes[:, :2] > 0)
     if (sizes > 0).any() or away.sum() < _ENOUGH:
         return False
     return bool((boxes[away, 2:] > boxes[away, :2]).all())

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipvg.labels.box_column import box_values, in_blocks, is_finite
+from clipvg.labels.box_column import any_of, box_values, in_blocks, is_finite
 from clipvg.labels.check.finding import Finding, show_box
 from clipvg.labels.schema import BOX_FORMATS, FAULT, RELIABILITY
 from clipvg.labels.table import LabelTable
@@ -74,12 +74,14 @@ def _no_box(box: np.ndarray) -> str:
 
 
 def _is_far(boxes: np.ndarray) -> np.ndarray:
-    return (np.abs(boxes) > MAX_COORDINATE).any(axis=1)
+    return any_of(np.abs(boxes) > MAX_COORDINATE)
 
 
 def _spans(boxes: np.ndarray, as_sides: np.ndarray) -> np.ndarray:
     """(N, 2) width and height."""
-    return np.where(as_sides[:, None], boxes[:, 2:], boxes[:, 2:] - boxes[:, :2])
+    span = boxes[:, 2:] - boxes[:, :2]
+    span[as_sides] = boxes[as_sides, 2:]
+    return span
 
 
 def _reversed(labels: LabelTable, written: np.ndarray, finite: np.ndarray) -> list[Finding]:
@@ -97,7 +99,7 @@ def _reversed(labels: LabelTable, written: np.ndarray, finite: np.ndarray) -> li
     return Finding.of_rows(
         "reversed",
         "boxes that end before they begin",
-        finite & (span.min(axis=1, initial=0) < 0),
+        finite & any_of(span < 0),
         explain,
         remedy="If boxes are written otherwise, say how with box_format='xyxy', "
         "box_format='xywh' or box_format='cxcywh'. " + _FIX,
