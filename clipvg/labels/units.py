@@ -54,7 +54,7 @@ def read_boxes_as(
     changed = _mask(pc.or_(scaled, pc.equal(formats, "cxcywh")))
     if not changed.any():
         return labels
-    written = box_values(labels.table.column("box"))
+    written = box_values(labels.table.column("box")).copy()
     for name in _COLUMNS["box_format"][1]:
         rows = changed & _mask(pc.equal(formats, name))
         written[rows] = convert(written[rows], name, "xyxy")

@@ -44,7 +44,7 @@ class Agreed:
 
     def apply(self, labels: LabelTable) -> LabelTable:
         """Return all labels, those of ``rows`` with their new box, in the format of each row."""
-        written = box_values(labels.table.column("box"))
+        written = box_values(labels.table.column("box")).copy()
         as_sides = labels.is_xywh(self.rows)[:, None]
         written[self.rows] = np.where(as_sides, convert(self.boxes, "xyxy", "xywh"), self.boxes)
         return labels.with_column("box", written)

@@ -239,7 +239,7 @@ def _box(value: object, where: str) -> list[float]:
 
 def boxes_as(table: pa.Table, box_format: str) -> list[list[float]]:
     """The boxes of a label table as a layout writes them, whole numbers as integers."""
-    boxes = box_values(table.column("box"))
+    boxes = box_values(table.column("box")).copy()
     words = ["xyxy"] * len(table)
     if "box_format" in table.column_names:
         words = [word or "xyxy" for word in table.column("box_format").to_pylist()]
