@@ -49,6 +49,8 @@ def test_place_size_and_order_single_one_out() -> None:
     two = seen(dog(LEFT), dog(big))
     found = score(two, "left dog", "dog on the right", "smaller dog", "the bigger of the two dogs")
     assert found == pytest.approx([0.81, 0.81 * 0.1, 0.81, 0.81 * 0.1])
+    farther, nearer, fourth = score(two, "farther dog", "nearer dog", "4th dog from the left")
+    assert (farther, nearer, fourth) == pytest.approx((0.81, 0.81 * 0.1, 0))  # there are two
     # 6 of 200 pixels are half of what is clear (0.06), so it may well be the one ahead: 1/4
     near = seen(dog(LEFT), dog((6, 60, 26, 80)))
     assert score(near, "left dog") == pytest.approx([0.81 * (1 - 0.25 * 0.9)])

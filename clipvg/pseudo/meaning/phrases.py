@@ -5,14 +5,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from clipvg.pseudo.caption.clause import drop_article, join_words
+from clipvg.pseudo.caption.clause import join_words
 from clipvg.pseudo.caption.parse import split_words
 from clipvg.pseudo.entities import entity_heads
-from clipvg.pseudo.meaning.reading import EXTREMES, LOOSE, NUMBERS, ORDINALS, SAID_FOR
+from clipvg.pseudo.meaning.extremes import (
+    EXTREMES,
+    NUMBERS,
+    ONES,
+    PLACING,
+    WHOLE,
+    find_extremes,
+    is_noun,
+)
+from clipvg.pseudo.meaning.reading import SAID_FOR
 from clipvg.pseudo.relation.wording import GARMENTS
 from clipvg.pseudo.words import ADJECTIVES, BOUNDARIES, DETERMINERS, PRONOUNS
 
@@ -32,10 +42,18 @@ _PLAIN = {
 }  # fmt: skip
 RELATION_WORDS = {said: name for name, more in (_PLAIN | _BY_SIZE).items() for said in more}
 """The seven relations that boxes alone can tell, by the words for them."""
-_SIDE_WORDS = frozenset("side corner part half edge end hand most row area".split())
-_PLACING = frozenset("on in at to from of the far very".split())
-_WHOLE = frozenset("picture image photo photograph pic screen frame us you camera".split())
-_ONES = frozenset({"one", "ones"})
+_THING = "thing"  # what is said of nothing that has a name
+_HAVING = frozenset("in with without".split())
+_LEADING = (BOUNDARIES | DETERMINERS | NUMBERS) - _HAVING  # "the larger of the two dogs"
+_TRAILING = (BOUNDARIES | DETERMINERS) - {"up", "down"}
+_ADVERBS = frozenset("directly immediately slightly just right far".split())
+_TYPED = (
+    (r"(?i)(?<!\S)w/o(?!\S)", "without "),
+    (r"(?i)(?<!\S)w/", "with "),
+    (r"/", " "),
+    (r"(?i)\b(left|right|top|bottom|upper|lower|middle|front|back|far)-", r"\1 "),
+)
+"""What people type, and what it is read as: "guy w/ hat", "red/white", "the right-hand one"."""
 
 
 @dataclass(frozen=True)
@@ -69,36 +87,45 @@ def read_phrase(expression: str) -> Phrase:
         >>> read_phrase("cup to the left of the red plate").landmark.text
         'red plate'
     """
-    words = split_words(expression.replace("/", " "))
+    text = expression
+    for typed, meant in _TYPED:
+        text = re.sub(typed, meant, text)
+    words = split_words(text)
     return _read(words) if words else Phrase(expression)
 
 
 def _read(words: Sequence[str]) -> Phrase:
     lower = [word.lower() for word in words]
-    for start in range(1, len(words)):
+    for start in range(len(words)):
         for length in range(min(_MOST_WORDS, len(words) - start - 1), 0, -1):
-            name = RELATION_WORDS.get(" ".join(lower[start : start + length]))
-            rest = words[start + length :]
-            if name and _is_landmark(lower[start : start + length], rest):
-                subject = _place(words[:start])
-                other = _read(rest)
-                return Phrase(subject.text, subject.extremes, subject.nth, name, other)
+            said, rest = lower[start : start + length], words[start + length :]
+            name = RELATION_WORDS.get(" ".join(said))
+            if name and _is_landmark(said, rest, opens=not start):
+                subject = _place(_without_adverbs(words[:start]), is_cut=True)
+                landmark = _read(rest)
+                if landmark.text == _THING:  # "to the left of the other one"
+                    landmark = replace(landmark, text=subject.text)
+                return replace(subject, relation=name, landmark=landmark)
     return _place(words)
 
 
-def _is_landmark(said: Sequence[str], words: Sequence[str]) -> bool:
+def _is_landmark(said: Sequence[str], words: Sequence[str], *, opens: bool) -> bool:
     """Whether words name a thing, and not a place in the image or what somebody wears."""
     lower = [word.lower() for word in words]
-    if _WHOLE & {*lower[:3]} or lower[0] in PRONOUNS or (said[-1] == "in" and _is_worn(lower)):
+    if WHOLE & {*lower[:3]} or lower[0] in PRONOUNS or (said[-1] == "in" and _is_worn(lower)):
         return False
+    if opens and said[-1] == "of" and NUMBERS & {*lower[:2]}:
+        return False  # "left of the two women"
     first = next((word for word in lower if word not in DETERMINERS), "")
-    if first in EXTREMES and not any(_is_noun(word) for word in lower):
+    if first in EXTREMES and not any(is_noun(word) for word in lower):
         return False
-    if [*said] == ["in"] and lower[0] not in DETERMINERS:
+    if said == ["in"] and lower[0] not in DETERMINERS:
         return False  # "man in white", "man in jeans"
-    if [*said] == ["in"] and (first in EXTREMES or lower[0] in {"a", "an"}):
+    if said == ["in"] and (first in EXTREMES or lower[0] in {"a", "an"}):
         return False  # "woman in a hat", "dog in the back"
-    return any(_is_noun(word) for word in lower) or bool(entity_heads(" ".join(lower)))
+    if first in ONES:
+        return True
+    return any(is_noun(word) for word in lower) or bool(entity_heads(" ".join(lower)))
 
 
 def _is_worn(words: Sequence[str]) -> bool:
@@ -107,61 +134,36 @@ def _is_worn(words: Sequence[str]) -> bool:
     return bool((GARMENTS | ADJECTIVES | {"top"}) & {*first})
 
 
-def _is_noun(word: str) -> bool:
-    return bool(entity_heads(f"the {word}")) and word not in EXTREMES
+def _without_adverbs(words: Sequence[str]) -> Sequence[str]:
+    """Words without those that only say how a relation holds: "man directly" to the left of."""
+    *before, last = [word.lower() for word in words] or [""]
+    is_place = last != "far" and before[-1:] and before[-1] in PLACING  # "man on the right"
+    return words if last not in _ADVERBS or is_place else _without_adverbs(words[:-1])
 
 
-def _place(words: Sequence[str]) -> Phrase:
-    """Part what is said of place and size from what an object looks like."""
+def _place(words: Sequence[str], *, is_cut: bool = False) -> Phrase:
+    """Part what is said of place and size from what an object looks like.
+
+    `is_cut`: more words followed, which have been understood.
+    """
     lower = [word.lower() for word in words]
-    at = [i for i, word in enumerate(lower) if word in EXTREMES and _singles_out(lower, i)]
-    nth = next((ORDINALS[word] for word in lower if word in ORDINALS), 0) if at else 0
-    gone = {*at, *(i for i, word in enumerate(lower) if at and word in ORDINALS)}
-    for i in at:
-        gone |= _around(lower, i)
-    kept = [word for i, word in enumerate(words) if i not in gone and word != ","]
-    while kept and kept[-1].lower() in BOUNDARIES | DETERMINERS:
-        kept.pop()
-    kept = drop_article(kept)
-    text = join_words(kept)
-    if not entity_heads(text) or {word.lower() for word in kept} <= _ONES:
-        text = text if kept and not {w.lower() for w in kept} <= _ONES else "thing"
-    extremes = tuple(dict.fromkeys(EXTREMES[lower[i]] for i in at))
+    extremes, nth, gone = find_extremes(lower)
+    if is_cut:
+        gone.add(len(words))
+    kept = _kept(lower, gone)
+    is_named = {lower[i] for i in kept} - ONES
+    text = join_words([words[i] for i in kept]) if is_named else _THING
+    if kept and lower[kept[0]] in _HAVING and min(gone, default=kept[0]) < kept[0]:
+        text = f"{_THING} {text}"  # "right in black"
     return Phrase(text, extremes, nth)
 
 
-def _singles_out(words: Sequence[str], index: int) -> bool:
-    """Whether a word of place or size singles the object out, and is no part of something else.
-
-    "close" and "back" do so only after "the" or at an end; "left arm" is not on the left.
-    """
-    word = words[index]
-    after = words[index + 1] if index + 1 < len(words) else ""
-    if after == "of" and word in LOOSE | {"top", "bottom", "middle", "center"}:
-        # "in front of", "top of the stairs", but "top of the image", "middle of the three"
-        return bool((_WHOLE | NUMBERS) & {*words[index + 2 : index + 4]})
-    if after in EXTREMES and word == "far":
-        return False  # the next says where
-    if word == "top" and words[index - 1 : index] and words[index - 1] in ADJECTIVES:
-        return False  # "white top"
-    if word not in LOOSE:
-        return True
-    return not after or after in BOUNDARIES or words[index - 1 : index] == ["the"]
-
-
-def _around(words: Sequence[str], index: int) -> set[int]:
-    """Places of the words that go with a word for a place: "on the", "side", "of the image"."""
-    found: set[int] = set()
-    before = index - 1
-    while before >= 0 and words[before] in _PLACING:
-        found.add(before)
-        before -= 1
-    after = index + 1
-    while after < len(words) and words[after] in _SIDE_WORDS:
-        found.add(after)
-        after += 1
-    tail = [i for i in range(after, min(after + 4, len(words)))]
-    whole = next((i for i in tail if words[i] in _WHOLE), None)
-    if whole is not None and all(words[i] in _PLACING | DETERMINERS for i in range(after, whole)):
-        found |= {*range(after, whole + 1)}
-    return found
+def _kept(words: Sequence[str], gone: set[int]) -> list[int]:
+    """Places of the words that stay, without marks, articles, and what led to a word that went."""
+    kept = [i for i, word in enumerate(words) if i not in gone and any(map(str.isalnum, word))]
+    first, last = min(gone, default=len(words)), max(gone, default=-1)
+    while kept and words[kept[0]] in (_LEADING if first < kept[0] else DETERMINERS):
+        kept.pop(0)
+    while kept and last > kept[-1] and words[kept[-1]] in _TRAILING:
+        kept.pop()
+    return kept

@@ -12,6 +12,7 @@ from clipvg.pseudo.caption.match import called_by
 from clipvg.pseudo.caption.parse import split_words
 from clipvg.pseudo.caption.rules import read_clauses
 from clipvg.pseudo.kinds import WORN_OR_HELD
+from clipvg.pseudo.meaning.extremes import EXTREMES, NUMBERS, ORDINALS
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.plurals import is_plural, make_singular
 from clipvg.pseudo.relation.rules import HOLDING, NEXT_TO, PLACES, Rule
@@ -20,22 +21,6 @@ from clipvg.pseudo.template.names import may_mean, spoken
 from clipvg.pseudo.words import BOUNDARIES, DETERMINERS, MEASURES, PRONOUNS
 from clipvg.pseudo.words import PLACES as PLACE_WORDS
 
-EXTREMES = {
-    **dict.fromkeys(("left", "leftmost", "leftest", "lft"), "left"),
-    **dict.fromkeys(("right", "rightmost", "rightest", "rt"), "right"),
-    **dict.fromkeys(("top", "topmost", "upper", "uppermost", "highest"), "top"),
-    **dict.fromkeys(("bottom", "lower", "lowest"), "bottom"),
-    **dict.fromkeys(("middle", "center", "centre", "mid"), "middle"),
-    **dict.fromkeys(("big", "bigger", "biggest", "large", "larger", "largest"), "big"),
-    **dict.fromkeys(("front", "close", "closer", "closest", "near", "nearest"), "big"),
-    **dict.fromkeys(("small", "smaller", "smallest", "little", "tiny"), "small"),
-    **dict.fromkeys(("background", "far", "farthest", "back"), "small"),
-}  # fmt: skip
-"""Words that single out one of several, and what they go by: a side, the middle, how big it is."""
-LOOSE = frozenset("front close near back far background little lower".split())
-"""Of these the words that often say something else: "close to the wall", "little boy"."""
-ORDINALS = {"first": 0, "1st": 0, "second": 1, "2nd": 1, "third": 2, "3rd": 2}
-NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
 SAID_FOR = {
     "below": ("under", "beneath", "underneath"),
     "above": ("over",),
