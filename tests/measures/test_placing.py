@@ -16,7 +16,9 @@ from clipvg.labels import LabelTable, read_labels
 from clipvg.measures import RegionTextMatch
 from clipvg.measures.match.placing import place_expressions
 from clipvg.pseudo import Detection, Observation, ObservationTable
+from clipvg.reliability import Scores
 from clipvg.reliability.batch import Batch
+from clipvg.training.matching import MatcherInputs
 
 LOOKS = {
     "dog": (230, 20, 20),
@@ -90,6 +92,34 @@ def test_words_place_expressions_and_what_they_teach_places_others(tmp_path: Pat
     score = found.reliability("matched")
     assert ((score >= 0) & (score <= 1)).all()
     assert score[right].mean() > score[~right].mean() or right.all()
+
+
+class Trusting(Sighted):
+    """A matcher that finds all pairs equally good, without learning."""
+
+    def judge(self, pairs: MatcherInputs, *args: object, **more: object) -> Scores:
+        return Scores(np.ones(len(pairs.box_of), dtype=np.float32))
+
+
+def test_boxes_end_with_the_image_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+    labels, _ = write(tmp_path / "images", 3)
+    (tmp_path / "images" / "1.png").write_bytes(b"no image")
+    dogs = [Detection("dog", (-2.5, 2, 30, 70), 0.9), Detection("dog", (70, 2, 90, 30), 0.9)]
+    seen = [Observation(f"{number}.png", 64, 64, tuple(dogs)) for number in range(2)]
+    with pytest.warns(UserWarning, match=r"^4 of 6 expressions are left out.*such as '1.png'"):
+        found = place_expressions(
+            labels, ObservationTable.from_observations(seen), Trusting(make_model())
+        )
+    assert found.image_names == ["0.png", "0.png"]
+    assert found.boxes().tolist() == [[0, 2, 30, 64]] * 2
+    with pytest.raises(InputError, match=r"none of the images with objects can be read: .*1.png"):
+        place_expressions(
+            labels, ObservationTable.from_observations(seen[1:]), Trusting(make_model())
+        )
+    with pytest.raises(InputError, match="none of the 2 observed images"):
+        place_expressions(
+            labels.select([]), ObservationTable.from_observations(seen), Trusting(make_model())
+        )
 
 
 def test_observations_of_other_images_and_too_few(tmp_path: Path) -> None:

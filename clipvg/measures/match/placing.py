@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +15,8 @@ from clipvg.labels.schema import RELIABILITY
 from clipvg.measures.match.measures import RegionTextMatch
 from clipvg.measures.unique import Unique
 from clipvg.pseudo.meaning import look_at
-from clipvg.pseudo.observation import Box
 from clipvg.pseudo.observations import ObservationTable
+from clipvg.pseudo.plane import clip_box
 from clipvg.reliability.image_measure import observe
 from clipvg.reliability.measurer import Context
 
@@ -53,16 +55,17 @@ def place_expressions(
 
     Returns:
         Labels in the order of the expressions, with source "matched", ``reliability.matched`` in
-        [0, 1], and the sizes of the images where they are known; rows whose image shows no object
-        are left out.
+        [0, 1], and the sizes of the images where they are known. Rows whose image shows no object,
+        or cannot be read, are left out with a warning.
 
     Raises:
-        InputError: no object was observed in any of the images, or they are too few to learn from.
+        InputError: no object was observed in any of the images that can be read, or they are too
+            few to learn from.
     """
-    objects, object_of = _objects(expressions, observations, min_score)
+    objects = _objects(expressions, observations, min_score)
     context = context or Context()
     (seen,), unreadable = observe([matcher], objects, context)
-    asked, box = _pairs(expressions, object_of, set(unreadable))
+    asked, box = _pairs(expressions, objects, unreadable)
     texts = np.asarray(expressions.expressions, dtype=object)[asked]
     pairs = objects.select(box).with_column("expression", texts.tolist())
     fits = np.nan_to_num(Unique(observations).measure(pairs, context).values, nan=_UNKNOWN)
@@ -81,51 +84,56 @@ def place_expressions(
 
 def _objects(
     expressions: LabelTable, observations: ObservationTable, min_score: float
-) -> tuple[LabelTable, list[np.ndarray]]:
-    """Return a row an object of the expressions' images, and the rows of each image."""
-    names = expressions.distinct_images()[0]
-    rows_of: dict[str, list[int]] = {name: [] for name in names}
-    images: list[str] = []
-    called: list[str] = []
-    boxes: list[Box] = []
-    sizes: list[tuple[int | None, int | None]] = []
-    for observation in observations:
-        if observation.image not in rows_of:
-            continue
-        for one in look_at(observation)[:_MOST]:
-            if one.exists < min_score:
-                continue
-            rows_of[observation.image].append(len(boxes))
-            images.append(observation.image)
-            called.append(one.seen[0].name)
-            boxes.append(one.box)
-            sizes.append((observation.width, observation.height))
-    if not boxes:
+) -> LabelTable:
+    """Return a row for each object of the expressions' images."""
+    names = set(expressions.image_names)
+    found = [
+        (seen, one.seen[0].name, box)
+        for seen in observations
+        if seen.image in names
+        for one in look_at(seen)[:_MOST]
+        if one.exists >= min_score and (box := clip_box(one.box, seen.width, seen.height))
+    ]
+    if not found:
         raise InputError(
             f"none of the {len(observations):,} observed images is one of the {len(names):,} with "
-            f"expressions, such as {names[0]!r}, and shows an object; check the images' names"
+            f"expressions, such as {min(names, default='')!r}, and shows an object; check the "
+            "images' names"
         )
-    table = LabelTable.from_columns(
+    return LabelTable.from_columns(
         images=expressions.images,
-        image=images,
-        expression=called,
-        box=np.array(boxes),
-        source=[SOURCE] * len(boxes),
-        width=[width for width, _ in sizes],
-        height=[height for _, height in sizes],
+        image=[seen.image for seen, _, _ in found],
+        expression=[name for _, name, _ in found],
+        box=np.array([box for _, _, box in found]),
+        source=SOURCE,
+        width=[seen.width for seen, _, _ in found],
+        height=[seen.height for seen, _, _ in found],
     )
-    return table, [np.array(rows_of[name], dtype=np.int64) for name in names]
 
 
 def _pairs(
-    expressions: LabelTable, object_of: list[np.ndarray], unreadable: set[int]
+    expressions: LabelTable, objects: LabelTable, unreadable: Mapping[int, str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return all pairs of an expression and an object of its image: rows of both, (P,) each."""
-    image_of = expressions.distinct_images()[1]
-    usable = [rows[[row not in unreadable for row in rows]] for rows in object_of]
-    counts = np.array([len(rows) for rows in usable])
+    names, image_of = expressions.distinct_images()
+    shown: dict[str, list[int]] = {name: [] for name in names}
+    for row, name in enumerate(objects.image_names):
+        if row not in unreadable:
+            shown[name].append(row)
+    left_out = sum(not shown[name] for name in expressions.image_names)
+    if left_out == len(expressions):
+        why = next(iter(unreadable.values()))
+        raise InputError(f"none of the images with objects can be read: {why}")
+    if left_out:
+        name = next(name for name in expressions.image_names if not shown[name])
+        warnings.warn(
+            f"{left_out:,} of {len(expressions):,} expressions are left out: no object is seen in "
+            f"their images, such as {name!r}, or these cannot be read",
+            stacklevel=3,
+        )
+    counts = np.array([len(rows) for rows in shown.values()])
     asked = np.repeat(np.arange(len(expressions)), counts[image_of])
-    return asked, np.concatenate([usable[image] for image in image_of])
+    return asked, np.concatenate([shown[names[image]] for image in image_of]).astype(np.int64)
 
 
 def _best(asked: np.ndarray, values: np.ndarray) -> np.ndarray:
