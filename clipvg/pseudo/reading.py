@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from clipvg.errors import InputError, one_line
 from clipvg.pseudo.checks import box_faults, size_of
-from clipvg.pseudo.formats import find_format
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.formats.file import File, Row
+from clipvg.pseudo.formats.readers import find_reader
 from clipvg.pseudo.observation import UNOBSERVED, Candidate, Observation, by_source
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.options import Preset
@@ -109,7 +109,7 @@ def _names_of(path: Path, members: list[Path], categories: str | Path | None) ->
 def _rows(path: Path, catalogue: Catalogue) -> Iterator[Row]:
     if path.suffix.lower() != ".parquet":
         file = File(path)
-        yield from find_format(file).read(file, catalogue)
+        yield from find_reader(file)(file, catalogue)
         return
     try:
         found = read_parquet(path)

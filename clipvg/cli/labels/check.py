@@ -139,8 +139,8 @@ def _seen(path: Path) -> str:
     """What a list of objects says of images, where it is of no form of labels; "" for nothing."""
     from clipvg.labels.formats import format_of
     from clipvg.labels.formats.file import File
-    from clipvg.pseudo.formats import File as Observations
-    from clipvg.pseudo.formats import find_format
+    from clipvg.pseudo.formats.file import File as Observations
+    from clipvg.pseudo.formats.readers import find_reader
     from clipvg.pseudo.native import KEYS
 
     file = File(path)
@@ -148,7 +148,7 @@ def _seen(path: Path) -> str:
     if not first or file.content is not None or (found and found.name not in _ANY_OBJECTS):
         return ""
     if file.ending == ".json":
-        find_format(Observations(path))
+        find_reader(Observations(path))
     elif not ("image" in first and first.keys() & (KEYS - {"image", "width", "height"})):
         return ""
     return "captions" if first.keys() & {"caption", "captions"} else "detections"

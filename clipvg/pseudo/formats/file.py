@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,12 @@ class File:
             if not isinstance(item, dict):
                 self.fail(where, "not an object; is the file of another kind?")
             yield where, item
+
+    def rows(self, noun: str, items: object, read: Callable[[Json], Observation]) -> Iterator[Row]:
+        """Yield what each object of a list says; errors name its place."""
+        for where, item in self.objects(noun, items):
+            with self.at(where):
+                yield Row(where, read(item))
 
     def fail(self, where: str, fault: str) -> NoReturn:
         """Raise the error of a row."""
