@@ -22,7 +22,7 @@ from clipvg.pseudo.formats.file import (
 )
 from clipvg.pseudo.native import observation_from_dict, read_box, read_name, read_score
 from clipvg.pseudo.observation import Box, Detection, Observation, Relation
-from clipvg.pseudo.template.vocabulary import attribute_words
+from clipvg.pseudo.template.names import attribute_words
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import read_xml
 from clipvg.runtime.unpickle import read_pickle

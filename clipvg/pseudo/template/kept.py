@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from clipvg.pseudo.observation import Detection, Observation
 from clipvg.pseudo.plane import area, overlap
-from clipvg.pseudo.template.vocabulary import group_of
+from clipvg.pseudo.template.names import group_of
 
 GROUPS = ("people", "clothes", "things")
 SMALLEST_SHARE = 1 / 64  # of the image's area, for people and things

@@ -1,8 +1,8 @@
-"""What sets an object apart from its like by place, order, size or depth.
+"""What sets an object apart from its like: place, order, size, depth, or a landmark beside it.
 
-Every function yields (pattern, rule) where the pattern, filled with the object's name, fits this
-object alone. Differences too small to see are passed over. Objects that may not be there (faint
-ones) must not spoil what is said, nor is an object compared with them alone.
+Patterns, filled with the object's name, fit this object alone. Differences too small to see are
+passed over. Objects that may not be there (faint ones) must not spoil what is said, nor is an
+object compared with them alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from clipvg.pseudo.plurals import make_plural
-from clipvg.pseudo.template.names import is_mass
+from clipvg.pseudo.template.names import is_mass, is_several
 from clipvg.pseudo.template.scene import Scene, Thing
 
 Pattern = tuple[str, str]
@@ -27,7 +27,7 @@ _ORDINALS = {1: "second", 2: "third"}
 
 
 def patterns(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
-    """Yield all patterns that fit one object alone among its rivals (itself included)."""
+    """Yield what fits one object alone among its rivals (itself included), with its rule."""
     if len(rivals) < 2:
         return
     sure = sum(not other.is_faint for other in rivals)
@@ -141,3 +141,49 @@ def _in_depth(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Itera
     small = all(one.area * MUCH_BIGGER <= o.area and one.box[3] < o.box[3] for o in others)
     if small and not _is_cut(one, scene):
         yield "{n} in the background", "depth"
+
+
+NEAR = 0.35  # gap between two boxes sideways, of the narrower one's width
+MAYBE_NEAR = 0.7  # the same, within which somebody might call another one near
+LEVEL = 0.5  # of the lower height that both share
+SAME_GROUND = 0.25  # difference of the lower edges, of the taller height
+SIMILAR = 6.0  # ratio of areas, at most
+LEAST_AREA = 1 / 100  # of the image
+
+
+def landmarks(scene: Scene) -> list[Thing]:
+    """Return the objects that are the only ones of their name, and are there for sure."""
+    return [
+        one
+        for one in scene.things
+        if not one.is_faint
+        and one.group != "clothes"
+        and not is_several(one.name)
+        and one.area >= LEAST_AREA * scene.width * scene.height
+        and len(scene.rivals(one)) == 1
+    ]
+
+
+def beside(one: Thing, rivals: list[Thing], marks: list[Thing]) -> Iterator[str]:
+    """Yield the names of the landmarks that this object alone among its rivals is next to."""
+    for mark in marks:
+        if mark not in rivals and _is_beside(one, mark):
+            others = (other for other in rivals if other is not one)
+            if not any(_gap(other, mark) <= MAYBE_NEAR for other in others):
+                yield mark.name
+
+
+def _is_beside(one: Thing, mark: Thing) -> bool:
+    """Whether two objects of similar size stand next to each other on the same ground."""
+    if _gap(one, mark) > NEAR or max(one.area, mark.area) > SIMILAR * min(one.area, mark.area):
+        return False
+    heights = one.box[3] - one.box[1], mark.box[3] - mark.box[1]
+    level = min(one.box[3], mark.box[3]) - max(one.box[1], mark.box[1])
+    on_same_ground = abs(one.box[3] - mark.box[3]) <= SAME_GROUND * max(heights)
+    return level >= LEVEL * min(heights) and on_same_ground and _gap(one, mark) > -0.25
+
+
+def _gap(one: Thing, mark: Thing) -> float:
+    """The gap between two boxes sideways, of the narrower one's width; negative: they overlap."""
+    narrow = min(one.box[2] - one.box[0], mark.box[2] - mark.box[0])
+    return (max(one.box[0], mark.box[0]) - min(one.box[2], mark.box[2])) / max(narrow, 1e-9)

@@ -7,8 +7,7 @@ from functools import cached_property
 
 from clipvg.pseudo.observation import Box, Detection, Observation
 from clipvg.pseudo.plane import area, centre, overlap, shared_area
-from clipvg.pseudo.template.names import may_mean, spoken
-from clipvg.pseudo.template.vocabulary import group_of
+from clipvg.pseudo.template.names import group_of, may_mean, spoken
 
 SAME_OBJECT = 0.4  # IoU of two detections of one group, as published
 SAME_BOX = 0.5  # IoU of a detection and an attribute detection
