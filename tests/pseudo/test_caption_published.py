@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,16 +12,13 @@ import pytest
 
 from clipvg.errors import InputError
 from clipvg.pseudo.caption import published
-from clipvg.pseudo.caption.lemma import published_lemma
-from clipvg.pseudo.caption.parse import (
-    Chunk,
-    Parse,
-    Token,
+from clipvg.pseudo.caption.parse import Chunk, Parse, Token, split_words
+from clipvg.pseudo.caption.published import (
     find_subject,
-    split_words,
+    pair_captions,
+    published_lemma,
     subject_words,
 )
-from clipvg.pseudo.caption.published import pair_captions
 from clipvg.pseudo.observation import Candidate, Detection, Observation
 from clipvg.pseudo.options import Options
 
@@ -86,9 +84,10 @@ def test_the_source_gives_the_golden_candidates_of_an_image(
     """From all detections of the image, with the stored parses for spaCy's."""
     stored = dict(zip(case["captions"], case["out"]["captions"], strict=True))
     parse = {caption: stored_parse(caption, out) for caption, out in stored.items()}.__getitem__
-    monkeypatch.setattr("clipvg.pseudo.caption.need_parser", lambda pipeline: parse)
+    module = sys.modules[published.__module__]
+    monkeypatch.setattr(module, "need_parser", lambda pipeline: parse)
     lemmas = stored_lemmas(case)
-    monkeypatch.setattr("clipvg.pseudo.caption.published_lemma", lemmas.__getitem__)
+    monkeypatch.setattr(module, "published_lemma", lemmas.__getitem__)
     detections = tuple(
         Detection(each["class"], tuple(each["box"]), each["score"]) for each in case["detections"]
     )

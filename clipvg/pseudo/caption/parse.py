@@ -1,4 +1,4 @@
-"""A parsed caption, and the words of its subject as the published program finds them."""
+"""A parsed caption, and how its words are told apart."""
 
 from __future__ import annotations
 
@@ -51,44 +51,6 @@ class Parse:
 
 
 Parser = Callable[[str], Parse]
-Lemmatiser = Callable[[str], str]
-
-
-def find_subject(parse: Parse) -> Chunk | None:
-    """Return the noun phrase that the published program takes for the subject.
-
-    It is the phrase around the root, or around the root's first child; where there is neither,
-    the same two around the head of the first noun phrase.
-    """
-    root = next((i for i, token in enumerate(parse.tokens) if token.head == i), None)
-    if root is None or not parse.chunks:
-        return None
-    subject = _phrase_at(parse, root)
-    return subject or _phrase_at(parse, parse.tokens[parse.chunks[0].root].head)
-
-
-def subject_words(parse: Parse, lemmatise: Lemmatiser) -> list[str]:
-    """Return the words that the published program compares with classes.
-
-    All words of the subject, each as the singular of a noun and only then in lower case, so that
-    a plural with a capital stays one; "no_object" without a subject.
-    """
-    subject = find_subject(parse)
-    if subject is None:
-        return ["no_object"]
-    words = split_words(parse.text(subject.start, subject.end))
-    return [lemmatise(word).lower() for word in words]
-
-
-def _phrase_at(parse: Parse, index: int) -> Chunk | None:
-    children = (i for i, token in enumerate(parse.tokens) if token.head == index and i != index)
-    return _phrase_of(parse, index) or _phrase_of(parse, next(children, None))
-
-
-def _phrase_of(parse: Parse, index: int | None) -> Chunk | None:
-    if index is None:
-        return None
-    return next((chunk for chunk in parse.chunks if chunk.start <= index < chunk.end), None)
 
 
 _TREEBANK = [
