@@ -1,4 +1,4 @@
-"""Entities of an expression, counted by rules: how complex a label source is.
+"""Entities of an expression, counted by rules: how complex a label source is, and of what kind.
 
 CLIP-VG orders sources by the mean number of entities per expression. Here an entity is the head of
 a noun phrase, found without a parser:
@@ -127,3 +127,27 @@ def is_adjective(word: str) -> bool:
     if word in ADJECTIVES or _NUMBER.match(word):
         return True
     return word.endswith(_ADJECTIVE_ENDINGS) and len(word) > 4
+
+
+KINDS = ("relation", "position", "attribute", "name")  # those of rendered scenes, and "name"
+_ORDINALS = frozenset("first second third fourth fifth 1st 2nd 3rd 4th 5th last".split())
+
+
+def kind_of(expression: str) -> str:
+    """Return how an expression tells its object from others, the first of `KINDS` that fits.
+
+    - "relation": names a second thing: "man in a red shirt", "cup next to the plate";
+    - "position": says where: "left man", "second dog from the right";
+    - "attribute": says how it looks: "red cup", "biggest dog";
+    - "name": nothing but what it is called: "dog", "the stop sign".
+
+    Example:
+        >>> [kind_of(text) for text in ("cup next to the plate", "left man", "red cup", "dog")]
+        ['relation', 'position', 'attribute', 'name']
+    """
+    words = split_expression(expression)
+    if len(entity_heads(expression)) > 1:
+        return "relation"
+    if any(word in PLACES or word in _ORDINALS for word in words):
+        return "position"
+    return "attribute" if any(map(is_adjective, words)) else "name"

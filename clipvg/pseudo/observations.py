@@ -5,17 +5,126 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipvg.errors import InputError, one_line
-from clipvg.pseudo.arrow import SCHEMA, decode, encode
 from clipvg.pseudo.native import observation_to_dict
-from clipvg.pseudo.observation import Observation
+from clipvg.pseudo.observation import Candidate, Detection, Observation, Relation, by_source
 from clipvg.runtime.files import atomic_path
+
+BOX = pa.list_(pa.float64(), 4)
+ATTRIBUTE = pa.struct([("word", pa.string()), ("probability", pa.float64())])
+DETECTION = pa.struct(
+    [
+        ("class", pa.string()),
+        ("box", BOX),
+        ("score", pa.float64()),
+        ("attributes", pa.list_(ATTRIBUTE)),
+    ]
+)
+RELATION = pa.struct(
+    [
+        ("subject", pa.string()),
+        ("predicate", pa.string()),
+        ("object", pa.string()),
+        ("subject_box", BOX),
+        ("object_box", BOX),
+        ("scores", pa.list_(pa.float64(), 3)),
+    ]
+)
+CANDIDATE = pa.struct(
+    [
+        ("source", pa.string()),
+        ("expression", pa.string()),
+        ("box", BOX),
+        ("rule", pa.string()),
+        ("detection", pa.int32()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("detections", pa.list_(DETECTION)),
+        ("attribute_detections", pa.list_(DETECTION)),
+        ("captions", pa.list_(pa.string())),
+        ("relations", pa.list_(RELATION)),
+        ("candidates", pa.list_(CANDIDATE)),
+        ("extra", pa.string()),  # JSON
+    ]
+)
+
+
+def encode(part: list[Observation]) -> pa.RecordBatch:
+    """Return some observations as rows of the table."""
+    rows = [
+        (
+            each.image,
+            each.width,
+            each.height,
+            list(map(_detection, each.detections)),
+            list(map(_detection, each.attribute_detections)),
+            each.captions,
+            list(map(_relation, each.relations)),
+            [
+                (source, one.expression, one.box, one.rule, one.detection)
+                for source, made in each.candidates.items()
+                for one in made
+            ],
+            json.dumps(dict(each.extra)) if each.extra else None,
+        )
+        for each in part
+    ]
+    columns = zip(SCHEMA, zip(*rows, strict=True), strict=True)
+    arrays = [pa.array(column, field.type) for field, column in columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def decode(batch: pa.RecordBatch) -> Iterator[Observation]:
+    """Yield the observations of some rows."""
+    for image, width, height, found, described, captions, edges, made, extra in zip(
+        *map(_values, batch.columns), strict=True
+    ):
+        yield Observation(
+            image,
+            width,
+            height,
+            tuple(Detection(name, box, p, dict(words)) for name, box, p, words in found),
+            tuple(Detection(name, box, p, dict(words)) for name, box, p, words in described),
+            captions,
+            tuple(Relation(*edge) for edge in edges),
+            by_source((source, Candidate(*candidate)) for source, *candidate in made),
+            json.loads(extra) if extra else {},
+        )
+
+
+def _detection(found: Detection) -> tuple:
+    return found.name, found.box, found.score, list(found.attributes.items())
+
+
+def _relation(edge: Relation) -> tuple:
+    boxes = edge.subject_box, edge.object_box
+    return edge.subject, edge.predicate, edge.object, *boxes, edge.scores
+
+
+def _values(array: pa.Array) -> list:
+    """The rows of an Arrow array; structs and lists are tuples."""
+    if pa.types.is_struct(array.type):
+        return list(zip(*map(_values, array.flatten()), strict=True))
+    if pa.types.is_fixed_size_list(array.type):
+        numbers = iter(_values(array.flatten()))
+        return list(zip(*[numbers] * array.type.list_size, strict=True))
+    if pa.types.is_list(array.type):
+        flat = _values(array.flatten())
+        lengths = array.value_lengths().fill_null(0).to_pylist()
+        return [tuple(flat[i:j]) for i, j in pairwise([0, *accumulate(lengths)])]
+    return array.to_pylist()
+
 
 _BATCH = 1000
 
@@ -43,6 +152,7 @@ class ObservationTable:
         self, table: pa.Table, images: str | Path | None = None, dropped: tuple[str, ...] = ()
     ) -> None:
         self._table = _conform(table)
+        self._refuse_nulls()
         self.images = None if images is None else Path(images)
         self.dropped = dropped
 
@@ -82,12 +192,16 @@ class ObservationTable:
     def kinds(self) -> set[str]:
         """Return the columns that say something of any image."""
         lists = [field.name for field in SCHEMA if pa.types.is_list(field.type)]
-        return {name for name in lists if any(map(len, _flat(self._table.column(name))))}
+        return {name for name in lists if any(map(len, self.entries(name)))}
+
+    def entries(self, name: str) -> list[pa.Array]:
+        """Return the entries of a list column, those of all images one after the other."""
+        return [chunk.flatten() for chunk in self._table.column(name).chunks]
 
     def given_sources(self) -> frozenset[str]:
         """Return the sources whose candidates the observations bring along."""
         names: set[str] = set()
-        for part in _flat(self._table.column("candidates")):
+        for part in self.entries("candidates"):
             names |= set(part.field("source").unique().to_pylist())
         return frozenset(names)
 
@@ -112,6 +226,17 @@ class ObservationTable:
                     line = json.dumps(observation_to_dict(observation), ensure_ascii=False)
                     file.write(line + "\n")
 
+    def _refuse_nulls(self) -> None:
+        for name in SCHEMA.names:
+            parts = self.entries(name) if pa.types.is_list(SCHEMA.field(name).type) else []
+            for part in parts:
+                fields = part.flatten() if pa.types.is_struct(part.type) else []
+                needed = fields[:4] if name == "candidates" else fields  # detection may be null
+                if part.null_count or any(field.null_count for field in needed):
+                    raise InputError(f"column {name!r} has entries without a value; leave them out")
+        if self._table.column("image").null_count:
+            raise InputError("column 'image' has rows without a name; leave them out")
+
 
 def _conform(table: pa.Table) -> pa.Table:
     if table.schema.equals(SCHEMA):
@@ -125,27 +250,9 @@ def _conform(table: pa.Table) -> pa.Table:
         for field in SCHEMA
     ]
     try:
-        conformed = pa.table(columns, names=SCHEMA.names).cast(SCHEMA)
-        _refuse_nulls(conformed)
-        return conformed
+        return pa.table(columns, names=SCHEMA.names).cast(SCHEMA)
     except pa.ArrowException as error:
         raise InputError(
             f"observations of another kind: {one_line(error, 150)}; write the "
             "table with ObservationTable.write"
         ) from None
-
-
-def _refuse_nulls(table: pa.Table) -> None:
-    for name in SCHEMA.names:
-        parts = _flat(table.column(name)) if pa.types.is_list(SCHEMA.field(name).type) else []
-        for part in parts:
-            fields = part.flatten() if pa.types.is_struct(part.type) else []
-            needed = fields[:4] if name == "candidates" else fields  # detection may be null
-            if part.null_count or any(field.null_count for field in needed):
-                raise InputError(f"column {name!r} has entries without a value; leave them out")
-    if table.column("image").null_count:
-        raise InputError("column 'image' has rows without a name; leave them out")
-
-
-def _flat(column: pa.ChunkedArray) -> list[pa.Array]:
-    return [chunk.flatten() for chunk in column.chunks]

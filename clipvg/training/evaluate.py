@@ -17,7 +17,7 @@ from clipvg.labels.formats.flickr import boxes_of_phrases
 from clipvg.model.grounder import GroundingModel, evaluating
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
-from clipvg.pseudo.expression_kind import KINDS, kind_of
+from clipvg.pseudo.entities import KINDS, kind_of
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.runtime.progress import progress_bar

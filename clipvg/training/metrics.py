@@ -51,7 +51,7 @@ class Evaluation(Group):
             (from 3/100): COCO's 32^2 and 96^2 pixels as shares of 640 x 480.
         by_pixels: the same groups by COCO's own pixels, whatever the size of the image.
         by_length: groups of expressions of "1-3", "4-6" and "7+" words.
-        by_kind: groups by what an expression goes by, see `clipvg.pseudo.expression_kind.kind_of`.
+        by_kind: groups by what an expression goes by, see `clipvg.pseudo.entities.kind_of`.
         any_box: compared with that of the boxes of a phrase that fits best (ANY-BOX of Flickr30k
             Entities, where the rest is MERGED-BOX); None where labels do not list their boxes.
         against: "box" or "truth".

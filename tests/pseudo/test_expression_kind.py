@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipvg.pseudo.expression_kind import kind_of
+from clipvg.pseudo.entities import kind_of
 
 
 @pytest.mark.parametrize(

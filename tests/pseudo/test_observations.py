@@ -56,6 +56,9 @@ def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
         ObservationTable(pa.table({"expression": ["dog"]}))
     with pytest.raises(InputError, match="observations of another kind"):
         ObservationTable(pa.table({"image": ["a"], "detections": ["dog"]}))
+    ours = ObservationTable.from_observations([EMPTY]).table.schema
+    with pytest.raises(InputError, match="'image' has rows without a name"):
+        ObservationTable(pa.Table.from_pylist([{"image": None}], ours))
     nameless = [[{"class": None, "box": [1.0, 2.0, 3.0, 4.0], "score": 1.0, "attributes": []}]]
     with pytest.raises(InputError, match="'detections' has entries without a value"):
         ObservationTable(pa.table({"image": ["a"], "detections": nameless}))

@@ -84,12 +84,12 @@ class Vocabulary:
         names: set[str] = set()
         attributes: set[str] = set()
         for column in ("detections", "attribute_detections"):
-            found = _flat(observations.table.column(column))
+            found = observations.entries(column)
             names |= _distinct(part.field("class") for part in found)
             attributes |= _distinct(
                 part.field("attributes").flatten().field("word") for part in found
             )
-        edges = _flat(observations.table.column("relations"))
+        edges = observations.entries("relations")
         names |= _distinct(part.field(end) for part in edges for end in ("subject", "object"))
         said = map(say_predicate, _distinct(part.field("predicate") for part in edges))
         return cls(
@@ -183,10 +183,6 @@ def _is_name(word: str, names: frozenset[str]) -> bool:
 
 def _distinct(parts: Iterable[pa.Array]) -> set[str]:
     return {value for part in parts for value in part.unique().to_pylist()}
-
-
-def _flat(column: pa.ChunkedArray) -> list[pa.Array]:
-    return [chunk.flatten() for chunk in column.chunks]
 
 
 def _rules() -> dict[str, Rule]:
