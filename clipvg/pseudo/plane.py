@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from clipvg.pseudo.observation import Box
+
+T = TypeVar("T")
 
 
 def clip_box(box: Box, width: int | None, height: int | None) -> Box | None:
@@ -48,6 +52,15 @@ def share_inside(box: Box, other: Box) -> float:
     """Return the share of a box that lies inside another; 0 for an empty box."""
     shared = shared_area(box, other)
     return shared / area(box) if shared else 0.0
+
+
+def distinct(items: Iterable[T], is_double: Callable[[T, T], bool]) -> list[T]:
+    """Return items without those that double one that is kept before them."""
+    kept: list[T] = []
+    for item in items:
+        if not any(is_double(item, other) for other in kept):
+            kept.append(item)
+    return kept
 
 
 def gap(first: Box, second: Box) -> float:

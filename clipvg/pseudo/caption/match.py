@@ -9,7 +9,7 @@ from clipvg.pseudo.caption.clause import Clause
 from clipvg.pseudo.kinds import PEOPLE, RIVAL_SHARE
 from clipvg.pseudo.observation import Candidate, Detection, Observation
 from clipvg.pseudo.options import Options
-from clipvg.pseudo.plane import overlap
+from clipvg.pseudo.plane import distinct, overlap
 from clipvg.pseudo.plurals import is_plural, make_singular
 
 Seen = tuple[int, Detection]  # a detection and its index in the image
@@ -119,8 +119,8 @@ def _canonical(name: str) -> str:
 
 def _distinct(seen: list[Seen]) -> list[Seen]:
     """Detections without doubles, the best scored kept, in their order."""
-    kept: list[Seen] = []
-    for row, detection in sorted(seen, key=lambda each: -each[1].score):
-        if all(overlap(detection.box, other.box) < _SAME_THING for _, other in kept):
-            kept.append((row, detection))
+    kept = distinct(
+        sorted(seen, key=lambda each: -each[1].score),
+        lambda one, other: overlap(one[1].box, other[1].box) >= _SAME_THING,
+    )
     return sorted(kept, key=lambda each: each[0])

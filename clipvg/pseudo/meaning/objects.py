@@ -9,7 +9,7 @@ from functools import cached_property
 
 from clipvg.pseudo.kinds import group_of
 from clipvg.pseudo.observation import Box, Detection, Observation
-from clipvg.pseudo.plane import area, centre, overlap
+from clipvg.pseudo.plane import area, centre, distinct, overlap
 from clipvg.pseudo.relation.rules import Thing
 from clipvg.pseudo.template.names import may_mean, spoken
 from clipvg.pseudo.template.scene import LIKELY, SAME_BOX, SAME_OBJECT
@@ -137,15 +137,12 @@ def _models(observation: Observation) -> Iterator[Sequence[Detection]]:
 
 
 def _without_doubles(found: Sequence[Detection]) -> list[Detection]:
-    kept: list[Detection] = []
-    for one in sorted(found, key=lambda one: -one.score):
-        is_double = any(
+    return distinct(
+        (one for one in sorted(found, key=lambda one: -one.score) if area(one.box)),
+        lambda one, other: (
             overlap(one.box, other.box) > SAME_OBJECT and _like(one.name)(other.name)
-            for other in kept
-        )
-        if area(one.box) and not is_double:
-            kept.append(one)
-    return kept
+        ),
+    )
 
 
 def _like(name: str) -> Named:

@@ -15,7 +15,7 @@ from itertools import islice, permutations
 from clipvg.pseudo.kinds import NEVER_COMPARED, RIVAL_SHARE, WORN_OR_HELD, group_of
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
-from clipvg.pseudo.plane import area, clip_box, gap, overlap
+from clipvg.pseudo.plane import area, clip_box, distinct, gap, overlap
 from clipvg.pseudo.plurals import make_plural
 from clipvg.pseudo.relation.rules import (
     AMONG_SEVERAL,
@@ -58,7 +58,8 @@ def compare_boxes(observation: Observation, options: Options) -> list[Candidate]
 
 
 def _look(observation: Observation, min_score: float) -> Scene:
-    things = _distinct(_clipped(observation, RIVAL_SHARE * min_score))
+    found = _clipped(observation, RIVAL_SHARE * min_score)
+    things = distinct(sorted(found, key=lambda thing: -thing.score), _is_double)
     groups: dict[str, list[Thing]] = defaultdict(list)
     for thing in things:
         groups[thing.group].append(thing)
@@ -75,15 +76,6 @@ def _clipped(observation: Observation, least: float) -> Iterator[Thing]:
             is_cut = height is not None and detection.box[3] >= 0.985 * height
             name = detection.name.lower()
             yield Thing(index, name, group_of(name), box, detection.score, is_cut)
-
-
-def _distinct(things: Iterator[Thing]) -> list[Thing]:
-    """Things without their doubles, the best scored first."""
-    kept: list[Thing] = []
-    for thing in sorted(things, key=lambda thing: -thing.score):
-        if not any(_is_double(thing, other) for other in kept):
-            kept.append(thing)
-    return kept
 
 
 def _is_double(thing: Thing, other: Thing) -> bool:
