@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -65,7 +64,12 @@ def place_expressions(
     objects = _objects(expressions, observations, min_score)
     context = context or Context()
     (seen,), unreadable = observe([matcher], objects, context)
-    asked, box = _pairs(expressions, objects, unreadable)
+    readable = [row for row in range(len(objects)) if row not in unreadable]
+    if not readable:
+        why = next(iter(unreadable.values()))
+        raise InputError(f"none of the images with objects can be read: {why}")
+    objects, seen = objects.select(readable), seen[readable]
+    asked, box = _pairs(expressions, objects)
     texts = np.asarray(expressions.expressions, dtype=object)[asked]
     pairs = objects.select(box).with_column("expression", texts.tolist())
     fits = np.nan_to_num(Unique(observations).measure(pairs, context).values, nan=_UNKNOWN)
@@ -111,24 +115,16 @@ def _objects(
     )
 
 
-def _pairs(
-    expressions: LabelTable, objects: LabelTable, unreadable: Mapping[int, str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(expressions: LabelTable, objects: LabelTable) -> tuple[np.ndarray, np.ndarray]:
     """Return all pairs of an expression and an object of its image: rows of both, (P,) each."""
     names, image_of = expressions.distinct_images()
     shown: dict[str, list[int]] = {name: [] for name in names}
     for row, name in enumerate(objects.image_names):
-        if row not in unreadable:
-            shown[name].append(row)
-    left_out = sum(not shown[name] for name in expressions.image_names)
-    if left_out == len(expressions):
-        why = next(iter(unreadable.values()))
-        raise InputError(f"none of the images with objects can be read: {why}")
-    if left_out:
-        name = next(name for name in expressions.image_names if not shown[name])
+        shown[name].append(row)
+    if left_out := [name for name in expressions.image_names if not shown[name]]:
         warnings.warn(
-            f"{left_out:,} of {len(expressions):,} expressions are left out: no object is seen in "
-            f"their images, such as {name!r}, or these cannot be read",
+            f"{len(left_out):,} of {len(expressions):,} expressions are left out: no object is "
+            f"seen in their images, such as {left_out[0]!r}, or these cannot be read",
             stacklevel=3,
         )
     counts = np.array([len(rows) for rows in shown.values()])
