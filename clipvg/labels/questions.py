@@ -14,7 +14,7 @@ from clipvg.errors import InputError, near_matches
 from clipvg.labels.box_column import box_array, box_values
 from clipvg.labels.formats import find_format, find_reader
 from clipvg.labels.formats.file import File
-from clipvg.labels.formats.records import RECORDS
+from clipvg.labels.formats.tables import RECORDS
 from clipvg.labels.refuse import refuse_outside
 from clipvg.labels.schema import normalise
 from clipvg.labels.table import LabelTable

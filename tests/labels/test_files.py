@@ -43,7 +43,7 @@ def test_round_trip_keeps_every_value(labels, tmp_path, suffix):
 def test_failed_write_keeps_the_old_file(labels, tmp_path, monkeypatch):
     path = tmp_path / "labels.jsonl"
     path.write_text("old")
-    monkeypatch.setattr("clipvg.labels.formats.jsonl.json.dumps", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("clipvg.labels.formats.tables.json.dumps", lambda *a, **k: 1 / 0)
     with pytest.raises(InputError, match="cannot be written in jsonl files"):
         labels.write(path)
     assert path.read_text() == "old"

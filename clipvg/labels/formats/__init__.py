@@ -1,4 +1,4 @@
-"""The kinds of files that labels are read from and written to, one module each.
+"""The kinds of files that labels are read from and written to, a module for each family.
 
 A module has a `Format`: its name, the endings of its files, ``matches(file)`` where several formats
 share an ending, ``read(file)``, and ``write(table, file)`` where it can be written. A new format
@@ -14,20 +14,17 @@ import pyarrow as pa
 
 from clipvg.errors import InputError, near_matches
 from clipvg.labels.formats.coco import COCO
-from clipvg.labels.formats.delimited import CSV, TSV
 from clipvg.labels.formats.file import FOLDER, File, Format
 from clipvg.labels.formats.flickr import FLICKR
 from clipvg.labels.formats.huggingface import JXU, LMMS, REF_L4
-from clipvg.labels.formats.jsonl import JSONL
 from clipvg.labels.formats.label_studio import LABEL_STUDIO
 from clipvg.labels.formats.odvg import ODVG
-from clipvg.labels.formats.parquet import PARQUET
 from clipvg.labels.formats.pth import PTH
-from clipvg.labels.formats.records import RECORDS
 from clipvg.labels.formats.refcoco import REFCOCO
 from clipvg.labels.formats.refer import GREFCOCO, REFER
 from clipvg.labels.formats.reviewed import REVIEWED
 from clipvg.labels.formats.seqtr import SEQTR
+from clipvg.labels.formats.tables import CSV, JSONL, PARQUET, RECORDS, TSV
 from clipvg.labels.formats.visual_genome import VISUAL_GENOME
 from clipvg.labels.formats.vlm import VLM
 

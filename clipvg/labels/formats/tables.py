@@ -1,4 +1,4 @@
-"""Labels in CSV and TSV: a header, and a line a label."""
+"""Files whose columns are those of a label table: Parquet, JSON Lines, JSON, CSV and TSV."""
 
 from __future__ import annotations
 
@@ -8,18 +8,62 @@ from functools import partial
 from itertools import chain
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from clipvg.errors import InputError
-from clipvg.labels.formats.file import File, Format
+from clipvg.errors import InputError, one_line
+from clipvg.labels.formats.file import LINES, File, Format, rows_of, rows_table
 from clipvg.labels.formats.objects import at_line
 from clipvg.labels.schema import CORNERS, SIDES, check_columns
+from clipvg.runtime.files import atomic_path
+from clipvg.runtime.parquet import read_parquet
 
 _LONGEST_CELL = 10_000_000
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHERS = ",;\t|"
 
 
-def read(file: File) -> pa.Table:
+def _read_parquet(file: File) -> pa.Table:
+    try:
+        return read_parquet(file.check())
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{file}: damaged, or not a Parquet file ({one_line(error, 160)})"
+        ) from None
+
+
+def _write_parquet(table: pa.Table, file: File) -> None:
+    with atomic_path(file.path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _is_records(file: File) -> bool:
+    """Whether a file holds a list of objects, or a single label."""
+    return file.content is None or isinstance(file.first.get("expression"), str)
+
+
+def _read_objects(file: File) -> pa.Table:
+    """Return the table of an object a label; keys that one lacks are null."""
+    return rows_table(file.objects(), file)
+
+
+def _write_lines(table: pa.Table, file: File) -> None:
+    """Write one object a line, without nulls."""
+    with file.create() as out:
+        for row in rows_of(table):
+            out.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def _write_list(table: pa.Table, file: File) -> None:
+    """Write a list with one object a line, without nulls."""
+    with file.create() as out:
+        separator = "[\n"
+        for row in rows_of(table):
+            out.write(separator + json.dumps(row, ensure_ascii=False, default=str))
+            separator = ",\n"
+        out.write("\n]\n" if len(table) else "[]\n")
+
+
+def _read_delimited(file: File) -> pa.Table:
     """Return the table of a file with a header; every cell as text, an empty one null.
 
     Columns that the schema does not know stay text, so that "007" comes back as written. Where the
@@ -60,7 +104,7 @@ def read(file: File) -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def _write(table: pa.Table, file: File, delimiter: str) -> None:
+def _write_delimited(table: pa.Table, file: File, delimiter: str) -> None:
     """Write a header and a line a label; lists and objects as JSON."""
     with file.create(newline="") as out:
         writer = csv.writer(out, delimiter=delimiter)
@@ -89,5 +133,8 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-CSV = Format("csv", (".csv",), read, write=partial(_write, delimiter=","))
-TSV = Format("tsv", (".tsv",), read, write=partial(_write, delimiter="\t"))
+PARQUET = Format("parquet", (".parquet",), _read_parquet, write=_write_parquet, is_text=False)
+JSONL = Format("jsonl", LINES, _read_objects, write=_write_lines)
+RECORDS = Format("json", (".json",), _read_objects, _is_records, _write_list)
+CSV = Format("csv", (".csv",), _read_delimited, write=partial(_write_delimited, delimiter=","))
+TSV = Format("tsv", (".tsv",), _read_delimited, write=partial(_write_delimited, delimiter="\t"))
