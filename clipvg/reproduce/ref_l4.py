@@ -13,7 +13,7 @@ import numpy as np
 from clipvg.api import RunOptions, load
 from clipvg.errors import InputError, MissingExtraError, one_line
 from clipvg.labels import LabelTable, read_labels
-from clipvg.labels.formats.reviewed import QUALITY
+from clipvg.labels.formats.huggingface import QUALITY
 from clipvg.measures import MEASURES
 from clipvg.measures.specs import MeasureSpec, build_measure, parse_measure
 from clipvg.model import GroundingModel

@@ -16,13 +16,11 @@ from clipvg.errors import InputError, near_matches
 from clipvg.labels.formats.coco import COCO
 from clipvg.labels.formats.file import FOLDER, File, Format
 from clipvg.labels.formats.flickr import FLICKR
-from clipvg.labels.formats.huggingface import JXU, LMMS, REF_L4
+from clipvg.labels.formats.huggingface import JXU, LMMS, REF_L4, REVIEWED
 from clipvg.labels.formats.label_studio import LABEL_STUDIO
 from clipvg.labels.formats.odvg import ODVG
 from clipvg.labels.formats.pth import PTH
-from clipvg.labels.formats.refcoco import REFCOCO
-from clipvg.labels.formats.refer import GREFCOCO, REFER
-from clipvg.labels.formats.reviewed import REVIEWED
+from clipvg.labels.formats.refer import GREFCOCO, REFCOCO, REFER
 from clipvg.labels.formats.seqtr import SEQTR
 from clipvg.labels.formats.tables import CSV, JSONL, PARQUET, RECORDS, TSV
 from clipvg.labels.formats.visual_genome import VISUAL_GENOME

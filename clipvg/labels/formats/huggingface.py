@@ -1,4 +1,7 @@
-"""Parquet of the RefCOCO family on the Hugging Face hub: lmms-lab, jxu124, and Ref-L4."""
+"""The RefCOCO family on the Hugging Face hub: Parquet of lmms-lab, jxu124 and Ref-L4, and JSON.
+
+The JSON is RefCOCO, RefCOCO+ and RefCOCOg as reviewed by hand, which Ref-L4 comes with.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ import pyarrow.parquet as pq
 
 from clipvg.errors import InputError
 from clipvg.labels.formats.file import File, Format, rows_table
-from clipvg.labels.formats.names import without_target
-from clipvg.labels.formats.objects import list_of
+from clipvg.labels.formats.instances import coco_name, id_of, without_target
+from clipvg.labels.formats.objects import list_of, value_of
 from clipvg.labels.formats.refer import text_of
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import reading
@@ -26,6 +29,9 @@ _JXU = {"sentences", "bbox", "image_path"}
 _REF_L4 = {"caption", "bbox", "file_name", "is_rewrite"}
 _SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}$")
 _SIZE = 1000  # rows that are in memory at a time, with their images
+QUALITY = "caption_quality"
+_LISTS = ("annotation", "annotations")  # of reviewed files
+_EXPRESSIONS = ("caption", "sent", "expression", "phrase", "raw")
 
 
 def _matcher(needed: set[str]) -> Callable[[File], bool]:
@@ -163,6 +169,66 @@ def _unpack(file: File) -> bool:
     return found > 0
 
 
+def _is_reviewed(file: File) -> bool:
+    """Whether a file's annotations say of what quality their captions are."""
+    first = (_annotations(file) or [None])[0]
+    return isinstance(first, dict) and QUALITY in first
+
+
+def read_reviewed(file: File) -> pa.Table:
+    """One row an annotation; boxes are xywh, what reviewers say is in ``caption_quality``.
+
+    Those whose quality is 0 are wrong, which a warning counts; they are kept, so that they can be
+    looked at and left out. The image is the annotation's, else that of its ``image_id``.
+    """
+    images = {
+        id_of(value_of(image, "id", f"{file} image {i}"), file): image
+        for i, image in enumerate(file.content.get("images") or [])
+    }
+    rows = [_reviewed(a, images, f"{file} row {i}") for i, a in enumerate(_annotations(file))]
+    if wrong := sum(row[QUALITY] == 0 for row in rows):
+        warnings.warn(
+            f"{file}: reviewers call {wrong:,} of {len(rows):,} labels wrong ({QUALITY} 0); "
+            f"they are kept: leave them out by column {QUALITY!r}",
+            stacklevel=2,
+        )
+    return rows_table(rows, file)
+
+
+def _annotations(file: File) -> list:
+    content = file.content if isinstance(file.content, dict) else {}
+    found = next((content[name] for name in _LISTS if name in content), None)
+    return found if isinstance(found, list) else []
+
+
+def _reviewed(annotation: object, images: dict[str, Json], where: str) -> Json:
+    box = value_of(annotation, "bbox", where)
+    assert isinstance(annotation, dict)
+    image = images.get(id_of(annotation.get("image_id"), where), {})
+    places = (annotation, image)
+    expression = next((p[key] for p in places for key in _EXPRESSIONS if key in p), None)
+    name = next((str(p["file_name"]) for p in places if p.get("file_name")), None)
+    if name is None and annotation.get("image_id") is not None:
+        name = coco_name(annotation["image_id"], where)
+    needed = {"caption": expression, "file_name or image_id": name}
+    if lacking := [what for what, value in needed.items() if value is None]:
+        raise InputError(
+            f"{where}: no {' and no '.join(lacking)} in an annotation that has "
+            f"{', '.join(map(str, annotation))}"
+        )
+    return {
+        "image": without_target(str(name)),
+        "expression": expression,
+        "box": box,
+        "box_format": "xywh",
+        "width": annotation.get("width", image.get("width")),
+        "height": annotation.get("height", image.get("height")),
+        "source": "human",
+        QUALITY: annotation.get(QUALITY),
+    }
+
+
 LMMS = Format("lmms-lab", (".parquet",), read_lmms, _matcher(_LMMS), is_text=False)
 JXU = Format("jxu124", (".parquet",), read_jxu, _matcher(_JXU), is_text=False)
 REF_L4 = Format("ref-l4", (".parquet",), read_ref_l4, _matcher(_REF_L4), is_text=False)
+REVIEWED = Format("refcoco-reviewed", (".json",), read_reviewed, _is_reviewed)

@@ -1,4 +1,4 @@
-"""Images, annotations and categories of COCO's JSON, by their ids.
+"""Images, annotations and categories of COCO by their ids, and names of images by their number.
 
 Ids are names: whole numbers or text, of any length, also repeated or missing where nothing needs
 them.
@@ -14,6 +14,7 @@ from clipvg.errors import InputError
 from clipvg.runtime.files import Json
 
 _INTEGERS = 2**63  # ids below stay numbers
+_OF_TARGET = re.compile(r"(COCO_[a-z]+\d+_\d{12})_\d+(\.\w+)$")
 
 
 def coco_parts(
@@ -87,3 +88,25 @@ def _whole(value: object) -> int | None:
         return None
     found = re.fullmatch(r"\s*(\d{1,9})(\.0*)?\s*", str(value))
     return int(found[1]) if found else None
+
+
+def coco_name(number: object, where: str) -> str:
+    """The image of COCO's train2014 with this number: 9 -> COCO_train2014_000000000009.jpg."""
+    return f"COCO_train2014_{_number(number, where):012d}.jpg"
+
+
+def plain_name(number: object, where: str) -> str:
+    """The image of a data set that names images by their number: 9 -> 9.jpg."""
+    return f"{_number(number, where)}.jpg"
+
+
+def without_target(name: str) -> str:
+    """A name of REFER's without the number of the target: COCO_..._000000000009_3.jpg."""
+    return _OF_TARGET.sub(r"\1\2", name)
+
+
+def _number(value: object, where: str) -> int:
+    text = str(value).partition(".")[0]
+    if isinstance(value, bool) or not text.isdecimal() or len(text) > 12:
+        raise InputError(f"{where}: image {str(value)[:40]!r} is not the number of an image")
+    return int(text)

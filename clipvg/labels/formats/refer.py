@@ -1,9 +1,12 @@
-"""REFER's ``refs(*).p`` of RefCOCO, RefCOCO+ and RefCOCOg, and gRefCOCO's ``grefs(unc).json``."""
+"""RefCOCO, RefCOCO+ and RefCOCOg as REFER's ``refs(*).p``, or as a list of records with img_id.
+
+gRefCOCO's ``grefs(unc).json`` is as REFER's.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -17,11 +20,6 @@ from clipvg.runtime.gate import read_json
 from clipvg.runtime.unpickle import read_pickle
 
 INSTANCES = "instances.json"
-
-
-def matches(file: File) -> bool:
-    """Whether JSON lists referents, as gRefCOCO's does."""
-    return file.first.keys() >= {"ann_id", "sentences"}
 
 
 def read(file: File) -> pa.Table:
@@ -95,5 +93,27 @@ def text_of(sentence: object, where: str) -> Any:
     return text or value_of(sentence, "raw", where)
 
 
+def read_records(file: File) -> pa.Table:
+    """One row a record; boxes are xywh, ``img_id`` is the stem of a COCO file name and a number."""
+    rows = (_record(record, f"{file} row {i}") for i, record in enumerate(file.objects()))
+    return rows_table(rows, file)
+
+
+def _record(record: Json, where: str) -> Json:
+    return {
+        "image": f"{str(value_of(record, 'img_id', where)).rpartition('_')[0]}.jpg",
+        "expression": value_of(record, "sents", where),
+        "box": value_of(record, "bbox", where),
+        "box_format": "xywh",
+        "width": record.get("width"),
+        "height": record.get("height"),
+    }
+
+
+def _has_keys(*keys: str) -> Callable[[File], bool]:
+    return lambda file: file.first.keys() >= {*keys}
+
+
 REFER = Format("refer", (".p",), read, is_text=False, beside=INSTANCES)
-GREFCOCO = Format("grefcoco", (".json",), read, matches, beside=INSTANCES)
+GREFCOCO = Format("grefcoco", (".json",), read, _has_keys("ann_id", "sentences"), beside=INSTANCES)
+REFCOCO = Format("refcoco", (".json",), read_records, _has_keys("img_id", "sents", "bbox"))

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from clipvg.errors import InputError
 from clipvg.labels.formats.file import File, Format, rows_table
-from clipvg.labels.formats.names import coco_name, plain_name
+from clipvg.labels.formats.instances import coco_name, plain_name
 from clipvg.labels.formats.objects import list_of, value_of
 from clipvg.runtime.files import Json
 
