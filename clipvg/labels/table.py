@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 from clipvg.boxes import convert
 from clipvg.errors import InputError, near_matches
 from clipvg.labels.box_column import box_values
+from clipvg.labels.formats import write_table
+from clipvg.labels.formats.file import File
 from clipvg.labels.frame import ArrowStream, Frame, as_table
 from clipvg.labels.joined import join_tables
 from clipvg.labels.schema import RELIABILITY, Values, column_of, encode_names, normalise
 from clipvg.labels.splits import count_splits
-from clipvg.labels.write import write_labels
 
 if TYPE_CHECKING:
     import pandas
@@ -288,5 +289,9 @@ class LabelTable(Frame):
     def write(
         self, path: str | Path, *, layout: str | None = None, format: str | None = None
     ) -> None:
-        """Write by ending: .parquet, .jsonl, .csv, or .pth (which needs a layout); or by name."""
-        write_labels(self, path, layout=layout, format=format)
+        """Write by ending: .parquet, .jsonl, .csv, or .pth (which needs a layout); or by name.
+
+        See `write_table`; ``format`` is parquet, jsonl, csv, tsv, json, pth, coco, odvg or
+        label-studio.
+        """
+        write_table(self.table, File(Path(path), layout, self.images), format)

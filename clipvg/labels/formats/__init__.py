@@ -7,12 +7,13 @@ is a module in this folder and its `Format` in `FORMATS`, those that look closes
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
-from clipvg.errors import InputError, near_matches
+from clipvg.errors import InputError, near_matches, one_line
 from clipvg.labels.formats.coco import COCO
 from clipvg.labels.formats.file import FOLDER, File, Format
 from clipvg.labels.formats.flickr import FLICKR
@@ -104,6 +105,33 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
         f"{path}: cannot write {file.ending or 'a file without suffix'}; choose from "
         f"{', '.join(_endings(written))}"
     )
+
+
+def write_table(table: pa.Table, file: File, name: str | None = None) -> None:
+    """Write a normalised label table by the ending of the file, or in the format of a name.
+
+    Every format but ``.pth`` holds all columns; what a layout of ``.pth`` has no place for is left
+    out with a warning. Text is packed with gzip where the name ends in ``.gz``.
+
+    Raises:
+        InputError: no such format or ending, no layout, or a value that the format cannot hold.
+    """
+    found = find_format(file.path, name)
+    assert found.write is not None
+    try:
+        lost = [name for name in found.lost(table, file) if table[name].null_count < len(table)]
+        found.write(table, file)
+    except (InputError, OSError, ImportError):
+        raise
+    except Exception as error:  # columns of others hold anything; CLIPVG_DEBUG=1 shows it
+        why = one_line(error, 120)
+        raise InputError(
+            f"{file}: a value cannot be written in {found.name} files ({why}); leave its column out"
+        ) from error
+    if lost:
+        warnings.warn(
+            f"{file}: no place for {', '.join(lost)} in {found.name} files; left out", stacklevel=3
+        )
 
 
 def _unpacked(found: Format, file: File) -> Format:
