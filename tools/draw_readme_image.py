@@ -19,7 +19,7 @@ from PIL import Image
 
 import clipvg
 from clipvg.data.scenes import render_scene
-from clipvg.data.scenes.labels import scenes_of
+from clipvg.data.scenes.labels import label_scenes
 from clipvg.demo import NUM_TEST
 from clipvg.report.drawing import Mark, draw_boxes, save_image
 from clipvg.report.style import CYCLE
@@ -31,7 +31,8 @@ OBJECTS = 3
 def panels(folder: Path) -> Iterator[Image.Image]:
     """Yield scenes with predicted boxes (solid) and true ones (dashed), a colour an expression."""
     seed = int(folder.name.removeprefix("seed-"))
-    scenes = scenes_of(NUM_TEST, seed=3 * seed + 2)  # as the demo makes them
+    made = label_scenes(NUM_TEST, seed=3 * seed + 2)  # as the demo makes them
+    scenes = [scene for scene, _ in made]
     model = clipvg.load(folder / "ssa" / "model")
     test = clipvg.read_labels(folder / "test" / "labels.parquet")
     names, image_of = test.distinct_images()

@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from clipvg.data.scenes.captions import caption
+from clipvg.data.scenes.language import caption
 from clipvg.data.scenes.render import render_scene
 from clipvg.data.scenes.world import COLOURS, SHAPES, TEXTURES, Scene, SceneConfig, sample_scene
 

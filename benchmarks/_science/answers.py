@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipvg.boxes import iou
-from clipvg.data.scenes.labels import scenes_of
+from clipvg.data.scenes.labels import label_scenes
 from clipvg.data.scenes.reader import read
 from clipvg.reliability.auroc import auroc
 from clipvg.training import fit_quality
@@ -36,7 +36,8 @@ def measure_answers(bench: Bench) -> dict[str, Any]:
 def _measured(bench: Bench, model: Any) -> dict[str, Any]:
     """What the numbers say of a test scene's own expressions, and of foreign ones."""
     world, test = bench.world, bench.world.test
-    scenes = scenes_of(world.scale.test, seed=100 * world.seed + 2)
+    made = label_scenes(world.scale.test, seed=100 * world.seed + 2)
+    scenes = [scene for scene, _ in made]
     names, image_of = test.distinct_images()
     texts, draw = np.array(test.expressions, dtype=object), np.random.default_rng(world.seed)
     rows = [np.flatnonzero(image_of == image) for image in range(len(names))]

@@ -20,7 +20,7 @@ from clipvg.data.scenes import (
     observe_scenes,
     with_truth,
 )
-from clipvg.data.scenes.labels import scenes_of
+from clipvg.data.scenes.labels import label_scenes
 from clipvg.labels import LabelTable, read_labels
 from clipvg.pseudo import Detection, Observation, ObservationTable, Options
 from clipvg.pseudo.options import Preset
@@ -128,9 +128,9 @@ class World:
     def _observed(self, source: str, labels: LabelTable) -> Iterator[Observation]:
         count, seed = self._training(source)
         eyes = np.random.default_rng((seed, count, 3))
-        scenes = scenes_of(count, source=source, noise=STANDARD, seed=seed, config=_OBJECTS)
+        scenes = label_scenes(count, source=source, noise=STANDARD, seed=seed, config=_OBJECTS)
         root = Path() if labels.images else self.folder / source / "images"
-        for number, scene in enumerate(scenes):
+        for number, (scene, _) in enumerate(scenes):
             yield observe(scene, str(root / f"{number:06d}.jpg"), eyes)
 
     def _training(self, source: str) -> tuple[int, int]:

@@ -10,9 +10,16 @@ import pytest
 
 from clipvg.boxes import iou
 from clipvg.data.scenes import CLEAN, NoiseConfig, is_correct, make_labels, render_scene
-from clipvg.data.scenes.captions import caption, place
-from clipvg.data.scenes.labels import scenes_of
-from clipvg.data.scenes.language import KINDS, Expression, describe, referents, to_text
+from clipvg.data.scenes.labels import label_scenes
+from clipvg.data.scenes.language import (
+    KINDS,
+    Expression,
+    caption,
+    describe,
+    place,
+    referents,
+    to_text,
+)
 from clipvg.data.scenes.observe import detected_box, loose_box, scene_graph
 from clipvg.data.scenes.world import Scene, SceneConfig, SceneObject, sample_scene
 from clipvg.labels import check_labels
@@ -136,7 +143,7 @@ def test_clean_labels_are_all_correct_and_repeatable(tmp_path: Path) -> None:
 
 def test_scenes_of_labels_are_those_that_were_rendered(tmp_path: Path) -> None:
     labels = make_labels(tmp_path, 6, seed=3)
-    scenes = scenes_of(6, seed=3)
+    scenes = [scene for scene, _ in label_scenes(6, seed=3)]
     for truth, name in zip(labels.truth(), labels.image_names, strict=True):
         boxes = [item.box for item in scenes[int(name[:6])].objects]
         assert np.isclose(boxes, truth, atol=1e-3).all(1).any()

@@ -9,7 +9,7 @@ import torch
 from clipvg.data.letterbox import load_square
 from clipvg.data.preset import get_preset
 from clipvg.data.scenes import render_scene, sample_scene
-from clipvg.data.scenes.captions import caption
+from clipvg.data.scenes.language import caption
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig
 from clipvg.model.tokenizer import Tokenizer

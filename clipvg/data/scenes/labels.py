@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from clipvg.boxes import iou
-from clipvg.data.scenes.captions import phrase
 from clipvg.data.scenes.language import (
     Expression,
     ambiguous,
     describe,
+    phrase,
     referents,
     to_text,
     with_wrong_attribute,
@@ -110,15 +110,22 @@ def make_labels(
     images = Path(folder) / "images"
     images.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, Scene, _Label]] = []
-    labelled = _labelled(num_images, source, noise, labels_per_image, seed, config)
-    for number, (scene, labels) in enumerate(labelled):
+    made = label_scenes(
+        num_images,
+        source=source,
+        noise=noise,
+        labels_per_image=labels_per_image,
+        seed=seed,
+        config=config,
+    )
+    for number, (scene, labels) in enumerate(made):
         name = f"{number:06d}.jpg"
         render_scene(scene).save(images / name, quality=95)
         rows += [(name, scene, label) for label in labels]
     return _to_table(rows, source, images)
 
 
-def scenes_of(
+def label_scenes(
     num_images: int,
     *,
     source: str = "human",
@@ -126,20 +133,8 @@ def scenes_of(
     labels_per_image: int = 4,
     seed: int = 0,
     config: SceneConfig | None = None,
-) -> list[Scene]:
-    """Return the scenes that `make_labels` renders when called with the same arguments."""
-    labelled = _labelled(num_images, source, noise, labels_per_image, seed, config)
-    return [scene for scene, _ in labelled]
-
-
-def _labelled(
-    num_images: int,
-    source: str,
-    noise: NoiseConfig,
-    labels_per_image: int,
-    seed: int,
-    config: SceneConfig | None,
 ) -> Iterator[tuple[Scene, list[_Label]]]:
+    """Yield the scenes that `make_labels` renders, and their labels; see there."""
     rng = np.random.default_rng((seed, num_images))
     wanted = _plan_errors(num_images * labels_per_image, noise, rng)
     for _ in range(num_images):

@@ -10,8 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from clipvg.boxes import iou
-from clipvg.data.scenes.captions import caption
-from clipvg.data.scenes.language import RELATIONS, is_related
+from clipvg.data.scenes.language import RELATIONS, caption, is_related
 from clipvg.data.scenes.render import render_scene
 from clipvg.data.scenes.world import (
     COLOURS,
@@ -34,16 +33,14 @@ def detected_box(scene: Scene, index: int, rng: np.random.Generator, jitter: flo
     return _inside(scene, edges)
 
 
-def loose_box(
-    scene: Scene, index: int, rng: np.random.Generator, low: float = 0.2, high: float = 0.5
-) -> Box:
-    """A badly placed box whose IoU with object `index` lies in [low, high)."""
+def loose_box(scene: Scene, index: int, rng: np.random.Generator) -> Box:
+    """A badly placed box whose IoU with object `index` lies in [0.2, 0.5)."""
     truth = np.array(scene.objects[index].box)
     side = np.array([truth[2] - truth[0], truth[3] - truth[1]] * 2)
     for spread in np.linspace(0.25, 0.6, 200):
         box = _inside(scene, truth + rng.normal(0, spread, 4) * side)
         overlap = float(iou(np.array([box]), truth[None])[0])
-        if box[2] - box[0] > 4 and box[3] - box[1] > 4 and low <= overlap < high:
+        if box[2] - box[0] > 4 and box[3] - box[1] > 4 and 0.2 <= overlap < 0.5:
             return box
     # A box twice as wide and high around the same centre: IoU 0.25 unless the border cuts it.
     centre = np.array([*scene.objects[index].centre] * 2)
@@ -181,16 +178,15 @@ def _detect(
         if rng.random() < errors.missed:
             continue
         is_loose = rng.random() < errors.loose
-        box = loose_box(scene, index, rng) if is_loose else _good_box(scene, index, rng, errors)
+        if is_loose:
+            box = loose_box(scene, index, rng)
+        else:
+            box = detected_box(scene, index, rng, errors.jitter)
         is_right = not is_loose and item.shape == scene.objects[index].shape
         yield index, Detection(item.shape, box, _score(rng, is_right))
         if rng.random() < errors.doubled:
             double = detected_box(scene, index, rng, jitter=0.15)
             yield index, Detection(item.shape, double, _score(rng, is_right=False))
-
-
-def _good_box(scene: Scene, index: int, rng: np.random.Generator, errors: ObserverErrors) -> Box:
-    return detected_box(scene, index, rng, errors.jitter)
 
 
 def _score(rng: np.random.Generator, is_right: bool) -> float:

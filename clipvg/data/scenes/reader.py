@@ -9,8 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from clipvg.data.scenes.captions import place, size_word
-from clipvg.data.scenes.language import RELATIONS, extreme, is_related, outermost
+from clipvg.data.scenes.language import (
+    RELATIONS,
+    extreme,
+    is_related,
+    outermost,
+    place,
+    size_word,
+)
 from clipvg.data.scenes.world import COLOURS, SHAPES, TEXTURES, Scene
 from clipvg.labels import LabelTable
 
