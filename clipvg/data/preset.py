@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from clipvg.errors import InputError, near_matches
@@ -48,29 +49,22 @@ class Preset:
     direction: Literal["word", "substring"] = "word"
 
 
-def _default(mean: Channels, std: Channels) -> Preset:
-    return Preset("default", mean, std)
-
-
-def _published(mean: Channels, std: Channels) -> Preset:
-    return Preset(
-        "published",
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        integer_boxes=True,
-        exif=False,
-        text_mask="nonzero",
-        patch_mask="centre",
-        overlength="error",
-        special_names=True,
-        direction="substring",
-    )
-
-
+_PUBLISHED = Preset(
+    "published",
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    integer_boxes=True,
+    exif=False,
+    text_mask="nonzero",
+    patch_mask="centre",
+    overlength="error",
+    special_names=True,
+    direction="substring",
+)
 #: Each makes a preset from the mean and deviation that a backbone was trained with.
 PRESETS: dict[str, Callable[[Channels, Channels], Preset]] = {
-    "default": _default,
-    "published": _published,
+    "default": partial(Preset, "default"),
+    "published": lambda mean, std: _PUBLISHED,
 }
 
 

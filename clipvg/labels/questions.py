@@ -18,7 +18,7 @@ from clipvg.labels.formats.tables import RECORDS
 from clipvg.labels.refuse import refuse_outside
 from clipvg.labels.schema import normalise
 from clipvg.labels.table import LabelTable
-from clipvg.runtime.gate import reading
+from clipvg.runtime.gate import check_content, reading
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")  # of questions
 WRITTEN = (".parquet", ".jsonl", ".csv", ".tsv", ".json")  # of answers
@@ -39,7 +39,7 @@ def read_questions(path: str | Path, *, images: str | Path) -> LabelTable:
         InputError: a column is missing, an expression is blank, or a name leads out of the folder.
     """
     file = File(Path(path), None, images)
-    file.check()
+    check_content(file.path)
     with reading(path, "a table of images and expressions"):
         table = find_reader(file)(file)
         assert isinstance(table, pa.Table)

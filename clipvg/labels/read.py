@@ -29,7 +29,7 @@ from clipvg.labels.splits import count_splits, no_such_split, rows_of_split
 from clipvg.labels.table import LabelTable
 from clipvg.labels.units import BoxFormat, BoxUnit, read_boxes_as
 from clipvg.runtime.fields import check_fields
-from clipvg.runtime.gate import check_local, reading
+from clipvg.runtime.gate import check_content, check_local, reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,11 @@ def _read_one(
     """Read a file; the labels of each of its splits are counted in ``splits``."""
     with reading(path, "a file of labels"):
         faults: Faults = {}
-        table = _read_table(File(path, options.layout, images, options.box_unit))
+        file = File(path, options.layout, images, options.box_unit)
+        if file.ending != FOLDER:
+            check_content(path)
+        with _no_collection():
+            table = find_reader(file)(file)
         table = rename_columns(table, options.columns, where=str(path))
         labels = LabelTable(normalise(table, where=str(path), faults=faults), images)
         if faults:
@@ -178,13 +182,6 @@ def _read_one(
             is_said = options.box_format is not None or options.box_unit is not None
             refuse_misread(labels, path, rows, warn=is_said)
         return refuse_bad_rows(labels, path, rows, on_error)
-
-
-def _read_table(file: File) -> pa.Table:
-    if file.ending != FOLDER:
-        file.check()
-    with _no_collection():
-        return find_reader(file)(file)
 
 
 @contextmanager

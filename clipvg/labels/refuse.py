@@ -15,8 +15,8 @@ from clipvg.labels.check.misread import find_misreading
 from clipvg.labels.check.names import find_outside
 from clipvg.labels.check.rows import find_bad_rows
 from clipvg.labels.schema import FAULT
-from clipvg.labels.sizes import find_sizes
 from clipvg.labels.table import LabelTable
+from clipvg.labels.units import find_sizes
 
 OnError = Literal["raise", "drop", "keep"]
 _OPENED = 64  # images whose size tells the format of boxes, where no column does

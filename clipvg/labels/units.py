@@ -1,7 +1,9 @@
-"""Boxes in other formats and units than pixel corners, converted as labels are read."""
+"""Boxes in other formats and units than pixel corners, and the sizes of images that they need."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,12 +13,13 @@ import pyarrow.compute as pc
 from clipvg.boxes import convert
 from clipvg.errors import InputError
 from clipvg.labels.box_column import box_array, box_values
-from clipvg.labels.sizes import find_sizes
 from clipvg.labels.table import LabelTable
+from clipvg.runtime.images import image_size
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 BoxUnit = Literal["pixel", "unit", "thousand"]
 UNITS: dict[str, float | None] = {"pixel": None, "unit": 1.0, "thousand": 1000.0}
+THREADS = 8  # that open images: more wait for a network's disks, fewer for this machine's
 _FAR = 1.5  # times the largest value of a unit: no box that is only a little outside reaches it
 _COLUMNS = {"box_format": ("xyxy", get_args(BoxFormat)), "box_unit": ("pixel", get_args(BoxUnit))}
 
@@ -75,6 +78,36 @@ def read_boxes_as(
     known = pc.is_in(formats, pa.array(_COLUMNS["box_format"][1]))
     now = pc.if_else(pc.and_(pa.array(changed), known), "xyxy", formats)
     return labels.with_column("box", box_array(written)).with_column("box_format", now)
+
+
+def find_sizes(labels: LabelTable, *, most: int | None = None) -> np.ndarray:
+    """Return the (N, 2) int32 upright width and height of each label's image, -1 where not known.
+
+    Args:
+        labels: the labels; sizes in their columns are taken as they are.
+        most: images to open, evenly chosen, where the columns do not say; None opens all.
+    """
+    sizes = labels.sizes()
+    unknown = (sizes <= 0).any(axis=1)
+    if not unknown.any():
+        return sizes
+    names, of_row = labels.distinct_images()
+    images = np.unique(of_row[unknown])
+    if most is not None and len(images) > most:
+        images = images[np.linspace(0, len(images) - 1, most).astype(int)]
+    found = np.full((len(names), 2), -1, np.int32)
+    paths = [labels.image_path(names[image] or "\0") for image in images]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found[images] = [*pool.map(_size, paths)]
+    sizes[unknown] = found[of_row[unknown]]
+    return sizes
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        return image_size(path)
+    except InputError:
+        return -1, -1
 
 
 def _unsized(labels: LabelTable, rows: np.ndarray, where: str) -> str:

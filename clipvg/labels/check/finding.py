@@ -12,29 +12,15 @@ from numpy.typing import ArrayLike
 from clipvg.runtime.files import Json
 
 Severity = Literal["error", "warning", "note"]
-SEVERITIES: dict[str, Severity] = {
-    "unit": "error",
-    "format": "error",
-    "reversed": "error",
-    "value": "error",
-    "missing-image": "error",
-    "path": "error",
-    "empty-expression": "error",
-    "leak": "warning",
-    "duplicate": "warning",
-    "too-long": "warning",
-    "count": "warning",
-    "case": "warning",
-    "outside": "note",  # a warning where boxes lie wholly outside
-    "empty-box": "note",
-    "tiny": "note",
-    "size": "note",
-    "truth": "note",
-    "unreadable-image": "note",
-    "exif": "note",
-    "ambiguous": "note",
-    "characters": "note",
-}
+_KINDS: dict[Severity, tuple[str, ...]] = {
+    "error": ("unit", "format", "reversed", "value", "missing-image", "path", "empty-expression"),
+    "warning": ("leak", "duplicate", "too-long", "count", "case"),
+    "note": (  # but boxes wholly outside are a warning
+        "outside", "empty-box", "tiny", "size", "truth", "unreadable-image", "exif", "ambiguous",
+        "characters",
+    ),
+}  # fmt: skip
+SEVERITIES = {kind: severity for severity, kinds in _KINDS.items() for kind in kinds}
 _EXAMPLES = 3
 _ROWS_SHOWN = 10
 

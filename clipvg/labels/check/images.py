@@ -12,8 +12,8 @@ import numpy as np
 from clipvg.errors import InputError
 from clipvg.labels.check.finding import Finding
 from clipvg.labels.check.names import find_on_disk
-from clipvg.labels.sizes import THREADS
 from clipvg.labels.table import LabelTable
+from clipvg.labels.units import THREADS
 from clipvg.runtime.images import look_at_image
 from clipvg.runtime.progress import progress_bar
 

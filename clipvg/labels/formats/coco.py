@@ -20,7 +20,8 @@ Entry = TypeVar("Entry", Json, str)
 
 _LEFT_RIGHT_PX = 50  # horizontal distance at which left and right decide, as in Pseudo-Q
 _KEYS = ("image_id", "category_id")
-_KNOWN = ("image", "expression", "width", "height", "coco.id", "coco.image_id")
+_OF_IMAGE = ("image", "expression", "width", "height")
+_KNOWN = (*_OF_IMAGE, "coco.id", "coco.image_id")
 
 
 def matches(file: File) -> bool:
@@ -102,9 +103,10 @@ def write(table: pa.Table, file: File) -> None:
     Columns that COCO does not know travel under "clipvg" of the annotation.
     """
     numbered = not _has_ids(table)
+    of_image = [name for name in _OF_IMAGE if name in table.column_names]
     with file.create() as out:
         for name, entry, part in (
-            ("images", _image_entry, table.select(_of_image(table))),
+            ("images", _image_entry, table.select(of_image)),
             ("annotations", _annotation, table),
         ):
             out.write("{" if name == "images" else ",\n")
@@ -128,11 +130,6 @@ def _has_ids(table: pa.Table) -> bool:
 def lost(table: pa.Table, file: File) -> list[str]:
     """Name the ids of annotations where they cannot stay."""
     return [name for name in table.column_names if name == "coco.id" and not _has_ids(table)]
-
-
-def _of_image(table: pa.Table) -> list[str]:
-    names = ("image", "expression", "width", "height")
-    return [name for name in names if name in table.column_names]
 
 
 def _image_entry(number: int, row: Json) -> Json:

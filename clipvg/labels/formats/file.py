@@ -21,7 +21,7 @@ from clipvg.labels.box_column import BOX, Faults, parse_boxes
 from clipvg.labels.formats.objects import read_lines, read_list
 from clipvg.labels.schema import REQUIRED, check_columns, column_type
 from clipvg.runtime.files import Json, atomic_path
-from clipvg.runtime.gate import check_content, open_text, reading
+from clipvg.runtime.gate import open_text, reading
 
 FOLDER = "/"  # the ending of a folder
 PACKED = ".gz"
@@ -33,6 +33,7 @@ _SPARSEST = 20  # cells of a table for each value that objects have,
 _SPARE_CELLS = 10**7  # and these besides
 
 
+@dataclass(eq=False)
 class File:
     """A file to read or to write.
 
@@ -45,17 +46,10 @@ class File:
         box_unit: of its boxes, for a format that does not say; None where nobody says.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        layout: str | None = None,
-        images: str | Path | None = None,
-        box_unit: str | None = None,
-    ) -> None:
-        self.path = path
-        self.layout = layout
-        self.images = images
-        self.box_unit = box_unit
+    path: Path
+    layout: str | None = None
+    images: str | Path | None = None
+    box_unit: str | None = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -123,24 +117,6 @@ class File:
             with io.TextIOWrapper(packed, "utf-8", newline=newline) as out:
                 yield out
 
-    def check(self) -> Path:
-        """Return the path of a file that may be opened.
-
-        Raises:
-            InputError: it may not; see `check_content`.
-        """
-        return check_content(self.path)
-
-
-def nothing(table: pa.Table, file: File) -> tuple[str, ...]:
-    """Return no names: a file of this format holds every column."""
-    return ()
-
-
-def any_file(file: File) -> bool:
-    """Return True: the ending alone decides."""
-    return True
-
 
 @dataclass(frozen=True)
 class Format:
@@ -150,20 +126,20 @@ class Format:
         name: to ask for it.
         endings: of its files, in lower case, the usual one first; "/" for folders.
         read: what a file holds, with the columns of a label table.
-        matches: whether a file with one of these endings is of this kind.
+        matches: whether a file with one of these endings is of this kind; all are by default.
         write: a normalised label table as a file; None where it is only read.
         is_text: whether files may be packed with gzip.
-        lost: names of the columns that a file cannot hold.
+        lost: names of the columns that a file cannot hold; none by default.
         beside: name of another file in the same folder, which is read too where it is there.
     """
 
     name: str
     endings: tuple[str, ...]
     read: Callable[[File], pa.Table]
-    matches: Callable[[File], bool] = any_file
+    matches: Callable[[File], bool] = lambda file: True
     write: Callable[[pa.Table, File], None] | None = None
     is_text: bool = True
-    lost: Callable[[pa.Table, File], Iterable[str]] = nothing
+    lost: Callable[[pa.Table, File], Iterable[str]] = lambda table, file: ()
     beside: str | None = None
 
 

@@ -43,7 +43,7 @@ def _matcher(needed: set[str]) -> Callable[[File], bool]:
 
 def _names(file: File) -> Sequence[str]:
     try:
-        names: Sequence[str] = pq.read_schema(file.check()).names
+        names: Sequence[str] = pq.read_schema(file.path).names
         return names
     except (pa.ArrowException, OSError):
         return []  # the reader of Parquet says what is wrong with it
@@ -109,7 +109,7 @@ def read_ref_l4(file: File) -> pa.Table:
     """Ref-L4: one row a caption, boxes xywh; its other columns travel along."""
     names = {"caption": "expression", "file_name": "image", "bbox": "box"}
     with reading(file.path, "Parquet of Ref-L4"):
-        table = read_parquet(file.check())
+        table = read_parquet(file.path)
     given = table.column_names
     table = table.rename_columns([names.get(name, name) for name in given])
     return table.append_column("box_format", pa.repeat("xywh", len(table)))
@@ -119,7 +119,7 @@ def _rows(file: File, columns: list[str]) -> Iterator[Json]:
     """The rows of some columns, as far as the file has them."""
     with reading(file.path, "Parquet of the Hugging Face hub"):
         there = [name for name in columns if name in _names(file)]
-        with open_parquet(file.check()) as parquet:
+        with open_parquet(file.path) as parquet:
             for batch in parquet.iter_batches(_SIZE, columns=there):
                 yield from batch.to_pylist()
 

@@ -24,7 +24,7 @@ _OTHERS = ",;\t|"
 
 def _read_parquet(file: File) -> pa.Table:
     try:
-        return read_parquet(file.check())
+        return read_parquet(file.path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{file}: damaged, or not a Parquet file ({one_line(error, 160)})"

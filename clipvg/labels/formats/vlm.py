@@ -12,7 +12,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TypeGuard
 
 import pyarrow as pa
 
@@ -37,7 +36,6 @@ _ASKED = "sentence describes:"
 _TALKS = {"conversations": ("from", "value"), "messages": ("role", "content")}
 _ANSWERS = ("gpt", "assistant", "model")
 _UNITS = {"real": "pixel", "norm1": "unit", "norm1000": "thousand"}  # of ms-swift
-_UNSAID = "does not say in which unit its boxes are"
 
 Found = tuple[str | None, list[float]]  # an expression, None where nothing says it; four numbers
 Counts = Counter[str]
@@ -78,8 +76,8 @@ def _labels(item: Json, file: File, where: str, left_out: Counts) -> Iterator[Js
     for expression, box in found:
         if unit is None:
             raise InputError(
-                f"{where}: {_UNSAID}; box {box} may be pixels, 0 to 1 or 0 to 1000. Say "
-                "box_unit='pixel', box_unit='unit' or box_unit='thousand'"
+                f"{where}: does not say in which unit its boxes are; box {box} may be pixels, 0 "
+                "to 1 or 0 to 1000. Say box_unit='pixel', box_unit='unit' or box_unit='thousand'"
             )
         if not expression:
             raise InputError(
@@ -112,8 +110,9 @@ def _found(item: Json, where: str, left_out: Counts) -> Iterator[Found]:
     question = ""
     for turn in list_of(item, key, where):
         text = value_of(turn, what, where)
-        if not isinstance(text, str):  # parts: of text, and of images
-            text = " ".join(str(part.get("text", "")) for part in _listed(text) if _is_object(part))
+        if not isinstance(text, str):  # of text, and of images
+            parts = [part for part in _listed(text) if isinstance(part, dict)]
+            text = " ".join(str(part.get("text", "")) for part in parts)
         if value_of(turn, who, where) in _ANSWERS:
             yield from _answers(question, text, left_out)
         else:
@@ -188,10 +187,6 @@ def _in_json(answer: str) -> tuple[list[tuple[str, list[float]]], str]:
 def _expression(part: re.Match[str]) -> str | None:
     texts = (part[name] for name in ("ref", "p", "object"))
     return next((text.strip() for text in texts if text is not None), None)
-
-
-def _is_object(value: object) -> TypeGuard[Json]:
-    return isinstance(value, dict)
 
 
 def _listed(value: object) -> list:
