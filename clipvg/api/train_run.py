@@ -9,7 +9,7 @@ from clipvg.api.run import RunOptions, judge, judged_before, make_model, model_c
 from clipvg.labels import LabelTable
 from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel, ModelOptions
-from clipvg.runs.identity import whole_root
+from clipvg.runs.record import whole_root
 from clipvg.runtime.files import Json, write_json
 from clipvg.training import FitConfig, fit
 from clipvg.training.record import write_model

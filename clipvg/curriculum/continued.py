@@ -16,7 +16,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.labels.read import TRUSTED
 from clipvg.pseudo import mean_entities
-from clipvg.runs.identity import whole_root
+from clipvg.runs.record import whole_root
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage, Workers
 from clipvg.runtime.files import Json, read_json

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from clipvg.curriculum.labelled import is_labelled
 from clipvg.labels import LabelTable
-from clipvg.runs.identity import whole_root
-from clipvg.runs.record import Record
+from clipvg.runs.record import Record, whole_root
 
 
 @dataclass(frozen=True, kw_only=True)

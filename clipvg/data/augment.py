@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -47,6 +49,7 @@ def names_direction(expression: str, rule: Literal["word", "substring"] = "word"
     return _DIRECTION_WORD.search(expression) is not None
 
 
+@dataclass
 class TrainTransform:
     """Random scale, crop, colour and place of one image and its boxes.
 
@@ -65,25 +68,20 @@ class TrainTransform:
         blur: Gaussian blur.
     """
 
-    def __init__(
-        self,
-        size: int,
-        preset: Preset,
-        *,
-        crop: bool = True,
-        scale: bool = True,
-        translate: bool = True,
-        jitter: bool = True,
-        blur: bool = False,
-    ) -> None:
-        self.size = size
-        self.preset = preset
-        self.crop = crop
-        self.translate = translate
-        self.jitter = jitter
-        self.blur = blur
-        steps = range(NUM_SCALES) if scale else range(1)
-        self.scales = tuple(max(1, round(size * (NUM_SCALES - i) / NUM_SCALES)) for i in steps)
+    size: int
+    preset: Preset
+    _: KW_ONLY
+    crop: bool = True
+    scale: bool = True
+    translate: bool = True
+    jitter: bool = True
+    blur: bool = False
+
+    @cached_property
+    def scales(self) -> tuple[int, ...]:
+        """Sides in pixels of which one becomes the image's long side."""
+        steps = range(NUM_SCALES) if self.scale else range(1)
+        return tuple(max(1, round(self.size * (NUM_SCALES - i) / NUM_SCALES)) for i in steps)
 
     def __call__(
         self, image: Image.Image, boxes: ArrayLike, expressions: Sequence[str], *, seed: int

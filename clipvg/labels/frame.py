@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Protocol, Self, overload
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,6 @@ from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
     import pandas
-
-F = TypeVar("F", bound="Frame")
 
 _SHOWN = 10  # rows in a notebook
 _CONDITION = re.compile(r"\s*([^<>=!]+?)\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*", re.DOTALL)
@@ -52,7 +50,7 @@ class Frame:
 
     table: pa.Table
 
-    def with_table(self: F, table: pa.Table) -> F:
+    def with_table(self, table: pa.Table) -> Self:
         """Return a frame of the same kind with another table."""
         raise NotImplementedError
 
@@ -64,8 +62,8 @@ class Frame:
     @overload
     def __getitem__(self, key: int) -> Json: ...
     @overload
-    def __getitem__(self: F, key: slice | ArrayLike) -> F: ...
-    def __getitem__(self: F, key: str | int | slice | ArrayLike) -> pa.ChunkedArray | Json | F:
+    def __getitem__(self, key: slice | ArrayLike) -> Self: ...
+    def __getitem__(self, key: str | int | slice | ArrayLike) -> pa.ChunkedArray | Json | Self:
         if isinstance(key, str):
             return self.table.column(self.column_name(key))
         if isinstance(key, int | np.integer):
@@ -86,7 +84,7 @@ class Frame:
         for batch in self.table.to_batches(max_chunksize=1000):
             yield from batch.to_pylist()
 
-    def select(self: F, rows: ArrayLike) -> F:
+    def select(self, rows: ArrayLike) -> Self:
         """Return the rows of a boolean mask (N,), or of indices from 0, in the order given.
 
         Raises:
@@ -102,7 +100,7 @@ class Frame:
                              "expected whole numbers from 0")  # fmt: skip
         return self.with_table(self.table.take(pa.array(rows.astype(np.int64))))
 
-    def filter(self: F, *conditions: str | pc.Expression) -> F:
+    def filter(self, *conditions: str | pc.Expression) -> Self:
         """Return the rows that fulfil every condition; a null fulfils none.
 
         Args:
@@ -125,7 +123,7 @@ class Frame:
                 table = table.filter(condition)
         return self.with_table(table)
 
-    def sort_by(self: F, column: str, *, descending: bool = False) -> F:
+    def sort_by(self, column: str, *, descending: bool = False) -> Self:
         """Return the rows in the order of a column, nulls last; equal ones stay in their order.
 
         Raises:
@@ -196,17 +194,8 @@ def as_table(table: pa.Table | ArrowStream) -> pa.Table:
 
 def _without_views(table: pa.Table) -> pa.Table:
     """Return a table whose text lies in one piece, which that of Polars does not."""
-    for number, field in enumerate(table.schema):
-        kind, column = _without_view(field.type), table.column(number)
-        if kind != field.type:
-            if pa.types.is_dictionary(kind):
-                chunks = [
-                    pa.DictionaryArray.from_arrays(each.indices, each.dictionary.cast(pa.string()))
-                    for each in column.chunks
-                ]
-                column = pa.chunked_array(chunks, kind)
-            table = table.set_column(number, field.name, column.cast(kind))
-    return table
+    fields = [field.with_type(_without_view(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields, table.schema.metadata))
 
 
 def _without_view(kind: pa.DataType) -> pa.DataType:

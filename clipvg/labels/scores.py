@@ -50,12 +50,9 @@ def read_trained_on(table: pa.Table) -> dict[str, list[str]]:
 
 def reason_column(reasons: Mapping[int, str], count: int) -> pa.Array:
     """Return a column of reasons, null for labels that have none."""
-    words = list(dict.fromkeys(reasons.values()))
-    place = {reason: i for i, reason in enumerate(words)}
-    codes = np.full(count, -1, np.int32)
-    codes[list(reasons)] = [place[reason] for reason in reasons.values()]
-    indices = pa.array(codes, mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string())).cast(pa.string())
+    column = np.full(count, None, object)
+    column[list(reasons)] = list(reasons.values())
+    return pa.array(column, pa.string())
 
 
 def with_reasons(labels: LabelTable, reasons: dict[int, str]) -> LabelTable:

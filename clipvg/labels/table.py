@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -129,9 +129,9 @@ class LabelTable(Frame):
         joined = join_tables([labels.table for labels in tables])
         return cls(joined, tables[0].images if len(roots) == 1 else None)
 
-    def with_table(self, table: pa.Table) -> LabelTable:
-        """The labels of another table below the same image root."""
-        return LabelTable(table, self.images)
+    def with_table(self, table: pa.Table) -> Self:
+        """Return the labels of another table below the same image root."""
+        return type(self)(table, self.images)
 
     def __repr__(self) -> str:
         return (

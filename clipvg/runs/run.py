@@ -22,7 +22,7 @@ import yaml
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.runs.identity import describe_labels, differences
+from clipvg.runs.record import describe_labels, differences
 from clipvg.runs.stage import Stage, Workers, copy_model, fill_folder
 from clipvg.runtime.files import (
     GONE,

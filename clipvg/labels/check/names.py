@@ -185,20 +185,17 @@ def _listing(folder: str) -> set[str]:
 def find_missing(labels: LabelTable, missing: np.ndarray) -> list[Finding]:
     """Return labels whose image is not there, and those whose file has another case."""
     names, of_row = labels.distinct_images()
-    lost = np.flatnonzero(missing & (np.array(names, object) != ""))
-    files = _other_case(labels, [names[i] for i in lost])
-    other_case = np.zeros(len(names), bool)
-    other_case[lost] = [names[i] in files for i in lost]
-    is_lost = np.zeros(len(names), bool)
-    is_lost[lost] = True
-    first = names[lost[0]] if len(lost) else ""
+    is_lost = missing & (np.array(names, object) != "")
+    lost = [names[i] for i in np.flatnonzero(is_lost)]
+    files = _other_case(labels, lost)
+    other_case = np.array([name in files for name in names], bool)
     return [
         *Finding.of_rows(
             "missing-image",
             f"labels whose image is missing, {len(lost):,} images",
             is_lost[of_row],
             lambda row: f"{labels.image_path(names[of_row[row]])} is not there",
-            remedy=_remedy(labels, first, files),
+            remedy=_remedy(labels, lost[0] if lost else "", files),
         ),
         *Finding.of_rows(
             "case",
