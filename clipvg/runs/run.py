@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import time
 import warnings
@@ -23,7 +24,7 @@ import yaml
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.runs.record import describe_labels, differences
-from clipvg.runs.stage import Stage, Workers, copy_model, fill_folder
+from clipvg.runs.stage import Stage, Workers, fill_folder
 from clipvg.runtime.files import (
     GONE,
     Json,
@@ -209,7 +210,8 @@ class Run:
         What an earlier command left there goes before, so that a kill leaves no mixture.
         """
         self.write(self._forget_outcome)
-        self.write(lambda: fill_folder(self.model_folder, lambda new: copy_model(model, new)))
+        copy = partial(shutil.copytree, model, dirs_exist_ok=True)
+        self.write(lambda: fill_folder(self.model_folder, copy))
         for name, labels in tables.items():
             self.write(partial(labels.write, self.folder / name))
         self.write(lambda: write_json(self.folder / "summary.json", summary))

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from clipvg.errors import InputError
@@ -187,7 +188,7 @@ class Stage:
     def adopt(self, record: Mapping[str, object], model: Path) -> None:
         """Finish the stage with a model that another run has trained, unless it is finished."""
         if not self.workers.see(lambda: self.is_finished):
-            self.finish(record, lambda folder: copy_model(model, folder))
+            self.finish(record, partial(shutil.copytree, model, dirs_exist_ok=True))
 
 
 def _check(record: Mapping[str, object]) -> str:
@@ -203,11 +204,6 @@ def _sound(path: Path) -> Json | None:
     except InputError:
         return None
     return record if record.get(_CHECK) == _check(record) else None
-
-
-def copy_model(model: Path, folder: Path) -> None:
-    """Copy a model's folder into another one."""
-    shutil.copytree(model, folder, dirs_exist_ok=True)
 
 
 def fill_folder(folder: Path, fill: Callable[[Path], object]) -> None:

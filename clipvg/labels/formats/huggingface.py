@@ -35,10 +35,7 @@ _EXPRESSIONS = ("caption", "sent", "expression", "phrase", "raw")
 
 
 def _matcher(needed: set[str]) -> Callable[[File], bool]:
-    def matches(file: File) -> bool:
-        return needed <= set(_names(file))
-
-    return matches
+    return lambda file: needed <= set(_names(file))
 
 
 def _names(file: File) -> Sequence[str]:

@@ -57,7 +57,7 @@ def read(file: File) -> pa.Table:
         for i, item in enumerate(file.objects()):
             where = f"{file} task {i}"
             task = item if "data" in item else _task_of_flat(item, where)
-            image = _image(task.get("data"), where)
+            image = _image(_object(task, "data"), where)
             for annotation, source in _results(task):
                 regions = [
                     each for each in annotation.get("result") or [] if isinstance(each, dict)
@@ -65,7 +65,7 @@ def read(file: File) -> pa.Table:
                 texts = _texts(regions)
                 for region in regions:
                     if not _is_rectangle(region):
-                        others += "text" not in _value(region)
+                        others += "text" not in _object(region, "value")
                         continue
                     label = {"image": image, "source": source, "label_studio.task": task.get("id")}
                     label["label_studio.score"] = region.get("score", annotation.get("score"))
@@ -179,7 +179,7 @@ def _results(task: Json) -> Iterator[tuple[Json, str | None]]:
 def _labels(
     label: Json, region: Json, texts: dict[Any, list[str]], where: str
 ) -> Iterator[tuple[float, Json]]:
-    value = _value(region)
+    value = _object(region, "value")
     names: list = next((value[name] for name in _RECTANGLES if value.get(name)), [])
     expressions = texts.get(region.get("id")) or [str(name) for name in names] or [""]
     width, height = _whole(region.get("original_width")), _whole(region.get("original_height"))
@@ -189,9 +189,7 @@ def _labels(
         )
     label = {**label, "width": width, "height": height, "box_format": "xyxy"}
     label["box"] = _pixels(value, width, height)
-    meta = region.get("meta")
-    own_meta = meta.get(KEY) if isinstance(meta, dict) else None
-    others = dict(own_meta) if isinstance(own_meta, dict) else {}
+    others = {**_object(_object(region, "meta"), KEY)}
     if others and label["source"] != "human":  # a prediction that was written here
         label["source"] = others.pop("source", None)
     number = others.pop("number", math.inf)
@@ -208,7 +206,7 @@ def _texts(regions: list[Json]) -> dict[Any, list[str]]:
     """What was written of each region, by its id."""
     found: dict[Any, list[str]] = defaultdict(list)
     for region in regions:
-        text = _value(region).get("text")
+        text = _object(region, "value").get("text")
         for each in text if isinstance(text, list) else [text]:
             if isinstance(each, str) and isinstance(region.get("id"), str):
                 found[region["id"]].append(each)
@@ -219,14 +217,15 @@ def _whole(size: object) -> int:
     return int(size) if isinstance(size, int | float) and size > 0 else 0
 
 
-def _value(region: Json) -> Json:
-    value = region.get("value")
-    return value if isinstance(value, dict) else {}
+def _object(item: Json, name: str) -> Json:
+    """The object of a name; empty where there is none."""
+    found = item.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _is_rectangle(region: Json) -> bool:
     kind = region.get("type")
-    return kind in _RECTANGLES and _value(region).keys() >= {*_SIDES}
+    return kind in _RECTANGLES and _object(region, "value").keys() >= {*_SIDES}
 
 
 def _percent(corners: list[float], width: int, height: int) -> list[float]:
@@ -254,10 +253,9 @@ def _is_image(text: str) -> bool:
     return urlsplit(text).path.lower().endswith(_IMAGES)
 
 
-def _image(data: object, where: str) -> str:
+def _image(data: Json, where: str) -> str:
     """The name of a task's image below the image root, from where Label Studio served it."""
-    values = data if isinstance(data, dict) else {}
-    texts = [values["image"]] if "image" in values else [*values.values()]
+    texts = [data["image"]] if "image" in data else [*data.values()]
     named = [text for text in texts if isinstance(text, str)]
     found = [text for text in named if _is_image(text)]
     for text in found or [text for text in named if "?d=" in text] or named[:1]:
