@@ -11,7 +11,7 @@ from clipvg.boxes import iou
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.pairs import plain
-from clipvg.labels.refuse import OnError
+from clipvg.labels.read import OnError
 
 LABELLED = "adapt.labelled"  # column that tells annotated labels from pseudo-labels
 _SAME = 0.5  # IoU from which two boxes are one answer

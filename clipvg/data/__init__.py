@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from clipvg.data.dataset import Batch as Batch
     from clipvg.data.dataset import LabelDataset as LabelDataset
     from clipvg.data.dataset import collate as collate
+    from clipvg.data.dataset import group_by_image as group_by_image
+    from clipvg.data.dataset import shuffle_rows as shuffle_rows
     from clipvg.data.image import read_image as read_image
     from clipvg.data.letterbox import Letterbox as Letterbox
     from clipvg.data.letterbox import Square as Square
@@ -19,7 +21,5 @@ if TYPE_CHECKING:
     from clipvg.data.preset import PRESETS as PRESETS
     from clipvg.data.preset import Preset as Preset
     from clipvg.data.preset import get_preset as get_preset
-    from clipvg.data.sampler import group_by_image as group_by_image
-    from clipvg.data.sampler import shuffle_rows as shuffle_rows
 
 __getattr__, __all__ = lazy_imports(__name__)

@@ -15,12 +15,20 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from clipvg.errors import InputError
-from clipvg.labels.wording import in_words
 
 Faults: TypeAlias = dict[int, str]  # what is wrong with a row's box
 BOX = pa.list_(pa.float64(), 4)
 _BLOCK = 16_384  # rows
 _AT_ONCE = 50_000  # boxes parsed together: lists of numbers take ten times their memory
+_KINDS = (
+    (pa.types.is_string, "text"),
+    (pa.types.is_large_string, "text"),
+    (pa.types.is_boolean, "true or false"),
+    (pa.types.is_integer, "whole numbers"),
+    (pa.types.is_floating, "numbers"),
+    (pa.types.is_struct, "objects"),
+    (pa.types.is_nested, "lists"),
+)
 
 
 def boxes_of(
@@ -42,6 +50,15 @@ def boxes_of(
         boxes = parse_boxes(column.to_pylist(), name=name, where=where, faults=faults)
         return pa.chunked_array([boxes])
     raise InputError(f"{where}: column {name!r} holds {in_words(kind)}, not lists of four numbers")
+
+
+def in_words(kind: pa.DataType) -> str:
+    """Return what a column of a type holds."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if kind == pa.int32():  # what a file holds has 64 bits
+        return "whole numbers up to 2,147,483,647"
+    return next((words for is_it, words in _KINDS if is_it(kind)), str(kind))
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -15,7 +15,7 @@ from clipvg.labels.box_column import box_array, box_values
 from clipvg.labels.formats import find_format, find_reader
 from clipvg.labels.formats.file import File
 from clipvg.labels.formats.tables import RECORDS
-from clipvg.labels.refuse import refuse_outside
+from clipvg.labels.read import refuse_outside
 from clipvg.labels.schema import normalise
 from clipvg.labels.table import LabelTable
 from clipvg.runtime.gate import check_content, reading

@@ -10,8 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipvg.errors import InputError, near_matches
-from clipvg.labels.box_column import BOX, Faults, box_array, boxes_of, is_number, parse_boxes
-from clipvg.labels.wording import in_words, lacking
+from clipvg.labels.box_column import (
+    BOX,
+    Faults,
+    box_array,
+    boxes_of,
+    in_words,
+    is_number,
+    parse_boxes,
+)
 
 Values: TypeAlias = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # of a column
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -33,6 +40,17 @@ FAULT = "clipvg.fault"  # of tables that are read to be checked: what is in the 
 MAX_COLUMNS = 1000
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
+_SHOWN = 15  # columns that an error lists
+_OTHER_NAMES = {  # that columns have elsewhere, in lower case
+    "image": ("file_name", "filename", "image_path", "img_path", "path", "image_id"),
+    "expression": ("caption", "phrase", "sentence", "text", "description", "query", "sent"),
+    "box": ("bbox", "box_2d", "bounding_box"),
+}
+_SIDES = (  # of boxes
+    ({"x1": "xmin", "y1": "ymin", "x2": "xmax", "y2": "ymax"}, ()),
+    ({"x1": "x_min", "y1": "y_min", "x2": "x_max", "y2": "y_max"}, ()),
+    ({"w": "width", "h": "height"}, ("x", "y")),
+)
 
 
 def check_columns(count: int, where: str) -> None:
@@ -64,7 +82,7 @@ def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None =
     given = table.column_names
     table = _with_box(table, where, faults)
     if missing := [name for name in REQUIRED if name not in table.column_names]:
-        raise lacking(missing, given, where)
+        raise _lacking(missing, given, where)
     columns: dict[str, pa.ChunkedArray] = {}
     for name in [*FIELDS, *(n for n in table.column_names if n not in FIELDS)]:
         if name in table.column_names:
@@ -200,3 +218,33 @@ def _first_bad(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[str, str]:
         except pa.ArrowException:
             return f" row {row}", f" ({str(value.as_py())[:60]!r})"
     return "", ""
+
+
+def _lacking(missing: Sequence[str], there: Sequence[str], where: str) -> InputError:
+    """Return the error about a table without columns that labels need."""
+    hints = {name: near_matches(name, there) for name in missing}
+    named = [
+        f"{name!r} ({hint})" if hint.startswith("did you") else repr(name)
+        for name, hint in hints.items()
+    ]
+    listed = ", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else "")
+    return InputError(
+        f"{where}: no column {' and no column '.join(named)}; there are: {listed or 'none'}. "
+        "Labels need image, expression and box (or x1, y1, x2, y2, or x, y, w, h). If it has them "
+        f"under other names: clipvg labels convert --columns {_renaming(missing, there)}"
+    )
+
+
+def _renaming(missing: Sequence[str], there: Sequence[str]) -> str:
+    """How to say which columns are meant, as far as their usual names tell."""
+    known = {name.lower(): name for name in there}
+    pairs = {}
+    for name in missing:
+        others = (name, *_OTHER_NAMES.get(name, ()))
+        if found := next((known[other] for other in others if other in known), None):
+            pairs[name] = found
+    if "box" in missing and "box" not in pairs:
+        for sides, besides in _SIDES:
+            if known.keys() >= {*sides.values(), *besides}:
+                pairs |= {name: known[other] for name, other in sides.items()}
+    return " ".join(f"{name}={other}" for name, other in pairs.items()) or "image=file_name"

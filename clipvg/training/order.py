@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from clipvg.data.sampler import group_by_image, shuffle_rows
+from clipvg.data.dataset import group_by_image, shuffle_rows
 from clipvg.runtime.distributed import World
 
 

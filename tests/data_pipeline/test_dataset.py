@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from clipvg.data import LabelDataset, Preset, TrainTransform, collate
 from clipvg.data import dataset as dataset_module
-from clipvg.data.sampler import shuffle_rows
+from clipvg.data.dataset import shuffle_rows
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipvg.data.sampler import group_by_image, shuffle_rows
+from clipvg.data.dataset import group_by_image, shuffle_rows
 
 
 def test_an_order_holds_every_row_once_and_depends_on_seed_and_epoch_alone():

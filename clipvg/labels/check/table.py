@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clipvg.labels.check.boxes import find_odd_boxes
 from clipvg.labels.check.expressions import find_odd_expressions, find_repeats
 from clipvg.labels.check.finding import Finding
 from clipvg.labels.check.images import find_image_faults, known_sizes, look_at_images
 from clipvg.labels.check.misread import find_misreading
 from clipvg.labels.check.names import find_missing, find_name_faults, with_plain_names
-from clipvg.labels.check.rows import find_bad_rows
+from clipvg.labels.check.rows import find_bad_rows, find_odd_boxes
 from clipvg.labels.check.splits import count_by, count_by_split, find_count_faults, find_leaks
 from clipvg.labels.table import LabelTable
 from clipvg.runtime.files import Json

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.carried import carried, is_box, restored
 from clipvg.labels.formats.file import File, Format, rows_of, rows_table
 from clipvg.labels.formats.instances import coco_parts, id_column, id_of, image_columns
+from clipvg.labels.formats.objects import carried, is_box, restored
 from clipvg.runtime.files import Json
 
 Entry = TypeVar("Entry", Json, str)

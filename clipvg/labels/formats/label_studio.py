@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.carried import KEY, convert_box, is_box
 from clipvg.labels.formats.file import File, Format, rows_of, rows_table
+from clipvg.labels.formats.objects import KEY, convert_box, is_box
 from clipvg.labels.schema import RELIABILITY, encode_names
 from clipvg.runtime.files import Json
 from clipvg.runtime.images import image_size

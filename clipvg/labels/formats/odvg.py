@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.carried import carried, is_box, restored
 from clipvg.labels.formats.coco import left_and_right, spans, spans_of
 from clipvg.labels.formats.file import LINES, File, Format, rows_of, rows_table
+from clipvg.labels.formats.objects import carried, is_box, restored
 from clipvg.runtime.files import Json
 
 _PARTS = ("grounding", "referring", "detection")

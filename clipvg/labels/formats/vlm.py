@@ -16,9 +16,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from clipvg.errors import InputError
-from clipvg.labels.formats.carried import is_box
 from clipvg.labels.formats.file import LINES, File, Format, rows_table, warn_left_out
-from clipvg.labels.formats.objects import list_of, value_of
+from clipvg.labels.formats.objects import is_box, list_of, value_of
 from clipvg.runtime.files import Json
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"  # linear: one way to read each
