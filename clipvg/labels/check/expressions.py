@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +24,8 @@ _ENGLISH = r"\t\n\r\x0b\x0c\x20-\x7e‘’“”–—…´·°×½¼\x{a0}"
 _FOREIGN = f"[^{_ENGLISH}]"
 
 
-def find_odd_expressions(labels: LabelTable) -> list[Finding]:
-    """Return expressions of more tokens than CLIP takes, and those with odd characters."""
+def find_odd_expressions(labels: LabelTable) -> Iterator[Finding]:
+    """Yield expressions of more tokens than CLIP takes, and those with odd characters."""
     encoded = encode_names(labels.table.column("expression"))
     texts, of_row = encoded.dictionary, encoded.indices.to_numpy()
     counts = _long_texts(texts)
@@ -36,29 +37,27 @@ def find_odd_expressions(labels: LabelTable) -> list[Finding]:
     def text(row: int) -> str:
         return texts[int(of_row[row])].as_py()
 
-    return [
-        *Finding.of_rows(
-            "too-long",
-            f"expressions of more than {MAX_TOKENS} tokens",
-            long[of_row],
-            lambda row: f"{counts[int(of_row[row])]} tokens, {text(row)[:60]!r}…",
-            remedy="They are cut at the end, and preset published refuses them: shorten them.",
-        ),
-        *Finding.of_rows(
-            "characters",
-            "expressions with characters that the tokenizer drops",
-            dropped[of_row],
-            lambda row: repr(text(row)[:80]),
-            remedy="Was the file written in another encoding? Write it as UTF-8.",
-        ),
-        *Finding.of_rows(
-            "characters",
-            "expressions that are not all English, which is what CLIP knows",
-            foreign[of_row],
-            lambda row: f"{_odd(text(row))} in {text(row)[:80]!r}",
-            remedy="Translate them, if these are other languages.",
-        ),
-    ]
+    yield from Finding.of_rows(
+        "too-long",
+        f"expressions of more than {MAX_TOKENS} tokens",
+        long[of_row],
+        lambda row: f"{counts[int(of_row[row])]} tokens, {text(row)[:60]!r}…",
+        remedy="They are cut at the end, and preset published refuses them: shorten them.",
+    )
+    yield from Finding.of_rows(
+        "characters",
+        "expressions with characters that the tokenizer drops",
+        dropped[of_row],
+        lambda row: repr(text(row)[:80]),
+        remedy="Was the file written in another encoding? Write it as UTF-8.",
+    )
+    yield from Finding.of_rows(
+        "characters",
+        "expressions that are not all English, which is what CLIP knows",
+        foreign[of_row],
+        lambda row: f"{_odd(text(row))} in {text(row)[:80]!r}",
+        remedy="Translate them, if these are other languages.",
+    )
 
 
 def _odd(text: str) -> str:
@@ -88,10 +87,10 @@ def _count_tokens(text: str) -> int:
     return len(_tokenizer().encode(" ".join(text.split())[:READ].lower())) + 2
 
 
-def find_repeats(labels: LabelTable) -> list[Finding]:
-    """Return labels that repeat an earlier one, and expressions with several boxes in an image."""
+def find_repeats(labels: LabelTable) -> Iterator[Finding]:
+    """Yield labels that repeat an earlier one, and expressions with several boxes in an image."""
     if not len(labels):
-        return []
+        return
     texts = labels.table.column("expression").cast(pa.string())
     plain = encode_names(pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(texts, ""))))
     images = labels.distinct_images()[1]
@@ -116,20 +115,18 @@ def find_repeats(labels: LabelTable) -> list[Finding]:
     def explain(row: int) -> str:
         return f"{texts[row].as_py()!r} {show_box(boxes[row])} on {names[row].as_py()}"
 
-    return [
-        *Finding.of_rows(
-            "duplicate",
-            "labels that repeat an earlier one: image, expression and box",
-            repeated,
-            explain,
-            remedy="They count twice in training; clipvg labels merge keeps one of "
-            "those that are equal in source and split too.",
-        ),
-        *Finding.of_rows(
-            "ambiguous",
-            "labels whose expression has several boxes in its image",
-            several,
-            explain,
-            remedy="At most one of them is what a model can learn to find.",
-        ),
-    ]
+    yield from Finding.of_rows(
+        "duplicate",
+        "labels that repeat an earlier one: image, expression and box",
+        repeated,
+        explain,
+        remedy="They count twice in training; clipvg labels merge keeps one of "
+        "those that are equal in source and split too.",
+    )
+    yield from Finding.of_rows(
+        "ambiguous",
+        "labels whose expression has several boxes in its image",
+        several,
+        explain,
+        remedy="At most one of them is what a model can learn to find.",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +69,8 @@ def known_sizes(labels: LabelTable, facts: ImageFacts | None, *, exif: bool) -> 
     return np.where(opened > 0, opened, sizes)
 
 
-def find_image_faults(labels: LabelTable, facts: ImageFacts) -> list[Finding]:
-    """Return what is wrong with the files: unreadable ones, turned ones, sizes that differ."""
+def find_image_faults(labels: LabelTable, facts: ImageFacts) -> Iterator[Finding]:
+    """Yield what is wrong with the files: unreadable ones, turned ones, sizes that differ."""
     names, of_row = labels.distinct_images()
     damaged = np.array([bool(fault) for fault in facts.faults], bool) & ~facts.missing
     stored, upright = facts.stored[of_row], facts.upright[of_row]
@@ -78,33 +78,30 @@ def find_image_faults(labels: LabelTable, facts: ImageFacts) -> list[Finding]:
     differs = (said > 0).all(axis=1) & (stored > 0).all(axis=1)
     # A file that EXIF turns has both sizes, before and after.
     differs &= (said != upright).any(axis=1) & (said != stored).any(axis=1)
-    return [
-        *Finding.of_rows(
-            "unreadable-image",
-            "labels whose image cannot be read",
-            damaged[of_row],
-            lambda row: f"{names[of_row[row]]}: {facts.faults[of_row[row]]}",
-            remedy="Replace the files, or leave their labels out.",
+    yield from Finding.of_rows(
+        "unreadable-image",
+        "labels whose image cannot be read",
+        damaged[of_row],
+        lambda row: f"{names[of_row[row]]}: {facts.faults[of_row[row]]}",
+        remedy="Replace the files, or leave their labels out.",
+    )
+    yield from Finding.of_rows(
+        "exif",
+        "labels on photographs that EXIF turns by a right angle",
+        facts.turned[of_row],
+        lambda row: (
+            f"{names[of_row[row]]} is stored as {_by(stored[row])} and seen as {_by(upright[row])}"
         ),
-        *Finding.of_rows(
-            "exif",
-            "labels on photographs that EXIF turns by a right angle",
-            facts.turned[of_row],
-            lambda row: (
-                f"{names[of_row[row]]} is stored as {_by(stored[row])} and seen as "
-                f"{_by(upright[row])}"
-            ),
-            remedy="clipvg turns them upright, so boxes must be of the upright image; preset "
-            "published leaves them as stored.",
-        ),
-        *Finding.of_rows(
-            "size",
-            "labels that give their image another size than the file has",
-            differs,
-            lambda row: f"width and height say {_by(said[row])}, the file is {_by(upright[row])}",
-            remedy="If the images were resized, the boxes must be scaled with them.",
-        ),
-    ]
+        remedy="clipvg turns them upright, so boxes must be of the upright image; preset "
+        "published leaves them as stored.",
+    )
+    yield from Finding.of_rows(
+        "size",
+        "labels that give their image another size than the file has",
+        differs,
+        lambda row: f"width and height say {_by(said[row])}, the file is {_by(upright[row])}",
+        remedy="If the images were resized, the boxes must be scaled with them.",
+    )
 
 
 def _by(size: Iterable[int]) -> str:

@@ -88,8 +88,8 @@ def find_outside(labels: LabelTable, root: str) -> np.ndarray:
     return pc.and_(outside, pc.or_(pc.invert(below), climbs)).to_numpy().astype(bool)
 
 
-def find_name_faults(labels: LabelTable) -> list[Finding]:
-    """Return names that are no paths below the folder of images, and those that differ in case."""
+def find_name_faults(labels: LabelTable) -> Iterator[Finding]:
+    """Yield names that are no paths below the folder of images, and those that differ in case."""
     names = labels.table.column("image")
 
     def explain(row: int) -> str:
@@ -100,7 +100,7 @@ def find_name_faults(labels: LabelTable) -> list[Finding]:
         return pc.fill_null(found, False).to_numpy().astype(bool)
 
     windows = matching(_WINDOWS) & (os.sep != "\\")
-    findings = Finding.of_rows(
+    yield from Finding.of_rows(
         "path",
         "names of images with backslashes, as on Windows",
         windows,
@@ -109,14 +109,14 @@ def find_name_faults(labels: LabelTable) -> list[Finding]:
         "write / in their place, as clipvg labels convert does.",
     )
     addresses = matching(_ADDRESS)
-    findings += Finding.of_rows(
+    yield from Finding.of_rows(
         "path",
         "addresses in place of names of images",
         addresses,
         explain,
         remedy="Download the images, and write names below their folder.",
     )
-    findings += Finding.of_rows(
+    yield from Finding.of_rows(
         "path",
         "names of images that begin or end with a space",
         matching(r"^\s+\S|\S\s+$"),
@@ -125,14 +125,14 @@ def find_name_faults(labels: LabelTable) -> list[Finding]:
     )
     if labels.images is not None:
         outside = find_outside(labels, os.path.abspath(labels.images)) & ~addresses & ~windows
-        findings += Finding.of_rows(
+        yield from Finding.of_rows(
             "path",
             "images outside of the folder of images",
             outside,
             explain,
             remedy="Write names below --images; pass --allow_outside_root if you trust the file.",
         )
-    return [*findings, *_two_cases(labels)]
+    yield from _two_cases(labels)
 
 
 def _two_cases(labels: LabelTable) -> list[Finding]:
@@ -182,29 +182,27 @@ def _listing(folder: str) -> set[str]:
         return set()
 
 
-def find_missing(labels: LabelTable, missing: np.ndarray) -> list[Finding]:
-    """Return labels whose image is not there, and those whose file has another case."""
+def find_missing(labels: LabelTable, missing: np.ndarray) -> Iterator[Finding]:
+    """Yield labels whose image is not there, and those whose file has another case."""
     names, of_row = labels.distinct_images()
     is_lost = missing & (np.array(names, object) != "")
     lost = [names[i] for i in np.flatnonzero(is_lost)]
     files = _other_case(labels, lost)
     other_case = np.array([name in files for name in names], bool)
-    return [
-        *Finding.of_rows(
-            "missing-image",
-            f"labels whose image is missing, {len(lost):,} images",
-            is_lost[of_row],
-            lambda row: f"{labels.image_path(names[of_row[row]])} is not there",
-            remedy=_remedy(labels, lost[0] if lost else "", files),
-        ),
-        *Finding.of_rows(
-            "case",
-            "names of images that differ from their files in upper and lower case",
-            other_case[of_row],
-            lambda row: f"{names[of_row[row]]!r} is {files[names[of_row[row]]]!r} on disk",
-            remedy="Write names as the files are called.",
-        ),
-    ]
+    yield from Finding.of_rows(
+        "missing-image",
+        f"labels whose image is missing, {len(lost):,} images",
+        is_lost[of_row],
+        lambda row: f"{labels.image_path(names[of_row[row]])} is not there",
+        remedy=_remedy(labels, lost[0] if lost else "", files),
+    )
+    yield from Finding.of_rows(
+        "case",
+        "names of images that differ from their files in upper and lower case",
+        other_case[of_row],
+        lambda row: f"{names[of_row[row]]!r} is {files[names[of_row[row]]]!r} on disk",
+        remedy="Write names as the files are called.",
+    )
 
 
 def _other_case(labels: LabelTable, names: Iterable[str]) -> dict[str, str]:

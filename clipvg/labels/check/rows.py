@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,53 +21,48 @@ _TINY_PIXELS = 4  # where that is not known
 _FIX = "Fix the rows or read with on_error='drop'."
 
 
-def find_bad_rows(labels: LabelTable) -> list[Finding]:
-    """Return what makes rows useless as labels: no text, no box, numbers that cannot be."""
-    return [
-        *_blank(labels),
-        *_bad_boxes(labels),
-        *_bad_formats(labels),
-        *_bad_numbers(labels),
-    ]
+def find_bad_rows(labels: LabelTable) -> Iterator[Finding]:
+    """Yield what makes rows useless as labels: no text, no box, numbers that cannot be."""
+    yield from _blank(labels)
+    yield from _bad_boxes(labels)
+    yield from _unknown_words(labels, "format", BOX_FORMATS, "is neither xyxy nor xywh")
+    yield from _unknown_words(labels, "unit", ("pixel",), "is none of pixel, unit and thousand")
+    yield from _bad_numbers(labels)
 
 
-def _blank(labels: LabelTable) -> list[Finding]:
-    findings = []
+def _blank(labels: LabelTable) -> Iterator[Finding]:
     for name, kind in (("image", "path"), ("expression", "empty-expression")):
         column = pc.fill_null(labels.table.column(name), "")
         blank = pc.equal(pc.utf8_trim_whitespace(column), "").to_numpy().astype(bool)
         title = f"labels without {'the name of an image' if name == 'image' else 'an expression'}"
         text = f"the {name} is empty"
-        findings += Finding.of_rows(kind, title, blank, _always(text), remedy=_FIX)
-    return findings
+        yield from Finding.of_rows(kind, title, blank, _always(text), remedy=_FIX)
 
 
 def _always(text: str) -> Callable[[int], str]:
     return lambda _: text
 
 
-def _bad_boxes(labels: LabelTable) -> list[Finding]:
+def _bad_boxes(labels: LabelTable) -> Iterator[Finding]:
     is_there = FAULT in labels.table.column_names
     faults = labels.table.column(FAULT) if is_there else pa.nulls(len(labels), pa.string())
     written = box_values(labels.table.column("box"))
     finite, far = in_blocks(is_finite, written), in_blocks(_is_far, written)
-    return [
-        *Finding.of_rows(
-            "value",
-            "boxes that are not four finite numbers",
-            ~finite | faults.is_valid().to_numpy(zero_copy_only=False).astype(bool),
-            lambda row: faults[row].as_py() or _no_box(written[row]),
-            remedy=_FIX,
-        ),
-        *Finding.of_rows(
-            "value",
-            "boxes too far away",
-            finite & far,
-            lambda row: f"box {show_box(written[row])} lies beyond {MAX_COORDINATE:g} pixels",
-            remedy=_FIX,
-        ),
-        *_reversed(labels, written, finite),
-    ]
+    yield from Finding.of_rows(
+        "value",
+        "boxes that are not four finite numbers",
+        ~finite | faults.is_valid().to_numpy(zero_copy_only=False).astype(bool),
+        lambda row: faults[row].as_py() or _no_box(written[row]),
+        remedy=_FIX,
+    )
+    yield from Finding.of_rows(
+        "value",
+        "boxes too far away",
+        finite & far,
+        lambda row: f"box {show_box(written[row])} lies beyond {MAX_COORDINATE:g} pixels",
+        remedy=_FIX,
+    )
+    yield from _reversed(labels, written, finite)
 
 
 def _no_box(box: np.ndarray) -> str:
@@ -109,13 +104,6 @@ def _reversed(labels: LabelTable, written: np.ndarray, finite: np.ndarray) -> li
     )
 
 
-def _bad_formats(labels: LabelTable) -> list[Finding]:
-    return [
-        *_unknown_words(labels, "format", BOX_FORMATS, "is neither xyxy nor xywh"),
-        *_unknown_words(labels, "unit", ("pixel",), "is none of pixel, unit and thousand"),
-    ]
-
-
 def _unknown_words(
     labels: LabelTable, kind: str, known: Sequence[str], fault: str
 ) -> list[Finding]:
@@ -133,9 +121,9 @@ def _unknown_words(
     )
 
 
-def _bad_numbers(labels: LabelTable) -> list[Finding]:
+def _bad_numbers(labels: LabelTable) -> Iterator[Finding]:
     weights = labels.weights()
-    findings = Finding.of_rows(
+    yield from Finding.of_rows(
         "value",
         "weights that cannot be",
         ~((weights >= 0) & (weights <= MAX_WEIGHT)),
@@ -143,8 +131,7 @@ def _bad_numbers(labels: LabelTable) -> list[Finding]:
         remedy=_FIX,
     )
     for name in labels.reliability_names:
-        findings += _bad_scores(RELIABILITY + name, labels.reliability(name))
-    return findings
+        yield from _bad_scores(RELIABILITY + name, labels.reliability(name))
 
 
 def _bad_scores(name: str, scores: np.ndarray) -> list[Finding]:
@@ -157,8 +144,8 @@ def _bad_scores(name: str, scores: np.ndarray) -> list[Finding]:
     )
 
 
-def find_odd_boxes(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
-    """Return boxes without area, tiny ones, and those that reach or lie outside their image.
+def find_odd_boxes(labels: LabelTable, sizes: np.ndarray) -> Iterator[Finding]:
+    """Yield boxes without area, tiny ones, and those that reach or lie outside their image.
 
     Sizes (N, 2) are those of the images, below 0 where not known.
     """
@@ -181,28 +168,26 @@ def find_odd_boxes(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
         return f"box {show_box(written[row])} of {size} image"
 
     leave_out = "Look at them with clipvg labels show; leave them out if they are mistakes."
-    return [
-        *Finding.of_rows("empty-box", "boxes without area", empty, explain, remedy=leave_out),
-        *Finding.of_rows(
-            "tiny", "boxes too small to be seen by a model", tiny, explain, remedy=leave_out
-        ),
-        *Finding.of_rows(
-            "outside",
-            "boxes wholly outside of their image",
-            wholly,
-            explain,
-            remedy="Are these the images that were labelled, in their size? " + leave_out,
-            severity="warning",
-        ),
-        *Finding.of_rows(
-            "outside",
-            "boxes that reach outside of their image",
-            partly,
-            explain,
-            remedy="They are used as they are; nothing needs doing where it is little.",
-        ),
-        *_odd_truth(labels),
-    ]
+    yield from Finding.of_rows("empty-box", "boxes without area", empty, explain, remedy=leave_out)
+    yield from Finding.of_rows(
+        "tiny", "boxes too small to be seen by a model", tiny, explain, remedy=leave_out
+    )
+    yield from Finding.of_rows(
+        "outside",
+        "boxes wholly outside of their image",
+        wholly,
+        explain,
+        remedy="Are these the images that were labelled, in their size? " + leave_out,
+        severity="warning",
+    )
+    yield from Finding.of_rows(
+        "outside",
+        "boxes that reach outside of their image",
+        partly,
+        explain,
+        remedy="They are used as they are; nothing needs doing where it is little.",
+    )
+    yield from _odd_truth(labels)
 
 
 def _odd_truth(labels: LabelTable) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,13 +45,12 @@ _NAMES = (  # of files, without ending, and of the folder before them where that
 _COCO_NAME = r"^(?:.*/)?(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})(?:\.[A-Za-z]+)?$"
 
 
-def find_count_faults(labels: LabelTable, path: str) -> list[Finding]:
-    """Return splits of a known data set that have other counts than published.
+def find_count_faults(labels: LabelTable, path: str) -> Iterator[Finding]:
+    """Yield splits of a known data set that have other counts than published.
 
     The data set is known by the file's name, as is the split where there is no column of it.
     """
     data_sets, named_split = _data_sets(path)
-    findings = []
     for split, (count, images) in count_by_split(labels).items():
         known = [(each, _COUNTS[each].get(split or named_split)) for each in data_sets]
         published = [(name, counts) for name, counts in known if counts]
@@ -63,8 +62,7 @@ def find_count_faults(labels: LabelTable, path: str) -> list[Finding]:
             f"{Path(path).name}, where split {split or named_split} of {expected}"
         )
         remedy = "Take the whole file to compare with published numbers; a part is fine otherwise."
-        findings.append(Finding("count", SEVERITIES["count"], title, remedy, count))
-    return findings
+        yield Finding("count", SEVERITIES["count"], title, remedy, count)
 
 
 def _equal(given: tuple[int, int], published: tuple[int, int | None]) -> bool:
@@ -104,20 +102,19 @@ def count_by(labels: LabelTable, names: pa.Array | pa.ChunkedArray) -> dict[str,
     return {name: (count, images) for name, count, images in sorted(rows)}
 
 
-def find_leaks(labels: LabelTable, against: Mapping[str, LabelTable]) -> list[Finding]:
-    """Return labels on images that other labels have too, by name of these.
+def find_leaks(labels: LabelTable, against: Mapping[str, LabelTable]) -> Iterator[Finding]:
+    """Yield labels on images that other labels have too, by name of these.
 
     COCO's images are the same under their names of 2014 and 2017 and in any folder; others have
     the same path below their folders.
     """
     names, of_row = labels.distinct_images()
     keys = _image_keys(names)
-    findings = []
     for name, others in against.items():
         shared = pc.is_in(keys, _image_keys(others.distinct_images()[0])).to_numpy(
             zero_copy_only=False
         )
-        findings += Finding.of_rows(
+        yield from Finding.of_rows(
             "leak",
             f"labels on images of {name}, {int(shared.sum()):,} images",
             shared[of_row],
@@ -125,7 +122,6 @@ def find_leaks(labels: LabelTable, against: Mapping[str, LabelTable]) -> list[Fi
             remedy="What is trained on these says nothing about those: leave the images out of "
             "one of the two.",
         )
-    return findings
 
 
 def _image_keys(names: list[str]) -> pa.Array:

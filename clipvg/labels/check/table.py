@@ -109,18 +109,19 @@ def check_labels(
     facts = look_at_images(labels, progress=progress) if open_images else None
     sizes = known_sizes(labels, facts, exif=exif)
     misread = find_misreading(labels, sizes)
-    bad = find_bad_rows(labels)
+    bad = [*find_bad_rows(labels)]
     if misread:  # what is odd about boxes as they are read follows from that
         bad = [each for each in bad if each.kind != "reversed"]
     else:
-        misread = find_odd_boxes(labels, sizes)
+        misread = [*find_odd_boxes(labels, sizes)]
     findings = [*misread, *bad, *names, *find_odd_expressions(labels)]
     findings += find_repeats(labels)
     findings += find_leaks(labels, against or {})
     for part, path in _parts(labels, files):
         findings += find_count_faults(part, path)
     if facts is not None:
-        findings += find_missing(labels, facts.missing) + find_image_faults(labels, facts)
+        findings += find_missing(labels, facts.missing)
+        findings += find_image_faults(labels, facts)
     findings = [_placed(each, files, rows) for each in findings]
     return LabelCheck(
         len(labels),
