@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,17 +22,12 @@ _LONG = {"xyxy": "[x1, y1, x2, y2]", "xywh": "[x, y, width, height]",
          "cxcywh": "[centre x, centre y, width, height]"}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """One way to read all boxes, and which of them make no sense in it."""
+class _Reading(NamedTuple):
+    """One way to read all boxes, and the share of them that makes no sense in it."""
 
     box_format: str
     box_unit: str
-    misfits: np.ndarray
-
-    @property
-    def share(self) -> float:
-        return float(self.misfits.mean())
+    share: float
 
 
 def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
@@ -106,7 +101,7 @@ def _read(boxes: np.ndarray, box_format: str, box_unit: str, sizes: np.ndarray) 
     full = UNITS[box_unit]
     limits = sizes if full is None else np.full_like(sizes, full)
     corners = convert(boxes, box_format, "xyxy")
-    return _Reading(box_format, box_unit, in_blocks(_misfits, corners, limits))
+    return _Reading(box_format, box_unit, float(in_blocks(_misfits, corners, limits).mean()))
 
 
 def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
