@@ -42,7 +42,7 @@ def loose_box(scene: Scene, index: int, rng: np.random.Generator) -> Box:
         overlap = float(iou(np.array([box]), truth[None])[0])
         if box[2] - box[0] > 4 and box[3] - box[1] > 4 and 0.2 <= overlap < 0.5:
             return box
-    # A box twice as wide and high around the same centre: IoU 0.25 unless the border cuts it.
+    # A box 1.7 times as wide and high around the same centre: IoU .35 unless the border cuts it.
     centre = np.array([*scene.objects[index].centre] * 2)
     return _inside(scene, centre + (truth - centre) * 1.7)
 
