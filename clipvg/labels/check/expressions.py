@@ -66,10 +66,7 @@ def _odd(text: str) -> str:
 
 
 def _long_texts(texts: pa.Array) -> dict[int, int]:
-    """Token counts of the texts that have too many, by index.
-
-    A token is a byte at least, so that few texts are tokenized.
-    """
+    """Token counts of the texts that have too many, by index; short texts are not tokenized."""
     few = MAX_TOKENS - 2 - 6  # what the tokenizer's cleaning may add
     candidates = np.flatnonzero(pc.greater(pc.binary_length(texts), few))
     counts = {int(i): _count_tokens(texts[int(i)].as_py()) for i in candidates}

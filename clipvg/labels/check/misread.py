@@ -146,10 +146,7 @@ def _is_thousand_of_large(read: np.ndarray, sizes: np.ndarray) -> bool:
 
 
 def _is_corners_as_sides(boxes: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether width and height exceed left and top in every box, as second corners do.
-
-    What is known of sizes decides where they are known.
-    """
+    """Whether width and height exceed left and top in every box, as second corners do."""
     away = sides & all_of(boxes[:, :2] > 0)
     if (sizes > 0).any() or away.sum() < _ENOUGH:
         return False

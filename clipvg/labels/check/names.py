@@ -69,14 +69,11 @@ def _has_dots(text: np.ndarray) -> bool:
 
 
 def _bytes(names: pa.ChunkedArray) -> Iterator[np.ndarray]:
-    """The bytes of all names as one text, or of more names than these, in pieces.
-
-    A piece begins with the last byte of the one before, so that no pair of bytes is missed.
-    """
+    """The bytes of all names as one text, or of more names than these, in pieces."""
     for chunk in names.chunks:
         written = np.frombuffer(chunk.buffers()[-1] or b"", np.uint8)
         for start in range(0, len(written), _PIECE):
-            yield written[start : start + _PIECE + 1]
+            yield written[start : start + _PIECE + 1]  # no pair of bytes is missed
 
 
 def find_outside(labels: LabelTable, root: str) -> np.ndarray:

@@ -153,17 +153,13 @@ def _annotation(number: int, row: Json) -> Json:
 
 
 def _phrases(annotation: Json, image: Json, single: bool) -> list[str]:
-    """What an annotation says of its box; nothing where it has a category alone.
-
-    Of a single target the whole caption, since its ``tokens_positive`` mark only the head of it; of
-    several the spans they mark, an expression each. An entry that says what to ground in its
-    caption (``tokens_positive_eval``) has phrases, and be it a single one.
-    """
+    """What an annotation says of its box; nothing where it has a category alone."""
     if isinstance(own := annotation.get("caption"), str):
         return [own]
     if not isinstance(caption := image.get("caption"), str):
         return []
     marked = spans_of(annotation.get("tokens_positive"))
+    # Of a single target they mark only the head, unless the image says what to ground.
     if not marked or (single and not image.get("tokens_positive_eval")):
         return [caption]
     return spans(caption, marked)
@@ -201,15 +197,12 @@ def spans_of(marked: object) -> list[tuple[int, int]]:
 
 
 def _sides(annotations: list[Json], images: dict[str, Json], file: File) -> dict[int, str]:
-    """Which annotations are the leftmost and rightmost of their category in an image.
-
-    Those that a caption describes are called by it.
-    """
+    """Which annotations are the leftmost and rightmost of their category in an image."""
     centres: list[tuple[Hashable, float, int]] = []
     for number, annotation in enumerate(annotations):
         image = images.get(id_of(annotation.get("image_id"), file), {})
         if any(isinstance(each.get("caption"), str) for each in (annotation, image)):
-            continue
+            continue  # the caption is what it is called
         if is_box(box := annotation.get("bbox")):
             group = tuple(id_of(annotation.get(key), file) for key in _KEYS)
             centres.append((group, box[0] + box[2] / 2, number))

@@ -90,14 +90,10 @@ class _Fault(Exception):
 
 
 class _Window:
-    """What of a text is in memory, and where in it reading is.
-
-    Attributes:
-        line: number of the line there, from 1.
-    """
+    """What of a text is in memory, and where in it reading is."""
 
     def __init__(self, text: TextIO) -> None:
-        self.line = 1
+        self.line = 1  # where reading is
         self._text = text
         self._buffer = ""
         self._place = 0

@@ -177,11 +177,7 @@ def is_mixup(file: File) -> bool:
 
 
 def _with_reliability(table: pa.Table, extras: list, file: File) -> list:
-    """Further fields of each record of a file whose last one is the reliability.
-
-    Raises:
-        InputError: some lack it, or what is before it.
-    """
+    """Further fields of each record of a file whose last one is the reliability."""
     fields = 3 if "_iou_result" in file.path.name else 1  # target, prediction, reliability
     if fields == 1 and PUBLISHED in table.column_names:
         scores = table.column(PUBLISHED).to_pylist()

@@ -64,12 +64,7 @@ def _write_list(table: pa.Table, file: File) -> None:
 
 
 def _read_delimited(file: File) -> pa.Table:
-    """Return the table of a file with a header; every cell as text, an empty one null.
-
-    Columns that the schema does not know stay text, so that "007" comes back as written. Where the
-    header is not separated as the ending says, its own delimiter is taken; with semicolons, sides
-    of boxes may have decimal commas.
-    """
+    """Return the table of a file with a header; cells are text, as "007", and null where empty."""
     csv.field_size_limit(_LONGEST_CELL)
     columns: dict[str, list[str | None]] = {}
     with file.open(newline="") as lines:
@@ -98,7 +93,7 @@ def _read_delimited(file: File) -> pa.Table:
                     column.append(cell or None)
         except csv.Error as error:
             raise InputError(f"{file} line {reader.line_num}: {error}; check the quotes") from None
-    if delimiter == ";":
+    if delimiter == ";":  # where decimals have commas
         for name in columns.keys() & {*CORNERS, *SIDES}:
             columns[name] = [cell and cell.replace(",", ".") for cell in columns[name]]
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
