@@ -152,7 +152,7 @@ class TrainTransform:
 def _random_crop(
     image: Image.Image, boxes: tv_tensors.BoundingBoxes, draw: torch.Generator
 ) -> tuple[Image.Image, tv_tensors.BoundingBoxes]:
-    """A crop that holds each box's centre and some of its area, or the image as it is."""
+    """Return a crop that holds each box's centre and some of its area, or the image as it is."""
     ratio = min(image.size) / _choose(SHORT_SIDES, draw)
     width, height = (round(side / ratio) for side in image.size)
     for _ in range(CROP_TRIES):
@@ -191,7 +191,7 @@ def _uniform(low: float, high: float, draw: torch.Generator) -> float:
 
 
 def _integer(low: int, high: int, draw: torch.Generator) -> int:
-    """A whole number between the bounds, both included."""
+    """Return a whole number between the bounds, both included."""
     return int(torch.randint(low, high + 1, (), generator=draw)) if high > low else high
 
 

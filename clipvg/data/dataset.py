@@ -49,11 +49,11 @@ class Batch:
     row: torch.Tensor
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The batch on another device."""
+        """Return the batch on another device."""
         return Batch(**{k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()})
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory (a DataLoader calls this)."""
+        """Return the batch in page-locked memory (a DataLoader calls this)."""
         return Batch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
 
     def __len__(self) -> int:
@@ -175,7 +175,7 @@ class LabelDataset(Dataset[Sample]):
 
 
 def draw_seed(*numbers: int) -> int:
-    """One seed in [0, 2^63) from several numbers; neighbours give unrelated seeds."""
+    """Return one seed in [0, 2^63) from several numbers; neighbours give unrelated seeds."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
@@ -207,7 +207,7 @@ def shuffle_rows(n: int, *, seed: int = 0, epoch: int = 0) -> np.ndarray:
 def group_by_image(
     image_of: np.ndarray, size: int, batch: int, *, seed: int = 0, epoch: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An epoch's order in which labels of an image come together, in groups of at most ``size``.
+    """Return an order in which labels of an image come together, in groups of at most ``size``.
 
     Groups, and who is in them, are drawn anew in each epoch, from (seed, epoch) alone. A batch has
     exactly ``batch`` labels and whole groups: of the groups that come next the first that fits is

@@ -55,7 +55,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Grey values of more than eight bits, scaled so that white stays white."""
+    """Return grey values of more than eight bits, scaled so that white stays white."""
     bands = np.split(values, range(_BAND, len(values), _BAND))
     highest = max((_finite(band).max(initial=0.0) for band in bands), default=0.0)
     if mode.startswith("I;16"):

@@ -122,7 +122,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _eight_bits(array: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] as uint8; rounding noise outside is cut off."""
+    """Return values in [0, 1] as uint8; rounding noise outside is cut off."""
     low, high = float(array.min()), float(array.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # False for NaN as well
         if np.isnan(low + high):

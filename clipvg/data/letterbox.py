@@ -60,7 +60,7 @@ class Letterbox:
         return way(boxes.reshape(-1, 4), sizes, self.size).reshape(boxes.shape)
 
     def pixel_mask(self) -> torch.Tensor:
-        """(size, size) bool, True where there is padding."""
+        """Return (size, size) bool, True where there is padding."""
         mask = torch.ones(self.size, self.size, dtype=torch.bool)
         (x, y), (width, height) = self.offset, self.resized
         mask[y : y + height, x : x + width] = False
@@ -82,7 +82,7 @@ class Square(NamedTuple):
 
 
 def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
-    """Boxes of images as boxes of their squares.
+    """Return boxes of images as boxes of their squares.
 
     Args:
         boxes: (N, 4) xyxy image pixels.
@@ -98,7 +98,7 @@ def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
 
 
 def image_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
-    """Boxes of squares as boxes of their images.
+    """Return boxes of squares as boxes of their images.
 
     Args:
         boxes: (N, 4) cxcywh normalised to the square.
@@ -125,7 +125,7 @@ def _placed(sizes: ArrayLike, size: int) -> tuple[np.ndarray, np.ndarray]:
 def patch_mask(
     pixel_mask: torch.Tensor, patch: int, rule: Literal["image", "centre"] = "image"
 ) -> torch.Tensor:
-    """Which patches are ignored.
+    """Return which patches are ignored.
 
     Args:
         pixel_mask: (..., S, S) bool, True where there is padding; S a multiple of ``patch``.

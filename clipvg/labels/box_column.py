@@ -34,7 +34,7 @@ _KINDS = (
 def boxes_of(
     column: pa.ChunkedArray, name: str, where: str, faults: Faults | None
 ) -> pa.ChunkedArray:
-    """A column as `BOX`: of lists of any numbers, or text; see `parse_boxes`."""
+    """Return a column as `BOX`: of lists of any numbers, or text; see `parse_boxes`."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
@@ -62,7 +62,7 @@ def in_words(kind: pa.DataType) -> str:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a column holds numbers."""
+    """Return whether a column holds numbers."""
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 

@@ -37,7 +37,7 @@ def join_tables(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _of_one_kind(columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
-    """Columns of one name, of which text becomes what the others are, or all become text."""
+    """Return columns of one name, of which text becomes what the others are, or all become text."""
     texts = [pa.types.is_string(_kind(column)) for column in columns]
     others = [column.type for column, is_text in zip(columns, texts, strict=True) if not is_text]
     others = [kind for kind in others if not pa.types.is_null(kind)]
@@ -67,7 +67,7 @@ def _kind(column: pa.ChunkedArray) -> pa.DataType:
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """A column as another kind; what is nested is JSON where it is text."""
+    """Return a column as another kind; what is nested is JSON where it is text."""
     if column.type == kind:
         return column
     column = column.cast(_kind(column))

@@ -12,12 +12,12 @@ _WORD = re.compile(r"\w+(?:'\w+)?")
 
 
 def words(expression: str) -> list[str]:
-    """The words of an expression, lower-cased, without punctuation."""
+    """Return the words of an expression, lower-cased, without punctuation."""
     return _WORD.findall(expression.lower())
 
 
 def plain(expression: str) -> str:
-    """The words of an expression with one space between them: equal texts are one expression."""
+    """Return an expression's words with one space between: equal texts are one expression."""
     return " ".join(words(expression))
 
 
@@ -45,7 +45,7 @@ def pairs_within(group: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def group_numbers(keys: Sequence[object]) -> np.ndarray:
-    """Number of each distinct key in order of appearance, (N,) int64."""
+    """Return the number of each distinct key in order of appearance, (N,) int64."""
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
@@ -68,7 +68,7 @@ class WordSets:
         self._vocabulary = max(len(vocabulary), 1)
 
     def jaccard(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Words that rows i and j share over words that either has, (P,); 0 where neither has."""
+        """Return words that rows i and j share over words of either, (P,); 0 without words."""
         i, j = self._of[i], self._of[j]
         both = np.concatenate([self._keyed(i), self._keyed(j)])
         keys, counts = np.unique(both, return_counts=True)

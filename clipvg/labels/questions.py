@@ -110,7 +110,7 @@ def write_answers(
 def _results(
     columns: Mapping[str, pa.Array], questions: LabelTable, path: str | Path
 ) -> dict[str, pa.Array]:
-    """Columns of COCO's results; they have no place for rows without an answer."""
+    """Return columns of COCO's results; they have no place for rows without an answer."""
     answered = columns["box"].is_valid()
     lacking = len(answered) - answered.true_count
     if lacking:

@@ -147,7 +147,7 @@ def label_files(path: str | Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Numbers by their value: part 10 comes after part 9."""
+    """Return numbers by their value: part 10 comes after part 9."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 

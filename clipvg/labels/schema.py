@@ -60,12 +60,12 @@ def check_columns(count: int, where: str) -> None:
 
 
 def column_type(name: str) -> pa.DataType | None:
-    """The Arrow type of a column; None for columns the schema does not know."""
+    """Return the Arrow type of a column; None for columns the schema does not know."""
     return pa.float32() if name.startswith(RELIABILITY) else FIELDS.get(name)
 
 
 def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None = None) -> pa.Table:
-    """The table with the schema's columns in the schema's types; others are left as they are.
+    """Return the table with the schema's columns in its types; others are left as they are.
 
     A missing ``box`` is made from x1, y1, x2, y2 or x, y, w, h; boxes may be lists or text such as
     "[1, 2, 3, 4]".
@@ -124,7 +124,7 @@ def convert_column(
     where: str,
     faults: Faults | None = None,
 ) -> pa.ChunkedArray:
-    """One column in the schema's type, or an InputError that names the first bad row."""
+    """Return one column in the schema's type, or an InputError that names the first bad row."""
     if isinstance(column, pa.Array):
         column = pa.chunked_array([column])
     if column.type == kind:
@@ -166,7 +166,7 @@ def _with_box(table: pa.Table, where: str, faults: Faults | None) -> pa.Table:
 
 
 def _side(column: pa.ChunkedArray, name: str, where: str, faults: Faults | None) -> np.ndarray:
-    """(N,) float64 of one side of boxes; NaN where it is no number."""
+    """Return (N,) float64 of one side of boxes; NaN where it is no number."""
     try:
         return convert_column(column, pa.float64(), name, where).to_numpy()
     except InputError:
@@ -183,7 +183,7 @@ def _side(column: pa.ChunkedArray, name: str, where: str, faults: Faults | None)
 
 
 def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
-    """Names as int32 codes of the distinct ones in order of first appearance; null is ""."""
+    """Return names as int32 codes of the distinct ones in order of first appearance; null is ""."""
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         values = pa.array(list(values), pa.string())
     encoded = pc.fill_null(values.cast(pa.string()), "").dictionary_encode()
@@ -191,7 +191,7 @@ def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.Dicti
 
 
 def column_of(name: str, values: Values) -> pa.Array:
-    """Python or NumPy values as a column of the schema's type; NaN is null in nullable floats."""
+    """Return Python or NumPy values as a column of the schema's type; NaN is null in floats."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     kind = column_type(name)
@@ -236,7 +236,7 @@ def _lacking(missing: Sequence[str], there: Sequence[str], where: str) -> InputE
 
 
 def _renaming(missing: Sequence[str], there: Sequence[str]) -> str:
-    """How to say which columns are meant, as far as their usual names tell."""
+    """Return how to say which columns are meant, as far as their usual names tell."""
     known = {name.lower(): name for name in there}
     pairs = {}
     for name in missing:

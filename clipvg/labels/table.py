@@ -79,7 +79,7 @@ class LabelTable(Frame):
         images: str | Path | None = None,
         **columns: Values,
     ) -> LabelTable:
-        """Labels from Python or NumPy columns.
+        """Return labels from Python or NumPy columns.
 
         Args:
             image: N paths below ``images``.
@@ -99,7 +99,7 @@ class LabelTable(Frame):
 
     @classmethod
     def from_pandas(cls, frame: pandas.DataFrame, images: str | Path | None = None) -> LabelTable:
-        """Labels from a pandas data frame with these columns; its index is left out.
+        """Return labels from a pandas data frame with these columns; its index is left out.
 
         Args:
             frame: a row a label; ``box`` as lists or arrays of four numbers, or in four columns.
@@ -110,7 +110,7 @@ class LabelTable(Frame):
 
     @classmethod
     def concat(cls, tables: Iterable[LabelTable]) -> LabelTable:
-        """Rows of several tables; columns that some lack are null there, see `join_tables`.
+        """Return rows of several tables; columns that some lack are null there, see `join_tables`.
 
         With different image roots, image names become whole paths and the root None.
 
@@ -155,7 +155,7 @@ class LabelTable(Frame):
         return len(self.distinct_images()[0])
 
     def distinct_images(self) -> tuple[list[str], np.ndarray]:
-        """Names of the U distinct images in order of appearance, and each row's (N,) index."""
+        """Return the U distinct images in order of appearance, and each row's (N,) index."""
         return self._distinct
 
     @cached_property
@@ -164,11 +164,11 @@ class LabelTable(Frame):
         return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
     def image_path(self, name: str) -> Path:
-        """Where an image is."""
+        """Return where an image is."""
         return Path(name) if self.images is None else self.images / name
 
     def boxes(self, *, integer: bool = False, rows: np.ndarray | None = None) -> np.ndarray:
-        """(N, 4) float32 xyxy pixels.
+        """Return (N, 4) float32 xyxy pixels.
 
         Args:
             integer: cut the numbers as written towards zero before any conversion, as the
@@ -183,7 +183,7 @@ class LabelTable(Frame):
         return corners.astype(np.float32)
 
     def is_xywh(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """(N,) bool: rows, or those of some rows (R,), whose box is written as xywh."""
+        """Return (N,) bool: rows, or those of some rows (R,), whose box is written as xywh."""
         if "box_format" not in self.table.column_names:
             return np.zeros(len(self) if rows is None else len(rows), dtype=bool)
         column = self.table.column("box_format")
@@ -202,26 +202,26 @@ class LabelTable(Frame):
         return "truth" in names and self.table.column("truth").null_count < len(self)
 
     def truth(self) -> np.ndarray:
-        """(N, 4) float32 xyxy pixels of the true box, NaN where there is none. Evaluation only."""
+        """Return (N, 4) float32 xyxy pixels of the true box, NaN where none; for evaluation."""
         if "truth" not in self.table.column_names:
             return np.full((len(self), 4), np.nan, dtype=np.float32)
         return box_values(self.table.column("truth")).astype(np.float32)
 
     def weights(self) -> np.ndarray:
-        """(N,) float32 training weights, 1 where none is given."""
+        """Return (N,) float32 training weights, 1 where none is given."""
         return self._floats("weight", 1.0)
 
     def sources(self) -> list[str]:
-        """N names of label sources, "" where unknown."""
+        """Return N names of label sources, "" where unknown."""
         return self.encoded_sources().cast(pa.string()).to_pylist()
 
     def encoded_sources(self) -> pa.DictionaryArray:
-        """The N names of `sources` as codes: ten million of them cost forty megabytes."""
+        """Return the N names of `sources` as codes: ten million of them cost forty megabytes."""
         given = self.table.column("source") if "source" in self.table.column_names else None
         return encode_names(pa.repeat("", len(self)) if given is None else given)
 
     def sizes(self) -> np.ndarray:
-        """(N, 2) int32 image sizes (width, height), -1 where unknown."""
+        """Return (N, 2) int32 image sizes (width, height), -1 where unknown."""
         sizes = np.full((len(self), 2), -1, dtype=np.int32)
         for axis, name in enumerate(("width", "height")):
             if name in self.table.column_names:
@@ -235,7 +235,7 @@ class LabelTable(Frame):
         return [name.removeprefix(RELIABILITY) for name in names if name.startswith(RELIABILITY)]
 
     def reliability(self, name: str) -> np.ndarray:
-        """(N,) float32 in [0, 1], higher is better; NaN where not scored."""
+        """Return (N,) float32 in [0, 1], higher is better; NaN where not scored."""
         if name not in self.reliability_names:
             near = near_matches(name, self.reliability_names)
             if not self.reliability_names:
@@ -250,7 +250,7 @@ class LabelTable(Frame):
         return column.to_numpy().astype(np.float32)
 
     def with_column(self, name: str, values: Values) -> LabelTable:
-        """The labels with a column added or replaced; NaN (a NaN row, for boxes) is null."""
+        """Return the labels with a column added or replaced; NaN (a NaN row, for boxes) is null."""
         array, names = column_of(name, values), self.table.column_names
         if len(array) != len(self):
             raise InputError(f"column {name!r} has {len(array)} values for {len(self)} labels")
@@ -261,17 +261,17 @@ class LabelTable(Frame):
         return self.with_table(table)
 
     def drop_columns(self, names: str | Sequence[str]) -> LabelTable:
-        """The labels without some columns; names that are not there are ignored."""
+        """Return the labels without some columns; names that are not there are ignored."""
         names = [names] if isinstance(names, str) else names
         there = [name for name in names if name in self.table.column_names]
         return self.with_table(self.table.drop_columns(there))
 
     def with_images(self, root: str | Path | None) -> LabelTable:
-        """The labels with another image root."""
+        """Return the labels with another image root."""
         return LabelTable(self.table, root)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of what training and scoring read.
+        """Return the SHA-256 (hex) of what training and scoring read.
 
         That is image, expression, box, box format, weight and source; never truth or reliability,
         nor other columns, nor how the table is cut into chunks.

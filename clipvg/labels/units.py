@@ -123,7 +123,7 @@ def _mask(values: pa.Array) -> np.ndarray:
 
 
 def _words(labels: LabelTable, name: str, given: str | None = None) -> pa.Array:
-    """A word of each row: the one given, else that of the column, else the usual one."""
+    """Return a word of each row: the one given, else that of the column, else the usual one."""
     if given is not None or name not in labels.table.column_names:
         return pa.repeat(given or _COLUMNS[name][0], len(labels))
     column = labels.table.column(name).cast(pa.string())

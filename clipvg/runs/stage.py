@@ -80,7 +80,7 @@ class Stage:
         return self.folder / "teacher"
 
     def measuring_folder(self, teacher: bool) -> Path:
-        """Where the model that measures is: the teacher where asked for and there is one."""
+        """Return where the model that measures is: the teacher where asked for and there is one."""
         return (
             self.teacher_folder if teacher and self.teacher_folder.exists() else self.model_folder
         )

@@ -143,14 +143,14 @@ def label_scenes(
 
 
 def is_correct(labels: LabelTable) -> np.ndarray:
-    """(N,) bool: IoU(box, truth) >= 0.5; False where there is no truth."""
+    """Return (N,) bool: IoU(box, truth) >= 0.5; False where there is no truth."""
     truth = labels.truth()
     known = ~np.isnan(truth).any(axis=1)
     return known & (iou(labels.boxes(), np.where(known[:, None], truth, 0)) >= 0.5)
 
 
 def _plan_errors(count: int, noise: NoiseConfig, rng: np.random.Generator) -> Counter[str | None]:
-    """How many labels of each error kind (None: right) are still to be made."""
+    """Return how many labels of each error kind (None: right) are still to be made."""
     kinds = list(noise.mix)
     num_wrong = round(count * noise.rate)
     drawn: np.ndarray | list[str] = (

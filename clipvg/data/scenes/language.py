@@ -51,7 +51,7 @@ class Expression:
 
 
 def referents(expression: Expression, scene: Scene) -> tuple[int, ...]:
-    """Indices of the objects that a reader could mean; empty when none fits."""
+    """Return indices of the objects that a reader could mean; empty when none fits."""
     found = [i for i, item in enumerate(scene.objects) if _looks_like(item, expression)]
     if expression.relation and expression.anchor:
         anchors = referents(expression.anchor, scene)
@@ -66,7 +66,7 @@ def referents(expression: Expression, scene: Scene) -> tuple[int, ...]:
 
 
 def describe(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> Expression | None:
-    """A random expression of `kind` that only object `index` fits, or None when there is none."""
+    """Return a random expression of `kind` that only object `index` fits; None without one."""
     item = scene.objects[index]
     candidates = [
         expression
@@ -82,7 +82,7 @@ def describe(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> E
 
 
 def ambiguous(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> Expression | None:
-    """An expression that object `index` and at least one other object fit, or None.
+    """Return an expression that object `index` and at least one other object fit, or None.
 
     A superlative leaves no doubt, so a position expression is made ambiguous by dropping it.
     """
@@ -94,7 +94,7 @@ def ambiguous(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> 
 
 
 def with_wrong_attribute(expression: Expression, rng: np.random.Generator) -> Expression:
-    """`expression` with its colour, else its shape, replaced by another one."""
+    """Return `expression` with its colour, else its shape, replaced by another one."""
     if expression.colour:
         others = [c for c in COLOURS if c != expression.colour]
         return replace(expression, colour=str(rng.choice(others)))
@@ -103,7 +103,7 @@ def with_wrong_attribute(expression: Expression, rng: np.random.Generator) -> Ex
 
 
 def to_text(expression: Expression, rng: np.random.Generator) -> str:
-    """The expression in words, in one of a few phrasings."""
+    """Return the expression in words, in one of a few phrasings."""
     text = _words(expression, rng)
     return f"the {text}" if rng.random() < 0.3 else text
 
@@ -132,7 +132,7 @@ def _looks_like(item: SceneObject, expression: Expression) -> bool:
 
 
 def _looks(item: SceneObject) -> list[Expression]:
-    """Every combination of said attributes that fits the object."""
+    """Return every combination of said attributes that fits the object."""
     textures = (None,) if item.texture == "plain" else (None, item.texture)
     return [
         Expression(item.shape, colour, texture)
@@ -161,7 +161,7 @@ def _num_attributes(expression: Expression) -> int:
 
 
 def extreme(indices: list[int], values: list[float], largest: bool) -> list[int]:
-    """The index whose value is clearly extreme among at least two, else nothing."""
+    """Return the index whose value is clearly extreme among at least two, else nothing."""
     if len(indices) < 2:
         return []
     order = np.argsort(values)[:: -1 if largest else 1]
@@ -171,7 +171,7 @@ def extreme(indices: list[int], values: list[float], largest: bool) -> list[int]
 
 
 def outermost(scene: Scene, indices: list[int], position: str) -> list[int]:
-    """The index that lies clearly farthest to a side among at least two, else nothing."""
+    """Return the index that lies clearly farthest to a side among at least two, else nothing."""
     if len(indices) < 2:
         return []
     axis = 0 if position in ("left", "right") else 1
@@ -183,7 +183,7 @@ def outermost(scene: Scene, indices: list[int], position: str) -> list[int]:
 
 
 def is_related(scene: Scene, index: int, relation: str, anchor: int) -> bool:
-    """Whether object `index` lies clearly on that side of object `anchor`, centre to centre."""
+    """Return whether object `index` lies clearly on that side of object `anchor`, by centres."""
     if index == anchor:
         return False
     x, y = scene.objects[index].centre
@@ -193,7 +193,7 @@ def is_related(scene: Scene, index: int, relation: str, anchor: int) -> bool:
 
 
 def place(scene: Scene, item: SceneObject) -> str:
-    """The third of the image, by row and column, that holds the object's centre."""
+    """Return the third of the image, by row and column, that holds the object's centre."""
     x, y = item.centre
     row = min(2, int(3 * y / scene.height))
     column = min(2, int(3 * x / scene.width))
@@ -201,13 +201,13 @@ def place(scene: Scene, item: SceneObject) -> str:
 
 
 def size_word(scene: Scene, item: SceneObject) -> str:
-    """Small, medium or big by the object's mean side as a share of the longer side."""
+    """Return small, medium or big by the object's mean side as a share of the longer side."""
     side = item.area**0.5 / max(scene.width, scene.height)
     return "small" if side < 0.3 else "big" if side > 0.39 else "medium"
 
 
 def phrase(scene: Scene, item: SceneObject, rng: np.random.Generator) -> str:
-    """The object with some of its attributes and, mostly, its place."""
+    """Return the object with some of its attributes and, mostly, its place."""
     words = []
     if rng.random() < 0.4:
         words.append(size_word(scene, item))
@@ -224,7 +224,7 @@ def phrase(scene: Scene, item: SceneObject, rng: np.random.Generator) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator, max_objects: int = 3) -> str:
-    """One sentence about up to `max_objects` objects, now and then with a relation."""
+    """Return one sentence about up to `max_objects` objects, now and then with a relation."""
     order = rng.permutation(len(scene.objects))[: int(rng.integers(1, max_objects + 1))]
     if len(order) > 1 and rng.random() < 0.35:
         first, second = int(order[0]), int(order[1])

@@ -27,14 +27,14 @@ from clipvg.runtime.fields import check_fields
 
 
 def detected_box(scene: Scene, index: int, rng: np.random.Generator, jitter: float = 0.05) -> Box:
-    """Object `index` as a good detector sees it: each edge off by N(0, jitter) of its side."""
+    """Return object `index` as a detector sees it: each edge off by N(0, jitter) of its side."""
     x1, y1, x2, y2 = scene.objects[index].box
     edges = np.array([x1, y1, x2, y2]) + rng.normal(0, jitter, 4) * np.array([x2 - x1, y2 - y1] * 2)
     return _inside(scene, edges)
 
 
 def loose_box(scene: Scene, index: int, rng: np.random.Generator) -> Box:
-    """A badly placed box whose IoU with object `index` lies in [0.2, 0.5)."""
+    """Return a badly placed box whose IoU with object `index` lies in [0.2, 0.5)."""
     truth = np.array(scene.objects[index].box)
     side = np.array([truth[2] - truth[0], truth[3] - truth[1]] * 2)
     for spread in np.linspace(0.25, 0.6, 200):
@@ -48,7 +48,7 @@ def loose_box(scene: Scene, index: int, rng: np.random.Generator) -> Box:
 
 
 def scene_graph(scene: Scene) -> list[tuple[int, str, int]]:
-    """Every (subject, relation, object) that holds, by object index."""
+    """Return every (subject, relation, object) that holds, by object index."""
     indices = range(len(scene.objects))
     return [
         (i, relation, j)

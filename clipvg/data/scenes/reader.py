@@ -76,7 +76,7 @@ def with_truth(labels: LabelTable, scenes: Mapping[str, Scene]) -> LabelTable:
 
 
 def _named(noun: str, scene: Scene) -> Found:
-    """The objects that a noun with the words before it may mean."""
+    """Return the objects that a noun with the words before it may mean."""
     *words, last = noun.split()
     shape = _PLURALS.get(last, last)
     found = tuple(i for i, item in enumerate(scene.objects) if item.shape == shape)
@@ -94,7 +94,7 @@ def _named(noun: str, scene: Scene) -> Found:
 
 
 def _pick(word: str, found: Found, scene: Scene) -> Found:
-    """The object that a place or a size sets apart from others."""
+    """Return the object that a place or a size sets apart from others."""
     word = _SAME.get(word, word)
     if len(found) == 1:
         return () if _is_false(word, found[0], scene) else found
@@ -111,19 +111,19 @@ def _pick(word: str, found: Found, scene: Scene) -> Found:
 
 
 def _cell(scene: Scene, index: int) -> str:
-    """The third of the image, by row and column, that holds the object."""
+    """Return the third of the image, by row and column, that holds the object."""
     where = place(scene, scene.objects[index])
     return _SAME.get(where, where)
 
 
 def _is_false(word: str, index: int, scene: Scene) -> bool:
-    """Whether a place is not where the object is: beyond the middle third."""
+    """Return whether a place is not where the object is: beyond the middle third."""
     where = place(scene, scene.objects[index]).split()
     return any(_OPPOSITES.get(part) in where for part in word.split())
 
 
 def _nth(number: int, found: Found, side: str, scene: Scene) -> Found:
-    """The second or third of a row whose members lie clearly apart."""
+    """Return the second or third of a row whose members lie clearly apart."""
     sign = 1 if side == "left" else -1
     row = sorted(found, key=lambda i: sign * scene.objects[i].centre[0])
     if len(row) < 3 or number >= len(row):
@@ -170,7 +170,7 @@ def _closest(found: Found, anchors: Found, scene: Scene) -> Found:
 
 
 def _gap(index: int, other: int, scene: Scene) -> float:
-    """Pixels between two boxes; 0 where they meet."""
+    """Return pixels between two boxes; 0 where they meet."""
     a, b = scene.objects[index].box, scene.objects[other].box
     across = max(a[0], b[0]) - min(a[2], b[2])
     down = max(a[1], b[1]) - min(a[3], b[3])

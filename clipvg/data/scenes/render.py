@@ -13,7 +13,7 @@ _SUPERSAMPLE = 3
 
 
 def render_scene(scene: Scene, *, scale: int = 1) -> Image.Image:
-    """RGB image of `scene`, (scene.width, scene.height) pixels; equal scenes, equal pixels.
+    """Return a `scene` in RGB, (scene.width, scene.height) pixels; equal scenes, equal pixels.
 
     With a scale its sides, its objects and their textures are so many times as large, and `box`
     of an object, times the scale, is where it lies.
@@ -31,7 +31,7 @@ def render_scene(scene: Scene, *, scale: int = 1) -> Image.Image:
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) float: a muted colour with smooth variation and thin clutter."""
+    """Return (height, width, 3) float: a muted colour with smooth variation and thin clutter."""
     base = rng.uniform(95, 165) + rng.uniform(-12, 12, 3)
     coarse = rng.normal(0, 14, (5, 5))
     smooth = Image.fromarray(coarse.astype(np.float32), mode="F").resize(
@@ -60,7 +60,7 @@ def _paint(canvas: np.ndarray, item: SceneObject, rng: np.random.Generator, scal
 
 
 def _mask(item: SceneObject, left: int, top: int, width: int, height: int) -> np.ndarray:
-    """(height, width) coverage in [0, 1] of the shape over its pixel region."""
+    """Return (height, width) coverage in [0, 1] of the shape over its pixel region."""
     scale = _SUPERSAMPLE
     big = Image.new("L", (width * scale, height * scale), 0)
     draw = ImageDraw.Draw(big)
@@ -104,7 +104,7 @@ _OUTLINES: dict[str, list[tuple[list[tuple[float, float]], int]]] = {
 def _texture(
     item: SceneObject, rng: np.random.Generator, height: int, width: int, scale: int
 ) -> np.ndarray:
-    """(height, width, 3) colour of the object before masking."""
+    """Return (height, width, 3) colour of the object before masking."""
     y, x = np.mgrid[0:height, 0:width] / scale  # in pixels of the scene
     colour = np.array(COLOURS[item.colour], dtype=np.float64) + rng.normal(0, 8, 3)
     slope = rng.uniform(-0.25, 0.25, 2)

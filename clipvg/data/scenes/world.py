@@ -141,7 +141,7 @@ def _place_boxes(
 
 
 def _covered_share(a: Box, b: Box) -> float:
-    """Intersection over the smaller of two boxes."""
+    """Return the intersection over the smaller of two boxes."""
     w = min(a[2], b[2]) - max(a[0], b[0])
     h = min(a[3], b[3]) - max(a[1], b[1])
     if w <= 0 or h <= 0:

@@ -92,7 +92,7 @@ class Finding:
         return replace(self, rows=numbers, places=places)
 
     def reason(self, row: int) -> str:
-        """What is the matter with one of its rows: in particular for the first, else in general."""
+        """Return what is the matter with one of its rows: in particular for the first ones."""
         first = self.rows[: len(self.examples)].tolist()
         return self.examples[first.index(row)] if row in first else self.title
 
@@ -108,5 +108,5 @@ class Finding:
 
 
 def show_box(box: np.ndarray) -> str:
-    """A box for messages: "(412, 33, 398, 90)"."""
+    """Return a box for messages: "(412, 33, 398, 90)"."""
     return f"({', '.join(f'{number:g}' for number in box.tolist())})"

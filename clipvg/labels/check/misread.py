@@ -80,7 +80,7 @@ def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
 def _likely(
     boxes: np.ndarray, sides: np.ndarray, sizes: np.ndarray, odd: np.ndarray, read: np.ndarray
 ) -> list[_Reading]:
-    """The readings, of one unit, in which all boxes make sense where they do not as read."""
+    """Return the readings, of one unit, in which all boxes make sense where they do not as read."""
     # That of a whole image, (0, 0, 1, 1), has no fraction.
     if boxes.max() < _UNIT_END and boxes.min() > -0.5 and _is_unit_sized(boxes).any():
         return _best([_read(boxes, each, "unit", sizes) for each in FORMATS], sides)
@@ -105,7 +105,7 @@ def _read(boxes: np.ndarray, box_format: str, box_unit: str, sizes: np.ndarray) 
 
 
 def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """(N,) bool: boxes that are reversed, or leave the image (limits below 0: not known)."""
+    """Return (N,) bool: boxes that are reversed, or leave the image (limits below 0: not known)."""
     slack = np.maximum(_MARGIN * limits, np.where(limits > 10, 2.0, 0.0))
     slack = np.where(limits > 0, slack, 2.0)
     beyond = (corners[:, 2:] > limits + slack) & (limits > 0)
@@ -115,7 +115,7 @@ def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def _is_unit_sized(boxes: np.ndarray) -> np.ndarray:
-    """(N,) bool: boxes of a pixel or less at the image's corner, in fractions of pixels."""
+    """Return (N,) bool: boxes of a pixel or less at the image's corner, in fractions of pixels."""
     found = all_of((boxes > -0.5) & (boxes < _UNIT_END))
     found[found] = any_of(boxes[found] % 1 != 0)
     return found
@@ -146,7 +146,7 @@ def _is_thousand_of_large(read: np.ndarray, sizes: np.ndarray) -> bool:
 
 
 def _is_corners_as_sides(boxes: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether width and height exceed left and top in every box, as second corners do."""
+    """Return whether width and height exceed left and top in every box, as second corners do."""
     away = sides & all_of(boxes[:, :2] > 0)
     if (sizes > 0).any() or away.sum() < _ENOUGH:
         return False

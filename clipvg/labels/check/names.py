@@ -52,7 +52,7 @@ def plain_names(names: Sequence[str]) -> pa.ChunkedArray:
 
 
 def _without_dots(names: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Names such as "./a.jpg" and "b//c/./d.jpg" as "a.jpg" and "b/c/d.jpg"."""
+    """Return names such as "./a.jpg" and "b//c/./d.jpg" as "a.jpg" and "b/c/d.jpg"."""
     if not any(map(_has_dots, _bytes(names))):
         return names
     if not pc.any(pc.match_substring_regex(names, r"(^|/)\./|[^:/]//")).as_py():
@@ -63,13 +63,13 @@ def _without_dots(names: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _has_dots(text: np.ndarray) -> bool:
-    """Whether the bytes of a text hold "./" or "//": far faster than a pattern, by name."""
+    """Return whether the bytes of a text hold "./" or "//": far faster than a pattern, by name."""
     before, is_slash = text[:-1], text[1:] == ord("/")
     return bool((is_slash & ((before == ord("/")) | (before == ord(".")))).any())
 
 
 def _bytes(names: pa.ChunkedArray) -> Iterator[np.ndarray]:
-    """The bytes of all names as one text, or of more names than these, in pieces."""
+    """Return the bytes of all names as one text, or of more names than these, in pieces."""
     for chunk in names.chunks:
         written = np.frombuffer(chunk.buffers()[-1] or b"", np.uint8)
         for start in range(0, len(written), _PIECE):
@@ -77,7 +77,7 @@ def _bytes(names: pa.ChunkedArray) -> Iterator[np.ndarray]:
 
 
 def find_outside(labels: LabelTable, root: str) -> np.ndarray:
-    """(N,) bool: names that lead out of the image root."""
+    """Return (N,) bool: names that lead out of the image root."""
     names = labels.table.column("image")
     outside = pc.match_substring_regex(names, _OUTSIDE).fill_null(False)
     below = pc.starts_with(names, os.path.join(root, "")).fill_null(False)  # absolute, and in it
@@ -133,7 +133,7 @@ def find_name_faults(labels: LabelTable) -> Iterator[Finding]:
 
 
 def _two_cases(labels: LabelTable) -> list[Finding]:
-    """Images whose names are equal but for upper and lower case."""
+    """Return images whose names are equal but for upper and lower case."""
     names, of_row = labels.distinct_images()
     folded = encode_names(pc.utf8_lower(pa.array(names, pa.string())))
     codes = folded.indices.to_numpy()
@@ -151,7 +151,7 @@ def _two_cases(labels: LabelTable) -> list[Finding]:
 
 
 def find_on_disk(paths: Sequence[os.PathLike]) -> np.ndarray:
-    """(U,) bool: paths that are there, found by listing each folder once."""
+    """Return (U,) bool: paths that are there, found by listing each folder once."""
     folders: dict[str, list[int]] = defaultdict(list)
     for i, path in enumerate(paths):
         folders[os.path.dirname(path)].append(i)
@@ -203,7 +203,7 @@ def find_missing(labels: LabelTable, missing: np.ndarray) -> Iterator[Finding]:
 
 
 def _other_case(labels: LabelTable, names: Iterable[str]) -> dict[str, str]:
-    """The file's name for names that are not there, where only its case differs."""
+    """Return the file's name for names that are not there, where only its case differs."""
     listings: dict[str, dict[str, str]] = {}
     found = {}
     for name in names:
@@ -216,7 +216,7 @@ def _other_case(labels: LabelTable, names: Iterable[str]) -> dict[str, str]:
 
 
 def _remedy(labels: LabelTable, name: str, files: dict[str, str]) -> str:
-    """Where the first missing image may be."""
+    """Return where the first missing image may be."""
     if labels.images is None:
         return "Name the folder of the images with --images."
     if name in files:
@@ -242,14 +242,14 @@ def _remedy(labels: LabelTable, name: str, files: dict[str, str]) -> str:
 
 
 def _other_year(folder: Path, name: str) -> str:
-    """The name that is there of an image of COCO; "" for others."""
+    """Return the name that is there of an image of COCO; "" for others."""
     number = _OF_COCO.fullmatch(name)
     names = [f"{start}{int(number[1]):012d}.jpg" for start in _STARTS] if number else []
     return next((each for each in names if _is_there(folder / each)), "")
 
 
 def _subfolders(root: Path) -> list[Path]:
-    """Folders below the root, two levels deep and not all of many."""
+    """Return folders below the root, two levels deep and not all of many."""
     found: list[Path] = []
     for folder in (root, *found):
         found += [path for path in sorted(folder.glob("*/"))[:_SUBFOLDERS] if path.is_dir()]

@@ -76,7 +76,7 @@ def _is_far(boxes: np.ndarray) -> np.ndarray:
 
 
 def _spans(boxes: np.ndarray, as_sides: np.ndarray) -> np.ndarray:
-    """(N, 2) width and height."""
+    """Return (N, 2) width and height."""
     span = boxes[:, 2:] - boxes[:, :2]
     span[as_sides] = boxes[as_sides, 2:]
     return span

@@ -62,7 +62,7 @@ def format_of(file: File) -> Format | None:
 
 
 def _described(file: File) -> str:
-    """What JSON is that is of no format."""
+    """Return what JSON is that is of no format."""
     if file.ending == ".json" and isinstance(file.content, dict):
         return f"an object with {', '.join(map(str, file.content))[:100] or 'nothing'}: "
     return ""

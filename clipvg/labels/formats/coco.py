@@ -84,7 +84,7 @@ def read(file: File) -> pa.Table:
 def _entry(
     entries: Mapping[str, Entry], annotation: Json, noun: str, where: str, file: File
 ) -> Entry:
-    """The image of an annotation, or the name of its category."""
+    """Return the image of an annotation, or the name of its category."""
     number = annotation.get(f"{noun}_id")
     entry = entries.get(id_of(number, file))
     if entry is None:
@@ -121,7 +121,7 @@ def write(table: pa.Table, file: File) -> None:
 
 
 def _has_ids(table: pa.Table) -> bool:
-    """Whether each label has an id of its own."""
+    """Return whether each label has an id of its own."""
     if "coco.id" not in table.column_names:
         return False
     return pc.count_distinct(table.column("coco.id"), mode="only_valid").as_py() == len(table)
@@ -153,7 +153,7 @@ def _annotation(number: int, row: Json) -> Json:
 
 
 def _phrases(annotation: Json, image: Json, single: bool) -> list[str]:
-    """What an annotation says of its box; nothing where it has a category alone."""
+    """Return what an annotation says of its box; nothing where it has a category alone."""
     if isinstance(own := annotation.get("caption"), str):
         return [own]
     if not isinstance(caption := image.get("caption"), str):
@@ -166,7 +166,7 @@ def _phrases(annotation: Json, image: Json, single: bool) -> list[str]:
 
 
 def _with_several_targets(annotations: list[Json], file: File) -> set[str]:
-    """Ids of the images whose annotations mark different spans of the caption."""
+    """Return ids of the images whose annotations mark different spans of the caption."""
     marked: dict[str, list[tuple[int, int]]] = {}
     several: set[str] = set()
     for annotation in annotations:
@@ -197,7 +197,7 @@ def spans_of(marked: object) -> list[tuple[int, int]]:
 
 
 def _sides(annotations: list[Json], images: dict[str, Json], file: File) -> dict[int, str]:
-    """Which annotations are the leftmost and rightmost of their category in an image."""
+    """Return which annotations are the leftmost and rightmost of their category in an image."""
     centres: list[tuple[Hashable, float, int]] = []
     for number, annotation in enumerate(annotations):
         image = images.get(id_of(annotation.get("image_id"), file), {})

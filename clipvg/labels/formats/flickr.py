@@ -31,7 +31,7 @@ def matches(file: File) -> bool:
 
 
 def read(file: File) -> pa.Table:
-    """Flickr30k Entities as labels: one row a phrase that has a box.
+    """Return Flickr30k Entities as labels: one row a phrase that has a box.
 
     A phrase with several boxes gets the box around them, as usual for this data set; phrases
     without a box (scenes, things not visible) are left out. The chain's id, its types, the number
@@ -65,7 +65,7 @@ def read(file: File) -> pa.Table:
 
 
 def is_flickr(folder: Path) -> bool:
-    """Whether a folder holds Sentences and Annotations."""
+    """Return whether a folder holds Sentences and Annotations."""
     return all((folder / name).is_dir() for name in FOLDERS)
 
 
@@ -117,7 +117,7 @@ def _phrases(folder: Path, name: str) -> Iterator[Json]:
 
 
 def _boxes(file: Path) -> tuple[dict[str, list[list[float]]], int | None, int | None]:
-    """The boxes of each chain, and the image's size."""
+    """Return the boxes of each chain, and the image's size."""
     root = read_xml(file, _ANNOTATION)
     with reading(file, _ANNOTATION):
         boxes: dict[str, list[list[float]]] = {}
@@ -133,7 +133,7 @@ def _boxes(file: Path) -> tuple[dict[str, list[list[float]]], int | None, int | 
 
 
 def _around(boxes: list[list[float]]) -> list[float]:
-    """The box around several."""
+    """Return the box around several."""
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return [min(x1), min(y1), max(x2), max(y2)]
 

@@ -47,7 +47,7 @@ def _names(file: File) -> Sequence[str]:
 
 
 def read_lmms(file: File) -> pa.Table:
-    """lmms-lab's RefCOCO, RefCOCO+ and RefCOCOg: one row an answer, boxes xywh.
+    """Return lmms-lab's RefCOCO, RefCOCO+ and RefCOCOg: one row an answer, boxes xywh.
 
     The split is that of the shard's name (``testA-00000-of-00001.parquet``). Images inside the
     file are unpacked to the folder of images, else to one beside the file, where they are not.
@@ -75,7 +75,7 @@ def read_lmms(file: File) -> pa.Table:
 
 
 def read_jxu(file: File) -> pa.Table:
-    """jxu124's RefCOCO, RefCOCO+ and RefCOCOg: one row a sentence, boxes xyxy.
+    """Return jxu124's RefCOCO, RefCOCO+ and RefCOCOg: one row a sentence, boxes xyxy.
 
     Images are named as in COCO's train2014; their sizes are in ``raw_image_info``.
     """
@@ -103,7 +103,7 @@ def read_jxu(file: File) -> pa.Table:
 
 
 def read_ref_l4(file: File) -> pa.Table:
-    """Ref-L4: one row a caption, boxes xywh; its other columns travel along."""
+    """Return Ref-L4: one row a caption, boxes xywh; its other columns travel along."""
     names = {"caption": "expression", "file_name": "image", "bbox": "box"}
     with reading(file.path, "Parquet of Ref-L4"):
         table = read_parquet(file.path)
@@ -113,7 +113,7 @@ def read_ref_l4(file: File) -> pa.Table:
 
 
 def _rows(file: File, columns: list[str]) -> Iterator[Json]:
-    """The rows of some columns, as far as the file has them."""
+    """Return the rows of some columns, as far as the file has them."""
     with reading(file.path, "Parquet of the Hugging Face hub"):
         there = [name for name in columns if name in _names(file)]
         with open_parquet(file.path) as parquet:
@@ -128,7 +128,7 @@ def _text(value: object, where: str) -> str:
 
 
 def _size(facts: object) -> Json:
-    """Width and height of an image; empty where its facts are not JSON of an object."""
+    """Return width and height of an image; empty where its facts are not JSON of an object."""
     try:
         found = json.loads(facts) if isinstance(facts, str) else facts
     except ValueError:
@@ -141,7 +141,7 @@ def _folder(file: File) -> Path:
 
 
 def _is_below(place: Path, folder: Path) -> bool:
-    """Whether a file would come to lie in a folder, wherever links and .. lead."""
+    """Return whether a file would come to lie in a folder, wherever links and .. lead."""
     return ".." not in place.parts and place.parent.resolve().is_relative_to(folder.resolve())
 
 
@@ -167,13 +167,13 @@ def _unpack(file: File) -> bool:
 
 
 def _is_reviewed(file: File) -> bool:
-    """Whether a file's annotations say of what quality their captions are."""
+    """Return whether a file's annotations say of what quality their captions are."""
     first = (_annotations(file) or [None])[0]
     return isinstance(first, dict) and QUALITY in first
 
 
 def read_reviewed(file: File) -> pa.Table:
-    """One row an annotation; boxes are xywh, what reviewers say is in ``caption_quality``.
+    """Return one row an annotation; boxes are xywh, what reviewers say is in ``caption_quality``.
 
     Those whose quality is 0 are wrong, which a warning counts; they are kept, so that they can be
     looked at and left out. The image is the annotation's, else that of its ``image_id``.

@@ -20,7 +20,7 @@ _OF_TARGET = re.compile(r"(COCO_[a-z]+\d+_\d{12})_\d+(\.\w+)$")
 def coco_parts(
     content: object, where: object
 ) -> tuple[dict[str, Json], list[Json], dict[str, str]]:
-    """Images by id, annotations, category names by id."""
+    """Return images by id, annotations, category names by id."""
     if not isinstance(content, dict):
         raise InputError(f"{where}: not COCO instances (no object with 'images')")
     parts: dict[str, list[Json]] = {}
@@ -35,7 +35,7 @@ def coco_parts(
 
 
 def by_id(entries: list[Json], noun: str, keys: tuple[str, ...], where: object) -> dict[str, Json]:
-    """Entries by id; equal ones may repeat.
+    """Return entries by id; equal ones may repeat.
 
     Raises:
         InputError: two of one id differ, so that a reference to it may mean either.
@@ -55,7 +55,7 @@ def by_id(entries: list[Json], noun: str, keys: tuple[str, ...], where: object) 
 
 
 def id_of(value: Any, where: object) -> str:
-    """An id as text, of which 7, 7.0 and "7" are one; "" where there is none."""
+    """Return an id as text, of which 7, 7.0 and "7" are one; "" where there is none."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -66,7 +66,7 @@ def id_of(value: Any, where: object) -> str:
 
 
 def id_column(values: list[Any], where: object) -> list[int] | list[str | None]:
-    """Ids for a column: whole numbers where all are, else text."""
+    """Return ids for a column: whole numbers where all are, else text."""
     if all(type(value) is int and -_INTEGERS <= value < _INTEGERS for value in values):
         return values
     return [id_of(value, where) or None for value in values]
@@ -83,7 +83,7 @@ def image_columns(image: Json, where: object) -> Json:
 
 
 def _whole(value: object) -> int | None:
-    """A size, also as text, as the XML of Flickr30k Entities left it."""
+    """Return a size, also as text, as the XML of Flickr30k Entities left it."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     found = re.fullmatch(r"\s*(\d{1,9})(\.0*)?\s*", str(value))
@@ -101,7 +101,7 @@ def plain_name(number: object, where: str) -> str:
 
 
 def without_target(name: str) -> str:
-    """A name of REFER's without the number of the target: COCO_..._000000000009_3.jpg."""
+    """Return a name of REFER's without the number of the target: COCO_..._000000000009_3.jpg."""
     return _OF_TARGET.sub(r"\1\2", name)
 
 

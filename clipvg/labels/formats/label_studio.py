@@ -109,7 +109,7 @@ def write(table: pa.Table, file: File) -> None:
 
 
 def _regions(number: int, row: Json, file: File) -> Iterator[Json]:
-    """The rectangle of a label, and the text that belongs to it."""
+    """Return the rectangle of a label, and the text that belongs to it."""
     width, height = _size(row, file)
     known = ("image", "expression", "width", "height")
     others = {name: value for name, value in row.items() if name not in known}
@@ -165,7 +165,7 @@ def _task_of_flat(item: Json, where: str) -> Json:
 
 
 def _results(task: Json) -> Iterator[tuple[Json, str | None]]:
-    """The annotations of a task, or else its predictions, each with its source."""
+    """Return the annotations of a task, or else its predictions, each with its source."""
     done = task.get("annotations") or task.get("completions") or []
     done = [each for each in done if isinstance(each, dict) and not each.get("was_cancelled")]
     for annotation in done:
@@ -203,7 +203,7 @@ def _labels(
 
 
 def _texts(regions: list[Json]) -> dict[Any, list[str]]:
-    """What was written of each region, by its id."""
+    """Return what was written of each region, by its id."""
     found: dict[Any, list[str]] = defaultdict(list)
     for region in regions:
         text = _object(region, "value").get("text")
@@ -218,7 +218,7 @@ def _whole(size: object) -> int:
 
 
 def _object(item: Json, name: str) -> Json:
-    """The object of a name; empty where there is none."""
+    """Return the object of a name; empty where there is none."""
     found = item.get(name)
     return found if isinstance(found, dict) else {}
 
@@ -235,7 +235,7 @@ def _percent(corners: list[float], width: int, height: int) -> list[float]:
 
 
 def _pixels(value: Json, width: int, height: int) -> Any:
-    """Corners in pixels of a rectangle in percent, or what is there in place of one."""
+    """Return corners in pixels of a rectangle in percent, or what is there in place of one."""
     sides = [value.get(side) for side in _SIDES]
     if not is_box(sides):
         return sides
@@ -254,7 +254,7 @@ def _is_image(text: str) -> bool:
 
 
 def _image(data: Json, where: str) -> str:
-    """The name of a task's image below the image root, from where Label Studio served it."""
+    """Return the name of a task's image below the image root, from where Label Studio served it."""
     texts = [data["image"]] if "image" in data else [*data.values()]
     named = [text for text in texts if isinstance(text, str)]
     found = [text for text in named if _is_image(text)]

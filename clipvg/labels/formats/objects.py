@@ -187,5 +187,5 @@ def convert_box(box: list[float], box_format: str) -> list[float]:
 
 
 def is_box(box: Any) -> TypeGuard[list[float]]:
-    """Whether JSON is four numbers."""
+    """Return whether JSON is four numbers."""
     return isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)

@@ -20,7 +20,7 @@ _PARTS = ("grounding", "referring", "detection")
 
 
 def matches(file: File) -> bool:
-    """Whether objects have the name of an image and one of the parts."""
+    """Return whether objects have the name of an image and one of the parts."""
     return isinstance(file.first.get("filename"), str) and any(p in file.first for p in _PARTS)
 
 
@@ -85,7 +85,7 @@ def _grounding(line: Json, single: bool) -> Iterator[Json]:
 
 
 def _referring(line: Json) -> Iterator[Json]:
-    """Instances with the expressions of each."""
+    """Return instances with the expressions of each."""
     for instance in _entries(line, "referring"):
         for phrase in _texts(instance.get("phrase")):
             for box in _boxes(instance):
@@ -108,7 +108,7 @@ def _detection(line: Json, where: str) -> Iterator[Json]:
 
 
 def _entries(line: Json, part: str, name: str | None = None) -> list[Json]:
-    """The objects of a part; none where it is missing or something else."""
+    """Return the objects of a part; none where it is missing or something else."""
     found = line.get(part)
     if name is not None:
         found = found.get(name) if isinstance(found, dict) else None
@@ -121,7 +121,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _boxes(region: Json) -> list:
-    """The boxes of a region, which has one, or a list of them."""
+    """Return the boxes of a region, which has one, or a list of them."""
     box = region.get("bbox")
     nested = isinstance(box, list) and bool(box) and all(isinstance(each, list) for each in box)
     return box if nested and isinstance(box, list) else [box]

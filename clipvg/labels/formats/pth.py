@@ -61,7 +61,7 @@ _PREFIX = re.compile(r"(?:\d+_)?(unc\+|unc|gref_umd|gref|referit|flickr|mixup)(?
 
 
 def find_layout(path: str | Path, layout: str | None = None) -> Layout:
-    """The layout of a name, else of a file's prefix (``unc+_train_pseudo.pth``).
+    """Return the layout of a name, else of a file's prefix (``unc+_train_pseudo.pth``).
 
     Raises:
         InputError: an unknown name, or a file whose name does not begin with one.
@@ -85,7 +85,7 @@ def layout_name(path: str | Path, layout: str | None = None) -> str:
 
 
 def read(file: File) -> pa.Table:
-    """A published label file, in torch's zip or legacy format, as an Arrow table.
+    """Return a published label file, in torch's zip or legacy format, as an Arrow table.
 
     Raises:
         InputError: not such a file, records of another shape, or anything that is not plain data.
@@ -172,12 +172,12 @@ def _is_scored(file: File) -> bool:
 
 
 def is_mixup(file: File) -> bool:
-    """Whether a file is of all data sets together."""
+    """Return whether a file is of all data sets together."""
     return (file.layout or file.path.name.partition("_")[0]) == "mixup"
 
 
 def _with_reliability(table: pa.Table, extras: list, file: File) -> list:
-    """Further fields of each record of a file whose last one is the reliability."""
+    """Return further fields of each record of a file whose last one is the reliability."""
     fields = 3 if "_iou_result" in file.path.name else 1  # target, prediction, reliability
     if fields == 1 and PUBLISHED in table.column_names:
         scores = table.column(PUBLISHED).to_pylist()
@@ -193,7 +193,7 @@ def _with_reliability(table: pa.Table, extras: list, file: File) -> list:
 
 
 def _place(name: str, segment: object, where: str) -> Json:
-    """Where an image of the joint files lies below the published data root, and its size."""
+    """Return where an image of the joint files lies below the published data root, and its size."""
     data_set = "coco" if name.startswith("COCO_") else segment
     if not isinstance(data_set, str) or data_set not in _FOLDERS:
         raise InputError(
@@ -219,7 +219,7 @@ def _is_reliability(value: object) -> TypeGuard[float]:
 
 
 def _box(value: object, where: str) -> list[float]:
-    """Its numbers; also from a list of one box, as arrays of shape (1, 4) give."""
+    """Return a box's numbers, also from a list of one box, as arrays of shape (1, 4) give."""
     if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple):
         value = value[0]
     try:
@@ -234,7 +234,7 @@ def _box(value: object, where: str) -> list[float]:
 
 
 def boxes_as(table: pa.Table, box_format: str) -> list[list[float]]:
-    """The boxes of a label table as a layout writes them, whole numbers as integers."""
+    """Return the boxes of a label table as a layout writes them, whole numbers as integers."""
     boxes = box_values(table.column("box")).copy()
     words = ["xyxy"] * len(table)
     if "box_format" in table.column_names:
@@ -245,7 +245,7 @@ def boxes_as(table: pa.Table, box_format: str) -> list[list[float]]:
 
 
 def _number(value: float) -> float:
-    """Whole numbers as integers, as the published pseudo-label files mostly have them."""
+    """Return whole numbers as integers, as the published pseudo-label files mostly have them."""
     return int(value) if value.is_integer() else value
 
 
@@ -265,7 +265,7 @@ def _pairs(value: object) -> object:
 
 
 def lost(table: pa.Table, file: File) -> list[str]:
-    """Names of the columns that a layout has no place for."""
+    """Return names of the columns that a layout has no place for."""
     shape = find_layout(file.path, file.layout)
     held = {"box_format", "pth.extra", *shape.fields, *(f"pth.{name}" for name in shape.fields)}
     if _is_scored(file):

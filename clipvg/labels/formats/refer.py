@@ -23,7 +23,7 @@ INSTANCES = "instances.json"
 
 
 def read(file: File) -> pa.Table:
-    """The file with ``instances.json`` beside it: one row a sentence.
+    """Return the file with ``instances.json`` beside it: one row a sentence.
 
     The split of each referent is in column ``split``, its ids in ``refer.ref_id`` and
     ``refer.sent_id``. The pickle is read without executing it. Sentences that mean nothing in the
@@ -73,7 +73,7 @@ def _referents(file: File) -> Iterable[Any]:
 
 
 def _targets(ref: Json, where: str) -> list[object]:
-    """Ids of the objects that are meant; gRefCOCO lists them, and -1 is none."""
+    """Return ids of the objects that are meant; gRefCOCO lists them, and -1 is none."""
     ids = value_of(ref, "ann_id", where)
     known = ids if isinstance(ids, list | tuple) else [ids]
     return [] if ref.get("no_target") else [number for number in known if number not in (-1, None)]
@@ -88,13 +88,13 @@ def _found(entries: dict[str, Json], number: object, noun: str, where: str) -> J
 
 
 def text_of(sentence: object, where: str) -> Any:
-    """The text of one of REFER's sentences, as cleaned by its authors where it is."""
+    """Return the text of one of REFER's sentences, as cleaned by its authors where it is."""
     text = sentence.get("sent") if isinstance(sentence, dict) else None
     return text or value_of(sentence, "raw", where)
 
 
 def read_records(file: File) -> pa.Table:
-    """One row a record; boxes are xywh, ``img_id`` is the stem of a COCO file name and a number."""
+    """Return one row a record; boxes are xywh, ``img_id`` is a COCO file's stem and a number."""
     rows = (_record(record, f"{file} row {i}") for i, record in enumerate(file.objects()))
     return rows_table(rows, file)
 

@@ -23,7 +23,7 @@ _SOURCES: tuple[tuple[str, Callable[[object, str], str]], ...] = (  # in `data_s
 
 
 def matches(file: File) -> bool:
-    """Whether a file holds lists of such objects by split."""
+    """Return whether a file holds lists of such objects by split."""
     parts = file.content.values() if isinstance(file.content, dict) else []
     firsts = [part[0] for part in parts if isinstance(part, list) and part]
     return bool(firsts) and all(
@@ -33,7 +33,7 @@ def matches(file: File) -> bool:
 
 
 def read(file: File) -> pa.Table:
-    """One row an expression; boxes are xywh, splits are in column ``split``.
+    """Return one row an expression; boxes are xywh, splits are in column ``split``.
 
     The data set, which decides how images are called, is the target's ``data_source``, else in the
     name of the file or of its folder ("refcoco-unc/instances.json", "refclef.json").
@@ -64,7 +64,7 @@ def _labels(file: File, split: str) -> Iterator[Json]:
 
 
 def _present(target: Json, keys: tuple[str, ...]) -> str:
-    """The key that a target has, else the first of them, for the error."""
+    """Return the key that a target has, else the first of them, for the error."""
     return next((key for key in keys if key in target), keys[0])
 
 

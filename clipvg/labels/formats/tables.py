@@ -37,7 +37,7 @@ def _write_parquet(table: pa.Table, file: File) -> None:
 
 
 def _is_records(file: File) -> bool:
-    """Whether a file holds a list of objects, or a single label."""
+    """Return whether a file holds a list of objects, or a single label."""
     return file.content is None or isinstance(file.first.get("expression"), str)
 
 
@@ -110,7 +110,7 @@ def _write_delimited(table: pa.Table, file: File, delimiter: str) -> None:
 
 
 def _is_excel(line: str) -> bool:
-    """Whether a first line says what separates cells, as Excel has it."""
+    """Return whether a first line says what separates cells, as Excel has it."""
     return line.lower().startswith("sep=") and len(line.rstrip("\r\n")) == 5
 
 

@@ -16,13 +16,13 @@ _OTHERS = {"objects": "objects", "relationships": "relationships", "attributes":
 
 
 def matches(file: File) -> bool:
-    """Whether a file holds regions, or what else Visual Genome says, of images."""
+    """Return whether a file holds regions, or what else Visual Genome says, of images."""
     keys = file.first.keys()
     return "regions" in keys or bool("image_id" in keys and keys & {*_OTHERS})
 
 
 def read(file: File) -> pa.Table:
-    """One row a region; boxes are xywh, regions in ``vg.region``.
+    """Return one row a region; boxes are xywh, regions in ``vg.region``.
 
     With ``image_data.json`` beside the file images have their sizes and the folder they are in
     (``VG_100K/2.jpg``); without, the number of the image names it (``2.jpg``).

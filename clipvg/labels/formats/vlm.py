@@ -41,13 +41,13 @@ Counts = Counter[str]
 
 
 def matches(file: File) -> bool:
-    """Whether a file holds conversations, messages or such records."""
+    """Return whether a file holds conversations, messages or such records."""
     keys = file.first.keys()
     return bool(keys & {*_TALKS}) or keys >= {"image", "sent", "bbox"}
 
 
 def read(file: File) -> pa.Table:
-    """One row a box; corners in the unit that ``box_unit`` or ms-swift's ``bbox_type`` says.
+    """Return one row a box; corners in the unit that ``box_unit`` or ms-swift's ``bbox_type`` says.
 
     Answers without a box are no labels; expressions with several boxes and rows with several
     images are left out, which a warning counts.
@@ -119,7 +119,7 @@ def _found(item: Json, where: str, left_out: Counts) -> Iterator[Found]:
 
 
 def _objects(objects: object, where: str, left_out: Counts) -> Iterator[Found]:
-    """ms-swift's: as many expressions as boxes, or one for all."""
+    """Return those of ms-swift: as many expressions as boxes, or one for all."""
     boxes = list_of(objects, "bbox", where)
     names = list_of({"ref": [], **objects}, "ref", where) if isinstance(objects, dict) else []
     if len(names) == len(boxes):
