@@ -66,6 +66,11 @@ def is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
+def as_mask(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return (N,) bool of an Arrow column of true and false; null is False."""
+    return pc.fill_null(values, False).to_numpy(zero_copy_only=False).astype(bool)
+
+
 def parse_boxes(
     values: list, *, name: str = "box", where: str = "labels", faults: Faults | None = None
 ) -> pa.Array:
@@ -140,7 +145,7 @@ def box_values(column: pa.ChunkedArray) -> np.ndarray:
         return (flat[0] if len(flat) == 1 else np.concatenate(flat)).reshape(-1, 4)
     values = np.full((len(column), 4), np.nan)
     if flat:
-        values[column.is_valid().to_numpy().astype(bool)] = np.concatenate(flat).reshape(-1, 4)
+        values[as_mask(column.is_valid())] = np.concatenate(flat).reshape(-1, 4)
     return values
 
 

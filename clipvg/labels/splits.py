@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipvg.errors import InputError
+from clipvg.labels.box_column import as_mask
 
 if TYPE_CHECKING:
     from clipvg.labels.table import LabelTable
@@ -37,8 +38,7 @@ def rows_of_split(table: pa.Table, split: str, *, where: str = "labels") -> np.n
             f"{where}: no column {SPLIT!r} that could say which labels are {split!r}; ask for "
             "no split, or add the column"
         )
-    is_it = pc.equal(table.column(SPLIT).cast(pa.string()), split)
-    return pc.fill_null(is_it, False).to_numpy().astype(bool)
+    return as_mask(pc.equal(table.column(SPLIT).cast(pa.string()), split))
 
 
 def no_such_split(split: str, splits: dict[str, int]) -> InputError:

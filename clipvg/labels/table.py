@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from clipvg.boxes import convert
 from clipvg.errors import InputError, near_matches
-from clipvg.labels.box_column import box_values
+from clipvg.labels.box_column import as_mask, box_values
 from clipvg.labels.formats import write_table
 from clipvg.labels.formats.file import File
 from clipvg.labels.frame import ArrowStream, Frame, as_table
@@ -188,7 +188,7 @@ class LabelTable(Frame):
             return np.zeros(len(self) if rows is None else len(rows), dtype=bool)
         column = self.table.column("box_format")
         words = (column if rows is None else column.take(pa.array(rows))).cast(pa.string())
-        return pc.fill_null(pc.equal(words, "xywh"), False).to_numpy().astype(bool)
+        return as_mask(pc.equal(words, "xywh"))
 
     @property
     def splits(self) -> dict[str, int]:

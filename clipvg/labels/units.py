@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from clipvg.boxes import convert
 from clipvg.errors import InputError
-from clipvg.labels.box_column import box_array, box_values
+from clipvg.labels.box_column import as_mask, box_array, box_values
 from clipvg.labels.table import LabelTable
 from clipvg.runtime.images import image_size
 
@@ -54,15 +54,15 @@ def read_boxes_as(
     if pc.any(unknown).as_py():
         labels = labels.with_column("box_unit", pc.if_else(unknown, units, None))
     scaled = pc.and_(pc.is_in(units, pa.array([*UNITS])), pc.not_equal(units, "pixel"))
-    changed = _mask(pc.or_(scaled, pc.equal(formats, "cxcywh")))
+    changed = as_mask(pc.or_(scaled, pc.equal(formats, "cxcywh")))
     if not changed.any():
         return labels
     written = box_values(labels.table.column("box")).copy()
     for name in _COLUMNS["box_format"][1]:
-        rows = changed & _mask(pc.equal(formats, name))
+        rows = changed & as_mask(pc.equal(formats, name))
         written[rows] = convert(written[rows], name, "xyxy")
     for name, full in UNITS.items():
-        rows = np.flatnonzero(_mask(pc.equal(units, name)))
+        rows = np.flatnonzero(as_mask(pc.equal(units, name)))
         if full is not None and len(rows):
             sizes = find_sizes(labels.select(rows)).astype(np.float64)
             unknown = (sizes <= 0).any(axis=1)
@@ -116,10 +116,6 @@ def _unsized(labels: LabelTable, rows: np.ndarray, where: str) -> str:
         f"{where}: the size of {name!r} cannot be read, and {len(rows):,} boxes need that of their "
         "image to become pixels; check images= (--images), or add columns width and height"
     )
-
-
-def _mask(values: pa.Array) -> np.ndarray:
-    return values.to_numpy(zero_copy_only=False)
 
 
 def _words(labels: LabelTable, name: str, given: str | None = None) -> pa.Array:

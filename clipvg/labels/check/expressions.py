@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipvg.labels.box_column import as_mask
 from clipvg.labels.check.finding import Finding, show_box
 from clipvg.labels.schema import encode_names
 from clipvg.labels.table import LabelTable
@@ -31,8 +32,8 @@ def find_odd_expressions(labels: LabelTable) -> Iterator[Finding]:
     counts = _long_texts(texts)
     long = np.zeros(len(texts), bool)
     long[list(counts)] = True
-    dropped = pc.match_substring_regex(texts, _DROPPED).to_numpy(zero_copy_only=False)
-    foreign = pc.match_substring_regex(texts, _FOREIGN).to_numpy(zero_copy_only=False) & ~dropped
+    dropped = as_mask(pc.match_substring_regex(texts, _DROPPED))
+    foreign = as_mask(pc.match_substring_regex(texts, _FOREIGN)) & ~dropped
 
     def text(row: int) -> str:
         return texts[int(of_row[row])].as_py()

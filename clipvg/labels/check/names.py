@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipvg.labels.box_column import as_mask
 from clipvg.labels.check.finding import Finding
 from clipvg.labels.schema import encode_names
 from clipvg.labels.table import LabelTable
@@ -35,7 +36,7 @@ def with_plain_names(labels: LabelTable, *, backslashes: bool) -> tuple[LabelTab
     with_backslash = 0
     if backslashes and os.sep != "\\" and any((each == ord("\\")).any() for each in _bytes(names)):
         is_of_windows = pc.fill_null(pc.match_substring_regex(names, _WINDOWS), False)
-        rows = np.flatnonzero(is_of_windows.to_numpy())
+        rows = np.flatnonzero(as_mask(is_of_windows))
         if len(rows) and not _is_there(labels.image_path(names[int(rows[0])].as_py())):
             names = pc.if_else(is_of_windows, pc.replace_substring(names, "\\", "/"), names)
             with_backslash = len(rows)
@@ -79,10 +80,12 @@ def _bytes(names: pa.ChunkedArray) -> Iterator[np.ndarray]:
 def find_outside(labels: LabelTable, root: str) -> np.ndarray:
     """Return (N,) bool: names that lead out of the image root."""
     names = labels.table.column("image")
-    outside = pc.match_substring_regex(names, _OUTSIDE).fill_null(False)
-    below = pc.starts_with(names, os.path.join(root, "")).fill_null(False)  # absolute, and in it
-    climbs = pc.match_substring_regex(names, _CLIMBS).fill_null(False)
-    return pc.and_(outside, pc.or_(pc.invert(below), climbs)).to_numpy().astype(bool)
+    below = as_mask(pc.starts_with(names, os.path.join(root, "")))  # absolute, and in it
+    return _matching(names, _OUTSIDE) & (~below | _matching(names, _CLIMBS))
+
+
+def _matching(names: pa.ChunkedArray, pattern: str) -> np.ndarray:
+    return as_mask(pc.match_substring_regex(names, pattern))
 
 
 def find_name_faults(labels: LabelTable) -> Iterator[Finding]:
@@ -92,11 +95,7 @@ def find_name_faults(labels: LabelTable) -> Iterator[Finding]:
     def explain(row: int) -> str:
         return f"image {names[row].as_py()!r}"
 
-    def matching(pattern: str) -> np.ndarray:
-        found = pc.match_substring_regex(names, pattern)
-        return pc.fill_null(found, False).to_numpy().astype(bool)
-
-    windows = matching(_WINDOWS) & (os.sep != "\\")
+    windows = _matching(names, _WINDOWS) & (os.sep != "\\")
     yield from Finding.of_rows(
         "path",
         "names of images with backslashes, as on Windows",
@@ -105,7 +104,7 @@ def find_name_faults(labels: LabelTable) -> Iterator[Finding]:
         remedy="clipvg reads them with /, other programs on this system do not find them: "
         "write / in their place, as clipvg labels convert does.",
     )
-    addresses = matching(_ADDRESS)
+    addresses = _matching(names, _ADDRESS)
     yield from Finding.of_rows(
         "path",
         "addresses in place of names of images",
@@ -116,7 +115,7 @@ def find_name_faults(labels: LabelTable) -> Iterator[Finding]:
     yield from Finding.of_rows(
         "path",
         "names of images that begin or end with a space",
-        matching(r"^\s+\S|\S\s+$"),
+        _matching(names, r"^\s+\S|\S\s+$"),
         explain,
         remedy="Take the spaces away.",
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipvg.boxes import convert
-from clipvg.labels.box_column import any_of, box_values, in_blocks, is_finite
+from clipvg.labels.box_column import any_of, as_mask, box_values, in_blocks, is_finite
 from clipvg.labels.check.finding import Finding, show_box
 from clipvg.labels.schema import BOX_FORMATS, FAULT, RELIABILITY
 from clipvg.labels.table import LabelTable
@@ -33,7 +33,7 @@ def find_bad_rows(labels: LabelTable) -> Iterator[Finding]:
 def _blank(labels: LabelTable) -> Iterator[Finding]:
     for name, kind in (("image", "path"), ("expression", "empty-expression")):
         column = pc.fill_null(labels.table.column(name), "")
-        blank = pc.equal(pc.utf8_trim_whitespace(column), "").to_numpy().astype(bool)
+        blank = as_mask(pc.equal(pc.utf8_trim_whitespace(column), ""))
         title = f"labels without {'the name of an image' if name == 'image' else 'an expression'}"
         text = f"the {name} is empty"
         yield from Finding.of_rows(kind, title, blank, _always(text), remedy=_FIX)
@@ -51,7 +51,7 @@ def _bad_boxes(labels: LabelTable) -> Iterator[Finding]:
     yield from Finding.of_rows(
         "value",
         "boxes that are not four finite numbers",
-        ~finite | faults.is_valid().to_numpy(zero_copy_only=False).astype(bool),
+        ~finite | as_mask(faults.is_valid()),
         lambda row: faults[row].as_py() or _no_box(written[row]),
         remedy=_FIX,
     )
@@ -115,7 +115,7 @@ def _unknown_words(
     return Finding.of_rows(
         kind,
         f"unknown {kind}s of boxes",
-        ~pc.is_in(words, pa.array(known)).to_numpy().astype(bool),
+        ~as_mask(pc.is_in(words, pa.array(known))),
         lambda row: f"{name} {words[row].as_py()!r} {fault}",
         remedy="Write one of them in the column. " + _FIX,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipvg.labels.box_column import as_mask
 from clipvg.labels.check.finding import SEVERITIES, Finding
 from clipvg.labels.check.names import plain_names
 from clipvg.labels.splits import SPLIT
@@ -111,9 +112,7 @@ def find_leaks(labels: LabelTable, against: Mapping[str, LabelTable]) -> Iterato
     names, of_row = labels.distinct_images()
     keys = _image_keys(names)
     for name, others in against.items():
-        shared = pc.is_in(keys, _image_keys(others.distinct_images()[0])).to_numpy(
-            zero_copy_only=False
-        )
+        shared = as_mask(pc.is_in(keys, _image_keys(others.distinct_images()[0])))
         yield from Finding.of_rows(
             "leak",
             f"labels on images of {name}, {int(shared.sum()):,} images",
