@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clipvg.features.cache import FeatureBatch
-from clipvg.model.fast.text import can_pack, encode_texts
+from clipvg.model.fast.towers import can_pack, encode_texts
 from clipvg.model.tokenizer import real_lengths
 from clipvg.ops.linear import fast_cpu
 
@@ -58,9 +58,6 @@ class Encoder:
         if tokens.device.type != "cpu" or not can_pack(self._towers):
             return self._towers.text_features(tokens)
         lengths = real_lengths(mask).clamp(min=1)
-        found: list[Tensor] = [torch.empty(0)] * len(tokens)
-        for rows, features in encode_texts(self._towers, tokens, lengths, packed=True):
-            for row, feature in zip(rows, features, strict=True):
-                found[row] = feature
+        found = encode_texts(self._towers, tokens, lengths, packed=True)
         padded = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
         return torch.nn.functional.pad(padded, (0, 0, 0, tokens.shape[1] - padded.shape[1]))

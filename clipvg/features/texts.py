@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from clipvg.model.fast.text import encode_texts
+from clipvg.model.fast.towers import encode_texts
 from clipvg.model.tokenizer import real_lengths
 
 if TYPE_CHECKING:
@@ -94,14 +94,10 @@ class TextStore:
         if not self._keeps:
             self._features = None
             return
-        pieces: list[Tensor] = [torch.empty(0)] * len(ids)
         with torch.no_grad():
-            for rows, found in encode_texts(towers, ids, lengths):
-                features = torch.cat(list(found)).float().to(self.device)
-                for row, piece in zip(rows, features.split(lengths[rows].tolist()), strict=True):
-                    pieces[row] = piece
+            new = encode_texts(towers, ids, lengths, device=self.device)
         kept = [] if self._features is None else [self._features]
-        self._features = torch.cat([*kept, *pieces])
+        self._features = torch.cat([*kept, *new]).float()
 
 
 @torch.no_grad()
@@ -170,15 +166,14 @@ class TextCache:
         lengths = real_lengths(mask)
         if not self._trims:
             lengths = torch.full_like(lengths, mask.shape[1])
-        entries: dict[int, Entry] = {}
         encoded = encode_texts(
             self._towers, tokens, lengths, prefix=self._model.prefix, packed=self._packed
         )
-        for rows, found in encoded:
-            for row, features in zip(rows, found, strict=True):
-                real = mask[row, : len(features)].to(features.device)
-                entries[row] = features.clone(), real  # a view would keep the whole batch
-        return [entries[row] for row in range(len(expressions))]
+        # clone: a view would keep all that was encoded with it
+        return [
+            (text.clone(), mask[row, : len(text)].to(text.device))
+            for row, text in enumerate(encoded)
+        ]
 
     def _keep(self, expression: str, entry: Entry) -> None:
         self._kept[expression] = entry

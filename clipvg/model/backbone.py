@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clipvg.errors import InputError
 from clipvg.model.config import GroundingConfig, ModelOptions
-from clipvg.model.fast.image import can_step, image_levels
+from clipvg.model.fast.towers import can_step, image_levels
 from clipvg.model.towers import Towers, is_tag, open_towers
 
 

@@ -20,8 +20,8 @@ from clipvg.data.inputs import ImageInput, as_image
 from clipvg.data.letterbox import Square, image_boxes, make_square
 from clipvg.errors import InputError
 from clipvg.model.copies import CORNERS, ZOOM, carried_back, mean_overlap, move_into_corner
-from clipvg.model.fast.text import encode_texts
 from clipvg.model.fast.tokens import packed_tokens
+from clipvg.model.fast.towers import encode_texts
 from clipvg.model.fusion import Features
 from clipvg.model.image_text import shown_in
 from clipvg.model.predictions import Predictions
@@ -264,12 +264,8 @@ def texts_of(model: GroundingModel, distinct: list[str]) -> tuple[Tensor, Tensor
     """Return features (D, T, E) of distinct texts, zero after their ends, and mask (D, T)."""
     ids, mask = model.tokenize(distinct)
     lengths = real_lengths(mask).clamp(min=1)
-    found: list[Tensor] = [torch.empty(0)] * len(distinct)
     packed = model.device.type == "cpu"
-    encoded = encode_texts(model.backbone, ids, lengths, prefix=model.prefix, packed=packed)
-    for rows, features in encoded:
-        for row, feature in zip(rows, features, strict=True):
-            found[row] = feature
+    found = encode_texts(model.backbone, ids, lengths, prefix=model.prefix, packed=packed)
     texts = pad_sequence(found, batch_first=True)
     return texts, mask[:, : texts.shape[1]].to(model.device)
 

@@ -7,7 +7,7 @@ import torch
 
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig
-from clipvg.model.fast.text import can_pack, packed_text_features
+from clipvg.model.fast.towers import can_pack, packed_text_features
 
 LENGTHS = [1, 3, 3, 3, 7, 12, 12]
 

@@ -13,7 +13,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
-from clipvg.model.fast import text
+from clipvg.model.fast import towers
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix, Scores, score_labels
 from clipvg.rescoring import EngineConfig
 from clipvg.training import FeatureCache
@@ -70,14 +70,14 @@ def test_each_image_and_each_expression_is_encoded_once(
     labels: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, texts = [], []
-    image_levels, packed = Backbone.image_levels, text.packed_text_features
+    image_levels, packed = Backbone.image_levels, towers.packed_text_features
     monkeypatch.setattr(
         Backbone,
         "image_levels",
         lambda self, pixels: images.append(len(pixels)) or image_levels(self, pixels),
     )
     monkeypatch.setattr(
-        text,
+        towers,
         "packed_text_features",
         lambda tower, ids, prefix: texts.append(len(ids)) or packed(tower, ids, prefix),
     )
