@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from clipvg.data import Batch
 from clipvg.features.encode import Encoder
 from clipvg.model import GroundingModel, create_model, grounder
-from clipvg.model.dropout import dropout
+from clipvg.model.fast.fusion import dropout
 from clipvg.ops.linear import fast_cpu, linear, takes_onednn
 from clipvg.training.losses import box_losses
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from clipvg.model.backbone import Backbone
 from clipvg.model.fast.fusion import PackedFusion, Sequences, apart, joined, linears, stacked, taken
-from clipvg.model.fusion import Features, FusionEncoder
-from clipvg.model.head import BoxHead
+from clipvg.model.fusion import Features
 from clipvg.ops import multilevel_projection
 from clipvg.ops.linear import linear
+
+if TYPE_CHECKING:
+    from clipvg.model.grounder import GroundingModel
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,6 @@ class VisualTokens:
     keep: Tensor  # (V,) bool, False for tokens that nothing may attend to; all True when packed
 
 
-class Grounder(Protocol):
-    """What a `GroundingModel` has behind its frozen towers."""
-
-    backbone: Backbone
-    text_projection: nn.Linear
-    visual_projection: nn.Linear
-    reg_token: nn.Embedding
-    position: nn.Embedding
-    fusion: FusionEncoder
-    head: BoxHead
-
-
 class FastModels:
     """Everything of n models of one architecture behind their towers, as one stack of weights.
 
@@ -64,7 +53,7 @@ class FastModels:
 
     def __init__(
         self,
-        models: Sequence[Grounder],
+        models: Sequence[GroundingModel],
         dtype: torch.dtype | None = None,
         *,
         drops: bool = False,
@@ -141,7 +130,7 @@ class Tokens:
         return self._models.boxes(self.states(text, image))
 
 
-def packed_state(model: Grounder, given: Features) -> Tensor:
+def packed_state(model: GroundingModel, given: Features) -> Tensor:
     """Return the [REG] state that `FusionEncoder` gives for `model.sequence`, (B, D).
 
     An image that training has scaled and pasted fills a third of its square: the rest, and padding
@@ -152,7 +141,7 @@ def packed_state(model: Grounder, given: Features) -> Tensor:
     return packed_tokens(model, given).states(texts, images).squeeze(0)
 
 
-def packed_tokens(model: Grounder, given: Features) -> Tokens:
+def packed_tokens(model: GroundingModel, given: Features) -> Tokens:
     """Return the tokens of texts and images, of which any sequences can be made."""
     image, patch_ignored, text_features, text_mask, _ = given
     seen = torch.cat([torch.ones_like(patch_ignored[:, :1]), ~patch_ignored], dim=1)  # with [CLS]
