@@ -1,9 +1,8 @@
-"""State of a training on disk: written whole or not at all, and read without executing pickles."""
+"""State of a training: its weights, their mean, and a file of all, read without any pickle."""
 
 from __future__ import annotations
 
 import copy
-import random
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +22,14 @@ CHECKPOINT = "checkpoint.pt"
 _FORMAT = 2
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """Copies of the trainable parameters by name, on the CPU."""
-    return {
-        name: parameter.detach().to("cpu", copy=True)
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    return {name: p.detach().to("cpu", copy=True) for name, p in trainable(model).items()}
 
 
 def copied(model: GroundingModel) -> GroundingModel:
@@ -41,7 +41,7 @@ def copied(model: GroundingModel) -> GroundingModel:
 
 def load_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Set the trainable parameters, in place."""
-    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own = trainable(model)
     wrong = sorted(own.keys() ^ state.keys())
     wrong += [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
     if wrong:
@@ -54,28 +54,38 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
             parameter.copy_(state[name])
 
 
-def rng_state() -> Json:
-    """States of the generators of Python, NumPy and torch."""
-    version, numbers, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    numbers_of_numpy = torch.from_numpy(np.asarray(keys, dtype=np.int64))
-    return {
-        "python": (version, list(numbers), gauss),
-        "numpy": (name, numbers_of_numpy, position, has_gauss, cached),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-    }
+class MovingAverage:
+    """Exponential mean of the trainable weights, a step at a time (Polyak and Juditsky, 1992).
 
+    The first steps count less than the decay says, so that the fresh weights are soon forgotten:
+    after step s the decay is at most s / (s + 9).
+    """
 
-def set_rng_state(state: Json) -> None:
-    """Put back what `rng_state` took."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count() and torch.cuda.is_initialized():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    def __init__(self, model: GroundingModel, decay: float) -> None:
+        self._model, self._decay = model, decay
+        self._weights: dict[str, Tensor] = dict(trainable(model))
+        self._mean = {name: weight.detach().clone() for name, weight in self._weights.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after a step, counted from 1."""
+        decay = min(self._decay, step / (step + 9))
+        torch._foreach_lerp_(list(self._mean.values()), list(self._weights.values()), 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of the mean by the parameters' names, on the CPU."""
+        return {name: mean.to("cpu", copy=True) for name, mean in self._mean.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` gave."""
+        for name, mean in self._mean.items():
+            mean.copy_(state[name])
+
+    def model(self) -> GroundingModel:
+        """A model with the mean, in evaluation mode."""
+        teacher = copied(self._model)
+        load_trainable(teacher, self.state())
+        return teacher.eval()
 
 
 def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:

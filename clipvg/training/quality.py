@@ -27,9 +27,8 @@ from clipvg.model.quality import QualityHead
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime.distributed import World
-from clipvg.training.calibration import Held, calibrate, standardise
+from clipvg.training.calibration import Foreign, Held, calibrate, standardise
 from clipvg.training.evaluate import views
-from clipvg.training.foreign import Foreign
 from clipvg.training.matching import (
     MatcherInputs,
     MatcherTrainer,

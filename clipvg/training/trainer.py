@@ -19,21 +19,18 @@ from clipvg.runtime import distributed
 from clipvg.runtime.files import GONE, Json, write_lines
 from clipvg.training.batches import AnyBatch, Boxes
 from clipvg.training.checkpoint import (
+    MovingAverage,
     load_trainable,
-    rng_state,
     save_checkpoint,
     seed_dropout,
-    set_rng_state,
     trainable_state,
 )
-from clipvg.training.config import FitConfig
-from clipvg.training.ema import MovingAverage
+from clipvg.training.config import FitConfig, learning_rate_factor
 from clipvg.training.evaluate import evaluate
 from clipvg.training.init import standardise_projections
 from clipvg.training.losses import box_losses
 from clipvg.training.order import Order, Part
 from clipvg.training.record import METRICS, EpochLosses, History, append_metrics, write_model
-from clipvg.training.schedule import learning_rate_factor
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -70,7 +67,7 @@ class Trainer:
         self.steps = config.steps or config.epochs * self.per_epoch
         self._weight = weight
         self._weight_here = torch.from_numpy(weight).to(self.device)
-        self._params = [p for p in model.parameters() if p.requires_grad]
+        self._params = list(model.trainable_parameters())
         distributed.broadcast((p.data for p in self._params), self.world)
         self._forward = distributed.data_parallel(Boxes(model), self.world)
         self._lr = config.scaled_lr(self.world.size)
@@ -243,7 +240,6 @@ class Trainer:
             "trainable": trainable_state(self.model),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "rng": rng_state(),
             "losses": {"rows": rows, "sums": sums},
             "metrics": self.metrics,
             "best": asdict(self.best) if self.best else None,
@@ -272,7 +268,6 @@ class Trainer:
         load_trainable(self.model, saved["trainable"])
         self._optimizer.load_state_dict(saved["optimizer"])
         self._scaler.load_state_dict(saved["scaler"])
-        set_rng_state(saved["rng"])
         self._losses.restore(saved["losses"]["rows"], saved["losses"]["sums"], self.world)
         self.step, self.metrics = saved["step"], saved["metrics"]
         self.best = Best(**saved["best"]) if saved["best"] else None

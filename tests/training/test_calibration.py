@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipvg.training.calibration import _weigh_present
-from clipvg.training.foreign import Foreign
+from clipvg.training.calibration import Foreign, _weigh_present
 
 SAID = ["red dog", "the red dog on the left", "cat", "left", "dog", "a cat"]
 IMAGE_OF = np.array([0, 0, 0, 1, 1, 2])

@@ -18,7 +18,7 @@ from clipvg.model.zoo import load
 from clipvg.runtime.distributed import World
 from clipvg.training import Fit, fit
 from clipvg.training import trainer as trainer_module
-from clipvg.training.interrupt import Interrupt
+from clipvg.training.loop import Interrupt
 
 # Which writes of a training kill it, each time it is started again.
 WRITES = [1, 2, 5, 9]

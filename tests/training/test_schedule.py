@@ -7,7 +7,7 @@ import torch
 
 from clipvg.errors import InputError
 from clipvg.training import FitConfig
-from clipvg.training.schedule import learning_rate_factor
+from clipvg.training.config import learning_rate_factor
 
 
 def factors(name: str, epochs: int, **options: object) -> list[float]:
