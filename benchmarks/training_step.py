@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent / "baselines"))
 from reference_training import ReferenceTrainer
 
 from clipvg.data import Batch, LabelDataset, TrainTransform, collate, group_by_image
-from clipvg.features.encode import Encoder
+from clipvg.features.cache import Encoder
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel, create_model
 from clipvg.training import FitConfig

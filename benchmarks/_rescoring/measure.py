@@ -17,7 +17,7 @@ from baselines.reference_rescoring import rescore
 
 from _rescoring.flops import Counted, Sizes, engine_flops, reference_flops
 from _rescoring.peak import peak_memory, synchronise
-from clipvg.features.decode import load_squares
+from clipvg.features.images import load_squares
 from clipvg.features.keys import pixels_key
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel

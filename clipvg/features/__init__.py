@@ -1,8 +1,8 @@
 """Features of the frozen towers: one way from image files and expressions to what a head reads.
 
-`keys` says what decides a feature, `decode` reads image files ahead in threads, `texts` encodes
-expressions, `images` keeps what was encoded of images, `cache` serves both to training and
-evaluation, and `encode` encodes augmented batches.
+`keys` says what decides a feature, `texts` encodes expressions, `images` keeps what was encoded of
+images, `cache` serves both to training and evaluation and encodes augmented batches, `regions` are
+parts of images as CLIP itself embeds them.
 """
 
 from clipvg.features.cache import CachedLabels as CachedLabels

@@ -1,8 +1,8 @@
-"""Features of the frozen towers, computed once per distinct image and expression."""
+"""Features of the frozen towers: of whole tables, each computed once, and of augmented batches."""
 
 from __future__ import annotations
 
-import warnings
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from clipvg.data.letterbox import square_boxes
-from clipvg.errors import InputError
-from clipvg.features.images import CacheOptions, CacheTooLargeError, ImageStore
+from clipvg.features.images import CacheOptions, ImageStore
 from clipvg.features.keys import image_key, text_key, token_key
 from clipvg.features.texts import TextStore
+from clipvg.model.fast.towers import can_pack, encode_texts
 from clipvg.model.fusion import Features
+from clipvg.model.tokenizer import real_lengths
+from clipvg.ops.linear import fast_cpu
 
 if TYPE_CHECKING:
+    from clipvg.data.dataset import Batch
     from clipvg.labels import LabelTable
     from clipvg.model.grounder import GroundingModel
 
@@ -130,37 +135,23 @@ class FeatureCache:
         sizes = self._images.sizes[images]
         target = square_boxes(boxes, sizes, self._model.backbone.image_size)
         numbers, boxes_norm = map(torch.from_numpy, (np.stack([images, texts]), target))
-        return CachedLabels(self, numbers[0], numbers[1], boxes_norm, sizes)
+        return CachedLabels(self._images, self._texts, *numbers, boxes_norm, sizes)
 
     def fits(self, model: GroundingModel) -> bool:
         """Whether these are the batches that the model's own towers and rules would give."""
         return model.frozen_images and self._key == _batch_key(model)
 
-    def batch(self, images: Tensor, texts: Tensor, target: Tensor, row: Tensor) -> FeatureBatch:
-        """Features of some labels, given by the numbers of their images and expressions."""
-        distinct, index = images.unique(return_inverse=True)
-        features, ignored = self._images.take(distinct)
-        text, mask = self._texts.take(texts)
-        return FeatureBatch(features, ignored, index, text, mask, target, row)
 
-    def reason(self, image: int) -> str | None:
-        """Why an image could not be read; None where it could."""
-        return self._images.errors.get(image)
-
-
+@dataclass(frozen=True, eq=False)
 class CachedLabels:
-    """A table's labels over a `FeatureCache`, by row.
+    """A table's N labels over a `FeatureCache`, by row."""
 
-    Attributes:
-        target: (N, 4) float32 cxcywh, normalised to the square.
-        sizes: (N, 2) int64 image sizes (width, height) in pixels.
-    """
-
-    def __init__(
-        self, cache: FeatureCache, images: Tensor, texts: Tensor, target: Tensor, sizes: np.ndarray
-    ) -> None:
-        self._cache, self._images, self._texts = cache, images, texts
-        self.target, self.sizes = target, sizes
+    images: ImageStore
+    texts: TextStore
+    image_of: Tensor  # (N,) int64 number of each label's image in its store
+    text_of: Tensor  # (N,) int64 likewise
+    target: Tensor  # (N, 4) float32 cxcywh, normalised to the square
+    sizes: np.ndarray  # (N, 2) int64 image sizes (width, height) in pixels
 
     def __len__(self) -> int:
         return len(self.target)
@@ -170,35 +161,59 @@ class CachedLabels:
     ) -> FeatureBatch:
         """Features and targets of some rows, with the texts of the same or of other ones."""
         row = torch.as_tensor(rows)
-        said = self._texts[row if texts is None else torch.as_tensor(texts)]
-        return self._cache.batch(self._images[row], said, self.target[row], row)
+        distinct, index = self.image_of[row].unique(return_inverse=True)
+        features, ignored = self.images.take(distinct)
+        text, mask = self.texts.take(self.text_of[row if texts is None else torch.as_tensor(texts)])
+        return FeatureBatch(features, ignored, index, text, mask, self.target[row], row)
 
     def reasons(self) -> list[str | None]:
         """For each label why its image could not be read; None where it could."""
-        return [self._cache.reason(image) for image in self._images.tolist()]
+        return [self.images.errors.get(image) for image in self.image_of.tolist()]
 
 
-def open_cache(
-    model: GroundingModel, labels: LabelTable, options: CacheOptions, *, insist: bool
-) -> FeatureCache | None:
-    """A cache over a table, or None, with a warning, where it would be too large.
+class Encoder:
+    """Encodes each distinct image and each real text token of a batch once, without gradients.
 
-    None, too, when the model's image tower learns. With `insist` either raises instead.
+    Args:
+        model: with a frozen image tower.
+        dtype: number type of the towers; None leaves them as they are. They are converted once,
+            where autocast would convert all their weights in every step.
     """
-    if not model.frozen_images:
-        if insist:
-            raise InputError(
-                "cache_features=True needs a frozen image tower, and train_visual_positions trains "
-                "it. Use cache_features='auto' or train_visual_positions=False."
-            )
-        return None
-    try:
-        return FeatureCache(model, labels, options)
-    except CacheTooLargeError as error:
-        if insist:
-            raise
-        warnings.warn(f"{error} Images are encoded again in every epoch.", stacklevel=3)
-        return None
+
+    def __init__(self, model: GroundingModel, dtype: torch.dtype | None = None) -> None:
+        self._model = model
+        self._towers = model.backbone
+        if dtype is not None:
+            self._towers = copy.deepcopy(model.backbone).to(dtype)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> FeatureBatch:
+        """Return the features of a batch; text stays token ids where the text tower learns."""
+        with fast_cpu():
+            return self._features(batch)
+
+    def _features(self, batch: Batch) -> FeatureBatch:
+        model, towers = self._model, self._towers
+        length = max(1, int(real_lengths(batch.text_mask).max()))
+        tokens, mask = batch.tokens[:, :length], batch.text_mask[:, :length]
+        return FeatureBatch(
+            towers.image_features(batch.images.to(towers.clip.visual.conv1.weight.dtype)),
+            model.patch_mask(batch.pixel_mask),
+            batch.image_index,
+            self._texts(tokens, mask) if model.frozen_text else tokens,
+            mask,
+            batch.target,
+            batch.row,
+        )
+
+    def _texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return text features (B, T, E); on a CPU zero after the last real token."""
+        if tokens.device.type != "cpu" or not can_pack(self._towers):
+            return self._towers.text_features(tokens)
+        lengths = real_lengths(mask).clamp(min=1)
+        found = encode_texts(self._towers, tokens, lengths, packed=True)
+        padded = pad_sequence(found, batch_first=True)
+        return F.pad(padded, (0, 0, 0, tokens.shape[1] - padded.shape[1]))
 
 
 def _paths(labels: LabelTable) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Image features of distinct image files, in memory or in a memory-mapped file."""
+"""Distinct image files: as models see them, and their features in memory or in a mapped file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ import torch
 from torch import Tensor
 
 from clipvg.data.decode import decode
-from clipvg.data.letterbox import Letterbox, Square, load_square
+from clipvg.data.image import read_image
+from clipvg.data.letterbox import Letterbox, Square, load_square, make_square
 from clipvg.errors import InputError
-from clipvg.features.keys import image_key
+from clipvg.features.keys import PixelsKey, image_key, pixels_key
 from clipvg.runtime.fields import check_fields
 from clipvg.runtime.files import atomic_path, reserve
 from clipvg.runtime.progress import progress_bar
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clipvg.model.grounder import GroundingModel
 
 _IMAGES = 32  # encoded at a time
@@ -260,3 +263,22 @@ def _blank(size: int) -> Square:
     """Return what stands for an image that cannot be read: its features are never used."""
     mask = torch.ones(size, size, dtype=torch.bool)
     return Square(torch.zeros(3, size, size), mask, Letterbox(1, 1, size))
+
+
+def load_squares(path: Path, models: Iterable[GroundingModel]) -> dict[PixelsKey, Square]:
+    """Decode an image once and make the square that each model sees of it, equal ones once."""
+    images: dict[bool, Image.Image] = {}
+    squares: dict[PixelsKey, Square] = {}
+    for model in models:
+        preset, key = model.preset, pixels_key(model)
+        if key in squares:
+            continue
+        if preset.exif not in images:
+            images[preset.exif] = read_image(path, exif=preset.exif)
+        squares[key] = make_square(images[preset.exif], model.backbone.image_size, preset)
+    return squares
+
+
+def load_images(path: Path, exif_rules: Iterable[bool]) -> dict[bool, Image.Image]:
+    """Decode an image, with the EXIF orientation applied, without, or both."""
+    return {exif: read_image(path, exif=exif) for exif in exif_rules}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.features.decode import load_images
+from clipvg.features.images import load_images
 from clipvg.features.keys import image_key, text_key
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import evaluating

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clipvg.data.letterbox import Square
-from clipvg.features.decode import load_squares
+from clipvg.features.images import load_squares
 from clipvg.features.keys import PixelsKey, pixels_key
 from clipvg.features.texts import TextCache
 from clipvg.model import GroundingModel

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from clipvg.data.augment import TrainTransform
 from clipvg.data.dataset import Batch, LabelDataset, collate
+from clipvg.errors import InputError
 from clipvg.features import CachedLabels, CacheOptions, FeatureBatch, FeatureCache
-from clipvg.features.cache import open_cache
+from clipvg.features.images import CacheTooLargeError
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
 from clipvg.training.config import FitConfig
@@ -42,12 +43,21 @@ def open_features(
 ) -> FeatureCache | None:
     """Open the feature cache that a training asks for; None where it reads images in each epoch.
 
-    The bits of either way differ: where features did not fit at first, a restart goes without.
+    That is with augmentation, where the image tower learns, and, with a warning, where features
+    would be too large: there a restart goes without too, since the bits of either way differ.
+    ``cache_features=True`` raises instead.
     """
     insist = config.cache_features is True
-    too_large = None if folder is None else folder.with_name(TOO_LARGE)
     if not config.caches:
         return None
+    if not model.frozen_images:
+        if insist:
+            raise InputError(
+                "cache_features=True needs a frozen image tower, and train_visual_positions trains "
+                "it. Use cache_features='auto' or train_visual_positions=False."
+            )
+        return None
+    too_large = None if folder is None else folder.with_name(TOO_LARGE)
     if too_large is not None and too_large.exists() and not insist:
         warnings.warn(
             f"{too_large}: image features did not fit when this training began, so images are "
@@ -62,10 +72,15 @@ def open_features(
         num_workers=config.num_workers,
         progress=progress,
     )
-    cache = open_cache(model, labels, options, insist=insist)
-    if too_large is not None and cache is None and model.frozen_images:
+    try:
+        return FeatureCache(model, labels, options)
+    except CacheTooLargeError as error:
+        if insist:
+            raise
+        warnings.warn(f"{error} Images are encoded again in every epoch.", stacklevel=2)
+    if too_large is not None:
         too_large.touch()
-    return cache
+    return None
 
 
 class CachedBatches:

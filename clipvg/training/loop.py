@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from clipvg.features import FeatureBatch, FeatureCache
-from clipvg.features.encode import Encoder
+from clipvg.features.cache import Encoder
 from clipvg.model.grounder import GroundingModel
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from support.tiny import make_labels
 from clipvg.data.dataset import LabelDataset, collate
 from clipvg.errors import InputError
 from clipvg.features import CacheOptions
-from clipvg.features.cache import open_cache
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.tokenizer import real_lengths
-from clipvg.training import FeatureCache
+from clipvg.training import FeatureCache, FitConfig
+from clipvg.training.batches import open_features
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +137,16 @@ def test_half_precision_takes_half_the_space(model: GroundingModel, labels: Labe
 def test_too_large_is_refused_or_done_without(model: GroundingModel, labels: LabelTable) -> None:
     with pytest.raises(InputError, match="above the limit of 1e-06 GB"):
         FeatureCache(model, labels, CacheOptions(max_bytes=1000))
+    plain = FitConfig(augment=False)
+    small = replace(plain, cache_bytes=1000)
     with pytest.warns(UserWarning, match="encoded again in every epoch"):
-        assert open_cache(model, labels, CacheOptions(max_bytes=1000), insist=False) is None
+        assert open_features(model, labels, small, None, progress=False) is None
+    insisting = replace(small, cache_features=True)
     with pytest.raises(InputError):
-        open_cache(model, labels, CacheOptions(max_bytes=1000), insist=True)
+        open_features(model, labels, insisting, None, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert open_cache(model, labels, CacheOptions(), insist=False) is not None
+        assert open_features(model, labels, plain, None, progress=False) is not None
 
 
 def test_only_equal_towers_and_rules_share_features(

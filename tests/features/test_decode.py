@@ -13,7 +13,7 @@ from support.tiny import make_model
 from clipvg.data import load_square
 from clipvg.data.decode import decode
 from clipvg.errors import InputError
-from clipvg.features.decode import load_images, load_squares
+from clipvg.features.images import load_images, load_squares
 from clipvg.features.keys import pixels_key
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from clipvg.data import Batch
-from clipvg.features.encode import Encoder
+from clipvg.features.cache import Encoder
 from clipvg.model import GroundingModel, create_model, grounder
 from clipvg.model.fast.fusion import dropout
 from clipvg.ops.linear import fast_cpu, linear, takes_onednn
