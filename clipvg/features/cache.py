@@ -131,11 +131,11 @@ class FeatureCache:
         images = self._images.indices(_paths(labels))[image_of]
         texts = self._texts.indices(labels.expressions)
         integer = self._model.preset.integer_boxes
-        boxes = labels.boxes(integer=integer) if against == "box" else labels.truth()
+        given = labels.boxes(integer=integer) if against == "box" else labels.truth()
         sizes = self._images.sizes[images]
-        target = square_boxes(boxes, sizes, self._model.backbone.image_size)
-        numbers, boxes_norm = map(torch.from_numpy, (np.stack([images, texts]), target))
-        return CachedLabels(self._images, self._texts, *numbers, boxes_norm, sizes)
+        target = square_boxes(given, sizes, self._model.backbone.image_size)
+        image, text, boxes = map(torch.from_numpy, (images, texts, target))
+        return CachedLabels(self._images, self._texts, image, text, boxes, sizes)
 
     def fits(self, model: GroundingModel) -> bool:
         """Whether these are the batches that the model's own towers and rules would give."""

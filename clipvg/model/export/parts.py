@@ -19,18 +19,13 @@ class Part(nn.Module):
         super().__init__()
         self.model = model
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights; what goes in and out is float32 anyway."""
-        return self.model.reg_token.weight.dtype
-
 
 class ImagePart(Part):
     """Image features, once for all expressions of an image."""
 
     def forward(self, pixels: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (U, 1 + P, LW) and ignored patches (U, P) of squares (U, 3, S, S)."""
-        features = self.model.encode_images(pixels.to(self.dtype))
+        features = self.model.encode_images(pixels.to(self.model.dtype))
         return features.float(), self.model.patch_mask(pixel_mask)
 
 
@@ -66,7 +61,7 @@ class FusionPart(Part):
 
         With a quality head also scores and present, (B,) each.
         """
-        image, text = image.to(self.dtype), text.to(self.dtype)
+        image, text = image.to(self.model.dtype), text.to(self.model.dtype)
         scores = self.model.quality is not None
         patches = self.model.visual_projection(image)[:, 1:] if scores else None
         seen = Seen(image, patch_ignored, patches=patches)
@@ -136,9 +131,8 @@ def trace(model: GroundingModel) -> dict[str, Program]:
             ),
         }
         outputs = {"image": ("image", "patch_ignored"), "text": ("text", "text_mask")}
-        cases["fusion"][0](
-            *cases["fusion"][1]
-        )  # what it computes once is there before it is traced
+        fusion, example, _ = cases["fusion"]
+        fusion(*example)  # what it computes once is there before it is traced
         return {
             name: Program(
                 torch.export.export(part, example, dynamic_shapes=shapes, strict=False),
