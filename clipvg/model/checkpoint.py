@@ -17,7 +17,7 @@ from clipvg.errors import InputError, one_line
 from clipvg.model.backbone import Backbone
 from clipvg.model.config import GroundingConfig, check_parameters
 from clipvg.model.towers import build_towers
-from clipvg.model.weights import Undrawn, check_finite
+from clipvg.model.weights import Undrawn, check_finite, copy_weights
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import MAX_CONFIG_BYTES, check_file, check_size, read_json, reading
 
@@ -26,8 +26,7 @@ WEIGHTS_FILE = "model.safetensors"
 _CLIP = "backbone.clip."
 _UNUSED = "unused."
 _FORMAT = 1
-_NEEDED = {"format", "model", "clip", "clip_mean", "clip_std", "clip_sha256", "clip_stored"}
-_KINDS = {
+_NEEDED = {
     "model": dict, "clip": dict, "clip_mean": list, "clip_std": list, "clip_sha256": str,
     "clip_stored": bool,
 }  # fmt: skip
@@ -156,11 +155,8 @@ def _restore(
             f"{folder / WEIGHTS_FILE}: {len(odd)} tensors are missing or unknown, the first is "
             f"{odd[0]!r}. The file does not belong to its config.json; save the model again."
         )
-    try:
-        model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        text = one_line(error, 300)
-        raise InputError(f"{folder / WEIGHTS_FILE} does not fit its config.json: {text}") from error
+    what = f"{folder / WEIGHTS_FILE} does not fit its config.json"
+    copy_weights(model, weights, what, strict=False)
     return model.eval()
 
 
@@ -174,12 +170,12 @@ def _read_header(path: Path) -> Json:
         )
         raise InputError(f"{path.parent} has no {CONFIG_FILE}. {hint}")
     header = check_size(read_json(path, "JSON", MAX_CONFIG_BYTES), path)
-    if not isinstance(header, dict) or not _NEEDED <= header.keys():
+    if not isinstance(header, dict) or not {"format", *_NEEDED} <= header.keys():
         raise InputError(
             f"{path} is not the configuration of a clipvg model. Expected a folder written by "
             f"save_pretrained or `clipvg train`."
         )
-    for name, kind in _KINDS.items():
+    for name, kind in _NEEDED.items():
         if not isinstance(header[name], kind):
             raise InputError(f"{path}: {name} is {str(header[name])[:60]!r}. Save the model again.")
     if header.get("format") != _FORMAT:

@@ -26,7 +26,7 @@ from clipvg.model.published_layout import (
 )
 from clipvg.model.tokenizer import prefix_ids
 from clipvg.model.towers import build_towers
-from clipvg.model.weights import find_state, read_file
+from clipvg.model.weights import copy_weights, find_state, read_file
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import reading
 
@@ -79,10 +79,7 @@ def _restore(path: Path, checkpoint: Json) -> GroundingModel:
         }
     _warn_unknown(path, state, set(names.values()))
     weights = {ours: state[theirs].float() for ours, theirs in names.items()}
-    try:
-        model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())[:300]}") from error
+    copy_weights(model, weights, str(path), strict=False)
     return model.eval()
 
 

@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import open_clip
-import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transformer import TextTransformer, VisionTransformer
@@ -24,6 +23,7 @@ from clipvg.model.weights import (
     CLIP_ANCHOR,
     as_open_clip,
     check_finite,
+    copy_weights,
     find_state,
     is_openai,
     read_file,
@@ -85,17 +85,18 @@ def open_towers(name: str, pretrained: str | None = None) -> Towers:
     """
     if name == TINY:
         return _open_tiny(pretrained)
-    if name.startswith(("hf-hub:", "local-dir:")):
-        return _open_clip(name, None, _schema_config(name))
-    name = name.replace("/", "-")
-    config = open_clip.get_model_config(name)
+    if brings_weights := name.startswith(("hf-hub:", "local-dir:")):
+        pretrained, config = None, _schema_config(name)
+    else:
+        name = name.replace("/", "-")
+        config = open_clip.get_model_config(name)
     if config is None:
         raise _unknown_name(name)
     if (reason := refusal(config)) is not None:
         raise InputError(
             f"backbone {name!r} cannot be used: {reason}. Use a CLIP ViT such as 'ViT-B-16'."
         )
-    if pretrained is None:
+    if pretrained is None and not brings_weights:
         return build_towers(config)
     return _open_clip(name, pretrained, config)
 
@@ -176,14 +177,12 @@ def _open_tiny(pretrained: str | None) -> Towers:
             f"safetensors file, or None for random weights."
         )
     state = find_state(read_file(source), CLIP_ANCHOR, source)
-    copy_weights(towers.clip, as_open_clip(state, towers.clip), str(source))
+    copy_weights(towers.clip, as_open_clip(state, towers.clip), f"{source} does not fit the towers")
     return towers
 
 
 def _open_clip(name: str, pretrained: str | None, config: Json) -> Towers:
     """Let open_clip resolve weights; its configuration decides QuickGELU unless the tag does."""
-    if (reason := refusal(config)) is not None:
-        raise InputError(f"backbone {name!r} cannot be used: {reason}.")
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else None
     if pretrained and not tag and Path(pretrained).is_file():
         return _open_file(name, Path(pretrained), config)
@@ -238,7 +237,7 @@ def _open_file(name: str, path: Path, config: Json) -> Towers:
                 stacklevel=2,
             )
     towers = build_towers(config)
-    copy_weights(towers.clip, as_open_clip(state, towers.clip), str(path))
+    copy_weights(towers.clip, as_open_clip(state, towers.clip), f"{path} does not fit the towers")
     return towers
 
 
@@ -268,11 +267,3 @@ def _unknown_name(name: str) -> InputError:
 def _triple(values: Iterable[float]) -> tuple[float, float, float]:
     first, second, third = (float(v) for v in values)
     return first, second, third
-
-
-def copy_weights(clip: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load a complete state dict into the towers; missing, odd or misshapen tensors are errors."""
-    try:
-        clip.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(f"{source} does not fit the towers: {one_line(error, 300)}.") from error

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from clipvg.errors import InputError
+from clipvg.errors import InputError, one_line
 from clipvg.runtime.gate import check_file, reading
 from clipvg.runtime.unpickle import StoredTensor, read_pickle
 
@@ -132,6 +132,16 @@ def as_open_clip(state: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]
     resize_pos_embed(state, clip)
     resize_text_pos_embed(state, clip)
     return state
+
+
+def copy_weights(
+    module: nn.Module, state: dict[str, Tensor], what: str, *, strict: bool = True
+) -> None:
+    """Load weights into a module; `what` begins the message where they do not fit."""
+    try:
+        module.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        raise InputError(f"{what}: {one_line(error, 300)}.") from error
 
 
 def _tensors(

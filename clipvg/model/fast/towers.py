@@ -80,12 +80,11 @@ def encode_texts(
     for rows in order.split(batch.unique_consecutive(return_counts=True)[1].tolist()):
         counts = lengths[rows].tolist()
         ids = tokens[rows, : counts[-1]].to(own)  # (n, longest)
-        texts: Sequence[Tensor]
         if packed:
-            texts = [text[:count] for text, count in zip(ids, counts, strict=True)]
-            texts = packed_text_features(towers, texts, prefix)
+            real = [text[:count] for text, count in zip(ids, counts, strict=True)]
+            texts = packed_text_features(towers, real, prefix)
         else:
-            texts = towers.text_features(ids, prefix).to(place)  # (n, longest, E)
+            texts = list(towers.text_features(ids, prefix).to(place))  # (longest, E) each
         for row, count, text in zip(rows.tolist(), counts, texts, strict=True):
             found[row] = text[:count].to(place)
     return found
