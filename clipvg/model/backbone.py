@@ -29,37 +29,26 @@ class Backbone(nn.Module):
         towers: the CLIP model and its configuration.
         config: which blocks are tapped (`levels`, `visual`), and whether the image tower's position
             table learns; the published choice when None.
-
-    Attributes:
-        image_size: side of the input square in pixels.
-        patch_size: side of a patch in pixels.
-        grid: patches per side.
-        width: channels of one level.
-        feature_width: channels of the image features (levels x width, or embed_dim for "last").
-        last_width: how many of these, at the end, are of the last tapped block.
-        embed_dim: channels of the text features.
-        levels: the tapped blocks.
-        mean, std: normalisation of the input pixels.
-        context_length: number of token positions.
-        tag_sha256: of the weights as their tag gave them; None when they came from elsewhere.
     """
 
     clip: CLIP | CustomTextCLIP
-    image_size: int
-    patch_size: int
-    grid: int
-    width: int
-    feature_width: int
-    last_width: int
-    embed_dim: int
-    context_length: int
+    image_size: int  # side of the input square in pixels
+    patch_size: int  # side of a patch in pixels
+    grid: int  # patches per side
+    levels: tuple[int, ...]  # the tapped blocks
+    width: int  # channels of one level
+    feature_width: int  # channels of the image features (levels x width, or embed_dim for "last")
+    last_width: int  # how many of these, at the end, are of the last tapped block
+    embed_dim: int  # channels of the text features
+    context_length: int  # number of token positions
+    tag_sha256: str | None = None  # of the weights as their tag gave them, if one did
 
     def __init__(self, towers: Towers, config: ModelOptions | None = None) -> None:
         super().__init__()
         config = config or ModelOptions()
         self.clip = towers.clip
         self.config = towers.config
-        self.mean, self.std = towers.mean, towers.std
+        self.mean, self.std = towers.mean, towers.std  # of the input pixels, RGB in [0, 1]
         self.visual = config.visual
         self.train_visual_positions = config.train_visual_positions
         image, text = self.clip.visual, self.text_tower
@@ -79,7 +68,6 @@ class Backbone(nn.Module):
                     "projected tokens. Use visual='levels'."
                 )
             self.feature_width = self.last_width = image.proj.shape[1]
-        self.tag_sha256: str | None = None
         self._keys: dict[str, str] = {}
         self.requires_grad_(False)
         image.positional_embedding.requires_grad_(self.train_visual_positions)

@@ -44,17 +44,12 @@ Model = TypeVar("Model", bound="CheckpointMixin")
 
 
 class CheckpointMixin(nn.Module, ModelHubMixin):
-    """`save_pretrained`, `from_pretrained` and `push_to_hub` of huggingface_hub for our files.
-
-    Attributes:
-        config: all choices of the model.
-        backbone: its towers.
-        leftovers: tensors of an authors' checkpoint that no model uses; they are stored beside
-            the model's, so that the way back gives the file as it was.
-    """
+    """`save_pretrained`, `from_pretrained` and `push_to_hub` of huggingface_hub for our files."""
 
     config: GroundingConfig
     backbone: Backbone
+    # Tensors of an authors' checkpoint that no model uses; they are stored beside the model's, so
+    # that the way back gives the file as it was.
     leftovers: Mapping[str, Tensor] = MappingProxyType({})
 
     def _save_pretrained(self, save_directory: Path) -> None:

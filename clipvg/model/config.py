@@ -13,7 +13,7 @@ from clipvg.runtime.files import Json
 
 AUTO = "auto"
 MAX_PARAMETERS = 10**10
-_TINY = {"backbone": "clipvg-tiny", "pretrained": "scenes-v1"}
+TINY, TINY_TAG = "clipvg-tiny", "scenes-v1"  # the backbone in the package, and its weights
 
 
 @dataclass(kw_only=True)
@@ -77,8 +77,7 @@ class ModelOptions:
         """Return the configuration of a model on a backbone."""
         fields = dataclasses.asdict(self)
         if self.pretrained == AUTO:
-            is_tiny = backbone == _TINY["backbone"]
-            fields["pretrained"] = _TINY["pretrained"] if is_tiny else "openai"
+            fields["pretrained"] = TINY_TAG if backbone == TINY else "openai"
         return GroundingConfig(backbone=backbone, trained_on=trained_on, **fields)
 
 

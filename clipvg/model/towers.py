@@ -18,6 +18,7 @@ from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import nn
 
 from clipvg.errors import InputError, near_matches, one_line
+from clipvg.model.config import TINY, TINY_TAG
 from clipvg.model.hub import quiet, unreachable
 from clipvg.model.weights import (
     CLIP_ANCHOR,
@@ -30,8 +31,6 @@ from clipvg.model.weights import (
 )
 from clipvg.runtime.files import Json
 
-TINY = "clipvg-tiny"
-TINY_TAG = "scenes-v1"
 _BPE_VOCABULARY = 49408
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from clipvg.errors import InputError
 from clipvg.model.backbone import Backbone
-from clipvg.model.config import GroundingConfig
+from clipvg.model.config import TINY, TINY_TAG, GroundingConfig
 from clipvg.model.grounder import GroundingModel
 from clipvg.model.published import load_published
-from clipvg.model.towers import TINY, TINY_TAG
 
 
 def create_model(
     backbone: str = "ViT-B-16",
     pretrained: str | None = "openai",
-    *,
-    levels: Sequence[int] | None = None,
-    preset: str = "default",
     **options: object,
 ) -> GroundingModel:
     """Make an untrained grounding model.
@@ -31,9 +26,7 @@ def create_model(
             for the weights in the package with ``clipvg-tiny``; a hub repository or a folder
             brings its own. A tag brings its activation, and so does a file as OpenAI publishes
             it; other files trained with QuickGELU need a name that ends in ``-quickgelu``.
-        levels: zero-based blocks to tap; None for four evenly spread ones.
-        preset: "default" or "published".
-        **options: any other field of `GroundingConfig`.
+        **options: any other field of `GroundingConfig`, such as `levels` and `preset`.
 
     Returns:
         The model, on the CPU, in evaluation mode.
@@ -48,15 +41,7 @@ def create_model(
         pretrained = TINY_TAG
     elif backbone.startswith(("hf-hub:", "local-dir:")):
         pretrained = None
-    config = GroundingConfig.from_dict(
-        {
-            "backbone": backbone,
-            "pretrained": pretrained,
-            "levels": list(levels) if levels else None,
-            "preset": preset,
-            **options,
-        }
-    )
+    config = GroundingConfig.from_dict({"backbone": backbone, "pretrained": pretrained, **options})
     return GroundingModel(config, Backbone.create(config)).eval()
 
 

@@ -21,26 +21,17 @@ _ROUNDS = 30  # of telling which foreign expressions fit after all
 
 @dataclass
 class Held:
-    """What a model answers on held-out images: own expressions, then foreign ones.
+    """What a model answers on held-out images: own expressions, then foreign ones, R in all."""
 
-    Attributes:
-        state: (R, D) float32 [REG].
-        match: (R,) logit of the matcher at the model's own box.
-        shown: (R,) logit that the image shows what is said.
-        right: (R,) whether that box is right; only of own expressions.
-        own: (R,) bool, False for an expression of another image that does not fit by its words.
-        image: (R,) int64 number of the image.
-        missed: share of the foreign expressions that fit after all, as estimated.
-        meant: logits at boxes that are the label's own (True) or not (False), with that.
-    """
-
-    state: list[Tensor] = field(default_factory=list)
-    match: list[Tensor] = field(default_factory=list)
-    shown: list[Tensor] = field(default_factory=list)
-    right: list[Tensor] = field(default_factory=list)
+    state: list[Tensor] = field(default_factory=list)  # (R, D) float32 [REG]
+    match: list[Tensor] = field(default_factory=list)  # (R,) logit of the matcher at its own box
+    shown: list[Tensor] = field(default_factory=list)  # (R,) logit that the image shows it
+    right: list[Tensor] = field(default_factory=list)  # (R,) whether that box is right, where own
+    # (R,) bool, False for an expression of another image that does not fit by its words
     own: list[Tensor] = field(default_factory=list)
-    image: list[Tensor] = field(default_factory=list)
-    missed: float = 0.0
+    image: list[Tensor] = field(default_factory=list)  # (R,) int64 number of the image
+    missed: float = 0.0  # share of the foreign expressions that fit after all, as estimated
+    # logits at boxes that are the label's own (True) or not (False), with that
     meant: list[tuple[Tensor, bool]] = field(default_factory=list)
 
 

@@ -22,7 +22,6 @@ from clipvg.labels import LabelTable
 from clipvg.model.fusion import Features
 from clipvg.model.grounder import GroundingModel, evaluating
 from clipvg.model.image_text import shown_in
-from clipvg.model.matcher import bin_features
 from clipvg.model.quality import QualityHead
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
@@ -139,10 +138,8 @@ def _learn_words(
         batch, rows = view.batch(places).to(model.device), all_rows[places]
         moved = displaced(batch.target.cpu(), rows, seed)
         boxes[rows] = moved
-        patches = _patches(model, batch).float()
-        side = model.backbone.grid
-        grid = patches.mT.unflatten(2, (side, side))
-        regions[rows] = bin_features(grid, moved.to(grid.device)).cpu()
+        # as they are: the head is fresh and standardises nothing yet
+        regions[rows] = head.regions(_patches(model, batch), moved.to(model.device)).cpu()
     distinct, text_of = np.unique(labels.expressions, return_inverse=True)
     texts, masks = padded_tokens(
         model,
@@ -152,8 +149,7 @@ def _learn_words(
     standardise(head, 0, regions[:, 0].flatten(0, 1))
     standardise(head, 1, texts[masks])
     on_cpu = head.cpu()
-    regions = on_cpu.standard(regions, 0)
-    texts = on_cpu.standard(texts, 1) * masks[..., None]
+    regions, texts = on_cpu.standard(regions, 0), on_cpu.words(texts, masks)
     numbers = torch.from_numpy(text_of)
     pairs = MatcherInputs(
         boxes, regions, torch.arange(len(boxes)), texts, masks, numbers, distinct.tolist()

@@ -17,7 +17,7 @@ from clipvg.model.grounder import GroundingModel
 from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
 from clipvg.runtime.files import GONE, Json, write_lines
-from clipvg.training.batches import AnyBatch, Boxes
+from clipvg.training.batches import AnyBatch, Boxes, standardise_projections
 from clipvg.training.checkpoint import (
     MovingAverage,
     load_trainable,
@@ -27,7 +27,6 @@ from clipvg.training.checkpoint import (
 )
 from clipvg.training.config import FitConfig, learning_rate_factor
 from clipvg.training.evaluate import evaluate
-from clipvg.training.init import standardise_projections
 from clipvg.training.losses import box_losses
 from clipvg.training.order import Order, Part
 from clipvg.training.record import METRICS, EpochLosses, History, append_metrics, write_model

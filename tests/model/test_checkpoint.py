@@ -15,7 +15,8 @@ from torch.testing import assert_close
 from clipvg.data.dataset import Batch
 from clipvg.errors import InputError
 from clipvg.model import GroundingModel, create_model, load
-from clipvg.model.towers import TINY, TINY_TAG, build_towers, tiny_files
+from clipvg.model.config import TINY, TINY_TAG
+from clipvg.model.towers import build_towers, tiny_files
 
 Make = Callable[..., GroundingModel]
 MakeBatch = Callable[[GroundingModel], Batch]

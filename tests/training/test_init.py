@@ -10,7 +10,7 @@ import torch
 from support.fits import QUICK, make_labels, make_model
 
 from clipvg.training import FeatureCache, fit
-from clipvg.training.init import standardise_projections
+from clipvg.training.batches import standardise_projections
 
 ONE_STEP = dataclasses.replace(QUICK, steps=1, lr=1e-12, weight_decay=0.0, standardise=True)
 
