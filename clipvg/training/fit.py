@@ -24,8 +24,6 @@ from clipvg.training.trainer import Best, Trainer
 
 Weights = Sequence[float] | np.ndarray | None
 
-__all__ = ["Best", "Fit", "FitConfig", "fit", "fit_many"]
-
 
 @dataclass
 class Fit:
@@ -95,7 +93,7 @@ def fit(
         [1, 2, 3]
     """
     training = Training(labels, config or FitConfig(), validation, features, progress)
-    return training.one(model, weights, out)
+    return training.run([model], [weights], None if out is None else [out])[0]
 
 
 def fit_many(
@@ -138,8 +136,13 @@ def fit_many(
     Returns:
         K results. `seconds` is the time of the loop divided among the copies at work.
     """
+    keep, count = np.asarray(keep), len(labels)
+    if keep.ndim != 2 or not len(keep):
+        raise InputError(f"keep has shape {keep.shape}, expected (candidates, {count}).")
+    if outs is not None and len(outs) != len(keep):
+        raise InputError(f"{len(outs)} folders for {len(keep)} candidates, expected one for each.")
     training = Training(labels, config or FitConfig(), validation, features, progress)
-    return training.many(model, keep, outs, judge)
+    return training.run([copied(model) for _ in keep], list(keep), outs, judge)
 
 
 @dataclass
@@ -156,28 +159,7 @@ class Training:
         if self.validation is not None and len(self.validation) == 0:
             raise InputError("there are no validation labels. Check the file, or leave it out.")
 
-    def one(self, model: "GroundingModel", weights: Weights, out: str | Path | None) -> Fit:
-        """Train a model in place, see `fit`."""
-        return self._run([model], [weights], None if out is None else [out])[0]
-
-    def many(
-        self,
-        model: "GroundingModel",
-        keep: np.ndarray,
-        outs: Sequence[str | Path] | None,
-        judge: Judge | None,
-    ) -> list[Fit]:
-        """Train a copy of a model for each row of `keep`, see `fit_many`."""
-        keep, count = np.asarray(keep), len(self.labels)
-        if keep.ndim != 2 or not len(keep):
-            raise InputError(f"keep has shape {keep.shape}, expected (candidates, {count}).")
-        if outs is not None and len(outs) != len(keep):
-            raise InputError(
-                f"{len(outs)} folders for {len(keep)} candidates, expected one for each."
-            )
-        return self._run([copied(model) for _ in keep], list(keep), outs, judge)
-
-    def _run(
+    def run(
         self,
         models: "Sequence[GroundingModel]",
         weights: Sequence[Weights],
@@ -188,7 +170,7 @@ class Training:
         first, world = models[0], distributed.join(models[0].device)
         combined = [_combined_weights(self.labels, given) for given in weights]
         folders = [None] * len(models) if outs is None else [Path(out) for out in outs]
-        order = _order(self.labels, self.config, world)
+        order = order_of(self.labels, self.config, world)
         trainers = [
             self._trainer(*each, order) for each in zip(models, combined, folders, strict=True)
         ]
@@ -255,7 +237,8 @@ class Training:
         return cache
 
 
-def _order(labels: "LabelTable", config: FitConfig, world: World) -> Order:
+def order_of(labels: "LabelTable", config: FitConfig, world: World) -> Order:
+    """Return which labels each step of a training sees."""
     return Order(
         num_labels=len(labels),
         effective_batch=config.batch_size * config.accumulate * world.size,

@@ -12,14 +12,14 @@ from clipvg.features.cache import FeatureCache
 from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
 from clipvg.runtime import distributed
+from clipvg.runtime.files import Json
 from clipvg.similarity import IOU
 from clipvg.training.batches import open_features
 from clipvg.training.checkpoint import load_trainable, trainable_state
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
-from clipvg.training.fit import Fit, Training
+from clipvg.training.fit import Fit, fit, fit_many, order_of
 from clipvg.training.loop import Judge
-from clipvg.training.order import Order
 
 
 class GroundingLearner:
@@ -97,8 +97,8 @@ class GroundingLearner:
         Returns:
             The result, see `clipvg.training.fit`.
         """
-        training, model = self._start(labels, init, seed)
-        return training.one(model, weights, out)
+        model, options = self._start(labels, init, seed)
+        return fit(model, labels, weights=weights, out=out, **options)
 
     def fit_many(
         self,
@@ -118,8 +118,8 @@ class GroundingLearner:
         Returns:
             K results, see `clipvg.training.fit_many`.
         """
-        training, model = self._start(labels, init, seed)
-        return training.many(model, keep, outs, judge)
+        model, options = self._start(labels, init, seed)
+        return fit_many(model, labels, keep, outs=outs, judge=judge, **options)
 
     def evaluate(self, model: "GroundingModel", labels: "LabelTable") -> float:
         """Acc@0.5 in [0, 1] on the labels' boxes, each counted by its weight; higher is better."""
@@ -132,24 +132,26 @@ class GroundingLearner:
 
     def _start(
         self, labels: "LabelTable", init: "GroundingModel | None", seed: int
-    ) -> "tuple[Training, GroundingModel]":
+    ) -> "tuple[GroundingModel, Json]":
+        """Return the model to train, and what all trainings are given."""
         model, standardise = self.make_model(seed), self.config.standardise and init is None
         if init is not None:
             load_trainable(model, trainable_state(init))
-        self.prepare(labels, model)
-        config = dataclasses.replace(
-            self.config, seed=seed, standardise=standardise, steps=self._steps(labels, model)
-        )
-        features = self._usable(model)
-        return Training(labels, config, self.validation, features, self._progress), model
+        steps = self._steps(labels, model)
+        config = dataclasses.replace(self.config, seed=seed, standardise=standardise, steps=steps)
+        return model, {
+            "config": config,
+            "validation": self.validation,
+            "features": self.features(model, labels),
+            "progress": self._progress,
+        }
 
     def _steps(self, labels: "LabelTable", model: "GroundingModel") -> int | None:
         """Return the steps of a training on labels where they are not those of the options."""
         config = self.config
         if self._share == 1:
             return config.steps
-        effective = config.batch_size * config.accumulate * distributed.join(model.device).size
-        order = Order(len(labels), effective, config.batch_size, drop_last=config.drop_last)
+        order = order_of(labels, config, distributed.join(model.device))
         return max(1, round(self._share * (config.steps or config.epochs * order.steps_per_epoch)))
 
     def features(self, model: "GroundingModel", labels: "LabelTable") -> FeatureCache | None:
