@@ -12,10 +12,11 @@ from clipvg.measures.specs import build_measure, parse_measure, with_option
 from clipvg.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from clipvg.grounders.detector import Detector
     from clipvg.grounders.grounder import Grounder
     from clipvg.grounders.heat import GradCam, HeatMap
-    from clipvg.grounders.pretrained import Detector, VisionLanguageModel
     from clipvg.grounders.reclip import ReCLIP
+    from clipvg.grounders.vlm import VisionLanguageModel
     from clipvg.pseudo.observations import ObservationTable
 
 
@@ -72,8 +73,8 @@ __getattr__ = lazy_names(
         "ReCLIP": "reclip",
         "HeatMap": "heat",
         "GradCam": "heat",
-        "Detector": "pretrained",
-        "VisionLanguageModel": "pretrained",
+        "Detector": "detector",
+        "VisionLanguageModel": "vlm",
     },
 )
 

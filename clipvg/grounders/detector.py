@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clipvg.grounders.located import Located
-from clipvg.observe.loading import Pretrained
+from clipvg.grounders.pretrained import PretrainedGrounder
+from clipvg.observe.detect import in_float32
+from clipvg.observe.loading import Kind
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,31 +23,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class DetectorLocator:
-    """Places expressions with Grounding DINO, OWLv2, OmDet-Turbo and their like.
+class Detector(PretrainedGrounder):
+    """An open-vocabulary detector: Grounding DINO, OWLv2, OmDet-Turbo and their like.
 
+    The best of all its boxes answers an expression, and the score is what the detector gives it.
     OWLv2 looks for all expressions of an image at once, as each is judged by itself. In the others
     expressions would be mixed with each other, so each has a pass of its own; their image tower
     still sees an image once.
-
-    Args:
-        loaded: from `load_pretrained(name, "open_detector")`.
-        batch_size: expressions, or images of OWLv2, in one pass.
     """
 
-    def __init__(self, loaded: Pretrained, *, batch_size: int = 8) -> None:
-        self.loaded = loaded
-        self.batch_size = batch_size
-        config = loaded.model.config
-        self._tower: nn.Module | None = None
-        if hasattr(config, "max_text_len"):  # Grounding DINO
-            self._tower, self._room = loaded.model.model.backbone, config.max_text_len
-        elif hasattr(loaded.model, "vision_backbone"):  # OmDet-Turbo
-            self._tower = loaded.model.vision_backbone
-            self._room = config.text_config.max_position_embeddings
-        else:
-            self._room = config.text_config.max_position_embeddings
-        self._reads_one_text = hasattr(config, "max_text_len")
+    kind: ClassVar[Kind] = "open_detector"
+    name: str = "detector"
 
     @torch.inference_mode()
     def locate(
@@ -64,6 +53,26 @@ class DetectorLocator:
                 boxes, scores = self._best(image, [texts[place] for place in places])
                 found[number].put(places, boxes, scores, image.size)
         return found
+
+    @cached_property
+    def _reads_one_text(self) -> bool:
+        return hasattr(self.loaded.model.config, "max_text_len")  # Grounding DINO
+
+    @cached_property
+    def _tower(self) -> nn.Module | None:
+        """The image tower that all expressions share; None in OWLv2, which has them in one pass."""
+        model = self.loaded.model
+        if self._reads_one_text:
+            return model.model.backbone
+        return getattr(model, "vision_backbone", None)
+
+    @cached_property
+    def _room(self) -> int:
+        """The largest number of tokens of an expression."""
+        config = self.loaded.model.config
+        if self._reads_one_text:
+            return config.max_text_len
+        return config.text_config.max_position_embeddings
 
     @property
     def _tokenizer(self) -> Any:
@@ -101,11 +110,7 @@ class DetectorLocator:
         for name in ("pixel_values", "pixel_mask"):
             if name in inputs:
                 inputs[name] = inputs[name].expand(len(texts), *inputs[name].shape[1:])
-        outputs = self.loaded.model(**inputs)
-        for name in ("logits", "pred_boxes", "decoder_class_logits", "decoder_coord_logits"):
-            if getattr(outputs, name, None) is not None:
-                setattr(outputs, name, getattr(outputs, name).float())
-        return outputs
+        return in_float32(self.loaded.model(**inputs))
 
     def _words(self, tokens: Tensor) -> Tensor:
         """Return which tokens (E, T) are of an expression, and not about it."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.grounders.located import Located
+from clipvg.grounders.pretrained import PretrainedGrounder
 from clipvg.labels.formats.vlm import boxes_in
+from clipvg.measures.common.options import at_least
 from clipvg.observe.answers import Answer, Answerer
-from clipvg.observe.frame import WORDS, Frame, unit_of
-from clipvg.observe.loading import Pretrained
+from clipvg.observe.frame import WORDS, Frame, Unit, unit_of
+from clipvg.observe.loading import Kind
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,43 +27,51 @@ PROMPT = (
 _TASK = "<CAPTION_TO_PHRASE_GROUNDING>"  # of Florence-2
 
 
-class WriterLocator:
-    """Places expressions by asking a model that writes; of several boxes the first counts.
+class VisionLanguageModel(PretrainedGrounder):
+    """A model that answers with a box in text: a vision-language model, or Florence-2.
 
+    The first box of an answer counts; the score is the mean probability of the answer's tokens.
     Florence-2 is asked to ground the expression as a caption; others get a question, and boxes in
     their answers are read as those in `clipvg.labels.formats.vlm`.
 
     Args:
-        loaded: from `load_pretrained(name, "writer")`.
-        unit: of the boxes: "pixel", "unit" or "thousand"; None is what the type of model writes.
-        prompt: template with ``{expression}``, and perhaps ``{unit}``.
+        unit: of boxes, "pixel" (of the image as the model sees it), "unit" or "thousand"; what the
+            type of model writes when None.
+        prompt: template with ``{expression}``, and perhaps ``{unit}``; Florence-2 has its own.
         max_tokens: longest answer.
-        batch_size: questions asked at once.
     """
 
-    def __init__(
-        self,
-        loaded: Pretrained,
-        *,
-        unit: str | None = None,
-        prompt: str = PROMPT,
-        max_tokens: int = 64,
-        batch_size: int = 8,
-    ) -> None:
-        kind = loaded.model.config.model_type
-        if "{expression}" not in prompt:
-            raise InputError(f"prompt={prompt!r} has no '{{expression}}'; put it where that goes")
-        self.unit = unit_of(kind, unit)
-        self.prompt = _TASK + "{expression}" if kind == "florence2" else prompt
-        self.max_tokens, self.batch_size = max_tokens, batch_size
-        self.loaded, self.answerer = loaded, Answerer(loaded)
+    kind: ClassVar[Kind] = "writer"
+    name: str = "vlm"
+    unit: str | None = None
+    prompt: str = PROMPT
+    max_tokens: int = at_least(64, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "{expression}" not in self.prompt:
+            raise InputError(
+                f"prompt={self.prompt!r} has no '{{expression}}'; put it where that goes"
+            )
+        _ = self._unit  # one that is not known is refused now
+
+    @property
+    def _type(self) -> str:
+        return self.loaded.model.config.model_type
+
+    @cached_property
+    def _unit(self) -> Unit:
+        return unit_of(self._type, self.unit)
+
+    @cached_property
+    def _answerer(self) -> Answerer:
+        return Answerer(self.loaded)
 
     def locate(
         self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
     ) -> list[Located]:
         """Return the box of each expression of each image; a score is the answer's probability."""
-        processor = self.loaded.processor
-        frames = [Frame.of(image, processor, self.unit) for image in images]
+        frames = [Frame.of(image, self.loaded.processor, self._unit) for image in images]
         found = [Located.nothing(len(asked)) for asked in expressions]
         questions = [
             (number, place, self._question(expression))
@@ -69,7 +80,7 @@ class WriterLocator:
         ]
         for start in range(0, len(questions), self.batch_size):
             part = questions[start : start + self.batch_size]
-            answers = self.answerer.answer(
+            answers = self._answerer.answer(
                 [frames[number].image for number, *_ in part],
                 [question for *_, question in part],
                 max_tokens=self.max_tokens,
@@ -86,12 +97,14 @@ class WriterLocator:
         return found
 
     def _question(self, expression: str) -> str:
+        if self._type == "florence2":
+            return _TASK + expression
         # `replace`, for braces in an expression or prompt mean themselves
-        asked = self.prompt.replace("{unit}", WORDS[self.unit])
+        asked = self.prompt.replace("{unit}", WORDS[self._unit])
         return asked.replace("{expression}", expression)
 
     def _boxes(self, answer: Answer, frame: Frame) -> list[list[float]]:
-        if not self.prompt.startswith(_TASK):
+        if self._type != "florence2":
             return [frame.to_image(box) for box in boxes_in(answer.text)]
         processor = self.loaded.processor
         found = processor.post_process_generation(

@@ -57,8 +57,8 @@ _PLACES = {
     "reclip": "clipvg.grounders.reclip:ReCLIP",
     "heatmap": "clipvg.grounders.heat:HeatMap",
     "gradcam": "clipvg.grounders.heat:GradCam",
-    "detector": "clipvg.grounders.pretrained:Detector",
-    "vlm": "clipvg.grounders.pretrained:VisionLanguageModel",
+    "detector": "clipvg.grounders.detector:Detector",
+    "vlm": "clipvg.grounders.vlm:VisionLanguageModel",
 }
 
 

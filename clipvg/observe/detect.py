@@ -38,7 +38,7 @@ class Detector:
         """Return what is seen in each image with a score above this, best first."""
         loaded = self.loaded
         inputs = loaded.inputs(loaded.processor(images=list(images), return_tensors="pt"))
-        outputs = _single(loaded.model(**inputs))
+        outputs = in_float32(loaded.model(**inputs))
         found = loaded.processor.post_process_object_detection(
             outputs, threshold=min_score, target_sizes=_sizes(images)
         )
@@ -113,7 +113,7 @@ class OpenDetector:
             options["padding"] = True
         prepared = loaded.processor(images=list(images), text=text, **options)
         inputs = loaded.inputs(prepared)
-        outputs = _single(loaded.model(**inputs))
+        outputs = in_float32(loaded.model(**inputs))
         if self._reads_one_text:
             return self._of_tokens(outputs, inputs["input_ids"], images, names, min_score)
         found = loaded.processor.post_process_grounded_object_detection(
@@ -155,7 +155,7 @@ class OpenDetector:
         return result
 
 
-def _single(outputs: Any) -> Any:
+def in_float32(outputs: Any) -> Any:
     """Return outputs with boxes and logits in float32: post-processing is not for half of it."""
     for name in ("logits", "pred_boxes", "decoder_coord_logits", "decoder_class_logits"):
         if getattr(outputs, name, None) is not None:

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from support.pretrained import save
 
-from clipvg.grounders.detector import DetectorLocator, encoded_once
+from clipvg.grounders.detector import Detector, encoded_once
 from clipvg.grounders.located import OUTSIDE, UNSURE, Located
-from clipvg.observe.loading import load_pretrained
 
 NAMES = ("grounding-dino", "owlv2", "omdet-turbo")
 
@@ -51,15 +50,12 @@ def test_a_tower_sees_a_repeated_image_once() -> None:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def detector(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> DetectorLocator:
-    folder = tmp_path_factory.mktemp(request.param)
-    return DetectorLocator(load_pretrained(save(request.param, folder), "open_detector"))
+def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    return Detector(save(request.param, tmp_path_factory.mktemp(request.param)), device="cpu")
 
 
 @pytest.mark.transformers
-def test_an_answer_depends_on_its_own_image_and_expression_alone(detector: DetectorLocator) -> None:
+def test_an_answer_depends_on_its_own_image_and_expression_alone(detector: Detector) -> None:
     images, asked = [noise(100, 60), noise(50, 90, 1)], [["red dog", "cat", "a. b"], ["cat"]]
     together = detector.locate(images, asked)
     for image, texts, found in zip(images, asked, together, strict=True):
@@ -73,7 +69,7 @@ def test_an_answer_depends_on_its_own_image_and_expression_alone(detector: Detec
 
 
 @pytest.mark.transformers
-def test_an_expression_longer_than_the_model_reads(detector: DetectorLocator) -> None:
+def test_an_expression_longer_than_the_model_reads(detector: Detector) -> None:
     long = "the small red dog on the left " * 12
     (found,) = detector.locate([noise(100, 60)], [[long, "cat"]])
     assert found.reasons[0] is not None
@@ -83,7 +79,7 @@ def test_an_expression_longer_than_the_model_reads(detector: DetectorLocator) ->
 
 
 @pytest.fixture
-def told(detector: DetectorLocator, monkeypatch: pytest.MonkeyPatch) -> DetectorLocator:
+def told(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> Detector:
     """A detector whose model always sees the same two boxes, the second surely."""
     is_owl = detector.loaded.model.config.model_type == "owlv2"
 
@@ -103,7 +99,7 @@ def told(detector: DetectorLocator, monkeypatch: pytest.MonkeyPatch) -> Detector
 
 @pytest.mark.transformers
 @pytest.mark.parametrize("size", [(200, 100), (100, 400)])
-def test_boxes_of_known_outputs(told: DetectorLocator, size: tuple[int, int]) -> None:
+def test_boxes_of_known_outputs(told: Detector, size: tuple[int, int]) -> None:
     (found,) = told.locate([noise(*size)], [["cat", "dog"]])
     is_padded = told.loaded.model.config.model_type == "owlv2"  # to a square
     width, height = (max(size), max(size)) if is_padded else size
@@ -114,9 +110,9 @@ def test_boxes_of_known_outputs(told: DetectorLocator, size: tuple[int, int]) ->
 
 
 @pytest.mark.transformers
-def test_half_precision_scores_nearly_the_same(detector: DetectorLocator) -> None:
-    half = load_pretrained(detector.loaded.name, "open_detector", precision="bf16")
+def test_half_precision_scores_nearly_the_same(detector: Detector) -> None:
+    half = Detector(detector.model, device="cpu", precision="bf16")
     images, asked = [noise(100, 60)], [["red dog", "cat"]]
-    (found,), (exact,) = (each.locate(images, asked) for each in (DetectorLocator(half), detector))
+    (found,), (exact,) = (each.locate(images, asked) for each in (half, detector))
     assert found.boxes.dtype == found.scores.dtype == np.float32
     np.testing.assert_allclose(found.scores, exact.scores, atol=0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,26 @@ from support.pretrained import WRITERS, save
 from support.writers import stand_in
 
 from clipvg.errors import InputError
-from clipvg.grounders.vlm import WriterLocator
+from clipvg.grounders.vlm import VisionLanguageModel
 from clipvg.observe.answers import Answer
-from clipvg.observe.loading import load_pretrained
 
 WIDE = Image.new("RGB", (200, 100))
 TALL = Image.new("RGB", (100, 400))
 
 
-def locator(says: Any, **options: Any) -> WriterLocator:
-    return WriterLocator(stand_in(says), **{"unit": "thousand", **options})
+Asker = Callable[..., VisionLanguageModel]
+
+
+@pytest.fixture
+def asking(monkeypatch: pytest.MonkeyPatch) -> Asker:
+    """Makes a grounder of a model that says what a test decides."""
+
+    def make(says: Any, **options: Any) -> VisionLanguageModel:
+        made = stand_in(says)
+        monkeypatch.setattr("clipvg.grounders.pretrained.load_pretrained", lambda *_, **__: made)
+        return VisionLanguageModel("stand-in", **{"unit": "thousand", **options})
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -35,8 +46,8 @@ def locator(says: Any, **options: Any) -> WriterLocator:
         "[250, 100, 500, 1000] or else [0, 0, 10, 10]",
     ],
 )
-def test_boxes_are_read_however_they_are_written(answer: str) -> None:
-    (found,) = locator(lambda *_: answer).locate([WIDE], [["dog"]])
+def test_boxes_are_read_however_they_are_written(answer: str, asking: Asker) -> None:
+    (found,) = asking(lambda *_: answer).locate([WIDE], [["dog"]])
     np.testing.assert_allclose(found.boxes, [[50, 10, 100, 100]])
     assert found.scores == pytest.approx([1])
     assert found.reasons == [None]
@@ -53,17 +64,17 @@ def test_boxes_are_read_however_they_are_written(answer: str) -> None:
         ("[1e400, 1, 2, 3]", "no number"),
     ],
 )
-def test_nonsense_is_no_box_but_a_reason(answer: str, why: str) -> None:
-    (found,) = locator(lambda *_: answer).locate([WIDE], [["dog"]])
+def test_nonsense_is_no_box_but_a_reason(answer: str, why: str, asking: Asker) -> None:
+    (found,) = asking(lambda *_: answer).locate([WIDE], [["dog"]])
     assert np.isnan(found.boxes).all()
     assert np.isnan(found.scores).all()
     assert found.reasons[0] is not None
     assert why in found.reasons[0]
 
 
-def test_each_image_has_its_own_expressions() -> None:
+def test_each_image_has_its_own_expressions(asking: Asker) -> None:
     sides = {"a": "[0, 0, 500, 500]", "b": "[500, 500, 1000, 1000]", "c": "nowhere"}
-    asker = locator(lambda question, _: sides[question], prompt="{expression}", batch_size=2)
+    asker = asking(lambda question, _: sides[question], prompt="{expression}", batch_size=2)
     found = asker.locate([WIDE, TALL, WIDE], [["a", "b"], ["b", "c"], []])
     np.testing.assert_allclose(found[0].boxes, [[0, 0, 100, 50], [100, 50, 200, 100]])
     np.testing.assert_allclose(found[1].boxes[0], [50, 200, 100, 400])
@@ -71,23 +82,23 @@ def test_each_image_has_its_own_expressions() -> None:
     assert found[2].boxes.shape == (0, 4)
 
 
-def test_the_question_says_the_unit_and_takes_braces() -> None:
+def test_the_question_says_the_unit_and_takes_braces(asking: Asker) -> None:
     asked: list[str] = []
-    locator(lambda question, _: asked.append(question) or "").locate([WIDE], [["{a} {unit}"]])
+    asking(lambda question, _: asked.append(question) or "").locate([WIDE], [["{a} {unit}"]])
     assert "describes: {a} {unit}. Answer" in asked[0]
     assert "in thousandths of the image" in asked[0]
 
 
-def test_a_prompt_without_a_place_for_the_expression() -> None:
+def test_a_prompt_without_a_place_for_the_expression(asking: Asker) -> None:
     with pytest.raises(InputError, match=r"has no '\{expression\}'"):
-        locator(lambda *_: "", prompt="where?")
+        asking(lambda *_: "", prompt="where?")
 
 
 @pytest.mark.transformers
 @pytest.mark.parametrize("name", WRITERS)
 def test_true_classes_with_random_weights_give_reasons(name: str, tmp_path: Path) -> None:
-    loaded = load_pretrained(save(name, tmp_path), "writer")
-    found = WriterLocator(loaded, max_tokens=5).locate([WIDE, TALL], [["red dog", "cat"], ["cat"]])
+    asker = VisionLanguageModel(save(name, tmp_path), device="cpu", max_tokens=5)
+    found = asker.locate([WIDE, TALL], [["red dog", "cat"], ["cat"]])
     for each in found:
         assert np.isnan(each.boxes).all(1).tolist() == [why is not None for why in each.reasons]
 
@@ -96,9 +107,9 @@ def test_true_classes_with_random_weights_give_reasons(name: str, tmp_path: Path
 def test_florence_reads_its_own_marks_of_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asker = WriterLocator(load_pretrained(save("florence-2", tmp_path), "writer"))
+    asker = VisionLanguageModel(save("florence-2", tmp_path), device="cpu")
     said = Answer("<s>red dog<loc_250><loc_100><loc_499><loc_999>", 0.5)
-    monkeypatch.setattr(asker.answerer, "answer", lambda *_, **__: [said])
+    monkeypatch.setattr(asker._answerer, "answer", lambda *_, **__: [said])
     (found,) = asker.locate([WIDE], [["red dog"]])
     np.testing.assert_allclose(found.boxes, [[50, 10, 100, 100]], atol=1)
     assert found.scores == pytest.approx([0.5])

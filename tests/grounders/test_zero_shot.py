@@ -13,9 +13,8 @@ from clipvg.cli import main
 from clipvg.data.scenes.observe import PERFECT, observe_scenes
 from clipvg.errors import InputError
 from clipvg.grounders import GradCam, ReCLIP, build_grounder
-from clipvg.grounders.heat import _shares
-from clipvg.grounders.placing import holds, resolve
-from clipvg.grounders.search import best_box
+from clipvg.grounders.heat import _shares, best_box
+from clipvg.grounders.reclip import holds, resolve
 from clipvg.grounders.tower import before_last, pooled
 from clipvg.labels import LabelTable
 from clipvg.pseudo import Observation, ObservationTable
