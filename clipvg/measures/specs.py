@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from clipvg.errors import InputError, near_matches
 from clipvg.measures import find_measure
 from clipvg.reliability.names import check_names
+from clipvg.runtime.files import Json, digest
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
@@ -98,6 +100,15 @@ def asks_models(spec: MeasureSpec) -> bool:
     return bool(_asking(_checked(spec)[1]))
 
 
+def identity_of(spec: MeasureSpec) -> Json:
+    """Return what decides a measure: files and folders that it reads count by what they hold."""
+    naming = {"of", "models"} | ({"model"} if asks_models(spec) else set())  # names of measurers
+    options = {
+        name: value if name in naming else _content(value) for name, value in spec.options.items()
+    }
+    return {"name": spec.name, "method": spec.method, "options": options}
+
+
 def check_measures(texts: Iterable[str]) -> None:
     """Refuse what `build_measures` could not make with any models, before anything is computed."""
     specs = [parse_measure(text) for text in texts]
@@ -165,6 +176,15 @@ def _models(
     if len(names) > 1 and not many:
         raise InputError(f"measure {spec.method!r} asks one model, not {len(names)}: {names}")
     return tuple(models[name] for name in names)
+
+
+def _content(value: Value) -> Json | Value:
+    """Return the digests of a file's or folder's files by name, of anything else itself."""
+    path = Path(value) if isinstance(value, str) else None
+    if path is None or not path.exists():
+        return value
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return {str(each.relative_to(path)): digest(each) for each in files}
 
 
 def _value(text: str) -> Value:

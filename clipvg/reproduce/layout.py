@@ -41,6 +41,10 @@ class Missing:
     place: str
     origin: str
 
+    def to_dict(self) -> dict[str, str]:
+        """Return plain values."""
+        return {"what": self.what, "place": self.place, "from": self.origin}
+
 
 @dataclass(frozen=True)
 class LabelFile:

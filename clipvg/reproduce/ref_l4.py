@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from clipvg.api import RunOptions, load
 from clipvg.errors import InputError, MissingExtraError, one_line
-from clipvg.labels import LabelTable, read_labels
+from clipvg.labels import read_labels
 from clipvg.labels.formats.huggingface import QUALITY
 from clipvg.measures import MEASURES
-from clipvg.measures.specs import MeasureSpec, build_measure, parse_measure
+from clipvg.measures.specs import MeasureSpec, build_measure, identity_of, parse_measure
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix
 from clipvg.reliability.auroc import auroc
@@ -26,15 +26,6 @@ from clipvg.reproduce.layout import DataRoot, Missing, weights_of
 from clipvg.runtime import distributed
 from clipvg.runtime.files import Json, digest, write_array, write_json
 from clipvg.runtime.progress import say
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A measurer or measure with what decides its scores."""
-
-    name: str
-    identity: str
-    spec: MeasureSpec | None = None  # None is a grounding model
 
 
 def reproduce_ref_l4(
@@ -69,77 +60,90 @@ def reproduce_ref_l4(
     run = run or RunOptions()
     root = DataRoot(data)
     files, images = root.reviewed(), root.images(BENCHMARKS["refcoco"][0])
-    lacking = [each for each in (files, images) if isinstance(each, Missing)]
-    result: Json = {"benchmark": "ref-l4", "rows": [], "skipped": {}, "asked": [], "out": str(out)}
-    result["missing"] = {}
+    result: Json = {"benchmark": "ref-l4", "rows": [], "skipped": {}, "missing": {}}
+    result |= {"asked": [], "out": str(out)}
     if isinstance(files, Missing) or isinstance(images, Missing):
-        named = [{"what": m.what, "place": m.place, "from": m.origin} for m in lacking]
-        return result | {"missing": {"ref-l4": named}}
+        lacking = [each.to_dict() for each in (files, images) if isinstance(each, Missing)]
+        return result | {"missing": {"ref-l4": lacking}}
     models = {name: load(path, device=run.place) for name, path in checkpoints.items()}
-    asked = [_Asked(name, digest(weights_of(path))) for name, path in checkpoints.items()]
-    identity = "".join(each.identity for each in asked)
+    weights = {name: digest(weights_of(path)) for name, path in checkpoints.items()}
     specs = list(map(parse_measure, measures or MEASURES))
-    asked += [_Asked(spec.name, f"{spec}{identity}", spec) for spec in specs]
-    check_names([each.name for each in asked])
-    found: dict[str, dict[str, Json]] = {}
-    for file in files:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of wrong labels, which are wanted here
-            labels = read_labels(file, images=images)
-        scores = _Scored(labels, models, Path(out) / "ref-l4", run)
-        for each in asked:
-            try:
-                values = scores.of(each)
-            except (InputError, MissingExtraError) as error:
-                if measures:
-                    raise
-                result["skipped"][each.name] = one_line(error, 200)
-                continue
-            found.setdefault(each.name, {})[file.stem] = _judged(values, _is_wrong(labels))
-    result["rows"] = [{"row": name, "splits": splits} for name, splits in found.items()]
+    check_names([*models, *(spec.name for spec in specs)])
+    tables = [_Reviewed(file, images, Path(out) / "ref-l4", run) for file in files]
+    asked: list[str | MeasureSpec] = [*models, *specs]
+    for each in asked:
+        name = each if isinstance(each, str) else each.name
+        splits: dict[str, Json] = {}
+        try:
+            made, identity = _made(each, models, weights)
+            for table in tables:
+                splits[table.name] = table.judge(name, made, identity)
+        except (InputError, MissingExtraError) as error:
+            if measures:
+                raise
+            result["skipped"][name] = one_line(error, 200)
+        if splits:
+            result["rows"].append({"row": name, "splits": splits})
     if distributed.join(run.place).is_main:
         write_json(Path(out) / "results.json", result)
     return result
 
 
-class _Scored:
-    """Scores of one file's labels, each measured once and kept."""
+def _made(
+    asked: str | MeasureSpec, models: Mapping[str, GroundingModel], weights: Mapping[str, str]
+) -> tuple[Measurer, object]:
+    """Return the model of a name as a measurer, or a measure; and what decides its scores."""
+    if isinstance(asked, str):
+        return GroundingMeasurer(models[asked], asked), weights[asked]
+    return build_measure(asked, models), [identity_of(asked), weights]
 
-    def __init__(
-        self, labels: LabelTable, models: Mapping[str, GroundingModel], out: Path, run: RunOptions
-    ) -> None:
-        self.labels = labels
-        self.models = models
-        self.out = out
-        self.run = run
-        self.fingerprint = labels.fingerprint()
+
+class _Reviewed:
+    """The labels of one file, and their scores by all that has measured them so far."""
+
+    def __init__(self, file: Path, images: Path, out: Path, run: RunOptions) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of wrong labels, which are wanted here
+            self.labels = read_labels(file, images=images)
+        self.name, self.out, self.run = file.stem, out, run
+        if QUALITY not in self.labels.table.column_names:
+            raise InputError(f"{file}: its annotations have no {QUALITY}; take the reviewed ones")
+        quality = self.labels.table.column(QUALITY).to_pylist()
+        self.is_wrong = np.array([value is not None and float(value) == 0 for value in quality])
         self.found: dict[str, Scores] = {}
 
-    def of(self, asked: _Asked) -> np.ndarray:
-        """Return the scores (N,) of a measure, NaN where it says nothing of a label."""
-        made = self._made(asked)
-        key = f"{asked.name}\n{asked.identity}\n{self.fingerprint}"
+    def judge(self, name: str, made: Measurer, identity: object) -> Json:
+        """Return how well a measure finds the wrong ones."""
+        values = self._measured(name, made, identity)
+        self.found[name] = Scores(values)
+        known = np.isfinite(values)
+        right = ~self.is_wrong[known]
+        can_tell = bool(right.any() and not right.all())
+        return {
+            "auroc": auroc(values[known], right) if can_tell else None,
+            "count": len(values),
+            "wrong": int(self.is_wrong.sum()),
+            "unscored": int((~known).sum()),
+        }
+
+    def _measured(self, name: str, made: Measurer, identity: object) -> np.ndarray:
+        """Return scores (N,), NaN where a measure says nothing of a label; each is made once."""
+        facts = [name, identity, self.labels.fingerprint()]
         if "scores" in made.requires:  # it is made of those measured before
-            key += "".join(f"\n{name}" for name in self.found)
-        kept = self.out / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+            facts += self.found
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+        kept = self.out / f"{key}.npy"
         values = _read(kept, len(self.labels))
         if values is None:
-            say(f"measuring {asked.name}", show=self.run.progress)
-            values = measure(made, self.labels, self._context()).values
+            say(f"measuring {name} of {self.name}", show=self.run.progress)
+            known = (
+                ScoreMatrix.of(self.found, self.labels.encoded_sources()) if self.found else None
+            )
+            context = Context(progress=self.run.progress, scores=known)
+            values = measure(made, self.labels, context).values
             if distributed.join(self.run.place).is_main:
                 write_array(kept, values)
-        self.found[asked.name] = Scores(values)
         return values
-
-    def _made(self, asked: _Asked) -> Measurer:
-        if asked.spec is None:
-            return GroundingMeasurer(self.models[asked.name], asked.name)
-        return build_measure(asked.spec, self.models)
-
-    def _context(self) -> Context:
-        """What was measured before is there for measures that are made of others."""
-        scores = ScoreMatrix.of(self.found, self.labels.encoded_sources()) if self.found else None
-        return Context(progress=self.run.progress, scores=scores)
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:
@@ -149,21 +153,3 @@ def _read(path: Path, count: int) -> np.ndarray | None:
     except (OSError, ValueError):
         return None
     return values if values.shape == (count,) else None
-
-
-def _is_wrong(labels: LabelTable) -> np.ndarray:
-    """Return which labels (N,) reviewers call wrong."""
-    quality = labels.table.column(QUALITY).to_pylist()
-    return np.array([value is not None and float(value) == 0 for value in quality])
-
-
-def _judged(values: np.ndarray, is_wrong: np.ndarray) -> Json:
-    known = np.isfinite(values)
-    right = ~is_wrong[known]
-    can_tell = bool(right.any() and not right.all())
-    return {
-        "auroc": auroc(values[known], right) if can_tell else None,
-        "count": len(values),
-        "wrong": int(is_wrong.sum()),
-        "unscored": int((~known).sum()),
-    }

@@ -88,7 +88,7 @@ def reproduce(
         "benchmark": benchmark,
         "rows": [{"row": name, "splits": splits} for name, splits in found.items()],
         "missing": {
-            name: [{"what": m.what, "place": m.place, "from": m.origin} for m in lacking]
+            name: [each.to_dict() for each in lacking]
             for name, lacking in missing.items()
             if lacking
         },

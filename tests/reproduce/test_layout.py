@@ -10,8 +10,8 @@ import pytest
 from clipvg.errors import InputError
 from clipvg.reproduce.datasets import BENCHMARKS, columns_of
 from clipvg.reproduce.layout import DataRoot, Missing
-from clipvg.reproduce.published import published_row, read_published
 from clipvg.reproduce.rows import ROWS, plan
+from clipvg.reproduce.table import read_published
 
 UNC = BENCHMARKS["refcoco"][0]
 DATA = {data.name: data for parts in BENCHMARKS.values() for data in parts}
@@ -30,9 +30,10 @@ def test_published_numbers_fill_their_columns() -> None:
         for benchmark, values in each.values.items():
             assert len(values) == len(columns_of(benchmark)), each.method
             assert all(value is None or 0 < value < 100 for value in values)
-    for row in ROWS:
-        assert published_row(row).values.keys() == BENCHMARKS.keys()
-    assert published_row("msa").values["refcocog"] == (58.06, 56.54, 57.51)
+    of_rows = {each.row: each.values for each in read_published() if each.row}
+    assert of_rows.keys() == ROWS.keys()
+    assert all(values.keys() == BENCHMARKS.keys() for values in of_rows.values())
+    assert of_rows["msa"]["refcocog"] == (58.06, 56.54, 57.51)
 
 
 def test_archives_may_be_unpacked_one_folder_deeper(root: Path, tmp_path: Path) -> None:

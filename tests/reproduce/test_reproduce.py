@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from support.tiny import make_model
 import clipvg.reproduce.run as reproducing
 from clipvg.api import RunOptions
 from clipvg.errors import InputError
+from clipvg.measures.specs import MeasureSpec, build_measure
 from clipvg.reproduce.ref_l4 import reproduce_ref_l4
 from clipvg.reproduce.run import ReproduceOptions, reproduce
 from clipvg.reproduce.table import draw_aurocs, draw_table, other_counts
@@ -140,22 +142,46 @@ def test_measures_against_reviewed_labels(
         }
         for i, name in enumerate(names)
     ]
-    (folder / "refcoco_val_reviewed.json").write_text(json.dumps({"annotations": annotations}))
+    for name in ("refcoco+", "refcoco"):
+        (folder / f"{name}_val_reviewed.json").write_text(json.dumps({"annotations": annotations}))
+    answers = tmp_path / "answers.csv"
+    answers.write_text("row,answer\n" + "".join(f"{row},yes\n" for row in range(8)))
+    made: list[str] = []
+
+    def building(spec: MeasureSpec, models: Any) -> Any:
+        made.append(spec.name)
+        return build_measure(spec, models)
+
+    monkeypatch.setattr("clipvg.reproduce.ref_l4.build_measure", building)
     checkpoint = root / "checkpoints" / "unsup_single_source" / "unc"
     given = {"data": root, "out": tmp_path / "out", "checkpoints": {"tiny": checkpoint}}
-    first = reproduce_ref_l4(**given, measures=["hygiene", "likelihood"], run=QUIET)
-    assert [row["row"] for row in first["rows"]] == ["tiny", "hygiene", "likelihood"]
+    given |= {"measures": ["hygiene", "likelihood", f"verifier,path={answers}"], "run": QUIET}
+    first = reproduce_ref_l4(**given)
+    assert [row["row"] for row in first["rows"]] == ["tiny", *made]
+    assert made == ["hygiene", "likelihood", "verifier"]  # once for both files
     for row in first["rows"]:
         found = row["splits"]["refcoco_val_reviewed"]
         assert (found["count"], found["wrong"]) == (8, 4)
         assert 0 <= found["auroc"] <= 1
     header, _, *rows = draw_aurocs(first).splitlines()
     assert "refcoco_val_reviewed (4 of 8 wrong)" in header
-    assert len(rows) == 3
-    # measured once
+    assert len(rows) == 4
+    # measured once, and again where what a measure reads is another
     monkeypatch.setattr("clipvg.reproduce.ref_l4.measure", lambda *_: pytest.fail("again"))
-    again = reproduce_ref_l4(**given, measures=["hygiene", "likelihood"], run=QUIET)
-    assert again == first
+    assert reproduce_ref_l4(**given) == first
+    answers.write_text("row,answer\n0,no\n")
+    with pytest.raises(pytest.fail.Exception, match="again"):
+        reproduce_ref_l4(**given)
+
+
+def test_annotations_that_nobody_reviewed(root: Path, tmp_path: Path) -> None:
+    folder = root / "refcocos_annotation_reviewed"
+    folder.mkdir()
+    name = next((root / "image_data").rglob("COCO_*.jpg")).name
+    label = {"id": 1, "file_name": name, "bbox": [0, 0, 9, 9], "caption": "a"}
+    (folder / "refcoco_val.json").write_text(json.dumps({"annotations": [label]}))
+    with pytest.raises(InputError, match=r"refcoco_val\.json: .*caption"):
+        reproduce_ref_l4(data=root, out=tmp_path / "out", checkpoints={}, run=QUIET)
 
 
 @pytest.mark.parametrize("benchmark", ["referit", "flickr"])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from clipvg.curriculum.measuring import scores_key
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
-from clipvg.measures.specs import MeasureSpec, Value, asks_models, build_measure, build_measures
+from clipvg.measures.specs import (
+    MeasureSpec,
+    asks_models,
+    build_measure,
+    build_measures,
+    identity_of,
+)
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.reliability.names import check_names
 from clipvg.runs.stage import Stage
-from clipvg.runtime.files import Json, digest
 
 _ABSENT = frozenset({"history", "reference"})  # what no run of a curriculum has
 
@@ -121,7 +125,7 @@ def fuse_stages(
     """
     run, labels, progress = work.run, work.labels, work.progress
     facts = {
-        "measures": [_identity(spec) for spec in measures],
+        "measures": [identity_of(spec) for spec in measures],
         "scores": hashlib.sha256(scores.scores.tobytes()).hexdigest(),
         "models": {name: stage.key for name, stage in stages.items()},
         "teacher": teacher,
@@ -136,7 +140,7 @@ def fuse_stages(
             if isinstance(measure, _OnTowers) and measure.towers_key is not None
         }
         asked = [spec for spec in measures if spec.name in towers]
-        identity = [[_identity(spec), towers[spec.name]] for spec in asked]
+        identity = [[identity_of(spec), towers[spec.name]] for spec in asked]
         path = run.scores_path(scores_key(run.stage(lasting=identity).key, "lasting"))
 
         def make() -> ScoreMatrix:
@@ -151,21 +155,3 @@ def fuse_stages(
         return fuse(scores, labels, measures, models, known=known, progress=progress)
 
     return run.once(run.scores_path(key), make, ScoreMatrix.write, ScoreMatrix.read), key
-
-
-def _identity(spec: MeasureSpec) -> Json:
-    """Return what decides a measure: files that it reads count by what they hold."""
-    naming = {"of", "models"} | ({"model"} if asks_models(spec) else set())  # names of measurers
-    options = {
-        name: value if name in naming else _content(value) for name, value in spec.options.items()
-    }
-    return {"name": spec.name, "method": spec.method, "options": options}
-
-
-def _content(value: Value) -> Json | Value:
-    """Return the digests of a file's or folder's files by name, of anything else itself."""
-    path = Path(value) if isinstance(value, str) else None
-    if path is None or not path.exists():
-        return value
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-    return {str(each.relative_to(path)): digest(each) for each in files}
