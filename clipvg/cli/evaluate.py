@@ -6,11 +6,11 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Literal
 
 from clipvg.cli.commands import Command
+from clipvg.cli.model import add_model, check_model, make_grounder
 from clipvg.cli.options import (
     LABELS,
     add_batch_size,
     add_shared,
-    check_one_model,
     files_of,
     read_table,
 )
@@ -28,15 +28,16 @@ if TYPE_CHECKING:
     from clipvg.training import Evaluation
     from clipvg.training.ranked import Ranker
 
+By = Literal["size", "pixels", "length", "kind"]
+
 
 def _configure(parser: CommandParser) -> None:
     add_shared(parser, *LABELS)
-    add_shared(parser, "--checkpoint", "--grounder", needed=False)
-    parser.add_argument(
-        "--backbone", type=str, metavar="NAME",
-        help="with --grounder reclip, heatmap or gradcam the CLIP it looks with; by default "
-        "ViT-B-16",
-    )  # fmt: skip
+    add_model(
+        parser,
+        observations="a --checkpoint ranks these boxes too, for R@1, R@5 and R@10; a --grounder "
+        "chooses among them",
+    )
     parser.add_argument(
         "--against", type=Literal["box", "truth"], default="box",
         help="compare with the boxes of the labels, or with their true boxes",
@@ -55,9 +56,9 @@ def _configure(parser: CommandParser) -> None:
         help="print a row for a table of results, as Markdown or LaTeX",
     )  # fmt: skip
     parser.add_argument(
-        "--observations", type=str, nargs="+", default=[], metavar="FILE",
-        help="what detectors say of the images, as `clipvg generate` reads it: the model ranks "
-        "these boxes too, for R@1, R@5 and R@10; a --grounder chooses among them",
+        "--by", type=By, nargs="+", default=[], metavar="GROUP",
+        help="with a row for each group too, in a table: by size of the box (small, medium, "
+        "large), its pixels, length of the expression in words or kind of it",
     )  # fmt: skip
     add_shared(parser, "--device")
     add_batch_size(parser, 64)
@@ -66,7 +67,7 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
-    check_one_model(args)
+    check_model(args)
     for name, usual in {"batch_size": 64, "num_workers": 0}.items():
         if args.grounder and getattr(args, name) != usual:
             raise InputError(f"--{name} is for a model of --checkpoint, and not for --grounder")
@@ -74,8 +75,6 @@ def _run(args: Namespace) -> Json:
         raise InputError(f"--format {args.format} needs a file for the answers; give --out FILE")
     if args.out:
         check_answers(args.out, args.format, None, reads=files_of(args.labels))
-    if args.backbone and not args.grounder:
-        raise InputError("--backbone goes with --grounder; a --checkpoint has its own")
     labels = read_table(args, one_split=True)  # before torch and the model are loaded
     if args.grounder:
         return _ground(args, labels)
@@ -110,16 +109,14 @@ def _run(args: Namespace) -> Json:
     if args.observations:
         more["recall"] = _recall(args, model, labels)
     result = {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict(), **more}
-    return {**result, "table": _table(result, args.table)} if args.table else result
+    return _with_table(result, args)
 
 
 def _ground(args: Namespace, labels: LabelTable) -> Json:
     """Evaluate a grounder that was not trained here, and keep its answers where that is wanted."""
     from contextlib import ExitStack
 
-    from clipvg.grounders import build_grounder
     from clipvg.labels.questions import write_answers
-    from clipvg.pseudo.reading import read_observations
     from clipvg.reliability import Context
     from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
@@ -127,12 +124,7 @@ def _ground(args: Namespace, labels: LabelTable) -> Json:
     from clipvg.training.usable import usable_labels
 
     check_against(labels, args.against)
-    observed, count = None, len(labels)
-    if args.observations:
-        observed = read_observations(args.observations, images=args.images)
-    grounder = build_grounder(
-        args.grounder, device=args.device, backbone=args.backbone, observations=observed
-    )
+    count, grounder = len(labels), make_grounder(args)
     labels = usable_labels(
         labels, None, on_error=args.on_error, device=grounder.place, progress=not args.quiet
     )
@@ -155,7 +147,7 @@ def _ground(args: Namespace, labels: LabelTable) -> Json:
         "unanswered": sum(why is not None for why in found.reasons),
     }
     result |= {"out": args.out} if args.out else {}
-    return {**result, "table": _table(result, args.table)} if args.table else result
+    return _with_table(result, args)
 
 
 def _recall(args: Namespace, model: Ranker, labels: LabelTable) -> Json:
@@ -201,7 +193,7 @@ def _answer(args: Namespace, model: GroundingModel, labels: LabelTable) -> Evalu
 
 
 def _named(result: Json) -> dict[str, float | None]:
-    """The shares that people look for, by their names."""
+    """The shares that people look for, by their names; of a group those that are the same."""
     named = {
         "Acc@0.25": result["acc_0.25"],
         "Acc@0.5": result["acc_0.5"],
@@ -218,12 +210,22 @@ def _named(result: Json) -> dict[str, float | None]:
     return named
 
 
-def _table(result: Json, markup: Markup) -> str:
-    """The result as a table of one row, in percent."""
+def _with_table(result: Json, args: Namespace) -> Json:
+    """The result, and where it is wanted a table of it and its groups, in percent."""
+    if not (args.table or args.by):
+        return result
     named = _named(result)
-    cells = ["–" if share is None else f"{100 * share:.2f}" for share in named.values()]
-    row = [result.get("checkpoint") or result["grounder"], f"{result['count']:,}", *cells]
-    return draw_grid(["model", "labels", *named], [row], markup)
+    groups = {
+        f"{by}: {name}": group for by in args.by for name, group in result[f"by_{by}"].items()
+    }
+    rows = []
+    for name, each in {result.get("checkpoint") or result["grounder"]: result, **groups}.items():
+        shares = _named(each)
+        found = [shares.get(column) for column in named]
+        cells = ["–" if share is None else f"{100 * share:.2f}" for share in found]
+        rows.append([name, f"{each['count']:,}", *cells])
+    table = draw_grid(["model", "labels", *named], rows, args.table or "markdown")
+    return {**result, "table": table}
 
 
 def _describe(result: Json) -> str:

@@ -109,18 +109,6 @@ def add_shared(
         parser.add_argument(name, **options)
 
 
-def check_one_model(args: Namespace) -> None:
-    """Refuse a command that names no model, or two."""
-    from clipvg.runtime.named import refuse_code
-
-    if file := args.files.get("grounder"):
-        refuse_code(args.grounder.partition(",")[0], "grounder", file)
-    if args.checkpoint and args.grounder:
-        raise InputError("--checkpoint and --grounder are two models; leave one of them out")
-    if not (args.checkpoint or args.grounder):
-        raise InputError("missing --checkpoint CKPT, or --grounder NAME: one of them is the model")
-
-
 def check_similarity(args: Namespace) -> str:
     """Return --similarity; refuse one that is unknown, or is code that a file names."""
     from clipvg.runtime.named import refuse_code

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from clipvg.cli.commands import Command
-from clipvg.cli.options import add_batch_size, add_shared, check_one_model, set_max_pixels
+from clipvg.cli.model import add_model, check_model, make_grounder
+from clipvg.cli.options import add_batch_size, add_shared, set_max_pixels
 from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.predict_table import AnswerFormat, describe_table, predict_table
@@ -28,7 +29,8 @@ def _configure(parser: CommandParser) -> None:
         "expression", nargs="*", type=str, metavar="EXPRESSION",
         help="what to look for; a table has its own",
     )  # fmt: skip
-    add_shared(parser, "--checkpoint", "--grounder", "--max_pixels", needed=False)
+    add_model(parser, observations="boxes that a --grounder chooses among")
+    add_shared(parser, "--max_pixels")
     parser.add_argument(
         "--out", type=str, metavar="FILE",
         help="also draw the boxes; for a table the answers, .parquet, .jsonl, .csv, "
@@ -70,10 +72,12 @@ def _configure(parser: CommandParser) -> None:
 def _run(args: Namespace) -> Json:
     from clipvg.labels.questions import ENDINGS
 
-    check_one_model(args)
+    check_model(args)
     set_max_pixels(args)
     if args.grounder:
         _check_grounder(args)
+    elif args.observations:
+        raise InputError("--observations goes with --grounder; a --checkpoint looks at the image")
     if Path(args.image).suffix.lower() in ENDINGS:
         if args.heatmap:
             raise InputError(f"--heatmap draws one image; leave it out: {args.image} is a table")
@@ -103,10 +107,8 @@ def _run(args: Namespace) -> Json:
     if args.out and args.heatmap and len({path.resolve() for path in paths.values()}) == 1:
         raise InputError(f"--out and --heatmap are both {args.out}; choose two files")
     if args.grounder:
-        from clipvg.grounders import build_grounder
-
         image = as_image(args.image)
-        found = build_grounder(args.grounder, device=args.device).answer(image, args.expression)
+        found = make_grounder(args).answer(args.image, args.expression)
     else:
         model = load(args.checkpoint, device=args.device, precision=args.precision)
         image = as_image(args.image, exif=model.preset.exif)

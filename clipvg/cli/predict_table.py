@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from clipvg.cli.model import make_grounder
 from clipvg.cli.output import check_writable
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
@@ -36,7 +37,6 @@ def predict_table(args: Namespace) -> Json:
     questions = read_questions(args.image, images=args.images)
     from clipvg.api.models import load
     from clipvg.cli.devices import choose_device
-    from clipvg.grounders import build_grounder
     from clipvg.model.predict import refuse_blank, warn_of_foreign
     from clipvg.reliability import Context
     from clipvg.rescoring.answers import answer_labels
@@ -49,7 +49,7 @@ def predict_table(args: Namespace) -> Json:
         warn_of_foreign(questions.expressions)
     with open_store(folder, device, output=out) as store, _runner(args) as runner:
         if args.grounder:
-            grounder = build_grounder(args.grounder, device=args.device)
+            grounder = make_grounder(args)
             scored_by = {"scores": grounder.name}
             found = grounder.ground(questions, Context(progress=not args.quiet), store=store)
         else:

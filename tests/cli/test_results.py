@@ -70,8 +70,13 @@ def test_evaluate_prints_a_row_for_a_paper(clipvg, checkpoint, labels, pictures,
     words = ("evaluate", labels, "--images", pictures, "--checkpoint", checkpoint)
     words = (*words, "--observations", seen)
     plain = clipvg(*words, "--table", "markdown", "--json").json
-    header, rule, row = clipvg(*words, "--table", "markdown").out.splitlines()
+    header, rule, row, *groups = clipvg(*words, "--by", "length", "size").out.splitlines()
     assert plain["table"].splitlines() == [header, rule, row]
+    parted = [[cell.strip() for cell in line.strip("|").split("|")] for line in groups]
+    names = ["length: 1-3", "length: 4-6", "length: 7+", "size: small", "size: medium"]
+    assert [cells[0] for cells in parted] == [*names, "size: large"]
+    assert sum(int(cells[1]) for cells in parted) == 2 * plain["count"]
+    assert all(cells[-1] == "–" for cells in parted)  # a group is not ranked
     names = [cell.strip() for cell in header.strip("|").split("|")]
     assert names[:4] == ["model", "labels", "Acc@0.25", "Acc@0.5"]
     assert names[-3:] == [f"R@{k}, merged box" for k in (1, 5, 10)]

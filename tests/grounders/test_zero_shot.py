@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,29 @@ def test_evaluate_takes_a_zero_shot_grounder(
     assert "give it observations" in capsys.readouterr().err
     assert main([*words, "--checkpoint", "x"]) == 2
     assert "--backbone goes with --grounder" in capsys.readouterr().err
+
+
+def test_predict_takes_what_evaluate_takes(
+    scenes: tuple[LabelTable, ObservationTable],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labels, observed = scenes
+    folder = Path(labels.images or "").parent
+    seen = ["--observations", str(folder / "seen.jsonl"), "--device", "cpu"]
+    words = ["--grounder", "reclip", "--backbone", "clipvg-tiny", *seen]
+    expected = ReCLIP(**TINY, observations=observed).predict(labels, Context())
+    image = str(labels.image_path(labels.image_names[0]))
+    assert main(["predict", image, labels.expressions[0], *words, "--json"]) == 0
+    (box,) = json.loads(capsys.readouterr().out)["boxes"]
+    np.testing.assert_allclose(box, expected[0], atol=1e-2)
+    table, out = [str(folder / "labels.csv"), "--images", str(labels.images)], tmp_path / "a.jsonl"
+    assert main(["predict", *table, *words, "--quiet", "--out", str(out)]) == 0
+    boxes = [json.loads(line)["box"] for line in out.read_text().splitlines()]
+    np.testing.assert_allclose(boxes, expected, atol=1e-2)
+    capsys.readouterr()
+    assert main(["predict", image, "dog", "--checkpoint", "x", *seen]) == 2
+    assert "--observations goes with --grounder" in capsys.readouterr().err
 
 
 def test_one_image_is_known_by_its_path(

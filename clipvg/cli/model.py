@@ -1,0 +1,59 @@
+"""The model of a command: a checkpoint, or a grounder that was not trained here."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from clipvg.cli.options import add_shared
+from clipvg.cli.parser import CommandParser
+from clipvg.errors import InputError
+
+if TYPE_CHECKING:
+    from clipvg.grounders import Grounder
+
+
+def add_model(parser: CommandParser, *, observations: str) -> None:
+    """Add --checkpoint or --grounder, and what a zero-shot grounder looks with and at.
+
+    Args:
+        parser: of the command.
+        observations: what --observations are for.
+    """
+    add_shared(parser, "--checkpoint", "--grounder", needed=False)
+    parser.add_argument(
+        "--backbone", type=str, metavar="NAME",
+        help="with --grounder reclip, heatmap or gradcam the CLIP it looks with; by default "
+        "ViT-B-16",
+    )  # fmt: skip
+    parser.add_argument(
+        "--observations", type=str, nargs="+", default=[], metavar="FILE",
+        help=f"what detectors say of the images, as `clipvg generate` reads it: {observations}",
+    )  # fmt: skip
+
+
+def check_model(args: Namespace) -> None:
+    """Refuse a command that names no model, or two, or a backbone for what has its own."""
+    from clipvg.runtime.named import refuse_code
+
+    if file := args.files.get("grounder"):
+        refuse_code(args.grounder.partition(",")[0], "grounder", file)
+    if args.checkpoint and args.grounder:
+        raise InputError("--checkpoint and --grounder are two models; leave one of them out")
+    if not (args.checkpoint or args.grounder):
+        raise InputError("missing --checkpoint CKPT, or --grounder NAME: one of them is the model")
+    if args.backbone and not args.grounder:
+        raise InputError("--backbone goes with --grounder; a --checkpoint has its own")
+
+
+def make_grounder(args: Namespace) -> Grounder:
+    """Return the grounder that a command names, with its backbone and observations."""
+    from clipvg.grounders import build_grounder
+    from clipvg.pseudo.reading import read_observations
+
+    observed = None
+    if args.observations:
+        observed = read_observations(args.observations, images=args.images)
+    return build_grounder(
+        args.grounder, device=args.device, backbone=args.backbone, observations=observed
+    )
