@@ -13,9 +13,9 @@ from clipvg.grounders.located import Located
 from clipvg.grounders.pretrained import PretrainedGrounder
 from clipvg.labels.formats.vlm import boxes_in
 from clipvg.measures.common.options import at_least
-from clipvg.observe.answers import Answer, Answerer
 from clipvg.observe.frame import WORDS, Frame, Unit, unit_of
 from clipvg.observe.loading import Kind
+from clipvg.observe.write import Answer, Writer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,8 +64,8 @@ class VisionLanguageModel(PretrainedGrounder):
         return unit_of(self._type, self.unit)
 
     @cached_property
-    def _answerer(self) -> Answerer:
-        return Answerer(self.loaded)
+    def _writer(self) -> Writer:
+        return Writer(self.loaded)
 
     def locate(
         self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
@@ -80,7 +80,7 @@ class VisionLanguageModel(PretrainedGrounder):
         ]
         for start in range(0, len(questions), self.batch_size):
             part = questions[start : start + self.batch_size]
-            answers = self._answerer.answer(
+            answers = self._writer.answer(
                 [frames[number].image for number, *_ in part],
                 [question for *_, question in part],
                 max_tokens=self.max_tokens,

@@ -6,9 +6,9 @@ import numpy as np
 
 from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
-from clipvg.observe.answers import Answerer
 from clipvg.observe.frame import Frame, unit_of
 from clipvg.observe.loading import Pretrained
+from clipvg.observe.write import Writer
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import ImageMeasure
 from clipvg.reliability.measurer import Context, Scores
@@ -25,7 +25,7 @@ class AskedVerifier(ImageMeasure):
         self.name = name
         self._question = question
         self._unit = unit_of(loaded.model.config.model_type, unit)
-        self._answerer = Answerer(loaded)
+        self._writer = Writer(loaded)
 
     @property
     def asks(self) -> tuple[GroundingModel, ...]:
@@ -34,7 +34,7 @@ class AskedVerifier(ImageMeasure):
 
     def observe(self, batch: Batch) -> np.ndarray:
         """Return P(yes) / (P(yes) + P(no)) of each label, (B,) float32."""
-        processor = self._answerer.loaded.processor
+        processor = self._writer.loaded.processor
         frames = batch.chunk.memo.get(
             id(self),
             lambda: [Frame.of(image[True], processor, self._unit) for image in batch.chunk.images],
@@ -48,7 +48,7 @@ class AskedVerifier(ImageMeasure):
         ]
         parts = [slice(at, at + _AT_ONCE) for at in range(0, len(questions), _AT_ONCE)]
         return np.concatenate(
-            [self._answerer.yes([f.image for f in asked[part]], questions[part]) for part in parts]
+            [self._writer.yes([f.image for f in asked[part]], questions[part]) for part in parts]
         )
 
     def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:

@@ -1,13 +1,16 @@
-"""Models of transformers that write about images: captioners and vision-language models."""
+"""Models of transformers that write about images, and how likely what they write is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
+from clipvg.errors import InputError
 from clipvg.observe.loading import Pretrained
 from clipvg.pseudo.observation import Box
 
@@ -21,10 +24,20 @@ REGION = (
 )
 _CONTEXT = 0.1  # of a region's sides, cut out around it
 _BINS = 1000  # of the image's sides, in which Florence-2 counts
+_YES = ("yes", "Yes", "YES", " yes", " Yes", "true", "True")
+_NO = ("no", "No", "NO", " no", " No", "false", "False")
+_LEAST = 0.01  # of P(yes) + P(no): with less a model says something else
+
+
+class Answer(NamedTuple):
+    """What a model wrote."""
+
+    text: str  # marks of places included, as <loc_12>
+    probability: float  # geometric mean of its tokens' probabilities; NaN where it wrote nothing
 
 
 class Writer:
-    """A model that writes about images.
+    """A model that writes about images: captioner, vision-language model, or Florence-2.
 
     They are asked in three ways: a model with a chat template gets a question, Florence-2 the name
     of a task, and captioners such as BLIP and GIT nothing, or how the text is to begin.
@@ -94,6 +107,42 @@ class Writer:
         return [" ".join(text.split()) for text in texts]
 
     @torch.inference_mode()
+    def answer(
+        self, images: Sequence[Image.Image], questions: Sequence[str], *, max_tokens: int
+    ) -> list[Answer]:
+        """Return the likeliest answer to each question about its image."""
+        written, logits = self._answers(images, questions, max_tokens)  # (B, S), (B, S, V)
+        chosen = logits.log_softmax(-1).gather(-1, written[..., None])[..., 0]  # (B, S)
+        ends = torch.isin(written, self._ends())
+        said = (ends.cumsum(1) == 0).cpu()  # (B, S) before the end
+        tokenizer = self.loaded.processor.tokenizer
+        return [
+            Answer(
+                tokenizer.decode(tokens[kept], skip_special_tokens=False),
+                float(chances[kept].mean().exp()),
+            )
+            for tokens, chances, kept in zip(written.cpu(), chosen.cpu(), said, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def yes(self, images: Sequence[Image.Image], questions: Sequence[str]) -> np.ndarray:
+        """Return P(yes) / (P(yes) + P(no)) of the first word of each answer, (B,) float32.
+
+        It is NaN where the model would begin with another word.
+        """
+        ids_of_yes, ids_of_no = self._first_tokens
+        if not ids_of_yes or not ids_of_no:
+            raise InputError(
+                f"model {self.loaded.name!r}: its tokens do not tell yes from no; name another "
+                "model"
+            )
+        logits = self._answers(images, questions, 1)[1][:, 0]  # (B, V)
+        chances = logits.softmax(-1)
+        yes, no = (chances[:, ids].sum(1) for ids in (ids_of_yes, ids_of_no))  # (B,)
+        share = torch.where(yes + no >= _LEAST, yes / (yes + no), torch.nan)
+        return share.cpu().numpy().astype(np.float32)
+
+    @torch.inference_mode()
     def generate(
         self,
         images: Sequence[Image.Image],
@@ -143,6 +192,36 @@ class Writer:
     def _repeats_prompt(self) -> bool:
         """Whether a prompt comes back that is no part of the answer, as with image tokens."""
         return self._chats or hasattr(self.loaded.processor, "image_token")
+
+    @cached_property
+    def _first_tokens(self) -> list[list[int]]:
+        """The first tokens of the words of yes, and of those of no, that only one of them has."""
+        encode = self.loaded.processor.tokenizer.encode
+        yes, no = (
+            {encode(word, add_special_tokens=False)[0] for word in words} for words in (_YES, _NO)
+        )
+        return [sorted(yes - no), sorted(no - yes)]
+
+    def _answers(
+        self, images: Sequence[Image.Image], questions: Sequence[str], max_tokens: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what is written, tokens (B, S), and their logits (B, S, V) float32."""
+        processor = self.loaded.processor
+        # A chat template and Florence-2 place the image themselves.
+        places = self._chats or self._has_tasks
+        mark = "" if places else getattr(processor, "image_token", "")
+        asked = [f"{mark}{question}" for question in questions]
+        _, made = self.generate(
+            images, asked, max_tokens, output_logits=True, return_dict_in_generate=True
+        )
+        logits = torch.stack(made.logits, 1).float()
+        return made.sequences[:, -logits.shape[1] :], logits
+
+    def _ends(self) -> torch.Tensor:
+        ends = self.loaded.model.generation_config.eos_token_id
+        ids = ends if isinstance(ends, list) else [ends]
+        ids = [*ids, self.loaded.processor.tokenizer.pad_token_id]
+        return torch.tensor([n for n in ids if n is not None], device=self.loaded.device)
 
     def _usual(self, task: str, question: str) -> str | None:
         if self._has_tasks:

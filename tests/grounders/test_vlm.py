@@ -14,7 +14,7 @@ from support.writers import stand_in
 
 from clipvg.errors import InputError
 from clipvg.grounders.vlm import VisionLanguageModel
-from clipvg.observe.answers import Answer
+from clipvg.observe.write import Answer
 
 WIDE = Image.new("RGB", (200, 100))
 TALL = Image.new("RGB", (100, 400))
@@ -109,7 +109,7 @@ def test_florence_reads_its_own_marks_of_places(
 ) -> None:
     asker = VisionLanguageModel(save("florence-2", tmp_path), device="cpu")
     said = Answer("<s>red dog<loc_250><loc_100><loc_499><loc_999>", 0.5)
-    monkeypatch.setattr(asker._answerer, "answer", lambda *_, **__: [said])
+    monkeypatch.setattr(asker._writer, "answer", lambda *_, **__: [said])
     (found,) = asker.locate([WIDE], [["red dog"]])
     np.testing.assert_allclose(found.boxes, [[50, 10, 100, 100]], atol=1)
     assert found.scores == pytest.approx([0.5])

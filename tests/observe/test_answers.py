@@ -14,7 +14,6 @@ from support.pretrained import WRITERS, save
 from support.writers import stand_in
 
 from clipvg.errors import InputError
-from clipvg.observe.answers import Answerer
 from clipvg.observe.frame import Frame, unit_of
 from clipvg.observe.loading import load_pretrained
 from clipvg.observe.write import Writer
@@ -23,8 +22,8 @@ WIDE = Image.new("RGB", (200, 100), "red")
 
 
 def test_answers_end_where_the_model_ends() -> None:
-    answerer = Answerer(stand_in(lambda question, image: question[::-1]))
-    found = answerer.answer([WIDE, WIDE], ["abc", ""], max_tokens=5)
+    writer = Writer(stand_in(lambda question, image: question[::-1]))
+    found = writer.answer([WIDE, WIDE], ["abc", ""], max_tokens=5)
     assert [each.text for each in found] == ["cba", ""]
     assert found[0].probability == pytest.approx(1)
     assert np.isnan(found[1].probability)
@@ -32,8 +31,8 @@ def test_answers_end_where_the_model_ends() -> None:
 
 def test_yes_against_no_of_the_next_token() -> None:
     answers: dict[str, str | float] = {"a": 0.25, "b": "Yes, it does", "c": "well", "d": "no"}
-    answerer = Answerer(stand_in(lambda question, image: answers[question]))
-    found = answerer.yes([WIDE] * 4, [*answers])
+    writer = Writer(stand_in(lambda question, image: answers[question]))
+    found = writer.yes([WIDE] * 4, [*answers])
     np.testing.assert_allclose(found, [0.25, 1, np.nan, 0], atol=1e-6)
 
 
@@ -41,7 +40,7 @@ def test_tokens_that_do_not_tell_yes_from_no() -> None:
     loaded = stand_in(lambda question, image: "x")
     loaded.processor.tokenizer.encode = lambda text, **_: [7]
     with pytest.raises(InputError, match="do not tell yes from no"):
-        Answerer(loaded).yes([WIDE], ["is it?"])
+        Writer(loaded).yes([WIDE], ["is it?"])
 
 
 @pytest.mark.parametrize(
@@ -93,13 +92,13 @@ def test_units_that_are_not_known() -> None:
 @pytest.mark.transformers
 @pytest.mark.parametrize("name", WRITERS)
 def test_an_answer_is_the_same_alone_and_beside_others(name: str, tmp_path: Path) -> None:
-    answerer = Answerer(load_pretrained(save(name, tmp_path), "writer"))
+    writer = Writer(load_pretrained(save(name, tmp_path), "writer"))
     noise = np.random.default_rng(0).integers(0, 255, (60, 100, 3), dtype=np.uint8)
     images = [WIDE, Image.fromarray(noise)]
     questions = ["red dog", "what is on the left of the cat?"]
-    together = answerer.answer(images, questions, max_tokens=6)
+    together = writer.answer(images, questions, max_tokens=6)
     for image, question, answer in zip(images, questions, together, strict=True):
-        (alone,) = answerer.answer([image], [question], max_tokens=6)
+        (alone,) = writer.answer([image], [question], max_tokens=6)
         assert alone.text == answer.text
         assert alone.probability == pytest.approx(answer.probability, rel=1e-4, nan_ok=True)
 
@@ -109,10 +108,10 @@ def test_an_answer_is_the_same_alone_and_beside_others(name: str, tmp_path: Path
 def test_yes_is_read_of_the_token_that_follows(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipvg.observe.answers._LEAST", 0.0)
+    monkeypatch.setattr("clipvg.observe.write._LEAST", 0.0)
     loaded = load_pretrained(save(name, tmp_path), "writer")
     question = "does it show a dog?"
-    found = Answerer(loaded).yes([WIDE], [question])
+    found = Writer(loaded).yes([WIDE], [question])
     inputs = Writer(loaded).prepare([WIDE], [question])
     with torch.inference_mode():
         chances = loaded.model(**inputs).logits[0, -1].softmax(-1)
