@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -200,12 +201,14 @@ class _Pass:
                 here = plan.chunk(*shard).rows
                 found = self._shard(plan, shard, keys)
                 rows.append(here)
-                values.append(np.stack([found.scores[key] for key in self._keys()], 1))
+                values.append(np.stack([found.scores[key] for key in self.keys], 1))
                 reasons |= {int(here[at]): why for at, why in found.reasons.items()}
                 bar.update(len(here))
         return np.concatenate(rows), np.concatenate(values), reasons
 
-    def _keys(self) -> list[str]:
+    @cached_property
+    def keys(self) -> list[str]:
+        """Names of the values in the store; the key hashes all observations, so once."""
         own = self.grounder.key()
         return [own + field for field in _FIELDS]
 
@@ -215,9 +218,9 @@ class _Pass:
         if self.store is None:
             return self._answered(plan, shard)
         name, count = keys.key(chunk), len(chunk.rows) * len(_FIELDS)
-        kept = self.store.read(name, self.store.sets(self._keys()), len(chunk.rows))
+        kept = self.store.read(name, self.store.sets(self.keys), len(chunk.rows))
         self.store.asked += count
-        if kept.scores.keys() >= {*self._keys()}:
+        if kept.scores.keys() >= {*self.keys}:
             self.store.found += count
             if self.context.on_error == "raise" and (why := _unreadable(kept)):
                 raise InputError(why)
@@ -251,7 +254,7 @@ class _Pass:
                     values[at, :4], values[at, 4] = found.boxes, found.scores
                     values[at, 5:] = shown.size
                     reasons |= {p: why for p, why in zip(at, found.reasons, strict=True) if why}
-        return StoredShard(dict(zip(self._keys(), values.T, strict=True)), reasons)
+        return StoredShard(dict(zip(self.keys, values.T, strict=True)), reasons)
 
 
 def _unreadable(kept: StoredShard) -> str | None:

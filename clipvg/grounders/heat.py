@@ -14,7 +14,7 @@ from torch import Tensor
 from clipvg.errors import MissingExtraError
 from clipvg.grounders.located import Located
 from clipvg.grounders.tower import before_last, pooled
-from clipvg.grounders.zeroshot import ZeroShotGrounder, without_boxes
+from clipvg.grounders.zeroshot import ZeroShotGrounder
 from clipvg.measures.common.options import inside, positive
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _HeatGrounder(ZeroShotGrounder):
         self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray | None, why: str
     ) -> Located:
         if boxes is not None and not len(boxes):
-            return without_boxes(len(expressions), why)
+            return Located.nothing(len(expressions), why)
         if not expressions:
             return Located.nothing(0)
         found = Located.nothing(len(expressions))

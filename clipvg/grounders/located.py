@@ -27,10 +27,10 @@ class Located:
     reasons: list[str | None]
 
     @classmethod
-    def nothing(cls, count: int) -> Located:
-        """Return places of so many expressions, to be put in."""
+    def nothing(cls, count: int, why: str | None = None) -> Located:
+        """Return places of so many expressions: to be put in, or why there are none."""
         empty = np.full((count, 5), np.nan, np.float32)
-        return cls(empty[:, :4], empty[:, 4], [None] * count)
+        return cls(empty[:, :4], empty[:, 4], [why] * count)
 
     def put(
         self, places: Sequence[int], boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int]

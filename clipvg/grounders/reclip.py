@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from clipvg.boxes import area
+from clipvg.errors import InputError
 from clipvg.features.regions import MODES, encode_regions, logit_scale, modes_of, whole_pixels
 from clipvg.grounders.located import Located
-from clipvg.grounders.zeroshot import ZeroShotGrounder, need_boxes, without_boxes
+from clipvg.grounders.zeroshot import ZeroShotGrounder
 from clipvg.measures.common.options import one_of
 from clipvg.pseudo.meaning.fitting import just
 from clipvg.pseudo.meaning.phrases import Phrase, read_phrase
@@ -49,9 +50,13 @@ class ReCLIP(ZeroShotGrounder):
     def _place(
         self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray | None, why: str
     ) -> Located:
-        boxes = need_boxes(self.name, boxes)
+        if boxes is None:
+            raise InputError(
+                f"grounder {self.name!r} chooses among detected boxes and has none; give it "
+                "observations of image files, or boxes of one image in Python by among()"
+            )
         if not len(boxes):
-            return without_boxes(len(expressions), why)
+            return Located.nothing(len(expressions), why)
         phrases = [read_phrase(text) if self.relations else Phrase(text) for text in expressions]
         judged = self._judge(image, boxes, list(dict.fromkeys(_texts_of(phrases))))
         found = Located.nothing(len(expressions))

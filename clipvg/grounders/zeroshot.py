@@ -15,7 +15,6 @@ from torch import Tensor
 
 from clipvg.data.inputs import ImageInput
 from clipvg.data.letterbox import normalise
-from clipvg.errors import InputError
 from clipvg.features.regions import (
     PROMPT,
     check_prompt,
@@ -148,20 +147,3 @@ def with_area(boxes: ArrayLike, size: tuple[int, int]) -> np.ndarray:
     """Return boxes (K, 4), cut to an image, without those of which nothing is left."""
     cut = np.asarray(boxes, np.float64).reshape(-1, 4).clip(0, [*size, *size])
     return cut[(cut[:, 2:] > cut[:, :2]).all(1)]
-
-
-def without_boxes(count: int, why: str) -> Located:
-    """Return that none of some expressions has a place, and why."""
-    found = Located.nothing(count)
-    found.reasons[:] = [why] * count
-    return found
-
-
-def need_boxes(name: str, boxes: np.ndarray | None) -> np.ndarray:
-    """Return boxes; refuse a grounder that needs some and was given no observations."""
-    if boxes is None:
-        raise InputError(
-            f"grounder {name!r} chooses among detected boxes and has none; give it observations "
-            "of image files, or boxes of one image in Python by among()"
-        )
-    return boxes

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -20,66 +19,51 @@ from clipvg.pseudo.plane import overlap
 if TYPE_CHECKING:
     from PIL import Image
 
+T = TypeVar("T")
+
 SAME = 0.7  # IoU from which on two boxes are of one thing, and only the better is described
 RULE = "described"
 
 
-@dataclass(frozen=True)
 class Models:
-    """The models that look at images.
+    """The models that look at images; a captioner that describes too is loaded once.
+
+    Args:
+        options: which they are, and what they are asked.
+        device: where they run.
 
     Attributes:
-        options: what they are asked.
         identity: what decides their answers, by option.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        InputError: a model is not there, or of another kind.
     """
 
-    options: ObserveOptions
-    identity: dict[str, str]
-    detector: Detector | None = None
-    open_detector: OpenDetector | None = None
-    captioner: Writer | None = None
-    describer: Writer | None = None
-    attributes: AttributeReader | None = None
+    def __init__(self, options: ObserveOptions, device: torch.device) -> None:
+        self.options = options
+        self.identity: dict[str, str] = {}
 
-    @classmethod
-    def load(cls, options: ObserveOptions, device: torch.device) -> Models:
-        """Load the models that options name; one that is named twice is loaded once.
-
-        Raises:
-            MissingExtraError: transformers is not installed.
-            InputError: a model is not there, or of another kind.
-        """
-        identity: dict[str, str] = {}
-
-        def pretrained(option: str, kind: Kind) -> Pretrained | None:
+        def load(option: str, kind: Kind, make: Callable[[Pretrained], T]) -> T | None:
             name = getattr(options, option)
             if name is None:
                 return None
             loaded = load_pretrained(name, kind, device=device, precision=options.precision)
-            identity[option] = f"{loaded.identity} {loaded.model.dtype} {device.type}"
-            return loaded
+            self.identity[option] = f"{loaded.identity} {loaded.model.dtype} {device.type}"
+            return make(loaded)
 
-        detector = pretrained("detector", "detector")
-        open_detector = pretrained("open_detector", "open_detector")
-        captioner = pretrained("captioner", "writer")
-        if options.describer == options.captioner:  # loaded once, and asked twice
-            describer = captioner
-            identity |= {"describer": identity["captioner"]} if captioner else {}
+        self.detector = load("detector", "detector", Detector)
+        self.open_detector = load("open_detector", "open_detector", OpenDetector)
+        self.captioner = load("captioner", "writer", Writer)
+        if options.describer == options.captioner:
+            self.describer = self.captioner
+            self.identity |= {"describer": self.identity["captioner"]} if self.describer else {}
         else:
-            describer = pretrained("describer", "writer")
-        attributes = None
+            self.describer = load("describer", "writer", Writer)
+        self.attributes: AttributeReader | None = None
         if options.attributes:
-            attributes = AttributeReader(options.backbone, options.pretrained, device=device)
-            identity["attributes"] = f"{attributes.identity} {device.type}"
-        return cls(
-            options,
-            identity,
-            Detector(detector) if detector else None,
-            OpenDetector(open_detector) if open_detector else None,
-            Writer(captioner) if captioner else None,
-            Writer(describer) if describer else None,
-            attributes,
-        )
+            self.attributes = AttributeReader(options.backbone, options.pretrained, device=device)
+            self.identity["attributes"] = f"{self.attributes.identity} {device.type}"
 
     def look(self, names: Sequence[str], images: Sequence[Image.Image]) -> list[Observation]:
         """Return what is seen in some images, which the models see in one batch.

@@ -89,7 +89,7 @@ def observe(
             opened.enter_context(new_folder(made))
             opened.enter_context(Lock(locked, option))
         remove_leftovers(folder)
-        models = Models.load(options, torch.device(device))
+        models = Models(options, torch.device(device))
         work = _Work(root, names, models, folder)
         found = sum(len(work.shards[number]) for number in work.finished)
         work.run(progress=progress)

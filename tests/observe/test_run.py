@@ -178,7 +178,7 @@ def test_a_describer_that_is_the_captioner_decides_what_is_kept(images, tmp_path
     device = SimpleNamespace(type="cpu")
     alone = ObserveOptions(detector="d", captioner="w")
     both = ObserveOptions(detector="d", captioner="w", describer="w")
-    found = [looking.Models.load(options, device) for options in (alone, both)]
+    found = [looking.Models(options, device) for options in (alone, both)]
     assert found[0].identity != found[1].identity
     assert found[1].describer is not None
     assert found[0].describer is None

@@ -178,9 +178,9 @@ def test_annotations_that_nobody_reviewed(root: Path, tmp_path: Path) -> None:
     folder = root / "refcocos_annotation_reviewed"
     folder.mkdir()
     name = next((root / "image_data").rglob("COCO_*.jpg")).name
-    label = {"id": 1, "file_name": name, "bbox": [0, 0, 9, 9], "caption": "a"}
-    (folder / "refcoco_val.json").write_text(json.dumps({"annotations": [label]}))
-    with pytest.raises(InputError, match=r"refcoco_val\.json: .*caption"):
+    label = {"image": name, "expression": "a", "box": [0, 0, 9, 9]}
+    (folder / "refcoco_val.json").write_text(json.dumps([label]))
+    with pytest.raises(InputError, match=r"refcoco_val\.json: .*no caption_quality"):
         reproduce_ref_l4(data=root, out=tmp_path / "out", checkpoints={}, run=QUIET)
 
 
