@@ -35,8 +35,7 @@ def boxes_of(
     column: pa.ChunkedArray, name: str, where: str, faults: Faults | None
 ) -> pa.ChunkedArray:
     """Return a column as `BOX`: of lists of any numbers, or text; see `parse_boxes`."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = decoded(column)
     kind = column.type
     if pa.types.is_fixed_size_list(kind) and kind.list_size == 4:
         return column.cast(BOX)
@@ -61,9 +60,14 @@ def in_words(kind: pa.DataType) -> str:
     return next((words for is_it, words in _KINDS if is_it(kind)), str(kind))
 
 
+def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of codes as the values that they stand for, any other as it is."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
 def is_number(kind: pa.DataType) -> bool:
     """Return whether a column holds numbers."""
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def as_mask(values: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from clipvg.errors import InputError, MissingExtraError, near_matches, one_line
+from clipvg.labels.box_column import decoded, is_number
 from clipvg.labels.schema import RELIABILITY
 from clipvg.runtime.files import Json
 
@@ -129,7 +130,7 @@ class Frame:
         Raises:
             InputError: no such column, or one without an order.
         """
-        values = _as_numbers(_plain(self[column]))
+        values = _as_numbers(decoded(self[column]))
         try:
             order = "descending" if descending else "ascending"
             rows = pc.sort_indices(pa.table({"by": values}), sort_keys=[("by", order)])
@@ -218,7 +219,7 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
             f"{' '.join(_COMPARE)} between a column and a value"
         )
     name, sign, text = parts.groups()
-    column = _plain(frame[name])
+    column = decoded(frame[name])
     value: str | float = text.strip("'\"")
     if sign not in ("==", "!="):
         column = _as_numbers(column)
@@ -227,7 +228,7 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
                 f"{condition!r}: column {name!r} holds text that is not all numbers; compare it "
                 "with == or !="
             )
-    if _is_number(column.type):
+    if is_number(column.type):
         try:
             value = float(text)
         except ValueError:
@@ -238,15 +239,6 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
         return _COMPARE[sign](column, value)
     except (pa.ArrowException, TypeError):
         raise InputError(f"{condition!r}: column {name!r} holds {column.type}") from None
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of codes as the values that they stand for."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:

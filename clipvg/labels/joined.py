@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from clipvg.errors import InputError, one_line
+from clipvg.labels.box_column import decoded
 
 
 def join_tables(tables: Sequence[pa.Table]) -> pa.Table:
@@ -38,14 +39,14 @@ def join_tables(tables: Sequence[pa.Table]) -> pa.Table:
 
 def _of_one_kind(columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
     """Return columns of one name, of which text becomes what the others are, or all become text."""
-    texts = [pa.types.is_string(_kind(column)) for column in columns]
-    others = [column.type for column, is_text in zip(columns, texts, strict=True) if not is_text]
-    others = [kind for kind in others if not pa.types.is_null(kind)]
-    if not any(texts) or len({column.type for column in columns}) == 1:
+    plain = [decoded(column) for column in columns]
+    kinds = dict.fromkeys(column.type for column in plain)
+    if pa.string() not in kinds or len({column.type for column in columns}) == 1:
         return columns
+    others = [kind for kind in kinds if kind not in (pa.string(), pa.null())]
     for kind in [*_joint(others), pa.string()]:
         try:
-            return [_cast(column, kind) for column in columns]
+            return [_cast(column, kind) for column in plain]
         except (pa.ArrowException, ValueError, TypeError):
             continue
     return columns
@@ -61,16 +62,10 @@ def _joint(kinds: list[pa.DataType]) -> list[pa.DataType]:
     return [joint, pa.float64()] if pa.types.is_integer(joint) else [joint]
 
 
-def _kind(column: pa.ChunkedArray) -> pa.DataType:
-    kind = column.type
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """Return a column as another kind; what is nested is JSON where it is text."""
     if column.type == kind:
         return column
-    column = column.cast(_kind(column))
     nested = pa.types.is_nested(kind), pa.types.is_nested(column.type)
     if any(nested) and not all(nested):
         change = json.loads if nested[0] else json.dumps

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipvg.labels.box_column import BOX, box_values
+from clipvg.labels.box_column import BOX, box_values, decoded
 from clipvg.labels.schema import WORD
 from clipvg.labels.splits import SPLIT
 from clipvg.labels.table import LabelTable
@@ -112,8 +112,7 @@ def _joined(files: pa.ChunkedArray, group: np.ndarray, first: np.ndarray) -> pa.
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
     """Return a number (N,) int64 for each value, equal for equal ones."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = decoded(column)
     if column.type == BOX:
         return _distinct([_numbered(side) for side in box_values(column).view(np.int64).T])[0]
     if pa.types.is_nested(column.type):

@@ -99,8 +99,8 @@ def write_answers(
     }
     if chosen.name == "label-studio":  # whose boxes are shares of the image
         unread = np.array([why is not None for why in reasons])
-        sizes = {side: found[side] for side in ("width", "height")}
-        columns |= {side: pa.array(sizes[side], pa.int32(), mask=unread) for side in sizes}
+        sides = ("width", "height")
+        columns |= {side: pa.array(found[side], pa.int32(), mask=unread) for side in sides}
     if chosen.name == "coco":
         chosen, columns = RECORDS, _results(columns, questions, path)
     assert chosen.write is not None

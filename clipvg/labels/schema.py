@@ -15,6 +15,7 @@ from clipvg.labels.box_column import (
     Faults,
     box_array,
     boxes_of,
+    decoded,
     in_words,
     is_number,
     parse_boxes,
@@ -137,8 +138,7 @@ def convert_column(
             if pa.types.is_integer(kind):  # pandas writes 640.0 where others are missing
                 text = pc.replace_substring_regex(text, r"\.0*$", "")
             column = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        column = decoded(column)
         if kind == WORD:
             return column.cast(pa.string()).dictionary_encode().cast(WORD)
         if kind == pa.float32() and pa.types.is_floating(column.type):

@@ -98,7 +98,7 @@ class Run:
             if self.workers.is_main:
                 self._opened.enter_context(new_folder(self.folder))
                 self._opened.enter_context(Lock(self.folder))
-            self.workers.write(lambda: self._check_or_write(labels))
+            self.workers.write(self._check_or_write)
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
@@ -220,7 +220,7 @@ class Run:
         for name in _OUTCOME:
             (self.folder / name).unlink(missing_ok=True)
 
-    def _check_or_write(self, labels: LabelTable) -> None:
+    def _check_or_write(self) -> None:
         path = self.folder / CONFIG
         there: Json = {}
         if _holds_demo(self.folder):
@@ -241,12 +241,12 @@ class Run:
         remove_leftovers(self.folder)
         self._forget_damaged()
         self._is_new = not path.exists()
-        if there != {**self.config, **self._further}:
+        written = {**self.config, **self._further}
+        if there != written:
             with atomic_path(path) as temporary:
-                written = {**self.config, **self._further}
-                text = yaml.safe_dump(written, sort_keys=False, explicit_end=True)
-                temporary.write_text(text)
-        labels.write(self.folder / "labels.parquet")  # after what says that the folder is a run's
+                temporary.write_text(yaml.safe_dump(written, sort_keys=False, explicit_end=True))
+        # After what says that the folder is a run's.
+        self.labels.write(self.folder / "labels.parquet")
 
     def _refuse_strangers(self) -> None:
         """Refuse a folder with files that a run would write over, and that are of no run."""

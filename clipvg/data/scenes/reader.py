@@ -107,13 +107,8 @@ def _pick(word: str, found: Found, scene: Scene) -> Found:
         return _nth(1, found, "left", scene)
     if word == "medium":
         return tuple(i for i in found if size_word(scene, scene.objects[i]) == word)
-    return tuple(i for i in found if _cell(scene, i) == word)
-
-
-def _cell(scene: Scene, index: int) -> str:
-    """Return the third of the image, by row and column, that holds the object."""
-    where = place(scene, scene.objects[index])
-    return _SAME.get(where, where)
+    places = {i: place(scene, scene.objects[i]) for i in found}
+    return tuple(i for i in found if _SAME.get(places[i], places[i]) == word)
 
 
 def _is_false(word: str, index: int, scene: Scene) -> bool:

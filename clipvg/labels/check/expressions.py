@@ -70,7 +70,10 @@ def _long_texts(texts: pa.Array) -> dict[int, int]:
     """Token counts of the texts that have too many, by index; short texts are not tokenized."""
     few = MAX_TOKENS - 2 - 6  # what the tokenizer's cleaning may add
     candidates = np.flatnonzero(pc.greater(pc.binary_length(texts), few))
-    counts = {int(i): _count_tokens(texts[int(i)].as_py()) for i in candidates}
+    counts = {}
+    for i in candidates.tolist():
+        text = " ".join(texts[i].as_py().split())[:READ].lower()
+        counts[i] = len(_tokenizer().encode(text)) + 2
     return {i: count for i, count in counts.items() if count > MAX_TOKENS}
 
 
@@ -79,10 +82,6 @@ def _tokenizer() -> SimpleTokenizer:
     from open_clip.tokenizer import SimpleTokenizer  # loads torch, which few tables need
 
     return SimpleTokenizer()
-
-
-def _count_tokens(text: str) -> int:
-    return len(_tokenizer().encode(" ".join(text.split())[:READ].lower())) + 2
 
 
 def find_repeats(labels: LabelTable) -> Iterator[Finding]:

@@ -47,7 +47,8 @@ def _bad_boxes(labels: LabelTable) -> Iterator[Finding]:
     is_there = FAULT in labels.table.column_names
     faults = labels.table.column(FAULT) if is_there else pa.nulls(len(labels), pa.string())
     written = box_values(labels.table.column("box"))
-    finite, far = in_blocks(is_finite, written), in_blocks(_is_far, written)
+    finite = in_blocks(is_finite, written)
+    far = in_blocks(lambda boxes: any_of(np.abs(boxes) > MAX_COORDINATE), written)
     yield from Finding.of_rows(
         "value",
         "boxes that are not four finite numbers",
@@ -69,10 +70,6 @@ def _no_box(box: np.ndarray) -> str:
     if np.isnan(box).all():
         return "box is missing, or not four numbers"
     return f"box {show_box(box)} is not four finite numbers"
-
-
-def _is_far(boxes: np.ndarray) -> np.ndarray:
-    return any_of(np.abs(boxes) > MAX_COORDINATE)
 
 
 def _spans(boxes: np.ndarray, as_sides: np.ndarray) -> np.ndarray:
