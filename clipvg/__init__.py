@@ -5,7 +5,7 @@ Every public name is imported at first use, so `import clipvg` costs no torch.
 
 from typing import TYPE_CHECKING
 
-from clipvg.runtime.lazy import lazy_imports
+from clipvg.runtime.imports import lazy_imports
 
 if TYPE_CHECKING:
     from clipvg.api import adapt as adapt

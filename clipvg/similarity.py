@@ -13,7 +13,7 @@ import numpy as np
 
 from clipvg.boxes import EPS, area, convert, iou
 from clipvg.errors import InputError, near_matches
-from clipvg.runtime.named import import_named
+from clipvg.runtime.imports import import_named
 
 IOU = "iou"
 TOLERANCES = tuple(k / 10 for k in range(1, 11))  # of `pck`, in sides of the label's box

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Literal
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, pairs, table
 from clipvg.cli.failure import UsageError
 from clipvg.cli.options import (
     add_group,
@@ -17,7 +17,6 @@ from clipvg.cli.options import (
     take_group,
     warn_of_findings,
 )
-from clipvg.cli.output import pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.train import FIRST, add_training, run_results, training_arguments
 from clipvg.errors import InputError, printable
@@ -30,12 +29,12 @@ def _configure(parser: CommandParser) -> None:
 
     add_training(parser, needs_labels=False)
     parser.add_argument(
-        "--labelled", type=str, nargs="+", default=[], metavar="FILE",
+        "--labelled", nargs="+", default=[], metavar="FILE",
         help="annotated labels, for semi-supervised adapting: the measurer is trained on them "
         "alone, and every model on them and on reliable ones of --unlabelled",
     )  # fmt: skip
     parser.add_argument(
-        "--unlabelled", type=str, nargs="+", default=[], metavar="FILE",
+        "--unlabelled", nargs="+", default=[], metavar="FILE",
         help="pseudo-labels beside --labelled, in place of LABELS",
     )  # fmt: skip
     parser.add_argument(
@@ -43,11 +42,11 @@ def _configure(parser: CommandParser) -> None:
         help="ssa: all labels are one source; msa: source by source; auto: msa for several",
     )  # fmt: skip
     parser.add_argument(
-        "--scored_by", type=str, nargs="+", default=[], metavar="NAME",
+        "--scored_by", nargs="+", default=[], metavar="NAME",
         help="use the scores reliability.NAME that the labels have; no measurer is trained",
     )  # fmt: skip
     parser.add_argument(
-        "--continue_from", type=str, metavar="RUN",
+        "--continue_from", metavar="RUN",
         help="--out of a finished run to continue; LABELS are then those of new sources",
     )  # fmt: skip
     add_shared(parser, "--similarity")

@@ -6,9 +6,8 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable, table
 from clipvg.cli.options import add_shared
-from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import listed, percent, points
@@ -17,9 +16,7 @@ from clipvg.runtime.gate import check_local
 
 
 def _configure(parser: CommandParser) -> None:
-    parser.add_argument(
-        "--out", type=str, default="runs/demo", metavar="DIR", help="folder of the run"
-    )
+    parser.add_argument("--out", default="runs/demo", metavar="DIR", help="folder of the run")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds to run")
     add_shared(parser, "--quiet")
 

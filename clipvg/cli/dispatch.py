@@ -48,7 +48,10 @@ def dispatch(words: list[str]) -> int:
             return 0
         if name is None:
             return _fail("clipvg", _unknown(words[0]), USAGE_ERROR)
-        return _run(name, words[len(name.split()) :])
+        # What is ignored, as SIGHUP under nohup, stays so.
+        taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        with _handled(taken, _end):
+            return _run(name, words[len(name.split()) :])
     except BrokenPipeError:
         # The reader of our output has left, as in `clipvg info | head -1`; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,13 +59,6 @@ def dispatch(words: list[str]) -> int:
 
 
 def _run(name: str, words: Sequence[str]) -> int:
-    # What is ignored, as SIGHUP under nohup, stays so.
-    taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    with _handled(taken, _end):
-        return _run_to_the_end(name, words)
-
-
-def _run_to_the_end(name: str, words: Sequence[str]) -> int:
     prog = f"clipvg {name}"
     command, args, processes = None, None, Alone()
     message, code = "", 0
@@ -222,26 +218,25 @@ def _group(word: str) -> list[str]:
 
 def _overview(names: Sequence[str] = tuple(COMMANDS)) -> str:
     width = max(map(len, names))
-    lines = [f"  {name:{width}}  {COMMANDS[name]}" for name in names]
-    return "\n".join(
-        [
-            "usage: clipvg COMMAND [options]",
-            "",
-            "Unsupervised visual grounding with CLIP: train on pseudo-labels, measure how reliable",
-            "each one is, and adapt on the reliable ones.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "options:",
-            "  -h, --help     this text; clipvg COMMAND --help shows an example",
-            "  -v, --version  the version",
-            "",
-            "environment:",
-            "  CLIPVG_DEBUG=1    show the traceback of an error",
-            "  CLIPVG_BACKEND=B  force the operators' backend (clipvg info lists them)",
-            "",
-            "example:",
-            "  clipvg demo --out runs/demo",
-        ]
-    )
+    return _OVERVIEW.format("\n".join(f"  {name:{width}}  {COMMANDS[name]}" for name in names))
+
+
+_OVERVIEW = """\
+usage: clipvg COMMAND [options]
+
+Unsupervised visual grounding with CLIP: train on pseudo-labels, measure how reliable
+each one is, and adapt on the reliable ones.
+
+commands:
+{}
+
+options:
+  -h, --help     this text; clipvg COMMAND --help shows an example
+  -v, --version  the version
+
+environment:
+  CLIPVG_DEBUG=1    show the traceback of an error
+  CLIPVG_BACKEND=B  force the operators' backend (clipvg info lists them)
+
+example:
+  clipvg demo --out runs/demo"""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, pairs
 from clipvg.cli.model import add_model, check_model, make_grounder
 from clipvg.cli.options import (
     LABELS,
@@ -14,18 +15,14 @@ from clipvg.cli.options import (
     files_of,
     read_table,
 )
-from clipvg.cli.output import pairs
 from clipvg.cli.parser import CommandParser
-from clipvg.cli.predict_table import AnswerFormat, check_answers
+from clipvg.cli.predict_table import AnswerFile, AnswerFormat
 from clipvg.errors import InputError
-from clipvg.report.grid import Markup, draw_grid
-from clipvg.report.numbers import percent
+from clipvg.report.numbers import Markup, draw_grid, percent
 from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
-    from clipvg.model import GroundingModel
-    from clipvg.training import Evaluation
     from clipvg.training.ranked import Ranker
 
 By = Literal["size", "pixels", "length", "kind"]
@@ -43,7 +40,7 @@ def _configure(parser: CommandParser) -> None:
         help="compare with the boxes of the labels, or with their true boxes",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=str, metavar="FILE",
+        "--out", metavar="FILE",
         help="also write what the model answers to each label, as `clipvg predict TABLE` does, "
         "with its IoU: .parquet, .jsonl, .csv, .tsv or .json",
     )  # fmt: skip
@@ -67,87 +64,75 @@ def _configure(parser: CommandParser) -> None:
 
 
 def _run(args: Namespace) -> Json:
+    answers = _check_options(args)
+    labels = read_table(args, one_split=True)  # before torch and the model are loaded
+    from clipvg.training.evaluate import check_against
+
+    check_against(labels, args.against)
+    result = (_ground if args.grounder else _evaluate)(args, labels, answers)
+    result |= {"out": args.out} if args.out else {}
+    return _with_table(result, args)
+
+
+def _check_options(args: Namespace) -> AnswerFile | None:
+    """Refuse options that do not go together; return where answers go."""
     check_model(args)
     for name, usual in {"batch_size": 64, "num_workers": 0}.items():
         if args.grounder and getattr(args, name) != usual:
             raise InputError(f"--{name} is for a model of --checkpoint, and not for --grounder")
     if args.format and not args.out:
         raise InputError(f"--format {args.format} needs a file for the answers; give --out FILE")
-    if args.out:
-        check_answers(args.out, args.format, None, reads=files_of(args.labels))
-    labels = read_table(args, one_split=True)  # before torch and the model are loaded
-    if args.grounder:
-        return _ground(args, labels)
-    from clipvg.cli.devices import choose_device
-    from clipvg.model import load
-    from clipvg.training import evaluate
-    from clipvg.training.usable import usable_labels
-
-    model = load(args.checkpoint).to(choose_device(args.device))
-    count = len(labels)
-    labels = usable_labels(
-        labels,
-        model.tokenizer,
-        on_error=args.on_error,
-        device=model.device,
-        progress=not args.quiet,
-    )
-    evaluation = (
-        _answer(args, model, labels)
-        if args.out
-        else evaluate(
-            model,
-            labels,
-            against=args.against,
-            batch_size=args.batch_size,
-            num_workers=args.num_workers,
-            progress=not args.quiet,
-        )
-    )
-    left_out = count - len(labels)
-    more: Json = {"out": args.out} if args.out else {}
-    if args.observations:
-        more["recall"] = _recall(args, model, labels)
-    result = {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict(), **more}
-    return _with_table(result, args)
+    return AnswerFile.of(args, reads=files_of(args.labels)) if args.out else None
 
 
-def _ground(args: Namespace, labels: LabelTable) -> Json:
+def _ground(args: Namespace, labels: LabelTable, answers: AnswerFile | None) -> Json:
     """Evaluate a grounder that was not trained here, and keep its answers where that is wanted."""
-    from contextlib import ExitStack
-
-    from clipvg.labels.questions import write_answers
     from clipvg.reliability import Context
-    from clipvg.rescoring.store import open_store
-    from clipvg.runtime import distributed
-    from clipvg.training.evaluate import check_against
     from clipvg.training.usable import usable_labels
 
-    check_against(labels, args.against)
-    count, grounder = len(labels), make_grounder(args)
-    labels = usable_labels(
-        labels, None, on_error=args.on_error, device=grounder.place, progress=not args.quiet
-    )
-    context = Context(on_error="raise", progress=not args.quiet)
-    with ExitStack() as opened:
-        store, out = None, None
-        if args.out:
-            out, folder = check_answers(args.out, args.format, None, reads=files_of(args.labels))
-            device = grounder.place or distributed.choose_device("cpu")
-            store = opened.enter_context(open_store(folder, device, output=out))
-        found = grounder.ground(labels, context, against=args.against, store=store)
-        evaluation = grounder.judge(found, labels, args.against)
-        if out and distributed.join(grounder.place).is_main:
-            columns = {**found.columns(), "iou": evaluation.iou}
-            write_answers(out, labels, columns, found.reasons, format=args.format)
-    result: Json = {
+    grounder, progress = make_grounder(args), not args.quiet
+    place = grounder.place
+    usable = usable_labels(labels, None, on_error=args.on_error, device=place, progress=progress)
+    context = Context(on_error="raise", progress=progress)
+    with answers.open_store(place) if answers else nullcontext() as store:
+        found = grounder.ground(usable, context, against=args.against, store=store)
+        evaluation = grounder.judge(found, usable, args.against)
+        if answers:
+            answers.write(usable, found, place, iou=evaluation.iou)
+    return {
         "grounder": args.grounder,
-        "left_out": count - len(labels),
+        "left_out": len(labels) - len(usable),
         **evaluation.to_dict(),
         "unanswered": sum(why is not None for why in found.reasons),
     }
-    result |= {"out": args.out} if args.out else {}
-    return _with_table(result, args)
+
+
+def _evaluate(args: Namespace, labels: LabelTable, answers: AnswerFile | None) -> Json:
+    """Evaluate a model, by the answers that `clipvg predict` gives where these are kept."""
+    from clipvg.model import load
+    from clipvg.rescoring.answers import answer_labels
+    from clipvg.runtime.distributed import choose_device
+    from clipvg.training import evaluate
+    from clipvg.training.evaluate import compare
+    from clipvg.training.usable import usable_labels
+
+    model = load(args.checkpoint).to(choose_device(args.device))
+    place, tokenizer = model.device, model.tokenizer
+    common: Json = {"progress": not args.quiet}
+    usable = usable_labels(labels, tokenizer, on_error=args.on_error, device=place, **common)
+    common |= {"against": args.against, "batch_size": args.batch_size}
+    if answers:
+        with answers.open_store(place) as store:
+            found = answer_labels(model, usable, store=store, **common)
+            if why := next(filter(None, found.reasons), None):  # gone since it was looked at
+                raise InputError(why)
+            evaluation = compare(found, usable, args.against)
+            answers.write(usable, found, place, iou=evaluation.iou)
+    else:
+        evaluation = evaluate(model, usable, num_workers=args.num_workers, **common)
+    left_out = len(labels) - len(usable)
+    result = {"checkpoint": args.checkpoint, "left_out": left_out, **evaluation.to_dict()}
+    return result | ({"recall": _recall(args, model, usable)} if args.observations else {})
 
 
 def _recall(args: Namespace, model: Ranker, labels: LabelTable) -> Json:
@@ -164,44 +149,11 @@ def _recall(args: Namespace, model: Ranker, labels: LabelTable) -> Json:
     return measure_recall(model, labels, candidates, progress=not args.quiet).to_dict()
 
 
-def _answer(args: Namespace, model: GroundingModel, labels: LabelTable) -> Evaluation:
-    """Evaluate the answers that `clipvg predict` gives, and keep them."""
-    from clipvg.labels.questions import write_answers
-    from clipvg.rescoring.answers import answer_labels
-    from clipvg.rescoring.store import open_store
-    from clipvg.runtime import distributed
-    from clipvg.training.evaluate import check_against, compare
-
-    check_against(labels, args.against)
-    out, folder = check_answers(args.out, args.format, None, reads=files_of(args.labels))
-    with open_store(folder, model.device, output=out) as store:
-        found = answer_labels(
-            model,
-            labels,
-            against=args.against,
-            batch_size=args.batch_size,
-            progress=not args.quiet,
-            store=store,
-        )
-        if why := next(filter(None, found.reasons), None):  # gone since it was looked at
-            raise InputError(why)
-        evaluation = compare(found, labels, args.against)
-        if distributed.join(model.device).is_main:
-            columns = {**found.columns(), "iou": evaluation.iou}
-            write_answers(out, labels, columns, found.reasons, format=args.format)
-    return evaluation
-
-
 def _named(result: Json) -> dict[str, float | None]:
     """The shares that people look for, by their names; of a group those that are the same."""
-    named = {
-        "Acc@0.25": result["acc_0.25"],
-        "Acc@0.5": result["acc_0.5"],
-        "Acc@0.75": result["acc_0.75"],
-        "Acc@0.9": result["acc_0.9"],
-        "Acc@0.5:0.95": result["acc_0.5:0.95"],
-        "mean IoU": result["mean_iou"],
-    }
+    levels = ("0.25", "0.5", "0.75", "0.9", "0.5:0.95")
+    named = {f"Acc@{level}": result[f"acc_{level}"] for level in levels}
+    named["mean IoU"] = result["mean_iou"]
     if "any_box" in result:
         named["Acc@0.5, any box"] = result["any_box"]["acc_0.5"]
     for protocol in ("merged_box", "any_box"):

@@ -6,14 +6,13 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Literal
 
-from clipvg.cli.commands import Command
-from clipvg.cli.output import check_writable
+from clipvg.cli.commands import Command, check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.runtime.files import Json, read_json
 
 
 def _configure(parser: CommandParser) -> None:
-    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the model to convert")
+    parser.add_argument("checkpoint", metavar="CKPT", help="the model to convert")
     parser.add_argument(
         "--format", type=Literal["published", "safetensors", "onnx", "torch"], default="published",
         help="published: the .pth of CLIP-VG's authors; safetensors: a model folder; onnx, torch: "
@@ -23,13 +22,7 @@ def _configure(parser: CommandParser) -> None:
         "--precision", type=Literal["fp32", "fp16", "int8"], default="fp32",
         help="of these programs; int8 is for onnx",
     )  # fmt: skip
-    parser.add_argument(
-        "--out",
-        type=str,
-        required=True,
-        metavar="PATH",
-        help="the .pth file, or the folder",
-    )
+    parser.add_argument("--out", required=True, metavar="PATH", help="the .pth file, or the folder")
 
 
 def _run(args: Namespace) -> Json:

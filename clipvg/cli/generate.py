@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable, table
 from clipvg.cli.failure import UsageError
 from clipvg.cli.options import OnError, add_group, add_shared, take_group
-from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import printable
 from clipvg.runtime.files import Json
@@ -31,34 +30,34 @@ def _configure(parser: CommandParser) -> None:
     from clipvg.pseudo.options import Options
 
     parser.add_argument(
-        "--observations", nargs="+", type=str, required=True, metavar="FILE",
+        "--observations", nargs="+", required=True, metavar="FILE",
         help="what is known of the images: files of the kinds listed in docs/pseudo-labels.md, or "
         "folders of them; what several files say about an image is merged",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=str, required=True, metavar="FILE",
+        "--out", required=True, metavar="FILE",
         help="where to write the labels: .parquet, .jsonl, .csv or .pth",
     )  # fmt: skip
     parser.add_argument(
-        "--images", type=str, metavar="DIR",
+        "--images", metavar="DIR",
         help="folder that holds the images; needed where no file gives their sizes",
     )  # fmt: skip
     parser.add_argument(
-        "--categories", type=str, metavar="FILE",
+        "--categories", metavar="FILE",
         help="names of numbered classes and images: a COCO instances.json, classes.txt or "
         "data.yaml",
     )  # fmt: skip
     parser.add_argument(
-        "--sources", nargs="+", type=str, default=["template"], metavar="SOURCE",
+        "--sources", nargs="+", default=["template"], metavar="SOURCE",
         help="template, relation, caption, region, or another, installed or in the observations",
     )  # fmt: skip
     parser.add_argument(
-        "--expressions", type=str, metavar="TABLE",
+        "--expressions", metavar="TABLE",
         help="place expressions that there are, in a table with the columns image and expression, "
         "on the observed boxes, in place of making some; needs --images",
     )  # fmt: skip
     parser.add_argument(
-        "--backbone", type=str, metavar="NAME",
+        "--backbone", metavar="NAME",
         help="CLIP that looks at boxes and words for --expressions; by default ViT-B-16",
     )  # fmt: skip
     add_shared(parser, "--device")
@@ -157,11 +156,11 @@ def _place(
 ) -> LabelTable:
     """Return labels that place expressions on observed boxes."""
     from clipvg.api.run import make_model
-    from clipvg.cli.devices import choose_device
     from clipvg.measures.match.measures import RegionTextMatch
     from clipvg.measures.match.placing import place_expressions
     from clipvg.model import ModelOptions
     from clipvg.reliability import Context
+    from clipvg.runtime.distributed import choose_device
 
     settings = ModelOptions().configure(args.backbone or "ViT-B-16", trained_on=[])
     model = make_model(settings, options.drawn_with, choose_device(args.device)).eval()

@@ -10,8 +10,7 @@ from importlib import metadata
 from importlib.resources import files
 
 import clipvg
-from clipvg.cli.commands import Command
-from clipvg.cli.output import pairs, table
+from clipvg.cli.commands import Command, pairs, table
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
 from clipvg.runtime import gpu
@@ -23,7 +22,7 @@ _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pyarrow", "tr
 
 def _configure(parser: CommandParser) -> None:
     parser.add_argument(
-        "checkpoint", nargs="?", type=str, metavar="CKPT",
+        "checkpoint", nargs="?", metavar="CKPT",
         help="a model; without one, the installation is described",
     )  # fmt: skip
     parser.add_argument(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from clipvg.cli.options import add_shared
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
+from clipvg.runtime.imports import refuse_code
 
 if TYPE_CHECKING:
     from clipvg.grounders import Grounder
@@ -22,20 +23,18 @@ def add_model(parser: CommandParser, *, observations: str) -> None:
     """
     add_shared(parser, "--checkpoint", "--grounder", needed=False)
     parser.add_argument(
-        "--backbone", type=str, metavar="NAME",
+        "--backbone", metavar="NAME",
         help="with --grounder reclip, heatmap or gradcam the CLIP it looks with; by default "
         "ViT-B-16",
     )  # fmt: skip
     parser.add_argument(
-        "--observations", type=str, nargs="+", default=[], metavar="FILE",
+        "--observations", nargs="+", default=[], metavar="FILE",
         help=f"what detectors say of the images, as `clipvg generate` reads it: {observations}",
     )  # fmt: skip
 
 
 def check_model(args: Namespace) -> None:
     """Refuse a command that names no model, or two, or a backbone for what has its own."""
-    from clipvg.runtime.named import refuse_code
-
     if file := args.files.get("grounder"):
         refuse_code(args.grounder.partition(",")[0], "grounder", file)
     if args.checkpoint and args.grounder:

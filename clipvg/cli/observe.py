@@ -6,9 +6,8 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable, pairs
 from clipvg.cli.options import add_group, add_shared, set_max_pixels, take_group
-from clipvg.cli.output import check_writable, pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
@@ -22,13 +21,13 @@ def _configure(parser: CommandParser) -> None:
 
     add_shared(parser, "--images")
     parser.add_argument(
-        "--out", type=str, required=True, metavar="FILE",
+        "--out", required=True, metavar="FILE",
         help="where to write what is seen: .parquet or .jsonl, one row an image",
     )  # fmt: skip
     title = "models, each a hub name or a local folder, and what they are asked"
     add_group(parser, "", ObserveOptions, title=title)
     parser.add_argument(
-        "--store", type=str, metavar="DIR",
+        "--store", metavar="DIR",
         help="folder for what is seen in finished images, from which an interrupted command "
         "continues; by default FILE.observed, beside --out",
     )  # fmt: skip
@@ -45,8 +44,8 @@ def _run(args: Namespace) -> Json:
     args.classes = _classes(args.classes)
     options = take_group(args, "", ObserveOptions)
     set_max_pixels(args)
-    from clipvg.cli.devices import choose_device
     from clipvg.observe.run import default_store, list_images, observe
+    from clipvg.runtime.distributed import choose_device
 
     list_images(Path(args.images))  # before any model is loaded
     observed = observe(

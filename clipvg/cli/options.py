@@ -14,6 +14,7 @@ from jsonargparse.typing import PositiveInt
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
+from clipvg.runtime.imports import refuse_code
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -99,9 +100,7 @@ def add_shared(
     They need --images and --checkpoint, and LABELS, unless that is said not to be so.
     """
     for name in names:
-        options = {"type": str, **_SHARED[name]}
-        if "action" in options:
-            del options["type"]
+        options = dict(_SHARED[name])
         if name in {"--images", "--checkpoint"}:
             options["required"] = needed
         if name == "labels" and not needs_labels:
@@ -111,7 +110,6 @@ def add_shared(
 
 def check_similarity(args: Namespace) -> str:
     """Return --similarity; refuse one that is unknown, or is code that a file names."""
-    from clipvg.runtime.named import refuse_code
     from clipvg.similarity import find_similarity
 
     if file := args.files.get("similarity"):

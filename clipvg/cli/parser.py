@@ -51,6 +51,12 @@ class CommandParser(ArgumentParser):
         self._typed: set[str] = set()  # names of the options of the command line
         self._files: dict[str, tuple[str, object]] = {}  # option: the YAML file that sets it, value
 
+    def add_argument(self, *args: Any, **kwargs: Any) -> Action:
+        """Add an argument as argparse does; its value is text where nothing says otherwise."""
+        if kwargs.get("action", "append") == "append":
+            kwargs.setdefault("type", str)
+        return super().add_argument(*args, **kwargs)
+
     def show_first(self, names: Sequence[str]) -> None:
         """Let the help begin with these arguments, whichever group they are in."""
         first = self.add_argument_group("main arguments")

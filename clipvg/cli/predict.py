@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable, table
 from clipvg.cli.model import add_model, check_model, make_grounder
 from clipvg.cli.options import add_batch_size, add_shared, set_max_pixels
-from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.predict_table import AnswerFormat, describe_table, predict_table
 from clipvg.errors import InputError
@@ -21,34 +20,31 @@ from clipvg.runtime.files import Json
 
 def _configure(parser: CommandParser) -> None:
     parser.add_argument(
-        "image", type=str, metavar="IMAGE",
+        "image", metavar="IMAGE",
         help="an image file; or a table (.csv, .tsv, .jsonl, .parquet) with the columns image and "
         "expression",
     )  # fmt: skip
     parser.add_argument(
-        "expression", nargs="*", type=str, metavar="EXPRESSION",
-        help="what to look for; a table has its own",
-    )  # fmt: skip
+        "expression", nargs="*", metavar="EXPRESSION", help="what to look for; a table has its own"
+    )
     add_model(parser, observations="boxes that a --grounder chooses among")
     add_shared(parser, "--max_pixels")
     parser.add_argument(
-        "--out", type=str, metavar="FILE",
+        "--out", metavar="FILE",
         help="also draw the boxes; for a table the answers, .parquet, .jsonl, .csv, "
         ".tsv or .json",
     )  # fmt: skip
     parser.add_argument(
-        "--heatmap", type=str, metavar="FILE", help="also draw where the model looks in the image"
+        "--heatmap", metavar="FILE", help="also draw where the model looks in the image"
     )
     parser.add_argument(
         "--format", type=AnswerFormat | None,
         help="format of a table's answers where not by the ending: coco (results, as pycocotools "
         "reads them) or label-studio (predictions to review), both .json",
     )  # fmt: skip
+    parser.add_argument("--images", metavar="DIR", help="folder that holds the images of a table")
     parser.add_argument(
-        "--images", type=str, metavar="DIR", help="folder that holds the images of a table"
-    )
-    parser.add_argument(
-        "--store", type=str, metavar="DIR",
+        "--store", metavar="DIR",
         help="folder for the answers about finished images of a table, from which an interrupted "
         "command continues; by default FILE.answers, beside --out",
     )  # fmt: skip

@@ -5,24 +5,71 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from clipvg.cli.commands import check_writable
 from clipvg.cli.model import make_grounder
-from clipvg.cli.output import check_writable
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from clipvg.labels import LabelTable
+    from clipvg.rescoring.answers import Answered
     from clipvg.rescoring.shards import Runner
+    from clipvg.rescoring.store import ScoreStore
 
 AnswerFormat = Literal["parquet", "jsonl", "csv", "tsv", "json", "coco", "label-studio"]
 
 
+@dataclass(frozen=True)
+class AnswerFile:
+    """Where answers to labels or questions go."""
+
+    path: Path
+    format: str | None  # where it is not by the ending
+    folder: Path  # of the store that keeps answers about finished images
+
+    @classmethod
+    def of(cls, args: Namespace, *, reads: Sequence[str]) -> AnswerFile:
+        """Return the file of --out, refused before anything runs; `reads` the command reads."""
+        from clipvg.labels.formats import find_format
+        from clipvg.labels.questions import WRITTEN
+
+        path = check_writable(Path(args.out), WRITTEN, reads=reads)
+        find_format(path, args.format)
+        store = getattr(args, "store", None)
+        folder = Path(store) if store else path.with_suffix(".answers")
+        check_writable(folder / "shard")
+        return cls(path, args.format, folder)
+
+    def open_store(self, device: torch.device | None) -> AbstractContextManager[ScoreStore]:
+        """Open the store for who answers on a device."""
+        from clipvg.rescoring.store import open_store
+        from clipvg.runtime.distributed import choose_device
+
+        return open_store(self.folder, device or choose_device("cpu"), output=self.path)
+
+    def write(
+        self, labels: LabelTable, found: Answered, device: torch.device | None, **more: np.ndarray
+    ) -> None:
+        """Write answers, and more columns, where this process is the one that writes."""
+        from clipvg.labels.questions import write_answers
+        from clipvg.runtime import distributed
+
+        if distributed.join(device).is_main:
+            columns = {**found.columns(), **more}
+            write_answers(self.path, labels, columns, found.reasons, format=self.format)
+
+
 def predict_table(args: Namespace) -> Json:
     """Answer the questions of a table and write them to --out."""
-    from clipvg.labels.questions import read_questions, write_answers
+    from clipvg.labels.questions import read_questions
 
     if args.expression:
         raise InputError(
@@ -31,23 +78,21 @@ def predict_table(args: Namespace) -> Json:
     for name in ("images", "out"):
         if not getattr(args, name):
             raise InputError(f"{args.image} is a table; pass --{name} too")
-    out, folder = check_answers(args.out, args.format, args.store, reads=[args.image])
+    answers = AnswerFile.of(args, reads=[args.image])
     if not Path(args.images).is_dir():
         raise InputError(f"--images {args.images}: no such folder; name that of the images")
     questions = read_questions(args.image, images=args.images)
     from clipvg.api.models import load
-    from clipvg.cli.devices import choose_device
     from clipvg.model.predict import refuse_blank, warn_of_foreign
     from clipvg.reliability import Context
     from clipvg.rescoring.answers import answer_labels
-    from clipvg.rescoring.store import open_store
     from clipvg.runtime import distributed
 
-    device = choose_device(args.device)
+    device = distributed.choose_device(args.device)
     refuse_blank(questions.expressions)
     if not args.grounder and distributed.join(device).is_main:  # once, not once a process
         warn_of_foreign(questions.expressions)
-    with open_store(folder, device, output=out) as store, _runner(args) as runner:
+    with answers.open_store(device) as store, _runner(args) as runner:
         if args.grounder:
             grounder = make_grounder(args)
             scored_by = {"scores": grounder.name}
@@ -64,12 +109,11 @@ def predict_table(args: Namespace) -> Json:
                 store=store,
                 runner=runner,
             )
-        if distributed.join(device).is_main:
-            write_answers(out, questions, found.columns(), found.reasons, format=args.format)
+        answers.write(questions, found, device)
     reasons = Counter(why for why in found.reasons if why is not None)
     return {
-        "out": str(out),
-        "store": str(folder),
+        "out": str(answers.path),
+        "store": str(answers.folder),
         "rows": len(questions),
         "images": questions.num_images,
         "answered": len(questions) - reasons.total(),
@@ -77,27 +121,6 @@ def predict_table(args: Namespace) -> Json:
         "found": store.found * len(questions) // max(1, store.asked),
         "scored_by": scored_by,
     }
-
-
-def check_answers(
-    out: str, format: str | None, store: str | None, *, reads: Sequence[str]
-) -> tuple[Path, Path]:
-    """Return the file for answers and the folder of their store, refused before anything runs.
-
-    Args:
-        out: the file.
-        format: of the file, where not by its ending.
-        store: the folder, where it is not beside the file.
-        reads: files that the command reads.
-    """
-    from clipvg.labels.formats import find_format
-    from clipvg.labels.questions import WRITTEN
-
-    path = check_writable(Path(out), WRITTEN, reads=reads)
-    find_format(path, format)
-    folder = Path(store) if store else path.with_suffix(".answers")
-    check_writable(folder / "shard")
-    return path, folder
 
 
 @contextmanager

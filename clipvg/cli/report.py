@@ -10,9 +10,7 @@ from clipvg.runtime.files import Json
 
 
 def _configure(parser: CommandParser) -> None:
-    parser.add_argument(
-        "run", type=str, metavar="RUN", help="the --out of clipvg train, adapt or demo"
-    )
+    parser.add_argument("run", metavar="RUN", help="the --out of clipvg train, adapt or demo")
 
 
 def _run(args: Namespace) -> Json:

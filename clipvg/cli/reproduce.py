@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable
 from clipvg.cli.options import add_batch_size, add_shared
-from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
-from clipvg.report.grid import Markup
+from clipvg.report.numbers import Markup
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import check_local, read_yaml
 
@@ -30,29 +29,29 @@ def _configure(parser: CommandParser) -> None:
         "well measures find the labels of RefCOCO/+/g that reviewers call wrong",
     )  # fmt: skip
     parser.add_argument(
-        "--data", type=str, required=True, metavar="ROOT",
+        "--data", required=True, metavar="ROOT",
         help="folder of images, label files and checkpoints; docs/reproduce.md says what is in it",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=str, required=True, metavar="DIR",
+        "--out", required=True, metavar="DIR",
         help="folder for runs and results; an interrupted command goes on there",
     )  # fmt: skip
     parser.add_argument(
-        "--rows", type=str, nargs="+", default=[], metavar="ROW",
+        "--rows", nargs="+", default=[], metavar="ROW",
         help="rows to make: ssa, no-ssa, msa, no-msa, supervised, which are trained, and "
         "ssa-checkpoint, msa-checkpoint, supervised-checkpoint; by default all that can be",
     )  # fmt: skip
     parser.add_argument(
-        "--checkpoint", type=str, action="append", default=[], metavar="[NAME=]CKPT",
+        "--checkpoint", action="append", default=[], metavar="[NAME=]CKPT",
         help="a model to evaluate beside the published ones; NAME may be that of a row. For ref-l4 "
         "a measurer. Repeat the option for more",
     )  # fmt: skip
     parser.add_argument(
-        "--measure", type=str, action="append", default=[], metavar="[NAME=]MEASURE[,K=V...]",
+        "--measure", action="append", default=[], metavar="[NAME=]MEASURE[,K=V...]",
         help="for ref-l4: a measure of reliability; by default all that need nothing else",
     )  # fmt: skip
     parser.add_argument(
-        "--recipe", type=str, metavar="FILE",
+        "--recipe", metavar="FILE",
         help="YAML file with options of trainings that replace published ones, in their sections",
     )  # fmt: skip
     parser.add_argument(
@@ -115,7 +114,7 @@ def _ref_l4(args: Namespace, checkpoints: dict[str, Path]) -> Json:
 
 def _run_options(args: Namespace) -> RunOptions:
     from clipvg.api import RunOptions
-    from clipvg.cli.devices import choose_device
+    from clipvg.runtime.distributed import choose_device
 
     return RunOptions(
         device=choose_device(args.device),

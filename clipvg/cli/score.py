@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable, table
 from clipvg.cli.options import (
     LABELS,
     add_batch_size,
@@ -18,7 +18,6 @@ from clipvg.cli.options import (
     read_table,
     warn_of_findings,
 )
-from clipvg.cli.output import check_writable, table
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.report.numbers import percent
@@ -38,22 +37,22 @@ _REASONS_SHOWN = 3
 def _configure(parser: CommandParser) -> None:
     add_shared(parser, *LABELS)
     parser.add_argument(
-        "--measurer", action="append", type=str, default=[], metavar="[NAME[@SOURCE]=]CKPT",
+        "--measurer", action="append", default=[], metavar="[NAME[@SOURCE]=]CKPT",
         help="a trained model; NAME is its column (by default parent-folder/stem), SOURCE what it "
         "was trained on; repeat the option for more",
     )  # fmt: skip
     parser.add_argument(
-        "--measure", action="append", type=str, default=[], metavar="[NAME=]MEASURE[,K=V...]",
+        "--measure", action="append", default=[], metavar="[NAME=]MEASURE[,K=V...]",
         help="another measure of reliability: one listed in docs/measures.md, or "
         "package.module:Class; repeat the option for more",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=str, required=True, metavar="FILE.parquet",
+        "--out", required=True, metavar="FILE.parquet",
         help="where to write the labels, with a column reliability.NAME for each measurer",
     )  # fmt: skip
-    parser.add_argument("--plot", type=str, metavar="FILE", help="also draw histograms")
+    parser.add_argument("--plot", metavar="FILE", help="also draw histograms")
     parser.add_argument(
-        "--refine", type=str, metavar="DIR",
+        "--refine", metavar="DIR",
         help="also write the labels by their reliability by one --measurer in the .pth files of "
         "the published code: eleven thresholds, bad labels, and all results",
     )  # fmt: skip
@@ -62,7 +61,7 @@ def _configure(parser: CommandParser) -> None:
         help="labels whose image cannot be read: leave them unscored (null), or stop (raise)",
     )  # fmt: skip
     parser.add_argument(
-        "--store", type=str, metavar="DIR",
+        "--store", metavar="DIR",
         help="folder for the scores of finished images, from which an interrupted command "
         "continues; by default FILE.scores, beside --out",
     )  # fmt: skip
@@ -96,7 +95,6 @@ def _run(args: Namespace) -> Json:
     layout, similarity = _refined_layout(args), check_similarity(args)
     labels = read_table(args)  # before torch and the models are loaded
     warn_of_findings(labels)
-    from clipvg.cli.devices import choose_device, load_measurers
     from clipvg.measures.specs import build_measures, parse_measure, with_option
     from clipvg.reliability.score import tokenizers_of
     from clipvg.rescoring import EngineConfig
@@ -105,14 +103,12 @@ def _run(args: Namespace) -> Json:
     from clipvg.training.usable import short_labels
 
     # With --ray the models run elsewhere; other measures run them here.
-    measurers = load_measurers(
-        args.measurer, "cpu" if args.ray and not args.measure else args.device
-    )
+    measurers = _load(args.measurer, "cpu" if args.ray and not args.measure else args.device)
     specs = [with_option(parse_measure(text), "device", args.device) for text in args.measure]
     measures = build_measures(specs, {name: m.model for name, m in measurers.items()})
     measurers_all = {**measurers, **measures}
     labels = short_labels(labels, tokenizers_of(measurers_all), on_error=args.on_error)
-    device = choose_device(args.device)
+    device = distributed.choose_device(args.device)
     with open_store(folder, device, output=out) as store:
         engine = EngineConfig(args.batch_size, args.precision, similarity=similarity)
         scores = _score(args, labels, measurers_all, engine, store)
@@ -138,6 +134,24 @@ def _run(args: Namespace) -> Json:
         "kept_0.5": scores.count_above(0.5),
         "reasons": _most_common(scores),
         **scores.to_dict(),
+    }
+
+
+def _load(texts: Sequence[str], device: str | None) -> dict[str, GroundingMeasurer]:
+    """Load measurers by name; names are compared before anything is loaded."""
+    from clipvg.model import load
+    from clipvg.reliability import GroundingMeasurer, parse_measurer
+    from clipvg.reliability.names import check_names
+    from clipvg.runtime.distributed import choose_device
+
+    specs = [parse_measurer(text) for text in texts]
+    check_names(spec.name for spec in specs)
+    place = choose_device(device)
+    return {
+        spec.name: GroundingMeasurer(
+            load(spec.path).to(place), spec.name, trained_on=spec.trained_on
+        )
+        for spec in specs
     }
 
 

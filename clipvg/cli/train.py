@@ -6,7 +6,7 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable, pairs
 from clipvg.cli.options import (
     LABELS,
     add_group,
@@ -17,7 +17,6 @@ from clipvg.cli.options import (
     take_group,
     warn_of_findings,
 )
-from clipvg.cli.output import check_writable, pairs
 from clipvg.cli.parser import CommandParser
 from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
@@ -38,22 +37,16 @@ def add_training(parser: CommandParser, *, needs_labels: bool = True) -> None:
 
     parser.add_argument("--config", action="config", help="YAML file, or the name of a recipe")
     add_shared(parser, *LABELS, needs_labels=needs_labels)
+    parser.add_argument("--validation", metavar="LABELS", help="annotated labels, for decisions")
     parser.add_argument(
-        "--validation",
-        type=str,
-        metavar="LABELS",
-        help="annotated labels, for decisions",
+        "--validation_split", metavar="NAME", help="the split to take of --validation, such as val"
     )
     parser.add_argument(
-        "--validation_split", type=str, metavar="NAME",
-        help="the split to take of --validation, such as val",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out", type=str, required=True, metavar="DIR",
+        "--out", required=True, metavar="DIR",
         help="run directory; an interrupted run continues there",
     )  # fmt: skip
     parser.add_argument(
-        "--backbone", type=str, default="ViT-B-16", metavar="NAME",
+        "--backbone", default="ViT-B-16", metavar="NAME",
         help="any ViT of open_clip, or clipvg-tiny, which comes with the package",
     )  # fmt: skip
     add_shared(parser, "--device", "--quiet")
@@ -80,7 +73,7 @@ def training_arguments(args: Namespace) -> Json:
     warn_of_findings(labels, validation)
     given |= {"labels": labels, "validation": validation}
     from clipvg.api import RunOptions
-    from clipvg.cli.devices import choose_device
+    from clipvg.runtime.distributed import choose_device
 
     return {
         **given,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipvg.errors import InputError, near_matches
 from clipvg.measures.specs import build_measure, parse_measure, with_option
-from clipvg.runtime.lazy import lazy_names
+from clipvg.runtime.imports import lazy_names
 
 if TYPE_CHECKING:
     from clipvg.grounders.detector import Detector

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from clipvg.errors import InputError, near_matches
-from clipvg.runtime.lazy import lazy_names
-from clipvg.runtime.named import import_named, refuse_code
+from clipvg.runtime.imports import import_named, lazy_names, refuse_code
 
 if TYPE_CHECKING:
     from clipvg.measures.verifier import write_questions

@@ -15,8 +15,8 @@ from clipvg.data.image import read_image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.report.html import PageImage
-from clipvg.report.run_data import Selection
 from clipvg.report.sections import label_image
+from clipvg.report.selection import Selection
 
 _SHOWN = 6  # images of a group
 _LOOKED_AT = 48  # labels among which the worst and the most changed are looked for

@@ -15,11 +15,11 @@ from clipvg.report.cases import curriculum_cases
 from clipvg.report.figures import score_matrix_figure
 from clipvg.report.html import PageImage, Report, Table
 from clipvg.report.numbers import percent, points
-from clipvg.report.run_data import Selection
 from clipvg.report.sections import figure_image, histogram_section
 from clipvg.report.selection import (
     Curve,
     PrecisionRecall,
+    Selection,
     performance_figure,
     precision_recall_figure,
 )

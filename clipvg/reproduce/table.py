@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from clipvg.report.grid import Markup, draw_grid
+from clipvg.report.numbers import Markup, draw_grid
 from clipvg.reproduce.datasets import columns_of
 from clipvg.runtime.files import Json
 

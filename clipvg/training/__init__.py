@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from clipvg.runtime.lazy import lazy_imports
+from clipvg.runtime.imports import lazy_imports
 
 if TYPE_CHECKING:
     from clipvg.features import FeatureCache as FeatureCache

@@ -36,11 +36,11 @@ _SEVERITIES = ("error", "warning", "note")
 def _configure(parser: CommandParser) -> None:
     options.add_shared(parser, "labels")
     parser.add_argument(
-        "--images", type=str, metavar="DIR",
+        "--images", metavar="DIR",
         help="folder that holds the images; each is looked for and opened",
     )  # fmt: skip
     parser.add_argument(
-        "--against", type=str, nargs="+", default=[], metavar="LABELS",
+        "--against", nargs="+", default=[], metavar="LABELS",
         help="label files whose images these must not have, such as those of a test split",
     )  # fmt: skip
     options.add_shared(

@@ -6,9 +6,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable
 from clipvg.cli.options import LABELS, add_shared, files_read, read_table
-from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError, printable
 from clipvg.runtime.files import Json
@@ -16,25 +15,20 @@ from clipvg.runtime.files import Json
 
 def _configure(parser: CommandParser) -> None:
     add_shared(parser, *LABELS, needed=False)
+    parser.add_argument("out", metavar="OUT", help="the file to write; its ending says the format")
+    parser.add_argument("--format", metavar="NAME", help="the format, where not by ending")
     parser.add_argument(
-        "out", type=str, metavar="OUT",
-        help="the file to write; its ending says the format",
-    )  # fmt: skip
-    parser.add_argument(
-        "--format", type=str, metavar="NAME", help="the format, where not by ending"
-    )
-    parser.add_argument(
-        "--keep", type=str, nargs="+", default=[], metavar="CONDITION",
+        "--keep", nargs="+", default=[], metavar="CONDITION",
         help="keep only labels that fulfil all of these: 'template>=0.5' (a measurer's score), "
         "'source==caption', 'width<640'; what is null fulfils none",
     )  # fmt: skip
     parser.add_argument(
-        "--sort", type=str, metavar="COLUMN",
+        "--sort", metavar="COLUMN",
         help="write in the order of a column, or of a measurer's scores, lowest first",
     )  # fmt: skip
     parser.add_argument("--descending", action="store_true", help="sort highest first")
     parser.add_argument(
-        "--columns", type=str, nargs="+", default=[], metavar="NAME=COLUMN",
+        "--columns", nargs="+", default=[], metavar="NAME=COLUMN",
         help="what the files call a column: image=file_name",
     )  # fmt: skip
 

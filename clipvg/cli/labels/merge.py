@@ -5,9 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from clipvg.cli.commands import Command
+from clipvg.cli.commands import Command, check_writable
 from clipvg.cli.options import LABELS, add_shared, files_read, read_table
-from clipvg.cli.output import check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.runtime.files import Json
 
@@ -15,12 +14,9 @@ from clipvg.runtime.files import Json
 def _configure(parser: CommandParser) -> None:
     add_shared(parser, *LABELS, needed=False)
     parser.add_argument(
-        "--out", type=str, required=True, metavar="FILE",
-        help="the file to write; its ending says the format",
-    )  # fmt: skip
-    parser.add_argument(
-        "--format", type=str, metavar="NAME", help="the format, where not by ending"
+        "--out", required=True, metavar="FILE", help="the file to write; its ending says the format"
     )
+    parser.add_argument("--format", metavar="NAME", help="the format, where not by ending")
 
 
 def _run(args: Namespace) -> Json:

@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from clipvg.cli import options
-from clipvg.cli.commands import Command
-from clipvg.cli.output import check_writable
+from clipvg.cli.commands import Command, check_writable
 from clipvg.cli.parser import CommandParser
 from clipvg.runtime.files import Json
 
@@ -17,9 +16,7 @@ def _configure(parser: CommandParser) -> None:
     from clipvg.report.choice import Choice
 
     options.add_shared(parser, *options.LABELS)
-    parser.add_argument(
-        "--out", type=str, required=True, metavar="PAGE.html", help="the page to write"
-    )
+    parser.add_argument("--out", required=True, metavar="PAGE.html", help="the page to write")
     options.add_group(parser, "", Choice, title="which labels to show")
     options.add_shared(parser, "--checkpoint", needed=False)
     options.add_shared(parser, "--device")
@@ -37,8 +34,8 @@ def _run(args: Namespace) -> Json:
     labels = options.read_table(args)
     model = None
     if args.checkpoint is not None:
-        from clipvg.cli.devices import choose_device
         from clipvg.model import load
+        from clipvg.runtime.distributed import choose_device
         from clipvg.training.usable import short_labels
 
         model = load(args.checkpoint).to(choose_device(args.device))

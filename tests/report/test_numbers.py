@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.report.grid import draw_grid
+from clipvg.report.numbers import draw_grid
 
 
 def test_latex_needs_no_mending() -> None:
