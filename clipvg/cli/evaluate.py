@@ -82,6 +82,8 @@ def _check_options(args: Namespace) -> AnswerFile | None:
             raise InputError(f"--{name} is for a model of --checkpoint, and not for --grounder")
     if args.format and not args.out:
         raise InputError(f"--format {args.format} needs a file for the answers; give --out FILE")
+    if args.out and args.num_workers:
+        raise InputError("--num_workers is for evaluating without --out; leave one of them out")
     return AnswerFile.of(args, reads=files_of(args.labels)) if args.out else None
 
 

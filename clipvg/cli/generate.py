@@ -134,8 +134,9 @@ def _expressions(args: Namespace) -> LabelTable | None:
         UsageError: it does not go with the other options.
     """
     if args.expressions is None:
-        if args.backbone:
-            raise UsageError("--backbone looks at boxes for --expressions; leave it out")
+        for name in ("backbone", "device"):
+            if getattr(args, name):
+                raise UsageError(f"--{name} looks at boxes for --expressions; leave it out")
         return None
     if args.images is None:
         raise UsageError("--expressions without --images; name the folder that holds the images")

@@ -17,9 +17,9 @@ from clipvg.labels import read_labels
 from clipvg.labels.read import TRUSTED
 from clipvg.report.cases import training_cases
 from clipvg.report.curriculum import curriculum_report
-from clipvg.report.html import Report, write_html
+from clipvg.report.html import Report, Table, write_html
 from clipvg.report.numbers import listed, percent, points
-from clipvg.report.sections import gain_table, training_section
+from clipvg.report.sections import training_section
 from clipvg.runtime.files import Json, read_json
 
 DEMO_NAMES = {
@@ -29,20 +29,13 @@ DEMO_NAMES = {
 }
 
 
-def draw_report(folder: str | Path, *, command: str = "") -> Path:
-    """Writes `report.html` into a run directory and returns its path.
-
-    Raises:
-        InputError: the folder holds no run.
-    """
-    report = report_run(folder)
-    if command:
-        report = replace(report, command=command)
-    return write_html(report, Path(folder) / "report.html")
+def draw_report(folder: str | Path) -> Path:
+    """Write `report.html` into a run directory, see `report_run`, and return its path."""
+    return write_html(report_run(folder), Path(folder) / "report.html")
 
 
 def report_run(folder: str | Path) -> Report:
-    """The report of a run directory, as data.
+    """Return the report of a run directory, as data.
 
     Read are `summary.json`, `metrics.jsonl`, `config.yaml`, and for a curriculum its tables of
     labels and `scores/`; what is missing is left out. `model/`, where there is one, predicts the
@@ -112,7 +105,7 @@ def _demo(folder: Path, summary: Json) -> Report:
             ("threshold h", listed(summary.get("threshold"))),
             ("AUROC of reliability", ", ".join(map(percent, summary.get("auroc", [])))),
         ],
-        tables=[gain_table(accuracy, DEMO_NAMES, title="Acc@0.5 against the truth, test scenes")],
+        tables=[gain_table(accuracy)],
         timings=summary.get("timings") or {"whole demo": float(summary.get("seconds", 0))},
     )
     inner = _first_curriculum(folder)
@@ -127,6 +120,25 @@ def _demo(folder: Path, summary: Json) -> Report:
             report.figures = [replace(f, caption=f.caption + first) for f in part.figures]
         report.config = _read_config(inner / "config.yaml")
     return report
+
+
+def gain_table(accuracy: Mapping[str, Sequence[float]]) -> Table:
+    """Return the demo's accuracy by what was trained on, with the gain over the first row."""
+    seeds = len(accuracy["all_labels"])
+    base = np.asarray(accuracy["all_labels"], dtype=float)
+    rows = []
+    for key, name in DEMO_NAMES.items():
+        values, is_base = np.asarray(accuracy[key], dtype=float), key == "all_labels"
+        gains = values - base
+        row = [name, percent(float(values.mean())), "" if is_base else points(float(gains.mean()))]
+        if seeds > 1:
+            row.append("" if is_base else f"{int((gains > 0).sum())} of {seeds}")
+            row.append(", ".join(f"{100 * value:.1f}" for value in values))
+        rows.append(row)
+    header = ["trained on", "Acc@0.5", "gain (points)"]
+    if seeds > 1:
+        header += ["seeds with a gain", "each seed (%)"]
+    return Table("Acc@0.5 against the truth, test scenes", header, rows)
 
 
 def _first_curriculum(folder: Path) -> Path | None:

@@ -1,21 +1,20 @@
-"""Ready-made parts of a report page: figures, tables and images from plain data."""
+"""Ready-made parts of a report page: figures and images from plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipvg.boxes import iou
 from clipvg.data.image import read_image
-from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.report.canvas import encode_figure
 from clipvg.report.drawing import Mark, draw_boxes, encode_image
 from clipvg.report.figures import reliability_histogram, training_curves
-from clipvg.report.html import PageImage, Table
-from clipvg.report.numbers import percent, points
+from clipvg.report.html import PageImage
+from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
 
 if TYPE_CHECKING:
@@ -24,35 +23,6 @@ if TYPE_CHECKING:
 CORRECT_IOU = 0.5
 _PIXELS_PER_INCH = 96  # of a page
 _SHOWN = 800  # pixels of an image's long side in the gallery
-
-
-def gain_table(
-    accuracy: Mapping[str, Sequence[float]],
-    names: Mapping[str, str],
-    *,
-    title: str = "Acc@0.5 on labels that nothing was selected on",
-    note: str = "",
-) -> Table:
-    """Return accuracy by what was trained on, with the gain over the first row and its sign."""
-    shown = [key for key in names if key in accuracy]
-    if not shown:
-        raise InputError(f"none of {', '.join(names)} has an accuracy to put into the table")
-    seeds = max(len(accuracy[key]) for key in shown)
-    base = np.asarray(accuracy[shown[0]], dtype=float)
-    rows = []
-    for key in shown:
-        values = np.asarray(accuracy[key], dtype=float)
-        gains = values - base
-        row = [names[key], percent(float(values.mean()))]
-        row.append("" if key == shown[0] else points(float(gains.mean())))
-        if seeds > 1:
-            row += ["" if key == shown[0] else f"{int((gains > 0).sum())} of {seeds}"]
-            row.append(", ".join(f"{100 * value:.1f}" for value in values))
-        rows.append(row)
-    header = ["trained on", "Acc@0.5", "gain (points)"]
-    if seeds > 1:
-        header += ["seeds with a gain", "each seed (%)"]
-    return Table(title, header, rows, note)
 
 
 def figure_image(figure: Figure, alt: str, caption: str) -> PageImage:

@@ -45,19 +45,14 @@ def join(device: torch.device | None = None) -> World:
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def default_device() -> torch.device:
-    """This process's device: the GPU of its local rank where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-        return device
-    return torch.device("cpu")
-
-
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """Return a device; this process's default where None."""
+    """Return a device; where None the GPU of this process's local rank if any, else the CPU."""
+    if device is None and not torch.cuda.is_available():
+        return torch.device("cpu")
     if device is None:
-        return default_device()
+        own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(own)
+        return own
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)

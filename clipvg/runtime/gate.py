@@ -222,8 +222,8 @@ def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
         return ElementTree.fromstring(content)
 
 
-def check_size(value: Any, path: str | Path, most: int = MAX_CONFIG_VALUES) -> Any:
-    """Return nested lists and dictionaries of no more values than these, else raise InputError."""
+def check_size(value: Any, path: str | Path) -> Any:
+    """Return nested lists and dictionaries; refuse more values than a configuration may have."""
     waiting, count = [value], 0
     while waiting:
         item = waiting.pop()
@@ -232,8 +232,10 @@ def check_size(value: Any, path: str | Path, most: int = MAX_CONFIG_VALUES) -> A
             waiting.extend([*item.values()])
         elif isinstance(item, list | tuple | set):
             waiting.extend(item)
-        if count + len(waiting) > most:
-            raise InputError(f"{path}: more than {most:,} values, aliases included; write it out")
+        if count + len(waiting) > MAX_CONFIG_VALUES:
+            raise InputError(
+                f"{path}: more than {MAX_CONFIG_VALUES:,} values, aliases included; write it out"
+            )
     return value
 
 

@@ -61,10 +61,10 @@ def _too_large(pixels: int | None, limit: int) -> str:
     return f"{much} than {limit:,} pixels; shrink the image, or raise --max_pixels"
 
 
-def image_size(path: str | Path, *, exif: bool = True) -> tuple[int, int]:
-    """Return (width, height), upright or as stored; a PNG without EXIF is decoded for it."""
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return (width, height) of the upright image; a PNG without EXIF is decoded for it."""
     with open_image(path) as image:
-        return image.size[::-1] if exif and is_sideways(image) else image.size
+        return image.size[::-1] if is_sideways(image) else image.size
 
 
 def look_at_image(path: str | Path) -> tuple[tuple[int, int], bool]:

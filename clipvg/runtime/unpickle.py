@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.lib import format as npy
 
 from clipvg.errors import InputError, one_line
 from clipvg.runtime.gate import check_file
@@ -166,15 +166,11 @@ def _reference(reference: Any) -> tuple[str, str]:
 
 def _npy_header(data: bytes) -> int:
     """Where the pickle of a file of ``np.save`` begins; 0 where the file is another."""
-    if not data.startswith(np.lib.format.MAGIC_PREFIX):
+    if not data.startswith(npy.MAGIC_PREFIX):
         return 0
     file = io.BytesIO(data[: 2**16])
-    version = np.lib.format.read_magic(file)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else (np.lib.format.read_array_header_2_0)
-    )
+    is_first = npy.read_magic(file) == (1, 0)
+    read = npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0
     if not read(file)[2].hasobject:
         raise Refused("numbers alone")
     return file.tell()

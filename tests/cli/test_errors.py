@@ -235,6 +235,24 @@ def test_sizes_that_make_no_sense(clipvg, checkpoint, pictures, labels):
     assert "batch_size is 0" in clipvg(*words, "--batch_size", 0).error
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("evaluate a.csv --images . --checkpoint c --out b.csv --num_workers 2", "--num_workers"),
+        ("generate --observations a.json --out b.csv --device cpu", "--device looks at boxes"),
+        ("labels show a.csv --images . --out b.html --device cpu", "--device is where"),
+        ("reproduce ref-l4 --data . --out b --batch_size 8", "--batch_size is for the tables"),
+    ],
+)
+def test_options_that_would_go_unnoticed_are_refused(
+    clipvg, tmp_path, monkeypatch, words, expected
+):
+    monkeypatch.chdir(tmp_path)
+    outcome = clipvg(*words.split())
+    assert outcome.code == 2
+    assert expected in outcome.error
+
+
 @pytest.mark.parametrize("place", ["file/scores{}", "folder{}"])
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(clipvg, tmp_path, place):
     (tmp_path / "file").write_text("")

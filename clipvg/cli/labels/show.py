@@ -9,6 +9,7 @@ from pathlib import Path
 from clipvg.cli import options
 from clipvg.cli.commands import Command, check_writable
 from clipvg.cli.parser import CommandParser
+from clipvg.errors import InputError
 from clipvg.runtime.files import Json
 
 
@@ -28,6 +29,8 @@ def _run(args: Namespace) -> Json:
     from clipvg.report.labels import label_rules, report_labels
 
     choice = options.take_group(args, "", Choice)
+    if args.device and not args.checkpoint:
+        raise InputError("--device is where a --checkpoint runs; leave it out")
     page = check_writable(
         Path(args.out), (".html", ".htm", ""), reads=options.files_of(args.labels)
     )
