@@ -28,25 +28,15 @@ Drawn = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]  # pixels, mask, ta
 
 @dataclass
 class Batch:
-    """B labels on U distinct images.
+    """B labels on U distinct images."""
 
-    Attributes:
-        images: (U, 3, S, S) float32, standardised, zero where padded.
-        pixel_mask: (U, S, S) bool, True where padded.
-        image_index: (B,) int64, row of ``images`` that a label belongs to.
-        tokens: (B, T) int64 token ids.
-        text_mask: (B, T) bool, True for real tokens.
-        target: (B, 4) float32 cxcywh, normalised to the letterboxed square.
-        row: (B,) int64, row of the label in its table.
-    """
-
-    images: torch.Tensor
-    pixel_mask: torch.Tensor
-    image_index: torch.Tensor
-    tokens: torch.Tensor
-    text_mask: torch.Tensor
-    target: torch.Tensor
-    row: torch.Tensor
+    images: torch.Tensor  # (U, 3, S, S) float32, standardised, zero where padded
+    pixel_mask: torch.Tensor  # (U, S, S) bool, True where padded
+    image_index: torch.Tensor  # (B,) int64, row of ``images`` that a label belongs to
+    tokens: torch.Tensor  # (B, T) int64 token ids
+    text_mask: torch.Tensor  # (B, T) bool, True for real tokens
+    target: torch.Tensor  # (B, 4) float32 cxcywh, normalised to the letterboxed square
+    row: torch.Tensor  # (B,) int64, row of the label in its table
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the batch on another device."""

@@ -68,17 +68,11 @@ class Letterbox:
 
 
 class Square(NamedTuple):
-    """An image as a model sees it.
+    """An image as a model sees it."""
 
-    Attributes:
-        pixels: (3, size, size) float32, standardised, zero where padded.
-        mask: (size, size) bool, True where padded.
-        box: where the image lies in the square.
-    """
-
-    pixels: torch.Tensor
-    mask: torch.Tensor
-    box: Letterbox
+    pixels: torch.Tensor  # (3, size, size) float32, standardised, zero where padded
+    mask: torch.Tensor  # (size, size) bool, True where padded
+    box: Letterbox  # where the image lies in the square
 
 
 def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:

@@ -30,14 +30,10 @@ class Workers:
     """This process among those that make one run together; alone by default.
 
     All of them make the same decisions and read the same stages; the main one writes.
-
-    Attributes:
-        is_main: whether this process writes.
-        wait: returns when every process has called it.
     """
 
-    is_main: bool = True
-    wait: Callable[[], object] = lambda: None
+    is_main: bool = True  # whether this process writes
+    wait: Callable[[], object] = lambda: None  # returns when every process has called it
 
     def see(self, look: Callable[[], bool]) -> bool:
         """Look at the disk, then wait for all: nobody writes before everyone has looked."""
@@ -54,15 +50,10 @@ class Workers:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training, or anything else worth keeping, under its key.
+    """One training, or anything else worth keeping, under its key."""
 
-    Attributes:
-        folder: ``stages/<key>`` of the run.
-        workers: see `Run`.
-    """
-
-    folder: Path
-    workers: Workers
+    folder: Path  # ``stages/<key>`` of the run
+    workers: Workers  # see `Run`
 
     @property
     def key(self) -> str:

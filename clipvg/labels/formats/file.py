@@ -38,18 +38,12 @@ class File:
     """A file to read or to write.
 
     Text may be in UTF-8, UTF-16 or UTF-32, and packed with gzip.
-
-    Args:
-        path: the file, or a folder.
-        layout: of a .pth file; None takes the prefix of its name.
-        images: folder that image names are relative to.
-        box_unit: of its boxes, for a format that does not say; None where nobody says.
     """
 
-    path: Path
-    layout: str | None = None
-    images: str | Path | None = None
-    box_unit: str | None = None
+    path: Path  # the file, or a folder
+    layout: str | None = None  # of a .pth file; None takes the prefix of its name
+    images: str | Path | None = None  # folder that image names are relative to
+    box_unit: str | None = None  # of its boxes, for a format that does not say
 
     def __str__(self) -> str:
         return str(self.path)
@@ -120,27 +114,16 @@ class File:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of label file.
+    """A kind of label file."""
 
-    Args:
-        name: to ask for it.
-        endings: of its files, in lower case, the usual one first; "/" for folders.
-        read: what a file holds, with the columns of a label table.
-        matches: whether a file with one of these endings is of this kind; all are by default.
-        write: a normalised label table as a file; None where it is only read.
-        is_text: whether files may be packed with gzip.
-        lost: names of the columns that a file cannot hold; none by default.
-        beside: name of another file in the same folder, which is read too where it is there.
-    """
-
-    name: str
-    endings: tuple[str, ...]
-    read: Callable[[File], pa.Table]
-    matches: Callable[[File], bool] = lambda file: True
-    write: Callable[[pa.Table, File], None] | None = None
-    is_text: bool = True
-    lost: Callable[[pa.Table, File], Iterable[str]] = lambda table, file: ()
-    beside: str | None = None
+    name: str  # to ask for it
+    endings: tuple[str, ...]  # of its files, in lower case, the usual one first; "/" for folders
+    read: Callable[[File], pa.Table]  # what a file holds, with the columns of a label table
+    matches: Callable[[File], bool] = lambda file: True  # whether a file of its endings is one
+    write: Callable[[pa.Table, File], None] | None = None  # None where it is only read
+    is_text: bool = True  # whether files may be packed with gzip
+    lost: Callable[[pa.Table, File], Iterable[str]] = lambda table, file: ()  # columns left out
+    beside: str | None = None  # another file in the same folder, which is read too
 
 
 def rows_of(table: pa.Table) -> Iterator[Json]:
