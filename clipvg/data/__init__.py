@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from clipvg.data.dataset import shuffle_rows as shuffle_rows
     from clipvg.data.image import read_image as read_image
     from clipvg.data.letterbox import Letterbox as Letterbox
+    from clipvg.data.letterbox import Square as Square
     from clipvg.data.letterbox import load_square as load_square
+    from clipvg.data.letterbox import make_square as make_square
     from clipvg.data.letterbox import patch_mask as patch_mask
     from clipvg.data.letterbox import square_boxes as square_boxes
+    from clipvg.data.preset import PRESETS as PRESETS
     from clipvg.data.preset import Preset as Preset
     from clipvg.data.preset import get_preset as get_preset
 

@@ -1,4 +1,4 @@
-"""A column of boxes: four float64 a row, from lists and text, to arrays and back."""
+"""Columns of boxes, four float64 a row, from lists and text to arrays; and what others hold."""
 
 from __future__ import annotations
 
