@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.ops._dispatch import choose, load_operators
 from clipvg.ops._triton import why_no_triton
-from clipvg.ops.multilevel_projection.checks import check_index, check_shapes
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -47,15 +46,50 @@ def count_rows(given: Projection) -> int:
     return count_tokens(given) if given.kept is None else given.kept.shape[0]
 
 
+def _refuse(name: str, tensor: Tensor, expected: str) -> NoReturn:
+    shape = tuple(tensor.shape)
+    raise InputError(f"multilevel_projection: {name} has shape {shape}; expected {expected}")
+
+
+def _check_shapes(given: Projection) -> None:
+    levels, weight, bias, position, index, out = given
+    if not levels:
+        raise InputError("multilevel_projection: there are no levels; expected at least one")
+    first = tuple(levels[0].shape)
+    if len(first) < 2:
+        _refuse("levels[0]", levels[0], "(..., V, F)")
+    for i, level in enumerate(levels):
+        if tuple(level.shape) != first:
+            _refuse(f"levels[{i}]", level, f"{first}, that of levels[0]")
+    columns = len(levels) * first[-1]
+    if weight.dim() != 2 or weight.shape[1] != columns:
+        of_levels = f"for {len(levels)} levels of {first[-1]} channels"
+        _refuse("weight", weight, f"(D, {columns}) {of_levels}")
+    if index is not None and index.dim() != 1:
+        _refuse("index", index, "(T,)")
+    channels = weight.shape[0]
+    for name, tensor, shape in (
+        ("bias", bias, (channels,)),
+        ("position", position, (first[-2], channels)),
+        ("out", out, (count_rows(given), channels)),
+    ):
+        if tensor is not None and tuple(tensor.shape) != shape:
+            _refuse(name, tensor, f"{shape}")
+
+
+def _check_index(index: Sequence[int], tokens: int) -> None:
+    """Reject an index of tokens that are not there."""
+    for row, token in enumerate(index):
+        if not 0 <= token < tokens:
+            raise InputError(
+                f"multilevel_projection: index[{row}] is {token}; expected 0 to {tokens - 1}"
+            )
+
+
 def check_tensors(given: Projection) -> None:
     """Reject arguments of the wrong shape, dtype or device."""
+    _check_shapes(given)
     levels, weight, bias, position, index, out = given
-    check_shapes(
-        [tuple(level.shape) for level in levels],
-        tuple(weight.shape),
-        tuple(bias.shape),
-        *(None if part is None else tuple(part.shape) for part in (position, index, out)),
-    )
     named = {f"levels[{i}]": level for i, level in enumerate(levels)}
     named |= {"weight": weight, "bias": bias}
     named |= {} if position is None else {"position": position}
@@ -204,7 +238,7 @@ def project_tensors(given: Projection) -> Tensor:
     check_tensors(given)
     levels, weight, bias, position, index, out = given
     if index is not None and index.is_cpu and not torch.compiler.is_compiling():
-        check_index(index.tolist(), count_tokens(given))
+        _check_index(index.tolist(), count_tokens(given))
     if out is not None and torch.is_grad_enabled():
         if any(x is not None and x.requires_grad for x in (*levels, weight, bias, position)):
             raise InputError(

@@ -7,14 +7,15 @@ implementation runs below autograd.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipvg.ops.packed_attention.checks import check_offsets, check_shapes
+from clipvg.errors import InputError
 from clipvg.ops.runs import Run, equal_runs
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -37,10 +38,57 @@ class Packed(NamedTuple):
     max_seqlen: int
 
 
+def _check_shapes(given: Packed) -> None:
+    of_q, of_k, of_v = (tuple(tensor.shape) for tensor in given[:3])
+    if len(of_q) != 4 or len(of_k) != 4:
+        raise InputError(
+            f"packed_attention: q has shape {of_q} and k {of_k}; "
+            "expected (T, H, d), or (n, T, H, d) for n measurers"
+        )
+    if of_v != of_k:
+        raise InputError(f"packed_attention: v has shape {of_v}; expected that of k {of_k}")
+    if of_q[0] != of_k[0] or of_q[2:] != of_k[2:]:
+        raise InputError(
+            f"packed_attention: q has shape {of_q} and k {of_k}; "
+            "expected the same n, heads and head width"
+        )
+    if of_q[3] == 0:
+        raise InputError(
+            f"packed_attention: q has shape {of_q}; expected a head width d of at least 1"
+        )
+    entries = {"cu_seqlens": given.cu_seqlens.shape, "cu_queries": given.cu_queries.shape}
+    for name, shape in entries.items():
+        if len(shape) != 1 or shape[0] < 1:
+            raise InputError(
+                f"packed_attention: {name} has shape {tuple(shape)}; expected (B + 1,), at least 1"
+            )
+    of_keys, of_queries = (shape[0] for shape in entries.values())
+    if of_queries != of_keys:
+        raise InputError(
+            f"packed_attention: cu_queries has {of_queries} entries and cu_seqlens {of_keys}; "
+            "expected as many"
+        )
+
+
+def check_offsets(name: str, offsets: Sequence[int], tokens: int, longest: int) -> None:
+    """Reject offsets that are not 0, ..., T in order, or sequences longer than `longest`."""
+    if offsets[0] != 0 or offsets[-1] != tokens:
+        raise InputError(
+            f"packed_attention: {name} runs from {offsets[0]} to {offsets[-1]}; "
+            f"expected 0 to {tokens}, the number of tokens"
+        )
+    for i, (first, end) in enumerate(pairwise(offsets)):
+        if not 0 <= end - first <= longest:
+            raise InputError(
+                f"packed_attention: sequence {i} of {name} has {end - first} tokens; "
+                f"expected 0 to {longest}, the longest that was given"
+            )
+
+
 def check_tensors(given: Packed) -> None:
     """Reject arguments of the wrong shape, dtype or device."""
+    _check_shapes(given)
     q, k, v, cu_queries, cu_seqlens = given[:5]
-    check_shapes(q.shape, k.shape, v.shape, cu_queries.shape, cu_seqlens.shape)
     if q.dtype not in DTYPES:
         raise ValueError(f"packed_attention: q is {q.dtype}; expected a floating dtype")
     for name, tensor in (("k", k), ("v", v)):

@@ -17,10 +17,10 @@ from torch.library import CustomOpDef, custom_op
 from clipvg.errors import InputError
 from clipvg.ops._dispatch import operator_name, requested
 from clipvg.ops._triton import why_no_triton
-from clipvg.ops.packed_attention.checks import check_offsets
 from clipvg.ops.packed_attention.dense import (
     Grads,
     Packed,
+    check_offsets,
     check_tensors,
     native,
     native_backward,
