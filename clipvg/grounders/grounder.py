@@ -23,7 +23,7 @@ from clipvg.model.predict import refuse_blank
 from clipvg.model.predictions import Predictions
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.rescoring.answers import Answered
-from clipvg.rescoring.images import decode_chunks
+from clipvg.rescoring.encode import decode_chunks
 from clipvg.rescoring.plan import Plan, Shard, ShardKeys
 from clipvg.rescoring.store import ScoreStore, StoredShard
 from clipvg.runtime import distributed

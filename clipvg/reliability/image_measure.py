@@ -23,7 +23,7 @@ from clipvg.model.grounder import evaluating
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.batch import Batch, Chunk, Memo
 from clipvg.reliability.measurer import Context, Scores, join_reasons
-from clipvg.rescoring.images import Decoded, decode_chunks
+from clipvg.rescoring.encode import Decoded, decode_chunks
 from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar

@@ -1,8 +1,11 @@
-"""How a rescoring pass runs: batch, precision, and what it leaves out."""
+"""How a rescoring pass runs (batch, precision, what it leaves out), and what it has done."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -21,6 +24,7 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 # Parts of an answer: the box in sides of the square, what is said of it, the image's size.
 ANSWERS = (".cx", ".cy", ".w", ".h", ".score", ".present", ".width", ".height")
+STAGES = ("decode", "image", "text", "project", "fuse", "score")
 
 
 @dataclass(frozen=True)
@@ -104,3 +108,36 @@ class EngineConfig:
         if device.type != "cuda":
             return "fp32"
         return "bf16" if gpu.has_bf16() else "fp16"
+
+
+@dataclass
+class Stats:
+    """Counts and times of an engine's passes.
+
+    Attributes:
+        labels: number of labels passed, scored or not.
+        images: number of images encoded, counted once for each image tower.
+        texts: number of expressions encoded.
+        text_hits: number of expressions found in the cache.
+        seconds: by stage of `STAGES`; "decode" is the time spent waiting for images. A GPU works
+            behind the clock unless the engine was made with ``profile=True``.
+        waits_for: device to wait for at the end of a stage.
+    """
+
+    labels: int = 0
+    images: int = 0
+    texts: int = 0
+    text_hits: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    waits_for: torch.device | None = None
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.waits_for is not None and self.waits_for.type == "cuda":
+                torch.cuda.synchronize(self.waits_for)
+            self.seconds[stage] += time.perf_counter() - start

@@ -21,13 +21,10 @@ from clipvg.model.fast.tokens import TextTokens, Tokens
 from clipvg.model.grounder import evaluating
 from clipvg.model.predict import answer_squares
 from clipvg.ops.linear import fast_cpu
-from clipvg.rescoring.config import ANSWERS, EngineConfig
-from clipvg.rescoring.images import Decoded, decode_chunks, visual_tokens
+from clipvg.rescoring.config import ANSWERS, EngineConfig, Stats
+from clipvg.rescoring.encode import Decoded, decode_chunks, text_tokens, visual_tokens
 from clipvg.rescoring.plan import Plan, Shard, one_image_a_label
-from clipvg.rescoring.reliability import score_boxes
-from clipvg.rescoring.stats import Stats
-from clipvg.rescoring.targets import ReadableLabels, Targets, check_finite
-from clipvg.rescoring.text import text_tokens
+from clipvg.rescoring.targets import ReadableLabels, Targets, check_finite, score_boxes
 from clipvg.rescoring.views import View, make_views
 
 HISTOGRAM_BINS = 1000  # as in the paper's figure of reliability distributions

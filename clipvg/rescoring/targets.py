@@ -1,4 +1,4 @@
-"""The labels' side of a pass: expressions, target boxes, sources, and what can be wrong."""
+"""The labels' side of a pass: expressions, target boxes, sources, and the comparison with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import Tensor
 from clipvg.data.letterbox import Square, square_boxes
 from clipvg.errors import InputError
 from clipvg.model import GroundingModel
+from clipvg.ops import box_reliability
 from clipvg.rescoring.plan import Plan, in_one_piece
+from clipvg.similarity import IOU, compare_in_square
 
 _NAMED_ROWS = 5
 
@@ -75,3 +77,35 @@ def check_finite(boxes: Tensor, names: Sequence[str], rows: np.ndarray) -> None:
                 "; its weights are damaged or its training diverged. Train it again with a lower "
                 "learning rate or clip_norm."
             )
+
+
+def score_boxes(
+    predicted: Tensor,
+    target: Tensor,
+    *,
+    group: Tensor,
+    num_groups: int,
+    bins: int,
+    similarity: str,
+) -> tuple[Tensor, Tensor]:
+    """Return reliability (n, R) and its histogram (n, num_groups, bins).
+
+    IoU runs where the boxes are, as one operator; any other similarity is NumPy's.
+
+    Args:
+        predicted: (n, R, 4) cxcywh in the square.
+        target: (R, 4), the same of the labels.
+        group: (R,) int64.
+        num_groups: number of groups.
+        bins: of the histogram.
+        similarity: name, see `clipvg.similarity`.
+    """
+    if similarity == IOU:
+        return box_reliability(predicted, target, group=group, num_groups=num_groups, bins=bins)
+    boxes, given, place = predicted.float().cpu().numpy(), target.float().cpu().numpy(), group.cpu()
+    found = np.stack([compare_in_square(similarity, each, given) for each in boxes])
+    cell = np.minimum((found * np.float32(bins)).astype(np.int64), bins - 1)
+    cell += bins * place.numpy()
+    counts = np.stack([np.bincount(row, minlength=num_groups * bins) for row in cell])
+    counts = counts.reshape(len(found), num_groups, bins)
+    return torch.from_numpy(found), torch.from_numpy(counts).to(predicted.device)

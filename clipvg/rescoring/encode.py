@@ -1,8 +1,8 @@
-"""Images of a rescoring pass: decoded in threads, encoded once an image tower."""
+"""What a rescoring pass reads: images and expressions, each encoded once a tower."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,11 @@ from torch import Tensor
 from clipvg.data.decode import decode
 from clipvg.data.letterbox import Square
 from clipvg.errors import InputError
+from clipvg.features.texts import TextCache
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
-from clipvg.model.fast.tokens import VisualTokens
+from clipvg.model.fast.tokens import TextTokens, VisualTokens
+from clipvg.rescoring.config import Stats
 from clipvg.rescoring.plan import Chunk, Plan
 
 T = TypeVar("T")
@@ -96,3 +98,29 @@ def visual_tokens(
             parts.append([level.flatten(0, 1) for level in tower.image_levels(pixels)])
     joined = [[torch.cat(level) for level in zip(*parts, strict=True)] for parts in levels]
     return VisualTokens(joined, row, starts, row % keep.shape[1], keep.flatten()[where].to(device))
+
+
+def text_tokens(
+    cache: TextCache, expressions: Sequence[str], stats: Stats, *, pack: bool
+) -> TextTokens:
+    """Return the tokens of distinct expressions."""
+    found, encoded = cache.find(expressions)
+    stats.texts += encoded
+    stats.text_hits += len(expressions) - encoded
+    length = max(len(real) for _, real in found)
+    parts, tokens, keeps, counts = [], [], [], []
+    for features, real in found:
+        if pack:
+            token = real.nonzero()[:, 0]
+            features, real = features[token], real[token]
+        else:
+            token = torch.arange(length, device=real.device)
+            missing = length - len(real)
+            features = torch.nn.functional.pad(features, (0, 0, 0, missing))
+            real = torch.nn.functional.pad(real, (0, missing))
+        parts.append(features)
+        tokens.append(token)
+        keeps.append(real)
+        counts.append(len(token))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return TextTokens(torch.cat(parts), starts, torch.cat(tokens), torch.cat(keeps))
