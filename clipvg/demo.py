@@ -32,7 +32,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.model import ModelOptions
 from clipvg.pseudo.generate import generate
-from clipvg.reliability.auroc import auroc
+from clipvg.reliability.histogram import auroc
 from clipvg.report.run import draw_report
 from clipvg.runtime.files import write_json
 from clipvg.training import FeatureCache, FitConfig, evaluate

@@ -10,7 +10,7 @@ import numpy as np
 from clipvg.boxes import iou
 from clipvg.data.scenes.labels import label_scenes
 from clipvg.data.scenes.reader import read
-from clipvg.reliability.auroc import auroc
+from clipvg.reliability.histogram import auroc
 from clipvg.training import fit_quality
 
 if TYPE_CHECKING:

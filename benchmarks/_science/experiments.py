@@ -24,8 +24,8 @@ from clipvg.labels import LabelTable
 from clipvg.measures.specs import build_measures
 from clipvg.reliability import ScoreMatrix
 from clipvg.reliability.histogram import kept
+from clipvg.reliability.image_measure import measure_together
 from clipvg.reliability.measurer import Context
-from clipvg.reliability.together import measure_together
 
 GRID = tuple(round(0.1 * k, 1) for k in range(11))
 Record = dict[str, Any]

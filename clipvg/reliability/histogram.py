@@ -1,4 +1,4 @@
-"""Distribution of reliability scores: bins, exact counts above a threshold, quantiles.
+"""Distribution of scores: bins, exact counts above a threshold, quantiles, separation.
 
 Scores are float32 in [0, 1]; NaN means "not scored", is in no bin and is kept by no threshold.
 A threshold is a double and the comparison is made in double precision, as the published filter
@@ -51,6 +51,15 @@ def kept(scores: npt.ArrayLike, threshold: float, *, strict: bool = False) -> np
     """
     wide = np.asarray(scores, dtype=np.float32).astype(np.float64)
     return wide > threshold if strict else wide >= threshold
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Return the probability that a positive scores higher than a negative, ties counting half."""
+    _, rank, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts - 1) / 2  # mean rank of equal scores, from 1
+    num_positive = int(positive.sum())
+    wins = middle[rank][positive].sum() - num_positive * (num_positive + 1) / 2
+    return float(wins / (num_positive * (len(scores) - num_positive)))
 
 
 class Distribution:

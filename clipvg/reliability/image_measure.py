@@ -1,4 +1,4 @@
-"""One pass over the images for all measures that look at them.
+"""Several measures of the same labels: one pass over the images for all that look at them.
 
 Each image is decoded once and encoded once per image tower however many measures look, each
 expression once per text tower, and what a model makes of a batch of labels is computed once.
@@ -6,7 +6,7 @@ expression once per text tower, and what a model makes of a batch of labels is c
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +22,9 @@ from clipvg.labels import LabelTable
 from clipvg.model.grounder import evaluating
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.batch import Batch, Chunk, Memo
-from clipvg.reliability.measurer import Context, Scores, join_reasons
+from clipvg.reliability.matrix import ScoreMatrix
+from clipvg.reliability.measurer import Context, Measurer, Scores, checked, join_reasons
+from clipvg.reliability.measurer import measure as run_measurer
 from clipvg.rescoring.encode import Decoded, decode_chunks
 from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
@@ -96,6 +98,43 @@ class ImageMeasure:
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Score every label in a pass of its own."""
         return measure_images([self], labels, context)[0]
+
+
+def measure_together(
+    measurers: Mapping[str, Measurer], labels: LabelTable, context: Context
+) -> dict[str, Scores]:
+    """Run measures, those that look at images first and in one pass, the others in their order.
+
+    What requires "scores" sees those of the context and of all that ran before it, so that fused
+    measures may name measures of the same call. What each says comes in the order given.
+    """
+    looking = {
+        name: m
+        for name, m in measurers.items()
+        if isinstance(m, ImageMeasure) and m.shares_pass and m.requires <= {"images"}
+    }
+    found: dict[str, Scores] = {}
+    if looking:
+        scores = measure_images(list(looking.values()), labels, context)
+        found = {
+            name: checked(measurer, one, len(labels))
+            for (name, measurer), one in zip(looking.items(), scores, strict=True)
+        }
+    for name, measurer in measurers.items():
+        if name not in found:
+            found[name] = run_measurer(measurer, labels, _with_scores(context, labels, found))
+    return {name: found[name] for name in measurers}
+
+
+def _with_scores(context: Context, labels: LabelTable, found: Mapping[str, Scores]) -> Context:
+    """The context with the scores found so far beside its own."""
+    if not found:
+        return context
+    scores = ScoreMatrix.of(found, labels.encoded_sources())
+    if context.scores is not None:
+        others = [name for name in context.scores.names if name not in found]
+        scores = ScoreMatrix.concat([context.scores.select(others), scores])
+    return replace(context, scores=scores)
 
 
 def measure_images(

@@ -71,7 +71,7 @@ def score_labels(
     """
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
-    from clipvg.reliability.together import measure_together
+    from clipvg.reliability.image_measure import measure_together
     from clipvg.training.usable import refuse_long
 
     named = resolve_measurers(measurers)

@@ -18,7 +18,7 @@ from clipvg.measures import MEASURES
 from clipvg.measures.specs import MeasureSpec, build_measure, identity_of, parse_measure
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix
-from clipvg.reliability.auroc import auroc
+from clipvg.reliability.histogram import auroc
 from clipvg.reliability.measurer import Measurer, Scores, measure
 from clipvg.reliability.names import check_names
 from clipvg.reproduce.datasets import BENCHMARKS

@@ -14,7 +14,7 @@ from clipvg.measures.match.features import token_features, whitening
 from clipvg.model import GroundingModel
 from clipvg.model.matcher import Matcher
 from clipvg.reliability import Context, measure
-from clipvg.reliability.auroc import auroc
+from clipvg.reliability.histogram import auroc
 from clipvg.training.matching import RaggedLists, displaced, one_word_away, rivals_of
 
 IMAGES, EACH = 120, 3

@@ -18,8 +18,7 @@ from clipvg.measures import MEASURES
 from clipvg.measures.specs import build_measures
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, ScoreMatrix, measure
-from clipvg.reliability.image_measure import ImageMeasure
-from clipvg.reliability.together import measure_together
+from clipvg.reliability.image_measure import ImageMeasure, measure_together
 from clipvg.rescoring import EngineConfig
 
 SAMPLED = {"mc_dropout"}  # depends on the batches by its random numbers

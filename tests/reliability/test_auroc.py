@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipvg.reliability.auroc import auroc
+from clipvg.reliability.histogram import auroc
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.measures.specs import build_measures
 from clipvg.reliability import Context, score_labels
-from clipvg.reliability.together import measure_together
+from clipvg.reliability.image_measure import measure_together
 from clipvg.rescoring import plan
 from clipvg.runtime import distributed
 from clipvg.training import Fit, evaluate, fit

@@ -56,7 +56,7 @@ def fuse(
         ('weighted_mean',)
     """
     # It brings torch, which `import clipvg.curriculum` does without.
-    from clipvg.reliability.together import measure_together
+    from clipvg.reliability.image_measure import measure_together
 
     built = build_measures(measures, models)
     check_names([*scores.names, *built])

@@ -11,8 +11,8 @@ import numpy as np
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.measures.common.options import Measure
+from clipvg.reliability.image_measure import measure_together
 from clipvg.reliability.measurer import Context, Measurer, Scores, join_reasons
-from clipvg.reliability.together import measure_together
 
 Input = str | Measurer
 Inputs = Sequence[Input] | Input | None
