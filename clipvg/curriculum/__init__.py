@@ -18,6 +18,7 @@ from clipvg.curriculum.protocols import BoxMeasurer as BoxMeasurer
 from clipvg.curriculum.protocols import Fit as Fit
 from clipvg.curriculum.protocols import Fitted as Fitted
 from clipvg.curriculum.protocols import Learner as Learner
+from clipvg.curriculum.split import hold_out as hold_out
 from clipvg.curriculum.split import identity_of_scores as identity_of_scores
 from clipvg.curriculum.ssa import ssa as ssa
 from clipvg.curriculum.summary import RunSummary as RunSummary
@@ -25,7 +26,6 @@ from clipvg.curriculum.summary import Step as Step
 from clipvg.curriculum.threshold import SearchStrategy as SearchStrategy
 from clipvg.curriculum.threshold import ThresholdSearch as ThresholdSearch
 from clipvg.curriculum.threshold import find_threshold as find_threshold
-from clipvg.curriculum.validation import hold_out as hold_out
 from clipvg.runs.run import Run as Run
 from clipvg.runs.stage import Stage as Stage
 from clipvg.runs.stage import Workers as Workers

@@ -9,13 +9,18 @@ import numpy as np
 from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.extend import extend
 from clipvg.curriculum.beyond.folds import fold_facts
-from clipvg.curriculum.config import ADAPTED
-from clipvg.curriculum.label_facts import LabelFacts, ValidationFacts
+from clipvg.curriculum.config import ADAPTED, LEAST_SHARE
 from clipvg.curriculum.measuring import measure
-from clipvg.curriculum.notes import notes
 from clipvg.curriculum.outcome import Plain
 from clipvg.curriculum.split import sources_of
-from clipvg.curriculum.summary import Baseline, RunSummary, Step, count_steps
+from clipvg.curriculum.summary import (
+    Baseline,
+    LabelFacts,
+    RunSummary,
+    Step,
+    ValidationFacts,
+    count_steps,
+)
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import Distribution
@@ -108,3 +113,35 @@ def conclude(plain: Plain, beyond: Beyond) -> Adapted:
     tables = split.tables(best.weights, best.agreed, outcome.corrections)
     work.run.finish(summary.to_dict(), best.stage.model_folder, tables)
     return Adapted(best.steps, scores, best.selected, summary)
+
+
+def notes(summary: RunSummary) -> tuple[str, ...]:
+    """Return sentences: where the result is below an earlier stage, or rests on few labels."""
+    found = []
+    stages = {
+        f"the model after source {step.source!r}": (step.score, stage.stage)
+        for step in summary.steps[:-1]
+        for stage in step.stages
+        if stage.threshold == step.threshold
+    }
+    if (base := summary.no_curriculum) is not None and base.score is not None:
+        stages[f"the model trained on {summary.first_name}"] = base.score, base.stage
+    if stages:
+        name, (score, stage) = max(stages.items(), key=lambda item: item[1][0])
+        if score > summary.score:
+            found.append(
+                f"The result ({_percent(summary.score)}) is worse than {name} ({_percent(score)}), "
+                f"which is kept in stages/{stage}/model."
+            )
+    if summary.beyond is not None and (said := summary.beyond.winner.said_of_sources):
+        found.append(f"The result was trained {said}.")
+    if summary.kept < LEAST_SHARE * summary.labels.count:
+        found.append(
+            f"Only {summary.kept:,} of {summary.labels.count:,} labels were kept: few teach "
+            "little, and their validation score may be luck. A higher min_kept asks for more."
+        )
+    return tuple(found)
+
+
+def _percent(score: float) -> str:
+    return f"{100 * score:.1f} %"

@@ -7,11 +7,72 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from clipvg.curriculum.beyond.facts import BeyondFacts, FoldFacts
-from clipvg.curriculum.label_facts import LabelFacts, ValidationFacts
+from clipvg.curriculum.labelled import is_labelled
 from clipvg.curriculum.threshold import ThresholdSearch
-from clipvg.runs.record import Record
+from clipvg.labels import LabelTable
+from clipvg.runs.record import Record, whole_root
 from clipvg.runtime.files import Json
 from clipvg.similarity import IOU
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFacts(Record):
+    """Labels of a run: how many, on how many images, of which sources, below which folder."""
+
+    count: int
+    images: int
+    sources: list[str]
+    fingerprint: str
+    root: str | None
+    labelled: int = 0  # annotated ones beside pseudo-labels
+
+    @classmethod
+    def of(cls, labels: LabelTable) -> LabelFacts:
+        """Return the facts of labels."""
+        return cls(
+            count=len(labels),
+            images=labels.num_images,
+            sources=sorted(set(labels.sources())),
+            fingerprint=labels.fingerprint(),
+            root=whole_root(labels),
+            labelled=int(is_labelled(labels).sum()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationFacts(LabelFacts):
+    """The labels that decided: ``kind`` is "given" or "held out", ``statement`` is for people."""
+
+    kind: str
+    weighted: bool
+    statement: str
+
+    @classmethod
+    def told(cls, labels: LabelTable, *, held_out: bool, weighted: bool) -> ValidationFacts:
+        """Return the facts of labels that decided, which may be held-out pseudo-labels."""
+        statement = "Decided on the validation labels given."
+        if held_out:
+            weighting = (
+                "Each counts by how far the measurers of other sources agree with it (mean "
+                "reliability). "
+            )
+            statement = (
+                f"No validation labels were given: decided on {len(labels)} pseudo-labels of "
+                f"{labels.num_images} held-out image(s), which nothing was trained on. "
+                f"{weighting if weighted else ''}Their boxes are pseudo-labels too, wrong ones "
+                "among them, so scores are agreement with pseudo-labels, not accuracy."
+            )
+        return cls(
+            **vars(LabelFacts.of(labels)),
+            kind="held out" if held_out else "given",
+            weighted=weighted,
+            statement=statement,
+        )
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether held-out pseudo-labels decided."""
+        return self.kind == "held out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,37 +131,21 @@ class Choice(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Record):
-    """What was decided about one source.
+    """What was decided about one source."""
 
-    Attributes:
-        source: whose labels were selected; all sources, joined by "+", in SSA.
-        measurer: the chosen measurer i*, whose reliability selects.
-        complexity: of the source; None in SSA.
-        labels: number of the source's labels.
-        specific: whether the measurer was trained on the source.
-        h0: threshold at which measurers were compared; None in SSA.
-        choice: the measurers compared.
-        threshold: the chosen threshold h*.
-        kept: number of the source's labels selected.
-        score: of the model trained on what is selected by now.
-        search: the search of the threshold.
-        stages: its candidates, by threshold.
-        total: number of labels selected by now.
-    """
-
-    source: str
-    measurer: str
-    complexity: float | None = None
-    labels: int
-    specific: bool
-    h0: float | None = None
-    choice: tuple[Choice, ...]
-    threshold: float
-    kept: int
-    score: float
-    search: ThresholdSearch
-    stages: tuple[Training, ...]
-    total: int
+    source: str  # whose labels were selected; all sources, joined by "+", in SSA
+    measurer: str  # the chosen measurer i*, whose reliability selects
+    complexity: float | None = None  # of the source; None in SSA
+    labels: int  # number of the source's labels
+    specific: bool  # whether the measurer was trained on the source
+    h0: float | None = None  # threshold at which measurers were compared; None in SSA
+    choice: tuple[Choice, ...]  # the measurers compared
+    threshold: float  # the chosen threshold h*
+    kept: int  # number of the source's labels selected
+    score: float  # of the model trained on what is selected by now
+    search: ThresholdSearch  # of the threshold
+    stages: tuple[Training, ...]  # its candidates, by threshold
+    total: int  # number of labels selected by now
 
     @property
     def trainings(self) -> frozenset[str]:
@@ -123,56 +168,32 @@ class Continued(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary(Record):
-    """Summary of an SSA or MSA run.
-
-    Attributes:
-        method: "ssa" or "msa".
-        command: what was typed, where it is known.
-        similarity: what reliability compares boxes by, and with which models are judged.
-        labels: trained on.
-        validation: labels that decided.
-        options: of the curriculum.
-        no_curriculum: the training on all labels, or on those that are annotated where others are
-            not; None where there was none.
-        kept: number of labels that the result was trained on.
-        score: of the result on the validation labels.
-        gain: over no curriculum.
-        winner: key of the stage whose model is the result.
-        num_trainings: number of trainings in all.
-        num_steps: of the optimizer in these; None where the learner does not tell.
-        folds: how labels were measured out-of-sample.
-        beyond: variants beyond the published method, where there are any.
-        steps: decisions, one a source; one in SSA.
-        stages: trainings that all decisions rest on: measurers, all labels, the continued run.
-        continued: the run that this one goes on from.
-        measurers: what measured the labels.
-        reliability: distributions: by measurer in SSA, `ScoreMatrix.to_dict` in MSA.
-        unscored: row -> why it is not scored, of some labels.
-        notes: what people should know before they use the result, in sentences.
-    """
+    """Summary of an SSA or MSA run."""
 
     method: Literal["ssa", "msa"]
-    command: str | None = None
-    similarity: str = IOU
-    labels: LabelFacts
-    validation: ValidationFacts
-    options: Json
+    command: str | None = None  # what was typed, where it is known
+    similarity: str = IOU  # what reliability compares boxes by, and with which models are judged
+    labels: LabelFacts  # trained on
+    validation: ValidationFacts  # labels that decided
+    options: Json  # of the curriculum
+    # the training on all labels, or on those that are annotated where others are not
     no_curriculum: Baseline | None
-    kept: int
-    score: float
-    gain: float | None
-    winner: str
-    num_trainings: int
-    num_steps: int | None = None
-    folds: FoldFacts | None = None
-    beyond: BeyondFacts | None = None
-    steps: tuple[Step, ...]
+    kept: int  # number of labels that the result was trained on
+    score: float  # of the result on the validation labels
+    gain: float | None  # over no curriculum
+    winner: str  # key of the stage whose model is the result
+    num_trainings: int  # number of trainings in all
+    num_steps: int | None = None  # of the optimizer in these; None where the learner does not tell
+    folds: FoldFacts | None = None  # how labels were measured out-of-sample
+    beyond: BeyondFacts | None = None  # variants beyond the published method
+    steps: tuple[Step, ...]  # decisions, one a source; one in SSA
+    # trainings that all decisions rest on: measurers, all labels, the continued run
     stages: tuple[Training, ...]
-    continued: Continued | None
-    measurers: tuple[MeasurerFacts, ...]
-    reliability: Json
-    unscored: Mapping[str, str]
-    notes: tuple[str, ...] = ()
+    continued: Continued | None  # the run that this one goes on from
+    measurers: tuple[MeasurerFacts, ...]  # what measured the labels
+    reliability: Json  # distributions: by measurer in SSA, `ScoreMatrix.to_dict` in MSA
+    unscored: Mapping[str, str]  # row -> why it is not scored, of some labels
+    notes: tuple[str, ...] = ()  # what people should know before they use the result
 
     @property
     def score_before(self) -> float | None:

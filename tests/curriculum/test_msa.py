@@ -13,7 +13,7 @@ from support.ledger import BY, LedgerLearner, adapt, make_labels
 from support.processes import killed
 
 from clipvg.curriculum import MSAConfig, Previous, Run, Sources, msa
-from clipvg.curriculum.validation import agreement_with_others
+from clipvg.curriculum.split import agreement_with_others
 from clipvg.errors import InputError
 from clipvg.labels import read_labels
 from clipvg.reliability import ScoreMatrix

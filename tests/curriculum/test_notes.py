@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support import ledger, toy
 
-from clipvg.curriculum.notes import notes
+from clipvg.curriculum.adapted import notes
 
 
 def test_a_result_below_an_earlier_stage_says_where_that_is(tmp_path: Path) -> None:
