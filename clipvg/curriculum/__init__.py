@@ -6,13 +6,13 @@ from clipvg.curriculum.beyond.calibrate import soft_weights as soft_weights
 from clipvg.curriculum.beyond.config import Beyond as Beyond
 from clipvg.curriculum.beyond.correction import Agreed as Agreed
 from clipvg.curriculum.beyond.correction import agreed_boxes as agreed_boxes
-from clipvg.curriculum.beyond.folds import split_folds as split_folds
 from clipvg.curriculum.beyond.fusion import fuse as fuse
 from clipvg.curriculum.config import MSAConfig as MSAConfig
 from clipvg.curriculum.config import SSAConfig as SSAConfig
 from clipvg.curriculum.continued import Previous as Previous
 from clipvg.curriculum.continued import Sources as Sources
 from clipvg.curriculum.labelled import join_labelled as join_labelled
+from clipvg.curriculum.measuring import split_folds as split_folds
 from clipvg.curriculum.msa import msa as msa
 from clipvg.curriculum.protocols import BoxMeasurer as BoxMeasurer
 from clipvg.curriculum.protocols import Fit as Fit

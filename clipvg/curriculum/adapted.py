@@ -8,9 +8,8 @@ import numpy as np
 
 from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.extend import extend
-from clipvg.curriculum.beyond.folds import fold_facts
 from clipvg.curriculum.config import ADAPTED, LEAST_SHARE
-from clipvg.curriculum.measuring import measure
+from clipvg.curriculum.measuring import fold_facts, measure
 from clipvg.curriculum.outcome import Plain
 from clipvg.curriculum.split import sources_of
 from clipvg.curriculum.summary import (

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clipvg.curriculum.beyond.folds import measure_labels
 from clipvg.curriculum.config import ADAPTED
 from clipvg.curriculum.continued import Previous
-from clipvg.curriculum.measuring import measure
+from clipvg.curriculum.measuring import measure, measure_labels
 from clipvg.curriculum.summary import MeasurerFacts, Training
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError

@@ -1,19 +1,27 @@
-"""Reliability by the model of a stage, measured once and kept in the run."""
+"""Reliability by the model of a stage or, with folds, by models that have not seen the images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import numpy as np
 
+from clipvg.curriculum.beyond.facts import FoldFacts
+from clipvg.curriculum.split import sources_of
+from clipvg.curriculum.summary import count_steps
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Context, Measurer, Scores
+from clipvg.reliability.measurer import Context, Measurer, Scores, join_reasons
 from clipvg.reliability.measurer import measure as run_measurer
+from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage
+
+FOLD = "fold"  # what a training without one is called in the records of a run
 
 
 def measure(
@@ -42,8 +50,7 @@ def measure(
         measured = work.labels if labels is None else labels
         return matrix_of(name, ask(work, stage, measured, teacher), measured, trained_on)
 
-    path = work.run.scores_path(scores_key(stage.key, name, part))
-    return work.run.once(path, make, ScoreMatrix.write, ScoreMatrix.read)
+    return kept_scores(work.run, scores_key(stage.key, name, part), make)
 
 
 def ask(work: Trainings, stage: Stage, labels: LabelTable, teacher: bool) -> Scores:
@@ -75,3 +82,156 @@ def measurer_of(work: Trainings, stage: Stage, teacher: bool = False) -> Measure
 def scores_key(stage: str, name: str, part: str = "") -> str:
     """Return the name of a file of scores, see `Run.scores_path`."""
     return "-".join(filter(None, (stage, quote(name, safe=" "), part)))
+
+
+def kept_scores(run: Run, key: str, make: Callable[[], ScoreMatrix]) -> ScoreMatrix:
+    """Return the scores in the file of a key, which are made where it is not there yet."""
+    return run.once(run.scores_path(key), make, ScoreMatrix.write, ScoreMatrix.read)
+
+
+def split_folds(labels: LabelTable, folds: int, *, seed: int = 0) -> np.ndarray:
+    """Divide labels into folds by image: no image is in two, whatever its labels' sources.
+
+    Images come in an order that their names and the seed decide, each into the fold with the
+    smallest share so far of the labels of its sources, of equals the one with the fewest labels.
+    So folds have about as many labels of every source, none is empty, and the order of the labels
+    decides nothing.
+
+    Args:
+        labels: N labels.
+        folds: K, at least 2.
+        seed: of the division.
+
+    Returns:
+        (N,) int64, the fold of each label, from 0.
+
+    Raises:
+        InputError: there are fewer images than folds.
+    """
+    names, image_of = labels.distinct_images()
+    if len(names) < folds:
+        raise InputError(
+            f"the labels are on {len(names)} image(s), too few for {folds} folds; pass more "
+            "images, or ask for fewer folds."
+        )
+    sources, source_of = np.unique(np.array(labels.sources()), return_inverse=True)
+    counts = np.zeros((len(names), len(sources)), np.int64)
+    np.add.at(counts, (image_of, source_of), 1)
+    # Whole numbers, so that ties are ties on every machine.
+    scale = np.rint(1e6 * len(labels) / counts.sum(axis=0)).astype(np.int64)
+    draws = [hashlib.sha256(f"fold:{seed}:{name}".encode()).digest() for name in names]
+    taken = np.zeros((folds, len(sources)), np.int64)
+    fold_of = np.zeros(len(names), np.int64)
+    for image in sorted(range(len(names)), key=draws.__getitem__):
+        share = (taken * scale * counts[image]).sum(axis=1)
+        fold_of[image] = np.lexsort((taken.sum(axis=1), share))[0]
+        taken[fold_of[image]] += counts[image]
+    return fold_of[image_of]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Reliability of the training labels by one measurer."""
+
+    scores: ScoreMatrix
+    file: str  # name of the scores' file, see `Run.scores_path`
+    folds: frozenset[str] = frozenset()  # keys of the folds' trainings; none where in-sample
+
+
+def measure_labels(
+    work: Trainings,
+    stage: Stage,
+    name: str,
+    weights: np.ndarray,
+    *,
+    labels: LabelTable | None = None,
+    teacher: bool = False,
+) -> Measured:
+    """Measure the training labels by a stage's model or, with folds, by models that replace it.
+
+    With K folds these are K models trained as the stage was, each without the labels of one fold,
+    and each measures the fold that it has not seen.
+
+    Args:
+        work: trainings of the run.
+        stage: a finished one.
+        name: of the measurer.
+        weights: (N,) of the training labels in the stage's training: 0 was left out.
+        labels: the N labels where some had another box there; the training labels when None.
+        teacher: let teachers measure, where there are any.
+    """
+    config, trained_on = work.config, sources_of(work.labels.select(weights > 0))
+    if not config.folds:
+        scores = measure(work, stage, name, trained_on=trained_on, teacher=teacher)
+        return Measured(scores, scores_key(stage.key, name))
+    fold = split_folds(work.labels, config.folds, seed=config.seed)
+    stages = _train(work, name, fold, weights, work.labels if labels is None else labels)
+    for each in stages:
+        work.note(FOLD, each, measurer=name)
+    own = None
+    if config.fold_mean:
+        own = measure(work, stage, name, trained_on=trained_on, teacher=teacher)
+
+    def make() -> ScoreMatrix:
+        found = _ask_each(work, stages, fold, teacher)
+        if own is not None:
+            reasons = join_reasons([own.reasons, found.reasons])
+            found = Scores((found.values + own[name]) / 2, reasons)
+        return matrix_of(name, found, work.labels, trained_on)
+
+    part = "mean of itself and " if config.fold_mean else ""
+    file = scores_key(stage.key, name, f"{part}{config.folds} {config.fold_steps} folds")
+    scores = kept_scores(work.run, file, make)
+    return Measured(scores, file, frozenset(each.key for each in stages))
+
+
+def fold_facts(work: Trainings) -> FoldFacts | None:
+    """Return what the summary of a run says of its folds; None where it has none."""
+    trainings = [training for training in work.noted.values() if training.name == FOLD]
+    if not trainings:
+        return None
+    fold = split_folds(work.labels, work.config.folds, seed=work.config.seed)
+    labels, steps = np.bincount(fold).tolist(), count_steps(trainings)
+    cost = f"{len(trainings)} trainings{'' if steps is None else f', {steps:,} steps in all'}"
+    half = ", and counts as much as the measurer itself" if work.config.fold_mean else ""
+    statement = (
+        f"Reliability is out-of-sample: one of {len(labels)} models judges each label, trained "
+        f"without any label of its image{half} ({cost})."
+    )
+    return FoldFacts(labels=labels, trainings=len(trainings), steps=steps, statement=statement)
+
+
+def _train(
+    work: Trainings, name: str, fold: np.ndarray, weights: np.ndarray, labels: LabelTable
+) -> list[Stage]:
+    """Train a model without each fold; where the learner can, all walk over the same batches."""
+    folds, keep = work.config.folds, weights > 0
+    without = [keep & (fold != number) for number in range(folds)]
+    if not all(rows.any() for rows in without):
+        raise InputError(
+            f"all labels of the measurer {name!r} are in one of the {folds} folds, so its model "
+            "would have none to train on; pass labels of more images, or leave folds out."
+        )
+    if not np.isin(weights, (0, 1)).all():
+        labels = labels.with_column("weight", labels.weights() * weights)
+    alone = replace(
+        work,
+        split=replace(work.split, training=labels),
+        config=replace(work.config, halving=False, warm_start=False),
+        judges=False,
+        share=1 / folds if work.config.fold_steps == "shared" else 1,
+    )
+    names = [f"{name} without fold {number + 1} of {folds}" for number in range(folds)]
+    return alone.train(without, how="together", union=keep, names=names)
+
+
+def _ask_each(work: Trainings, stages: Sequence[Stage], fold: np.ndarray, teacher: bool) -> Scores:
+    """Return what the models of folds say, each of the labels of its fold."""
+    values = np.full(len(fold), np.nan, np.float32)
+    reasons: dict[int, str] = {}
+    for number, stage in enumerate(stages):
+        rows = np.flatnonzero(fold == number)
+        found = ask(work, stage, work.labels.select(rows), teacher)
+        values[rows] = found.values
+        reasons |= {int(rows[place]): why for place, why in found.reasons.items()}
+    return Scores(values, reasons)

@@ -11,11 +11,11 @@ from clipvg.curriculum.beyond.calibrate import calibrated_threshold, soft_weight
 from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes, predict
 from clipvg.curriculum.beyond.facts import BeyondFacts, VariantDetails
-from clipvg.curriculum.beyond.folds import measure_labels
 from clipvg.curriculum.beyond.fusion import check_fusion, fuse_stages
 from clipvg.curriculum.beyond.sources import LeavingOut
 from clipvg.curriculum.candidates import search_threshold
 from clipvg.curriculum.measurers import Measurers
+from clipvg.curriculum.measuring import measure_labels
 from clipvg.curriculum.outcome import Outcome, Plain, Variant, best_of
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError

@@ -19,19 +19,6 @@ class FoldFacts(Record):
     steps: int | None  # of the optimizer in these; None where the learner does not tell
     statement: str  # for people
 
-    @classmethod
-    def told(
-        cls, labels: list[int], trainings: int, steps: int | None, *, is_mean: bool
-    ) -> FoldFacts:
-        """Return the facts, put into words."""
-        cost = f"{trainings} trainings{'' if steps is None else f', {steps:,} steps in all'}"
-        half = ", and counts as much as the measurer itself" if is_mean else ""
-        statement = (
-            f"Reliability is out-of-sample: one of {len(labels)} models judges each label, trained "
-            f"without any label of its image{half} ({cost})."
-        )
-        return cls(labels=labels, trainings=trainings, steps=steps, statement=statement)
-
 
 @dataclass(frozen=True, kw_only=True)
 class VariantDetails(Record):

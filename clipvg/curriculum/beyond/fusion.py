@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from clipvg.curriculum.measuring import scores_key
+from clipvg.curriculum.measuring import kept_scores, scores_key
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
@@ -141,12 +141,12 @@ def fuse_stages(
         }
         asked = [spec for spec in measures if spec.name in towers]
         identity = [[identity_of(spec), towers[spec.name]] for spec in asked]
-        path = run.scores_path(scores_key(run.stage(lasting=identity).key, "lasting"))
+        key = scores_key(run.stage(lasting=identity).key, "lasting")
 
         def make() -> ScoreMatrix:
             return fuse(scores, labels, asked, models, progress=progress)
 
-        return run.once(path, make, ScoreMatrix.write, ScoreMatrix.read) if asked else None
+        return kept_scores(run, key, make) if asked else None
 
     def make() -> ScoreMatrix:
         folders = {name: stage.measuring_folder(teacher) for name, stage in stages.items()}
@@ -154,4 +154,4 @@ def fuse_stages(
         known = lasting(models)
         return fuse(scores, labels, measures, models, known=known, progress=progress)
 
-    return run.once(run.scores_path(key), make, ScoreMatrix.write, ScoreMatrix.read), key
+    return kept_scores(run, key, make), key
