@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from clipvg.curriculum.beyond.config import Beyond
-from clipvg.curriculum.beyond.extend import extend
+from clipvg.curriculum.beyond.extend import Variants
 from clipvg.curriculum.config import ADAPTED, LEAST_SHARE
 from clipvg.curriculum.measuring import fold_facts, measure
 from clipvg.curriculum.outcome import Plain
@@ -75,10 +75,10 @@ class Adapted:
 
 def conclude(plain: Plain, beyond: Beyond) -> Adapted:
     """Make what goes beyond the method, measure with the best model, and write the result."""
-    outcome, work, base = extend(plain, beyond), plain.work, plain.base
-    best, score = outcome.best, outcome.best.stage.read()["score"]
+    made, work, base = Variants(plain, beyond), plain.work, plain.base
+    best, score = made.best, made.best.stage.read()["score"]
     adapted = measure(work, best.stage, ADAPTED, trained_on=sources_of(work.labels))
-    scores = ScoreMatrix.concat([outcome.measurers.scores, adapted])
+    scores = ScoreMatrix.concat([made.measurers.scores, adapted])
     by_name = {name: Distribution(scores[name]).to_dict() for name in scores.names}
     without = None
     if base is not None:
@@ -100,16 +100,16 @@ def conclude(plain: Plain, beyond: Beyond) -> Adapted:
         num_trainings=len(work.noted),
         num_steps=count_steps(work.noted.values()),
         folds=fold_facts(work),
-        beyond=outcome.beyond,
+        beyond=made.facts(),
         steps=best.steps,
         stages=plain.stages,
         continued=plain.continued,
-        measurers=outcome.measurers.facts(),
+        measurers=made.measurers.facts(),
         reliability=by_name if plain.method == "ssa" else scores.to_dict(),
         unscored={str(row): why for row, why in reasons},
     )
     summary = replace(summary, notes=notes(summary))
-    tables = split.tables(best.weights, best.agreed, outcome.corrections)
+    tables = split.tables(best.weights, best.agreed, made.corrections)
     work.run.finish(summary.to_dict(), best.stage.model_folder, tables)
     return Adapted(best.steps, scores, best.selected, summary)
 

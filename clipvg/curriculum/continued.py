@@ -24,21 +24,13 @@ from clipvg.runtime.files import Json, read_json
 
 @dataclass(frozen=True)
 class Previous:
-    """What a finished SSA or MSA run hands on.
+    """What a finished SSA or MSA run hands on."""
 
-    Attributes:
-        folder: the run directory.
-        labels: all its labels, held-out ones included, with its image root.
-        rows: rows of ``labels`` that its model was trained on.
-        held_rows: rows of ``labels`` that were held out to decide.
-        summary: of the run.
-    """
-
-    folder: Path
-    labels: LabelTable
-    rows: np.ndarray
-    held_rows: np.ndarray
-    summary: RunSummary
+    folder: Path  # the run directory
+    labels: LabelTable  # all its labels, held-out ones included, with its image root
+    rows: np.ndarray  # int64, rows of ``labels`` that its model was trained on
+    held_rows: np.ndarray  # int64, rows of ``labels`` that were held out to decide
+    summary: RunSummary  # of the run
 
     @classmethod
     def read(cls, folder: str | Path) -> Previous:

@@ -9,9 +9,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from clipvg.curriculum.beyond.facts import FoldFacts
 from clipvg.curriculum.split import sources_of
-from clipvg.curriculum.summary import count_steps
+from clipvg.curriculum.summary import FoldFacts, count_steps
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable

@@ -1,4 +1,4 @@
-"""What SSA and MSA decide, and what becomes of a run."""
+"""What SSA and MSA decide: the plain result, and variants of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from clipvg.curriculum.beyond.facts import BeyondFacts, VariantDetails, VariantFacts
+from clipvg.curriculum.beyond.facts import VariantDetails, VariantFacts
 from clipvg.curriculum.measurers import Measurers
 from clipvg.curriculum.summary import Continued, Step, Training, count_steps
 from clipvg.curriculum.trainings import Trainings
@@ -96,14 +96,3 @@ class Plain:
     # continue had selected
     given: np.ndarray | None = None
     continued: Continued | None = None  # that run
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What becomes of a run."""
-
-    best: Variant  # the variant whose model is the result
-    measurers: Measurers  # what measured the labels
-    # labels with another box that are kept as a table, chosen or not
-    corrections: Agreed | None = None
-    beyond: BeyondFacts | None = None  # variants beyond the method

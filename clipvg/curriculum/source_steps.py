@@ -9,7 +9,7 @@ import numpy as np
 
 from clipvg.curriculum.candidates import search_threshold
 from clipvg.curriculum.continued import Previous
-from clipvg.curriculum.summary import Choice, Step
+from clipvg.curriculum.summary import Choice, Step, Training
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
@@ -51,37 +51,30 @@ class SourceSteps:
         """Compare the measurers of a source at h0, each joined with what is selected."""
         work, count = self.work, int(before.mask.sum())
         subsets = {name: self._kept(source, name, self.h0) for name in self.scores.names}
-        choices = [
+        least = work.config.least(count + int(self._rows(source).sum()))
+        usable = [name for name, keep in subsets.items() if count + keep.sum() >= least]
+        noted: dict[str, Training] = {}
+        if len(subsets) > 1 and usable:
+            stages = work.train(
+                [before.mask | subsets[name] for name in usable],
+                how=work.config.candidates,
+                init=before.stage or self.measurers.get(source),
+                union=before.mask | self._rows(source),
+                names=[f"{source} by {name} at r ≥ {self.h0:g}" for name in usable],
+            )
+            facts = {"source": source, "threshold": self.h0, "variant": self.variant}
+            for name, stage in zip(usable, stages, strict=True):
+                noted[name] = work.note("choice", stage, measurer=name, **facts)
+        return tuple(
             Choice(
                 measurer=name,
                 specific=self._is_specific(name, source),
                 kept=int(keep.sum()),
-                score=None,
-                stage=None,
+                score=noted[name].score if name in noted else None,
+                stage=noted[name].stage if name in noted else None,
             )
             for name, keep in subsets.items()
-        ]
-        least = work.config.least(count + int(self._rows(source).sum()))
-        usable = [i for i, choice in enumerate(choices) if choice.kept + count >= least]
-        if len(choices) > 1 and usable:
-            stages = work.train(
-                [before.mask | subsets[choices[i].measurer] for i in usable],
-                how=work.config.candidates,
-                init=before.stage or self.measurers.get(source),
-                union=before.mask | self._rows(source),
-                names=[f"{source} by {choices[i].measurer} at r ≥ {self.h0:g}" for i in usable],
-            )
-            for i, stage in zip(usable, stages, strict=True):
-                training = work.note(
-                    "choice",
-                    stage,
-                    source=source,
-                    measurer=choices[i].measurer,
-                    threshold=self.h0,
-                    variant=self.variant,
-                )
-                choices[i] = replace(choices[i], score=training.score, stage=stage.key)
-        return tuple(choices)
+        )
 
     def search_threshold(
         self, source: str, choice: tuple[Choice, ...], before: Selected

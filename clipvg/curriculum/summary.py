@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from clipvg.curriculum.beyond.facts import BeyondFacts, FoldFacts
+from clipvg.curriculum.beyond.facts import BeyondFacts
 from clipvg.curriculum.labelled import is_labelled
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.labels import LabelTable
@@ -164,6 +164,16 @@ class Continued(Record):
     steps: tuple[Step, ...]
     score: float | None
     stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldFacts(Record):
+    """How labels were measured by models that had not seen their images."""
+
+    labels: list[int]  # number of labels of each fold
+    trainings: int  # number of trainings without a fold, those of rounds among them
+    steps: int | None  # of the optimizer in these; None where the learner does not tell
+    statement: str  # for people
 
 
 @dataclass(frozen=True, kw_only=True)

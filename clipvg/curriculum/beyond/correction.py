@@ -22,17 +22,11 @@ OLD_BOX, AGREEMENT = "adapt.old_box", "adapt.agreement"
 
 @dataclass(frozen=True, eq=False)
 class Agreed:
-    """Labels with another box.
+    """Labels with another box."""
 
-    Attributes:
-        rows: (M,) int64, rows of the labels, rising.
-        boxes: (M, 4) float64 xyxy pixels, the new boxes.
-        agreement: (M,) float64 in [0, 1], least IoU between two models' boxes.
-    """
-
-    rows: np.ndarray
-    boxes: np.ndarray
-    agreement: np.ndarray
+    rows: np.ndarray  # (M,) int64, rows of the labels, rising
+    boxes: np.ndarray  # (M, 4) float64 xyxy pixels, the new boxes
+    agreement: np.ndarray  # (M,) float64 in [0, 1], least IoU between two models' boxes
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -12,11 +12,11 @@ from clipvg.curriculum.beyond.config import Beyond
 from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes, predict
 from clipvg.curriculum.beyond.facts import BeyondFacts, VariantDetails
 from clipvg.curriculum.beyond.fusion import check_fusion, fuse_stages
-from clipvg.curriculum.beyond.sources import LeavingOut
+from clipvg.curriculum.beyond.sources import leave_out
 from clipvg.curriculum.candidates import search_threshold
 from clipvg.curriculum.measurers import Measurers
 from clipvg.curriculum.measuring import measure_labels
-from clipvg.curriculum.outcome import Outcome, Plain, Variant, best_of
+from clipvg.curriculum.outcome import Plain, Variant, best_of
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.reliability.histogram import kept
@@ -63,17 +63,8 @@ def joined(work: Trainings, measurers: Measurers, beyond: Beyond) -> tuple[Measu
     return measurers.joined(more, file), more.select(more.names[-1:])
 
 
-def extend(plain: Plain, beyond: Beyond) -> Outcome:
-    """Make variants of a plain result, and return the best: the first of the best on validation."""
-    if not beyond:
-        return Outcome(plain.decided, plain.measurers)
-    made = _Variants(plain, beyond)
-    made.make()
-    return Outcome(made.best, made.measurers, made.corrections, made.facts())
-
-
-class _Variants:
-    """The variants of one run."""
+class Variants:
+    """The plain result of a run, and its variants where something beyond it is asked for."""
 
     def __init__(self, plain: Plain, beyond: Beyond) -> None:
         self.plain = plain
@@ -83,15 +74,17 @@ class _Variants:
         self.found = [plain.decided]
         self.skipped: dict[str, str] = {}
         self.stopped: str | None = None
-        names = self.work.labels.sources()
-        if plain.method == "ssa":  # all are one source
-            names = [plain.decided.steps[0].source] * len(names)
-        sources, self.group = np.unique(np.array(names), return_inverse=True)
-        self.sources: list[str] = sources.tolist()
+        if beyond:
+            names = self.work.labels.sources()
+            if plain.method == "ssa":  # all are one source
+                names = [plain.decided.steps[0].source] * len(names)
+            sources, self.group = np.unique(np.array(names), return_inverse=True)
+            self.sources: list[str] = sources.tolist()
+            self._make()
 
     @property
     def best(self) -> Variant:
-        """The best variant so far."""
+        """The best variant so far: the first of the best on the validation labels."""
         return best_of(self.found)
 
     @property
@@ -102,7 +95,7 @@ class _Variants:
             return self.best.agreed
         return best_of(with_some).agreed
 
-    def make(self) -> None:
+    def _make(self) -> None:
         """Make all variants: of the better of the first ones, then round by round."""
         if self.beyond.alone:
             self.measurers, _ = joined(self.work, self.measurers, self.beyond)
@@ -121,8 +114,10 @@ class _Variants:
                 self.stopped = f"round {number} is not better"
                 break
 
-    def facts(self) -> BeyondFacts:
-        """Return what the summary says of them."""
+    def facts(self) -> BeyondFacts | None:
+        """Return what the summary says of the variants, where some were asked for."""
+        if not self.beyond:
+            return None
         return BeyondFacts(
             options=asdict(self.beyond),
             chosen=self.best.name,
@@ -198,7 +193,7 @@ class _Variants:
             self.skipped[name] = "there is one source (SSA takes all labels as one)"
             return None
         rows = {source: self.group == number for number, source in enumerate(self.sources)}
-        found = LeavingOut(self.work, base, rows).run()
+        found = leave_out(self.work, base, rows)
         if not found.left_out:
             self.skipped[name] = "no model is better without one of the sources"
             return None

@@ -11,16 +11,6 @@ from clipvg.runtime.files import Json
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoldFacts(Record):
-    """How labels were measured by models that had not seen their images."""
-
-    labels: list[int]  # number of labels of each fold
-    trainings: int  # number of trainings without a fold, those of rounds among them
-    steps: int | None  # of the optimizer in these; None where the learner does not tell
-    statement: str  # for people
-
-
-@dataclass(frozen=True, kw_only=True)
 class VariantDetails(Record):
     """What only some variants of `Beyond` have."""
 
