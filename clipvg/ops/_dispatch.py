@@ -61,18 +61,11 @@ def requested() -> str:
 def why_unavailable(operator: str, device: str, name: str) -> str | None:
     """Why an implementation cannot run on a device type; None when it can."""
     if name == "triton":
-        return _triton_reason(operator, device)
-    if name == "native":
-        return _native_reason(operator, device)
-    return None
-
-
-def _triton_reason(operator: str, device: str) -> str | None:
-    if not OPERATORS[operator].triton:
+        if devices := OPERATORS[operator].triton:
+            no_kernel = f"{operator} has no Triton kernel for {device}"
+            return _triton.why_no_triton() if device in devices else no_kernel
         return f"{operator} has no Triton kernel"
-    if device not in OPERATORS[operator].triton:
-        return f"{operator} has no Triton kernel for {device}"
-    return _triton.why_no_triton()
+    return _native_reason(operator, device) if name == "native" else None
 
 
 @functools.cache
@@ -155,23 +148,14 @@ def built_for() -> str | None:
 
 
 class Implementation(TypedDict):
-    """One implementation of an operator on a kind of device.
-
-    Attributes:
-        operator: its name.
-        device: "numpy", "cpu" or "cuda".
-        backend: "reference", "native" or "triton".
-        available: whether it can run here.
-        chosen: whether a call on that device would run it now.
-        reason: why it is not available, or why it is chosen.
-    """
+    """One implementation of an operator on a kind of device."""
 
     operator: str
-    device: str
-    backend: str
-    available: bool
-    chosen: bool
-    reason: str | None
+    device: str  # "numpy", "cpu" or "cuda"
+    backend: str  # "reference", "native" or "triton"
+    available: bool  # whether it can run here
+    chosen: bool  # whether a call on that device would run it now
+    reason: str | None  # why it is not available, or why it is chosen
 
 
 def backends() -> list[Implementation]:

@@ -70,15 +70,11 @@ def _library() -> Path | None:
 
 
 class CudaCode(NamedTuple):
-    """What the CUDA code in clipvg/_ops was compiled for, as it says itself.
+    """What the CUDA code in clipvg/_ops was compiled for, as it says itself."""
 
-    Attributes:
-        toolkit: version of the compiler, as 13000 for 13.0.
-        targets: "sm_90" for machine code, "compute_90" for PTX, from which a driver that is as new
-            as the toolkit makes machine code for newer GPUs.
-    """
-
-    toolkit: int
+    toolkit: int  # version of the compiler, as 13000 for 13.0
+    # "sm_90" for machine code, "compute_90" for PTX, from which a driver that is as new as the
+    # toolkit makes machine code for newer GPUs
     targets: tuple[str, ...]
 
 

@@ -10,21 +10,13 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Run:
-    """Some sequences side by side that have equal numbers of queries and of keys.
+    """Some sequences side by side that have equal numbers of queries and of keys."""
 
-    Attributes:
-        first_query: the first of all their queries.
-        first_key: the first of all their keys.
-        count: how many sequences.
-        queries: of each sequence.
-        keys: of each sequence.
-    """
-
-    first_query: int
-    first_key: int
-    count: int
-    queries: int
-    keys: int
+    first_query: int  # of all of them
+    first_key: int  # of all of them
+    count: int  # how many sequences
+    queries: int  # of each sequence
+    keys: int  # of each sequence
 
     @property
     def query_tokens(self) -> slice:

@@ -112,24 +112,16 @@ class EngineConfig:
 
 @dataclass
 class Stats:
-    """Counts and times of an engine's passes.
+    """Counts and times of an engine's passes."""
 
-    Attributes:
-        labels: number of labels passed, scored or not.
-        images: number of images encoded, counted once for each image tower.
-        texts: number of expressions encoded.
-        text_hits: number of expressions found in the cache.
-        seconds: by stage of `STAGES`; "decode" is the time spent waiting for images. A GPU works
-            behind the clock unless the engine was made with ``profile=True``.
-        waits_for: device to wait for at the end of a stage.
-    """
-
-    labels: int = 0
-    images: int = 0
-    texts: int = 0
-    text_hits: int = 0
+    labels: int = 0  # passed, scored or not
+    images: int = 0  # encoded, counted once for each image tower
+    texts: int = 0  # expressions encoded
+    text_hits: int = 0  # expressions found in the cache
+    # By stage; "decode" is the time spent waiting for images. A GPU works behind the clock unless
+    # the engine was made with ``profile=True``.
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    waits_for: torch.device | None = None
+    waits_for: torch.device | None = None  # at the end of a stage
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

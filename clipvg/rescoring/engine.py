@@ -38,20 +38,14 @@ Squares = Decoded[dict[PixelsKey, Square]]
 
 @dataclass(frozen=True)
 class ShardScores:
-    """Scores of all labels on the images of a shard.
+    """Scores of all labels on the images of a shard."""
 
-    Attributes:
-        shard: its images.
-        rows: (R,) int64 rows of the labels.
-        scores: (n, R) float32 reliability, NaN where the image cannot be read; where answers are
-            wanted their parts, (n * `ANSWERS`, R).
-        reasons: row -> why it is not scored.
-    """
-
-    shard: Shard
-    rows: np.ndarray
+    shard: Shard  # its images
+    rows: np.ndarray  # (R,) int64 rows of the labels
+    # (n, R) float32 reliability, NaN where the image cannot be read; where answers are wanted
+    # their parts, (n * `ANSWERS`, R)
     scores: np.ndarray
-    reasons: dict[int, str]
+    reasons: dict[int, str]  # row -> why it is not scored
 
 
 class Engine:

@@ -60,27 +60,18 @@ def score_models(
     store: ScoreStore | None = None,
     runner: Runner | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Score all labels with all models.
+    """Score all N labels, whose ``truth`` is never read, with all n models on one device.
 
     Under `torchrun` the shards are shared out and every process gets all scores; all must call.
-    Models of equal weights and rules are scored once.
-
-    Args:
-        labels: N labels; their ``truth`` is never read.
-        models: n models by name, on one device.
-        config: how the engine runs.
-        on_error: "null" leaves labels with an unreadable image unscored; "raise" stops.
-        progress: show a progress bar.
-        store: from `open_store`; what is there is not scored, what is scored is kept there.
-        runner: where the shards are scored; None is here.
+    Models of equal weights and rules are scored once; what is in the store is not scored, and what
+    is scored is kept there. The runner scores the shards where it is given, else this process.
 
     Returns:
         (n, N) float32 IoU in label order, NaN where the image cannot be read (where the engine is
         to give answers (n * `ANSWERS`, N) of them); row of a label that is not scored -> why.
 
     Raises:
-        InputError: an image cannot be read and ``on_error`` is "raise"; a prediction is not finite
-            (names the measurer and the rows).
+        InputError: as of `Engine.stream`.
     """
     config = config or EngineConfig()
     work = _Rescoring(Plan(labels), models, config, on_error, progress, store, runner)

@@ -36,15 +36,11 @@ _STOP = ".stop"
 
 @dataclasses.dataclass(frozen=True)
 class StoredShard:
-    """What a store knows of a shard.
+    """What a store knows of a shard."""
 
-    Attributes:
-        scores: measurer key -> (R,) float32 reliability, NaN where the image cannot be read.
-        reasons: place among the R labels -> why it is not scored.
-    """
-
+    # measurer key -> (R,) float32 reliability, NaN where the image cannot be read
     scores: dict[str, np.ndarray]
-    reasons: dict[int, str]
+    reasons: dict[int, str]  # place among the R labels -> why it is not scored
 
 
 class ScoreStore:
