@@ -92,10 +92,7 @@ class Split:
         return self.given.take(self.is_held if held_out else ~self.is_held)
 
     def tables(
-        self,
-        weights: np.ndarray,
-        agreed: Agreed | None = None,
-        corrections: Agreed | None = None,
+        self, weights: np.ndarray, agreed: Agreed | None = None, corrections: Agreed | None = None
     ) -> dict[str, LabelTable]:
         """Return the labels that a run keeps beside its summary, by file name.
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TypedDict
 
 from clipvg.errors import InputError, near_matches
-from clipvg.ops import _native, _triton
+from clipvg.ops import _native
 from clipvg.ops._table import OPERATORS
 from clipvg.runtime import gpu
 
 BACKENDS = ("auto", "reference", "native", "triton")
+TRITON_CAPABILITY = (8, 0)  # of a GPU, at least
 
 _forced: ContextVar[str | None] = ContextVar("clipvg_backend", default=None)
 
@@ -63,9 +66,28 @@ def why_unavailable(operator: str, device: str, name: str) -> str | None:
     if name == "triton":
         if devices := OPERATORS[operator].triton:
             no_kernel = f"{operator} has no Triton kernel for {device}"
-            return _triton.why_no_triton() if device in devices else no_kernel
+            return why_no_triton() if device in devices else no_kernel
         return f"{operator} has no Triton kernel"
     return _native_reason(operator, device) if name == "native" else None
+
+
+@functools.cache
+def why_no_triton() -> str | None:
+    """Why no Triton kernel can run on the GPUs here; None when they can."""
+    if find_spec("triton") is None:
+        return "Triton is not installed (pip install triton, on Linux)"
+    if find_spec("clipvg.kernels") is None:
+        return "clipvg.kernels is not installed; reinstall clipvg"
+    if not os.environ.get("CC") and not shutil.which("gcc") and not shutil.which("clang"):
+        return "Triton needs a C compiler (install gcc, or set CC)"
+    if reason := gpu.why_no_gpu():
+        return reason
+    known = gpu.facts()
+    for each in known.gpus if known.hip is None else ():
+        if each.capability < TRITON_CAPABILITY:
+            found, needed = ("{}.{}".format(*one) for one in (each.capability, TRITON_CAPABILITY))
+            return f"{each.name} has compute capability {found}, and Triton needs {needed}"
+    return None
 
 
 @functools.cache

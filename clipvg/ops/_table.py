@@ -65,9 +65,7 @@ OPERATORS = {
     # The reference is itself a sum of matrix products, so "auto" is the reference until the
     # Triton kernel has beaten it in a recorded run on a GPU.
     "multilevel_projection": Operator(
-        devices=("cpu", "cuda"),
-        triton=("cuda",),
-        fastest=ON_GPU.get("multilevel_projection", ()),
+        devices=("cpu", "cuda"), triton=("cuda",), fastest=ON_GPU.get("multilevel_projection", ())
     ),
     # Its size is the length of the longest sequence.
     "packed_attention": Operator(

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import (
-    Context,
-    GroundingMeasurer,
-    Measurer,
-    OnError,
-    Scores,
-)
+from clipvg.reliability.measurer import Context, GroundingMeasurer, Measurer, OnError, Scores
 from clipvg.reliability.names import NamedCheckpoint, check_names, parse_measurer
 
 if TYPE_CHECKING:
@@ -100,9 +94,7 @@ def tokenizers_of(measurers: Mapping[str, Measurer]) -> list[Tokenizer]:
     return found
 
 
-def resolve_measurers(
-    measurers: Mapping[str, AnyMeasurer] | Iterable[str],
-) -> dict[str, Measurer]:
+def resolve_measurers(measurers: Mapping[str, AnyMeasurer] | Iterable[str]) -> dict[str, Measurer]:
     """Return measurers of all kinds that `score_labels` takes by name, checkpoints loaded."""
     return {name: _measurer(name, value) for name, value in name_measurers(measurers).items()}
 

@@ -55,11 +55,7 @@ class Decoded(Generic[T]):
 
 
 def decode_chunks(
-    plan: Plan,
-    chunks: Iterable[Chunk],
-    load: Callable[[Path], T],
-    *,
-    workers: int | None = None,
+    plan: Plan, chunks: Iterable[Chunk], load: Callable[[Path], T], *, workers: int | None = None
 ) -> Generator[Decoded[T], None, None]:
     """Yield chunks with their images; the next chunk is decoded in threads meanwhile."""
     files = ((chunk, [plan.labels.image_path(name) for name in chunk.images]) for chunk in chunks)

@@ -80,13 +80,7 @@ def check_finite(boxes: Tensor, names: Sequence[str], rows: np.ndarray) -> None:
 
 
 def score_boxes(
-    predicted: Tensor,
-    target: Tensor,
-    *,
-    group: Tensor,
-    num_groups: int,
-    bins: int,
-    similarity: str,
+    predicted: Tensor, target: Tensor, *, group: Tensor, num_groups: int, bins: int, similarity: str
 ) -> tuple[Tensor, Tensor]:
     """Return reliability (n, R) and its histogram (n, num_groups, bins).
 

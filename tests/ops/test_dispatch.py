@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clipvg.errors import InputError
-from clipvg.ops import _dispatch, _triton, backend, backends, box_reliability, box_reliability_numpy
+from clipvg.ops import _dispatch, backend, backends, box_reliability, box_reliability_numpy
 from clipvg.ops._table import OPERATORS, Fastest, Operator
 
 BOX = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
@@ -38,7 +38,7 @@ def chosen(device: str) -> str:
 def toy(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setitem(OPERATORS, "toy", TOY)
     monkeypatch.setattr(_dispatch, "load_operators", lambda: None)
-    monkeypatch.setattr(_triton, "why_no_triton", lambda: None)
+    monkeypatch.setattr(_dispatch, "why_no_triton", lambda: None)
     return "toy"
 
 
@@ -79,7 +79,7 @@ def test_a_device_has_one_kernel_and_the_rest_have_names(toy: str) -> None:
 
 
 def test_without_triton_the_next_row_holds(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_triton, "why_no_triton", lambda: "Triton is not installed")
+    monkeypatch.setattr(_dispatch, "why_no_triton", lambda: "Triton is not installed")
     assert _dispatch.choose(toy, "cuda", "bfloat16", 1) == "native"
     expected = "Triton is not installed; use 'reference' or 'native'"
     with backend("triton"), pytest.raises(InputError, match=expected):

@@ -8,7 +8,7 @@ import pytest
 
 from clipvg.cli.info import COMMAND
 from clipvg.errors import InputError
-from clipvg.ops import _dispatch, _native, _triton, backend, backends, load_operators
+from clipvg.ops import _dispatch, _native, backend, backends, load_operators
 from clipvg.ops._native import CudaCode
 from clipvg.ops._table import OPERATORS
 from clipvg.rescoring.config import EngineConfig
@@ -20,7 +20,7 @@ Simulate = Callable[..., None]
 
 
 def forget() -> None:
-    for cached in (_dispatch._native_reason, _triton.why_no_triton):
+    for cached in (_dispatch._native_reason, _dispatch.why_no_triton):
         cached.cache_clear()
 
 
@@ -38,7 +38,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulate]:
         monkeypatch.setattr(_native, "cuda_code", lambda: code)
         monkeypatch.setattr(_native, "_why_not_built", lambda part: None)
         monkeypatch.setattr(_native, "has_kernel", lambda operator, device: True)
-        monkeypatch.setattr(_triton, "find_spec", lambda name: triton or None)
+        monkeypatch.setattr(_dispatch, "find_spec", lambda name: triton or None)
         monkeypatch.setenv("CC", "gcc")
         forget()
 
@@ -60,7 +60,7 @@ def test_built_code_runs_on_its_own_and_by_ptx_on_newer_gpus(
 ) -> None:
     simulate(capability)
     assert state("box_reliability", "native") == (True, "one pass over the boxes")
-    assert _triton.why_no_triton() is None
+    assert _dispatch.why_no_triton() is None
 
 
 def test_an_older_gpu_falls_back_with_the_reason(simulate: Simulate) -> None:
@@ -130,7 +130,7 @@ def test_builds_of_torch_without_a_gpu(simulate: Simulate) -> None:
     assert gpu.why_no_gpu() == "no CUDA device"
     simulate((9, 4), cuda=None, hip="6.4")
     assert gpu.why_no_gpu() is None
-    assert _triton.why_no_triton() is None
+    assert _dispatch.why_no_triton() is None
 
 
 def test_on_other_devices_operators_fall_back_one_by_one() -> None:
@@ -143,9 +143,9 @@ def test_on_other_devices_operators_fall_back_one_by_one() -> None:
 def test_why_no_triton(simulate: Simulate, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(*([] if missing == "device" else [(9, 0)]), triton=missing != "triton")
     monkeypatch.setenv("CC", "" if missing == "compiler" else "gcc")
-    monkeypatch.setattr(_triton.shutil, "which", lambda name: None)
+    monkeypatch.setattr(_dispatch.shutil, "which", lambda name: None)
     expected = {"triton": "not installed", "compiler": "C compiler", "device": "no CUDA device"}
-    assert expected[missing] in (_triton.why_no_triton() or "")
+    assert expected[missing] in (_dispatch.why_no_triton() or "")
     assert _dispatch.choose("packed_attention", "cuda") == "native"
 
 

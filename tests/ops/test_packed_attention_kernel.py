@@ -15,7 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from clipvg.errors import InputError
-from clipvg.ops import _triton, backend, load_operators, packed_attention
+from clipvg.ops import _dispatch, backend, load_operators, packed_attention
 from clipvg.ops.packed_attention import dense, op
 
 HALF = (torch.float16, torch.bfloat16)
@@ -284,8 +284,8 @@ GPU_CASES = [
 def test_cuda_against_float64(
     name: str, dtype: torch.dtype, width: int, lengths: list[int]
 ) -> None:
-    if name == "triton" and _triton.why_no_triton():
-        pytest.skip(_triton.why_no_triton())
+    if name == "triton" and _dispatch.why_no_triton():
+        pytest.skip(_dispatch.why_no_triton())
     parts = [part.cuda() for part in fused(sum(lengths), 3, width, dtype=dtype)]
     grad = torch.randn_like(parts[0])
     with backend("reference"):
@@ -301,8 +301,8 @@ def test_cuda_against_float64(
 
 @pytest.mark.gpu
 def test_cuda_offsets_past_32_bits() -> None:
-    if _triton.why_no_triton():
-        pytest.skip(_triton.why_no_triton())
+    if _dispatch.why_no_triton():
+        pytest.skip(_dispatch.why_no_triton())
     tokens = 2**31 // (3 * 16 * 128) + 400
     whole = torch.zeros(1, tokens, 3, 16, 128, dtype=torch.bfloat16, device="cuda")
     whole[:, -200:].normal_()
@@ -317,8 +317,8 @@ def test_cuda_offsets_past_32_bits() -> None:
 
 @pytest.mark.gpu
 def test_cuda_under_torch_compile_with_offsets_on_the_host() -> None:
-    if _triton.why_no_triton():
-        pytest.skip(_triton.why_no_triton())
+    if _dispatch.why_no_triton():
+        pytest.skip(_dispatch.why_no_triton())
     parts = [part.cuda() for part in fused(sum(LENGTHS), 2, 64)]
     with backend("triton"):
         expected = packed_attention(*parts, offsets(LENGTHS), max(LENGTHS))

@@ -8,12 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from clipvg.curriculum.beyond.config import Beyond
-from clipvg.curriculum.threshold import (
-    Candidates,
-    SearchStrategy,
-    ThresholdSearch,
-    find_threshold,
-)
+from clipvg.curriculum.threshold import Candidates, SearchStrategy, ThresholdSearch, find_threshold
 from clipvg.errors import InputError
 from clipvg.measures.fusion.mixture import clean_probability
 

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from clipvg.errors import InputError
-from clipvg.ops._dispatch import choose, load_operators
-from clipvg.ops._triton import why_no_triton
+from clipvg.ops._dispatch import choose, load_operators, why_no_triton
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.library import CustomOpDef, custom_op
 
 from clipvg.errors import InputError
-from clipvg.ops._dispatch import operator_name, requested
-from clipvg.ops._triton import why_no_triton
+from clipvg.ops._dispatch import operator_name, requested, why_no_triton
 from clipvg.ops.packed_attention.dense import (
     Grads,
     Packed,
