@@ -14,6 +14,7 @@ from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.stage import Stage
+from clipvg.runtime.files import Json
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class SourceSteps:
                 union=before.mask | self._rows(source),
                 names=[f"{source} by {name} at r ≥ {self.h0:g}" for name in usable],
             )
-            facts = {"source": source, "threshold": self.h0, "variant": self.variant}
+            facts: Json = {"source": source, "threshold": self.h0, "variant": self.variant}
             for name, stage in zip(usable, stages, strict=True):
                 noted[name] = work.note("choice", stage, measurer=name, **facts)
         return tuple(

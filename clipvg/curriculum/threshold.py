@@ -164,7 +164,6 @@ class _Walk:
     bounds: tuple[float, float]
     count: Callable[[float], int] | None
     min_kept: int
-    counts: dict[int, int] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
     evaluated: dict[int, int] = field(default_factory=dict)  # number of labels kept -> k
     batches: list[list[float]] = field(default_factory=list)
@@ -199,11 +198,7 @@ class _Walk:
         return self.bounds[0] <= self._value(k) <= self.bounds[1]
 
     def _num_kept(self, k: int) -> int | None:
-        if self.count is None:
-            return None
-        if k not in self.counts:
-            self.counts[k] = int(self.count(self._value(k)))
-        return self.counts[k]
+        return None if self.count is None else int(self.count(self._value(k)))
 
     def _too_few(self, k: int) -> bool:
         num = self._num_kept(k)
@@ -250,10 +245,8 @@ class _Walk:
             raise ValueError(f"score_many gave {len(scores)} scores for {len(missing)} thresholds")
         self.batches.append(thresholds)
         for k, score in zip(missing, scores, strict=True):
-            bad = score is None or math.isnan(score)
-            self.scores[k] = _UNUSABLE if bad or score is None else float(score)
-            num = self._num_kept(k)
-            if num is not None:
+            self.scores[k] = _UNUSABLE if score is None or math.isnan(score) else float(score)
+            if (num := self._num_kept(k)) is not None:
                 self.evaluated[num] = k
 
     def _result(self, here: int, down: int | None, up: int | None) -> ThresholdSearch:

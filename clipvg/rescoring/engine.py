@@ -21,7 +21,7 @@ from clipvg.model.fast.tokens import TextTokens, Tokens
 from clipvg.model.grounder import evaluating
 from clipvg.model.predict import answer_squares
 from clipvg.ops.linear import fast_cpu
-from clipvg.rescoring.config import ANSWERS, EngineConfig, Stats
+from clipvg.rescoring.config import EngineConfig, Stats
 from clipvg.rescoring.encode import Decoded, decode_chunks, text_tokens, visual_tokens
 from clipvg.rescoring.plan import Plan, Shard, one_image_a_label
 from clipvg.rescoring.targets import ReadableLabels, Targets, check_finite, score_boxes
@@ -33,7 +33,7 @@ HISTOGRAM_BINS = 1000  # as in the paper's figure of reliability distributions
 _TOKENS = {"cpu": 1600, "cuda": 131_072}
 _IMAGES = {"cpu": 4, "cuda": 64}
 
-Squares = Decoded[dict[PixelsKey, Square]]
+Squares = dict[PixelsKey, Square]  # of an image, as each kind of model sees it
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ class Engine:
         self.histogram = self.histogram.new_zeros(
             len(self.names), targets.num_groups, HISTOGRAM_BINS, device=self.device
         )
-        size = self.config.images_per_chunk
+        answer = self._answers if self.config.answers else self._reliability
+        fields, size = len(self.names) * len(self.config.fields), self.config.images_per_chunk
         with closing(self._decoded(plan, shards)) as decoded:
             for shard in shards:
                 for view in self._views:
@@ -124,14 +125,18 @@ class Engine:
                     with self.stats.timed("decode"):
                         ready = next(decoded)
                     reasons.update(ready.unreadable(on_error))
-                    rows.append(ready.chunk.rows)
-                    work = self._answer_chunk if self.config.answers else self._score_chunk
-                    scores.append(work(targets, ready))
-                    self.stats.labels += len(ready.chunk.rows)
-                    advance(len(ready.chunk.rows))
+                    own = ready.chunk.rows
+                    found = np.full((fields, len(own)), np.nan, np.float32)
+                    usable, image = ready.usable()
+                    if len(usable):
+                        found[:, usable] = answer(targets, own[usable], image, ready.readable())
+                    rows.append(own)
+                    scores.append(found)
+                    self.stats.labels += len(own)
+                    advance(len(own))
                 yield ShardScores(shard, np.concatenate(rows), np.concatenate(scores, 1), reasons)
 
-    def _decoded(self, plan: Plan, shards: list[Shard]) -> Generator[Squares, None, None]:
+    def _decoded(self, plan: Plan, shards: list[Shard]) -> Generator[Decoded[Squares], None, None]:
         size = self.config.images_per_chunk
         chunks = (chunk for first, last in shards for chunk in plan.chunks(size, first, last))
         return decode_chunks(
@@ -142,44 +147,39 @@ class Engine:
         )
 
     @torch.inference_mode()
-    def _score_chunk(self, targets: Targets, ready: Squares) -> np.ndarray:
-        """Return the scores (n, R) of a chunk's labels."""
-        rows, images = ready.chunk.rows, ready.readable()
-        scores = np.full((len(self.names), len(rows)), np.nan, dtype=np.float32)
-        usable, image = ready.usable()
-        if len(usable):
-            with full_precision(self.config.dtype(self.device)), self._products():
-                for view in self._views:
-                    squares = [seen[pixels_key(view.model)] for seen in images]
-                    part = ReadableLabels(rows[usable], image, squares)
-                    for members, found in self._score_view(targets, view, part):
-                        scores[np.array(members)[:, None], usable] = found.cpu().numpy()
+    def _reliability(
+        self, targets: Targets, rows: np.ndarray, image: np.ndarray, images: list[Squares]
+    ) -> np.ndarray:
+        """Return the reliability (n, R) of rows, each on an image of those that could be read."""
+        scores = np.empty((len(self.names), len(rows)), dtype=np.float32)
+        with full_precision(self.config.dtype(self.device)), self._products():
+            for view in self._views:
+                squares = [seen[pixels_key(view.model)] for seen in images]
+                part = ReadableLabels(rows, image, squares)
+                for members, found in self._score_view(targets, view, part):
+                    scores[members] = found.cpu().numpy()
         return scores
 
     @torch.inference_mode()
-    def _answer_chunk(self, targets: Targets, ready: Squares) -> np.ndarray:
-        """Return the answers (n * `ANSWERS`, R) to a chunk's expressions, as `predict` gives."""
-        rows, images, count = ready.chunk.rows, ready.readable(), len(ANSWERS)
-        found = np.full((len(self.names) * count, len(rows)), np.nan, dtype=np.float32)
-        usable, image = ready.usable()
-        if not len(usable):
-            return found
-        texts = targets.texts(rows[usable])
+    def _answers(
+        self, targets: Targets, rows: np.ndarray, image: np.ndarray, images: list[Squares]
+    ) -> np.ndarray:
+        """Return the answers (n * `ANSWERS`, R) to the expressions of rows, as `predict` gives."""
         asked: list[list[str]] = [[] for _ in images]
-        for text, place in zip(texts, image.tolist(), strict=True):
+        for text, place in zip(targets.texts(rows), image.tolist(), strict=True):
             asked[place].append(text)
-        for number, model in enumerate(self._models):
+        parts = []
+        for name, model in zip(self.names, self._models, strict=True):
             squares = [seen[pixels_key(model)] for seen in images]
             with evaluating(model), fast_cpu(), self.stats.timed("fuse"):
                 boxes, sure, there = answer_squares(
                     model, squares, asked, scores=True, batch_size=self.config.batch_size
                 )
-            called = [f"model {self.names[number]!r}"]
-            check_finite(torch.from_numpy(boxes)[None], called, targets.row_names[rows[usable]])
+            called = [f"model {name!r}"]
+            check_finite(torch.from_numpy(boxes)[None], called, targets.row_names[rows])
             sizes = np.array([(box.width, box.height) for _, _, box in squares])[image]
-            part = np.concatenate([boxes.T, [sure, there], sizes.T])
-            found[number * count : (number + 1) * count, usable] = part
-        return found
+            parts += [boxes.T, [sure, there], sizes.T]
+        return np.concatenate(parts)
 
     def _products(self) -> AbstractContextManager[None]:
         # bf16 has its products already, and open_clip's own blocks are a little faster in it

@@ -47,7 +47,7 @@ class Targets:
 
     def expressions(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the distinct expressions of rows, and each row's (R,) index among them."""
-        texts = self._expressions.take(rows).to_pylist()
+        texts = self.texts(rows)
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         return list(place), np.array([place[text] for text in texts])
 
