@@ -60,10 +60,9 @@ class Measurers:
         """Return their scores of the labels that are held out."""
         if not self.stages:
             return work.split.given_scores(held_out=True)
-        labels = work.split.validation
         origins = zip(self.scores.names, self.scores.trained_on, strict=True)
         return ScoreMatrix.concat(
-            measure(work, self.stages[name], name, labels, trained_on=origin, part="held_out")
+            measure(work, self.stages[name], name, trained_on=origin, held_out=True)
             for name, origin in origins
         )
 

@@ -27,29 +27,22 @@ def measure(
     work: Trainings,
     stage: Stage,
     name: str,
-    labels: LabelTable | None = None,
     *,
     trained_on: Iterable[str],
-    part: str = "",
     teacher: bool = False,
+    held_out: bool = False,
 ) -> ScoreMatrix:
-    """Return the reliability of labels by a stage's model, measured once and kept in the run.
+    """Return the reliability of labels by a finished stage's model, measured once in a run.
 
-    Args:
-        work: trainings of the run.
-        stage: a finished one.
-        name: of the measurer.
-        labels: what to measure; the training labels when None.
-        trained_on: source names of what the stage was trained on.
-        part: word for other labels in the name of the file.
-        teacher: let the stage's teacher measure, where there is one.
+    The labels are the training labels, or those held out. `trained_on` are the sources that the
+    stage was trained on; with `teacher` its teacher measures, where there is one.
     """
 
     def make() -> ScoreMatrix:
-        measured = work.labels if labels is None else labels
-        return matrix_of(name, ask(work, stage, measured, teacher), measured, trained_on)
+        labels = work.split.validation if held_out else work.labels
+        return matrix_of(name, ask(work, stage, labels, teacher), labels, trained_on)
 
-    return kept_scores(work.run, scores_key(stage.key, name, part), make)
+    return kept_scores(work.run, scores_key(stage.key, name, "held_out" if held_out else ""), make)
 
 
 def ask(work: Trainings, stage: Stage, labels: LabelTable, teacher: bool) -> Scores:
@@ -149,15 +142,9 @@ def measure_labels(
     """Measure the training labels by a stage's model or, with folds, by models that replace it.
 
     With K folds these are K models trained as the stage was, each without the labels of one fold,
-    and each measures the fold that it has not seen.
-
-    Args:
-        work: trainings of the run.
-        stage: a finished one.
-        name: of the measurer.
-        weights: (N,) of the training labels in the stage's training: 0 was left out.
-        labels: the N labels where some had another box there; the training labels when None.
-        teacher: let teachers measure, where there are any.
+    and each measures the fold that it has not seen. The weights (N,) are those of the labels in the
+    stage's training: 0 was left out; `labels` are given where some had another box there. With
+    `teacher` teachers measure, where there are any.
     """
     config, trained_on = work.config, sources_of(work.labels.select(weights > 0))
     if not config.folds:

@@ -162,14 +162,10 @@ def hold_out(
 
 
 def agreement_with_others(scores: ScoreMatrix) -> np.ndarray:
-    """Say how far measurers of other sources agree with each label.
+    """Return how far measurers of other sources agree with each label, (N,) float32 in [0, 1].
 
-    Args:
-        scores: reliability of N labels by n measurers.
-
-    Returns:
-        (N,) float32 in [0, 1], mean reliability over the measurers that were not trained on the
-        label's source; 0 where there is none or none scored it.
+    That is the mean reliability over the measurers that were not trained on the label's source; 0
+    where there is none or none scored it.
     """
     others = np.stack([scores.cross(name) for name in scores.names])
     count = np.isfinite(others).sum(axis=0)

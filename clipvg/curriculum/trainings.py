@@ -68,14 +68,11 @@ class Trainings:
         union: np.ndarray | None = None,
         names: Sequence[str] = (),
     ) -> list[Stage]:
-        """Train on subsets of the labels what is not finished yet, and judge it.
+        """Train on subsets (N,) bool of the labels what is not finished yet, and judge it.
 
-        Args:
-            subsets: bool (N,) each.
-            how: "separate" or "together", as the candidates of `SSAConfig`.
-            init: stage whose model trainings start from where the run is warm-started.
-            union: bool (N,), labels whose batches trainings together walk over; None is all.
-            names: what progress calls them.
+        Trainings start from the model of `init` where the run is warm-started; those "together"
+        walk over the batches of the labels in `union`, (N,) bool, all when None. Progress calls
+        them by `names`.
         """
         init = init if self.config.warm_start else None
         union = np.ones(len(self.labels), bool) if union is None else union

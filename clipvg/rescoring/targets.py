@@ -82,17 +82,10 @@ def check_finite(boxes: Tensor, names: Sequence[str], rows: np.ndarray) -> None:
 def score_boxes(
     predicted: Tensor, target: Tensor, *, group: Tensor, num_groups: int, bins: int, similarity: str
 ) -> tuple[Tensor, Tensor]:
-    """Return reliability (n, R) and its histogram (n, num_groups, bins).
+    """Return reliability (n, R) of predicted (n, R, 4) boxes and its histogram by group.
 
-    IoU runs where the boxes are, as one operator; any other similarity is NumPy's.
-
-    Args:
-        predicted: (n, R, 4) cxcywh in the square.
-        target: (R, 4), the same of the labels.
-        group: (R,) int64.
-        num_groups: number of groups.
-        bins: of the histogram.
-        similarity: name, see `clipvg.similarity`.
+    Boxes are cxcywh in the square, targets (R, 4), groups (R,) int64, histograms (n, num_groups,
+    bins) int64. IoU runs where the boxes are, as one operator; any other similarity is NumPy's.
     """
     if similarity == IOU:
         return box_reliability(predicted, target, group=group, num_groups=num_groups, bins=bins)

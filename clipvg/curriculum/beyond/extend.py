@@ -31,11 +31,8 @@ def check_beyond(
 ) -> None:
     """Refuse what could not be done after the plain method, before anything is trained.
 
-    Args:
-        beyond: what is asked for.
-        measurers: names of those that score the labels.
-        has_models: whether they are models, not scores that came along.
-        has_voter: whether there is a model beside the one to improve.
+    The measurers are names of what scores the labels: models, or scores that came along. A voter is
+    a model beside the one to improve.
     """
     check_fusion(beyond.specs, measurers, has_models=has_models)
     if beyond.correct is not None and not has_voter:

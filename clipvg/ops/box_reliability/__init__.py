@@ -133,12 +133,8 @@ def _one_dtype(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.nda
     """The arrays as they are where both have one dtype that the kernel reads, else in float32."""
     if pred.dtype == target.dtype and pred.dtype in (np.float32, np.float64, np.float16):
         return pred, target
-    return _to_float32(pred), _to_float32(target)
-
-
-def _to_float32(boxes: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # float64 past float32's range is inf, hence rejected by row
-        return np.asarray(boxes, np.float32)
+        return np.asarray(pred, np.float32), np.asarray(target, np.float32)
 
 
 def _num_threads() -> int:

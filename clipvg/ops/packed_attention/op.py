@@ -79,10 +79,6 @@ def _triton_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) 
     return backward(grad, *given[:3], out, softmax, *given[3:])
 
 
-def _fake_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) -> Grads:
-    return zeros_like_parts(given)
-
-
 def _flat(run: Forward) -> Callable[..., tuple[Tensor, Tensor]]:
     """Take the arguments one by one, as an operator gets them."""
     return lambda *args: run(Packed(*args))
@@ -113,7 +109,7 @@ def _define(
         mutates_args=(),
         schema=_BACKWARD_SCHEMA,
     )
-    gradient.register_fake(_flat_backward(_fake_backward))
+    gradient.register_fake(_flat_backward(lambda grad, given, *_: zeros_like_parts(given)))
 
     def run_backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, cu_queries, cu_seqlens, out, softmax = ctx.saved_tensors
