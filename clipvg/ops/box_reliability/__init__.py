@@ -106,9 +106,7 @@ def box_reliability_numpy(
         num_groups = 1 if group is None or group.size == 0 else max(int(group.max()) + 1, 1)
     shape = None if group is None else group.shape
     check_numbers(num_groups, bins, eps)
-    check_arguments(
-        pred.shape, target.shape, shape, num_groups=num_groups, bins=bins, fmt=fmt, eps=eps
-    )
+    check_arguments(pred.shape, target.shape, shape, num_groups, bins, fmt, eps)
     if choose("box_reliability", "numpy") == "native":
         module = _native.numpy_module()[0]
         assert module is not None

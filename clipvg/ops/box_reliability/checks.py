@@ -23,7 +23,6 @@ def check_arguments(
     pred: tuple[int, ...],
     target: tuple[int, ...],
     group: tuple[int, ...] | None,
-    *,
     num_groups: int,
     bins: int,
     fmt: str,

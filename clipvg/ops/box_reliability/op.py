@@ -31,10 +31,8 @@ def check_tensors(
     eps: float,
 ) -> None:
     """Reject arguments of the wrong shape, dtype or device."""
-    check_arguments(
-        tuple(pred.shape), tuple(target.shape), None if group is None else tuple(group.shape),
-        num_groups=num_groups, bins=bins, fmt=fmt, eps=eps,
-    )  # fmt: skip
+    groups = None if group is None else tuple(group.shape)
+    check_arguments(tuple(pred.shape), tuple(target.shape), groups, num_groups, bins, fmt, eps)
     if pred.dtype not in DTYPES:
         raise ValueError(f"box_reliability: boxes are {pred.dtype}; expected a floating dtype")
     if target.dtype != pred.dtype or target.device != pred.device:

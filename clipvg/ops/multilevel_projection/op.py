@@ -89,15 +89,13 @@ def check_tensors(given: Projection) -> None:
     """Reject arguments of the wrong shape, dtype or device."""
     _check_shapes(given)
     levels, weight, bias, position, index, out = given
-    named = {f"levels[{i}]": level for i, level in enumerate(levels)}
-    named |= {"weight": weight, "bias": bias}
-    named |= {} if position is None else {"position": position}
-    named |= {} if out is None else {"out": out}
+    others = {"weight": weight, "bias": bias, "position": position, "out": out}
+    named = {f"levels[{i}]": level for i, level in enumerate(levels)} | others
     dtype, device = levels[0].dtype, levels[0].device
     if dtype not in DTYPES:
         raise ValueError(f"multilevel_projection: levels are {dtype}; expected a floating dtype")
     for name, tensor in named.items():
-        if tensor.dtype != dtype or tensor.device != device:
+        if tensor is not None and (tensor.dtype != dtype or tensor.device != device):
             raise ValueError(
                 f"multilevel_projection: {name} is {tensor.dtype} on {tensor.device}; "
                 f"expected {dtype} on {device}, as levels[0]"
