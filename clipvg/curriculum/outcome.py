@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +10,7 @@ import numpy as np
 
 from clipvg.curriculum.beyond.facts import VariantDetails, VariantFacts
 from clipvg.curriculum.measurers import Measurers
-from clipvg.curriculum.summary import Continued, Step, Training, count_steps
+from clipvg.curriculum.summary import Continued, Step, Training, count_steps, or_least
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.stage import Stage
@@ -71,8 +70,7 @@ class Variant:
 
 def score_of(stage: Stage) -> float:
     """Return the performance of a judged training; -inf where it is no number."""
-    score = stage.read()["score"]
-    return -math.inf if score is None or math.isnan(score) else float(score)
+    return or_least(stage.read()["score"])
 
 
 def best_of(variants: Sequence[Variant]) -> Variant:

@@ -9,7 +9,7 @@ import numpy as np
 
 from clipvg.curriculum.candidates import search_threshold
 from clipvg.curriculum.continued import Previous
-from clipvg.curriculum.summary import Choice, Step, Training
+from clipvg.curriculum.summary import Choice, Step, Training, or_least
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix
@@ -84,7 +84,7 @@ class SourceSteps:
 
         Of equal measurers the source's own is the best, then the first.
         """
-        measurer = max(choice, key=_rank).measurer
+        measurer = max(choice, key=lambda each: (or_least(each.score), each.specific)).measurer
         rows = self._rows(source)
         found = search_threshold(
             self.work,
@@ -121,8 +121,3 @@ class SourceSteps:
 
     def _is_specific(self, measurer: str, source: str) -> bool:
         return source in self.scores.trained_on[self.scores.names.index(measurer)]
-
-
-def _rank(choice: Choice) -> tuple[float, bool]:
-    is_number = choice.score is not None and choice.score == choice.score
-    return (float(choice.score or 0) if is_number else float("-inf")), choice.specific

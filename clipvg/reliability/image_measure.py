@@ -25,6 +25,7 @@ from clipvg.reliability.batch import Batch, Chunk, Memo
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Measurer, Scores, checked, join_reasons
 from clipvg.reliability.measurer import measure as run_measurer
+from clipvg.rescoring.config import EngineConfig
 from clipvg.rescoring.encode import Decoded, decode_chunks
 from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.model.tokenizer import Tokenizer
 
-IMAGES_PER_CHUNK = 32  # where the context has no settings of a pass
 _ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
 
 
@@ -231,13 +231,13 @@ class _Pass:
             self.seen[i][batch.rows] = found
 
     def _decoded(self) -> Generator[Decoded[dict[bool, Image.Image]], None, None]:
-        settings = self.context.engine
+        settings = self.context.engine or EngineConfig()
         models = [model for measure in self.measures for model in measure.asks]
         exif_rules = sorted({model.preset.exif for model in models}) or [True]
         plan = Plan(self.labels)
         return decode_chunks(
             plan,
-            plan.chunks(settings.images_per_chunk if settings else IMAGES_PER_CHUNK),
+            plan.chunks(settings.images_per_chunk),
             partial(load_images, exif_rules=exif_rules),
-            workers=settings.workers if settings else None,
+            workers=settings.workers,
         )

@@ -229,8 +229,8 @@ def test_a_table_in_an_actor(
 @pytest.mark.usefixtures("cluster")
 def test_shares_of_actors() -> None:
     pool = RayPool()
-    assert (pool.num_cpus, pool.device.type, pool.precision("auto")) == (0.5, "cpu", "fp32")
-    assert RayPool(RayOptions(num_gpus=1)).precision("fp16") == "fp16"
+    assert (pool.num_cpus, pool.device.type) == (0.5, "cpu")
+    assert RayPool(RayOptions(num_gpus=1)).device.type == "cuda"
     for wrong in ({"actors": 0}, {"num_cpus": 0}, {"num_cpus": -1.0}, {"num_gpus": -1}):
         with pytest.raises(InputError, match="options of Ray"):
             RayOptions(**wrong)

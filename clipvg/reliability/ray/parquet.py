@@ -92,7 +92,7 @@ def score_parquet_with_ray(
     engine = engine or EngineConfig()
     with _whole_folder(str(out)) as folder, connected() as cluster:
         pool = RayPool(ray, paths=checkpoints(named))
-        config = replace(engine, precision=pool.precision(engine.precision))
+        config = replace(engine, precision=engine.resolved_precision(pool.device))
         models = {name: measurer.model for name, measurer in given.items()}
         distinct, places = distinct_models(models, config, pool.device)
         row_of = {place: row for row, key in enumerate(distinct) for place in places[key]}

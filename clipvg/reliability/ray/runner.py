@@ -26,13 +26,11 @@ from clipvg.reliability.names import NamedCheckpoint
 from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray, plain_errors
 from clipvg.reliability.score import name_measurers, resolve_measurers, score_labels
 from clipvg.rescoring import Engine, EngineConfig, Plan, Shard, ShardScores
-from clipvg.runtime import gpu
 from clipvg.runtime.waiting import waiting_variables
 
 if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.reliability.score import AnyMeasurer
-    from clipvg.rescoring import Precision
     from clipvg.rescoring.store import ScoreStore
 
 _SCORED_BY = ("image", "expression", "box", "box_format")  # what scores depend on
@@ -75,7 +73,7 @@ def score_with_ray(
         return score_labels(
             table,
             ready,
-            engine=replace(engine, precision=pool.precision(engine.precision)),
+            engine=replace(engine, precision=engine.resolved_precision(pool.device)),
             on_error=on_error,
             store=store,
             progress=ray.progress,
@@ -114,12 +112,6 @@ class RayPool:
             "batch_format": "pyarrow",
             "runtime_env": {"env_vars": waiting_variables()},
         }
-
-    def precision(self, asked: Precision) -> Precision:
-        """Return what a precision means on the actors' devices: "auto" is decided here."""
-        if asked != "auto" or self.device.type == "cpu":
-            return "fp32" if asked == "auto" else asked
-        return "bf16" if gpu.has_bf16() else "fp16"
 
     def setup(self, models: Mapping[str, GroundingModel], config: EngineConfig) -> EngineSetup:
         """Return what every actor needs to make its engine; models sent go through Ray once."""
