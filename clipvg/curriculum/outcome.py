@@ -10,7 +10,8 @@ import numpy as np
 
 from clipvg.curriculum.beyond.facts import VariantDetails, VariantFacts
 from clipvg.curriculum.measurers import Measurers
-from clipvg.curriculum.summary import Continued, Step, Training, count_steps, or_least
+from clipvg.curriculum.summary import Continued, Step, Training, count_steps
+from clipvg.curriculum.threshold import or_least
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.stage import Stage

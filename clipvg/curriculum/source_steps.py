@@ -9,7 +9,8 @@ import numpy as np
 
 from clipvg.curriculum.candidates import search_threshold
 from clipvg.curriculum.continued import Previous
-from clipvg.curriculum.summary import Choice, Step, Training, or_least
+from clipvg.curriculum.summary import Choice, Step, Training
+from clipvg.curriculum.threshold import or_least
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.matrix import ScoreMatrix

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -101,11 +100,6 @@ class Training(Record):
     steps: int | None = None  # of the optimizer; None where the learner does not tell
     score: float | None  # on the validation labels; None where it is no number
     reliability: Json | None = None  # distribution over the labels that the threshold keeps
-
-
-def or_least(score: float | None) -> float:
-    """Return a score to compare by; -inf where it is no number."""
-    return -math.inf if score is None or math.isnan(score) else float(score)
 
 
 def count_steps(trainings: Iterable[Training]) -> int | None:

@@ -143,6 +143,11 @@ def find_threshold(
     return _Walk(score_many, start, step, (low, high), count, min_kept).run()
 
 
+def or_least(score: float | None) -> float:
+    """Return a score to compare by; -inf where it is no number."""
+    return _UNUSABLE if score is None or math.isnan(score) else float(score)
+
+
 def check_grid(start: float, step: float, low: float, high: float) -> None:
     """Refuse a start outside [low, high], and a step that is no finite number above 0."""
     if not 0 < step < math.inf:
@@ -245,7 +250,7 @@ class _Walk:
             raise ValueError(f"score_many gave {len(scores)} scores for {len(missing)} thresholds")
         self.batches.append(thresholds)
         for k, score in zip(missing, scores, strict=True):
-            self.scores[k] = _UNUSABLE if score is None or math.isnan(score) else float(score)
+            self.scores[k] = or_least(score)
             if (num := self._num_kept(k)) is not None:
                 self.evaluated[num] = k
 

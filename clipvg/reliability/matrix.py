@@ -73,9 +73,10 @@ class ScoreMatrix:
         if len(trained_on) != len(self.names):
             raise InputError(f"{len(trained_on)} trained_on entries for {len(self.names)} names.")
         scores.flags.writeable = False
-        kept = {"scores": scores, "label_sources": sources, "trained_on": trained_on}
-        for name, value in ({"names": tuple(self.names)} | kept).items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "label_sources", sources)
+        object.__setattr__(self, "trained_on", trained_on)
 
     def __len__(self) -> int:
         """Return the number of labels."""
@@ -118,12 +119,9 @@ class ScoreMatrix:
         label_sources: pa.DictionaryArray,
         trained_on: Mapping[str, Iterable[str]] | None = None,
     ) -> ScoreMatrix:
-        """Put together what measurers said of the same labels, one or more.
+        """Put together what measurers, by name, said of the same labels, one or more.
 
-        Args:
-            scores: by measurer name; of several reasons for one label the first stays.
-            label_sources: see `ScoreMatrix`.
-            trained_on: source names by measurer; () where left out.
+        Of several reasons for one label the first stays.
         """
         origin = trained_on or {}
         reasons = join_reasons(part.reasons for part in scores.values())
@@ -187,12 +185,9 @@ class ScoreMatrix:
     def keep(
         self, threshold: float, measurer: str | None = None, *, strict: bool = False
     ) -> np.ndarray:
-        """Say which labels one measurer's threshold keeps, (N,) bool; see `kept`.
+        """Say which labels a threshold keeps, (N,) bool; see `kept`.
 
-        Args:
-            threshold: h; r >= h is kept, r > h when ``strict``, as the published filter has it.
-            measurer: its name, which may be left out where there is one.
-            strict: as said of the threshold.
+        The measurer may be left out where there is one.
         """
         if measurer is None and len(self.names) != 1:
             raise InputError(f"which of the measurers {list(self.names)} selects? Name one.")
@@ -220,9 +215,7 @@ class ScoreMatrix:
     def plot(self, path: str | Path | None = None, *, bins: int = 40) -> Figure:
         """Draw the grid of histograms, one row a measurer and one column a source.
 
-        Args:
-            path: written there when given (.png, .svg, .pdf).
-            bins: number of equal bins over [0, 1].
+        The figure is written to the path where one is given (.png, .svg, .pdf).
         """
         from clipvg.report.canvas import save_figure
         from clipvg.report.figures import score_matrix_figure
