@@ -210,7 +210,14 @@ class _Rescoring:
         keys = tuple(key + field for key in lacked for field in self.config.fields)
         called = [name + field for name in models for field in self.config.fields]
         number = {self.shards[i]: i for i in shards}
-        for part in self._stream(models, number, advance):
+        if self.runner is None:
+            engine = Engine(models, self.config)
+            parts = engine.stream(self.plan, number, on_error=self.on_error, advance=advance)
+        else:
+            parts = self.runner.stream(
+                self.plan, number, models, self.config, on_error=self.on_error, advance=advance
+            )
+        for part in parts:
             i, rows = number[part.shard], part.rows.tolist()
             why = {at: part.reasons[row] for at, row in enumerate(rows) if row in part.reasons}
             found = StoredShard(dict(zip(keys, part.scores, strict=True)), why)
@@ -219,19 +226,6 @@ class _Rescoring:
             self._place(part.rows, found)
             if store is not None and self.world.size > 1 and store.is_stopped:
                 return
-
-    def _stream(
-        self,
-        models: Mapping[str, GroundingModel],
-        shards: Iterable[Shard],
-        advance: Callable[[int], None],
-    ) -> Iterator[ShardScores]:
-        if self.runner is None:
-            engine = Engine(models, self.config)
-            return engine.stream(self.plan, shards, on_error=self.on_error, advance=advance)
-        return self.runner.stream(
-            self.plan, shards, models, self.config, on_error=self.on_error, advance=advance
-        )
 
     def _place(self, rows: np.ndarray, found: StoredShard) -> None:
         for key, values in found.scores.items():
