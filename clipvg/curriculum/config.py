@@ -13,7 +13,6 @@ from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, check_fields
 ADAPTED = "adapted"  # what the resulting model is called among the measurers
 LEAST_SHARE = 0.05  # of the labels: fewer teach nothing
 HowTrained = Literal["separate", "together"]
-FoldSteps = Literal["whole", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class SSAConfig:
     warm_start: bool = False
     holdout: Annotated[float, (ABOVE_ZERO, BELOW_ONE)] = 0.1
     folds: Annotated[int, (0, 100)] = 0
-    fold_steps: FoldSteps = "whole"
+    fold_steps: Literal["whole", "shared"] = "whole"
     fold_mean: bool = False
     seed: Annotated[int, (0, 2**63 - 1)] = 0
 

@@ -34,11 +34,7 @@ class Previous:
 
     @classmethod
     def read(cls, folder: str | Path) -> Previous:
-        """Read a finished run.
-
-        Raises:
-            InputError: there is none.
-        """
+        """Read a finished run, whose labels have neither weights nor boxes of its own."""
         folder = Path(folder)
         content = read_json(folder / "summary.json")
         if content.get("method") not in ("ssa", "msa"):
@@ -77,11 +73,7 @@ class Previous:
         return {each.name: each for each in trained}
 
     def joined(self, new: LabelTable) -> LabelTable:
-        """Return the labels of the run followed by new ones.
-
-        Raises:
-            InputError: a new label's source was decided on already, or has no name.
-        """
+        """Return the labels of the run followed by new ones, which are of other sources."""
         known = sorted(set(self.sources) & set(new.sources()))
         if known:
             raise InputError(

@@ -97,11 +97,7 @@ class Measurers:
 def train_measurers(
     work: Trainings, sources: Iterable[str], previous: Previous | None
 ) -> Measurers:
-    """Train a measurer on each source, beside those of a run to continue, and measure all labels.
-
-    Raises:
-        InputError: that run has a measurer of the name of a new source.
-    """
+    """Train a measurer on each source, beside those of a run to continue; measure all labels."""
     stages: dict[str, Stage] = {}
     trained_on: dict[str, np.ndarray] = {}
     names = np.array(work.labels.sources(), dtype=object)

@@ -54,11 +54,7 @@ def ask(work: Trainings, stage: Stage, labels: LabelTable, teacher: bool) -> Sco
 def matrix_of(
     name: str, found: Scores, labels: LabelTable, trained_on: Iterable[str]
 ) -> ScoreMatrix:
-    """Return what one measurer says of labels as a matrix.
-
-    Raises:
-        InputError: it could score none of them.
-    """
+    """Return what one measurer says of labels as a matrix; refuse it where it can score none."""
     if not np.isfinite(found.values).any() and found.reasons:
         why = next(iter(found.reasons.values()))
         raise InputError(f"the measurer {name!r} could score no label; the first: {why}")

@@ -55,9 +55,6 @@ class ScoreStore:
         asked: number of scores, labels by measurers, that were looked for.
         found: how many of them were here already.
         damaged: files that could not be read and were scored anew.
-
-    Raises:
-        InputError: the folder is a file.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -81,11 +81,7 @@ def agreed_boxes(
 
 
 def predict(work: Trainings, stage: Stage) -> np.ndarray:
-    """Return the boxes of a stage's model for the training labels, (N, 4) xyxy pixels.
-
-    Raises:
-        InputError: its measurer is no `BoxPredictor`.
-    """
+    """Return the boxes of a stage's model for the training labels, float32 (N, 4) xyxy pixels."""
 
     def make() -> np.ndarray:
         measurer = measurer_of(work, stage)

@@ -73,12 +73,7 @@ def fuse(
 def check_fusion(
     specs: Sequence[MeasureSpec], measurers: Sequence[str], *, has_models: bool
 ) -> None:
-    """Refuse measures that could not be made of the scores of measurers, before any is there.
-
-    Raises:
-        InputError: a name is taken, or a measure requires a model, a history or scores that will
-            not be there.
-    """
+    """Refuse measures that could not be made of the scores of measurers, before any is there."""
     check_names([*measurers, *(spec.name for spec in specs)])
     known = [*measurers]
     for spec in specs:

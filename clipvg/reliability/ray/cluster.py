@@ -53,11 +53,7 @@ class RayOptions:
 
 
 def import_ray() -> ModuleType:
-    """Return the module ``ray`` with ``ray.data``.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """Return the module ``ray`` with ``ray.data``, or say which extra brings it."""
     try:
         import ray
         import ray.data

@@ -51,9 +51,6 @@ def plan_parts(sources: Iterable[str], actors: int, least: int) -> list[Part]:
 
     Each actor gets several parts where there are enough rows; but for the last of a file they have
     `least` rows or more.
-
-    Raises:
-        InputError: a file that is no Parquet.
     """
     files = [file for source in sources for file in _files(source)]
     share = math.ceil(sum(count for _, count in files) / (4 * actors))

@@ -82,11 +82,7 @@ def score_with_ray(
 
 
 class RayPool:
-    """Actors that score on the connected Ray cluster; a `Runner` of `score_models`.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-    """
+    """Actors that score on the connected Ray cluster; a `Runner` of `score_models`."""
 
     def __init__(
         self, options: RayOptions | None = None, *, paths: Mapping[str, str] | None = None
@@ -140,23 +136,13 @@ class RayPool:
 
         The labels of a shard travel alone but in the order of the plan, so that an actor's batches
         are those of a single process.
-
-        Raises:
-            InputError: an unreadable image with "raise"; a prediction that is not finite.
         """
-        scoring = (
-            import_ray()
-            .data.from_arrow_refs(_blocks(plan, shards))
-            .map_batches(
-                ShardScorer,
-                fn_constructor_kwargs={
-                    "setup": self.setup(models, config),
-                    "images": plan.labels.images,
-                    "on_error": on_error,
-                },
-                batch_size=1,  # a row is a shard
-                **self.options,
-            )
+        scoring = import_ray().data.from_arrow_refs(_blocks(plan, shards))
+        scoring = scoring.map_batches(
+            ShardScorer,
+            fn_constructor_args=(self.setup(models, config), plan.labels.images, on_error),
+            batch_size=1,  # a row is a shard
+            **self.options,
         )
         scoring.context.enable_progress_bars = False
         batches = iter(scoring.iter_batches(batch_size=None, batch_format="pyarrow"))
