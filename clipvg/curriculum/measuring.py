@@ -15,10 +15,11 @@ from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability.matrix import ScoreMatrix
-from clipvg.reliability.measurer import Context, Measurer, Scores, join_reasons
+from clipvg.reliability.measurer import BoxPredictor, Context, Measurer, Scores, join_reasons
 from clipvg.reliability.measurer import measure as run_measurer
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage
+from clipvg.runtime.files import write_array
 
 FOLD = "fold"  # what a training without one is called in the records of a run
 
@@ -65,6 +66,23 @@ def matrix_of(
 def measurer_of(work: Trainings, stage: Stage, teacher: bool = False) -> Measurer:
     """Return a stage's model, or its teacher where there is one, as a measurer."""
     return work.learner.measurer(work.learner.load(stage.measuring_folder(teacher)))
+
+
+def predict_boxes(work: Trainings, stage: Stage) -> np.ndarray:
+    """Return the boxes of a stage's model for the training labels, float32 (N, 4) xyxy pixels."""
+
+    def make() -> np.ndarray:
+        measurer = measurer_of(work, stage)
+        if not isinstance(measurer, BoxPredictor):
+            raise InputError(
+                f"a {type(measurer).__name__} predicts no boxes to correct labels with; give it a "
+                "method predict(labels, context), or leave correct out."
+            )
+        context = Context(progress=work.progress)
+        return np.asarray(measurer.predict(work.labels, context), np.float32)
+
+    path = stage.folder / "boxes.npy"
+    return work.run.once(path, make, lambda boxes, path: write_array(path, boxes), np.load)
 
 
 def scores_key(stage: str, name: str, part: str = "") -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from clipvg.curriculum.beyond.correction import Agreed
 from clipvg.curriculum.beyond.facts import VariantDetails, VariantFacts
 from clipvg.curriculum.measurers import Measurers
 from clipvg.curriculum.summary import Continued, Step, Training, count_steps
@@ -15,9 +16,6 @@ from clipvg.curriculum.threshold import or_least
 from clipvg.curriculum.trainings import Trainings
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.stage import Stage
-
-if TYPE_CHECKING:
-    from clipvg.curriculum.beyond.correction import Agreed
 
 PLAIN = "plain"
 

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipvg.curriculum.beyond.correction import Agreed
 from clipvg.curriculum.config import SSAConfig
 from clipvg.curriculum.labelled import is_labelled
 from clipvg.errors import InputError
@@ -17,9 +17,6 @@ from clipvg.labels import LabelTable
 from clipvg.labels.schema import RELIABILITY
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.runs.run import Run
-
-if TYPE_CHECKING:
-    from clipvg.curriculum.beyond.correction import Agreed
 
 ROW = "adapt.row"
 

@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.runs.record import Record
 from clipvg.runtime.files import Json
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ScoreMany = Callable[[Sequence[float]], Sequence[float | None]]
 _UNUSABLE = -math.inf

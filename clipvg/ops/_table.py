@@ -35,22 +35,15 @@ class Fastest:
 
 @dataclass(frozen=True)
 class Operator:
-    """Where the implementations of an operator run. The reference runs everywhere.
+    """Where the implementations of an operator run. The reference runs everywhere."""
 
-    Attributes:
-        devices: those that `backends` lists; "numpy" is the face on NumPy arrays, without torch.
-        compiled: devices with a kernel in C++ or CUDA, in clipvg/_ops or clipvg/_C.
-        composed: whether it has a fast composition of PyTorch's own kernels, for any device. It
-            is the "native" implementation where there is no compiled kernel.
-        triton: devices with a Triton kernel.
-        fastest: what "auto" takes: the first row that holds and can run, else the reference.
-    """
-
-    devices: tuple[str, ...]
-    compiled: tuple[str, ...] = ()
+    devices: tuple[str, ...]  # `backends` lists them; "numpy" is the face on arrays, without torch
+    compiled: tuple[str, ...] = ()  # with a kernel in C++ or CUDA, in clipvg/_ops or clipvg/_C
+    # whether PyTorch's own kernels make a fast one for any device: the "native" implementation
+    # where none is compiled
     composed: bool = False
-    triton: tuple[str, ...] = ()
-    fastest: tuple[Fastest, ...] = ()
+    triton: tuple[str, ...] = ()  # with a Triton kernel
+    fastest: tuple[Fastest, ...] = ()  # "auto" takes the first that holds and can run
 
 
 # `python benchmarks/gpu.py --decide RESULT.json` prints this line from a run on a GPU.

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from clipvg.data.letterbox import Letterbox, make_square
 from clipvg.features.keys import image_key, pixels_key, text_key
 from clipvg.features.texts import TextStore
 from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
 from clipvg.model.fusion import Features
 from clipvg.rescoring.targets import check_finite
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from clipvg.model import GroundingModel
 
 TEXT_BYTES = 256 << 20  # text features kept by one pass; above it, each batch is encoded anew
 

@@ -10,16 +10,19 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from clipvg.features.images import load_images
 from clipvg.features.keys import image_key, text_key
 from clipvg.labels import LabelTable
+from clipvg.model import GroundingModel
 from clipvg.model.grounder import evaluating
+from clipvg.model.tokenizer import Tokenizer
 from clipvg.ops.linear import fast_cpu
 from clipvg.reliability.batch import Batch, Chunk, Memo
 from clipvg.reliability.matrix import ScoreMatrix
@@ -30,12 +33,6 @@ from clipvg.rescoring.encode import Decoded, decode_chunks
 from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from clipvg.model import GroundingModel
-    from clipvg.model.tokenizer import Tokenizer
 
 _ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
 

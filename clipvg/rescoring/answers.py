@@ -19,15 +19,10 @@ from clipvg.training.usable import refuse_long, too_long
 
 @dataclass
 class Answered(PredictedBoxes):
-    """Answers to the N rows of a table, in its order.
+    """Answers to the N rows of a table, in its order."""
 
-    Attributes:
-        scores: (N,) float32, as of `Predictions`; NaN where the image cannot be read.
-        present: (N,) float32, likewise.
-    """
-
-    scores: np.ndarray
-    present: np.ndarray
+    scores: np.ndarray  # (N,) float32, as of `Predictions`; NaN where the image cannot be read
+    present: np.ndarray  # (N,) float32, likewise
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return what `clipvg.labels.questions.write_answers` takes, boxes as `predict` gives."""

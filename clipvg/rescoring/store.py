@@ -8,27 +8,23 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key, text_key
 from clipvg.labels.schema import RELIABILITY
 from clipvg.labels.scores import REASON, read_reasons, read_scores, score_columns
+from clipvg.model import GroundingModel
 from clipvg.model.backbone import digest_weights
 from clipvg.rescoring.config import EngineConfig
 from clipvg.rescoring.plan import SCORES_VERSION
 from clipvg.runtime import distributed
 from clipvg.runtime.files import atomic_path, new_folder, read_json
 from clipvg.runtime.lock import Lock
-
-if TYPE_CHECKING:
-    import torch
-
-    from clipvg.model import GroundingModel
 
 _MEASURERS = "measurers.json"
 _STOP = ".stop"

@@ -8,14 +8,9 @@ from itertools import combinations
 import numpy as np
 
 from clipvg.boxes import convert, iou
-from clipvg.curriculum.measuring import measurer_of
-from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.labels.box_column import box_values
-from clipvg.reliability.measurer import BoxPredictor, Context
-from clipvg.runs.stage import Stage
-from clipvg.runtime.files import write_array
 
 OLD_BOX, AGREEMENT = "adapt.old_box", "adapt.agreement"
 
@@ -78,20 +73,3 @@ def agreed_boxes(
     # A comparison with NaN is False.
     rows = np.flatnonzero((least >= agreement) & (confirmed < low))
     return Agreed(rows, boxes[:, rows].mean(axis=0), least[rows])
-
-
-def predict(work: Trainings, stage: Stage) -> np.ndarray:
-    """Return the boxes of a stage's model for the training labels, float32 (N, 4) xyxy pixels."""
-
-    def make() -> np.ndarray:
-        measurer = measurer_of(work, stage)
-        if not isinstance(measurer, BoxPredictor):
-            raise InputError(
-                f"a {type(measurer).__name__} predicts no boxes to correct labels with; give it a "
-                "method predict(labels, context), or leave correct out."
-            )
-        context = Context(progress=work.progress)
-        return np.asarray(measurer.predict(work.labels, context), np.float32)
-
-    path = stage.folder / "boxes.npy"
-    return work.run.once(path, make, lambda boxes, path: write_array(path, boxes), np.load)

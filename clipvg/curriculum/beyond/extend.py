@@ -9,13 +9,13 @@ import numpy as np
 
 from clipvg.curriculum.beyond.calibrate import calibrated_threshold, soft_weights
 from clipvg.curriculum.beyond.config import Beyond
-from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes, predict
+from clipvg.curriculum.beyond.correction import Agreed, agreed_boxes
 from clipvg.curriculum.beyond.facts import BeyondFacts, VariantDetails
 from clipvg.curriculum.beyond.fusion import check_fusion, fuse_stages
 from clipvg.curriculum.beyond.sources import leave_out
 from clipvg.curriculum.candidates import search_threshold
 from clipvg.curriculum.measurers import Measurers
-from clipvg.curriculum.measuring import measure_labels
+from clipvg.curriculum.measuring import measure_labels, predict_boxes
 from clipvg.curriculum.outcome import Plain, Variant, best_of
 from clipvg.curriculum.trainings import Trainings
 from clipvg.errors import InputError
@@ -173,7 +173,7 @@ class Variants:
         if len(stages) < 2:  # the threshold keeps all labels: the measurer is the result
             self.skipped[name] = "there is one model, which has no one to agree with"
             return None
-        boxes = np.stack([predict(work, stage) for stage in stages.values()])
+        boxes = np.stack([predict_boxes(work, stage) for stage in stages.values()])
         agreed = agreed_boxes(boxes, work.labels.boxes(), agreement).select(~base.selected)
         if not len(agreed):
             self.skipped[name] = "the models agree about no label that was left out"

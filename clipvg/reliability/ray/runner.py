@@ -20,18 +20,18 @@ import torch
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
+from clipvg.model import GroundingModel
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import OnError
 from clipvg.reliability.names import NamedCheckpoint
 from clipvg.reliability.ray.cluster import RayOptions, connected, import_ray, plain_errors
 from clipvg.reliability.score import name_measurers, resolve_measurers, score_labels
 from clipvg.rescoring import Engine, EngineConfig, Plan, Shard, ShardScores
+from clipvg.rescoring.store import ScoreStore
 from clipvg.runtime.waiting import waiting_variables
 
 if TYPE_CHECKING:
-    from clipvg.model import GroundingModel
     from clipvg.reliability.score import AnyMeasurer
-    from clipvg.rescoring.store import ScoreStore
 
 _SCORED_BY = ("image", "expression", "box", "box_format")  # what scores depend on
 _TASK, _RESULT = "task", "result"
