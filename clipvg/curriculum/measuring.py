@@ -96,7 +96,7 @@ def kept_scores(run: Run, key: str, make: Callable[[], ScoreMatrix]) -> ScoreMat
 
 
 def split_folds(labels: LabelTable, folds: int, *, seed: int = 0) -> np.ndarray:
-    """Divide labels into folds by image: no image is in two, whatever its labels' sources.
+    """Return the fold of each label, (N,) int64 from 0: no image is in two, whatever its sources.
 
     Images come in an order that their names and the seed decide, each into the fold with the
     smallest share so far of the labels of its sources, of equals the one with the fewest labels.
@@ -107,9 +107,6 @@ def split_folds(labels: LabelTable, folds: int, *, seed: int = 0) -> np.ndarray:
         labels: N labels.
         folds: K, at least 2.
         seed: of the division.
-
-    Returns:
-        (N,) int64, the fold of each label, from 0.
 
     Raises:
         InputError: there are fewer images than folds.

@@ -122,7 +122,7 @@ def hold_out(
     seed: int = 0,
     sides: Mapping[str, bool] | None = None,
 ) -> np.ndarray:
-    """Say which labels are held out, by image: no image is on both sides.
+    """Return which labels are held out, (N,) bool, by image: no image is on both sides.
 
     Which images are held out depends on their names and the seed alone, not on their order.
 
@@ -132,9 +132,6 @@ def hold_out(
         seed: of the choice.
         sides: images whose side is decided: name -> whether it is held out. The share is of the
             others.
-
-    Returns:
-        (N,) bool.
 
     Raises:
         InputError: the share is outside (0, 1), or there are fewer than two images.

@@ -127,9 +127,6 @@ def find_threshold(
             and those that keep fewer than ``min_kept`` never.
         min_kept: least number of labels a subset may have.
 
-    Returns:
-        The search with its curve and the reason why it stopped.
-
     Raises:
         InputError: the start is outside [low, high], the step is not positive, or no threshold
             can be used.

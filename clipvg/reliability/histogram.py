@@ -39,15 +39,12 @@ def histogram(scores: npt.ArrayLike, bins: int = 1000) -> np.ndarray:
 
 
 def kept(scores: npt.ArrayLike, threshold: float, *, strict: bool = False) -> np.ndarray:
-    """Say which labels a threshold keeps.
+    """Return which labels a threshold keeps, (N,) bool.
 
     Args:
         scores: (N,) float32; NaN (not scored) is never kept.
         threshold: h; a label is kept when r >= h, the paper's closed interval [h, 1].
         strict: keep r > h instead, as the published filter does.
-
-    Returns:
-        (N,) bool.
     """
     wide = np.asarray(scores, dtype=np.float32).astype(np.float64)
     return wide > threshold if strict else wide >= threshold

@@ -153,10 +153,9 @@ def measure_images(
 def observe(
     measures: Sequence[ImageMeasure], labels: LabelTable, context: Context
 ) -> tuple[list[np.ndarray], dict[int, str]]:
-    """Return what each measure observes of all labels, and why some images cannot be read.
+    """Return what each measure observes of all labels, and by row why an image cannot be read.
 
-    Returns:
-        n arrays (N, K) float32, NaN for unreadable images; row -> why.
+    That is (N, K) float32 a measure, NaN for unreadable images.
     """
     models = [model for measure in measures for model in measure.asks]
     world = distributed.join(next((model.device for model in models), None))

@@ -154,9 +154,8 @@ def distinct_models(
 ) -> tuple[dict[str, tuple[str, GroundingModel]], dict[str, list[int]]]:
     """Find models of equal weights and rules, which are scored once.
 
-    Returns:
-        key -> name and model, in the order of the keys however the models come (the bytes of a
-        pass may depend on it); key -> places of all its models among those given.
+    By key they are a name and model, in the order of the keys however the models come (the bytes of
+    a pass may depend on it), and the places of all such models among those given.
     """
     distinct: dict[str, tuple[str, GroundingModel]] = {}
     places: dict[str, list[int]] = {}

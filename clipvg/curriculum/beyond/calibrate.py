@@ -16,12 +16,11 @@ from clipvg.measures.fusion.mixture import clean_probability
 def soft_weights(reliability: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
     """Return P(correct | r), which `clean_probability` estimates without truth, as weights.
 
+    They are (N,) float32 in [0, 1] in steps of 0.0001; 0 where not scored.
+
     Args:
         reliability: (N,) in [0, 1], NaN where not scored.
         group: (N,) whole numbers, e.g. of the labels' sources; None for one group.
-
-    Returns:
-        (N,) float32 in [0, 1] in steps of 0.0001; 0 where not scored.
     """
     return np.round(np.nan_to_num(clean_probability(reliability, group)), 4).astype(np.float32)
 
@@ -31,13 +30,12 @@ def calibrated_threshold(
 ) -> float:
     """Return the threshold that keeps the labels whose P(correct | r) is at least ``probability``.
 
+    It is in [0, 1]; 1 where no label reaches p.
+
     Args:
         reliability: (N,) in [0, 1] of one source, NaN where not scored.
         probability: p in (0, 1).
         strict: labels with r > h are kept, not those with r >= h.
-
-    Returns:
-        h in [0, 1]; 1 where no label reaches p.
     """
     # A comparison with NaN is False.
     reached = reliability[clean_probability(reliability) >= probability]

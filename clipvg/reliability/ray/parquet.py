@@ -74,9 +74,6 @@ def score_parquet_with_ray(
         engine: as in `score_with_ray`.
         on_error: "null" leaves what cannot be scored unscored, with the reason; "raise" stops.
 
-    Returns:
-        How many rows were written, and how many of them are unscored.
-
     Raises:
         InputError: no such file, a folder that is not empty, columns that are no labels, a
             measurer that is no grounding model; with "raise" what cannot be scored.
