@@ -90,11 +90,6 @@ class TrainedCandidates:
             for i, h in enumerate(thresholds)
         ]
 
-    @property
-    def total(self) -> int:
-        """Number of labels that are chosen among, those given included."""
-        return int((self.given | np.isfinite(self.reliability)).sum())
-
     def count(self, threshold: float) -> int:
         """Return the number of labels at a threshold, those given included."""
         above = self._distribution.count_above(threshold, strict=self.strict)
@@ -120,7 +115,7 @@ def search_threshold(
     given = annotated if given is None else given | annotated
     reliability = np.where(annotated, np.float32(np.nan), reliability)
     candidates = TrainedCandidates(work, reliability, given, init, union, facts)
-    config = work.config
+    config, total = work.config, int((given | np.isfinite(reliability)).sum())
     search = work.strategy(
         candidates,
         config.start,
@@ -128,7 +123,7 @@ def search_threshold(
         low=config.low,
         high=config.high,
         count=candidates.count,
-        min_kept=config.least(candidates.total),
+        min_kept=config.least(total),
     )
     told = {key: value for key, value in facts.items() if value is not None}
     work.run.record(event="chosen", **told, threshold=search.best, score=search.score)

@@ -85,13 +85,7 @@ class Learner(Protocol[Model]):
 
     @abstractmethod
     def save(self, model: Model, folder: Path, *, trained_on: Sequence[str]) -> None:
-        """Write a model into an existing, empty folder.
-
-        Args:
-            model: what `fit` trained.
-            folder: where to.
-            trained_on: names of the sources of the labels it was trained on.
-        """
+        """Write a model, trained on labels of these sources, into an existing, empty folder."""
 
     @abstractmethod
     def load(self, folder: Path) -> Model:
@@ -117,14 +111,9 @@ class Learner(Protocol[Model]):
     ) -> Sequence[Fit[Model]]:
         """Train K models; equals ``[fit(labels, weights=k) for k in keep]``, which is the default.
 
-        Args:
-            labels: N labels.
-            keep: bool (K, N).
-            init: see `fit`.
-            seed: see `fit`.
-            outs: K folders, as ``out`` of `fit`.
-            judge: score of a model, higher is better, by which a learner that trains all together
-                drops the worse half on the way.
+        The labels (N) of each are `keep`, bool (K, N), and its folder is one of the K `outs`. By
+        `judge`, the score of a model, higher is better, a learner that trains all together drops
+        the worse half on the way.
         """
         if judge is not None:
             raise InputError("this learner trains one model at a time; leave halving out.")

@@ -126,13 +126,8 @@ def open_store(
 ) -> Iterator[ScoreStore]:
     """Open a store for one job: one process, or those that `torchrun` started together.
 
-    Args:
-        folder: of the store; made when missing.
-        device: where the models are.
-        output: a file that this job writes and no other may meanwhile.
-
-    Raises:
-        InputError: another job uses the store or the output.
+    Its folder is made when missing, and so is that of `output`, a file that this job writes. Both
+    are locked: no other job may use them meanwhile.
     """
     world = distributed.join(device)
     with ExitStack() as opened:
