@@ -6,11 +6,12 @@ Importing this needs no Ray; using it needs the extra ``clipvg[ray]``.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -96,19 +97,17 @@ def score_parquet_with_ray(
         parts = plan_parts(sources, ray.actors, ray.labels_per_task)
         pickled = pa.array([pickle.dumps(part) for part in parts], pa.large_binary())
         blocks = [pa.table({_TASK: pickled[i : i + 1]}) for i in range(max(1, len(parts)))]
+        scorer = partial(
+            TableScorer,
+            pool.setup(dict(distinct.values()), config),
+            {name: measurer.trained_on for name, measurer in given.items()},
+            [row_of[place] for place in range(len(given))],
+            images,
+            on_error,
+        )
         scored = cluster.data.from_arrow(blocks).map_batches(
             PartScorer,
-            fn_constructor_kwargs={
-                "scorer": {
-                    "setup": pool.setup(dict(distinct.values()), config),
-                    "trained_on": {name: m.trained_on for name, m in given.items()},
-                    "row_of": [row_of[place] for place in range(len(given))],
-                    "images": images,
-                    "on_error": on_error,
-                },
-                "out": folder,
-                "labels_per_task": ray.labels_per_task,
-            },
+            fn_constructor_args=(scorer, folder, ray.labels_per_task),
             batch_size=1,  # a row is a part
             **pool.options,
         )
@@ -121,7 +120,7 @@ def score_parquet_with_ray(
 
 
 class TableScorer:
-    """Actor: tables of labels -> the same with scores and reasons."""
+    """Tables of labels -> the same with scores and reasons."""
 
     def __init__(
         self,
@@ -168,9 +167,8 @@ class TableScorer:
 class PartScorer:
     """Actor: pickled parts of Parquet files -> their scored rows as files of the result."""
 
-    def __init__(self, scorer: Mapping[str, Any], out: str, labels_per_task: int) -> None:
-        self._score = TableScorer(**scorer)
-        self._out, self._rows = out, labels_per_task
+    def __init__(self, scorer: Callable[[], TableScorer], out: str, labels_per_task: int) -> None:
+        self._score, self._out, self._rows = scorer(), out, labels_per_task
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Score and write the parts; what is written is the same however often that is done."""
