@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipvg.data.letterbox import Letterbox, make_square
+from clipvg.data.letterbox import Letterbox, make_square, square_boxes
 from clipvg.features.keys import image_key, pixels_key, text_key
 from clipvg.features.texts import TextStore
 from clipvg.labels import LabelTable
@@ -116,11 +116,8 @@ class Batch:
         boxes = self.chunk.shared.get(
             ("boxes", integer), lambda: self.labels.boxes(integer=integer)
         )[self.rows]
-        letterboxes = self.chunk.squares(model)[2]
-        made = np.empty((len(boxes), 4), dtype=np.float32)
-        for i in np.unique(self.image):
-            here = self.image == i
-            made[here] = letterboxes[i].to_square(boxes[here])
+        sizes = np.array([(box.width, box.height) for box in self.chunk.squares(model)[2]])
+        made = square_boxes(boxes, sizes[self.image], model.backbone.image_size)
         return torch.from_numpy(made).to(model.device)
 
     def index(self, model: GroundingModel) -> Tensor:

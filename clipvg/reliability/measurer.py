@@ -68,16 +68,13 @@ class Measurer(Protocol):
     @property
     def name(self) -> str:
         """Name of its score column, ``reliability.NAME``."""
-        ...
 
     @property
     def requires(self) -> frozenset[str]:
         """Which of "images", "history", "scores", "reference" it needs."""
-        ...
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Score every label."""
-        ...
 
 
 @runtime_checkable
@@ -86,7 +83,6 @@ class BoxPredictor(Protocol):
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return float32 (N, 4) xyxy pixels of the image; NaN where it cannot be read."""
-        ...
 
 
 class GroundingMeasurer:

@@ -47,7 +47,6 @@ class Runner(Protocol):
         advance: Callable[[int], object],
     ) -> Iterator[ShardScores]:
         """Score shards as `Engine.stream` does, and yield them in any order."""
-        ...
 
 
 def score_models(
