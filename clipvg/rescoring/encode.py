@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from clipvg.data.decode import decode
 from clipvg.data.letterbox import Square
@@ -18,7 +19,7 @@ from clipvg.errors import InputError
 from clipvg.features.texts import TextCache
 from clipvg.model import GroundingModel
 from clipvg.model.backbone import Backbone
-from clipvg.model.fast.tokens import TextTokens, VisualTokens
+from clipvg.model.fast.tokens import TextTokens, VisualTokens, kept
 from clipvg.rescoring.config import Stats
 from clipvg.rescoring.plan import Chunk, Plan
 
@@ -80,12 +81,8 @@ def visual_tokens(
     """
     device = model.device
     ignored = model.patch_mask(torch.stack([mask for _, mask, _ in squares]))
-    keep = torch.cat([torch.ones(len(ignored), 1, dtype=torch.bool), ~ignored], dim=1)
-    taken = keep if pack else torch.ones_like(keep)
-    counts = taken.sum(1).numpy()
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    where = taken.flatten().nonzero()[:, 0]
-    row = where.to(device)
+    seen = torch.cat([torch.ones(len(ignored), 1, dtype=torch.bool), ~ignored], dim=1)  # with [CLS]
+    row, starts, token, keep = kept(seen, pack=pack)
     levels: list[list[list[Tensor]]] = [[] for _ in towers]
     for first in range(0, len(squares), batch):
         part = squares[first : first + batch]
@@ -93,7 +90,7 @@ def visual_tokens(
         for tower, parts in zip(towers, levels, strict=True):
             parts.append([level.flatten(0, 1) for level in tower.image_levels(pixels)])
     joined = [[torch.cat(level) for level in zip(*parts, strict=True)] for parts in levels]
-    return VisualTokens(joined, row, starts, row % keep.shape[1], keep.flatten()[where].to(device))
+    return VisualTokens(joined, row.to(device), starts, token.to(device), keep.to(device))
 
 
 def text_tokens(
@@ -103,20 +100,10 @@ def text_tokens(
     found, encoded = cache.find(expressions)
     stats.texts += encoded
     stats.text_hits += len(expressions) - encoded
-    length = max(len(real) for _, real in found)
-    parts, tokens, keeps, counts = [], [], [], []
-    for features, real in found:
-        if pack:
-            token = real.nonzero()[:, 0]
-            features, real = features[token], real[token]
-        else:
-            token = torch.arange(length, device=real.device)
-            missing = length - len(real)
-            features = torch.nn.functional.pad(features, (0, 0, 0, missing))
-            real = torch.nn.functional.pad(real, (0, missing))
-        parts.append(features)
-        tokens.append(token)
-        keeps.append(real)
-        counts.append(len(token))
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    return TextTokens(torch.cat(parts), starts, torch.cat(tokens), torch.cat(keeps))
+    real = pad_sequence([mask for _, mask in found], batch_first=True)  # (U, T)
+    _, starts, token, keep = kept(real, pack=pack)
+    if pack:
+        features = torch.cat([each[mask] for each, mask in found])  # (V, E)
+    else:
+        features = pad_sequence([each for each, _ in found], batch_first=True).flatten(0, 1)
+    return TextTokens(features, starts, token, keep)

@@ -145,10 +145,10 @@ def packed_tokens(model: GroundingModel, given: Features) -> Tokens:
     """Return the tokens of texts and images, of which any sequences can be made."""
     image, patch_ignored, text_features, text_mask, _ = given
     seen = torch.cat([torch.ones_like(patch_ignored[:, :1]), ~patch_ignored], dim=1)  # with [CLS]
-    row, starts, token, keep = _kept(seen)
+    row, starts, token, keep = kept(seen)
     level = image.flatten(0, 1)  # all levels side by side are one
     visual = VisualTokens([[level]], row, starts, token, keep)
-    row, starts, token, keep = _kept(text_mask)
+    row, starts, token, keep = kept(text_mask)
     text = TextTokens(text_features.flatten(0, 1).index_select(0, row), starts, token, keep)
     fast = FastModels([model], drops=model.fusion.training)
     return Tokens(fast, text, visual, visual.levels)
@@ -160,11 +160,12 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def _kept(mask: Tensor) -> tuple[Tensor, np.ndarray, Tensor, Tensor]:
-    """Return row, starts, token and keep of the True entries of a mask (U, S)."""
-    row = mask.flatten().nonzero()[:, 0]  # (V,)
-    starts = np.concatenate([[0], np.cumsum(mask.sum(1).cpu().numpy())])
-    return row, starts, row % mask.shape[1], torch.ones_like(row, dtype=torch.bool)
+def kept(mask: Tensor, *, pack: bool = True) -> tuple[Tensor, np.ndarray, Tensor, Tensor]:
+    """Return row, starts, token and keep of the True entries of a mask (U, S), or of all."""
+    there = mask if pack else torch.ones_like(mask)
+    row = there.flatten().nonzero()[:, 0]  # (V,)
+    starts = np.concatenate([[0], np.cumsum(there.sum(1).cpu().numpy())])
+    return row, starts, row % mask.shape[1], mask.flatten()[row]
 
 
 def _project(levels: Sequence[Tensor], row: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
