@@ -11,7 +11,7 @@ import torch
 from support.tiny import make_labels, make_model
 
 from clipvg.errors import InputError
-from clipvg.features import decode as decode_module
+from clipvg.features import images as decode_module
 from clipvg.grounders import Grounder
 from clipvg.labels import LabelTable
 from clipvg.measures import MEASURES
