@@ -14,11 +14,11 @@ from clipvg.curriculum import (
     fuse,
     soft_weights,
 )
-from clipvg.curriculum.beyond.fusion import _identity, check_fusion
+from clipvg.curriculum.beyond.fusion import check_fusion
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures.fusion.mixture import clean_probability
-from clipvg.measures.specs import parse_measure
+from clipvg.measures.specs import identity_of, parse_measure
 from clipvg.reliability import ScoreMatrix
 from clipvg.reliability.histogram import kept
 
@@ -124,8 +124,8 @@ def test_measures_with_answers_of_their_own_need_no_model_of_the_run(tmp_path: P
 def test_a_model_of_a_measures_own_counts_by_what_its_folder_holds(tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("1")
     spec = parse_measure(f"detector,model={tmp_path}")
-    before = _identity(spec)
+    before = identity_of(spec)
     (tmp_path / "weights").write_text("2")
-    assert _identity(spec) != before
+    assert identity_of(spec) != before
     named = parse_measure(f"likelihood,model={tmp_path}")  # of a measurer
-    assert _identity(named)["options"] == {"model": str(tmp_path)}
+    assert identity_of(named)["options"] == {"model": str(tmp_path)}
