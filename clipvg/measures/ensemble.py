@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from clipvg.errors import InputError
-from clipvg.measures.attention import batch_attention, real_patches
-from clipvg.measures.common.geometry import patch_coverage
+from clipvg.measures.attention import batch_attention, patch_coverage, real_patches
 from clipvg.measures.common.model_measure import ModelMeasure
 from clipvg.measures.common.options import Measure, at_least, one_of
 from clipvg.model import GroundingModel

@@ -12,7 +12,7 @@ import yaml
 
 from clipvg import create_model
 from clipvg.labels import read_labels
-from clipvg.measures.region.measures import RegionAlignment
+from clipvg.measures.region import RegionAlignment
 from clipvg.pseudo import Detection, Observation, ObservationTable
 from clipvg.reliability import BoxPredictor, Context, GroundingMeasurer, ScoreMatrix, Scores
 

@@ -116,7 +116,7 @@ def test_a_table_has_the_reason_in_place_of_an_answer(clipvg, pictures, publishe
 def test_a_score_in_python_says_it_before_the_first_step(labels, pictures, published):
     import clipvg
     from clipvg.errors import InputError
-    from clipvg.measures.region.measures import RegionAlignment
+    from clipvg.measures.region import RegionAlignment
 
     model = clipvg.load(published)
     table = read_labels(labels, images=pictures)[:2]

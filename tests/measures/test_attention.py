@@ -13,8 +13,7 @@ from support.tiny import make_labels, make_model
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import AttentionEntropy, AttentionMass
-from clipvg.measures.attention import entropy
-from clipvg.measures.common.geometry import patch_coverage
+from clipvg.measures.attention import entropy, patch_coverage
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 

@@ -15,8 +15,8 @@ from clipvg.data import load_square
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import Clusters, KernelDensity, Mahalanobis, NearestNeighbours
-from clipvg.measures.common.geometry import patch_coverage
-from clipvg.measures.density.measures import _components
+from clipvg.measures.attention import patch_coverage
+from clipvg.measures.density import _components
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.reliability.image_measure import observe

@@ -19,7 +19,7 @@ from clipvg.measures import (
     MutualInformation,
     Variance,
 )
-from clipvg.measures.common.geometry import patch_coverage
+from clipvg.measures.attention import patch_coverage
 from clipvg.measures.ensemble import spread
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, GroundingMeasurer, measure

@@ -16,7 +16,7 @@ from clipvg.errors import InputError
 from clipvg.features.regions import region_images
 from clipvg.labels import LabelTable
 from clipvg.measures import ProposalEntropy, RegionAlignment
-from clipvg.measures.region.proposals import Proposals
+from clipvg.measures.region import Proposals
 from clipvg.model import GroundingModel, create_model
 from clipvg.reliability import Context, measure
 from clipvg.rescoring import EngineConfig

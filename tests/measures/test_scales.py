@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clipvg.errors import InputError, MissingExtraError
-from clipvg.measures.common.geometry import patch_coverage
+from clipvg.measures.attention import patch_coverage
 from clipvg.measures.common.scales import conformal, extra, halving, ranks
 from clipvg.ops.boxes import overlap
 

@@ -1,1 +1,0 @@
-"""Feature density and distance from a reference."""

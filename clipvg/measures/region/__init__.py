@@ -1,1 +1,0 @@
-"""CLIP on regions of an image."""
