@@ -17,9 +17,8 @@ from support.writers import stand_in
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import Verifier, write_questions
-from clipvg.measures.asked import AskedVerifier
 from clipvg.measures.specs import build_measures
-from clipvg.measures.verifier import QUESTION
+from clipvg.measures.verifier import QUESTION, AskedVerifier
 from clipvg.reliability import Context, measure
 
 NAN = np.nan
