@@ -198,9 +198,7 @@ def _value(text: str) -> Value:
     return _CONSTANTS.get(text.lower(), text)
 
 
-def _checked(
-    spec: MeasureSpec,
-) -> tuple[type, Mapping[str, inspect.Parameter]]:
+def _checked(spec: MeasureSpec) -> tuple[type, Mapping[str, inspect.Parameter]]:
     """Return what makes a measure and what that takes, where it takes all options given."""
     kind = find_measure(spec.method)
     takes = inspect.signature(kind).parameters

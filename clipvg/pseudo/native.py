@@ -8,14 +8,7 @@ from dataclasses import fields
 from typing import TypeVar
 
 from clipvg.errors import InputError
-from clipvg.pseudo.observation import (
-    Box,
-    Candidate,
-    Detection,
-    Observation,
-    Relation,
-    by_source,
-)
+from clipvg.pseudo.observation import Box, Candidate, Detection, Observation, Relation, by_source
 from clipvg.runtime.files import Json
 
 LARGEST = 2**31 - 1  # of what the table holds

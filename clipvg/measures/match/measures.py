@@ -134,11 +134,7 @@ class RegionTextMatch(ModelMeasure):
         return Scores(scores, {int(known[row]): why for row, why in found.reasons.items()})
 
     def judge(
-        self,
-        pairs: MatcherInputs,
-        group: np.ndarray,
-        fold: Tensor,
-        prior: np.ndarray | None = None,
+        self, pairs: MatcherInputs, group: np.ndarray, fold: Tensor, prior: np.ndarray | None = None
     ) -> Scores:
         """Return r of N labels, each by matchers that were trained on other folds.
 

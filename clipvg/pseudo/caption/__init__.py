@@ -10,10 +10,7 @@ from clipvg.pseudo.caption.spacy_parser import describe_parser, find_parser
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.options import Options
 
-NEEDS = {
-    "default": ("captions", "detections"),
-    "published": ("captions", "detections"),
-}
+NEEDS = {"default": ("captions", "detections"), "published": ("captions", "detections")}
 
 SEES_FAINT = True  # of two dogs, one faint, a caption may mean either
 

@@ -57,11 +57,7 @@ def _once(found: Iterable[Candidate]) -> list[Candidate]:
 
 
 def _expressions(
-    one: Thing,
-    scene: Scene,
-    worn: dict[Thing, list[Thing]],
-    marks: list[Thing],
-    options: Options,
+    one: Thing, scene: Scene, worn: dict[Thing, list[Thing]], marks: list[Thing], options: Options
 ) -> Iterator[Expression]:
     rivals = scene.rivals(one)
     keeps_all = options.ambiguous == "keep"

@@ -21,12 +21,7 @@ from clipvg.pseudo.template.kept import (
     without_doubles,
     without_zeros,
 )
-from clipvg.pseudo.template.names import (
-    GARMENT_KINDS,
-    attribute_columns,
-    garments,
-    group_of,
-)
+from clipvg.pseudo.template.names import GARMENT_KINDS, attribute_columns, garments, group_of
 
 LEAST_PROBABILITY = 0.3  # of an attribute
 SAME_BOX = 0.5  # IoU of a detection and an attribute detection
