@@ -23,7 +23,7 @@ from clipvg.data.scenes import (
 from clipvg.data.scenes.labels import label_scenes
 from clipvg.labels import LabelTable, read_labels
 from clipvg.pseudo import Detection, Observation, ObservationTable, Options
-from clipvg.pseudo.options import Preset
+from clipvg.pseudo.sources import Preset
 
 SOURCES = ("template", "relation", "caption")
 PRESETS: tuple[Preset, ...] = get_args(Preset)

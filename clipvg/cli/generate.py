@@ -21,13 +21,13 @@ from clipvg.runtime.files import Json
 if TYPE_CHECKING:
     from clipvg.labels import LabelTable
     from clipvg.pseudo.observations import ObservationTable
-    from clipvg.pseudo.options import Options
+    from clipvg.pseudo.sources import Options
 
 _SHOWN = 3  # of what was left out
 
 
 def _configure(parser: CommandParser) -> None:
-    from clipvg.pseudo.options import Options
+    from clipvg.pseudo.sources import Options
 
     parser.add_argument(
         "--observations", nargs="+", required=True, metavar="FILE",
@@ -76,9 +76,8 @@ def _run(args: Namespace) -> Json:
     from clipvg.labels.formats import find_format
     from clipvg.labels.formats.pth import find_layout
     from clipvg.pseudo.generate import generate
-    from clipvg.pseudo.options import Options
     from clipvg.pseudo.reading import read_observations
-    from clipvg.pseudo.sources import check_names
+    from clipvg.pseudo.sources import Options, check_names
     from clipvg.runtime.files import new_folder
     from clipvg.runtime.lock import Lock
 

@@ -7,8 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import inside, one_of, positive
+from clipvg.measures.common.options import ModelMeasure, inside, one_of, positive
 from clipvg.measures.ensemble import AGAINST, agreement
 from clipvg.model.copies import CORNERS, ZOOM, carried_back, move_into_corner
 from clipvg.model.fusion import Features

@@ -8,5 +8,5 @@ from clipvg.pseudo.observation import Detection as Detection
 from clipvg.pseudo.observation import Observation as Observation
 from clipvg.pseudo.observation import Relation as Relation
 from clipvg.pseudo.observations import ObservationTable as ObservationTable
-from clipvg.pseudo.options import Options as Options
 from clipvg.pseudo.reading import read_observations as read_observations
+from clipvg.pseudo.sources import Options as Options

@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from clipvg.labels.box_column import BOX
 from clipvg.pseudo.observation import Candidate
-from clipvg.pseudo.options import Options
-from clipvg.pseudo.sources import Source
+from clipvg.pseudo.sources import Options, Source
 from clipvg.runtime.files import atomic_path
 
 _DRAW = ("per_image", "seed")  # options that change the draw alone

@@ -13,12 +13,11 @@ from tqdm import tqdm
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.pseudo.candidates import CandidateStore, candidate_table, group_sizes
-from clipvg.pseudo.checks import box_faults, clipped, size_of
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.observations import ObservationTable
-from clipvg.pseudo.options import Options
-from clipvg.pseudo.sources import Source, load_source
+from clipvg.pseudo.plane import box_faults, clipped, size_of
+from clipvg.pseudo.sources import Options, Source, load_source
 
 _SHARD = 1000  # images
 

@@ -11,13 +11,13 @@ from typing import Literal
 import pyarrow as pa
 
 from clipvg.errors import InputError, one_line
-from clipvg.pseudo.checks import box_faults, size_of
 from clipvg.pseudo.formats.catalogue import Catalogue
 from clipvg.pseudo.formats.file import File, Row
 from clipvg.pseudo.formats.readers import find_reader
 from clipvg.pseudo.observation import UNOBSERVED, Candidate, Observation, by_source
 from clipvg.pseudo.observations import ObservationTable
-from clipvg.pseudo.options import Preset
+from clipvg.pseudo.plane import box_faults, size_of
+from clipvg.pseudo.sources import Preset
 from clipvg.runtime.gate import check_file, reading
 from clipvg.runtime.parquet import read_parquet
 

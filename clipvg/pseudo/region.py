@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from clipvg.pseudo.observation import Candidate, Observation
-from clipvg.pseudo.options import Options
+from clipvg.pseudo.sources import Options
 
 NEEDS = {"default": ("candidates",)}
 SEES_FAINT = True  # candidates count all detections of their image

@@ -16,8 +16,7 @@ from clipvg.errors import InputError
 from clipvg.labels import Finding, LabelTable, check_labels
 from clipvg.labels.schema import RELIABILITY
 from clipvg.pseudo.entities import count_entities, entity_heads
-from clipvg.pseudo.plurals import make_singular
-from clipvg.pseudo.words import ADJECTIVES, PLACES
+from clipvg.pseudo.words import ADJECTIVES, PLACES, make_singular
 from clipvg.report.choice import Choice, Rule, rule_order
 from clipvg.report.figures import center_map, count_bars
 from clipvg.report.html import PageImage, Report, Table

@@ -11,7 +11,7 @@ from support.one_label import written
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import Unique
-from clipvg.measures.match.beside import BESIDE, with_observed
+from clipvg.measures.match.features import BESIDE, with_observed
 from clipvg.measures.specs import build_measures
 from clipvg.pseudo import Detection, Observation, ObservationTable, Relation
 from clipvg.reliability import Context, measure

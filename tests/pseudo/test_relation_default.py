@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from clipvg.pseudo.observation import Box, Detection, Observation, Relation
-from clipvg.pseudo.options import Options
-from clipvg.pseudo.plurals import make_plural
 from clipvg.pseudo.relation import default
 from clipvg.pseudo.relation.wording import add_article, say_predicate
+from clipvg.pseudo.sources import Options
+from clipvg.pseudo.words import make_plural
 
 MAN, HAT, FAR = (10, 10, 60, 90), (20, 5, 50, 30), (70, 10, 99, 90)
 

@@ -10,9 +10,9 @@ import pytest
 
 from clipvg.errors import InputError
 from clipvg.pseudo.observation import Observation, Relation
-from clipvg.pseudo.options import Options
 from clipvg.pseudo.relation import published, relations_from_logits
 from clipvg.pseudo.relation.graph import reltr_names
+from clipvg.pseudo.sources import Options
 
 DATA = Path(__file__).parents[1] / "data" / "pseudo"
 CASES = json.loads((DATA / "relation_triplets.json").read_text())

@@ -14,10 +14,14 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
-from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import at_least, positive
-from clipvg.measures.match.beside import BESIDE, with_observed
-from clipvg.measures.match.features import narrow_images, token_features, whitening
+from clipvg.measures.common.options import ModelMeasure, at_least, positive
+from clipvg.measures.match.features import (
+    BESIDE,
+    narrow_images,
+    token_features,
+    whitening,
+    with_observed,
+)
 from clipvg.model.matcher import BINS, Matcher, bin_features
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.reading import as_observations

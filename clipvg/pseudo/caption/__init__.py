@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from clipvg.pseudo.caption.clause import Clause, clauses_of
 from clipvg.pseudo.caption.match import match_clauses
+from clipvg.pseudo.caption.parse import describe_parser, find_parser
 from clipvg.pseudo.caption.published import published as published
 from clipvg.pseudo.caption.rules import read_clauses
-from clipvg.pseudo.caption.spacy_parser import describe_parser, find_parser
 from clipvg.pseudo.observation import Candidate, Observation
-from clipvg.pseudo.options import Options
+from clipvg.pseudo.sources import Options
 
 NEEDS = {"default": ("captions", "detections"), "published": ("captions", "detections")}
 

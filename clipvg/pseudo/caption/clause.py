@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from clipvg.pseudo.caption.parse import Chunk, Parse
-from clipvg.pseudo.plurals import is_plural
-from clipvg.pseudo.words import DETERMINERS, MEASURES
+from clipvg.pseudo.words import DETERMINERS, MEASURES, is_plural
 
 GATHERINGS = MEASURES | frozenset(
     """bouquet bunch close closeup close-up cluster collection crowd flock herd image photo

@@ -8,9 +8,9 @@ from functools import lru_cache
 from clipvg.pseudo.caption.clause import Clause
 from clipvg.pseudo.kinds import PEOPLE, RIVAL_SHARE
 from clipvg.pseudo.observation import Candidate, Detection, Observation
-from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import distinct, overlap
-from clipvg.pseudo.plurals import is_plural, make_singular
+from clipvg.pseudo.sources import Options
+from clipvg.pseudo.words import is_plural, make_singular
 
 Seen = tuple[int, Detection]  # a detection and its index in the image
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from clipvg.errors import InputError
-from clipvg.pseudo.caption.parse import Chunk, Parse, Parser, split_words
-from clipvg.pseudo.caption.spacy_parser import need_parser
+from clipvg.pseudo.caption.parse import Chunk, Parse, Parser, need_parser, split_words
 from clipvg.pseudo.observation import Box, Candidate, Observation
-from clipvg.pseudo.options import Options
-from clipvg.pseudo.plurals import make_singular
+from clipvg.pseudo.sources import Options
 from clipvg.pseudo.template.kept import keep_published
+from clipvg.pseudo.words import make_singular
 
 Lemmatiser = Callable[[str], str]
 Kept = tuple[int, str, Box]  # index of a detection, its class and its box

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from clipvg.pseudo.caption.clause import GATHERINGS, Clause, drop_article, join_words
 from clipvg.pseudo.caption.parse import split_words
-from clipvg.pseudo.plurals import is_plural
-from clipvg.pseudo.words import BOUNDARIES, DETERMINERS, NOUNS, PLACES, PRONOUNS
+from clipvg.pseudo.words import BOUNDARIES, DETERMINERS, NOUNS, PLACES, PRONOUNS, is_plural
 
 _OPENING = re.compile(
     r"^(there (is|are|was|were)|this is|these are|here (is|are)|it is)\s+", re.IGNORECASE

@@ -14,11 +14,17 @@ from clipvg.pseudo.caption.rules import read_clauses
 from clipvg.pseudo.kinds import WORN_OR_HELD
 from clipvg.pseudo.meaning.extremes import EXTREMES, NUMBERS, ORDINALS
 from clipvg.pseudo.observations import ObservationTable
-from clipvg.pseudo.plurals import is_plural, make_singular
 from clipvg.pseudo.relation.rules import HOLDING, NEXT_TO, PLACES, Rule
 from clipvg.pseudo.relation.wording import say_predicate
 from clipvg.pseudo.template.names import may_mean, spoken
-from clipvg.pseudo.words import BOUNDARIES, DETERMINERS, MEASURES, PRONOUNS
+from clipvg.pseudo.words import (
+    BOUNDARIES,
+    DETERMINERS,
+    MEASURES,
+    PRONOUNS,
+    is_plural,
+    make_singular,
+)
 from clipvg.pseudo.words import PLACES as PLACE_WORDS
 
 SAID_FOR = {

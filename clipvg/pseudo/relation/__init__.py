@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from clipvg.pseudo.observation import Candidate, Observation
-from clipvg.pseudo.options import Options
 from clipvg.pseudo.relation.geometry import compare_boxes
 from clipvg.pseudo.relation.graph import best_relations, read_graph, relations_from_logits
+from clipvg.pseudo.sources import Options
 
 __all__ = ["DRAWN", "NEEDS", "SEES_FAINT", "default", "published", "relations_from_logits"]
 

@@ -14,9 +14,7 @@ from itertools import islice, permutations
 
 from clipvg.pseudo.kinds import NEVER_COMPARED, RIVAL_SHARE, WORN_OR_HELD, group_of
 from clipvg.pseudo.observation import Candidate, Observation
-from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import area, clip_box, distinct, gap, overlap
-from clipvg.pseudo.plurals import make_plural
 from clipvg.pseudo.relation.rules import (
     AMONG_SEVERAL,
     HOLDING,
@@ -27,6 +25,8 @@ from clipvg.pseudo.relation.rules import (
     Thing,
 )
 from clipvg.pseudo.relation.wording import say_name, say_object
+from clipvg.pseudo.sources import Options
+from clipvg.pseudo.words import make_plural
 
 Found = tuple[Thing, str, str]  # what is described, the words, the rule
 _LEAST_AREA = 1 / 250  # of the image; what is smaller is hard to see

@@ -15,9 +15,9 @@ import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.pseudo.observation import Box, Candidate, Observation, Relation
-from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import clip_box, distinct, overlap
 from clipvg.pseudo.relation.wording import say_name, say_object, say_predicate
+from clipvg.pseudo.sources import Options
 
 _NAMELESS = frozenset({"n/a", "__background__", ""})
 _SAME_BOX = 0.5  # IoU above which two boxes of the same name are taken for one object

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from clipvg.pseudo.observation import Candidate, Observation
-from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import area, shared_area
+from clipvg.pseudo.sources import Options
 from clipvg.pseudo.template.kept import SMALLEST_SHARE
 from clipvg.pseudo.template.names import is_several, with_article
 from clipvg.pseudo.template.ranks import beside, landmarks, patterns

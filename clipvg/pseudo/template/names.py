@@ -6,7 +6,7 @@ import json
 from functools import cache
 from importlib.resources import files
 
-from clipvg.pseudo.plurals import is_plural
+from clipvg.pseudo.words import is_plural
 from clipvg.runtime.files import Json
 
 GARMENT_KINDS = ("hat", "shirt", "pants", "shoes")  # in the order in which a class is looked up

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from clipvg.errors import InputError
 from clipvg.pseudo.observation import Box, Candidate, Observation
-from clipvg.pseudo.options import Options
 from clipvg.pseudo.plane import area, centre, overlap, shared_area
+from clipvg.pseudo.sources import Options
 from clipvg.pseudo.template.kept import (
     GROUPS,
     Groups,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from clipvg.pseudo.plurals import make_plural
 from clipvg.pseudo.template.names import is_mass, is_several
 from clipvg.pseudo.template.scene import Scene, Thing
+from clipvg.pseudo.words import make_plural
 
 Pattern = tuple[str, str]
 
