@@ -109,10 +109,7 @@ class AleatoricVariance(ModelMeasure):
     folds: int = at_least(5, 2)
     decay: float = positive(1e-2)
     name: str = "aleatoric"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.fitted_head  # a file that cannot be read is refused now
+    reads = "fitted_head"
 
     @cached_property
     def fitted_head(self) -> VarianceHead | None:

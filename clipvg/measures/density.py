@@ -51,10 +51,7 @@ class FeatureDistance(ModelMeasure):
     reference: Reference = field(default=None, repr=False)
     max_reference: int
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.given  # a file that cannot be read is refused now
+    reads = "given"
 
     @property
     def from_context(self) -> bool:

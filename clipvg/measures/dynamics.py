@@ -30,10 +30,7 @@ class _Dynamics(Measure):
     """
 
     history: History = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.given  # a file that cannot be read is refused now
+    reads = "given"
 
     @cached_property
     def given(self) -> np.ndarray | None:

@@ -45,10 +45,7 @@ class Unique(Measure):
         default=None, kw_only=False, repr=False
     )
     name: str = "unique"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._seen  # a file that cannot be read is refused now
+    reads = "_seen"
 
     @cached_property
     def _seen(self) -> ObservationTable | None:

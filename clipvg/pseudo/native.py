@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TypeVar
 
 from clipvg.errors import InputError
@@ -173,22 +173,15 @@ def _candidate(value: object) -> tuple[str, Candidate]:
 
 
 def _of_detection(found: Detection) -> Json:
-    data = {"class": found.name, "box": list(found.box), "score": found.score}
+    data: Json = {"class": found.name, "box": found.box, "score": found.score}
     return {**data, "attributes": found.attributes} if found.attributes else data
 
 
 def _of_relation(edge: Relation) -> Json:
-    return {
-        "subject": edge.subject,
-        "predicate": edge.predicate,
-        "object": edge.object,
-        "subject_box": list(edge.subject_box),
-        "object_box": list(edge.object_box),
-        "scores": dict(zip(("subject", "predicate", "object"), edge.scores, strict=True)),
-    }
+    scores = dict(zip(("subject", "predicate", "object"), edge.scores, strict=True))
+    return {**asdict(edge), "scores": scores}
 
 
 def _of_candidate(source: str, made: Candidate) -> Json:
-    data = {"expression": made.expression, "box": list(made.box), "rule": made.rule}
-    data = {"source": source, **data}
-    return data if made.detection is None else {**data, "detection": made.detection}
+    data = {"source": source, **asdict(made)}
+    return {key: value for key, value in data.items() if value is not None}

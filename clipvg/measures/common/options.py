@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from clipvg.errors import InputError, near_matches
 from clipvg.model import GroundingModel
@@ -71,6 +71,7 @@ class Measure:
     """
 
     name: str
+    reads: ClassVar[str | None] = None  # property that reads a file, so that a bad one is told now
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True, eq=False)(cls)
@@ -83,6 +84,8 @@ class Measure:
                 if isinstance(value, str) and not isinstance(option.default, str):
                     raise InputError(f"{option.name} is {value!r}; expected a number.")
                 option.metadata["check"](option.name, value)
+        if self.reads:
+            getattr(self, self.reads)
 
     @property
     def requires(self) -> frozenset[str]:

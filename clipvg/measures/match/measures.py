@@ -85,12 +85,12 @@ class RegionTextMatch(ModelMeasure):
     observations: str | Path | ObservationTable | None = field(default=None, repr=False)
     name: str = "match"
     only_towers: ClassVar[bool] = True
+    reads = "_seen"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.width % Matcher.heads:
             raise InputError(f"width is {self.width}; expected a multiple of {Matcher.heads}.")
-        _ = self._seen  # a file that cannot be read is refused now
 
     @cached_property
     def _seen(self) -> ObservationTable | None:

@@ -69,7 +69,5 @@ def without_doubles(kept: list[Kept]) -> list[Kept]:
 
 def by_class(kept: list[Kept]) -> list[Kept]:
     """Return the same, classes together."""
-    classes: dict[str, list[Kept]] = {}
-    for one in kept:
-        classes.setdefault(one.name, []).append(one)
-    return [one for members in classes.values() for one in members]
+    classes = [*dict.fromkeys(one.name for one in kept)]
+    return sorted(kept, key=lambda one: classes.index(one.name))
