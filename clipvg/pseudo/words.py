@@ -128,8 +128,10 @@ _SINGULARS = {plural: singular for singular, plural in _PLURALS.items()} | {
     "cookies": "cookie",
     "movies": "movie",
     "quizzes": "quiz",
+    "scarves": "scarf",
     "selfies": "selfie",
     "veggies": "veggie",
+    "wives": "wife",
     "shoes": "shoe",
     "ties": "tie",
 }
@@ -137,7 +139,16 @@ _ALIKE = frozenset(
     """clothes deer fish glasses jeans news pajamas pants scissors series sheep shorts skis
     sunglasses sweatpants tights trousers""".split()
 )
+_SILENT = ("hour", "honest")
+_SOUNDS_LIKE_Y = ("uni", "use", "euro", "one")
 _SINGULAR_ENDINGS = ("ss", "us", "is", "'s")
+
+
+def article(phrase: str) -> str:
+    """Return the article of a phrase, "a" or "an"."""
+    phrase = phrase.lower()
+    an = phrase[0] in "aeiou" and not phrase.startswith(_SOUNDS_LIKE_Y)
+    return "an" if an or phrase.startswith(_SILENT) else "a"
 
 
 def make_plural(name: str) -> str:

@@ -6,7 +6,7 @@ from clipvg.pseudo.observation import Box, Detection, Observation, Relation
 from clipvg.pseudo.relation import default
 from clipvg.pseudo.relation.wording import add_article, say_predicate
 from clipvg.pseudo.sources import Options
-from clipvg.pseudo.words import make_plural
+from clipvg.pseudo.words import make_plural, make_singular
 
 MAN, HAT, FAR = (10, 10, 60, 90), (20, 5, 50, 30), (70, 10, 99, 90)
 
@@ -177,6 +177,7 @@ def test_plurals_and_articles() -> None:
     assert [make_plural(name) for name in names] == [
         "dogs", "buses", "berries", "wine glasses", "sheep", "people", "knives",
     ]  # fmt: skip
-    assert [add_article(name) for name in ("orange", "TV", "scissors")] == [
-        "an orange", "a TV", "scissors",
+    assert [add_article(name) for name in ("orange", "TV", "scissors", "uniform")] == [
+        "an orange", "a TV", "scissors", "a uniform",
     ]  # fmt: skip
+    assert [make_singular(word) for word in ("scarves", "wives")] == ["scarf", "wife"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from clipvg.pseudo.words import article
+
 # Detectors' names that nobody says.
 _SAID = {
     "dining table": "table",
@@ -87,4 +89,4 @@ def add_article(name: str) -> str:
     """Return a name after "a" or "an", or alone where it is a plural or is not counted."""
     if not name or name.lower().split()[-1] in _UNCOUNTED:
         return name
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return f"{article(name)} {name}"

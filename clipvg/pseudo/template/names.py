@@ -6,7 +6,7 @@ import json
 from functools import cache
 from importlib.resources import files
 
-from clipvg.pseudo.words import is_plural
+from clipvg.pseudo.words import article, is_plural
 from clipvg.runtime.files import Json
 
 GARMENT_KINDS = ("hat", "shirt", "pants", "shoes")  # in the order in which a class is looked up
@@ -66,8 +66,6 @@ _PEOPLE = {
 }  # fmt: skip
 _SPOKEN = {"she": "woman", "male": "man", "adult": "person"}
 _MASS = frozenset({"broccoli", "bread", "food", "grass", "water", "hair", "snow", "sand"})
-_SILENT = ("hour", "honest")
-_SOUNDS_LIKE_Y = ("uni", "use", "euro", "one")
 
 
 def spoken(name: str) -> str:
@@ -104,5 +102,4 @@ def with_article(phrase: str) -> str:
     """Return "a red hat", "an apron", "jeans"."""
     if is_several(phrase) or is_mass(phrase):
         return phrase
-    an = phrase[0] in "aeiou" and not phrase.startswith(_SOUNDS_LIKE_Y)
-    return f"{'an' if an or phrase.startswith(_SILENT) else 'a'} {phrase}"
+    return f"{article(phrase)} {phrase}"
