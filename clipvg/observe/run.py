@@ -22,7 +22,7 @@ from clipvg.data.image import read_image
 from clipvg.errors import InputError
 from clipvg.observe.looking import Models, unobserved
 from clipvg.observe.options import ObserveOptions
-from clipvg.pseudo.formats.catalogue import IMAGES
+from clipvg.pseudo.formats.file import IMAGES
 from clipvg.pseudo.observation import UNOBSERVED, Observation
 from clipvg.pseudo.observations import SCHEMA, ObservationTable
 from clipvg.runtime.files import atomic_path, new_folder, remove_leftovers

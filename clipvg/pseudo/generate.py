@@ -13,7 +13,7 @@ from tqdm import tqdm
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
 from clipvg.pseudo.candidates import CandidateStore, candidate_table, group_sizes
-from clipvg.pseudo.formats.catalogue import Catalogue
+from clipvg.pseudo.formats.file import Catalogue
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.plane import box_faults, clipped, size_of

@@ -12,8 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipvg.errors import InputError, one_line
-from clipvg.pseudo.native import observation_to_dict
-from clipvg.pseudo.observation import Candidate, Detection, Observation, Relation, by_source
+from clipvg.pseudo.observation import (
+    Candidate,
+    Detection,
+    Observation,
+    Relation,
+    by_source,
+    observation_to_dict,
+)
 from clipvg.runtime.files import atomic_path
 
 BOX = pa.list_(pa.float64(), 4)

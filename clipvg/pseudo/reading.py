@@ -11,8 +11,7 @@ from typing import Literal
 import pyarrow as pa
 
 from clipvg.errors import InputError, one_line
-from clipvg.pseudo.formats.catalogue import Catalogue
-from clipvg.pseudo.formats.file import File, Row
+from clipvg.pseudo.formats.file import Catalogue, File, Row
 from clipvg.pseudo.formats.readers import find_reader
 from clipvg.pseudo.observation import UNOBSERVED, Candidate, Observation, by_source
 from clipvg.pseudo.observations import ObservationTable

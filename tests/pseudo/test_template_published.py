@@ -12,7 +12,7 @@ from clipvg import LabelTable
 from clipvg.errors import InputError
 from clipvg.pseudo import Detection, Observation, ObservationTable, Options
 from clipvg.pseudo.generate import generate
-from clipvg.pseudo.native import observation_from_dict
+from clipvg.pseudo.observation import observation_from_dict
 from clipvg.pseudo.template import published
 from clipvg.runtime.unpickle import read_pickle
 

@@ -141,7 +141,7 @@ def _seen(path: Path) -> str:
     from clipvg.labels.formats.file import File
     from clipvg.pseudo.formats.file import File as Observations
     from clipvg.pseudo.formats.readers import find_reader
-    from clipvg.pseudo.native import KEYS
+    from clipvg.pseudo.observation import KEYS
 
     file = File(path)
     first, found = file.first, format_of(file)

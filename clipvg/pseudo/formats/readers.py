@@ -11,17 +11,26 @@ from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
 from clipvg.errors import InputError
-from clipvg.pseudo.formats.catalogue import Catalogue, KnownImage
 from clipvg.pseudo.formats.file import (
+    Catalogue,
     File,
+    KnownImage,
     Row,
     box_from_coco,
     box_from_sides,
     first_object,
     image_number,
 )
-from clipvg.pseudo.native import observation_from_dict, read_box, read_name, read_score
-from clipvg.pseudo.observation import Box, Detection, Observation, Relation
+from clipvg.pseudo.observation import (
+    Box,
+    Detection,
+    Observation,
+    Relation,
+    observation_from_dict,
+    read_box,
+    read_name,
+    read_score,
+)
 from clipvg.pseudo.template.names import attribute_words
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import read_xml
