@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.data.decode import decode
-from clipvg.data.image import read_image
+from clipvg.data.image import decode, read_image
 from clipvg.data.letterbox import Letterbox, Square, load_square, make_square
 from clipvg.errors import InputError
 from clipvg.features.keys import PixelsKey, image_key, pixels_key

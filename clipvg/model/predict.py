@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from clipvg.boxes import convert
-from clipvg.data.decode import decode
+from clipvg.data.image import decode
 from clipvg.data.inputs import ImageInput, as_image
 from clipvg.data.letterbox import Square, image_boxes, make_square
 from clipvg.errors import InputError

@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from clipvg.data.decode import decode
-from clipvg.data.image import read_image
+from clipvg.data.image import decode, read_image
 from clipvg.errors import InputError
 from clipvg.observe.looking import Models, unobserved
 from clipvg.observe.options import ObserveOptions

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from clipvg.data.decode import decode
+from clipvg.data.image import decode
 from clipvg.data.letterbox import Square
 from clipvg.errors import InputError
 from clipvg.features.texts import TextCache

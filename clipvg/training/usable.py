@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from clipvg.data.decode import decode
+from clipvg.data.image import decode
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.model.tokenizer import Tokenizer

@@ -11,7 +11,7 @@ from PIL import Image
 from support.tiny import make_model
 
 from clipvg.data import load_square
-from clipvg.data.decode import decode
+from clipvg.data.image import decode
 from clipvg.errors import InputError
 from clipvg.features.images import load_images, load_squares
 from clipvg.features.keys import pixels_key

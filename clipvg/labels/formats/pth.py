@@ -37,6 +37,7 @@ class Layout:
 
     box_format: str
     fields: tuple[str, ...]
+    is_scored: bool = False  # whether records end with a reliability
 
 
 _FIVE = ("image", "segment", "box", "expression", "attributes")
@@ -69,7 +70,7 @@ def find_layout(path: str | Path, layout: str | None = None) -> Layout:
     shape = LAYOUTS[layout_name(path, layout)]
     for part, fields in SCORED.items():
         if part in Path(path).name:
-            return replace(shape, fields=fields)
+            return replace(shape, fields=fields, is_scored=True)
     return shape
 
 
@@ -101,7 +102,7 @@ def read(file: File) -> pa.Table:
     if is_mixup(file):
         for i, row in enumerate(rows):
             row |= _place(row["image"], records[i][1], f"{file} row {i}")
-    if _is_scored(file):
+    if shape.is_scored:
         for i, row in enumerate(rows):
             row[PUBLISHED] = _reliability(records[i][-1], f"{file} row {i}")
     return rows_table(rows, file)
@@ -118,7 +119,7 @@ def write(table: pa.Table, file: File) -> None:
     """
     shape = find_layout(file.path, file.layout)
     extras = _from_json(table, "pth.extra", [])
-    if _is_scored(file):
+    if shape.is_scored:
         extras = _with_reliability(table, extras, file)
     import torch
 
@@ -165,10 +166,6 @@ def _row(shape: Layout, record: object, where: str) -> Json:
 @lru_cache(maxsize=1000)  # most files say the same placeholder in every record
 def _text_as_json(text: str) -> str:
     return json.dumps(text)
-
-
-def _is_scored(file: File) -> bool:
-    return any(part in file.path.name for part in SCORED)
 
 
 def is_mixup(file: File) -> bool:
@@ -268,7 +265,7 @@ def lost(table: pa.Table, file: File) -> list[str]:
     """Return names of the columns that a layout has no place for."""
     shape = find_layout(file.path, file.layout)
     held = {"box_format", "pth.extra", *shape.fields, *(f"pth.{name}" for name in shape.fields)}
-    if _is_scored(file):
+    if shape.is_scored:
         held.add(PUBLISHED)  # it is among the further fields
     if is_mixup(file):
         held |= {"width", "height"}  # in the segment
