@@ -57,25 +57,16 @@ class TrainTransform:
     original pixels, so that the image is resampled once. A crop is accepted when it holds the
     box's centre; the box is clipped to it and keeps an area. Expressions that name a direction are
     never cropped.
-
-    Args:
-        size: side of the square in pixels; the scales are its sevenths (224 to 32 at 224).
-        preset: its mean, deviation and rule for direction words.
-        crop: allow the crop branch.
-        scale: draw the scale; otherwise the long side becomes ``size``.
-        translate: draw the place in the square; otherwise the image is centred.
-        jitter: brightness, contrast and saturation in random order.
-        blur: Gaussian blur.
     """
 
-    size: int
-    preset: Preset
+    size: int  # side of the square in pixels; the scales are its sevenths (224 to 32 at 224)
+    preset: Preset  # its mean, deviation and rule for direction words
     _: KW_ONLY
-    crop: bool = True
-    scale: bool = True
-    translate: bool = True
-    jitter: bool = True
-    blur: bool = False
+    crop: bool = True  # allow the crop branch
+    scale: bool = True  # draw the scale; otherwise the long side becomes ``size``
+    translate: bool = True  # draw the place in the square; otherwise the image is centred
+    jitter: bool = True  # brightness, contrast and saturation in random order
+    blur: bool = False  # Gaussian blur
 
     @cached_property
     def scales(self) -> tuple[int, ...]:

@@ -92,15 +92,9 @@ def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
 
 
 def image_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
-    """Return boxes of squares as boxes of their images.
+    """Return boxes of squares, (N, 4) cxcywh normalised to them, as boxes of their images.
 
-    Args:
-        boxes: (N, 4) cxcywh normalised to the square.
-        sizes: (N, 2) image sizes as (width, height).
-        size: side of the square.
-
-    Returns:
-        (N, 4) float32 xyxy image pixels, clipped to the image.
+    The reverse of `square_boxes`: (N, 4) float32 xyxy image pixels, clipped to the image.
     """
     scale, offset = _placed(sizes, size)
     corners = convert(np.asarray(boxes, dtype=np.float64), "cxcywh", "xyxy") * size

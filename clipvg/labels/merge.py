@@ -26,10 +26,6 @@ def merge_labels(tables: Sequence[LabelTable], files: Sequence[str]) -> LabelTab
     written. Of every other column it keeps the first value that any of the rows has; a warning
     counts those that have others. Column ``file`` says where a label was: the names of all its
     files, with commas; what is there already stays.
-
-    Args:
-        tables: in order.
-        files: a name for each.
     """
     named = [_with_file(labels, file) for labels, file in zip(tables, files, strict=True)]
     labels = LabelTable.concat(named)

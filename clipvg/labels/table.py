@@ -101,9 +101,7 @@ class LabelTable(Frame):
     def from_pandas(cls, frame: pandas.DataFrame, images: str | Path | None = None) -> LabelTable:
         """Return labels from a pandas data frame with these columns; its index is left out.
 
-        Args:
-            frame: a row a label; ``box`` as lists or arrays of four numbers, or in four columns.
-            images: image root.
+        Boxes are lists or arrays of four numbers, or in four columns.
         """
         table = pa.Table.from_pandas(frame, preserve_index=False)
         return cls(table.replace_schema_metadata(None), images)

@@ -83,9 +83,7 @@ def read_boxes_as(
 def find_sizes(labels: LabelTable, *, most: int | None = None) -> np.ndarray:
     """Return the (N, 2) int32 upright width and height of each label's image, -1 where not known.
 
-    Args:
-        labels: the labels; sizes in their columns are taken as they are.
-        most: images to open, evenly chosen, where the columns do not say; None opens all.
+    Where columns do not say, images are opened: all, or at most so many, evenly chosen.
     """
     sizes = labels.sizes()
     unknown = (sizes <= 0).any(axis=1)

@@ -106,14 +106,9 @@ def observe_scenes(
     seed: int = 0,
     config: SceneConfig | None = None,
 ) -> tuple[ObservationTable, dict[str, Scene]]:
-    """Render `num_images` scenes below `folder`, and let models look at them.
+    """Render `num_images` scenes below `folder` as `make_labels` does, and let models look at them.
 
-    Args:
-        folder: receives `images/NNNNNN.jpg`; existing files of these names are replaced.
-        num_images: number of scenes.
-        errors: of the models; they change no scene.
-        seed: fixes scenes and errors.
-        config: distribution of scenes.
+    Errors are those of the models and change no scene; the seed fixes both.
 
     Returns:
         What a detector, one that names attributes, a captioner and a scene-graph model say of the

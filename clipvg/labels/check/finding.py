@@ -62,13 +62,7 @@ class Finding:
     ) -> list[Finding]:
         """Return the finding of some rows in a list, which is empty where there are none.
 
-        Args:
-            kind: as the attribute.
-            title: as the attribute.
-            found: (N,) bool, or row numbers.
-            explain: says what is the matter with a row.
-            remedy: as the attribute.
-            severity: another than that of the kind.
+        Rows are (N,) bool or numbers; ``explain`` says what is the matter with one.
         """
         found = np.asarray(found)
         rows = np.flatnonzero(found) if found.dtype == bool else np.unique(found)

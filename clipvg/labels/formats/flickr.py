@@ -38,9 +38,7 @@ def read(file: File) -> pa.Table:
     of the sentence and the single boxes travel as ``flickr.entity``, ``flickr.type``,
     ``flickr.sentence`` and, as JSON, ``flickr.boxes``.
 
-    Args:
-        file: the folder that holds Sentences and Annotations, or a list of image ids (a .txt
-            file, one an id) in that folder.
+    The file is the folder that holds Sentences and Annotations, or a list of ids (.txt) in it.
 
     Raises:
         InputError: a file is missing or is not of this kind.
