@@ -143,12 +143,7 @@ def normalise(image: Image.Image, preset: Preset) -> torch.Tensor:
 
 
 def load_square(image: str | Path | Image.Image, size: int, preset: Preset) -> Square:
-    """Read an image and make its square: the evaluation transform.
-
-    Args:
-        image: a file, or an image in any mode.
-        size: side of the square in pixels.
-        preset: its EXIF rule, mean and deviation.
+    """Read an image, a file or one in any mode, and make its square: the evaluation transform.
 
     Raises:
         InputError: the file cannot be read as an image.

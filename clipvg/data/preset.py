@@ -69,12 +69,7 @@ PRESETS: dict[str, Callable[[Channels, Channels], Preset]] = {
 
 
 def get_preset(name: str, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> Preset:
-    """Return the preset of a name.
-
-    Args:
-        name: "default" or "published".
-        mean: the backbone's own mean by channel, which "default" uses.
-        std: its own deviation, likewise.
+    """Return the preset "default", of a backbone's own mean and deviation, or "published".
 
     Raises:
         InputError: no such preset.

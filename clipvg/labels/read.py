@@ -77,7 +77,7 @@ def read_labels(
     on_error: OnError = "raise",
     options: ReadOptions | None = None,
 ) -> LabelTable:
-    """Read labels from one file, or several one after the other.
+    """Read labels from one file, or several one after the other, in the order of their rows.
 
     Args:
         path: a file of any kind in docs/labels.md, or a pattern such as "part-*.jsonl"; also a
@@ -91,9 +91,6 @@ def read_labels(
             outside the image is kept either way, and boxes that look like another format are
             refused either way. "keep" refuses nothing, for `check_labels`.
         options: layout, names of columns, format and unit of boxes, where files do not say.
-
-    Returns:
-        The labels, in file order.
 
     Raises:
         InputError: what is wrong, where, and what to do about it.

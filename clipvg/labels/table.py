@@ -50,8 +50,6 @@ class LabelTable(Frame):
         images: folder that image names are relative to; None when they are paths.
 
     Attributes:
-        table: the Arrow table, columns in the schema's types.
-        images: the image root.
         dropped: rows that a reader left out, see `read_labels`.
 
     Raises:

@@ -95,9 +95,6 @@ def check_labels(
         rows: (N,) int64 row of each label in its file, where not all of the files were taken.
         progress: show a bar where images are opened.
 
-    Returns:
-        The counts and findings.
-
     Example:
         >>> labels = LabelTable.from_columns(
         ...     image=["a.jpg"], expression=["red dog"], box=[[110, 20, 10, 220]])
