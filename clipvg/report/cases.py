@@ -1,4 +1,4 @@
-"""Which labels a page shows as images: by chance, the worst, and those that changed most."""
+"""Labels as images: one with its boxes, and which a page shows: by chance, the worst, changed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from clipvg.boxes import iou
 from clipvg.data.image import read_image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.report.drawing import Mark, draw_boxes, encode_image
 from clipvg.report.html import PageImage
-from clipvg.report.sections import label_image
+from clipvg.report.numbers import percent
 from clipvg.report.selection import Selection
 
+_SIDE = 800  # pixels of an image's long side in the gallery
 _SHOWN = 6  # images of a group
 _LOOKED_AT = 48  # labels among which the worst and the most changed are looked for
 
@@ -64,6 +66,62 @@ def training_cases(labels: LabelTable, model: Path) -> list[PageImage]:
         *_group("by chance", sorted(rows[:_SHOWN]), labels, boxes, {}, {}),
         *_group("the worst", _worst(labels, boxes), labels, boxes, {}, {}),
     ]
+
+
+def label_image(
+    labels: LabelTable,
+    row: int,
+    predicted: np.ndarray | None = None,
+    remarks: Sequence[str] = (),
+    *,
+    score: float | None = None,
+    before: np.ndarray | None = None,
+    exif: bool = True,
+) -> PageImage:
+    """Draw one label's image with its box, true box and prediction, and say how these overlap.
+
+    Args:
+        labels: with an image root.
+        row: index of the label.
+        predicted (4,): xyxy pixels, where there is a prediction.
+        remarks: lines to say below the expression, before the overlap.
+        score: of the prediction.
+        before (4,): what was predicted before adapting, xyxy pixels, where that is known.
+        exif: whether boxes are of the upright image, as EXIF says, or of the stored one.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
+    one = labels.select([row])
+    name, expression = one.image_names[0], one.expressions[0]
+    box, truth = one.boxes()[0], one.truth()[0]
+    image = read_image(one.image_path(name), exif=exif)
+    scale = min(1.0, _SIDE / max(image.size))  # before drawing: lines keep their width
+    image = image.resize([max(1, round(scale * side)) for side in image.size])
+    has_truth = bool(np.isfinite(truth).all())
+    marks = [Mark(scale * box, role="pseudo"), Mark(scale * truth, role="true")]
+    said = list(remarks)
+    if labels.has_truth and not has_truth:
+        said.append("nothing in the image fits the expression")
+    if before is not None:
+        marks.append(Mark(scale * before, role="before"))
+    if predicted is not None:
+        marks.append(Mark(scale * predicted, role="predicted"))
+        boxes = [each for each in (before, predicted) if each is not None]
+        overlaps = {"true box": iou(boxes, truth)} if has_truth else {}
+        overlaps["label"] = iou(boxes, box)
+        shown = [
+            f"with the {name} {' → '.join(map(percent, overlap.tolist()))}"
+            for name, overlap in overlaps.items()
+        ]
+        shown += [] if score is None else [f"score {percent(score)}"]
+        said.append(f"IoU {', '.join(shown)}")
+    return PageImage(
+        *encode_image(draw_boxes(image, marks), max_size=_SIDE),
+        alt=f"{name} with the boxes of the expression “{expression}”.",
+        caption=expression,
+        detail="\n".join(said),
+    )
 
 
 def _group(

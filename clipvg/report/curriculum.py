@@ -15,11 +15,11 @@ from clipvg.report.cases import curriculum_cases
 from clipvg.report.figures import score_matrix_figure
 from clipvg.report.html import PageImage, Report, Table
 from clipvg.report.numbers import percent, points
-from clipvg.report.sections import figure_image, histogram_section
 from clipvg.report.selection import (
     Curve,
     PrecisionRecall,
     Selection,
+    histogram_image,
     performance_figure,
     precision_recall_figure,
 )
@@ -246,7 +246,7 @@ class _Page:
         if self.is_ssa:
             reliability, correct = scores[self.last.measurer], self.selection.correct
             threshold = self.last.threshold
-            return [histogram_section(reliability, correct, threshold, self.similarity)]
+            return [histogram_image(reliability, correct, threshold, self.similarity)]
         # Rows and columns in the order of the decisions, own sources on the diagonal.
         decided = [source for source in self.chosen if source in scores.sources]
         sources = list(dict.fromkeys([*decided, *scores.sources]))
@@ -254,7 +254,7 @@ class _Page:
         names = sorted(scores.names, key=lambda name: place.get(name, len(sources)))
         figure = score_matrix_figure(scores.select(names), sources=sources, chosen=self.chosen)
         return [
-            figure_image(
+            PageImage.of_figure(
                 figure,
                 alt=f"Grid of {len(names)} × {len(sources)} reliability histograms: measurers "
                 f"{', '.join(names)}; sources {', '.join(sources)}.",
@@ -278,7 +278,7 @@ class _Page:
         figure = performance_figure(curves, metric=self.metric, baseline=baseline)
         panels = "" if self.is_ssa else ", one panel a source"
         joined = "" if self.is_ssa else "what was selected before, joined with "
-        return figure_image(
+        return PageImage.of_figure(
             figure,
             alt=f"Performance by reliability threshold{panels}. "
             + "; ".join(map(str, curves))
@@ -311,7 +311,7 @@ class _Page:
             for source, curves in panels.items()
         )
         return [
-            figure_image(
+            PageImage.of_figure(
                 precision_recall_figure(panels, chosen=self.chosen, specific=own),
                 alt=f"Precision-recall curves of the kept labels. Average precision: {said}.",
                 caption="How well a threshold on reliability finds the correct labels. The truth "

@@ -11,13 +11,19 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import clipvg
+from clipvg.report.canvas import encode_figure
 from clipvg.report.style import ROLES
 from clipvg.runtime.files import Json, atomic_path
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PIXELS_PER_INCH = 96  # of a page
 _LEGEND = {
     "predicted": "predicted box",
     "before": "predicted before adapting",
@@ -37,6 +43,12 @@ class PageImage:
     detail: str = ""  # smaller lines below the caption
     group: str = ""  # heading above images of one kind in a gallery; none when empty
     width: int | None = None  # in pixels of the page; that of the gallery's columns when None
+
+    @classmethod
+    def of_figure(cls, figure: Figure, alt: str, caption: str) -> PageImage:
+        """Return a figure for the page, where its letters are as large as those of any other."""
+        width = round(_PIXELS_PER_INCH * figure.get_figwidth())
+        return cls(*encode_figure(figure), alt=alt, caption=caption, width=width)
 
     @property
     def source(self) -> str:

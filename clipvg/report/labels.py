@@ -17,11 +17,11 @@ from clipvg.labels import Finding, LabelTable, check_labels
 from clipvg.labels.schema import RELIABILITY
 from clipvg.pseudo.entities import count_entities, entity_heads
 from clipvg.pseudo.words import ADJECTIVES, PLACES, make_singular
+from clipvg.report.cases import label_image
 from clipvg.report.choice import Choice, Rule, rule_order
 from clipvg.report.figures import center_map, count_bars
 from clipvg.report.html import PageImage, Report, Table
 from clipvg.report.numbers import percent
-from clipvg.report.sections import figure_image, label_image
 
 if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
@@ -141,7 +141,7 @@ def _figures(
             "Centres of the boxes, as shares of the image's width and height.",
         ),
     ]
-    return [figure_image(figure, text, text) for figure, text in figures]
+    return [PageImage.of_figure(figure, text, text) for figure, text in figures]
 
 
 def _sizes(labels: LabelTable) -> np.ndarray:

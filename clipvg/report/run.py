@@ -17,9 +17,9 @@ from clipvg.labels import read_labels
 from clipvg.labels.read import TRUSTED
 from clipvg.report.cases import training_cases
 from clipvg.report.curriculum import curriculum_report
-from clipvg.report.html import Report, Table, write_html
+from clipvg.report.figures import training_curves
+from clipvg.report.html import PageImage, Report, Table, write_html
 from clipvg.report.numbers import listed, percent, points
-from clipvg.report.sections import training_section
 from clipvg.runtime.files import Json, read_json
 
 DEMO_NAMES = {
@@ -85,8 +85,16 @@ def _training(folder: Path, summary: Json, rows: Sequence[Json]) -> Report:
         gallery_note="Labels of the training and the boxes of its model, some drawn by chance and "
         "of 48 looked at those that it misses furthest.",
         gallery_roles=roles,
-        figures=[training_section(epochs)] if epochs else [],
+        figures=[_curves(epochs)] if epochs else [],
         timings={"training": float(summary["seconds"])} if "seconds" in summary else {},
+    )
+
+
+def _curves(epochs: Sequence[Json]) -> PageImage:
+    return PageImage.of_figure(
+        training_curves(epochs),
+        f"Curves of training loss and validation accuracy over {len(epochs)} records.",
+        "Loss per label (L1 + GIoU) and performance on the validation labels.",
     )
 
 

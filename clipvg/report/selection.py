@@ -17,6 +17,8 @@ from clipvg.labels import LabelTable, read_labels
 from clipvg.labels.read import TRUSTED
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.report.canvas import cut, legend_below, new_figure, percents
+from clipvg.report.figures import reliability_histogram
+from clipvg.report.html import PageImage
 from clipvg.report.numbers import percent
 from clipvg.report.style import BLUE, CYCLE, GRAY, VERMILION
 
@@ -149,6 +151,25 @@ class PrecisionRecall:
         """Return (recall, precision) of r >= threshold; None where nothing is kept."""
         count = int(np.count_nonzero(self.thresholds.astype(np.float64) >= threshold))
         return (float(self.recall[count - 1]), float(self.precision[count - 1])) if count else None
+
+
+def histogram_image(
+    reliability: np.ndarray,
+    correct: np.ndarray | None,
+    threshold: float,
+    similarity: str = "IoU",
+) -> PageImage:
+    """Draw the histogram of reliability, split by correct and wrong labels where that is known."""
+    figure = reliability_histogram(reliability, correct=correct, threshold=threshold)
+    split = " split by correct and wrong labels" if correct is not None else ""
+    scored = reliability[np.isfinite(reliability)]
+    median = f", median {np.median(scored):.2f}" if len(scored) else ""
+    caption = f"Reliability of each label: {similarity} of the measurer's box with the label's box."
+    if correct is not None:
+        caption += " A label is correct when its IoU with the true box is at least 0.5."
+    return PageImage.of_figure(
+        figure, f"Histogram of the reliability of {len(scored)} labels{split}{median}.", caption
+    )
 
 
 def performance_figure(curves: Sequence[Curve], *, metric: str, baseline: str) -> Figure:

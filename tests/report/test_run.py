@@ -9,8 +9,8 @@ from PIL import Image
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.reliability import ScoreMatrix
+from clipvg.report.cases import label_image
 from clipvg.report.run import draw_report, gain_table, report_run
-from clipvg.report.sections import label_image
 
 BOX = [10.0, 10.0, 30.0, 30.0]
 
