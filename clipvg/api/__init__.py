@@ -10,7 +10,7 @@ from clipvg.api.models import evaluate as evaluate
 from clipvg.api.models import load as load
 from clipvg.api.models import score as score
 from clipvg.api.run import RunOptions as RunOptions
-from clipvg.api.train_run import TrainResult as TrainResult
-from clipvg.api.train_run import train as train
+from clipvg.api.run import TrainResult as TrainResult
+from clipvg.api.run import train as train
 from clipvg.curriculum import Sources as Sources
 from clipvg.labels import read_labels as read_labels

@@ -1,10 +1,10 @@
-"""What training and adapting share: how a run is made, its model and its directory."""
+"""A run: its options, model and directory; and `clipvg.train`, one training in such a directory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -12,14 +12,17 @@ import torch
 from clipvg.data.preset import get_preset
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
+from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingConfig, GroundingModel, ModelOptions, create_model, load
 from clipvg.model.quality import QualityHead
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.runs import Run, Workers
+from clipvg.runs.record import whole_root
 from clipvg.runtime import distributed
-from clipvg.runtime.files import read_json
+from clipvg.runtime.files import Json, read_json, write_json
 from clipvg.runtime.progress import say
-from clipvg.training import FitConfig, GroundingLearner
+from clipvg.training import FitConfig, GroundingLearner, fit
+from clipvg.training.record import write_model
 from clipvg.training.usable import OnError, usable_labels
 
 Device = str | torch.device | None
@@ -163,3 +166,84 @@ def make_model(settings: GroundingConfig, seed: int, device: torch.device) -> Gr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return create_model(**settings.to_dict()).to(device)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Result of `train`.
+
+    Attributes:
+        folder: the run directory.
+        model: the trained model.
+        summary: what ``summary.json`` holds.
+    """
+
+    folder: Path
+    model: GroundingModel
+    summary: Json
+
+
+def train(
+    labels: LabelTable,
+    *,
+    out: str | Path,
+    validation: LabelTable | None = None,
+    backbone: str = "ViT-B-16",
+    model: ModelOptions | None = None,
+    training: FitConfig | None = None,
+    run: RunOptions | None = None,
+) -> TrainResult:
+    """Train a grounding model on labels in a run directory; ``out/model`` is the result.
+
+    Args:
+        labels: pseudo-labels, human labels, or both mixed by their ``weight``.
+        out: run directory; one that was interrupted is continued.
+        validation: labels that choose the best epoch.
+        backbone: name of the CLIP towers.
+        model: what else the model is made of; the published model when None.
+        training: options of the training; those of `FitConfig` when None.
+        run: where it runs and what it says and writes.
+
+    Raises:
+        InputError: ``out`` holds another run, or labels or options cannot be used.
+
+    Example:
+        >>> quick = FitConfig(epochs=2)
+        >>> result = train(labels, backbone="clipvg-tiny", training=quick, out="runs/first")
+        >>> result.model.predict("street.jpg", "man in red").shape
+        (1, 4)
+    """
+    check_one_split(labels)
+    check_one_split(validation, "validation")
+    options, training = run or RunOptions(), training or FitConfig()
+    settings = model_config(labels, backbone, model)
+    labels = options.usable(labels, settings)
+    validation = validation and options.usable(validation, settings)
+    config = {"method": "train", "model": settings.to_dict(), "training": training.identity()}
+    with open_run(out, config, labels, validation, options.place) as opened:
+        options.announce(opened)
+        before = judged_before(opened)
+        fitted = fit(
+            make_model(settings, training.seed, options.place),
+            labels,
+            config=training,
+            validation=validation,
+            out=opened.folder,
+            progress=options.progress,
+        )
+        if judge(fitted.model, labels, validation, training, before=before):
+            opened.write(lambda: write_model(fitted.model, opened.folder))
+        summary = {
+            "method": "train",
+            "command": options.recorded_command(opened),
+            "labels": opened.config["labels"],
+            "root": whole_root(labels),
+            "validation": opened.config["validation"],
+            "parameters": fitted.model.num_parameters(),
+            "best": None if fitted.best is None else asdict(fitted.best),
+            "last": fitted.metrics[-1] if fitted.metrics else {},
+            "seconds": fitted.seconds,
+        }
+        opened.write(lambda: write_json(opened.folder / "summary.json", summary))
+        options.draw_report(opened)
+    return TrainResult(opened.folder, fitted.model, summary)

@@ -90,6 +90,8 @@ def _run(args: Namespace) -> Json:
     from clipvg.boxes import convert
     from clipvg.data.inputs import as_image
     from clipvg.model.predict import refuse_blank
+    from clipvg.report.drawing import check_image_path, draw_boxes, label_marks, save_image
+    from clipvg.report.heat import draw_heat
 
     refuse_blank(args.expression)
     for expression in args.expression:
@@ -99,7 +101,11 @@ def _run(args: Namespace) -> Json:
                 "or at those of a table"
             )
     wanted = {"drawing": args.out, "heatmap": args.heatmap}
-    paths = {name: _drawing_path(path, args.image) for name, path in wanted.items() if path}
+    paths = {
+        name: check_writable(check_image_path(path), reads=[args.image])
+        for name, path in wanted.items()
+        if path
+    }
     if args.out and args.heatmap and len({path.resolve() for path in paths.values()}) == 1:
         raise InputError(f"--out and --heatmap are both {args.out}; choose two files")
     if args.grounder:
@@ -126,9 +132,6 @@ def _run(args: Namespace) -> Json:
     if found.reasons:
         result["reasons"] = list(found.reasons)
     if paths:
-        from clipvg.report.drawing import draw_boxes, label_marks, save_image
-        from clipvg.report.heat import draw_heat
-
         there = [at for at, box in enumerate(result["boxes"]) if box]
         said = [args.expression[at] for at in there]
         marks = label_marks(found.boxes[there], said, found.scores[there])
@@ -157,12 +160,6 @@ def _check_grounder(args: Namespace) -> None:
 def _numbers(values: Iterable[float]) -> list[float | None]:
     """Return numbers for JSON, which has no NaN."""
     return [None if value != value else round(float(value), 4) for value in values]
-
-
-def _drawing_path(name: str, image: str) -> Path:
-    from clipvg.report.drawing import check_image_path
-
-    return check_writable(check_image_path(name), reads=[image])
 
 
 def _describe(result: Json) -> str:

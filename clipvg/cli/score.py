@@ -124,6 +124,7 @@ def _run(args: Namespace) -> Json:
             f"{out} is written all the same, with nulls and the reasons; check --images "
             f"{args.images} and run the command again."
         )
+    reasons = Counter(scores.reasons.values()).most_common(_REASONS_SHOWN)
     return {
         "out": str(out),
         "store": str(folder),
@@ -132,7 +133,7 @@ def _run(args: Namespace) -> Json:
         "count": len(labels),
         "scores": {"asked": store.asked, "found": store.found},
         "kept_0.5": scores.count_above(0.5),
-        "reasons": _most_common(scores),
+        "reasons": [{"reason": why, "labels": count} for why, count in reasons],
         **scores.to_dict(),
     }
 
@@ -226,12 +227,6 @@ def _refine(
     return write_refined(
         labels, scores[name], boxes, args.refine, layout=layout, prompt=model.config.prompt
     )
-
-
-def _most_common(scores: ScoreMatrix) -> list[Json]:
-    """Why labels are not scored: the most frequent reasons and how many labels each has."""
-    reasons = Counter(scores.reasons.values()).most_common(_REASONS_SHOWN)
-    return [{"reason": reason, "labels": count} for reason, count in reasons]
 
 
 def _describe(result: Json) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _POINTS = 10  # of all letters
+_LONGEST = 26  # letters of a name
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -45,10 +46,10 @@ def legend_below(figure: Figure, axes: Axes | None = None) -> None:
     figure.legend(*shown, loc="outside lower center", ncols=4, frameon=False)
 
 
-def cut(name: str, length: int = 26) -> str:
+def cut(name: str) -> str:
     """Shorten a name so that it fits beside a figure; its end is kept."""
     # "$" would start a formula in matplotlib.
-    short = name if len(name) <= length else "…" + name[-length + 1 :]
+    short = name if len(name) <= _LONGEST else "…" + name[-_LONGEST + 1 :]
     return short.replace("$", r"\$")
 
 
@@ -73,7 +74,7 @@ def _in_one_size(figure: Figure) -> None:
         axes.tick_params(labelsize=_POINTS)
 
 
-def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, SVG or PDF, by the ending of its name, and return the path.
 
     Raises:
@@ -82,8 +83,10 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     path = check_figure_path(path)
     suffix = path.suffix.lower()
     _in_one_size(figure)
+    # Without a date the same figure gives the same bytes.
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=_undated(suffix))
+        figure.savefig(temporary, format=suffix[1:], dpi=160, metadata=undated)
     return path
 
 
@@ -93,8 +96,3 @@ def encode_figure(figure: Figure) -> tuple[bytes, str]:
     _in_one_size(figure)
     figure.savefig(buffer, format="png", dpi=144)
     return buffer.getvalue(), "image/png"
-
-
-def _undated(suffix: str) -> dict[str, None]:
-    # Without a date the same figure gives the same bytes.
-    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})

@@ -36,7 +36,7 @@ def field_problems(config: Any) -> Iterator[str]:
         low, high = getattr(ranges[field.name], "__metadata__", [(None, None)])[0]
         if not _fits(value, kinds[field.name]):
             yield f"{field.name} is {_shown(value)}, expected {in_words(kinds[field.name])}"
-        elif isinstance(value, bool) or not _is_number(value):
+        elif isinstance(value, bool) or not isinstance(value, Real):
             continue
         elif not (isinstance(value, Integral) or math.isfinite(value)):
             yield f"{field.name} is {value}, expected a finite number"
@@ -77,10 +77,6 @@ def _fits(value: Any, kind: Any) -> bool:
         number = Integral if kind is int else Real
         return isinstance(value, number) and not isinstance(value, bool)
     return isinstance(value, kind)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real)
 
 
 def _shown(value: Any) -> str:
