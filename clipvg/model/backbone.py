@@ -95,26 +95,18 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def image_features(self, images: Tensor) -> Tensor:
-        """Visual tokens.
-
-        Args:
-            images (Tensor[U, 3, S, S]): normalised pixels, S = image_size.
-
-        Returns:
-            Tensor[U, 1 + P, feature_width]: [CLS] and patches. Levels are outputs of the tapped
-            blocks, before the last layer norm, side by side on the channels.
-        """
+        """Visual tokens (Tensor[U, 1 + P, feature_width]): `image_levels` side by side."""
         return torch.cat(self.image_levels(images), dim=-1)
 
     def image_levels(self, images: Tensor) -> list[Tensor]:
-        """Visual tokens level by level: what `image_features` has side by side.
+        """Visual tokens level by level.
 
         Args:
             images (Tensor[U, 3, S, S]): normalised pixels, S = image_size.
 
         Returns:
-            A list of Tensor[U, 1 + P, width], one a tapped block; for visual="last" one
-            Tensor[U, 1 + P, embed_dim].
+            A list of Tensor[U, 1 + P, width], [CLS] and patches after each tapped block, before the
+            last layer norm; for visual="last" one Tensor[U, 1 + P, embed_dim].
         """
         tower = self.clip.visual
         indices = list(self.levels)

@@ -159,21 +159,14 @@ def tiny_files() -> tuple[Path, Path]:
 
 def _open_tiny(pretrained: str | None) -> Towers:
     config_file, weights = tiny_files()
-    if not config_file.is_file():
-        raise InputError(f"{config_file} is missing from this installation. Reinstall clipvg.")
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    config = config.get("model_cfg", config)
-    mean = config.pop("mean", OPENAI_DATASET_MEAN)
-    std = config.pop("std", OPENAI_DATASET_STD)
-    towers = build_towers(config, mean=mean, std=std)
+    towers = build_towers(json.loads(config_file.read_text(encoding="utf-8")))
     if pretrained is None:
         return towers
     source = weights if pretrained == TINY_TAG else Path(pretrained)
     if not source.is_file():
-        what = f"file {source}" if pretrained == TINY_TAG else f"weights {pretrained!r}"
         raise InputError(
-            f"{TINY} has no {what}. Use pretrained={TINY_TAG!r} of a complete installation, a "
-            f"safetensors file, or None for random weights."
+            f"{TINY} has no weights {pretrained!r}. Use pretrained={TINY_TAG!r} of a complete "
+            "installation, a safetensors file, or None for random weights."
         )
     state = find_state(read_file(source), CLIP_ANCHOR, source)
     copy_weights(towers.clip, as_open_clip(state, towers.clip), f"{source} does not fit the towers")

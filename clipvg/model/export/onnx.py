@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from clipvg.model.export.parts import Program
 from clipvg.model.hub import quiet
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import TensorProto
 
 PRECISIONS = ("fp32", "fp16", "int8")
 WEIGHTS_FILE = "weights.bin"
@@ -50,8 +50,9 @@ def write_onnx(programs: Mapping[str, Program], folder: Path, precision: str) ->
         places: dict[bytes, int] = {}
         for name in programs:
             model = onnx.load(folder / f"{name}.onnx")
-            for tensor in _large_tensors(model):
-                _move(tensor, weights, places)
+            for tensor in model.graph.initializer:
+                if len(tensor.raw_data) >= _SHARED_BYTES:
+                    _move(tensor, weights, places)
             onnx.save(model, folder / f"{name}.onnx")
 
 
@@ -66,10 +67,6 @@ def _quantize(path: Path) -> None:
         weight_type=QuantType.QInt8,
         extra_options={"MatMulConstBOnly": True},
     )
-
-
-def _large_tensors(model: ModelProto) -> Iterator[TensorProto]:
-    return (tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= _SHARED_BYTES)
 
 
 def _move(tensor: TensorProto, weights: io.BufferedWriter, places: dict[bytes, int]) -> None:

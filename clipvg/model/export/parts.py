@@ -112,27 +112,19 @@ def trace(model: GroundingModel) -> dict[str, Program]:
     images, batch = Dim("images", min=1), Dim("batch", min=1)
     square, row = {0: images}, {0: batch}
     text_row = {0: batch, 1: Dim("tokens", min=1, max=model.backbone.context_length)}
-    image_part, text_part = ImagePart(model), TextPart(model)
+    both = (square, square, text_row, text_row, row)
+    whole = WholeModel(model)
     with torch.no_grad():
-        features = (*image_part(pixels, pixel_mask), *text_part(ids, text_mask))
+        features = (*whole.image(pixels, pixel_mask), *whole.text(ids, text_mask))
         features = tuple(tensor.contiguous() for tensor in features)
+        whole.fusion(*features, index)  # what it computes once is there before it is traced
         cases = {
-            "image": (image_part, (pixels, pixel_mask), (square, square)),
-            "text": (text_part, (ids, text_mask), (text_row, text_row)),
-            "fusion": (
-                FusionPart(model),
-                (*features, index),
-                (square, square, text_row, text_row, row),
-            ),
-            "model": (
-                WholeModel(model),
-                (pixels, pixel_mask, ids, text_mask, index),
-                (square, square, text_row, text_row, row),
-            ),
+            "image": (whole.image, (pixels, pixel_mask), (square, square)),
+            "text": (whole.text, (ids, text_mask), (text_row, text_row)),
+            "fusion": (whole.fusion, (*features, index), both),
+            "model": (whole, (pixels, pixel_mask, ids, text_mask, index), both),
         }
         outputs = {"image": ("image", "patch_ignored"), "text": ("text", "text_mask")}
-        fusion, example, _ = cases["fusion"]
-        fusion(*example)  # what it computes once is there before it is traced
         return {
             name: Program(
                 torch.export.export(part, example, dynamic_shapes=shapes, strict=False),

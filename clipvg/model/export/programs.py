@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,16 +27,6 @@ MOST_CHANGE = 1e-4  # of a coordinate in [0, 1] or a probability, in single prec
 _SCENES = 8
 
 Run = Callable[..., list[np.ndarray]]
-
-
-class Question(NamedTuple):
-    """An image and expressions about it, as `WholeModel` reads them."""
-
-    pixels: Tensor
-    pixel_mask: Tensor
-    ids: Tensor
-    attention_mask: Tensor
-    image_index: Tensor
 
 
 def write_programs(model: GroundingModel, out: Path, *, format: str, precision: str) -> None:
@@ -128,8 +117,8 @@ def _facts(model: GroundingModel) -> Json:
     }
 
 
-def _questions(model: GroundingModel) -> Iterator[Question]:
-    """Yield rendered scenes, each with an expression for every object that one can be said of."""
+def _questions(model: GroundingModel) -> Iterator[tuple[Tensor, ...]]:
+    """Yield what `WholeModel` reads of scenes, with an expression for each object that has one."""
     rng = np.random.default_rng(0)
     for _ in range(_SCENES):
         scene = sample_scene(rng, SceneConfig())
@@ -138,7 +127,7 @@ def _questions(model: GroundingModel) -> Iterator[Question]:
         square = make_square(render_scene(scene), model.backbone.image_size, model.preset)
         ids, mask = model.tokenize(texts)
         length = int(mask.sum(1).max())
-        yield Question(
+        yield (
             square.pixels[None],
             square.mask[None],
             ids[:, :length].contiguous(),
