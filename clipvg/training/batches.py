@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +24,8 @@ from clipvg.training.order import Order
 from clipvg.training.record import TOO_LARGE
 
 AnyBatch = Batch | FeatureBatch
-
-
-class Batches(Protocol):
-    """Source of the batches of a training."""
-
-    def stream(self, start: int, stop: int) -> Iterator[AnyBatch]:
-        """This process's batches of the optimizer steps `start` to `stop`, in `Order`'s parts."""
+# This process's batches of the optimizer steps from one to another, in the parts of an `Order`.
+Batches = Callable[[int, int], Iterator[AnyBatch]]
 
 
 def open_features(
@@ -84,81 +78,74 @@ def open_features(
     return None
 
 
-class CachedBatches:
-    """Batches gathered from cached features: no decoding, no worker processes."""
+def cached_batches(labels: CachedLabels, order: Order) -> Batches:
+    """Return batches gathered from cached features: no decoding, no worker processes."""
 
-    def __init__(self, labels: CachedLabels, order: Order) -> None:
-        self._labels = labels
-        self._order = order
-
-    def stream(self, start: int, stop: int) -> Iterator[FeatureBatch]:
-        """See `Batches`."""
+    def batches(start: int, stop: int) -> Iterator[FeatureBatch]:
         for step in range(start, stop):
-            for part in self._order.parts(step):
-                yield self._labels.batch(part.rows)
+            for part in order.parts(step):
+                yield labels.batch(part.rows)
+
+    return batches
 
 
-class ImageBatches:
-    """Batches of images from a DataLoader, augmented when the options say so.
+def image_batches(
+    model: GroundingModel, labels: LabelTable, config: FitConfig, order: Order
+) -> Batches:
+    """Return batches of images from a DataLoader, augmented when the options say so.
 
     What a label looks like depends on seed, epoch and row, not on the number of workers; labels
     that come in one group share their image.
     """
+    size, preset = model.backbone.image_size, model.preset
+    transform = TrainTransform(
+        size,
+        preset,
+        crop=config.crop,
+        scale=config.scale,
+        translate=config.translate,
+        jitter=config.jitter,
+        blur=config.blur,
+    )
+    dataset = LabelDataset(
+        labels,
+        model.tokenizer,
+        size,
+        preset,
+        transform=transform if config.augment else None,
+        seed=config.seed,
+    )
+    rows = _Rows(order)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=rows,
+        num_workers=config.num_workers,
+        collate_fn=collate,
+        persistent_workers=config.num_workers > 0,
+        worker_init_fn=_ignore_interrupts,
+        pin_memory=model.device.type == "cuda",
+    )
 
-    def __init__(
-        self, model: GroundingModel, labels: LabelTable, config: FitConfig, order: Order
-    ) -> None:
-        size, preset = model.backbone.image_size, model.preset
-        transform = TrainTransform(
-            size,
-            preset,
-            crop=config.crop,
-            scale=config.scale,
-            translate=config.translate,
-            jitter=config.jitter,
-            blur=config.blur,
-        )
-        self._dataset = LabelDataset(
-            labels,
-            model.tokenizer,
-            size,
-            preset,
-            transform=transform if config.augment else None,
-            seed=config.seed,
-        )
-        self._order = order
-        self._parts = _Parts(order)
-        self._loader = DataLoader(
-            self._dataset,
-            batch_sampler=self._parts,
-            num_workers=config.num_workers,
-            collate_fn=collate,
-            persistent_workers=config.num_workers > 0,
-            worker_init_fn=_ignore_interrupts,
-            pin_memory=model.device.type == "cuda",
-        )
-
-    def stream(self, start: int, stop: int) -> Iterator[Batch]:
-        """See `Batches`."""
-        per_epoch = self._order.steps_per_epoch
+    def batches(start: int, stop: int) -> Iterator[Batch]:
+        per_epoch = order.steps_per_epoch
         while start < stop:
             epoch = start // per_epoch
-            self._dataset.set_epoch(epoch, self._order.leader(epoch))
-            self._parts.start, self._parts.stop = start, min((epoch + 1) * per_epoch, stop)
-            yield from self._loader
-            start = self._parts.stop
+            dataset.set_epoch(epoch, order.leader(epoch))
+            rows.steps = range(start, min((epoch + 1) * per_epoch, stop))
+            yield from loader
+            start = rows.steps.stop
+
+    return batches
 
 
-class _Parts:
-    """Batch sampler over the parts of a range of steps."""
+class _Rows:
+    """Batch sampler: the rows of each part of some steps."""
 
     def __init__(self, order: Order) -> None:
-        self._order = order
-        self.start = 0
-        self.stop = 0
+        self._order, self.steps = order, range(0)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.start, self.stop):
+        for step in self.steps:
             for part in self._order.parts(step):
                 yield part.rows.tolist()
 

@@ -14,7 +14,7 @@ from clipvg.model.grounder import GroundingModel
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.runtime.files import Json
-from clipvg.training.batches import Batches, CachedBatches, ImageBatches, open_features
+from clipvg.training.batches import cached_batches, image_batches, open_features
 from clipvg.training.checkpoint import copied, load_checkpoint
 from clipvg.training.config import FitConfig
 from clipvg.training.loop import Judge, Loop
@@ -176,9 +176,9 @@ class Training:
         ]
         if any(trainer.step < trainer.steps for trainer in trainers):
             cache = self._cache(first, folders[0], world)
-            batches: Batches = ImageBatches(first, self.labels, self.config, order)
+            batches = image_batches(first, self.labels, self.config, order)
             if cache is not None:
-                batches = CachedBatches(cache.view(self.labels), order)
+                batches = cached_batches(cache.view(self.labels), order)
             Loop(trainers, batches, features=cache, progress=self.progress, judge=judge).run()
         return [
             Fit(t.model, t.losses(), t.metrics, t.finish(), t.seconds, t.step, t.teacher())

@@ -78,11 +78,11 @@ class Loop:
             steps, initial=self._step, unit="step", desc="train", show=self._progress
         )
         if self._first.config.standardise and self._step == 0:
-            batch = next(iter(self._batches.stream(0, 1)))
+            batch = next(iter(self._batches(0, 1)))
             for trainer in self._left:
                 if trainer.step == 0:
                     trainer.standardise(batch)
-        batches = self._batches.stream(self._step, steps)
+        batches = self._batches(self._step, steps)
         with bar, Interrupt(self._first.world) as interrupt:
             while self._step < steps:
                 began, parts = time.perf_counter(), self._load(batches)
