@@ -44,10 +44,7 @@ class FeatureBatch:
     row: Tensor  # (B,) int64, row of the label in its table
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> FeatureBatch:
-        """The batch on another device; the same object where it is there already."""
-        device = torch.device(device)
-        if device.type == "cpu" and all(t.device == device for t in vars(self).values()):
-            return self
+        """The batch on another device."""
         moved = {k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()}
         return FeatureBatch(**moved)
 
@@ -179,22 +176,20 @@ class Encoder:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> FeatureBatch:
         """Return the features of a batch; text stays token ids where the text tower learns."""
-        with fast_cpu():
-            return self._features(batch)
-
-    def _features(self, batch: Batch) -> FeatureBatch:
         model, towers = self._model, self._towers
         length = max(1, int(real_lengths(batch.text_mask).max()))
         tokens, mask = batch.tokens[:, :length], batch.text_mask[:, :length]
-        return FeatureBatch(
-            towers.image_features(batch.images.to(towers.clip.visual.conv1.weight.dtype)),
-            model.patch_mask(batch.pixel_mask),
-            batch.image_index,
-            self._texts(tokens, mask) if model.frozen_text else tokens,
-            mask,
-            batch.target,
-            batch.row,
-        )
+        pixels = batch.images.to(towers.clip.visual.conv1.weight.dtype)
+        with fast_cpu():
+            return FeatureBatch(
+                towers.image_features(pixels),
+                model.patch_mask(batch.pixel_mask),
+                batch.image_index,
+                self._texts(tokens, mask) if model.frozen_text else tokens,
+                mask,
+                batch.target,
+                batch.row,
+            )
 
     def _texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return text features (B, T, E); on a CPU zero after the last real token."""

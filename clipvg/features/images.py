@@ -120,24 +120,15 @@ class ImageStore:
     def take(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (B, 1 + P, F) float32 and ignored patches (B, P) of some images."""
         ignored = self._ignored[numbers]
-        low, high = int(numbers.min()), int(numbers.max())
-        parts, start = [], 0
+        features, start = torch.empty(len(numbers), *self._shape, device=self.device), 0
         for block in self._blocks:
-            stop = start + len(block)
-            if start <= low and high < stop:  # the usual case: one table, one block
-                places = (numbers - start).to(block.device)
-                return block.index_select(0, places).float(), ignored
-            parts.append((block, start, stop))
-            start = stop
-        return self._take_from(parts, numbers), ignored
-
-    def _take_from(self, parts: list[tuple[Tensor, int, int]], numbers: Tensor) -> Tensor:
-        features = torch.empty(len(numbers), *self._shape, device=self.device)
-        for block, start, stop in parts:
-            here = ((numbers >= start) & (numbers < stop)).nonzero()[:, 0]
-            places = (numbers[here] - start).to(block.device)
-            features[here.to(self.device)] = block.index_select(0, places).to(features)
-        return features
+            here = ((numbers >= start) & (numbers < start + len(block))).nonzero()[:, 0]
+            found = block.index_select(0, (numbers[here] - start).to(block.device))
+            if len(here) == len(numbers):  # the usual case: one table, one block
+                return found.float(), ignored
+            features[here.to(self.device)] = found.to(features)
+            start += len(block)
+        return features, ignored
 
     def _in_memory(self, paths: Sequence[Path]) -> _Block:
         """Encode to the model's device; to the CPU where that is a GPU without enough room."""

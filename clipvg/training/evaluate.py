@@ -81,7 +81,9 @@ def predict_labels(
     on_error = "null" if world.size > 1 else reading.on_error
     chunks = replace(reading, on_error=on_error, progress=progress)
     with evaluating(model), _bar(labels, world, show=progress) as bar:
-        for rows, view in views(model, labels, features, world, against, chunks):
+        for rows, view in views(
+            model, labels, features, world=world, against=against, reading=chunks
+        ):
             boxes[rows] = _boxes(model, view, batch_size, bar)
             target[rows], sizes[rows] = view.target.numpy(), view.sizes
             found = zip(rows.tolist(), view.reasons(), strict=True)
@@ -185,11 +187,13 @@ def views(
     model: "GroundingModel",
     labels: "LabelTable",
     features: FeatureCache | None,
-    world: World,
-    against: Against,
-    reading: CacheOptions,
+    *,
+    world: World | None = None,
+    against: Against = "box",
+    reading: CacheOptions | None = None,
 ) -> Iterator[tuple[np.ndarray, CachedLabels]]:
     """Yield this process's rows with their features, a bounded number of images at a time."""
+    world = world or World()
     _, image_of = labels.distinct_images()
     if features is not None and features.fits(model):
         rows = np.flatnonzero(image_of % world.size == world.rank)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from clipvg.features import FeatureBatch
 from clipvg.features.cache import CachedLabels, FeatureCache
-from clipvg.features.images import CacheOptions
 from clipvg.features.texts import padded_tokens
 from clipvg.labels import LabelTable
 from clipvg.model.fusion import Features
@@ -25,7 +24,6 @@ from clipvg.model.image_text import shown_in
 from clipvg.model.quality import QualityHead
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
-from clipvg.runtime.distributed import World
 from clipvg.training.calibration import Foreign, Held, calibrate, standardise
 from clipvg.training.evaluate import views
 from clipvg.training.matching import (
@@ -41,7 +39,6 @@ _MOST = 20_000  # labels that the matcher learns from
 _MOST_BYTES = 1 << 29  # of their regions
 _AT_ONCE = 128
 _FOREIGN = 3  # expressions of other images asked of each held-out label's image
-_ALONE = World(0, 1)
 
 
 def fit_quality(
@@ -112,7 +109,7 @@ def _seen(
     model: GroundingModel, labels: LabelTable, features: FeatureCache | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, CachedLabels]]:
     """Yield views with the table's rows in them, and some places there at a time."""
-    for rows, view in views(model, labels, features, _ALONE, "box", CacheOptions()):
+    for rows, view in views(model, labels, features):
         for places in np.split(np.arange(len(rows)), range(_AT_ONCE, len(rows), _AT_ONCE)):
             yield rows, places, view
 
