@@ -103,8 +103,8 @@ def _without(labels: LabelTable, faults: Mapping[int, str], on_error: OnError) -
 
 def _image_faults(
     labels: LabelTable, device: torch.device | None, *, progress: bool
-) -> tuple[dict[int, str], np.ndarray]:
-    """Return why the images of rows cannot be read, and (N, 2) sizes of those that EXIF turns."""
+) -> tuple[dict[int, str], dict[int, tuple[int, int]]]:
+    """Return why the images of rows cannot be read, and the sizes of those that EXIF turns."""
     world = distributed.join(device)
     names, image_of = labels.distinct_images()
     mine = range(world.rank, len(names), world.size)
@@ -126,23 +126,9 @@ def _image_faults(
             bar.update(len(some))
     for part in distributed.gather_objects(seen, world):
         seen |= part
-    return _by_row(seen, image_of)
-
-
-def _by_row(
-    seen: Mapping[int, str | tuple[int, int]], image_of: np.ndarray
-) -> tuple[dict[int, str], np.ndarray]:
-    faults: dict[int, str] = {}
-    turned = np.full((len(image_of), 2), -1, dtype=np.int32)
-    order = np.argsort(image_of, kind="stable")
-    ends = np.searchsorted(image_of[order], np.arange(image_of.max(initial=-1) + 2))
-    for image, fact in seen.items():
-        rows = order[ends[image] : ends[image + 1]]
-        if isinstance(fact, str):
-            faults |= dict.fromkeys(rows.tolist(), fact)
-        else:
-            turned[rows] = fact
-    return faults, turned
+    by_row = [(row, seen[image]) for row, image in enumerate(image_of.tolist()) if image in seen]
+    faults = {row: fact for row, fact in by_row if isinstance(fact, str)}
+    return faults, {row: fact for row, fact in by_row if not isinstance(fact, str)}
 
 
 def _described(faults: Mapping[int, str], count: int) -> str:
@@ -154,12 +140,12 @@ def _described(faults: Mapping[int, str], count: int) -> str:
     return f"{len(rows):,} of {count:,} labels cannot be used ({shown}{more})."
 
 
-def _warn_of_turned(labels: LabelTable, turned: np.ndarray, preset: str) -> None:
+def _warn_of_turned(labels: LabelTable, turned: Mapping[int, tuple[int, int]], preset: str) -> None:
     """Say which boxes lie elsewhere for a preset that sees images as they are stored."""
     sizes = labels.sizes()
-    rows = np.flatnonzero((turned > 0).all(axis=1) & (sizes != turned).any(axis=1))
-    if len(rows):
-        name = Path(labels["image"][int(rows[0])].as_py()).name
+    rows = [row for row, size in turned.items() if tuple(sizes[row]) != size]
+    if rows:
+        name = Path(labels["image"][rows[0]].as_py()).name
         warnings.warn(
             f"{len(rows):,} labels are on photographs that EXIF turns, the first on {name} (row "
             f"{rows[0]}). Preset {preset!r} sees them as they are stored: boxes of the upright "
