@@ -80,7 +80,9 @@ def predict_labels(
     # "null" under torchrun, where all processes must reach the exchange of reasons
     on_error = "null" if world.size > 1 else reading.on_error
     chunks = replace(reading, on_error=on_error, progress=progress)
-    with evaluating(model), _bar(labels, world, show=progress) as bar:
+    mine = int((labels.distinct_images()[1] % world.size == world.rank).sum())
+    bar = progress_bar(mine, desc="predict", unit="label", show=progress)
+    with evaluating(model), bar:
         for rows, view in views(
             model, labels, features, world=world, against=against, reading=chunks
         ):
@@ -162,25 +164,19 @@ def compare(found: PredictedBoxes, labels: "LabelTable", against: Against) -> Ev
     iou = np.full(len(labels), np.nan, np.float32)
     iou[known] = box_reliability(pred, target, bins=1)[0][0].numpy()
     lengths = [_length_group(expression) for expression in labels.expressions]
+    shares, pixels = _area_shares(found), found.sizes.astype(np.float64).prod(1)
     return Evaluation(
         **vars(Group.of(iou[known])),
         against=against,
         skipped=int((~known).sum()),
         fingerprint=_fingerprint(labels, against),
-        by_size=_grouped(iou, known, _size_groups(_area_shares(found), 640 * 480), SIZES),
-        by_pixels=_grouped(iou, known, _size_groups(_areas(found)), SIZES),
+        by_size=_grouped(iou, known, _size_groups(shares * (640 * 480)), SIZES),
+        by_pixels=_grouped(iou, known, _size_groups(shares * pixels), SIZES),
         by_length=_grouped(iou, known, lengths, ("1-3", "4-6", "7+")),
         by_kind=_grouped(iou, known, _kinds(labels.expressions), KINDS),
         any_box=_any_box(found, labels) if against == "box" else None,
         iou=iou,
     )
-
-
-def _bar(labels: "LabelTable", world: World, *, show: bool) -> tqdm:
-    """A bar over the labels that this process predicts."""
-    _, image_of = labels.distinct_images()
-    mine = int((image_of % world.size == world.rank).sum())
-    return progress_bar(mine, desc="predict", unit="label", show=show)
 
 
 def views(
@@ -248,14 +244,9 @@ def _area_shares(found: PredictedBoxes) -> np.ndarray:
     return found.target[:, 2].astype(np.float64) * found.target[:, 3] / image.clip(min=1e-9)
 
 
-def _areas(found: PredictedBoxes) -> np.ndarray:
-    """Area of each target in pixels of its image, (N,)."""
-    return _area_shares(found) * found.sizes.astype(np.float64).prod(1)
-
-
-def _size_groups(areas: np.ndarray, whole: float = 1) -> list[str]:
-    """Names of the groups of areas, given in pixels or as shares of so many pixels."""
-    groups = (areas * whole >= SMALL_BELOW).astype(int) + (areas * whole >= LARGE_FROM)
+def _size_groups(areas: np.ndarray) -> list[str]:
+    """Names of the groups of areas in pixels."""
+    groups = (areas >= SMALL_BELOW).astype(int) + (areas >= LARGE_FROM)
     return [SIZES[group] for group in groups]
 
 

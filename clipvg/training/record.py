@@ -1,6 +1,5 @@
 """What a training leaves behind besides weights: metrics by epoch and losses by label."""
 
-import json
 import os
 import shutil
 import warnings
@@ -16,7 +15,7 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
-from clipvg.runtime.files import atomic_folder, atomic_path, to_json
+from clipvg.runtime.files import atomic_folder, atomic_path
 from clipvg.training.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -142,12 +141,6 @@ class History:
                 f"to go on without those of earlier epochs, or {CHECKPOINT} beside it too to train "
                 "anew."
             )
-
-
-def append_metrics(folder: Path, line: dict[str, float]) -> None:
-    """Add one epoch's line."""
-    with (folder / METRICS).open("a") as file:
-        file.write(json.dumps(to_json(line)) + "\n")
 
 
 def write_model(model: "GroundingModel", folder: Path) -> None:

@@ -29,7 +29,7 @@ from clipvg.training.config import FitConfig, learning_rate_factor
 from clipvg.training.evaluate import evaluate
 from clipvg.training.losses import box_losses
 from clipvg.training.order import Order, Part
-from clipvg.training.record import METRICS, EpochLosses, History, append_metrics, write_model
+from clipvg.training.record import METRICS, EpochLosses, History, write_model
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -183,7 +183,7 @@ class Trainer:
             self._end_epoch()
         self.checkpoint()
         if ended and self.folder is not None and self.world.is_main:
-            append_metrics(self.folder, self.metrics[-1])
+            write_lines(self.folder / METRICS, self.metrics)
 
     def _end_epoch(self) -> None:
         epoch = math.ceil(self.step / self.per_epoch)
