@@ -27,35 +27,15 @@ EVERYDAY = (
 _kept: dict[tuple[object, ...], Tensor] = {}  # embeddings of EVERYDAY, of the last text tower
 
 
-def image_embeddings(model: GroundingModel, last: Tensor) -> Tensor:
-    """Return CLIP's embedding of length 1 of each image, (U, E) float32.
-
-    `last` is (U, C), [CLS] of the last level of `Backbone.image_levels`.
-    """
-    tower = model.backbone.clip.visual
-    if model.backbone.visual == "levels":
-        last = tower.ln_post(last)
-        last = last if tower.proj is None else last @ tower.proj
-    return F.normalize(last.float(), dim=-1)
-
-
-def text_embeddings(features: Tensor, mask: Tensor) -> Tensor:
-    """Return CLIP's embedding of length 1 of each text, (B, E) float32.
-
-    The features are those of `GroundingModel.encode_text`; the last real token of a text ends it.
-    """
-    last = (real_lengths(mask) - 1).clamp(min=0)
-    return F.normalize(
-        features[torch.arange(last.shape[0], device=last.device), last].float(), dim=-1
-    )
-
-
-def shown(model: GroundingModel, images: Tensor, texts: Tensor) -> Tensor:
+def shown_in(model: GroundingModel, given: Features, index: Tensor) -> Tensor:
     """Return the logit of P(the image shows what the text says), (B,) float32.
 
     P is 1/2 beforehand, and P / (1 − P) = exp(s) / mean of exp(s_k), with s CLIP's similarity of
     image and text times its logit scale, and s_k that of the image and text k of `EVERYDAY`.
+    `index` (B,) int64 says on which of the images each text is.
     """
+    whole = _image_embeddings(model, given.image[:, 0, -model.backbone.last_width :])
+    images, texts = whole[index], _text_embeddings(given.text, given.text_mask)
     scale = model.backbone.clip.logit_scale.exp().float()
     others = _everyday(model).to(images)
     own = scale * (images * texts).sum(-1)
@@ -63,10 +43,21 @@ def shown(model: GroundingModel, images: Tensor, texts: Tensor) -> Tensor:
     return own - usual.to(own)
 
 
-def shown_in(model: GroundingModel, given: Features, index: Tensor) -> Tensor:
-    """Return `shown` of B texts, each on the image (B,) int64 that `index` says."""
-    whole = image_embeddings(model, given.image[:, 0, -model.backbone.last_width :])
-    return shown(model, whole[index], text_embeddings(given.text, given.text_mask))
+def _image_embeddings(model: GroundingModel, last: Tensor) -> Tensor:
+    """CLIP's embedding of length 1 of each image, (U, E) float32, from [CLS] of its last level."""
+    tower = model.backbone.clip.visual
+    if model.backbone.visual == "levels":
+        last = tower.ln_post(last)
+        last = last if tower.proj is None else last @ tower.proj
+    return F.normalize(last.float(), dim=-1)
+
+
+def _text_embeddings(features: Tensor, mask: Tensor) -> Tensor:
+    """CLIP's embedding of length 1 of each text, which its last real token is: (B, E) float32."""
+    last = (real_lengths(mask) - 1).clamp(min=0)
+    return F.normalize(
+        features[torch.arange(last.shape[0], device=last.device), last].float(), dim=-1
+    )
 
 
 def _everyday(model: GroundingModel, texts: Sequence[str] = EVERYDAY) -> Tensor:
@@ -76,7 +67,7 @@ def _everyday(model: GroundingModel, texts: Sequence[str] = EVERYDAY) -> Tensor:
         ids, mask = model.tokenize(texts)
         longest = int(real_lengths(mask).max())
         ids, mask = ids[:, :longest].to(model.device), mask[:, :longest].to(model.device)
-        found = text_embeddings(model.encode_text(ids), mask).cpu()
+        found = _text_embeddings(model.encode_text(ids), mask).cpu()
         _kept.clear()  # another thread may do so as well, and returns its own
         _kept[key] = found
     return found

@@ -66,10 +66,6 @@ class FastModels:
         self.heads = [model.head for model in models]
         self.text_length = models[0].backbone.context_length
 
-    def project_text(self, features: Tensor) -> Tensor:
-        """Project text features (V, E) to (n, V, D)."""
-        return self.text(features.expand(len(self.reg), -1, -1))
-
     def project_visual(self, levels: Sequence[Sequence[Tensor]], row: Tensor) -> Tensor:
         """Project rows (V,) of the levels (R, W) of each model's image tower to (n, V, D)."""
         maps = zip(levels, apart(self.visual.weight), apart(self.visual.bias), strict=True)
@@ -99,7 +95,7 @@ class Tokens:
         self._position = torch.cat(places)  # (1 + V + V,), rows of the position table
         self._keep = torch.cat([reg == 0, text.keep, visual.keep])
         self._is_packed = bool(self._keep.all())
-        of_text = models.project_text(text.features)
+        of_text = models.text(text.features.expand(len(models.reg), -1, -1))
         of_images = models.project_visual(levels, visual.row)
         self._rows = torch.cat([models.reg.to(of_text.dtype), of_text, of_images], dim=1)
 
