@@ -74,14 +74,7 @@ class _Block(NamedTuple):
 
 
 class ImageStore:
-    """Image features by file.
-
-    Attributes:
-        sizes: (U, 2) int64 (width, height) in pixels, after EXIF rotation where that applies;
-            (1, 1) where an image cannot be read.
-        errors: why an image could not be read, by number.
-        nbytes: size of the features.
-    """
+    """Image features by file."""
 
     def __init__(self, model: GroundingModel, options: CacheOptions) -> None:
         self._model = model
@@ -93,9 +86,10 @@ class ImageStore:
         self._index: dict[str, int] = {}
         self._blocks: list[Tensor] = []
         self._ignored = torch.zeros(0, self._shape[0] - 1, dtype=torch.bool)
+        # (U, 2) width and height in pixels, upright where EXIF applies; (1, 1) where unreadable
         self.sizes = np.zeros((0, 2), dtype=np.int64)
-        self.errors: dict[int, str] = {}
-        self.nbytes = 0
+        self.errors: dict[int, str] = {}  # why an image could not be read, by number
+        self.nbytes = 0  # of the features
 
     def cover(self, paths: Iterable[Path]) -> None:
         """Encode the images not seen yet."""

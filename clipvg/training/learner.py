@@ -35,12 +35,9 @@ class GroundingLearner:
         validation: labels that choose each training's best epoch.
         features: folder of the feature cache; None keeps it in memory.
         progress: show bars for what takes over two seconds.
-
-    Attributes:
-        similarity: what its measurers compare boxes by.
     """
 
-    similarity: str = IOU
+    similarity: str = IOU  # what its measurers compare boxes by
 
     def __init__(
         self,

@@ -28,16 +28,12 @@ HISTORY = "history.npy"
 
 
 class EpochLosses:
-    """Losses of the running epoch, kept on the model's device so that no step waits for them.
-
-    Attributes:
-        rows: (N,) float32 loss of each label, NaN where not visited or of weight 0.
-        sums: (3,) sums of weight * L1, weight * GIoU and weight; float64, float32 on Apple's GPUs,
-            which have no other.
-    """
+    """Losses of the running epoch, kept on the model's device so that no step waits for them."""
 
     def __init__(self, num_labels: int, device: torch.device) -> None:
+        # (N,) float32 loss of each label, NaN where not visited or of weight 0
         self.rows = torch.full((num_labels,), torch.nan, device=device)
+        # sums of weight * L1, weight * GIoU and weight; Apple's GPUs have no float64
         wide = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
         self.sums = torch.zeros(3, dtype=wide, device=device)
 
@@ -77,10 +73,8 @@ class History:
     Args:
         folder: of the training; None keeps the losses in memory.
         shape: (epochs, N).
-        checks: CRC-32 of rows by epoch, of a training that is continued.
-
-    Attributes:
-        checks: of the rows recorded.
+        checks: CRC-32 of rows by epoch, of a training that is continued; as an attribute, of all
+            that are recorded.
 
     Raises:
         InputError: the file of a training that is continued is not as it was written.
