@@ -108,30 +108,25 @@ class Backbone(nn.Module):
             A list of Tensor[U, 1 + P, width], [CLS] and patches after each tapped block, before the
             last layer norm; for visual="last" one Tensor[U, 1 + P, embed_dim].
         """
-        tower = self.clip.visual
-        indices = list(self.levels)
+        tower, indices = self.clip.visual, list(self.levels)
         if self.visual == "last":
             indices = [len(tower.transformer.resblocks) - 1]
-        levels = self._tapped(images, indices)
+        if can_step(tower, images):
+            levels = image_levels(tower, images, indices)
+        else:
+            taps = tower.forward_intermediates(
+                images,
+                indices=indices,
+                stop_early=True,
+                intermediates_only=True,
+                output_fmt="NLC",
+                output_extra_tokens=True,
+            )
+            parts = taps["image_intermediates_prefix"], taps["image_intermediates"]
+            levels = [torch.cat(part, dim=1) for part in zip(*parts, strict=True)]
         if self.visual == "last":
             return [tower.ln_post(level) @ tower.proj for level in levels]
         return levels
-
-    def _tapped(self, images: Tensor, indices: list[int]) -> list[Tensor]:
-        """All tokens after some blocks."""
-        tower = self.clip.visual
-        if can_step(tower, images):
-            return image_levels(tower, images, indices)
-        taps = tower.forward_intermediates(
-            images,
-            indices=indices,
-            stop_early=True,
-            intermediates_only=True,
-            output_fmt="NLC",
-            output_extra_tokens=True,
-        )
-        parts = zip(taps["image_intermediates_prefix"], taps["image_intermediates"], strict=True)
-        return [torch.cat(part, dim=1) for part in parts]
 
     def text_features(self, tokens: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Text tokens after the last layer norm and the projection.

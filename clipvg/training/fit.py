@@ -20,36 +20,9 @@ from clipvg.training.config import FitConfig
 from clipvg.training.loop import Judge, Loop
 from clipvg.training.order import Order
 from clipvg.training.record import FEATURES
-from clipvg.training.trainer import Best, Trainer
+from clipvg.training.trainer import Fit, Trainer
 
 Weights = Sequence[float] | np.ndarray | None
-
-
-@dataclass
-class Fit:
-    """Result of a training.
-
-    Attributes:
-        model: the trained model, in evaluation mode: the best epoch's weights when there were
-            validation labels, else the last ones.
-        history: (epochs, N) float16 loss of each label by epoch, NaN where not visited or of
-            weight 0; None when not recorded. Mapped from disk when the training has a folder.
-        metrics: one dict per epoch: epoch, step, lr, loss, loss_l1, loss_giou and, where
-            evaluated, val_acc_0.5 and val_mean_iou.
-        best: epoch and validation Acc@0.5 of the weights in `model`; None without validation.
-        seconds: time in the training loop, all attempts of a resumed run together; of trainings
-            together each one's share.
-        steps: optimizer steps done: fewer than the options say where `fit_many` dropped it.
-        teacher: a model with the mean of the weights over the training, with `FitConfig.ema`.
-    """
-
-    model: "GroundingModel"
-    history: np.ndarray | None
-    metrics: list[dict[str, float]]
-    best: Best | None
-    seconds: float
-    steps: int
-    teacher: "GroundingModel | None" = None
 
 
 def fit(
@@ -180,10 +153,7 @@ class Training:
             if cache is not None:
                 batches = cached_batches(cache.view(self.labels), order)
             Loop(trainers, batches, features=cache, progress=self.progress, judge=judge).run()
-        return [
-            Fit(t.model, t.losses(), t.metrics, t.finish(), t.seconds, t.step, t.teacher())
-            for t in trainers
-        ]
+        return [trainer.result() for trainer in trainers]
 
     def _trainer(
         self, model: "GroundingModel", weight: np.ndarray, folder: Path | None, order: Order

@@ -18,8 +18,9 @@ from clipvg.training.batches import open_features
 from clipvg.training.checkpoint import load_trainable, trainable_state
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
-from clipvg.training.fit import Fit, fit, fit_many, order_of
+from clipvg.training.fit import fit, fit_many, order_of
 from clipvg.training.loop import Judge
+from clipvg.training.trainer import Fit
 
 
 class GroundingLearner:

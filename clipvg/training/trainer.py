@@ -42,6 +42,33 @@ class Best:
     accuracy: float
 
 
+@dataclass
+class Fit:
+    """Result of a training.
+
+    Attributes:
+        model: the trained model, in evaluation mode: the best epoch's weights when there were
+            validation labels, else the last ones.
+        history: (epochs, N) float16 loss of each label by epoch, NaN where not visited or of
+            weight 0; None when not recorded. Mapped from disk when the training has a folder.
+        metrics: one dict per epoch: epoch, step, lr, loss, loss_l1, loss_giou and, where
+            evaluated, val_acc_0.5 and val_mean_iou.
+        best: epoch and validation Acc@0.5 of the weights in `model`; None without validation.
+        seconds: time in the training loop, all attempts of a resumed run together; of trainings
+            together each one's share.
+        steps: optimizer steps done: fewer than the options say where `fit_many` dropped it.
+        teacher: a model with the mean of the weights over the training, with `FitConfig.ema`.
+    """
+
+    model: GroundingModel
+    history: np.ndarray | None
+    metrics: list[dict[str, float]]
+    best: Best | None
+    seconds: float
+    steps: int
+    teacher: GroundingModel | None = None
+
+
 class Trainer:
     """State of one training; `fit` makes it, `Loop` runs it."""
 
@@ -106,15 +133,17 @@ class Trainer:
         dtype = _AUTOCAST.get(self.config.amp)
         return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
 
-    def finish(self) -> Best | None:
-        """Put the best weights into the model and write it to the folder."""
+    def result(self) -> Fit:
+        """Put the best weights into the model, write it to the folder, and return all."""
+        history = None if self.history is None else self.history.read()
         if self.best is not None:
             load_trainable(self.model, self._best_state)
         self.model.eval()
         if self.folder is not None and self.world.is_main:
             write_model(self.model, self.folder)
         distributed.barrier(self.world)
-        return self.best
+        teacher = None if self._average is None else self._average.model()
+        return Fit(self.model, history, self.metrics, self.best, self.seconds, self.step, teacher)
 
     def update(self, loaded: Sequence[AnyBatch]) -> None:
         """One optimizer step on this process's parts of the next effective batch."""
@@ -140,14 +169,6 @@ class Trainer:
         self.step += 1
         if self._average is not None:
             self._average.update(self.step)
-
-    def teacher(self) -> "GroundingModel | None":
-        """The model with the mean of the weights, where it is kept."""
-        return None if self._average is None else self._average.model()
-
-    def losses(self) -> np.ndarray | None:
-        """Return the losses by label, see `Fit.history`."""
-        return None if self.history is None else self.history.read()
 
     def _backward(self, batch: AnyBatch, scale: float, counts: bool) -> None:
         with self.autocast, fast_cpu():
