@@ -43,8 +43,8 @@ class PredictedBoxes:
 
 
 def predict_labels(
-    model: "GroundingModel",
-    labels: "LabelTable",
+    model: GroundingModel,
+    labels: LabelTable,
     *,
     against: Against = "box",
     batch_size: int = 64,
@@ -102,8 +102,8 @@ def predict_labels(
 
 
 def evaluate(
-    model: "GroundingModel",
-    labels: "LabelTable",
+    model: GroundingModel,
+    labels: LabelTable,
     *,
     against: Against = "box",
     batch_size: int = 64,
@@ -145,7 +145,7 @@ def evaluate(
     return compare(found, labels, against)
 
 
-def check_against(labels: "LabelTable", against: Against) -> None:
+def check_against(labels: LabelTable, against: Against) -> None:
     """Refuse labels that have no such boxes.
 
     Raises:
@@ -157,7 +157,7 @@ def check_against(labels: "LabelTable", against: Against) -> None:
         raise InputError("the labels have no column 'truth' with boxes. Use against='box'.")
 
 
-def compare(found: PredictedBoxes, labels: "LabelTable", against: Against) -> Evaluation:
+def compare(found: PredictedBoxes, labels: LabelTable, against: Against) -> Evaluation:
     """Return the accuracy of boxes that were predicted for labels; see `evaluate`."""
     known = np.isfinite(found.target).all(1)
     pred, target = (torch.from_numpy(boxes[known]) for boxes in (found.boxes, found.target))
@@ -180,8 +180,8 @@ def compare(found: PredictedBoxes, labels: "LabelTable", against: Against) -> Ev
 
 
 def views(
-    model: "GroundingModel",
-    labels: "LabelTable",
+    model: GroundingModel,
+    labels: LabelTable,
     features: FeatureCache | None,
     *,
     world: World | None = None,
@@ -209,7 +209,7 @@ def views(
 
 
 @torch.no_grad()
-def _boxes(model: "GroundingModel", view: CachedLabels, batch_size: int, bar: tqdm) -> np.ndarray:
+def _boxes(model: GroundingModel, view: CachedLabels, batch_size: int, bar: tqdm) -> np.ndarray:
     """Boxes of all rows of a view, (N, 4)."""
     rows = np.arange(len(view))
     found = []
@@ -221,7 +221,7 @@ def _boxes(model: "GroundingModel", view: CachedLabels, batch_size: int, bar: tq
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 4), np.float32)
 
 
-def _any_box(found: PredictedBoxes, labels: "LabelTable") -> Group | None:
+def _any_box(found: PredictedBoxes, labels: LabelTable) -> Group | None:
     """Return the accuracy against the best of several boxes; None where labels do not list them."""
     listed = boxes_of_phrases(labels)
     if listed is None:
@@ -267,7 +267,7 @@ def _grouped(
     return {name: Group.of(iou[known & (name_of == name)]) for name in wanted}
 
 
-def _fingerprint(labels: "LabelTable", against: Against) -> str:
+def _fingerprint(labels: LabelTable, against: Against) -> str:
     if against == "box":
         return labels.fingerprint()
     return hashlib.sha256(labels.fingerprint().encode() + labels.truth().tobytes()).hexdigest()

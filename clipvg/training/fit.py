@@ -26,11 +26,11 @@ Weights = Sequence[float] | np.ndarray | None
 
 
 def fit(
-    model: "GroundingModel",
-    labels: "LabelTable",
+    model: GroundingModel,
+    labels: LabelTable,
     *,
     config: FitConfig | None = None,
-    validation: "LabelTable | None" = None,
+    validation: LabelTable | None = None,
     out: str | Path | None = None,
     weights: Weights = None,
     features: FeatureCache | None = None,
@@ -70,12 +70,12 @@ def fit(
 
 
 def fit_many(
-    model: "GroundingModel",
-    labels: "LabelTable",
+    model: GroundingModel,
+    labels: LabelTable,
     keep: np.ndarray,
     *,
     config: FitConfig | None = None,
-    validation: "LabelTable | None" = None,
+    validation: LabelTable | None = None,
     outs: Sequence[str | Path] | None = None,
     features: FeatureCache | None = None,
     progress: bool = True,
@@ -122,9 +122,9 @@ def fit_many(
 class Training:
     """Trainings over the same labels, with what they share; see `fit` and `fit_many`."""
 
-    labels: "LabelTable"
+    labels: LabelTable
     config: FitConfig
-    validation: "LabelTable | None"
+    validation: LabelTable | None
     features: FeatureCache | None
     progress: bool
 
@@ -134,7 +134,7 @@ class Training:
 
     def run(
         self,
-        models: "Sequence[GroundingModel]",
+        models: Sequence[GroundingModel],
         weights: Sequence[Weights],
         outs: Sequence[str | Path] | None,
         judge: Judge | None = None,
@@ -156,7 +156,7 @@ class Training:
         return [trainer.result() for trainer in trainers]
 
     def _trainer(
-        self, model: "GroundingModel", weight: np.ndarray, folder: Path | None, order: Order
+        self, model: GroundingModel, weight: np.ndarray, folder: Path | None, order: Order
     ) -> Trainer:
         identity = self._identity(order, weight)
         saved = load_checkpoint(folder, identity) if folder else None
@@ -186,7 +186,7 @@ class Training:
         }
 
     def _cache(
-        self, model: "GroundingModel", folder: Path | None, world: World
+        self, model: GroundingModel, folder: Path | None, world: World
     ) -> FeatureCache | None:
         """The feature cache to train from; None when images are read anew."""
         if self.features is not None and not self.config.augment:
@@ -207,7 +207,7 @@ class Training:
         return cache
 
 
-def order_of(labels: "LabelTable", config: FitConfig, world: World) -> Order:
+def order_of(labels: LabelTable, config: FitConfig, world: World) -> Order:
     """Return which labels each step of a training sees."""
     return Order(
         num_labels=len(labels),
@@ -221,7 +221,7 @@ def order_of(labels: "LabelTable", config: FitConfig, world: World) -> Order:
     )
 
 
-def _combined_weights(labels: "LabelTable", weights: Weights) -> np.ndarray:
+def _combined_weights(labels: LabelTable, weights: Weights) -> np.ndarray:
     """The labels' weights times the given ones, float32 (N,)."""
     if not len(labels):
         raise InputError("there are no labels to train on. Check the file and any selection.")

@@ -42,9 +42,9 @@ class GroundingLearner:
 
     def __init__(
         self,
-        make_model: "Callable[[int], GroundingModel]",
+        make_model: Callable[[int], GroundingModel],
         config: FitConfig | None = None,
-        validation: "LabelTable | None" = None,
+        validation: LabelTable | None = None,
         *,
         features: Path | None = None,
         progress: bool = True,
@@ -56,13 +56,13 @@ class GroundingLearner:
         self._tried = False
         self._share = 1.0
 
-    def shorter(self, share: float) -> "Self":
+    def shorter(self, share: float) -> Self:
         """Return a learner over the same features whose trainings take a share of the steps."""
         found = copy.copy(self)
         found._share = share * self._share
         return found
 
-    def prepare(self, labels: "LabelTable", model: "GroundingModel | None" = None) -> None:
+    def prepare(self, labels: LabelTable, model: GroundingModel | None = None) -> None:
         """Encode the images and expressions of these labels now, where features are cached.
 
         Args:
@@ -80,10 +80,10 @@ class GroundingLearner:
 
     def fit(
         self,
-        labels: "LabelTable",
+        labels: LabelTable,
         *,
         weights: np.ndarray | None = None,
-        init: "GroundingModel | None" = None,
+        init: GroundingModel | None = None,
         seed: int = 0,
         out: str | Path | None = None,
     ) -> Fit:
@@ -100,10 +100,10 @@ class GroundingLearner:
 
     def fit_many(
         self,
-        labels: "LabelTable",
+        labels: LabelTable,
         keep: np.ndarray,
         *,
-        init: "GroundingModel | None" = None,
+        init: GroundingModel | None = None,
         seed: int = 0,
         outs: Sequence[str | Path] | None = None,
         judge: Judge | None = None,
@@ -119,7 +119,7 @@ class GroundingLearner:
         model, options = self._start(labels, init, seed)
         return fit_many(model, labels, keep, outs=outs, judge=judge, **options)
 
-    def evaluate(self, model: "GroundingModel", labels: "LabelTable") -> float:
+    def evaluate(self, model: GroundingModel, labels: LabelTable) -> float:
         """Acc@0.5 in [0, 1] on the labels' boxes, each counted by its weight; higher is better."""
         features = self._usable(model)
         result = evaluate(model, labels, features=features, progress=self._progress)
@@ -129,8 +129,8 @@ class GroundingLearner:
         return float(np.average(result.iou >= 0.5, weights=weights))
 
     def _start(
-        self, labels: "LabelTable", init: "GroundingModel | None", seed: int
-    ) -> "tuple[GroundingModel, Json]":
+        self, labels: LabelTable, init: GroundingModel | None, seed: int
+    ) -> tuple[GroundingModel, Json]:
         """Return the model to train, and what all trainings are given."""
         model, standardise = self.make_model(seed), self.config.standardise and init is None
         if init is not None:
@@ -144,7 +144,7 @@ class GroundingLearner:
             "progress": self._progress,
         }
 
-    def _steps(self, labels: "LabelTable", model: "GroundingModel") -> int | None:
+    def _steps(self, labels: LabelTable, model: GroundingModel) -> int | None:
         """Return the steps of a training on labels where they are not those of the options."""
         config = self.config
         if self._share == 1:
@@ -152,11 +152,11 @@ class GroundingLearner:
         order = order_of(labels, config, distributed.join(model.device))
         return max(1, round(self._share * (config.steps or config.epochs * order.steps_per_epoch)))
 
-    def features(self, model: "GroundingModel", labels: "LabelTable") -> FeatureCache | None:
+    def features(self, model: GroundingModel, labels: LabelTable) -> FeatureCache | None:
         """Return the cache of the trainings with these labels in it, where a model can use one."""
         self.prepare(labels, model)
         return self._usable(model)
 
-    def _usable(self, model: "GroundingModel") -> FeatureCache | None:
+    def _usable(self, model: GroundingModel) -> FeatureCache | None:
         cache = self._cache
         return cache if cache is not None and cache.fits(model) else None

@@ -19,7 +19,7 @@ from clipvg.runtime.progress import progress_bar
 from clipvg.training.batches import AnyBatch, Batches
 from clipvg.training.trainer import Trainer
 
-Judge = Callable[["GroundingModel"], float]
+Judge = Callable[[GroundingModel], float]
 
 _SIGNALS = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None))]
 _AGREE_EVERY = 10  # steps between two exchanges of the flag: one every step would stall a GPU

@@ -74,13 +74,13 @@ class Trainer:
 
     def __init__(
         self,
-        model: "GroundingModel",
+        model: GroundingModel,
         order: Order,
         config: FitConfig,
         weight: np.ndarray,
         *,
         identity: Json,
-        validation: "LabelTable | None",
+        validation: LabelTable | None,
         folder: Path | None,
     ) -> None:
         self.model, self.order, self.config, self._identity = model, order, config, identity
@@ -231,7 +231,7 @@ class Trainer:
         self.metrics.append(line)
         self._losses.reset()
 
-    def _validate(self, epoch: int, validation: "LabelTable") -> dict[str, float]:
+    def _validate(self, epoch: int, validation: LabelTable) -> dict[str, float]:
         result = evaluate(
             self.model,
             validation,
