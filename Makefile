@@ -7,8 +7,10 @@ TORCH ?= torch torchvision
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard csrc/*)
+# Bytecode is kept whatever the environment says: each process would compile tests and package anew.
+TESTING := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # A worker has one thread: two workers of two threads each would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(TESTING) -n logical --maxprocesses=4 --dist worksteal
 
 # Waits as the command does (clipvg/runtime/waiting.py).
 BENCH := GOMP_SPINCOUNT=1000 $(BIN)/python
@@ -56,8 +58,10 @@ install: .venv/.installed
 	@touch $@
 
 # Each target installs what it needs, and no more: clipvg is there already, so this adds the packages of an extra.
+# Then the tests are compiled, once instead of by every worker.
 .venv/.test: .venv/.installed
 	$(PIP) "clipvg[test]"
+	-@$(TESTING) --collect-only -q > /dev/null
 	@touch $@
 
 .venv/.test-all: .venv/.test
