@@ -28,6 +28,12 @@ def without_waiting_for_disks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cheap_towers() -> None:
+    """Models on `clipvg-tiny` are made in a fraction of the time."""
+    import support.towers  # noqa: F401 (it takes effect when it is imported)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """tests/data."""

@@ -25,7 +25,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT = 300  # seconds
-IMPORTED = ["support.two_processes", "clipvg.cli.train", "clipvg.cli.score", "clipvg.cli.predict"]
+IMPORTED = ["support.towers", "support.two_processes"]
+IMPORTED += ["clipvg.cli.train", "clipvg.cli.score", "clipvg.cli.predict"]
 
 
 def environment(**more: str) -> dict[str, str]:
