@@ -18,6 +18,8 @@ THRESHOLD = 0.5
 BASELINE = "reference"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _AS_SLOW_AS_THE_REFERENCE = ("encode_once", "all")
+# images, texts and fusion tokens that the engine holds at a time
+_AT_A_TIME = {"cpu": (8, 64, 7200), "cuda": (64, 64, 131_072)}
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,8 @@ class Comparison:
 def _stage_shapes(models: Models, timed: Timed) -> dict[str, list[Shape]]:
     """Matrix products of a block of each stage, as the engine calls them."""
     model = next(iter(models.values()))
-    sizes, on_gpu = Sizes.of(model), model.device.type == "cuda"
-    pictures, texts, tokens = (64, 64, 131_072) if on_gpu else (8, 64, 7200)
+    sizes = Sizes.of(model)
+    pictures, texts, tokens = _AT_A_TIME[model.device.type]
     tokens //= len(models)
     image, text, width, inner = sizes.image, sizes.text, sizes.width, sizes.feedforward
 

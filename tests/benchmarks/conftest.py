@@ -12,7 +12,8 @@ sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "baselines")]
 @pytest.fixture(autouse=True)
 def small_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rate of the machine is measured with small products: others take seconds."""
-    from _rescoring import peak
+    from _rescoring import compare, peak
 
     monkeypatch.setattr(peak, "BLOCK", [(64, 64, 64)])
     monkeypatch.setattr(peak, "_SIDE", {"cpu": 64})
+    monkeypatch.setattr(compare, "_AT_A_TIME", {"cpu": (1, 4, 64)})

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -314,17 +313,27 @@ def test_unknown_stages_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no stage rescorin; there are build, tests, box_reliability" in capsys.readouterr().err
 
 
-def test_the_script_lists_its_stages_from_any_folder(repository: Path, tmp_path: Path) -> None:
+def test_stages_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main(["--list", "--device", "cpu"])
+    listed = capsys.readouterr().out
+    assert listed.split()[0] == "build"
+    assert "rescoring" in listed
+
+
+def test_the_script_runs_from_any_folder(repository: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$PWD" "$@"\n')
+    python.chmod(0o755)
     found = subprocess.run(
         ["bash", str(repository / "benchmarks" / "gpu.sh"), "--list", "--device", "cpu"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHON": sys.executable},
+        env=os.environ | {"PYTHON": str(python)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert found.stdout.split()[0] == "build"
-    assert "rescoring" in found.stdout
+    last = found.stdout.splitlines()[-1]
+    assert last == f"{repository} benchmarks/gpu.py --list --device cpu"
 
 
 def test_a_case_that_is_not_there_ends_a_benchmark() -> None:

@@ -36,7 +36,7 @@ def models() -> dict[str, GroundingModel]:
 def labels(
     models: dict[str, GroundingModel], tmp_path_factory: pytest.TempPathFactory
 ) -> LabelTable:
-    table = make_table(tmp_path_factory.mktemp("pictures"), Workload(4, "real", (120, 90)))
+    table = make_table(tmp_path_factory.mktemp("pictures"), Workload(2, "real", (120, 90)))
     diversify(models, table)
     for model in models.values():
         model.requires_grad_(False)

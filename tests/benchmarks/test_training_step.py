@@ -17,7 +17,8 @@ from clipvg.training.losses import box_losses
 
 def test_a_variant_is_timed_beside_the_reference(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    training_step.main(["--quick", "--variants", "own", "--json", str(file)])
+    words = ["--quick", "--variants", "own", "--batch-size", "4"]
+    training_step.main([*words, "--json", str(file)])
     records = json.loads(file.read_text())["records"]
     assert [r["provider"] for r in records] == ["reference", "own"]
     check(records)

@@ -74,10 +74,11 @@ def read_imports(path: Path) -> list[Import]:
             base = ".".join([*start, *([node.module] if node.module else [])])
             names = [f"{base}.{alias.name}" for alias in node.names]
         else:
-            in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             for_types |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
             for child in ast.iter_child_nodes(node):
-                yield from visit(child, in_function, for_types)
+                if not isinstance(child, ast.expr):  # which holds no import
+                    yield from visit(child, in_function, for_types)
             return
         for name in names:
             if name.startswith("clipvg."):

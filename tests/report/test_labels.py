@@ -15,6 +15,8 @@ from clipvg.report.figures import center_map, count_bars
 from clipvg.report.html import render_html
 from clipvg.report.labels import report_labels
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def labels(tmp_path: Path) -> LabelTable:

@@ -24,7 +24,8 @@ SOURCES = ("template", "relation", "caption")
 MODEL = """
 --backbone clipvg-tiny --model.pretrained null --model.width 16 --model.layers 1 --model.heads 2
 --model.feedforward 16 --training.steps 2 --training.batch_size 16 --training.augment false
---training.quality false --search.start 0.1 --search.h0 0.1 --quiet --json --allow_outside_root
+--training.quality false --search.start 0.1 --search.step 0.4 --search.h0 0.1 --quiet --json
+--allow_outside_root
 """.split()
 
 
