@@ -29,17 +29,11 @@ Named = Callable[[str], bool]
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """An object, and what models make of it.
+    """An object, and what models make of it."""
 
-    Attributes:
-        box: xyxy in pixels.
-        placed: detections whose box is this one.
-        misplaced: detections that seem to be of this object, with another box.
-    """
-
-    box: Box
-    placed: tuple[Detection, ...] = ()
-    misplaced: tuple[Detection, ...] = ()
+    box: Box  # xyxy in pixels
+    placed: tuple[Detection, ...] = ()  # detections whose box is this one
+    misplaced: tuple[Detection, ...] = ()  # that seem to be of this object, with another box
 
     @property
     def seen(self) -> tuple[Detection, ...]:

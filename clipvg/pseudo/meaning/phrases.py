@@ -58,21 +58,13 @@ _TYPED = (
 
 @dataclass(frozen=True)
 class Phrase:
-    """What an expression says, in words that CLIP can judge and in what boxes can tell.
+    """What an expression says, in words that CLIP can judge and in what boxes can tell."""
 
-    Attributes:
-        text: the object and its looks, without article and without what is said of its place.
-        extremes: values of `EXTREMES` that single it out among its like.
-        nth: number of those that come before it, 1 in "second from the left".
-        relation: one of the seven relations to a landmark; None without one.
-        landmark: what is said of that.
-    """
-
-    text: str
-    extremes: tuple[str, ...] = ()
-    nth: int = 0
-    relation: str | None = None
-    landmark: Phrase | None = None
+    text: str  # the object and its looks, without article and without what is said of its place
+    extremes: tuple[str, ...] = ()  # values of `EXTREMES` that single it out among its like
+    nth: int = 0  # number of those that come before it, 1 in "second from the left"
+    relation: str | None = None  # one of the seven relations to a landmark
+    landmark: Phrase | None = None  # what is said of that
 
 
 @lru_cache(maxsize=2**16)

@@ -41,27 +41,17 @@ _SAYING_NOTHING = DETERMINERS | PRONOUNS | MEASURES | PLACE_WORDS | NUMBERS | BO
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an expression says.
+    """What an expression says."""
 
-    Attributes:
-        names: classes that its noun may mean; None where it has no noun: "far left".
-        words: attributes.
-        extremes: values of `EXTREMES` that single the object out.
-        nth: number of those that come before it, in "second from the left" one.
-        relation: to a landmark: a rule of geometry, or the words of a scene graph's predicate.
-        landmark: what is said of that.
-        unknown: words of which no observation says anything.
-        is_several: whether several are meant.
-    """
-
-    names: frozenset[str] | None = None
-    words: tuple[str, ...] = ()
-    extremes: tuple[str, ...] = ()
-    nth: int = 0
+    names: frozenset[str] | None = None  # classes of its noun; None where it has none: "far left"
+    words: tuple[str, ...] = ()  # attributes
+    extremes: tuple[str, ...] = ()  # values of `EXTREMES` that single the object out
+    nth: int = 0  # number of those that come before it, in "second from the left" one
+    # to a landmark: a rule of geometry, or the words of a scene graph's predicate
     relation: Rule | str | None = None
-    landmark: Meaning | None = None
-    unknown: tuple[str, ...] = ()
-    is_several: bool = False
+    landmark: Meaning | None = None  # what is said of that
+    unknown: tuple[str, ...] = ()  # words of which no observation says anything
+    is_several: bool = False  # whether several are meant
 
     def names_class(self, name: str) -> bool:
         """Return whether the noun may mean a class."""
@@ -70,17 +60,11 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that observations use.
+    """The words that observations use."""
 
-    Attributes:
-        names: classes.
-        attributes: single words, lower-cased.
-        predicates: of scene graphs, as people say them.
-    """
-
-    names: frozenset[str]
-    attributes: frozenset[str]
-    predicates: frozenset[str]
+    names: frozenset[str]  # classes
+    attributes: frozenset[str]  # single words, lower-cased
+    predicates: frozenset[str]  # of scene graphs, as people say them
     _read: dict[str, Meaning] = field(default_factory=dict, compare=False)
     _called: dict[tuple[str, ...], frozenset[str]] = field(default_factory=dict, compare=False)
 
