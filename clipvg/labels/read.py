@@ -178,7 +178,7 @@ def _read_one(
         is_refusing = on_error != "keep"
         if is_refusing and not options.allow_outside_root:
             refuse_outside(labels, path, rows)
-        labels = _with_plain_names(labels, path, backslashes=is_refusing)
+        labels = with_plain_names(labels, backslashes=is_refusing, where=path)
         where = str(path) if on_error == "raise" else None
         labels = read_boxes_as(labels, options.box_format, options.box_unit, where=where)
         if is_refusing:
@@ -197,17 +197,6 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _with_plain_names(labels: LabelTable, path: Path, *, backslashes: bool) -> LabelTable:
-    plain, of_windows = with_plain_names(labels, backslashes=backslashes)
-    if of_windows:
-        warnings.warn(
-            f"{path}: {of_windows:,} names of images are written with \\, as on Windows; they are "
-            "read with /",
-            stacklevel=4,
-        )
-    return plain
 
 
 def refuse_outside(

@@ -5,6 +5,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from clipvg.labels import LabelTable, check_labels, read_labels
+from clipvg.labels.check.names import with_plain_names
 
 
 @pytest.fixture
@@ -277,3 +278,10 @@ def test_what_is_no_box_is_no_second_box(tmp_path):
     [found] = check_labels(read_labels(path, on_error="keep"), open_images=False).findings
     assert (found.kind, found.rows.tolist()) == ("value", [0])
     assert "row 0: box 'hello' is not four numbers" in found.message
+
+
+def test_plain_names_stay_in_their_table() -> None:
+    labels = LabelTable.from_columns(image=["b/a.jpg"], expression=["dog"], box=[[1, 2, 3, 4]])
+    assert with_plain_names(labels, backslashes=True) is labels
+    dotted = labels.with_column("image", ["./a.jpg"])
+    assert with_plain_names(dotted, backslashes=True).image_names == ["a.jpg"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -27,23 +28,28 @@ _STARTS = ("", "COCO_train2014_", "COCO_val2014_", "COCO_test2015_")
 _SUBFOLDERS = 50  # of the root that a missing image is looked for in
 
 
-def with_plain_names(labels: LabelTable, *, backslashes: bool) -> tuple[LabelTable, int]:
-    """Return labels with each image named in one way, and how many names had backslashes.
+def with_plain_names(
+    labels: LabelTable, *, backslashes: bool, where: Path | None = None
+) -> LabelTable:
+    """Return labels with each image named in one way.
 
-    With `backslashes` those are read as /, unless an image is called so.
+    With `backslashes` those are read as /, unless an image is called so; with `where`, the file,
+    a warning counts them.
     """
-    names = labels.table.column("image")
-    with_backslash = 0
+    written = names = labels.table.column("image")
     if backslashes and os.sep != "\\" and any((each == ord("\\")).any() for each in _bytes(names)):
         is_of_windows = pc.fill_null(pc.match_substring_regex(names, _WINDOWS), False)
         rows = np.flatnonzero(as_mask(is_of_windows))
         if len(rows) and not _is_there(labels.image_path(names[int(rows[0])].as_py())):
             names = pc.if_else(is_of_windows, pc.replace_substring(names, "\\", "/"), names)
-            with_backslash = len(rows)
+            if where is not None:
+                warnings.warn(
+                    f"{where}: {len(rows):,} names of images are written with \\, as on Windows; "
+                    "they are read with /",
+                    stacklevel=4,
+                )
     plain = _without_dots(names)
-    if plain is labels.table.column("image"):
-        return labels, 0
-    return labels.with_column("image", plain), with_backslash
+    return labels if plain is written else labels.with_column("image", plain)
 
 
 def plain_names(names: Sequence[str]) -> pa.ChunkedArray:

@@ -102,7 +102,7 @@ def check_labels(
         ['reversed']
     """
     names = find_name_faults(labels)
-    labels, _ = with_plain_names(labels, backslashes=True)
+    labels = with_plain_names(labels, backslashes=True)
     facts = look_at_images(labels, progress=progress) if open_images else None
     sizes = known_sizes(labels, facts, exif=exif)
     misread = find_misreading(labels, sizes)
