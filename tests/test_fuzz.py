@@ -1,7 +1,7 @@
 """Readers, configurations, the command line and operators on inputs that were tampered with.
 
 Each case ends with a result or an `InputError` of one line: no other error, no hang, no flood of
-memory. `make test` tries 100 cases a target, 25 of command lines; `make fuzz` tries 5,000, going on
+memory. `make test` tries 200 cases a target, 50 of command lines; `make fuzz` tries 5,000, going on
 where it stopped. A failure names target and case, and
 `FUZZ_CASE=1234 pytest -k TARGET tests/test_fuzz.py` repeats it. What once failed is kept as a test
 of its own beside what it failed in.
@@ -31,9 +31,9 @@ from clipvg.cli.failure import UsageError, explain
 from clipvg.errors import InputError
 from clipvg.ops import box_reliability, box_reliability_numpy
 
-CASES = int(os.environ.get("FUZZ_CASES", "100"))
+CASES = int(os.environ.get("FUZZ_CASES", "200"))
 # of what builds a parser for each of them
-COMMANDS = int(os.environ.get("FUZZ_CASES", "25"))
+COMMANDS = int(os.environ.get("FUZZ_CASES", "50"))
 ONE_CASE = os.environ.get("FUZZ_CASE")
 SECONDS = 10
 EXTRA_BYTES = 2 * 2**30
