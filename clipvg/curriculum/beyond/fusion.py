@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from clipvg.curriculum.measuring import kept_scores, scores_key
 from clipvg.curriculum.trainings import Trainings
@@ -97,14 +97,6 @@ def check_fusion(
         known.append(spec.name)
 
 
-@runtime_checkable
-class _OnTowers(Protocol):
-    """A measure that tells which frozen towers decide its scores, with no trained head."""
-
-    @property
-    def towers_key(self) -> str | None: ...
-
-
 def fuse_stages(
     work: Trainings,
     scores: ScoreMatrix,
@@ -129,10 +121,12 @@ def fuse_stages(
 
     def lasting(models: Mapping[str, Any]) -> ScoreMatrix | None:
         """Return the scores that no trained head decides: made once in a run, for all rounds."""
+        from clipvg.reliability.image_measure import ImageMeasure
+
         towers = {
             name: measure.towers_key
             for name, measure in build_measures(measures, models).items()
-            if isinstance(measure, _OnTowers) and measure.towers_key is not None
+            if isinstance(measure, ImageMeasure) and measure.towers_key is not None
         }
         asked = [spec for spec in measures if spec.name in towers]
         identity = [[identity_of(spec), towers[spec.name]] for spec in asked]
