@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipvg.data.letterbox import Square, square_boxes
 from clipvg.errors import InputError
+from clipvg.labels.pairs import group_numbers
 from clipvg.model import GroundingModel
 from clipvg.ops import box_reliability
 from clipvg.rescoring.plan import Plan, in_one_piece
@@ -48,8 +49,7 @@ class Targets:
     def expressions(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the distinct expressions of rows, and each row's (R,) index among them."""
         texts = self.texts(rows)
-        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        return list(place), np.array([place[text] for text in texts])
+        return list(dict.fromkeys(texts)), group_numbers(texts)
 
     def texts(self, rows: np.ndarray) -> list[str]:
         """Return the expressions of rows (R,)."""
