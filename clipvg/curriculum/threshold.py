@@ -20,23 +20,16 @@ _UNUSABLE = -math.inf
 
 @dataclass(frozen=True)
 class ThresholdSearch(Record):
-    """Result of `find_threshold`.
+    """Result of `find_threshold`."""
 
-    Attributes:
-        best: the chosen threshold h*.
-        score: performance at h*, higher is better.
-        curve: (threshold, score) of every evaluated threshold, by threshold: the
-            performance-reliability curve. An unusable threshold has score None.
-        batches: thresholds in the order in which they were asked for, one list a batch.
-        skipped: threshold -> why it was not evaluated (same labels as another, too few labels).
-        reason: why the search stopped.
-    """
-
-    best: float
-    score: float
+    best: float  # the chosen threshold h*
+    score: float  # performance at h*, higher is better
+    # (threshold, score) of every evaluated threshold, by threshold: the performance-reliability
+    # curve; None where it could not be used
     curve: list[tuple[float, float | None]]
-    batches: list[list[float]]
-    reason: str
+    batches: list[list[float]]  # thresholds in the order in which they were asked for
+    reason: str  # why the search stopped
+    # threshold -> why it was not evaluated (same labels as another, too few labels)
     skipped: dict[float, str] = field(default_factory=dict)
 
     @property
@@ -61,15 +54,10 @@ class ThresholdSearch(Record):
 
 
 class Candidates(Protocol):
-    """What a search chooses among: the labels whose reliability reaches a threshold.
+    """What a search chooses among: the labels whose reliability reaches a threshold."""
 
-    Attributes:
-        reliability: (N,) float32, NaN for labels that are not to be selected.
-        strict: whether labels with r > h are kept, not those with r >= h.
-    """
-
-    reliability: np.ndarray
-    strict: bool
+    reliability: np.ndarray  # (N,) float32, NaN for labels that are not to be selected
+    strict: bool  # whether labels with r > h are kept, not those with r >= h
 
     def __call__(self, thresholds: Sequence[float], /) -> Sequence[float | None]:
         """Train a model on the labels of each threshold and judge it; see `find_threshold`."""

@@ -92,16 +92,12 @@ class Chunk:
 
 
 class Batch:
-    """B labels of one chunk.
-
-    Attributes:
-        rows: (B,) rows of the labels.
-        image: (B,) int64 place of each row's image in the chunk.
-    """
+    """B labels of one chunk."""
 
     def __init__(self, chunk: Chunk, part: slice) -> None:
         self.chunk = chunk
-        self.rows, self.image = chunk.rows[part], chunk.image[part]
+        self.rows = chunk.rows[part]  # (B,) rows of the labels
+        self.image = chunk.image[part]  # (B,) int64 place of each row's image in the chunk
         self.memo = Memo()
 
     @property

@@ -38,15 +38,10 @@ _ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
 
 
 class ImageMeasure:
-    """A measure that looks at images: subclasses say what they observe and how they score it.
+    """A measure that looks at images: subclasses say what they observe and how they score it."""
 
-    Attributes:
-        name: name of the score column.
-        only_towers: whether labels and towers alone decide the scores, and no trained head.
-    """
-
-    name: str
-    only_towers: ClassVar[bool] = False
+    name: str  # of the score column
+    only_towers: ClassVar[bool] = False  # whether labels and towers alone decide, no trained head
 
     @property
     def asks(self) -> tuple[GroundingModel, ...]:

@@ -28,13 +28,9 @@ Lacking = dict[int, tuple[str, ...]]  # number of a shard -> keys of the measure
 
 
 class Runner(Protocol):
-    """Where shards are scored when not in this process.
+    """Where shards are scored when not in this process."""
 
-    Attributes:
-        device: kind of the devices there; the precision of the pass must not be "auto".
-    """
-
-    device: torch.device
+    device: torch.device  # kind of those there; the precision of the pass must not be "auto"
 
     def stream(
         self,

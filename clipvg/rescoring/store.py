@@ -46,11 +46,6 @@ class ScoreStore:
     in one pass; ``SET/measurers.json`` says which these are. SHARD is `shard_key`, SET a hash of
     the measurers' keys (`measurer_key`). Files appear whole or not at all. Files that cannot be
     read are as if they were not there; other files are left alone.
-
-    Attributes:
-        asked: number of scores, labels by measurers, that were looked for.
-        found: how many of them were here already.
-        damaged: files that could not be read and were scored anew.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -58,8 +53,9 @@ class ScoreStore:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; choose another --store for the scores.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.asked = self.found = 0
-        self.damaged: list[Path] = []
+        self.asked = 0  # number of scores, labels by measurers, that were looked for
+        self.found = 0  # how many of them were here already
+        self.damaged: list[Path] = []  # files that could not be read and were scored anew
 
     def clean(self) -> None:
         """Remove what a killed process left half written; only for who holds the folder's lock."""

@@ -30,20 +30,14 @@ class ReadableLabels:
 
 
 class Targets:
-    """What the labels of a pass ask for.
-
-    Attributes:
-        group: (N,) int64, number of each label's source.
-        num_groups: number of sources.
-        row_names: (N,) what errors call the rows.
-    """
+    """What the N labels of a pass ask for; errors call their rows by the names (N,)."""
 
     def __init__(self, plan: Plan, row_names: np.ndarray | None) -> None:
         self._labels = labels = plan.labels
         self.row_names = np.arange(len(labels)) if row_names is None else row_names
         self._expressions = in_one_piece(labels.table.column("expression"))
         sources = labels.encoded_sources()
-        self.group = sources.indices.to_numpy().astype(np.int64)
+        self.group = sources.indices.to_numpy().astype(np.int64)  # (N,), number of the source
         self.num_groups = max(1, len(sources.dictionary))
 
     def expressions(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
