@@ -40,73 +40,51 @@ class View:
 @torch.no_grad()  # else stacked weights would remember what they were stacked from
 def make_views(models: Sequence[GroundingModel], config: EngineConfig) -> list[View]:
     """Group the measurers of a pass; stacks that read equal texts share the features of them."""
+    does, device = config.optimisations, models[0].device
+    towers = _in_dtype([model.backbone for model in models], config.dtype(device))
+    # On a CPU one by one is faster: a batched product gives each core whole matrices, so that
+    # three of them leave one of two cores idle half of the time, and more is in the cache.
+    stacking = does.stack_heads and device.type in _STACKING
+    texts: dict[Hashable, TextCache] = {}
     groups: dict[Hashable, list[int]] = {}
-    for i, model in enumerate(models):
+    for i, (model, tower) in enumerate(zip(models, towers, strict=True)):
         rules = model.preset.patch_mask, model.preset.integer_boxes, model.backbone.patch_size
         groups.setdefault((pixels_key(model), *rules), []).append(i)
-    maker = _Maker(models, config)
-    return [maker.view(members) for members in groups.values()]
+        if text_key(model) not in texts:
+            size = config.text_cache_mib << 20
+            cache = TextCache(model, tower, max_bytes=size, packed=does.pack, trims=does.trim_text)
+            texts[text_key(model)] = cache
 
-
-class _Maker:
-    """Makes the views of some models, with what they share."""
-
-    def __init__(self, models: Sequence[GroundingModel], config: EngineConfig) -> None:
-        self._models, self._config, self._does = models, config, config.optimisations
-        self._dtype = config.dtype(models[0].device)
-        self._texts: dict[Hashable, TextCache] = {}
-        self._reduced: dict[Hashable, Backbone] = {}
-
-    def view(self, members: list[int]) -> View:
-        """Return the view of measurers that see the same pixels."""
-        towers: dict[Hashable, Backbone] = {}
-        stacks: dict[tuple[Hashable, ...], list[int]] = {}
-        key_of: dict[int, Hashable] = {}
+    def view(members: list[int]) -> View:
+        image_of = {i: image_key(models[i]) if does.encode_once else i for i in members}
+        own: dict[Hashable, Backbone] = {}
+        kinds: dict[Hashable, list[int]] = {}
         for i in members:
-            model = self._models[i]
-            tower = self._in_dtype(model.backbone)
-            key_of[i] = image_key(model) if self._does.encode_once else i
-            towers.setdefault(key_of[i], tower)
-            text = text_key(model)
-            if text not in self._texts:
-                self._texts[text] = TextCache(
-                    model,
-                    tower,
-                    max_bytes=self._config.text_cache_mib << 20,
-                    packed=self._does.pack,
-                    trims=self._does.trim_text,
-                )
-            stacks.setdefault((text, architecture(model), *self._apart(i)), []).append(i)
-        place = {key: at for at, key in enumerate(towers)}
-        return View(
-            self._models[members[0]],
-            list(towers.values()),
-            [
-                Stack(
-                    some,
-                    FastModels([self._models[i] for i in some], self._dtype),
-                    [place[key_of[i]] for i in some],
-                    self._texts[text],
-                )
-                for (text, *_), some in stacks.items()
-            ],
-        )
+            own.setdefault(image_of[i], towers[i])
+            kind = text_key(models[i]), architecture(models[i]), None if stacking else i
+            kinds.setdefault(kind, []).append(i)
+        stacks = []
+        for some in kinds.values():
+            fast = FastModels([models[i] for i in some], config.dtype(device))
+            tower_of = [list(own).index(image_of[i]) for i in some]
+            stacks.append(Stack(some, fast, tower_of, texts[text_key(models[some[0]])]))
+        return View(models[members[0]], list(own.values()), stacks)
 
-    def _apart(self, member: int) -> tuple[int, ...]:
-        """Return what keeps a measurer out of the others' stack."""
-        # On a CPU one by one is faster: a batched product gives each core whole matrices, so that
-        # three of them leave one of two cores idle half of the time, and more is in the cache.
-        stacks = self._does.stack_heads and self._models[member].device.type in _STACKING
-        return () if stacks else (member,)
+    return [view(members) for members in groups.values()]
 
-    def _in_dtype(self, backbone: Backbone) -> Backbone:
-        """Return the towers in the dtype of the pass; towers of equal weights are copied once."""
-        if all(parameter.dtype == self._dtype for parameter in backbone.parameters()):
-            return backbone
-        key = backbone.image_key, backbone.text_key
-        if key not in self._reduced:
-            self._reduced[key] = copy.deepcopy(backbone).to(self._dtype)
-        return self._reduced[key]
+
+def _in_dtype(towers: Sequence[Backbone], dtype: torch.dtype) -> list[Backbone]:
+    """Return towers in the dtype of a pass; those of equal weights are copied once."""
+    copies: dict[Hashable, Backbone] = {}
+    found = []
+    for tower in towers:
+        if any(parameter.dtype != dtype for parameter in tower.parameters()):
+            key = tower.image_key, tower.text_key
+            if key not in copies:
+                copies[key] = copy.deepcopy(tower).to(dtype)
+            tower = copies[key]
+        found.append(tower)
+    return found
 
 
 def architecture(model: GroundingModel) -> tuple[int | None, ...]:
