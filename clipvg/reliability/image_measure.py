@@ -6,15 +6,14 @@ expression once per text tower, and what a model makes of a batch of labels is c
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from clipvg.features.images import load_images
@@ -29,7 +28,7 @@ from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.reliability.measurer import Context, Measurer, Scores, checked, join_reasons
 from clipvg.reliability.measurer import measure as run_measurer
 from clipvg.rescoring.config import EngineConfig
-from clipvg.rescoring.encode import Decoded, decode_chunks
+from clipvg.rescoring.encode import decode_chunks
 from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
@@ -155,10 +154,10 @@ def observe(
     models = [model for measure in measures for model in measure.asks]
     world = distributed.join(next((model.device for model in models), None))
     rows = np.flatnonzero(labels.distinct_images()[1] % world.size == world.rank)
-    own = replace(context, progress=context.progress and world.is_main)
-    part = _Pass(measures, labels if world.size == 1 else labels.select(rows), own, rows)
+    context = replace(context, progress=context.progress and world.is_main)
+    own = labels if world.size == 1 else labels.select(rows)
     with torch.no_grad(), fast_cpu(), evaluating(*models):
-        found = distributed.together(lambda: (rows, part.run(), part.unreadable), world)
+        found = distributed.together(lambda: (rows, *_look(measures, own, context, rows)), world)
     reasons = join_reasons(
         {int(rows[row]): why for row, why in unreadable.items()} for rows, _, unreadable in found
     )
@@ -183,52 +182,37 @@ def _joined(parts: list[tuple[np.ndarray, np.ndarray]], num_labels: int) -> np.n
     return whole
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """One pass; `row_names` are the rows' numbers in the table that the labels are a part of."""
+def _look(
+    measures: Sequence[ImageMeasure], labels: LabelTable, context: Context, row_names: np.ndarray
+) -> tuple[list[np.ndarray], dict[int, str]]:
+    """Return what `observe` does of a part of a table, where its rows have the numbers given."""
+    settings, size, plan = context.engine or EngineConfig(), context.batch_size, Plan(labels)
+    rules = {model.preset.exif for measure in measures for model in measure.asks}
+    load = partial(load_images, exif_rules=sorted(rules) or [True])
+    chunks = plan.chunks(settings.images_per_chunk)
+    bar = progress_bar(len(labels), desc="look", unit="label", show=context.progress)
+    memo = Memo()
+    seen: dict[int, np.ndarray] = {}
+    unreadable: dict[int, str] = {}
+    with bar, closing(decode_chunks(plan, chunks, load, workers=settings.workers)) as decoded:
+        for ready in decoded:
+            unreadable.update(ready.unreadable(context.on_error))
+            usable, image = ready.usable()
+            rows, images = ready.chunk.rows[usable], ready.readable()
+            chunk = Chunk(labels, rows, image, images, memo, row_names)
+            for start in range(0, len(rows), size):
+                batch = Batch(chunk, slice(start, start + size))
+                for i, measure in enumerate(measures):
+                    found = _numbers(measure.observe(batch))
+                    if i not in seen:
+                        seen[i] = np.full((len(labels), found.shape[1]), np.nan, np.float32)
+                    seen[i][batch.rows] = found
+            bar.update(len(ready.chunk.rows))
+    nothing = np.full((len(labels), 1), np.nan, np.float32)
+    return [seen.get(i, nothing) for i in range(len(measures))], unreadable
 
-    measures: Sequence[ImageMeasure]
-    labels: LabelTable
-    context: Context
-    row_names: np.ndarray
-    memo: Memo = field(default_factory=Memo)
-    seen: dict[int, np.ndarray] = field(default_factory=dict)
-    unreadable: dict[int, str] = field(default_factory=dict)
 
-    def run(self) -> list[np.ndarray]:
-        bar = progress_bar(len(self.labels), desc="look", unit="label", show=self.context.progress)
-        size = self.context.batch_size
-        with bar, closing(self._decoded()) as decoded:
-            for ready in decoded:
-                self.unreadable.update(ready.unreadable(self.context.on_error))
-                usable, image = ready.usable()
-                rows, images = ready.chunk.rows[usable], ready.readable()
-                chunk = Chunk(self.labels, rows, image, images, self.memo, self.row_names)
-                for start in range(0, len(rows), size):
-                    self._observe(Batch(chunk, slice(start, start + size)))
-                bar.update(len(ready.chunk.rows))
-        nothing = np.full((len(self.labels), 1), np.nan, np.float32)
-        return [self.seen.get(i, nothing) for i in range(len(self.measures))]
-
-    def _observe(self, batch: Batch) -> None:
-        for i, measure in enumerate(self.measures):
-            found = measure.observe(batch)
-            if isinstance(found, Tensor):
-                found = found.float().cpu().numpy()
-            found = found.reshape(len(batch.rows), -1)
-            if i not in self.seen:
-                shape = (len(self.labels), found.shape[1])
-                self.seen[i] = np.full(shape, np.nan, dtype=np.float32)
-            self.seen[i][batch.rows] = found
-
-    def _decoded(self) -> Generator[Decoded[dict[bool, Image.Image]], None, None]:
-        settings = self.context.engine or EngineConfig()
-        models = [model for measure in self.measures for model in measure.asks]
-        exif_rules = sorted({model.preset.exif for model in models}) or [True]
-        plan = Plan(self.labels)
-        return decode_chunks(
-            plan,
-            plan.chunks(settings.images_per_chunk),
-            partial(load_images, exif_rules=exif_rules),
-            workers=settings.workers,
-        )
+def _numbers(found: Tensor | np.ndarray) -> np.ndarray:
+    """Return what a measure observes of a batch as (B, K)."""
+    values = found.float().cpu().numpy() if isinstance(found, Tensor) else found
+    return values.reshape(len(values), -1)
