@@ -148,11 +148,7 @@ class Batch:
 
     @once(id)
     def boxes(self, model: GroundingModel) -> Tensor:
-        """The model's boxes (B, 4) float32, cxcywh of the square.
-
-        Raises:
-            InputError: a box is not finite; names the rows.
-        """
+        """The model's boxes (B, 4) float32, cxcywh of the square; refuses what is not finite."""
         boxes = model.head(self.state(model)).float()
         check_finite(boxes[None], ["a model"], self.chunk.row_names[self.rows])
         return boxes

@@ -19,14 +19,11 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 def histogram(scores: npt.ArrayLike, bins: int = 1000) -> np.ndarray:
-    """Count the scores in each of ``bins`` equal bins over [0, 1].
+    """Count the scores in each of ``bins`` equal bins over [0, 1], (bins,) int64.
 
     Args:
         scores: (N,) float32 in [0, 1]; NaN is in no bin.
         bins: number of bins; the bin of r is ``min(floor(r * bins), bins - 1)`` in float32.
-
-    Returns:
-        (bins,) int64; its sum is the number of scored labels.
 
     Raises:
         InputError: ``bins`` is below 1, or a score is outside [0, 1].

@@ -34,9 +34,6 @@ def parse_measurer(text: str) -> NamedCheckpoint:
     ``best_checkpoint.pth`` in two folders have two names. SOURCE is what the measurer was trained
     on, several joined by commas. A text that is itself an existing path is never split.
 
-    Args:
-        text: e.g. ``"runs/a/best_checkpoint.pth"`` or ``"m1@template=runs/a/model"``.
-
     Raises:
         InputError: the name, the source or the path is empty.
 

@@ -34,7 +34,7 @@ def fuse(
     known: ScoreMatrix | None = None,
     progress: bool = False,
 ) -> ScoreMatrix:
-    """Measure labels by methods of the registry, which may fuse the scores that are there.
+    """Return the scores by measures of the registry alone, which may fuse those that are there.
 
     Args:
         scores: of N labels by n measurers.
@@ -43,9 +43,6 @@ def fuse(
         models: of the measurers, by name, for measures that ask a model.
         known: scores by some of ``measures``, which are not made again.
         progress: show a bar where a measure looks at images.
-
-    Returns:
-        The scores by ``measures`` alone; cross-source everywhere.
 
     Raises:
         InputError: an unknown measure or option, a name that is taken, or a measure that requires
