@@ -64,17 +64,13 @@ def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[
         raise InputError(f"{out} holds a run of clipvg train or adapt; choose another --out.")
     clock = _Clock(progress)
     results = [_run_seed(out / f"seed-{seed}", seed, clock, progress) for seed in range(seeds)]
-    accuracy = {
-        name: [result[name] for result in results] for name in ("all_labels", "ssa", "clean_labels")
-    }
+    by_seed = {name: [result[name] for result in results] for name in results[0]}
+    accuracy = {name: by_seed.pop(name) for name in ("all_labels", "ssa", "clean_labels")}
     summary = {
         "method": "demo",
         "scenes": SCENES_VERSION,
         "acc_0.5": accuracy,
-        "auroc": [result["auroc"] for result in results],
-        "threshold": [result["threshold"] for result in results],
-        "kept": [result["kept"] for result in results],
-        "num_labels": [result["num_labels"] for result in results],
+        **by_seed,
         "gap_recovered": _gap_recovered(accuracy),
         "command": f"clipvg demo --out {out} --seeds {seeds}",
         "timings": clock.timings,

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from clipvg.cli.commands import Command, check_writable, pairs
-from clipvg.cli.options import add_group, add_shared, set_max_pixels, take_group
+from clipvg.cli.options import add_group, add_shared, add_store, set_max_pixels, take_group
 from clipvg.cli.parser import CommandParser
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
@@ -26,11 +26,7 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     title = "models, each a hub name or a local folder, and what they are asked"
     add_group(parser, "", ObserveOptions, title=title)
-    parser.add_argument(
-        "--store", metavar="DIR",
-        help="folder for what is seen in finished images, from which an interrupted command "
-        "continues; by default FILE.observed, beside --out",
-    )  # fmt: skip
+    add_store(parser, "what is seen in finished images", "observed")
     add_shared(parser, "--device", "--max_pixels", "--quiet")
 
 

@@ -132,6 +132,12 @@ def add_batch_size(parser: CommandParser, default: int | None) -> None:
     parser.add_argument("--batch_size", type=kind, default=default, help=text)
 
 
+def add_store(parser: CommandParser, what: str, ending: str) -> None:
+    """Add --store, the folder for what is kept of finished images."""
+    text = f"folder for {what}, from which an interrupted command continues; by default FILE."
+    parser.add_argument("--store", metavar="DIR", help=f"{text}{ending}, beside --out")
+
+
 def add_group(
     parser: CommandParser,
     name: str,

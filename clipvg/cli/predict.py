@@ -10,7 +10,7 @@ from typing import Literal
 
 from clipvg.cli.commands import Command, check_writable, table
 from clipvg.cli.model import add_model, check_model, make_grounder
-from clipvg.cli.options import add_batch_size, add_shared, set_max_pixels
+from clipvg.cli.options import add_batch_size, add_shared, add_store, set_max_pixels
 from clipvg.cli.parser import CommandParser
 from clipvg.cli.predict_table import AnswerFormat, describe_table, predict_table
 from clipvg.errors import InputError
@@ -43,11 +43,7 @@ def _configure(parser: CommandParser) -> None:
         "reads them) or label-studio (predictions to review), both .json",
     )  # fmt: skip
     parser.add_argument("--images", metavar="DIR", help="folder that holds the images of a table")
-    parser.add_argument(
-        "--store", metavar="DIR",
-        help="folder for the answers about finished images of a table, from which an interrupted "
-        "command continues; by default FILE.answers, beside --out",
-    )  # fmt: skip
+    add_store(parser, "the answers about finished images of a table", "answers")
     parser.add_argument(
         "--ray", nargs="?", type=int, const=2, metavar="ACTORS",
         help="answer a table on a Ray cluster, as `clipvg score` does",

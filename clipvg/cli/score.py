@@ -13,6 +13,7 @@ from clipvg.cli.options import (
     LABELS,
     add_batch_size,
     add_shared,
+    add_store,
     check_similarity,
     files_of,
     read_table,
@@ -60,11 +61,7 @@ def _configure(parser: CommandParser) -> None:
         "--unreadable_images", type=Literal["null", "raise"], default="null",
         help="labels whose image cannot be read: leave them unscored (null), or stop (raise)",
     )  # fmt: skip
-    parser.add_argument(
-        "--store", metavar="DIR",
-        help="folder for the scores of finished images, from which an interrupted command "
-        "continues; by default FILE.scores, beside --out",
-    )  # fmt: skip
+    add_store(parser, "the scores of finished images", "scores")
     parser.add_argument(
         "--precision", type=Literal["auto", "fp32", "bf16", "fp16"], default="auto",
         help="of the models: fp32 is exact; auto means fp32 on a CPU, bf16 on a GPU",
