@@ -170,7 +170,10 @@ def _with_table(result: Json, args: Namespace) -> Json:
         return result
     named = _named(result)
     groups = {
-        f"{by}: {name}": group for by in args.by for name, group in result[f"by_{by}"].items()
+        f"{by}: {name}": group
+        for by in args.by
+        for name, group in result[f"by_{by}"].items()
+        if group["count"]
     }
     rows = []
     for name, each in {result.get("checkpoint") or result["grounder"]: result, **groups}.items():

@@ -41,7 +41,7 @@ class AnswerFile:
         from clipvg.labels.formats import find_format
         from clipvg.labels.questions import WRITTEN
 
-        path = check_writable(Path(args.out), WRITTEN, reads=reads)
+        path = check_writable(Path(args.out), WRITTEN, reads=[*reads, *args.observations])
         find_format(path, args.format)
         store = getattr(args, "store", None)
         folder = Path(store) if store else path.with_suffix(".answers")

@@ -53,7 +53,7 @@ class ReCLIP(ZeroShotGrounder):
         if boxes is None:
             raise InputError(
                 f"grounder {self.name!r} chooses among detected boxes and has none; give it "
-                "observations of image files, or boxes of one image in Python by among()"
+                "observations=FILE of the images, or in Python boxes of one image, by among()"
             )
         if not len(boxes):
             return Located.nothing(len(expressions), why)

@@ -161,8 +161,8 @@ def _models(
     """Return the models that a measure gets, one unless it takes many."""
     if not models:
         raise InputError(
-            f"measure {spec.method!r} asks a grounding model and there is none; name one with "
-            "--measurer NAME=CKPT."
+            f"measure {spec.method!r} asks a grounding model and there is none; name a measurer, "
+            "NAME=CKPT."
         )
     if wanted is None:
         names = list(models) if many else list(models)[:1]

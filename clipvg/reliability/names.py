@@ -81,5 +81,5 @@ def check_names(names: Iterable[str]) -> None:
     if twice:
         raise InputError(
             f"two measurers are called {', '.join(map(repr, twice))}; each needs its own score "
-            "column. Name them: --measurer NAME=PATH."
+            "column. Name them: NAME=PATH, or NAME=MEASURE."
         )

@@ -158,8 +158,15 @@ class DataRoot:
 
 
 def weights_of(checkpoint: Path) -> Path:
-    """Return the file that holds a checkpoint's weights."""
-    return checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
+    """Return the file that holds a checkpoint's weights.
+
+    Raises:
+        InputError: a folder holds none.
+    """
+    weights = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such file; name a folder that `clipvg train` wrote")
+    return weights
 
 
 def read_files(data: DataSet, files: Iterable[LabelFile], images: Path) -> LabelTable:

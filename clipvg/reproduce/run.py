@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from clipvg.api import AdaptResult, Curriculum, RunOptions, adapt, load, train
 from clipvg.configs import read_recipe
@@ -22,7 +21,7 @@ from clipvg.runtime.files import Json, digest, read_json, to_json, write_json
 from clipvg.runtime.progress import say
 from clipvg.training import FitConfig, evaluate
 
-Config = TypeVar("Config")
+_SECTIONS = {"model": ModelOptions, "training": FitConfig, "search": MSAConfig}  # of recipes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ def reproduce(
             job, lacking = plan(root, row, part, options.checkpoints.get(row.name))
             jobs += [job] if job else []
             missing.setdefault(row.name, []).extend(lacking)
-    _check_images(jobs)
+    _check(jobs, options)
     say(_announced(jobs), show=options.run.progress and bool(jobs))
     found: dict[str, dict[str, Json]] = {}
     for job in jobs:
@@ -104,8 +103,13 @@ def _wanted(options: ReproduceOptions) -> list[Row]:
     return own + [find_row(name) for name in names if name not in options.checkpoints]
 
 
-def _check_images(jobs: Sequence[Job]) -> None:
-    """Refuse labels of images that are not there, before hours are spent on others."""
+def _check(jobs: Sequence[Job], options: ReproduceOptions) -> None:
+    """Refuse options, and labels of images that are not there, before hours are spent."""
+    for name, least in {"batch_size": 1, "num_workers": 0}.items():
+        if (value := getattr(options, name)) < least:
+            raise InputError(f"{name} is {value}; expected at least {least}.")
+    for recipe in {job.row.recipe for job in jobs if job.training}:
+        _options(recipe, options.recipe)
     validations = ((job, file) for job in jobs for file in (job.validation,) if file is not None)
     others = ((job, file) for job in jobs for file in (*job.splits.values(), *job.training))
     seen = {(file.path, file.split): (job, file) for job, file in (*others, *validations)}
@@ -165,19 +169,12 @@ def _kept(path: Path, identity: Mapping[str, str]) -> Json | None:
 
 def _trained(job: Job, out: Path, options: ReproduceOptions) -> Path:
     """Train a row's model, or go on with what is there; return its folder."""
-    recipe = _merged(read_recipe(job.row.recipe), options.recipe)
+    given = _options(job.row.recipe, options.recipe)
     labels = read_files(job.data, job.training, job.images)
     assert job.validation is not None
     validation = read_files(job.data, [job.validation], job.images)
-    training = _as(FitConfig, recipe["training"])
-    shared = {
-        "validation": validation,
-        "backbone": recipe["backbone"],
-        "model": _as(ModelOptions, recipe["model"]),
-        "training": training,
-        "run": options.run,
-    }
-    search = _as(MSAConfig, {"seed": training.seed, **recipe["search"]})
+    search = given.pop("search")
+    shared = {**given, "validation": validation, "run": options.run}
     plan = Curriculum(method="msa" if job.row.method == "msa" else "ssa", search=search)
     if job.row.method != "train":
         return adapt(labels, curriculum=plan, out=out, **shared).folder / "model"
@@ -195,26 +192,23 @@ def _measurer_of(found: AdaptResult) -> Path:
     return found.folder / "stages" / stage["stage"] / "model"
 
 
-def _as(kind: Callable[..., Config], given: Mapping[str, object]) -> Config:
-    """Return options of a recipe as what takes them."""
-    known = inspect.signature(kind).parameters
-    if unknown := next((name for name in given if name not in known), None):
-        raise InputError(f"--recipe: no option {unknown!r}: {near_matches(unknown, known)}")
-    return kind(**given)
-
-
-def _merged(recipe: Mapping[str, object], own: Mapping[str, object]) -> Json:
-    """Return the options of a recipe, some of them replaced."""
-    unknown = own.keys() - {"backbone", "model", "training", "search"}
-    if unknown:
+def _options(recipe: str, own: Mapping[str, object]) -> Json:
+    """Return the options of a recipe, some of them replaced, by section as what takes them."""
+    if unknown := own.keys() - {"backbone", *_SECTIONS}:
         raise InputError(
             f"--recipe: unknown sections {', '.join(sorted(unknown))}; it has backbone, model, "
             "training and search"
         )
-    merged: Json = {**recipe, **own}
-    for name in ("model", "training", "search"):
-        given, replaced = recipe.get(name) or {}, own.get(name) or {}
-        if not (isinstance(given, Mapping) and isinstance(replaced, Mapping)):
+    published = read_recipe(recipe)
+    made: Json = {"backbone": own.get("backbone", published["backbone"])}
+    for name, kind in _SECTIONS.items():
+        replaced = own.get(name) or {}
+        if not isinstance(replaced, Mapping):
             raise InputError(f"--recipe: section {name} holds no options")
-        merged[name] = {**given, **replaced}
-    return merged
+        seed = {"seed": made["training"].seed} if name == "search" else {}
+        given = {**seed, **published.get(name, {}), **replaced}
+        known = inspect.signature(kind).parameters
+        if other := next((option for option in given if option not in known), None):
+            raise InputError(f"--recipe: no option {other!r}: {near_matches(other, known)}")
+        made[name] = kind(**given)
+    return made

@@ -52,7 +52,7 @@ def test_methods_need_no_measurer(
     [
         ([], "nothing to score with; pass --measurer CKPT, or --measure NAME"),
         (["--measure", "ambiguty"], "no measure 'ambiguty': did you mean 'ambiguity'"),
-        (["--measure", "likelihood"], "there is none; name one with --measurer"),
+        (["--measure", "likelihood"], "there is none; name a measurer"),
         (["--measure", "vote"], "requires scores"),
     ],
 )

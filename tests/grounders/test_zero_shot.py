@@ -189,7 +189,7 @@ def test_evaluate_takes_a_zero_shot_grounder(
     assert main([*words, "--grounder", "reclip", "--observations", seen]) == 0
     assert '"acc_0.5"' in capsys.readouterr().out
     assert main([*words, "--grounder", "reclip"]) == 2
-    assert "give it observations" in capsys.readouterr().err
+    assert "give it --observations FILE" in capsys.readouterr().err
     assert main([*words, "--checkpoint", "x"]) == 2
     assert "--backbone goes with --grounder" in capsys.readouterr().err
 
@@ -213,6 +213,8 @@ def test_predict_takes_what_evaluate_takes(
     boxes = [json.loads(line)["box"] for line in out.read_text().splitlines()]
     np.testing.assert_allclose(boxes, expected, atol=1e-2)
     capsys.readouterr()
+    assert main(["predict", *table, *words, "--out", str(folder / "seen.jsonl")]) == 2
+    assert "seen.jsonl, which is read" in capsys.readouterr().err
     assert main(["predict", image, "dog", "--checkpoint", "x", *seen]) == 2
     assert "--observations goes with --grounder" in capsys.readouterr().err
 

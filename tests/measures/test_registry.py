@@ -130,7 +130,7 @@ def test_bad_texts(texts: list[str], message: str) -> None:
 
 
 def test_a_model_is_asked_for() -> None:
-    with pytest.raises(InputError, match="there is none; name one with --measurer"):
+    with pytest.raises(InputError, match="there is none; name a measurer"):
         build_measures(["likelihood"])
 
 

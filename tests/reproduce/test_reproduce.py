@@ -120,9 +120,22 @@ def test_what_ssa_has_trained_is_not_trained_again(
     ],
 )
 def test_recipes_that_say_nothing(root: Path, tmp_path: Path, recipe: dict, expected: str) -> None:
-    options = ReproduceOptions(rows=["no-ssa"], recipe=recipe, run=QUIET)
+    options = ReproduceOptions(rows=["ssa-checkpoint", "no-ssa"], recipe=recipe, run=QUIET)
     with pytest.raises(InputError, match=expected):
         reproduce("refcoco", data=root, out=tmp_path / "out", options=options)
+    assert not (tmp_path / "out").exists()  # nothing is evaluated before
+
+
+def test_what_cannot_be_used_is_refused_before_the_work(root: Path, tmp_path: Path) -> None:
+    for options, expected in (
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"checkpoints": {"mine": tmp_path}}, r"model\.safetensors: no such file"),
+    ):
+        given = ReproduceOptions(run=QUIET, **options)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=expected):
+            reproduce("refcoco", data=root, out=tmp_path / "out", options=given)
+        assert not (tmp_path / "out").exists()
 
 
 def test_measures_against_reviewed_labels(
@@ -163,6 +176,8 @@ def test_measures_against_reviewed_labels(
         found = row["splits"]["refcoco_val_reviewed"]
         assert (found["count"], found["wrong"]) == (8, 4)
         assert 0 <= found["auroc"] <= 1
+    silent = reproduce_ref_l4(**{**given, "measures": ["unique"]})  # without observations
+    assert "says nothing of these labels" in silent["skipped"]["unique"]
     header, _, *rows = draw_aurocs(first).splitlines()
     assert "refcoco_val_reviewed (4 of 8 wrong)" in header
     assert len(rows) == 4
