@@ -23,7 +23,7 @@ docs/pseudo-labels.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Literal
@@ -125,8 +125,8 @@ def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) 
     is_default = preset == "default"
     drawn = is_default or getattr(part, "DRAWN", True)
     sees_faint = is_default and getattr(part, "SEES_FAINT", False)
-    source = Source(name, generator, needs, drawn, sees_faint=sees_faint)
-    return replace(source, made_with=getattr(part, "made_with", source.made_with))
+    made_with = getattr(part, "made_with", Source.made_with)
+    return Source(name, generator, needs, drawn, sees_faint=sees_faint, made_with=made_with)
 
 
 def check_names(names: Iterable[str], files: Iterable[str]) -> None:
@@ -148,7 +148,4 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _given(name: str) -> Generator:
-    def candidates(observation: Observation, options: Options) -> list[Candidate]:
-        return list(observation.candidates.get(name, ()))
-
-    return candidates
+    return lambda observation, options: list(observation.candidates.get(name, ()))

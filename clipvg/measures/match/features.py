@@ -81,23 +81,18 @@ def with_observed(labels: LabelTable, observations: ObservationTable) -> LabelTa
     place = {name: i for i, name in enumerate(names)}
     boxes, order = labels.boxes(), np.argsort(image_of, kind="stable")
     starts = np.searchsorted(image_of[order], np.arange(len(names) + 1))
-    images: list[str] = []
-    called: list[str] = []
-    found: list[Box] = []
+    found: list[tuple[str, str, Box]] = []
     for observation in observations:
-        at = place.get(observation.image)
-        if at is None:
+        if (at := place.get(observation.image)) is None:
             continue
         shown = boxes[order[starts[at] : starts[at + 1]]]
         for one in look_at(observation)[:_MOST]:
             if (iou(np.tile(one.box, (len(shown), 1)), shown) < _SHOWN).all():
-                images.append(observation.image)
-                called.append(one.seen[0].name)
-                found.append(one.box)
-    if images:
-        corners = np.array(found, np.float32)
+                found.append((observation.image, one.seen[0].name, one.box))
+    if found:
+        images, called, corners = zip(*found, strict=True)
         rest = LabelTable.from_columns(
-            images=labels.images, image=images, expression=called, box=corners
+            images=labels.images, image=images, expression=called, box=np.array(corners, np.float32)
         )
         labels = LabelTable.concat([labels, rest])
-    return labels.with_column(BESIDE, np.arange(len(labels)) >= len(labels) - len(images))
+    return labels.with_column(BESIDE, np.arange(len(labels)) >= len(labels) - len(found))

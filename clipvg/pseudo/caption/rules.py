@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 
 from clipvg.pseudo.caption.clause import GATHERINGS, Clause, drop_article, join_words
 from clipvg.pseudo.caption.parse import split_words
@@ -87,7 +88,7 @@ def _clause(phrase: list[str], rest: list[str]) -> Iterator[Clause]:
     noun = [word.lower() for word in phrase]
     if not noun or noun[-1] in PRONOUNS:
         return
-    said = rest[: _end_of_clause(rest)]
+    said = [*takewhile(lambda word: word.lower() not in _NEW_CLAUSES, rest)]
     if said and said[0].lower() in _VERBS_TO_BE and len(said) > 1 and _points(said[1].lower()):
         said = said[1:]
     words = [phrase[0].lower() if phrase[0].istitle() else phrase[0], *phrase[1:], *said]
@@ -99,10 +100,6 @@ def _points(word: str) -> bool:
     """Whether "is" before a word can go: "is lying", "is on"."""
     is_participle = word.endswith(("ing", "ed")) and len(word) > 4
     return is_participle or word in BOUNDARIES - {"not", "that", "what", "too", "very", "so"}
-
-
-def _end_of_clause(words: list[str]) -> int:
-    return next((i for i, word in enumerate(words) if word.lower() in _NEW_CLAUSES), len(words))
 
 
 def _first_phrase(words: list[str]) -> tuple[int, int]:

@@ -35,6 +35,8 @@ SAID_FOR = {
     "to the right of": ("right of", "on the right of", "at the right of"),
     "with": ("wearing", "holding", "carrying", "in"),
 }
+_PLAIN = {rule.words: rule for rule in (*PLACES, NEXT_TO, HOLDING)}
+_RULES = {word: _PLAIN[words] for words, more in SAID_FOR.items() for word in more} | _PLAIN
 _MANY = NUMBERS - {"one"} | {"several", "many", "some", "all", "both", "few"}
 _SAYING_NOTHING = DETERMINERS | PRONOUNS | MEASURES | PLACE_WORDS | NUMBERS | BOUNDARIES | _MANY
 
@@ -173,12 +175,3 @@ def _is_name(word: str, names: frozenset[str]) -> bool:
 
 def _distinct(parts: Iterable[pa.Array]) -> set[str]:
     return {value for part in parts for value in part.unique().to_pylist()}
-
-
-def _rules() -> dict[str, Rule]:
-    """Rules of geometry by the words for them."""
-    found = {rule.words: rule for rule in (*PLACES, NEXT_TO, HOLDING)}
-    return {word: found[rule] for rule, more in SAID_FOR.items() for word in more} | found
-
-
-_RULES = _rules()

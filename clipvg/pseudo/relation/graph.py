@@ -38,7 +38,13 @@ def read_graph(observation: Observation, options: Options) -> list[Candidate]:
             claims[expression].append(relation)
     chosen: list[Candidate] = []
     taken: set[tuple[str, int]] = set()
-    for relation in best_relations(_usable(observation.relations, options.min_score)):
+    least = options.min_score
+    usable = [
+        relation
+        for relation in observation.relations
+        if min(relation.scores[0], relation.scores[2]) >= least and phrase(relation)
+    ]
+    for relation in best_relations(usable):
         expression = phrase(relation)
         box = clip_box(relation.subject_box, observation.width, observation.height)
         if expression is None or box is None:
@@ -69,14 +75,6 @@ def phrase(relation: Relation) -> str | None:
     if subject == object_:
         return f"{subject} {predicate} the other {object_}"
     return f"{subject} {predicate} {say_object(predicate, object_)}"
-
-
-def _usable(relations: Sequence[Relation], min_score: float) -> list[Relation]:
-    return [
-        relation
-        for relation in relations
-        if min(relation.scores[0], relation.scores[2]) >= min_score and phrase(relation)
-    ]
 
 
 def _is_of_itself(relation: Relation) -> bool:

@@ -6,7 +6,7 @@ counts and landmarks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.plane import area, shared_area
@@ -42,7 +42,8 @@ def default(observation: Observation, options: Options) -> list[Candidate]:
             owners.setdefault(text, set()).add(one.index)
             found.append(Candidate(text, one.box, rule, one.index))
     keeps_all = options.ambiguous == "keep"
-    return _once(one for one in found if keeps_all or len(owners[one.expression]) == 1)
+    fitting = [one for one in found if keeps_all or len(owners[one.expression]) == 1]
+    return list({(one.expression, one.detection): one for one in fitting}.values())
 
 
 def _describable(scene: Scene, count: int) -> list[Thing]:
@@ -50,10 +51,6 @@ def _describable(scene: Scene, count: int) -> list[Thing]:
     smallest = SMALLEST_SHARE * scene.width * scene.height
     chosen = [one for one in scene.things if not one.is_faint and one.area >= smallest][:count]
     return sorted(chosen, key=lambda one: one.index)
-
-
-def _once(found: Iterable[Candidate]) -> list[Candidate]:
-    return list({(one.expression, one.detection): one for one in found}.values())
 
 
 def _expressions(
