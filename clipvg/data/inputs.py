@@ -47,8 +47,7 @@ def as_image(source: ImageInput, *, exif: bool = True) -> Image.Image:
         return as_image(source.get("bytes") or source.get("path") or b"", exif=exif)
     if isinstance(source, str | Path):
         _refuse_address(str(source))
-        return read_image(source, exif=exif)
-    if isinstance(source, Image.Image):
+    if isinstance(source, str | Path | Image.Image):
         return read_image(source, exif=exif)
     if isinstance(source, Tensor):
         return _from_tensor(source)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipvg.boxes import convert
+from clipvg.boxes import FORMATS, convert
 from clipvg.errors import InputError
 from clipvg.labels.box_column import as_mask, box_array, box_values
 from clipvg.labels.table import LabelTable
@@ -21,7 +21,7 @@ BoxUnit = Literal["pixel", "unit", "thousand"]
 UNITS: dict[str, float | None] = {"pixel": None, "unit": 1.0, "thousand": 1000.0}
 THREADS = 8  # that open images: more wait for a network's disks, fewer for this machine's
 _FAR = 1.5  # times the largest value of a unit: no box that is only a little outside reaches it
-_COLUMNS = {"box_format": ("xyxy", get_args(BoxFormat)), "box_unit": ("pixel", get_args(BoxUnit))}
+_USUAL = {"box_format": "xyxy", "box_unit": "pixel"}  # where nothing else is said
 
 
 def read_boxes_as(
@@ -58,7 +58,7 @@ def read_boxes_as(
     if not changed.any():
         return labels
     written = box_values(labels.table.column("box")).copy()
-    for name in _COLUMNS["box_format"][1]:
+    for name in FORMATS:
         rows = changed & as_mask(pc.equal(formats, name))
         written[rows] = convert(written[rows], name, "xyxy")
     for name, full in UNITS.items():
@@ -75,7 +75,7 @@ def read_boxes_as(
                 )
             sizes[unknown] = np.nan
             written[rows] *= np.concatenate([sizes, sizes], axis=1) / full
-    known = pc.is_in(formats, pa.array(_COLUMNS["box_format"][1]))
+    known = pc.is_in(formats, pa.array(FORMATS))
     now = pc.if_else(pc.and_(pa.array(changed), known), "xyxy", formats)
     return labels.with_column("box", box_array(written)).with_column("box_format", now)
 
@@ -119,6 +119,6 @@ def _unsized(labels: LabelTable, rows: np.ndarray, where: str) -> str:
 def _words(labels: LabelTable, name: str, given: str | None = None) -> pa.Array:
     """Return a word of each row: the one given, else that of the column, else the usual one."""
     if given is not None or name not in labels.table.column_names:
-        return pa.repeat(given or _COLUMNS[name][0], len(labels))
+        return pa.repeat(given or _USUAL[name], len(labels))
     column = labels.table.column(name).cast(pa.string())
-    return pc.fill_null(column, _COLUMNS[name][0]).combine_chunks()
+    return pc.fill_null(column, _USUAL[name]).combine_chunks()

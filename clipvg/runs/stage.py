@@ -72,9 +72,8 @@ class Stage:
 
     def measuring_folder(self, teacher: bool) -> Path:
         """Return where the model that measures is: the teacher where asked for and there is one."""
-        return (
-            self.teacher_folder if teacher and self.teacher_folder.exists() else self.model_folder
-        )
+        is_there = teacher and self.teacher_folder.exists()
+        return self.teacher_folder if is_there else self.model_folder
 
     @property
     def training_folder(self) -> Path:
