@@ -27,7 +27,7 @@ _BAND = 256  # rows that are scaled at a time
 
 
 def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Image:
-    """Read an image as RGB.
+    """Read an image as RGB, fully decoded.
 
     Sixteen-bit and floating grey values are scaled to eight bits; palettes and CMYK are converted;
     alpha is dropped, not composited (as the reference code does); the first frame of an animation
@@ -36,9 +36,6 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
     Args:
         path: a file, or an opened image.
         exif: apply the EXIF orientation.
-
-    Returns:
-        A fully decoded image in mode RGB.
 
     Raises:
         InputError: the file is missing, empty, not an image, truncated or too large.

@@ -30,10 +30,9 @@ _ANYWHERE = (0.0, 0.0, 1.0, 1.0)  # a label has a box, a question has none
 
 
 def read_questions(path: str | Path, *, images: str | Path) -> LabelTable:
-    """Read a table with the columns image and expression; of others, ids are kept.
+    """Read a table with the columns image and expression as labels whose boxes mean nothing.
 
-    Returns:
-        Labels whose boxes mean nothing.
+    Of other columns, ids are kept.
 
     Raises:
         InputError: a column is missing, an expression is blank, or a name leads out of the folder.

@@ -93,8 +93,7 @@ class Stage:
     def mend(self) -> Path | None:
         """Write the record of a finished stage, or its copy, from the other one if it is damaged.
 
-        Returns:
-            The file that was written; None where both or none is sound.
+        Return the file that was written; None where both or none is sound.
         """
         found = {path: _sound(path) for path in (self._record, self._copy)}
         sound = next(filter(None, found.values()), None)
@@ -123,16 +122,13 @@ class Stage:
         metrics: Iterable[Mapping[str, object]] = (),
         save_teacher: Callable[[Path], object] | None = None,
     ) -> Json:
-        """Keep a stage: its models first, its record last.
+        """Keep a stage: its models first, its record last; return that as `read` gives it.
 
         Args:
             record: plain values.
             save: writes the model into the folder it is given.
             save_teacher: the same for the teacher, where there is one.
             metrics: of the training, kept as the stage's own ``metrics.jsonl``.
-
-        Returns:
-            The record as `read` gives it.
         """
 
         def write() -> None:
