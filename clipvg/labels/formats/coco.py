@@ -102,7 +102,7 @@ def write(table: pa.Table, file: File) -> None:
     Ids of annotations stay where each label has one of its own, else they are numbered anew.
     Columns that COCO does not know travel under "clipvg" of the annotation.
     """
-    numbered = not _has_ids(table)
+    table = table.drop_columns(lost(table, file))
     of_image = [name for name in _OF_IMAGE if name in table.column_names]
     with file.create() as out:
         for name, entry, part in (
@@ -112,24 +112,18 @@ def write(table: pa.Table, file: File) -> None:
             out.write("{" if name == "images" else ",\n")
             out.write(f'"{name}": [')
             for number, row in enumerate(rows_of(part), 1):
-                if numbered:
-                    row.pop("coco.id", None)
                 out.write(",\n" if number > 1 else "\n")
                 out.write(json.dumps(entry(number, row), ensure_ascii=False, default=str))
             out.write("]")
         out.write(',\n"categories": [{"id": 1, "name": "object", "supercategory": "object"}]}\n')
 
 
-def _has_ids(table: pa.Table) -> bool:
-    """Return whether each label has an id of its own."""
-    if "coco.id" not in table.column_names:
-        return False
-    return pc.count_distinct(table.column("coco.id"), mode="only_valid").as_py() == len(table)
-
-
 def lost(table: pa.Table, file: File) -> list[str]:
-    """Name the ids of annotations where they cannot stay."""
-    return [name for name in table.column_names if name == "coco.id" and not _has_ids(table)]
+    """Name the ids of annotations where they cannot stay: where not each label has its own."""
+    if "coco.id" not in table.column_names:
+        return []
+    distinct = pc.count_distinct(table.column("coco.id"), mode="only_valid").as_py()
+    return [] if distinct == len(table) else ["coco.id"]
 
 
 def _image_entry(number: int, row: Json) -> Json:
