@@ -32,7 +32,7 @@ from clipvg.reliability import Context, GroundingMeasurer, ScoreMatrix
 from clipvg.runtime.files import Json
 from clipvg.similarity import IOU, find_similarity
 from clipvg.training import FitConfig, GroundingLearner
-from clipvg.training.record import write_model
+from clipvg.training.state import write_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

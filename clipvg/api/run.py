@@ -22,7 +22,7 @@ from clipvg.runtime import distributed
 from clipvg.runtime.files import Json, read_json, write_json
 from clipvg.runtime.progress import say
 from clipvg.training import FitConfig, GroundingLearner, fit
-from clipvg.training.record import write_model
+from clipvg.training.state import write_model
 from clipvg.training.usable import OnError, usable_labels
 
 Device = str | torch.device | None

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from clipvg.measures.common.options import ModelMeasure, inside, one_of, positive
 from clipvg.measures.ensemble import AGAINST, agreement
-from clipvg.model.copies import CORNERS, ZOOM, carried_back, move_into_corner
 from clipvg.model.fusion import Features
+from clipvg.model.signs import CORNERS, ZOOM, carried_back, move_into_corner
 from clipvg.reliability.batch import Batch, Chunk
 from clipvg.training.losses import box_losses
 

@@ -12,7 +12,7 @@ from clipvg.errors import InputError
 from clipvg.measures.attention import batch_attention, patch_coverage, real_patches
 from clipvg.measures.common.options import Measure, ModelMeasure, at_least, one_of
 from clipvg.model import GroundingModel
-from clipvg.model.copies import mean_overlap
+from clipvg.model.signs import mean_overlap
 from clipvg.ops.boxes import overlap
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import ImageMeasure

@@ -19,13 +19,19 @@ from clipvg.data.image import decode
 from clipvg.data.inputs import ImageInput, as_image
 from clipvg.data.letterbox import Square, image_boxes, make_square
 from clipvg.errors import InputError
-from clipvg.model.copies import CORNERS, ZOOM, carried_back, mean_overlap, move_into_corner
 from clipvg.model.fast.tokens import packed_tokens
 from clipvg.model.fast.towers import encode_texts
 from clipvg.model.fusion import Features
-from clipvg.model.image_text import shown_in
 from clipvg.model.predictions import Predictions
 from clipvg.model.quality import PRESENT, QUALITY
+from clipvg.model.signs import (
+    CORNERS,
+    ZOOM,
+    carried_back,
+    mean_overlap,
+    move_into_corner,
+    shown_in,
+)
 from clipvg.model.tokenizer import real_lengths
 
 if TYPE_CHECKING:

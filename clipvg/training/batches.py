@@ -21,7 +21,7 @@ from clipvg.labels import LabelTable
 from clipvg.model.grounder import GroundingModel
 from clipvg.training.config import FitConfig
 from clipvg.training.order import Order
-from clipvg.training.record import TOO_LARGE
+from clipvg.training.state import TOO_LARGE
 
 AnyBatch = Batch | FeatureBatch
 # This process's batches of the optimizer steps from one to another, in the parts of an `Order`.

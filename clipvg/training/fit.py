@@ -15,11 +15,10 @@ from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
 from clipvg.runtime.files import Json
 from clipvg.training.batches import cached_batches, image_batches, open_features
-from clipvg.training.checkpoint import copied, load_checkpoint
 from clipvg.training.config import FitConfig
 from clipvg.training.loop import Judge, Loop
 from clipvg.training.order import Order
-from clipvg.training.record import FEATURES
+from clipvg.training.state import FEATURES, copied, load_checkpoint
 from clipvg.training.trainer import Fit, Trainer
 
 Weights = Sequence[float] | np.ndarray | None

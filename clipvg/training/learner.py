@@ -15,11 +15,11 @@ from clipvg.runtime import distributed
 from clipvg.runtime.files import Json
 from clipvg.similarity import IOU
 from clipvg.training.batches import open_features
-from clipvg.training.checkpoint import load_trainable, trainable_state
 from clipvg.training.config import FitConfig
 from clipvg.training.evaluate import evaluate
 from clipvg.training.fit import fit, fit_many, order_of
 from clipvg.training.loop import Judge
+from clipvg.training.state import load_trainable, trainable_state
 from clipvg.training.trainer import Fit
 
 

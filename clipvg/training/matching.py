@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipvg.labels.pairs import pairs_within, words
-from clipvg.model.matcher import Matcher
+from clipvg.model.quality import Matcher
 from clipvg.ops.boxes import overlap
 
 _BATCH = 192

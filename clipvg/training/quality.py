@@ -20,8 +20,8 @@ from clipvg.features.texts import padded_tokens
 from clipvg.labels import LabelTable
 from clipvg.model.fusion import Features
 from clipvg.model.grounder import GroundingModel, evaluating
-from clipvg.model.image_text import shown_in
 from clipvg.model.quality import QualityHead
+from clipvg.model.signs import shown_in
 from clipvg.ops import box_reliability
 from clipvg.ops.linear import fast_cpu
 from clipvg.training.calibration import Foreign, Held, calibrate, standardise

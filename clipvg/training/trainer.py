@@ -18,18 +18,21 @@ from clipvg.ops.linear import fast_cpu
 from clipvg.runtime import distributed
 from clipvg.runtime.files import GONE, Json, write_lines
 from clipvg.training.batches import AnyBatch, Boxes, standardise_projections
-from clipvg.training.checkpoint import (
+from clipvg.training.config import FitConfig, learning_rate_factor
+from clipvg.training.evaluate import evaluate
+from clipvg.training.losses import box_losses
+from clipvg.training.order import Order, Part
+from clipvg.training.state import (
+    METRICS,
+    EpochLosses,
+    History,
     MovingAverage,
     load_trainable,
     save_checkpoint,
     seed_dropout,
     trainable_state,
+    write_model,
 )
-from clipvg.training.config import FitConfig, learning_rate_factor
-from clipvg.training.evaluate import evaluate
-from clipvg.training.losses import box_losses
-from clipvg.training.order import Order, Part
-from clipvg.training.record import METRICS, EpochLosses, History, write_model
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -13,8 +13,8 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import LabelConfidence, PredictionConfidence
 from clipvg.model import GroundingModel
-from clipvg.model.copies import move_into_corner
 from clipvg.model.fusion import Features
+from clipvg.model.signs import move_into_corner
 from clipvg.reliability import Context, measure
 from clipvg.training.losses import box_losses
 

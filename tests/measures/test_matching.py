@@ -12,7 +12,7 @@ from clipvg.labels import LabelTable
 from clipvg.measures import RegionTextMatch
 from clipvg.measures.match.features import token_features, whitening
 from clipvg.model import GroundingModel
-from clipvg.model.matcher import Matcher
+from clipvg.model.quality import Matcher
 from clipvg.reliability import Context, measure
 from clipvg.reliability.histogram import auroc
 from clipvg.training.matching import RaggedLists, displaced, one_word_away, rivals_of

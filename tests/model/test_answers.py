@@ -19,7 +19,7 @@ from PIL import Image
 
 import clipvg
 from clipvg.errors import InputError
-from clipvg.model import GroundingModel, image_text
+from clipvg.model import GroundingModel, signs
 from clipvg.model.predictions import Predictions
 
 Make = Callable[..., GroundingModel]
@@ -327,9 +327,9 @@ def test_threads_get_equal_answers(make_model: Make) -> None:
 
 
 def test_a_model_in_half_precision_leaves_others_as_they_are(make_model: Make) -> None:
-    image_text._kept.clear()
+    signs._kept.clear()
     expected = make_model().predict(PIXELS, EXPRESSIONS).present
-    image_text._kept.clear()
+    signs._kept.clear()
     make_model().half().predict(PIXELS, EXPRESSIONS)
     np.testing.assert_array_equal(make_model().predict(PIXELS, EXPRESSIONS).present, expected)
 
@@ -345,7 +345,7 @@ def test_another_model_in_another_thread_takes_no_embeddings_away(
         def __setitem__(self, key: Any, value: Any) -> None:
             pass
 
-    monkeypatch.setattr(image_text, "_kept", Dropped())
+    monkeypatch.setattr(signs, "_kept", Dropped())
     np.testing.assert_array_equal(model.predict(PIXELS, EXPRESSIONS).present, expected)
 
 

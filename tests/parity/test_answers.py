@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 
 from clipvg.data.letterbox import load_square
 from clipvg.model import GroundingModel
-from clipvg.model.copies import CORNERS, ZOOM, carried_back, move_into_corner
 from clipvg.model.fusion import Features
 from clipvg.model.predict import COPIES
+from clipvg.model.signs import CORNERS, ZOOM, carried_back, move_into_corner
 from clipvg.ops.boxes import overlap
 
 IMAGES = "images/other/images/mscoco/images/train2014"

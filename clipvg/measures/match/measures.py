@@ -22,7 +22,7 @@ from clipvg.measures.match.features import (
     whitening,
     with_observed,
 )
-from clipvg.model.matcher import BINS, Matcher, bin_features
+from clipvg.model.quality import BINS, Matcher, bin_features
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.reading import as_observations
 from clipvg.reliability.batch import Batch

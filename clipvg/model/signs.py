@@ -1,8 +1,13 @@
-"""Does an image show what is said, as CLIP itself judges: for models without a quality head."""
+"""Signs of a right answer that need no training: copies of the image agree, CLIP itself approves.
+
+A sure model finds the same box in smaller copies of an image, in the corners of its square. The
+measure `confidence` and the scores of checkpoints without a quality head are made of these.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,10 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipvg.model.tokenizer import real_lengths
+from clipvg.ops.boxes import overlap
 
 if TYPE_CHECKING:
     from clipvg.model.fusion import Features
     from clipvg.model.grounder import GroundingModel
+
+# Corner that the smaller copy of the image goes to: (x, y) in {0, 1}.
+CORNERS = ((0, 0), (1, 1), (1, 0), (0, 1))
+ZOOM = 0.875  # of the copies
 
 # What is said of images in general. A CLIP similarity s of image and text is learned so that
 # exp(s) is proportional to p(text | image) / p(text); the mean over these gives the proportion.
@@ -25,6 +35,44 @@ EVERYDAY = (
 )  # fmt: skip
 
 _kept: dict[tuple[object, ...], Tensor] = {}  # embeddings of EVERYDAY, of the last text tower
+
+
+def move_into_corner(
+    pixels: Tensor, mask: Tensor, zoom: float, corner: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Shrink squares and put them into a corner of the square.
+
+    Args:
+        pixels: (U, 3, S, S), zero where there is padding.
+        mask: (U, S, S) bool, True where there is padding.
+        zoom: size of the copy.
+        corner: (0, 0) top left, (1, 0) top right, (0, 1) bottom left, (1, 1) bottom right.
+
+    Returns:
+        Pixels and mask of the same shapes; around the copy there is padding.
+    """
+    # affine_grid maps output to input coordinates in [-1, 1]: in = out / zoom + shift
+    shift = [(1 - 2 * side) * (1 / zoom - 1) for side in corner]
+    matrix = torch.tensor([[1 / zoom, 0, shift[0]], [0, 1 / zoom, shift[1]]])
+    grid = F.affine_grid(
+        matrix.expand(len(pixels), -1, -1), list(pixels.shape), align_corners=False
+    )
+    shown = (~mask).float()[:, None]
+    shown = F.grid_sample(shown, grid, mode="nearest", align_corners=False)
+    smaller = F.grid_sample(pixels, grid, mode="bilinear", align_corners=False)
+    return smaller * shown, shown[:, 0] < 0.5
+
+
+def carried_back(boxes: Tensor, zoom: float, corner: tuple[int, int]) -> Tensor:
+    """Return boxes (B, 4) cxcywh found in copies as boxes of the image as it is."""
+    moved = torch.tensor(corner, device=boxes.device) * (1 - zoom)
+    return torch.cat([boxes[:, :2] - moved, boxes[:, 2:]], dim=1) / zoom
+
+
+def mean_overlap(boxes: Tensor) -> Tensor:
+    """Return the mean IoU over all pairs of n boxes (n, B, 4) cxcywh of each label, (B,)."""
+    pairs = [overlap(boxes[i], boxes[j]) for i, j in combinations(range(len(boxes)), 2)]
+    return torch.stack(pairs).mean(0)
 
 
 def shown_in(model: GroundingModel, given: Features, index: Tensor) -> Tensor:
