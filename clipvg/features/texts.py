@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,25 +123,17 @@ def padded_tokens(
     return pad_sequence(parts, batch_first=True), pad_sequence(masks, batch_first=True)
 
 
+@dataclass(eq=False)
 class TextCache:
     """Least-recently-used cache of text features, for passes that meet more than they can keep."""
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        towers: Backbone,
-        *,
-        max_bytes: int,
-        packed: bool = True,
-        trims: bool = True,
-    ) -> None:
-        self._model = model
-        self._towers = towers
-        self._max_bytes = max_bytes
-        self._packed = packed
-        self._trims = trims
-        self._bytes = 0
-        self._kept: OrderedDict[str, Entry] = OrderedDict()
+    model: GroundingModel
+    towers: Backbone
+    max_bytes: int
+    packed: bool = True  # without padding
+    trims: bool = True  # up to the last real token
+    _bytes: int = field(default=0, init=False)
+    _kept: OrderedDict[str, Entry] = field(default_factory=OrderedDict, init=False)
 
     def clear(self) -> None:
         """Forget all features."""
@@ -162,12 +155,12 @@ class TextCache:
     def _encode(self, expressions: Sequence[str]) -> list[Entry]:
         if not expressions:
             return []
-        tokens, mask = self._model.tokenize(expressions)
+        tokens, mask = self.model.tokenize(expressions)
         lengths = real_lengths(mask)
-        if not self._trims:
+        if not self.trims:
             lengths = torch.full_like(lengths, mask.shape[1])
         encoded = encode_texts(
-            self._towers, tokens, lengths, prefix=self._model.prefix, packed=self._packed
+            self.towers, tokens, lengths, prefix=self.model.prefix, packed=self.packed
         )
         # clone: a view would keep all that was encoded with it
         return [
@@ -178,6 +171,6 @@ class TextCache:
     def _keep(self, expression: str, entry: Entry) -> None:
         self._kept[expression] = entry
         self._bytes += entry[0].nbytes
-        while self._bytes > self._max_bytes and self._kept:
+        while self._bytes > self.max_bytes and self._kept:
             _, (features, _) = self._kept.popitem(last=False)
             self._bytes -= features.nbytes

@@ -146,11 +146,7 @@ def evaluate(
 
 
 def check_against(labels: LabelTable, against: Against) -> None:
-    """Refuse labels that have no such boxes.
-
-    Raises:
-        InputError: they have not, or there are none of this name.
-    """
+    """Refuse labels that have no such boxes, and other words than "box" and "truth"."""
     if against not in ("box", "truth"):
         raise InputError(f"against is {against!r}; expected 'box' or 'truth'.")
     if against == "truth" and not labels.has_truth:
