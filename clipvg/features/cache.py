@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from clipvg.data.letterbox import square_boxes
@@ -197,8 +196,7 @@ class Encoder:
             return self._towers.text_features(tokens)
         lengths = real_lengths(mask).clamp(min=1)
         found = encode_texts(self._towers, tokens, lengths, packed=True)
-        padded = pad_sequence(found, batch_first=True)
-        return F.pad(padded, (0, 0, 0, tokens.shape[1] - padded.shape[1]))
+        return pad_sequence(found, batch_first=True)
 
 
 def _paths(labels: LabelTable) -> list[Path]:

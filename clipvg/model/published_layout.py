@@ -27,17 +27,9 @@ IMAGE_ALIAS, TEXT_ALIAS = "image_encoder_clip_vg.", "text_encoder_clip_vg."
 PROMPT_KEY = "language_prompt"
 UNUSED = "visu_proj"
 _PLAIN_OPTIONS = {
-    "image_size",
-    "patch_size",
-    "width",
-    "layers",
-    "head_width",
-    "heads",
-    "mlp_ratio",
-    "context_length",
-    "vocab_size",
-    "pos_embed_type",
-}
+    "image_size", "patch_size", "width", "layers", "head_width", "heads", "mlp_ratio",
+    "context_length", "vocab_size", "pos_embed_type",
+}  # fmt: skip
 HEAD_WIDTH = 64  # of every CLIP tower; the number of heads is not in the file
 
 

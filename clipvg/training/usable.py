@@ -22,7 +22,6 @@ from clipvg.runtime.progress import progress_bar
 OnError = Literal["raise", "drop"]
 _IMAGES = 64  # decoded at a time
 _SHOWN = 3  # rows that a message names
-_REMEDY = "Mend them, or leave them out with on_error='drop'."
 
 
 def usable_labels(
@@ -92,7 +91,7 @@ def _without(labels: LabelTable, faults: Mapping[int, str], on_error: OnError) -
         return labels
     described = _described(faults, len(labels))
     if on_error == "raise":
-        raise InputError(f"{described} {_REMEDY}")
+        raise InputError(f"{described} Mend them, or leave them out with on_error='drop'.")
     if len(faults) == len(labels):
         raise InputError(f"{described} None is left.")
     warnings.warn(f"left out: {described}", stacklevel=3)
