@@ -48,13 +48,13 @@ def parameter_names(model: GroundingModel) -> dict[str, str]:
 
 def aliases(state: dict[str, Tensor]) -> list[tuple[str, str]]:
     """(alias, name) for each entry that the reference registers twice."""
-    found = []
-    for key in state:
-        if key.startswith(IMAGE_ALIAS):
-            found.append((key, "clip.visual." + key.removeprefix(IMAGE_ALIAS)))
-        elif key.startswith(TEXT_ALIAS):
-            found.append((key, "clip." + key.removeprefix(TEXT_ALIAS)))
-    return found
+    table = {IMAGE_ALIAS: "clip.visual.", TEXT_ALIAS: "clip."}
+    return [
+        (key, name + key.removeprefix(alias))
+        for key in state
+        for alias, name in table.items()
+        if key.startswith(alias)
+    ]
 
 
 def architecture(path: Path, state: dict[str, Tensor], args: Json) -> tuple[GroundingConfig, Json]:
