@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -46,17 +46,12 @@ _TOKENS = {"cpu": 1600, "cuda": 131_072}  # of all sequences fused at once, like
 _WIDTH = 512  # of so many channels; of narrower ones more
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Tensors of B questions: boxes (B, 4) cxcywh of the square, scores and present (B,)."""
+class Answers(NamedTuple):
+    """Tensors of B questions."""
 
-    boxes: Tensor
-    scores: Tensor
-    present: Tensor
-
-    def numpy(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the three as float32 arrays."""
-        return tuple(part.float().cpu().numpy() for part in vars(self).values())
+    boxes: Tensor  # (B, 4) cxcywh of the square
+    scores: Tensor  # (B,)
+    present: Tensor  # (B,)
 
 
 @dataclass(frozen=True)
@@ -203,7 +198,8 @@ def answer_squares(
         state = None
         if tokens is not None:
             state = tokens.states(text[rows].numpy(), image[rows].numpy()).squeeze(0)
-        parts.append(answer(model, seen, own, index, of_texts, scores=scores, state=state).numpy())
+        found = answer(model, seen, own, index, of_texts, scores=scores, state=state)
+        parts.append([part.float().cpu().numpy() for part in found])
     back = order.argsort().cpu().numpy()
     return tuple(np.concatenate(part)[back] for part in zip(*parts, strict=True))
 

@@ -67,7 +67,7 @@ class FusionPart(Part):
         seen = Seen(image, patch_ignored, patches=patches)
         every = torch.arange(image.shape[0], device=image.device)
         found = answer(self.model, seen, every, image_index, (text, text_mask), scores=scores)
-        return (found.boxes, found.scores, found.present) if scores else (found.boxes,)
+        return tuple(found) if scores else found[:1]
 
 
 class WholeModel(Part):
