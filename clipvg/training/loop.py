@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from math import ceil, log2
-from types import FrameType, TracebackType
+from types import FrameType
 
 import torch
 from tqdm import tqdm
@@ -164,12 +164,7 @@ class Interrupt:
             self._previous = {s: signal.signal(s, self._on_signal) for s in taken}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._restore()
         # A signal that came after the last check must not be lost: the training is over, the
         # program that wanted to stop is not.
