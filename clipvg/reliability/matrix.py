@@ -43,10 +43,8 @@ class ScoreMatrix:
     Attributes:
         names: names of the n measurers, one score column ``reliability.NAME`` each.
         scores: (n, N) float32 in [0, 1], NaN where not scored, labels in input order.
-        label_sources: source name of each label, "" where unknown; one group when empty. Kept as
-            codes of the distinct names.
-        trained_on: source names each measurer was trained on; () is unknown, cross-source
-            everywhere.
+        label_sources: source name of each label, "" where unknown; one group when empty.
+        trained_on: sources each measurer was trained on; () is unknown, cross-source everywhere.
         reasons: row of a label that is not scored -> why.
     """
 
@@ -244,11 +242,7 @@ class ScoreMatrix:
 
     @classmethod
     def from_labels(cls, labels: LabelTable) -> ScoreMatrix:
-        """Read the score columns of a label table.
-
-        Raises:
-            InputError: there is none.
-        """
+        """Read the score columns of a label table, of which there must be one."""
         if not labels.reliability_names:
             raise InputError(
                 "the labels have no column reliability.NAME; score them first: clipvg score."

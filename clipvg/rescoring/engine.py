@@ -58,12 +58,6 @@ class Engine:
         models: n models by name, all on one device.
         config: batch, precision, what is left out or shared.
         profile: wait for the device after every stage, so that ``stats.seconds`` are true there.
-
-    Attributes:
-        names: names of the models.
-        stats: what all passes so far have done.
-        histogram: (n, sources, 1000) int64 of the scores of the last pass so far, counted where
-            the boxes are; sources in order of first appearance.
     """
 
     def __init__(
@@ -79,7 +73,9 @@ class Engine:
         self._models = list(models.values())
         self.device = self._models[0].device
         self._kind = "cuda" if self.device.type == "cuda" else "cpu"
-        self.stats = Stats(waits_for=self.device if profile else None)
+        self.stats = Stats(waits_for=self.device if profile else None)  # of all passes so far
+        # (n, sources, bins) int64 of the scores of the last pass so far, counted where the boxes
+        # are; sources in order of first appearance
         self.histogram = torch.zeros(len(self.names), 1, HISTOGRAM_BINS, dtype=torch.int64)
         self._views = make_views(self._models, self.config)
 
