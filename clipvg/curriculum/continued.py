@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from clipvg.curriculum.split import ROW, sources_of
-from clipvg.curriculum.summary import Continued, MeasurerFacts, RunSummary, Training, decided_steps
+from clipvg.curriculum.summary import Continued, MeasurerFacts, RunSummary, Training
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.labels.read import TRUSTED
@@ -112,12 +112,15 @@ class Previous:
 
     def facts(self, training: Training) -> Continued:
         """Return what the next summary says of the run, whose winner is judged there."""
-        before = self.summary.continued
+        summary, steps = self.summary, self.summary.all_steps
+        if summary.method == "ssa":  # its one step, with what its best variant kept
+            (step,) = steps
+            steps = (replace(step, kept=summary.kept, total=summary.kept, score=summary.score),)
         return Continued(
             folder=str(self.folder),
             sources=list(self.sources),
             kept=len(self.rows),
-            steps=(*(before.steps if before else ()), *decided_steps(self.summary)),
+            steps=steps,
             score=training.score,
             stage=training.stage,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from clipvg.curriculum.beyond.facts import BeyondFacts
@@ -261,11 +261,3 @@ def _ssa_step(data: Json) -> Json:
         "stages": candidates,
         "total": chosen["kept"],
     }
-
-
-def decided_steps(summary: RunSummary) -> tuple[Step, ...]:
-    """Return the decisions of a finished run; that of SSA with what its best variant kept."""
-    if summary.method == "msa":
-        return summary.steps
-    (step,) = summary.steps
-    return (replace(step, kept=summary.kept, total=summary.kept, score=summary.score),)
