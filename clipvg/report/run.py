@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from clipvg.curriculum import RunSummary
 from clipvg.errors import InputError
@@ -21,6 +20,7 @@ from clipvg.report.figures import training_curves
 from clipvg.report.html import PageImage, Report, Table, write_html
 from clipvg.report.numbers import listed, percent, points
 from clipvg.runtime.files import Json, read_json
+from clipvg.runtime.gate import read_yaml, reading
 
 DEMO_NAMES = {
     "all_labels": "all labels (no SSA)",
@@ -55,12 +55,19 @@ def report_run(folder: str | Path) -> Report:
     if isinstance(summary.get("acc_0.5"), Mapping):
         report = _demo(folder, summary)
     elif summary.get("method") in ("ssa", "msa"):
-        report = curriculum_report(folder, RunSummary.from_dict(summary))
+        report = _curriculum(folder)
     else:
         report = _training(folder, summary, metrics)
     report.config = _read_config(folder / "config.yaml") or report.config
     report.command = str(summary.get("command", ""))
     return report
+
+
+def _curriculum(folder: Path) -> Report:
+    path = folder / "summary.json"
+    with reading(path, "the summary of a run by this version"):
+        summary = RunSummary.from_dict(read_json(path))
+    return curriculum_report(folder, summary)
 
 
 def _training(folder: Path, summary: Json, rows: Sequence[Json]) -> Report:
@@ -118,7 +125,7 @@ def _demo(folder: Path, summary: Json) -> Report:
     )
     inner = _first_curriculum(folder)
     if inner is not None:
-        part = curriculum_report(inner, RunSummary.from_dict(read_json(inner / "summary.json")))
+        part = _curriculum(inner)
         report.figures, report.gallery = part.figures, part.gallery
         report.gallery_note, report.gallery_roles = part.gallery_note, part.gallery_roles
         report.terms = part.terms
@@ -158,17 +165,13 @@ def _first_curriculum(folder: Path) -> Path | None:
 
 def _read_lines(path: Path) -> list[Json]:
     rows = []
-    for line in _read(path).splitlines():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
         with suppress(ValueError):  # the last line of a killed run may be cut
             rows.append(json.loads(line))
     return [row for row in rows if isinstance(row, dict)]
 
 
 def _read_config(path: Path) -> Json:
-    content = yaml.safe_load(_read(path))
+    content = read_yaml(path, "the options of a run") if path.is_file() else None
     return content if isinstance(content, dict) else {}
-
-
-def _read(path: Path) -> str:
-    """Return the text of a file; nothing where it is not there."""
-    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -170,6 +170,20 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         report_run(tmp_path)
 
 
+def test_a_damaged_configuration_is_named_and_a_damaged_line_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'\xff\xfe\n{"epoch": 1, "loss": 2.0}\n')
+    assert dict(report_run(tmp_path).facts)["epochs"] == "1"
+    (tmp_path / "config.yaml").write_text("a: [1")
+    with pytest.raises(InputError, match=r"config\.yaml: damaged, or not the options of a run"):
+        report_run(tmp_path)
+
+
+def test_a_summary_that_lacks_something_is_named(tmp_path):
+    (tmp_path / "summary.json").write_text('{"method": "ssa"}')
+    with pytest.raises(InputError, match=r"summary\.json: damaged, or not the summary of a run"):
+        report_run(tmp_path)
+
+
 def test_gains_have_a_sign_and_the_first_row_is_the_baseline():
     table = gain_table({"all_labels": [0.5], "ssa": [0.4], "clean_labels": [0.6]})
     assert [row[1:] for row in table.rows] == [
