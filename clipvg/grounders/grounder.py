@@ -124,9 +124,9 @@ class Grounder(Measure):
         parts = distributed.together(lambda: own.run(world.rank, world.size), world)
         values = np.full((len(labels), len(_FIELDS)), np.nan, np.float32)
         reasons: dict[int, str] = {}
-        for rows, found, why in parts:
-            values[rows] = found
-            reasons |= why
+        for rows, found in (shard for part in parts for shard in part):
+            values[rows] = np.stack([found.scores[key] for key in own.keys], 1)
+            reasons |= {int(rows[at]): why for at, why in found.reasons.items()}
         sizes = np.nan_to_num(values[:, 5:], nan=1).astype(np.int64)
         given = labels.boxes() if against == "box" else labels.truth()
         return Answered(
@@ -172,9 +172,10 @@ class Grounder(Measure):
             each.name: repr(getattr(self, each.name))
             for each in dataclasses.fields(self)
             # the model is known by its weights, and what is not shown by what it holds
-            if each.repr and each.name not in ("name", "model")
+            if each.repr and each.name not in ("name", "model", "device")
         }
-        facts = [type(self).__qualname__, self.weights, str(self.place), sorted(options.items())]
+        place = self.place.type if self.place else None  # a GPU is like its neighbour
+        facts = [type(self).__qualname__, self.weights, place, sorted(options.items())]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
@@ -187,24 +188,20 @@ class _Pass:
     context: Context
     store: ScoreStore | None
 
-    def run(self, rank: int, size: int) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-        """Return rows (R,), values (R, 7) of `_FIELDS`, and why rows have none."""
+    def run(self, rank: int, size: int) -> list[tuple[np.ndarray, StoredShard]]:
+        """Return this process's share: rows (R,) of a shard, and their values by `keys`."""
         plan = Plan(self.labels)
         keys = ShardKeys(plan)
         shards = plan.shards()[rank::size]
         show = self.context.progress and rank == 0
         count = sum(len(plan.chunk(*shard).rows) for shard in shards)
-        rows, values = [np.zeros(0, np.int64)], [np.zeros((0, len(_FIELDS)), np.float32)]
-        reasons: dict[int, str] = {}
+        found = []
         with progress_bar(count, desc="ground", unit="label", show=show) as bar:
             for shard in shards:
-                here = plan.chunk(*shard).rows
-                found = self._shard(plan, shard, keys)
-                rows.append(here)
-                values.append(np.stack([found.scores[key] for key in self.keys], 1))
-                reasons |= {int(here[at]): why for at, why in found.reasons.items()}
-                bar.update(len(here))
-        return np.concatenate(rows), np.concatenate(values), reasons
+                rows = plan.chunk(*shard).rows
+                found.append((rows, self._shard(plan, shard, keys)))
+                bar.update(len(rows))
+        return found
 
     @cached_property
     def keys(self) -> list[str]:

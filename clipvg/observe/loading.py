@@ -164,16 +164,11 @@ def _check_type(model_type: str, name: str, kind: Kind) -> None:
     """Refuse a model of another kind, and say which option takes it."""
     from transformers.models.auto import modeling_auto
 
-    of_kind = {kind: getattr(modeling_auto, part.table) for kind, part in _PARTS.items()}
-    if model_type in of_kind[kind]:
-        return
-    others = [other for other, types in of_kind.items() if model_type in types]
-    hint = (
-        f"it is another kind, {_PARTS[others[0]].noun}"
-        if others
-        else f"{model_type!r} is something else"
-    )
     part = _PARTS[kind]
+    is_of = [each for each in _PARTS.values() if model_type in getattr(modeling_auto, each.table)]
+    if part in is_of:
+        return
+    hint = f"it is another kind, {is_of[0].noun}" if is_of else f"{model_type!r} is something else"
     raise InputError(
         f"model {name!r} is no {part.noun} of transformers: {hint}; name one such as "
         f"{part.examples}"

@@ -99,6 +99,14 @@ def test_a_store_keeps_what_was_answered(
         assert len(other.asked) == 5
 
 
+def test_a_store_does_not_tell_a_gpu_from_its_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key_on(place: torch.device) -> str:
+        monkeypatch.setattr(Corner, "place", place)
+        return Grounder.key(Corner())  # its own does not depend on the place
+
+    assert key_on(torch.device("cuda", 0)) == key_on(torch.device("cuda", 1)) != key_on(CPU)
+
+
 def test_names() -> None:
     assert {*GROUNDERS} <= {*MEASURES}
     assert all(issubclass(MEASURES[name], Grounder) for name in GROUNDERS)
