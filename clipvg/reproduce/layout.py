@@ -112,8 +112,7 @@ class DataRoot:
             files = [LabelFile(each, source=SOURCES[0]) for each in self._each(place)][:1]
         else:
             place = f"{name}/train_separate/*_{data.name}_train_pseudo_*.pth"
-            found = sorted(self._each(f"{name}/train_separate/*.pth"), key=lambda path: path.name)
-            named = {path: _source_of(path) for path in found}
+            named = {path: _source_of(path) for path in self._all(f"{name}/train_separate/*.pth")}
             files = [LabelFile(path, source=source) for path, source in named.items() if source]
             files = files if len({each.source for each in files}) > 1 else []
         if files:
@@ -138,7 +137,7 @@ class DataRoot:
 
     def reviewed(self) -> list[Path] | Missing:
         """Return the reviewed annotations of RefCOCO/+/g that come with Ref-L4."""
-        files = list(self._each(f"{REVIEWED}/*.json"))
+        files = self._all(f"{REVIEWED}/*.json")
         origin = "huggingface.co/datasets/JierunChen/Ref-L4"
         return files or Missing("reviewed annotations", f"{REVIEWED}/*_reviewed.json", origin)
 
@@ -147,10 +146,16 @@ class DataRoot:
         head, _, pattern = name.rpartition("/")
         for folder in (self.root, *sorted(each for each in self.root.iterdir() if each.is_dir())):
             place = folder / head
-            if "*" in pattern:
-                yield from sorted(place.glob(pattern)) if place.is_dir() else ()
+            if "*" in pattern and place.is_dir():
+                found = sorted(place.glob(pattern))
+                yield from (each for each in found if not each.name.startswith("."))
             elif (place / pattern).exists():
                 yield place / pattern
+
+    def _all(self, pattern: str) -> list[Path]:
+        """Return what fits a pattern in the first folder that has some: a copy does not count."""
+        found = list(self._each(pattern))
+        return [each for each in found if each.parent == found[0].parent]
 
     def _first(self, name: str, *, folders: bool = False) -> Path | None:
         found = (path for path in self._each(name) if path.is_dir() == folders)

@@ -99,7 +99,7 @@ def reproduce(
 def _wanted(options: ReproduceOptions) -> list[Row]:
     """Return the rows to make, evaluations first."""
     own = [Row(name, "", "evaluate") for name in options.checkpoints]
-    names = options.rows or ([] if own else ROWS)
+    names = dict.fromkeys(options.rows or ([] if own else ROWS))
     return own + [find_row(name) for name in names if name not in options.checkpoints]
 
 

@@ -51,6 +51,10 @@ def test_several_sources_are_told_by_their_names(root: Path) -> None:
     found = DataRoot(root).pseudo_labels(UNC, "unsup_multi_source")
     assert not isinstance(found, Missing)
     assert [each.source for each in found] == ["template", "relation"]
+    shutil.copytree(root / "unsup_multi_source", root / "backup" / "unsup_multi_source")
+    (found[0].path.parent / "._1_unc_train_pseudo_template.pth").touch()  # as macOS leaves them
+    assert DataRoot(root).pseudo_labels(UNC, "unsup_multi_source") == found
+    shutil.rmtree(root / "backup")
     found[1].path.unlink()
     assert isinstance(DataRoot(root).pseudo_labels(UNC, "unsup_multi_source"), Missing)
 
