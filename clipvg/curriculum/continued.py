@@ -36,13 +36,12 @@ class Previous:
     def read(cls, folder: str | Path) -> Previous:
         """Read a finished run, whose labels have neither weights nor boxes of its own."""
         folder = Path(folder)
-        content = read_json(folder / "summary.json")
-        if content.get("method") not in ("ssa", "msa"):
+        if read_json(folder / "summary.json").get("method") not in ("ssa", "msa"):
             raise InputError(
                 f"{folder} holds no finished run of clipvg adapt; name the --out of one that has "
                 "ended."
             )
-        summary = RunSummary.from_dict(content)
+        summary = RunSummary.read(folder)
         if summary.beyond is not None and not summary.beyond.winner.hard:
             raise InputError(
                 f"{folder} ended with the variant {summary.beyond.chosen!r}, whose labels have "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from clipvg.curriculum.beyond.facts import BeyondFacts
@@ -11,7 +12,8 @@ from clipvg.curriculum.labelled import is_labelled
 from clipvg.curriculum.threshold import ThresholdSearch
 from clipvg.labels import LabelTable
 from clipvg.runs.record import Record, whole_root
-from clipvg.runtime.files import Json
+from clipvg.runtime.files import Json, read_json
+from clipvg.runtime.gate import reading
 from clipvg.similarity import IOU
 
 
@@ -235,6 +237,17 @@ class RunSummary(Record):
             "search": step.search.to_dict(),
             "stages": [training.to_dict() for training in (*self.stages, *step.stages)],
         }
+
+    @classmethod
+    def read(cls, folder: Path) -> RunSummary:
+        """Read the summary in the directory of a finished run.
+
+        Raises:
+            InputError: it is damaged, or lacks what this version needs.
+        """
+        path = folder / "summary.json"
+        with reading(path, "the summary of a run by this version"):
+            return cls.from_dict(read_json(path))
 
     @classmethod
     def from_dict(cls, data: Json) -> RunSummary:

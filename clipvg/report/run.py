@@ -20,7 +20,7 @@ from clipvg.report.figures import training_curves
 from clipvg.report.html import PageImage, Report, Table, write_html
 from clipvg.report.numbers import listed, percent, points
 from clipvg.runtime.files import Json, read_json
-from clipvg.runtime.gate import read_yaml, reading
+from clipvg.runtime.gate import read_yaml
 
 DEMO_NAMES = {
     "all_labels": "all labels (no SSA)",
@@ -55,19 +55,12 @@ def report_run(folder: str | Path) -> Report:
     if isinstance(summary.get("acc_0.5"), Mapping):
         report = _demo(folder, summary)
     elif summary.get("method") in ("ssa", "msa"):
-        report = _curriculum(folder)
+        report = curriculum_report(folder, RunSummary.read(folder))
     else:
         report = _training(folder, summary, metrics)
     report.config = _read_config(folder / "config.yaml") or report.config
     report.command = str(summary.get("command", ""))
     return report
-
-
-def _curriculum(folder: Path) -> Report:
-    path = folder / "summary.json"
-    with reading(path, "the summary of a run by this version"):
-        summary = RunSummary.from_dict(read_json(path))
-    return curriculum_report(folder, summary)
 
 
 def _training(folder: Path, summary: Json, rows: Sequence[Json]) -> Report:
@@ -125,7 +118,7 @@ def _demo(folder: Path, summary: Json) -> Report:
     )
     inner = _first_curriculum(folder)
     if inner is not None:
-        part = _curriculum(inner)
+        part = curriculum_report(inner, RunSummary.read(inner))
         report.figures, report.gallery = part.figures, part.gallery
         report.gallery_note, report.gallery_roles = part.gallery_note, part.gallery_roles
         report.terms = part.terms

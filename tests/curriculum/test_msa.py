@@ -225,6 +225,9 @@ def test_a_finished_run_goes_on_with_a_new_source(tmp_path: Path) -> None:
         previous.joined(make_labels("ad"))
     with pytest.raises(InputError, match="no finished run"):
         Previous.read(tmp_path / "whole" / "stages")
+    (tmp_path / "whole" / "summary.json").write_text('{"method": "msa"}')
+    with pytest.raises(InputError, match="not the summary of a run"):
+        Previous.read(tmp_path / "whole")
 
 
 def test_held_out_images_stay_held_out_when_a_run_goes_on(tmp_path: Path) -> None:
