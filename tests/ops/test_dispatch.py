@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from support.processes import Call
 
 from clipvg.errors import InputError
 from clipvg.ops import _dispatch, backend, backends, box_reliability, box_reliability_numpy
@@ -125,26 +122,12 @@ def test_an_unknown_backend_is_refused_with_near_matches() -> None:
 
 @pytest.mark.parametrize("setting", ["reference", "nativ"])
 def test_the_environment_chooses_for_a_process(setting: str) -> None:
-    code = """
-import numpy as np
-from clipvg.ops import backend, backends, box_reliability_numpy
-box = np.array([[0.5, 0.5, 0.5, 0.5]])
-with backend("auto"):
-    box_reliability_numpy(box, box)
-box_reliability_numpy(box, box)
-from clipvg.ops._dispatch import requested
-print(requested())
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"CLIPVG_BACKEND": setting},
-        capture_output=True,
-        text=True,
-    )
+    call = Call("support.imports:requested_backend", CLIPVG_BACKEND=setting)
+    call.end()
     if setting == "reference":
-        assert result.stdout.strip() == "reference", result.stderr
+        assert call.out.strip() == "reference", call.err
     else:
-        assert "CLIPVG_BACKEND: unknown backend 'nativ'" in result.stderr
+        assert "CLIPVG_BACKEND: unknown backend 'nativ'" in call.err
 
 
 def test_reference_serves_where_no_native_library_was_built(

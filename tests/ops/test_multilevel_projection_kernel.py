@@ -165,8 +165,14 @@ def test_kernel_in_the_interpreter() -> None:
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+TARGETS = [(80, "fp16"), (90, "bf16"), (90, "fp32")]
+FURTHER = [(80, "fp32"), (80, "bf16"), (90, "fp16")]  # as one of the others
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [*TARGETS, *(pytest.param(*target, marks=pytest.mark.slow) for target in FURTHER)],
+)
 def test_kernel_compiles_without_a_gpu(
     capability: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

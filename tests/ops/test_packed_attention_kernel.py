@@ -227,10 +227,11 @@ def signature(kernel: Any, dtype: str) -> dict[str, str]:
 
 
 KERNELS = ["_forward", "_forward several", "_mean", "_query_gradient", "_key_gradient"]
+TARGETS = [(90, "bf16"), pytest.param(80, "fp32", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(("capability", "dtype"), [(80, "fp32"), (90, "bf16")])
+@pytest.mark.parametrize(("capability", "dtype"), TARGETS)
 def test_compiles_ahead_of_time_without_a_gpu(
     kernel: str, capability: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

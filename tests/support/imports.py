@@ -1,4 +1,4 @@
-"""What a process has imported."""
+"""What a process has imported, and what its environment asks for."""
 
 import sys
 
@@ -11,3 +11,17 @@ def optional() -> None:
     assert len(list(MEASURES.values())) > 9
     names = {"ray", "sklearn", "scipy.stats", "spacy", "clipvg.cli", "clipvg.measures"}
     print(*sorted(names & sys.modules.keys()))
+
+
+def requested_backend() -> None:
+    """Print the backend that operators are asked for, after another was for a while."""
+    import numpy as np
+
+    from clipvg.ops import backend, box_reliability_numpy
+    from clipvg.ops._dispatch import requested
+
+    box = np.array([[0.5, 0.5, 0.5, 0.5]])
+    with backend("auto"):
+        box_reliability_numpy(box, box)
+    box_reliability_numpy(box, box)
+    print(requested())

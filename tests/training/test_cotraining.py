@@ -50,7 +50,7 @@ def apart(labels: LabelTable, **options: Any) -> list[Fit]:
     return fits
 
 
-@pytest.mark.parametrize("steps", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [7, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "options",
     [
@@ -84,9 +84,9 @@ def test_it_equals_separate_trainings(
 
 def test_on_several_threads_it_is_the_same(labels: LabelTable) -> None:
     torch.set_num_threads(2)
-    both, again = together(labels, steps=20), together(labels, steps=20)
+    both, again = together(labels, steps=8), together(labels, steps=8)
     torch.set_num_threads(1)
-    for first, second, alone in zip(both, again, apart(labels, steps=20), strict=True):
+    for first, second, alone in zip(both, again, apart(labels, steps=8), strict=True):
         assert fits.difference(first.model, second.model) == 0
         assert fits.difference(first.model, alone.model, key_biases=False) < 1e-5
 

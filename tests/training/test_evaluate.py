@@ -128,7 +128,8 @@ def test_any_box_of_a_phrase_is_right(model: GroundingModel, labels: LabelTable)
     table = labels.with_column("flickr.boxes", [json.dumps([[0, 0, 1, 1], box]) for box in said])
     found = evaluate(model, table)
     assert found.any_box is not None
-    assert found.any_box.mean_iou > max(found.mean_iou, 0.9)
+    # not quite 1: what a box has outside of its image is cut off
+    assert found.any_box.mean_iou > max(2 * found.mean_iou, 0.85)
     assert found.to_dict()["any_box"]["count"] == len(labels)
     assert evaluate(model, labels).any_box is None
     with pytest.raises(InputError, match=r"flickr\.boxes.*lists of boxes as JSON"):
