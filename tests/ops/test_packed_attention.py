@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -57,17 +60,23 @@ def outcome(
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
 
-@pytest.mark.parametrize("lengths", [LENGTHS, LONG], ids=["short", "long"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF])
-def test_errors_against_float64(each_backend: str, dtype: torch.dtype, lengths: list[int]) -> None:
+@functools.cache
+def known(dtype: torch.dtype, is_long: bool) -> tuple[Any, ...]:
+    """Inputs and a gradient, and what becomes of them in float64 and in the reference."""
+    lengths = LONG if is_long else LENGTHS
     parts, grad = fused(sum(lengths), dtype), normal(2, sum(lengths), 2, 16, dtype=dtype, seed=1)
     leaves = [part.double().requires_grad_() for part in parts]
     expected = truth(*leaves, lengths, lengths)
     expected = [expected.detach(), *torch.autograd.grad(expected, leaves, grad.double())]
-    actual = outcome(parts, lengths, grad)
     with backend("reference"):
-        reference = outcome(parts, lengths, grad)
-    for ours, theirs, true in zip(actual, reference, expected, strict=True):
+        return parts, lengths, grad, outcome(parts, lengths, grad), expected
+
+
+@pytest.mark.parametrize("is_long", [False, True], ids=["short", "long"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF])
+def test_errors_against_float64(each_backend: str, dtype: torch.dtype, is_long: bool) -> None:
+    *inputs, reference, expected = known(dtype, is_long)
+    for ours, theirs, true in zip(outcome(*inputs), reference, expected, strict=True):
         assert ours.dtype == dtype
         allowed = HALF.get(dtype, 2 * error(theirs, true) + 1e-15)
         assert error(ours, true) <= allowed
