@@ -1,0 +1,53 @@
+"""A grounder from text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clipvg.errors import InputError, near_matches
+from clipvg.grounders.grounder import Grounder
+from clipvg.measures.specs import build_measure, parse_measure, with_option
+from clipvg.pseudo.observations import ObservationTable
+
+#: Names of grounders, each of them that of a measure too.
+GROUNDERS = ("reclip", "heatmap", "gradcam", "detector", "vlm")
+
+
+def build_grounder(
+    text: str,
+    *,
+    device: str | None = None,
+    backbone: str | None = None,
+    observations: ObservationTable | None = None,
+) -> Grounder:
+    """Make a grounder from text: ``[COLUMN=]NAME[,option=value,...]``, as measures are written.
+
+    Args:
+        text: e.g. ``"detector,model=IDEA-Research/grounding-dino-tiny"``.
+        device: where it runs, unless the text says it.
+        backbone: the CLIP of a grounder that has nothing else.
+        observations: boxes of the images, for a grounder that chooses among such.
+
+    Raises:
+        InputError: there is no such grounder or option, it takes no backbone or observations, or
+            its model cannot be had.
+    """
+    spec = parse_measure(text)
+    if ":" not in spec.method and spec.method not in GROUNDERS:
+        raise InputError(
+            f"no grounder {spec.method!r}: {near_matches(spec.method, GROUNDERS)}; one of your own "
+            "is named package.module:Class"
+        )
+    given: dict[str, Any] = {"backbone": backbone, "observations": observations}
+    for option, value in given.items():
+        if value is None:
+            continue
+        given_to, spec = spec, with_option(spec, option, value)
+        if spec is given_to:
+            raise InputError(
+                f"grounder {text!r} takes no {option}, or says it already; leave it out"
+            )
+    made = build_measure(with_option(spec, "device", device), {})
+    if not isinstance(made, Grounder):
+        raise InputError(f"{spec.method!r} scores labels and places no boxes; name a grounder")
+    return made
