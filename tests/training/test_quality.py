@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,18 @@ from clipvg.model.backbone import Backbone
 from clipvg.model.quality import QualityHead
 from clipvg.runtime import distributed
 from clipvg.runtime.distributed import World
-from clipvg.training import FitConfig, GroundingLearner, fit, fit_quality, quality
+from clipvg.training import FitConfig, GroundingLearner, fit, fit_quality, matching, quality
 
 SMALL = ModelOptions(pretrained=None, width=16, layers=1, heads=2, feedforward=16)
 SHORT = dataclasses.replace(fits.QUICK, epochs=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """The matcher learns for a few steps: what it then knows is not tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "_LEAST_STEPS", 10)
+        yield
 
 
 @pytest.fixture(scope="module")
