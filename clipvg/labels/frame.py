@@ -195,8 +195,12 @@ def as_table(table: pa.Table | ArrowStream) -> pa.Table:
 
 def _without_views(table: pa.Table) -> pa.Table:
     """Return a table whose text lies in one piece, which that of Polars does not."""
-    fields = [field.with_type(_without_view(field.type)) for field in table.schema]
-    return table.cast(pa.schema(fields, table.schema.metadata))
+    for place, field in enumerate(table.schema):
+        plain = _without_view(field.type)
+        if plain != field.type:  # a cast copies columns of lists, and not every type has one
+            column = table.column(place).cast(plain)
+            table = table.set_column(place, field.with_type(plain), column)
+    return table
 
 
 def _without_view(kind: pa.DataType) -> pa.DataType:
