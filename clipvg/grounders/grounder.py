@@ -124,9 +124,9 @@ class Grounder(Measure):
         parts = distributed.together(lambda: own.run(world.rank, world.size), world)
         values = np.full((len(labels), len(_FIELDS)), np.nan, np.float32)
         reasons: dict[int, str] = {}
-        for rows, found in (shard for part in parts for shard in part):
-            values[rows] = np.stack([found.scores[key] for key in own.keys], 1)
-            reasons |= {int(rows[at]): why for at, why in found.reasons.items()}
+        for rows, found, why in (shard for part in parts for shard in part):
+            values[rows] = found
+            reasons |= {int(rows[at]): reason for at, reason in why.items()}
         sizes = np.nan_to_num(values[:, 5:], nan=1).astype(np.int64)
         given = labels.boxes() if against == "box" else labels.truth()
         return Answered(
@@ -188,8 +188,8 @@ class _Pass:
     context: Context
     store: ScoreStore | None
 
-    def run(self, rank: int, size: int) -> list[tuple[np.ndarray, StoredShard]]:
-        """Return this process's share: rows (R,) of a shard, and their values by `keys`."""
+    def run(self, rank: int, size: int) -> list[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
+        """Return this process's share: rows (R,) of a shard, values (R, 7), reasons by place."""
         plan = Plan(self.labels)
         keys = ShardKeys(plan)
         shards = plan.shards()[rank::size]
@@ -199,7 +199,9 @@ class _Pass:
         with progress_bar(count, desc="ground", unit="label", show=show) as bar:
             for shard in shards:
                 rows = plan.chunk(*shard).rows
-                found.append((rows, self._shard(plan, shard, keys)))
+                answered = self._shard(plan, shard, keys)
+                values = np.stack([answered.scores[key] for key in self.keys], 1)
+                found.append((rows, values, answered.reasons))
                 bar.update(len(rows))
         return found
 

@@ -76,14 +76,15 @@ def reproduce_ref_l4(
     for each in asked:
         name = each if isinstance(each, str) else each.name
         splits: dict[str, Json] = {}
-        try:
-            made, identity = _made(each, models, weights)
-            for table in tables:
-                splits[table.name] = table.judge(name, made, identity)
-        except (InputError, MissingExtraError) as error:
-            if measures:
-                raise
-            result["skipped"][name] = one_line(error, 200)
+        made: tuple[Measurer, object] | None = None
+        for table in tables:
+            try:
+                made = made or _made(each, models, weights)
+                splits[table.name] = table.judge(name, *made)
+            except (InputError, MissingExtraError) as error:
+                if measures:
+                    raise
+                result["skipped"][name] = one_line(error, 200)
         if any(split["unscored"] < split["count"] for split in splits.values()):
             result["rows"].append({"row": name, "splits": splits})
         else:

@@ -108,6 +108,8 @@ def _check(jobs: Sequence[Job], options: ReproduceOptions) -> None:
     for name, least in {"batch_size": 1, "num_workers": 0}.items():
         if (value := getattr(options, name)) < least:
             raise InputError(f"{name} is {value}; expected at least {least}.")
+    for place in filter(None, (job.checkpoint for job in jobs)):
+        weights_of(place)
     for recipe in {job.row.recipe for job in jobs if job.training}:
         _options(recipe, options.recipe)
     validations = ((job, file) for job in jobs for file in (job.validation,) if file is not None)
