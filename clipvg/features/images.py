@@ -114,14 +114,18 @@ class ImageStore:
     def take(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (B, 1 + P, F) float32 and ignored patches (B, P) of some images."""
         ignored = self._ignored[numbers]
-        features, start = torch.empty(len(numbers), *self._shape, device=self.device), 0
+        features: Tensor | None = None
+        start = 0
         for block in self._blocks:
             here = ((numbers >= start) & (numbers < start + len(block))).nonzero()[:, 0]
             found = block.index_select(0, (numbers[here] - start).to(block.device))
             if len(here) == len(numbers):  # the usual case: one table, one block
                 return found.float(), ignored
+            if features is None:
+                features = torch.empty(len(numbers), *self._shape, device=self.device)
             features[here.to(self.device)] = found.to(features)
             start += len(block)
+        assert features is not None  # all numbers are covered
         return features, ignored
 
     def _in_memory(self, paths: Sequence[Path]) -> _Block:
