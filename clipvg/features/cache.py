@@ -32,15 +32,25 @@ Against = Literal["box", "truth"]
 
 @dataclass
 class FeatureBatch:
-    """B labels on U distinct images, as features of the frozen towers."""
+    """B labels on U distinct images, as features of the frozen towers.
 
-    image_features: Tensor  # (U, 1 + P, F) float32, or the type of mixed precision
-    patch_ignored: Tensor  # (U, P) bool, True for a patch of padding
-    image_index: Tensor  # (B,) int64, row of `image_features` that a label belongs to
-    text: Tensor  # (B, T, E) text features of the same type, or (B, T) int64 token ids
-    text_mask: Tensor  # (B, T) bool, True for a real token
-    target: Tensor  # (B, 4) float32 cxcywh, normalised to the square
-    row: Tensor  # (B,) int64, row of the label in its table
+    Attributes:
+        image_features: (U, 1 + P, F) float32, or the type of mixed precision.
+        patch_ignored: (U, P) bool, True for a patch of padding.
+        image_index: (B,) int64, row of `image_features` that a label belongs to.
+        text: (B, T, E) text features of the same type, or (B, T) int64 token ids.
+        text_mask: (B, T) bool, True for a real token.
+        target: (B, 4) float32 cxcywh, normalised to the square.
+        row: (B,) int64, row of the label in its table.
+    """
+
+    image_features: Tensor
+    patch_ignored: Tensor
+    image_index: Tensor
+    text: Tensor
+    text_mask: Tensor
+    target: Tensor
+    row: Tensor
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> FeatureBatch:
         """The batch on another device."""

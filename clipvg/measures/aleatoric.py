@@ -12,7 +12,8 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures.common.options import ModelMeasure, at_least, positive
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import at_least, positive
 from clipvg.model.weights import check_finite
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.measurer import Context, Scores

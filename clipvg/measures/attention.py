@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from clipvg.measures.common.options import ModelMeasure, one_of
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import one_of
 from clipvg.model import GroundingModel
 from clipvg.model.attention import patch_attention
 from clipvg.reliability.batch import Batch

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from clipvg.measures.common.options import ModelMeasure, inside, one_of, positive
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import inside, one_of, positive
 from clipvg.measures.ensemble import AGAINST, agreement
 from clipvg.model.fusion import Features
 from clipvg.model.signs import CORNERS, ZOOM, carried_back, move_into_corner

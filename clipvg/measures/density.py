@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.measures.attention import patch_coverage, real_patches
-from clipvg.measures.common.options import ModelMeasure, at_least, one_of, positive
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import at_least, one_of, positive
 from clipvg.measures.common.scales import conformal, extra
 from clipvg.model import GroundingModel
 from clipvg.reliability.batch import Batch

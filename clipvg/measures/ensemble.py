@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.measures.attention import batch_attention, patch_coverage, real_patches
-from clipvg.measures.common.options import Measure, ModelMeasure, at_least, one_of
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import Measure, at_least, one_of
 from clipvg.model import GroundingModel
 from clipvg.model.signs import mean_overlap
 from clipvg.ops.boxes import overlap

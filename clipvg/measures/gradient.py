@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from clipvg.labels import LabelTable
-from clipvg.measures.common.options import ModelMeasure, one_of, positive
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import one_of, positive
 from clipvg.measures.common.scales import halving
 from clipvg.ops.boxes import overlap
 from clipvg.reliability.batch import Batch

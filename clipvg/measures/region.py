@@ -24,7 +24,8 @@ from clipvg.features.regions import (
 )
 from clipvg.labels import LabelTable
 from clipvg.measures.attention import entropy
-from clipvg.measures.common.options import ModelMeasure, at_least, one_of
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import at_least, one_of
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.batch import Batch, Chunk
 from clipvg.reliability.measurer import Context, Scores

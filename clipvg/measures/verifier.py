@@ -27,6 +27,7 @@ from clipvg.reliability.image_measure import ImageMeasure
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.runtime.distributed import choose_device
 from clipvg.runtime.files import atomic_path
+from clipvg.runtime.gate import check_content
 
 _AT_ONCE = 8  # questions
 
@@ -155,7 +156,7 @@ class Verifier(Measure):
             )
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected the verifier's answers.")
-        table = found.read(File(path))
+        table = found.read(File(check_content(path)))
         names = {*table.column_names}
         has_box = "box" in names or {*CORNERS} <= names or {*SIDES} <= names
         if "row" not in names and not ({"image", "expression"} <= names and has_box):

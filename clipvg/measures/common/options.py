@@ -1,4 +1,4 @@
-"""What measures are made of: options, of which a field says what they may be, and a model."""
+"""Options of measures: fields that say what they may be."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from clipvg.errors import InputError, near_matches
-from clipvg.model import GroundingModel
-from clipvg.reliability.image_measure import ImageMeasure
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
@@ -100,18 +98,3 @@ def _check_kind(option: Field[Any], value: object) -> None:
     is_text = isinstance(value, str | Path) or (value is None and "None" in str(option.type))
     if isinstance(option.default, str) and not is_text:
         raise InputError(f"{option.name} is {value!r}; expected text.")
-
-
-class ModelMeasure(ImageMeasure, Measure):
-    """A measure that looks at images and asks one model.
-
-    Args:
-        model: the grounding model.
-    """
-
-    model: GroundingModel = field(kw_only=False, repr=False)
-
-    @property
-    def asks(self) -> tuple[GroundingModel, ...]:
-        """The model."""
-        return (self.model,)

@@ -14,7 +14,8 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
-from clipvg.measures.common.options import ModelMeasure, at_least, positive
+from clipvg.measures.common.model_measure import ModelMeasure
+from clipvg.measures.common.options import at_least, positive
 from clipvg.measures.match.features import (
     BESIDE,
     narrow_images,

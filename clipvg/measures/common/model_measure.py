@@ -1,0 +1,24 @@
+"""Measures that look at images and ask one model."""
+
+from __future__ import annotations
+
+from dataclasses import field
+
+from clipvg.measures.common.options import Measure
+from clipvg.model import GroundingModel
+from clipvg.reliability.image_measure import ImageMeasure
+
+
+class ModelMeasure(ImageMeasure, Measure):
+    """A measure that looks at images and asks one model.
+
+    Args:
+        model: the grounding model.
+    """
+
+    model: GroundingModel = field(kw_only=False, repr=False)
+
+    @property
+    def asks(self) -> tuple[GroundingModel, ...]:
+        """The model."""
+        return (self.model,)
