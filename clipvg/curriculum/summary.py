@@ -133,21 +133,37 @@ class Choice(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Record):
-    """What was decided about one source."""
+    """What was decided about one source.
 
-    source: str  # whose labels were selected; all sources, joined by "+", in SSA
-    measurer: str  # the chosen measurer i*, whose reliability selects
-    complexity: float | None = None  # of the source; None in SSA
-    labels: int  # number of the source's labels
-    specific: bool  # whether the measurer was trained on the source
-    h0: float | None = None  # threshold at which measurers were compared; None in SSA
-    choice: tuple[Choice, ...]  # the measurers compared
-    threshold: float  # the chosen threshold h*
-    kept: int  # number of the source's labels selected
-    score: float  # of the model trained on what is selected by now
-    search: ThresholdSearch  # of the threshold
-    stages: tuple[Training, ...]  # its candidates, by threshold
-    total: int  # number of labels selected by now
+    Attributes:
+        source: whose labels were selected; all sources, joined by "+", in SSA.
+        measurer: the chosen measurer i*, whose reliability selects.
+        complexity: of the source; None in SSA.
+        labels: number of the source's labels.
+        specific: whether the measurer was trained on the source.
+        h0: threshold at which measurers were compared; None in SSA.
+        choice: the measurers compared.
+        threshold: the chosen threshold h*.
+        kept: number of the source's labels selected.
+        score: of the model trained on what is selected by now.
+        search: the search of the threshold.
+        stages: its candidates, by threshold.
+        total: number of labels selected by now.
+    """
+
+    source: str
+    measurer: str
+    complexity: float | None = None
+    labels: int
+    specific: bool
+    h0: float | None = None
+    choice: tuple[Choice, ...]
+    threshold: float
+    kept: int
+    score: float
+    search: ThresholdSearch
+    stages: tuple[Training, ...]
+    total: int
 
     @property
     def trainings(self) -> frozenset[str]:
@@ -180,32 +196,56 @@ class FoldFacts(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary(Record):
-    """Summary of an SSA or MSA run."""
+    """Summary of an SSA or MSA run.
+
+    Attributes:
+        method: "ssa" or "msa".
+        command: what was typed, where it is known.
+        similarity: what reliability compares boxes by, and with which models are judged.
+        labels: trained on.
+        validation: labels that decided.
+        options: of the curriculum.
+        no_curriculum: the training on all labels, or on those that are annotated where others are
+            not; None where there was none.
+        kept: number of labels that the result was trained on.
+        score: of the result on the validation labels.
+        gain: over no curriculum.
+        winner: key of the stage whose model is the result.
+        num_trainings: number of trainings in all.
+        num_steps: of the optimizer in these; None where the learner does not tell.
+        folds: how labels were measured out-of-sample.
+        beyond: variants beyond the published method, where there are any.
+        steps: decisions, one a source; one in SSA.
+        stages: trainings that all decisions rest on: measurers, all labels, the continued run.
+        continued: the run that this one goes on from.
+        measurers: what measured the labels.
+        reliability: distributions: by measurer in SSA, `ScoreMatrix.to_dict` in MSA.
+        unscored: row -> why it is not scored, of some labels.
+        notes: what people should know before they use the result, in sentences.
+    """
 
     method: Literal["ssa", "msa"]
-    command: str | None = None  # what was typed, where it is known
-    similarity: str = IOU  # what reliability compares boxes by, and with which models are judged
-    labels: LabelFacts  # trained on
-    validation: ValidationFacts  # labels that decided
-    options: Json  # of the curriculum
-    # the training on all labels, or on those that are annotated where others are not
+    command: str | None = None
+    similarity: str = IOU
+    labels: LabelFacts
+    validation: ValidationFacts
+    options: Json
     no_curriculum: Baseline | None
-    kept: int  # number of labels that the result was trained on
-    score: float  # of the result on the validation labels
-    gain: float | None  # over no curriculum
-    winner: str  # key of the stage whose model is the result
-    num_trainings: int  # number of trainings in all
-    num_steps: int | None = None  # of the optimizer in these; None where the learner does not tell
-    folds: FoldFacts | None = None  # how labels were measured out-of-sample
-    beyond: BeyondFacts | None = None  # variants beyond the published method
-    steps: tuple[Step, ...]  # decisions, one a source; one in SSA
-    # trainings that all decisions rest on: measurers, all labels, the continued run
+    kept: int
+    score: float
+    gain: float | None
+    winner: str
+    num_trainings: int
+    num_steps: int | None = None
+    folds: FoldFacts | None = None
+    beyond: BeyondFacts | None = None
+    steps: tuple[Step, ...]
     stages: tuple[Training, ...]
-    continued: Continued | None  # the run that this one goes on from
-    measurers: tuple[MeasurerFacts, ...]  # what measured the labels
-    reliability: Json  # distributions: by measurer in SSA, `ScoreMatrix.to_dict` in MSA
-    unscored: Mapping[str, str]  # row -> why it is not scored, of some labels
-    notes: tuple[str, ...] = ()  # what people should know before they use the result
+    continued: Continued | None
+    measurers: tuple[MeasurerFacts, ...]
+    reliability: Json
+    unscored: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def score_before(self) -> float | None:

@@ -20,16 +20,23 @@ _UNUSABLE = -math.inf
 
 @dataclass(frozen=True)
 class ThresholdSearch(Record):
-    """Result of `find_threshold`."""
+    """Result of `find_threshold`.
 
-    best: float  # the chosen threshold h*
-    score: float  # performance at h*, higher is better
-    # (threshold, score) of every evaluated threshold, by threshold: the performance-reliability
-    # curve; None where it could not be used
+    Attributes:
+        best: the chosen threshold h*.
+        score: performance at h*, higher is better.
+        curve: (threshold, score) of every evaluated threshold, by threshold: the
+            performance-reliability curve. An unusable threshold has score None.
+        batches: thresholds in the order in which they were asked for, one list a batch.
+        skipped: threshold -> why it was not evaluated (same labels as another, too few labels).
+        reason: why the search stopped.
+    """
+
+    best: float
+    score: float
     curve: list[tuple[float, float | None]]
-    batches: list[list[float]]  # thresholds in the order in which they were asked for
-    reason: str  # why the search stopped
-    # threshold -> why it was not evaluated (same labels as another, too few labels)
+    batches: list[list[float]]
+    reason: str
     skipped: dict[float, str] = field(default_factory=dict)
 
     @property

@@ -19,19 +19,34 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preset:
-    """How images, boxes and text become tensors; its name is recorded in every model's config."""
+    """How images, boxes and text become tensors; its name is recorded in every model's config.
+
+    Attributes:
+        name: name of the preset.
+        mean: mean of the three channels in [0, 1].
+        std: deviation of the three channels.
+        integer_boxes: boxes as written are cut to integers before any conversion.
+        exif: the EXIF orientation of an image is applied.
+        text_mask: real tokens are those up to the end token ("eot") or with an id above 0
+            ("nonzero").
+        patch_mask: a patch is ignored when it holds no pixel of the image ("image") or when
+            more than half of its four centre pixels are padding ("centre").
+        overlength: what happens to expressions longer than the context.
+        special_names: "<|endoftext|>" written in an expression is the end token, not text.
+        direction: expressions that are never cropped in training hold a direction as a word
+            ("word") or anywhere ("substring": "laptop" counts for "top").
+    """
 
     name: str
-    mean: Channels  # of the three channels in [0, 1]
-    std: Channels  # their standard deviation
-    integer_boxes: bool = False  # boxes as written are cut to integers before any conversion
-    exif: bool = True  # the EXIF orientation of an image is applied
-    # Real tokens are those up to the end token ("eot"), or those with an id above 0.
+    mean: Channels
+    std: Channels
+    integer_boxes: bool = False
+    exif: bool = True
     text_mask: Literal["eot", "nonzero"] = "eot"
-    patch_mask: Literal["image", "centre"] = "image"  # rule of `patch_mask` for ignored patches
-    overlength: Literal["truncate", "error"] = "truncate"  # of expressions beyond the context
-    special_names: bool = False  # "<|endoftext|>" in an expression is the end token, not text
-    direction: Literal["word", "substring"] = "word"  # rule of `names_direction`: no crop then
+    patch_mask: Literal["image", "centre"] = "image"
+    overlength: Literal["truncate", "error"] = "truncate"
+    special_names: bool = False
+    direction: Literal["word", "substring"] = "word"
 
 
 _PUBLISHED = Preset(

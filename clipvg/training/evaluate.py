@@ -33,13 +33,22 @@ _IMAGES_AT_ONCE = 256  # features held while a table is predicted: 0.6 GB for Vi
 
 @dataclass
 class PredictedBoxes:
-    """Boxes for the N labels of a table, in its order."""
+    """Boxes for the labels of a table, in its order.
 
-    boxes: np.ndarray  # (N, 4) float32 cxcywh of the square; NaN where the image cannot be read
-    target: np.ndarray  # (N, 4) float32, the labels' boxes likewise; NaN where there is none
-    sizes: np.ndarray  # (N, 2) int64 image sizes (width, height) in pixels; (1, 1) where unreadable
-    reasons: list[str | None]  # for each label why there is no box; None where there is one
-    side: int  # of the square in pixels
+    Attributes:
+        boxes: (N, 4) float32 cxcywh, normalised to the letterboxed square; NaN where the image
+            cannot be read.
+        target: (N, 4) float32, the labels' boxes in the same frame; NaN where there is none.
+        sizes: (N, 2) int64 image sizes (width, height) in pixels; (1, 1) where not readable.
+        reasons: for each label why there is no box; None where there is one.
+        side: of the square in pixels.
+    """
+
+    boxes: np.ndarray
+    target: np.ndarray
+    sizes: np.ndarray
+    reasons: list[str | None]
+    side: int
 
 
 def predict_labels(

@@ -70,15 +70,25 @@ Share = Annotated[float, (0, 1)]
 
 @dataclass(frozen=True)
 class ObserverErrors:
-    """How often models err about a scene; each model errs on its own."""
+    """How often models err about a scene; each model errs on its own.
 
-    missed: Share = 0.2  # share of objects that a detector does not find
-    loose: Share = 0.28  # share of found objects whose box has an IoU of 0.2 to 0.5 with them
-    wrong_class: Share = 0.1  # share of found objects that are called another shape
-    wrong_attribute: Share = 0.15  # share of colours and textures that are said to be others
-    doubled: Share = 0.1  # share of found objects that are found a second time, with another box
-    wrong_relation: Share = 0.15  # share of a graph's edges with another predicate
-    jitter: Share = 0.05  # standard deviation of a good box's edges, as a share of its side
+    Attributes:
+        missed: share of objects that a detector does not find.
+        loose: share of found objects whose box has an IoU of 0.2 to 0.5 with them.
+        wrong_class: share of found objects that are called another shape.
+        wrong_attribute: share of colours and textures that are said to be others.
+        doubled: share of found objects that are found a second time, with another box.
+        wrong_relation: share of a graph's edges with another predicate.
+        jitter: standard deviation of a good box's edges, as a share of its side.
+    """
+
+    missed: Share = 0.2
+    loose: Share = 0.28
+    wrong_class: Share = 0.1
+    wrong_attribute: Share = 0.15
+    doubled: Share = 0.1
+    wrong_relation: Share = 0.15
+    jitter: Share = 0.05
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""

@@ -33,14 +33,23 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """Distribution of scenes; other sides are shares of `long_side`."""
+    """Distribution of scenes.
 
-    long_side: Annotated[int, (16, 2**14)] = 96  # longer side of every image, pixels
-    short_sides: tuple[float, ...] = (1.0, 1.0, 0.875, 0.75)  # of which one is drawn
-    num_objects: tuple[int, int] = (2, 4)  # smallest and largest number of objects, inclusive
-    object_side: tuple[float, float] = (0.25, 0.5)  # smallest and largest side of an object
-    max_overlap: Annotated[float, (0, 1)] = 0.15  # largest share of an object that another covers
-    same_class: Annotated[float, (0, 1)] = 0.7  # probability that at least two share a shape
+    Attributes:
+        long_side: longer side of every image, pixels.
+        short_sides: the shorter side is one of these fractions of `long_side`.
+        num_objects: smallest and largest number of objects, inclusive.
+        object_side: smallest and largest object side, as fractions of `long_side`.
+        max_overlap: largest share of an object that another one may cover.
+        same_class: probability that at least two objects share their shape.
+    """
+
+    long_side: Annotated[int, (16, 2**14)] = 96
+    short_sides: tuple[float, ...] = (1.0, 1.0, 0.875, 0.75)
+    num_objects: tuple[int, int] = (2, 4)
+    object_side: tuple[float, float] = (0.25, 0.5)
+    max_overlap: Annotated[float, (0, 1)] = 0.15
+    same_class: Annotated[float, (0, 1)] = 0.7
 
     def __post_init__(self) -> None:
         """Refuse what no scene can be made of."""

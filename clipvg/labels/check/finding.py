@@ -27,16 +27,27 @@ _ROWS_SHOWN = 10
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """One kind of fault in a table of labels."""
+    """One kind of fault in a table of labels.
 
-    kind: str  # what it is, one of `SEVERITIES`
-    severity: Severity  # an error is not usable as it is, a warning likely a mistake
-    title: str  # what its labels have in common
-    remedy: str  # what to do about it
-    count: int  # how many labels, or things of another kind that the title names
-    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (R,), ascending
-    examples: tuple[str, ...] = ()  # what is the matter with the first rows, a text each
-    places: tuple[str, ...] = ()  # where these rows are; "row 3" unless labels are of several files
+    Attributes:
+        kind: what it is, one of `SEVERITIES`.
+        severity: "error" (not usable as it is), "warning" (usable, and likely a mistake) or "note".
+        title: what its labels have in common.
+        remedy: what to do about it.
+        count: how many labels, or things of another kind that the title names.
+        rows: (R,) int64, all labels that have it, from 0 and ascending.
+        examples: what is the matter with the first rows, a text each.
+        places: where these rows are; "row 3" unless labels are of several files.
+    """
+
+    kind: str
+    severity: Severity
+    title: str
+    remedy: str
+    count: int
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    examples: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
     @classmethod
     def of_rows(

@@ -23,14 +23,23 @@ _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """What is in a table of labels, and what is wrong with it."""
+    """What is in a table of labels, and what is wrong with it.
 
-    labels: int  # how many
-    images: int  # how many distinct ones
-    splits: Counts  # labels and images by split; the split "" is none
-    sources: Counts  # labels and images by source; the source "" is unknown
-    fullest: tuple[str, int]  # the image with most labels, and how many; "" and 0 without labels
-    findings: tuple[Finding, ...]  # errors first, then warnings, then notes
+    Attributes:
+        labels: how many.
+        images: how many distinct ones.
+        splits: labels and images by split; the split "" is none.
+        sources: labels and images by source; the source "" is unknown.
+        fullest: the image with most labels, and how many; "" and 0 without labels.
+        findings: errors first, then warnings, then notes.
+    """
+
+    labels: int
+    images: int
+    splits: Counts
+    sources: Counts
+    fullest: tuple[str, int]
+    findings: tuple[Finding, ...]
 
     @property
     def ok(self) -> bool:
