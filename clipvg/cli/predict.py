@@ -42,7 +42,9 @@ def _configure(parser: CommandParser) -> None:
         help="format of a table's answers where not by the ending: coco (results, as pycocotools "
         "reads them) or label-studio (predictions to review), both .json",
     )  # fmt: skip
-    parser.add_argument("--images", metavar="DIR", help="folder that holds the images of a table")
+    parser.add_argument(
+        "--images", metavar="DIR", help="folder of the images of a table, or of --observations"
+    )
     add_store(parser, "the answers about finished images of a table", "answers")
     parser.add_argument(
         "--ray", nargs="?", type=int, const=2, metavar="ACTORS",
@@ -76,7 +78,10 @@ def _run(args: Namespace) -> Json:
         if args.box_format != "xyxy":
             raise InputError("--box_format is for one image; leave it out: answers are xyxy")
         return predict_table(args)
-    if given := [name for name in ("images", "format", "store", "ray") if getattr(args, name)]:
+    of_tables = ["format", "store", "ray"]
+    if not args.observations:  # whose names of images may be relative to a folder
+        of_tables.insert(0, "images")
+    if given := [name for name in of_tables if getattr(args, name)]:
         raise InputError(f"--{given[0]} goes with a table, and {args.image} is none")
     if not args.expression:
         raise InputError("say what to look for, e.g. 'dog on the left'")

@@ -159,6 +159,8 @@ def tiny_files() -> tuple[Path, Path]:
 
 def _open_tiny(pretrained: str | None) -> Towers:
     config_file, weights = tiny_files()
+    if not config_file.is_file():
+        raise InputError(f"{config_file} is missing from this installation. Reinstall clipvg.")
     towers = build_towers(json.loads(config_file.read_text(encoding="utf-8")))
     if pretrained is None:
         return towers

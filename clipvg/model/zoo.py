@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from clipvg.model.published import load_published
 def create_model(
     backbone: str = "ViT-B-16",
     pretrained: str | None = "openai",
+    *,
+    levels: Sequence[int] | None = None,
+    preset: str = "default",
     **options: object,
 ) -> GroundingModel:
     """Make an untrained grounding model.
@@ -26,7 +30,9 @@ def create_model(
             for the weights in the package with ``clipvg-tiny``; a hub repository or a folder
             brings its own. A tag brings its activation, and so does a file as OpenAI publishes
             it; other files trained with QuickGELU need a name that ends in ``-quickgelu``.
-        **options: any other field of `GroundingConfig`, such as `levels` and `preset`.
+        levels: zero-based blocks to tap; None for four evenly spread ones.
+        preset: "default" or "published".
+        **options: any other field of `GroundingConfig`.
 
     Returns:
         The model, on the CPU, in evaluation mode.
@@ -41,6 +47,7 @@ def create_model(
         pretrained = TINY_TAG
     elif backbone.startswith(("hf-hub:", "local-dir:")):
         pretrained = None
+    options |= {"levels": list(levels) if levels else None, "preset": preset}
     config = GroundingConfig.from_dict({"backbone": backbone, "pretrained": pretrained, **options})
     return GroundingModel(config, Backbone.create(config)).eval()
 

@@ -53,7 +53,7 @@ class CandidateStore:
 
     def __init__(self, folder: str | Path, fingerprint: str, options: Options) -> None:
         asked = {name: value for name, value in asdict(options).items() if name not in _DRAW}
-        key = hashlib.sha256(f"1 {fingerprint} {asked}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"2 {fingerprint} {asked}".encode()).hexdigest()[:16]
         self._options = options
         folder = Path(folder)
         self._folder = folder / key

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,9 @@ from clipvg.labels import LabelTable
 from clipvg.report.drawing import Mark, draw_boxes, encode_image
 from clipvg.report.html import PageImage
 from clipvg.report.numbers import percent
-from clipvg.report.selection import Selection
+
+if TYPE_CHECKING:
+    from clipvg.report.selection import Selection
 
 _SIDE = 800  # pixels of an image's long side in the gallery
 _SHOWN = 6  # images of a group

@@ -42,7 +42,7 @@ def report_run(folder: str | Path) -> Report:
     boxes of the images.
 
     Raises:
-        InputError: neither summary nor metrics are there.
+        InputError: neither summary nor metrics are there, or what is there is damaged.
     """
     folder = Path(folder)
     summary = read_json(folder / "summary.json")

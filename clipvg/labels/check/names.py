@@ -76,7 +76,7 @@ def _has_dots(text: np.ndarray) -> bool:
 
 
 def _bytes(names: pa.ChunkedArray) -> Iterator[np.ndarray]:
-    """Return the bytes of all names as one text, or of more names than these, in pieces."""
+    """Yield the bytes of all names as one text, or of more names than these, in pieces."""
     for chunk in names.chunks:
         written = np.frombuffer(chunk.buffers()[-1] or b"", np.uint8)
         for start in range(0, len(written), _PIECE):

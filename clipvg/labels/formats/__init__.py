@@ -119,7 +119,7 @@ def write_table(table: pa.Table, file: File, name: str | None = None) -> None:
     found = find_format(file.path, name)
     assert found.write is not None
     try:
-        lost = [name for name in found.lost(table, file) if table[name].null_count < len(table)]
+        lost = [each for each in found.lost(table, file) if table[each].null_count < len(table)]
         found.write(table, file)
     except (InputError, OSError, ImportError):
         raise

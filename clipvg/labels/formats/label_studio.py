@@ -109,7 +109,7 @@ def write(table: pa.Table, file: File) -> None:
 
 
 def _regions(number: int, row: Json, file: File) -> Iterator[Json]:
-    """Return the rectangle of a label, and the text that belongs to it."""
+    """Yield the rectangle of a label, and the text that belongs to it."""
     width, height = _size(row, file)
     known = ("image", "expression", "width", "height")
     others = {name: value for name, value in row.items() if name not in known}
@@ -165,7 +165,7 @@ def _task_of_flat(item: Json, where: str) -> Json:
 
 
 def _results(task: Json) -> Iterator[tuple[Json, str | None]]:
-    """Return the annotations of a task, or else its predictions, each with its source."""
+    """Yield the annotations of a task, or else its predictions, each with its source."""
     done = task.get("annotations") or task.get("completions") or []
     done = [each for each in done if isinstance(each, dict) and not each.get("was_cancelled")]
     for annotation in done:

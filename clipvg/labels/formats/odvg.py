@@ -85,7 +85,7 @@ def _grounding(line: Json, single: bool) -> Iterator[Json]:
 
 
 def _referring(line: Json) -> Iterator[Json]:
-    """Return instances with the expressions of each."""
+    """Yield instances with the expressions of each."""
     for instance in _entries(line, "referring"):
         for phrase in _texts(instance.get("phrase")):
             for box in _boxes(instance):

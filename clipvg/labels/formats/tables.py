@@ -64,7 +64,11 @@ def _write_list(table: pa.Table, file: File) -> None:
 
 
 def _read_delimited(file: File) -> pa.Table:
-    """Return the table of a file with a header; cells are text, as "007", and null where empty."""
+    """Return the table of a file with a header; cells are text, as "007", and null where empty.
+
+    Where the header is not separated as the ending says, its own delimiter is taken; with
+    semicolons, sides of boxes may have decimal commas.
+    """
     csv.field_size_limit(_LONGEST_CELL)
     columns: dict[str, list[str | None]] = {}
     with file.open(newline="") as lines:

@@ -109,7 +109,7 @@ def _found(item: Json, where: str, left_out: Counts) -> Iterator[Found]:
     question = ""
     for turn in list_of(item, key, where):
         text = value_of(turn, what, where)
-        if not isinstance(text, str):  # of text, and of images
+        if not isinstance(text, str):  # parts: text, and images
             parts = [part for part in _listed(text) if isinstance(part, dict)]
             text = " ".join(str(part.get("text", "")) for part in parts)
         if value_of(turn, who, where) in _ANSWERS:
@@ -119,7 +119,7 @@ def _found(item: Json, where: str, left_out: Counts) -> Iterator[Found]:
 
 
 def _objects(objects: object, where: str, left_out: Counts) -> Iterator[Found]:
-    """Return those of ms-swift: as many expressions as boxes, or one for all."""
+    """Yield those of ms-swift: as many expressions as boxes, or one for all."""
     boxes = list_of(objects, "bbox", where)
     names = list_of({"ref": [], **objects}, "ref", where) if isinstance(objects, dict) else []
     if len(names) == len(boxes):

@@ -117,11 +117,15 @@ def _fake(
     )
 
 
-# The second is the reference under a name to which no kernel is ever added: what
-# backend("reference") calls. An operator rather than the bare function because a compiler that
-# traced into it could contract its arithmetic.
-for _name in ("box_reliability", "box_reliability_reference"):
-    torch.library.custom_op(f"clipvg::{_name}", reference, mutates_args=()).register_fake(_fake)
+_operator = torch.library.custom_op("clipvg::box_reliability", reference, mutates_args=())
+_operator.register_fake(_fake)
+# The reference under a name to which no kernel is ever added: what backend("reference") calls. An
+# operator rather than the bare function because a compiler that traced into it could contract its
+# arithmetic.
+_unchanged = torch.library.custom_op(
+    "clipvg::box_reliability_reference", reference, mutates_args=()
+)
+_unchanged.register_fake(_fake)
 
 
 @torch.compiler.assume_constant_result

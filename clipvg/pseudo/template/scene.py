@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from clipvg.pseudo.observation import Box, Detection, Observation
-from clipvg.pseudo.plane import area, centre, distinct, overlap, shared_area
+from clipvg.pseudo.plane import area, centre, overlap, shared_area
 from clipvg.pseudo.template.names import group_of, may_mean, spoken
 
 SAME_OBJECT = 0.4  # IoU of two detections of one group, as published
@@ -69,20 +69,29 @@ def build_scene(observation: Observation, least: float) -> Scene:
     Doubles are suppressed greedily, group by group; what scores below `least` is not described.
     """
     found = [
-        Thing(i if one.score >= least else -1, name, group_of(name), one.box, one.score)
+        _look(i if one.score >= least else -1, one)
         for i, one in enumerate(observation.detections)
         if one.score >= FAINTEST * least and not one.name.startswith("__")  # as "__background__"
-        for name in [spoken(one.name)]
     ]
-    found = distinct(
-        sorted(found, key=lambda one: -one.score),
-        lambda one, other: one.group == other.group and overlap(one.box, other.box) > SAME_OBJECT,
-    )
-    for place, one in enumerate(found):
-        # a part of another, or one in front of it
-        is_doubtful = any(_is_inside(one, other) for other in found[:place])
-        found[place] = _with_words(replace(one, index=-1) if is_doubtful else one, observation)
-    return Scene(observation.width or 0, observation.height or 0, tuple(found))
+    found.sort(key=lambda one: -one.score)
+    kept: list[Thing] = []
+    for one in found:
+        doubles = (other.group == one.group and _overlaps(other, one) for other in kept)
+        if any(doubles):
+            continue
+        if any(_is_inside(one, other) for other in kept):  # a part of it, or one in front of it
+            one = replace(one, index=-1)
+        kept.append(_with_words(one, observation))
+    return Scene(observation.width or 0, observation.height or 0, tuple(kept))
+
+
+def _look(index: int, found: Detection) -> Thing:
+    name = spoken(found.name)
+    return Thing(index, name, group_of(name), found.box, found.score)
+
+
+def _overlaps(one: Thing, other: Thing) -> bool:
+    return overlap(one.box, other.box) > SAME_OBJECT
 
 
 def _is_inside(one: Thing, other: Thing) -> bool:
