@@ -17,7 +17,7 @@ from clipvg.model import towers
 from clipvg.model.towers import Towers, build_towers
 
 SMALL = {
-    "embed_dim": 40,
+    "embed_dim": 32,
     "vision_cfg": {
         "image_size": 96,
         "layers": 4,
@@ -29,8 +29,8 @@ SMALL = {
     "text_cfg": {
         "context_length": 77,
         "vocab_size": 49408,
-        "width": 48,
-        "heads": 3,
+        "width": 64,
+        "heads": 2,
         "layers": 3,
     },
 }
