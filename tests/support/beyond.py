@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,9 @@ def run_everything(out: str) -> None:
 def run_alone(out: str) -> None:
     """Adapt as the recipe `recommended` does, with measures that need no image."""
     run(Path(out), ALONE, warm_start=True)
+
+
+def variants_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The variants of a run by name, as its summary tells them."""
+    summary = json.loads((folder / "summary.json").read_text())
+    return {variant["name"]: variant for variant in summary["beyond"]["variants"]}
