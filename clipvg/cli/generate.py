@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from clipvg.pseudo.sources import Options
 
 _SHOWN = 3  # of what was left out
+_OF_PLACING = ("min_score", "seed")  # options that expressions which there are need too
 
 
 def _configure(parser: CommandParser) -> None:
@@ -88,7 +90,7 @@ def _run(args: Namespace) -> Json:
         find_layout(out, args.layout)
     options = take_group(args, "", Options)
     check_names(args.sources, args.observations)
-    expressions = _expressions(args)
+    expressions = _expressions(args, options)
     with new_folder(out.parent), Lock(out):
         observations = read_observations(
             args.observations,
@@ -126,7 +128,7 @@ def _run(args: Namespace) -> Json:
     }
 
 
-def _expressions(args: Namespace) -> LabelTable | None:
+def _expressions(args: Namespace, options: Options) -> LabelTable | None:
     """Read --expressions, where it is given.
 
     Raises:
@@ -139,13 +141,13 @@ def _expressions(args: Namespace) -> LabelTable | None:
         return None
     if args.images is None:
         raise UsageError("--expressions without --images; name the folder that holds the images")
-    for option, is_given in (
-        ("--sources", args.sources != ["template"]),
-        ("--candidates", args.candidates),
-        ("--preset", args.preset != "default"),
-    ):
+    of_making = {"sources": args.sources != ["template"], "candidates": args.candidates}
+    for each in fields(options):
+        if each.name not in _OF_PLACING:
+            of_making[each.name] = getattr(options, each.name) != each.default
+    for name, is_given in of_making.items():
         if is_given:
-            raise UsageError(f"{option} is for making expressions, and --expressions brings them")
+            raise UsageError(f"--{name} is for making expressions, and --expressions brings them")
     from clipvg.labels.questions import read_questions
 
     return read_questions(args.expressions, images=args.images)

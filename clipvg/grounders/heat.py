@@ -82,14 +82,17 @@ class HeatMap(_HeatGrounder):
             dense = before_last(tower, self._pixels(image), finer=2)
             texts = self._texts(expressions)
             seen = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
-            total = torch.zeros(len(expressions), side, side)
+            divided: list[tuple[Tensor, Tensor]] = []
             for count in SCALES:
                 part = torch.from_numpy(_slic()(seen, n_segments=count, start_label=0))
                 shares = _shares(part, dense.grid).to(self.place)  # (K, P)
                 masked = torch.cat([torch.zeros_like(shares[:, :1]), shares], 1).log()
                 found = pooled(tower, dense, partial(_softmax, masked=masked))
-                warm = (texts @ found.T / self.temperature).exp().cpu()  # (N, K)
-                total += warm[:, part]
+                divided.append((part, (texts @ found.T / self.temperature).cpu()))  # (N, K)
+        most = torch.cat([fits for _, fits in divided], 1).amax(1, True)  # that no exp overflows
+        total = torch.zeros(len(expressions), side, side)
+        for part, fits in divided:
+            total += (fits - most).exp()[:, part]
         low, high = total.amin((1, 2), True), total.amax((1, 2), True)
         return ((total - low) / (high - low).clamp(min=1e-12)).numpy()
 

@@ -22,7 +22,8 @@ class PretrainedGrounder(Grounder):
     Args:
         model: hub name, or folder.
         device: where it runs; a CUDA GPU where there is one, else the CPU, when None.
-        precision: "auto" is fp32 on a CPU, else bf16; or "fp32", "bf16", "fp16".
+        precision: "auto" is fp32, but bf16 for models that write where they are not on a CPU; or
+            "fp32", "bf16", "fp16".
         batch_size: expressions in one pass.
     """
 

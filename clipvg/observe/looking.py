@@ -72,10 +72,11 @@ class Models:
 
         Raises:
             torch.OutOfMemoryError, MemoryError: the memory is full.
+            torch.AcceleratorError: the GPU fails, and would at every image that follows.
         """
         try:
             return self._look(names, images)
-        except (torch.OutOfMemoryError, MemoryError):
+        except (torch.OutOfMemoryError, torch.AcceleratorError, MemoryError):
             raise
         except Exception as error:  # processors and models refuse images in many ways
             if len(names) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -99,7 +99,7 @@ def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
     faults: list[str] = []
     width, height = size_of(observation) or (0, 0)
 
-    def valid(items: Iterable[Boxed], noun: str) -> tuple[Boxed, ...]:
+    def valid(items: Sequence[Boxed], noun: str) -> list[int]:
         kept = []
         for index, item in enumerate(items):
             wrong = [
@@ -109,24 +109,28 @@ def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
             ]
             faults.extend(wrong)
             if not wrong:
-                kept.append(item)
-        return tuple(kept)
+                kept.append(index)
+        return kept
 
-    detections = valid(observation.detections, "detections")
-    attributes = valid(observation.attribute_detections, "attribute_detections")
-    relations = valid(observation.relations, "relations")
-    candidates = {
-        name: valid(made, f"candidates of {name!r}")
-        for name, made in observation.candidates.items()
+    detected = valid(observation.detections, "detections")
+    attributed = valid(observation.attribute_detections, "attribute_detections")
+    related = valid(observation.relations, "relations")
+    made = {
+        name: [some[i] for i in valid(some, f"candidates of {name!r}")]
+        for name, some in observation.candidates.items()
     }
     if not faults:
         return observation, faults
+    place: dict[int | None, int] = {index: at for at, index in enumerate(detected)}
     return replace(
         observation,
-        detections=detections,
-        attribute_detections=attributes,
-        relations=relations,
-        candidates=candidates,
+        detections=tuple(observation.detections[i] for i in detected),
+        attribute_detections=tuple(observation.attribute_detections[i] for i in attributed),
+        relations=tuple(observation.relations[i] for i in related),
+        candidates={
+            name: tuple(replace(one, detection=place.get(one.detection)) for one in some)
+            for name, some in made.items()
+        },
     ), faults
 
 

@@ -168,8 +168,11 @@ class _Joined:
     def _size(self, image: str, rows: list[tuple[Path, Row]]) -> tuple[int, int]:
         if self.root is not None and not (self.root / image).is_file():
             raise InputError(f"no image {image!r} below {self.root}; check --images")
-        size = next((known for _, row in rows if (known := size_of(row.observation))), None)
-        return size or Catalogue(self.root).size(image)
+        sizes = {size: path for path, row in rows if (size := size_of(row.observation))}
+        if len(sizes) > 1 and not self._accepts_any:
+            said = " and ".join(f"{w} × {h} in {path}" for (w, h), path in sizes.items())
+            raise InputError(f"{image!r} is {said}; give all boxes in pixels of one image")
+        return next(iter(sizes), None) or Catalogue(self.root).size(image)
 
 
 def _join(parts: list[Observation]) -> Observation:

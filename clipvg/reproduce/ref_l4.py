@@ -135,9 +135,8 @@ class _Reviewed:
         """Return scores (N,), NaN where a measure says nothing of a label; each is made once."""
         facts = [name, identity, self.labels.fingerprint()]
         if "scores" in made.requires:  # it is made of those measured before
-            facts += self.found
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
-        kept = self.out / f"{key}.npy"
+            facts += [(each, _hash(found.values.tobytes())) for each, found in self.found.items()]
+        kept = self.out / f"{_hash(json.dumps(facts, sort_keys=True).encode())}.npy"
         values = _read(kept, len(self.labels))
         if values is None:
             say(f"measuring {name} of {self.name}", show=self.run.progress)
@@ -149,6 +148,10 @@ class _Reviewed:
             if distributed.join(self.run.place).is_main:
                 write_array(kept, values)
         return values
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:24]
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:

@@ -119,6 +119,15 @@ def test_heat_is_a_map_of_the_image(name: str) -> None:
     assert given.boxes[0].tolist() in BOXES[:2].tolist()
 
 
+def test_heat_of_the_lowest_temperature_is_where_the_hottest_superpixel_is() -> None:
+    grounder = build_grounder("heatmap,backbone=clipvg-tiny,temperature=0.0001", device="cpu")
+    image = Image.new("RGB", (90, 60), "white")
+    image.paste((205, 40, 40), (60, 30, 85, 55))
+    heat = grounder.heat(image, ["red square"])  # type: ignore[attr-defined]
+    assert np.isfinite(heat).all()
+    assert 0 < (heat > 0).mean() < 0.5
+
+
 @pytest.mark.parametrize("name", ["reclip", "gradcam"])
 def test_a_box_without_area_in_the_image_is_never_chosen(name: str) -> None:
     grounder = build_grounder(f"{name},backbone=clipvg-tiny", device="cpu")

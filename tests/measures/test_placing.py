@@ -160,6 +160,9 @@ def test_what_the_command_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[s
         ([], "--expressions without --images"),
         (["--images", str(tmp_path / "images"), "--candidates"], "--candidates is for making"),
         (["--images", str(tmp_path / "images"), "--sources", "caption"], "--sources is for making"),
+        (["--images", str(tmp_path / "images"), "--preset", "published"], "--preset is for making"),
+        (["--images", str(tmp_path / "images"), "--per_image", "9"], "--per_image is for making"),
+        (["--images", str(tmp_path / "images"), "--ambiguous", "keep"], "--ambiguous is for mak"),
     ):
         assert main([*words, *more]) == 2
         assert said in capfd.readouterr().err

@@ -7,6 +7,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 from support.pretrained import save
 
@@ -167,6 +168,16 @@ class TestObserve:
         with pytest.raises(InputError, match=r"none of the first 9 images: .*takes no images"):
             observe(images, tmp_path / "other.jsonl", options=options)
         assert not (tmp_path / "other.jsonl").exists()
+
+
+@pytest.mark.parametrize("fault", [torch.AcceleratorError, torch.OutOfMemoryError, MemoryError])
+def test_a_fault_of_the_machine_is_no_fault_of_an_image(fault, monkeypatch) -> None:
+    def fails(*_):
+        raise fault("device-side assert triggered")
+
+    monkeypatch.setattr(looking.Models, "_look", fails)
+    with pytest.raises(fault):
+        object.__new__(looking.Models).look(["a.jpg"], [Image.new("RGB", (8, 8))])
 
 
 def test_a_describer_that_is_the_captioner_decides_what_is_kept(images, tmp_path, monkeypatch):

@@ -112,6 +112,32 @@ def test_boxes_that_are_none_are_dropped_on_request_and_input_as_published(tmp_p
     assert [len(one.detections) for one in published] == [2]
 
 
+def test_candidates_keep_their_detection_when_one_before_it_is_dropped(tmp_path: Path) -> None:
+    both = seen_in([30, 10, 20, 40])
+    both["detections"].append({"class": "cat", "box": [1, 2, 30, 40], "score": 0.9})
+    made = {"source": "region", "box": [1, 2, 30, 40]}
+    both["candidates"] = [
+        {**made, "expression": "grey cat", "detection": 1},
+        {**made, "expression": "a dog", "detection": 0},
+        {**made, "expression": "a thing"},
+    ]
+    path = write(tmp_path / "seen.jsonl", both)
+    (seen,) = read_observations(path, on_error="drop")
+    assert [one.name for one in seen.detections] == ["cat"]
+    assert [one.detection for one in seen.candidates["region"]] == [0, None, None]
+
+
+def test_an_image_of_two_sizes_is_refused(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.jsonl", seen_in([1, 2, 30, 40]))
+    other = write(tmp_path / "b.jsonl", {"image": "a.jpg", "width": 200, "height": 100})
+    with pytest.raises(InputError, match=r"a\.jpg' is 100 × 50 in .*a.jsonl and 200 × 100 in .*b"):
+        read_observations([one, other])
+    alone = write(tmp_path / "c.jsonl", {**seen_in([1, 2, 30, 40]), "image": "c.jpg"})
+    seen = read_observations([one, other, alone], on_error="drop")
+    assert [each.image for each in seen] == ["c.jpg"]
+    assert len(seen.dropped) == 1
+
+
 def test_files_about_the_same_image_are_joined(tmp_path: Path) -> None:
     one = write(tmp_path / "a.jsonl", seen_in([1, 2, 30, 40]))
     other = write(tmp_path / "b.jsonl", {"image": "a.jpg", "captions": ["A dog."], "note": 1})

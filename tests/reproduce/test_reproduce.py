@@ -181,6 +181,12 @@ def test_measures_against_reviewed_labels(
     header, _, *rows = draw_aurocs(first).splitlines()
     assert "refcoco_val_reviewed (4 of 8 wrong)" in header
     assert len(rows) == 4
+    # what is made of other scores is another, be their names the same
+    fused = [
+        reproduce_ref_l4(**{**given, "measures": [f"one={method}", "weighted_mean"]})
+        for method in ("hygiene", "likelihood")
+    ]
+    assert fused[0]["rows"][2] != fused[1]["rows"][2]
     # measured once, and again where what a measure reads is another
     monkeypatch.setattr("clipvg.reproduce.ref_l4.measure", lambda *_: pytest.fail("again"))
     assert reproduce_ref_l4(**given) == first
