@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from clipvg.errors import InputError
 from clipvg.model.backbone import Backbone
 from clipvg.model.tokenizer import Tokenizer
 
-MODES = ("crop", "blur", "both")
+Mode = Literal["crop", "blur", "both"]
 PROMPT = "a photo of {}"
 _BLUR = 0.15  # deviation of the blur in long sides of the image: 100 pixels of 640, as ReCLIP's
 _ENCODE_BATCH = 64  # regions encoded at once

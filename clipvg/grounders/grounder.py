@@ -18,7 +18,7 @@ from clipvg.errors import InputError
 from clipvg.features.cache import Against
 from clipvg.grounders.located import Located
 from clipvg.labels import LabelTable
-from clipvg.measures.common.options import Measure
+from clipvg.measures.common.measure import Measure
 from clipvg.model.predict import refuse_blank
 from clipvg.model.predictions import Predictions
 from clipvg.reliability.measurer import Context, Scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from clipvg.errors import MissingExtraError
 from clipvg.grounders.located import Located
 from clipvg.grounders.tower import before_last, pooled
 from clipvg.grounders.zeroshot import ZeroShotGrounder
-from clipvg.measures.common.options import inside, positive
+from clipvg.runtime.fields import ABOVE_ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class _HeatGrounder(ZeroShotGrounder):
         alpha: how much the area of a box costs: its worth is its heat / area^alpha.
     """
 
-    alpha: float = inside(0.5)
+    alpha: Annotated[float, (0, 1)] = 0.5
 
     def heat(self, image: Image.Image, expressions: Sequence[str]) -> np.ndarray:
         """Return where an image shows what expressions say, (N, h, w) in [0, 1]."""
@@ -67,8 +67,8 @@ class HeatMap(_HeatGrounder):
         MissingExtraError: scikit-image, which makes the superpixels, is not installed.
     """
 
-    alpha: float = inside(0.75)
-    temperature: float = positive(0.02)
+    alpha: Annotated[float, (0, 1)] = 0.75
+    temperature: Annotated[float, (ABOVE_ZERO, None)] = 0.02
     name: str = "heatmap"
 
     def __post_init__(self) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from clipvg.grounders.grounder import Grounder
-from clipvg.measures.common.options import at_least, one_of
 from clipvg.observe.loading import Kind, Pretrained, load_pretrained
 from clipvg.observe.options import Precision
 from clipvg.runtime.distributed import choose_device
@@ -30,8 +29,8 @@ class PretrainedGrounder(Grounder):
     kind: ClassVar[Kind]
     model: str = field(kw_only=False)
     device: str | None = None
-    precision: Precision = one_of("auto", get_args(Precision))
-    batch_size: int = at_least(8, 1)
+    precision: Precision = "auto"
+    batch_size: Annotated[int, (1, None)] = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,10 +15,9 @@ from PIL import Image
 
 from clipvg.boxes import area
 from clipvg.errors import InputError
-from clipvg.features.regions import MODES, encode_regions, logit_scale, modes_of, whole_pixels
+from clipvg.features.regions import Mode, encode_regions, logit_scale, modes_of, whole_pixels
 from clipvg.grounders.located import Located
 from clipvg.grounders.zeroshot import ZeroShotGrounder
-from clipvg.measures.common.options import one_of
 from clipvg.pseudo.meaning.fitting import just
 from clipvg.pseudo.meaning.phrases import Phrase, read_phrase
 
@@ -43,7 +42,7 @@ class ReCLIP(ZeroShotGrounder):
         relations: tell places and relations apart; False lets CLIP judge the whole expression.
     """
 
-    mode: str = one_of("both", MODES)
+    mode: Mode = "both"
     relations: bool = True
     name: str = "reclip"
 

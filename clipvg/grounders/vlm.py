@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from clipvg.errors import InputError
 from clipvg.grounders.located import Located
 from clipvg.grounders.pretrained import PretrainedGrounder
 from clipvg.labels.formats.vlm import boxes_in
-from clipvg.measures.common.options import at_least
 from clipvg.observe.frame import WORDS, Frame, Unit, unit_of
 from clipvg.observe.loading import Kind
 from clipvg.observe.write import Answer, Writer
@@ -45,7 +44,7 @@ class VisionLanguageModel(PretrainedGrounder):
     name: str = "vlm"
     unit: str | None = None
     prompt: str = PROMPT
-    max_tokens: int = at_least(64, 1)
+    max_tokens: Annotated[int, (1, None)] = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -13,10 +14,10 @@ from torch import Tensor
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import at_least, positive
 from clipvg.model.weights import check_finite
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.measurer import Context, Scores
+from clipvg.runtime.fields import ABOVE_ZERO
 from clipvg.runtime.files import atomic_path
 from clipvg.runtime.gate import check_file, reading
 
@@ -107,8 +108,8 @@ class AleatoricVariance(ModelMeasure):
     """
 
     head: VarianceHead | str | Path | None = None
-    folds: int = at_least(5, 2)
-    decay: float = positive(1e-2)
+    folds: Annotated[int, (2, None)] = 5
+    decay: Annotated[float, (ABOVE_ZERO, None)] = 1e-2
     name: str = "aleatoric"
     reads = "fitted_head"
 

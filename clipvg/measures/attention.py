@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
 from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import one_of
 from clipvg.model import GroundingModel
 from clipvg.model.attention import patch_attention
 from clipvg.reliability.batch import Batch
 
-LAYERS = ("last", "all")
+Layers = Literal["last", "all"]
 
 
 def batch_attention(batch: Batch, model: GroundingModel, layers: str = "last") -> Tensor:
@@ -67,7 +68,7 @@ class AttentionMass(ModelMeasure):
         adjust: correct for the size of the box.
     """
 
-    layers: str = one_of("last", LAYERS)
+    layers: Layers = "last"
     adjust: bool = False
     name: str = "attention_mass"
 
@@ -93,7 +94,7 @@ class AttentionEntropy(ModelMeasure):
         layers: attention of the "last" fusion layer, or the mean over "all".
     """
 
-    layers: str = one_of("last", LAYERS)
+    layers: Layers = "last"
     name: str = "attention_entropy"
 
     def observe(self, batch: Batch) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated
+
 import numpy as np
 
 from clipvg.boxes import area, iou
 from clipvg.labels import LabelTable
 from clipvg.labels.pairs import WordSets, group_numbers, pairs_within, plain
-from clipvg.measures.common.options import Measure, at_least, check_inside, inside
+from clipvg.measures.common.measure import Measure
 from clipvg.reliability.measurer import Context, Scores
 
 
@@ -22,7 +25,7 @@ class Ambiguity(Measure):
         iou: overlap from which two boxes are one.
     """
 
-    iou: float = inside(0.5)
+    iou: Annotated[float, (0, 1)] = 0.5
     name: str = "ambiguity"
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
@@ -52,7 +55,7 @@ class Consistency(Measure):
         across: compare only with labels of another source.
     """
 
-    similar: float = inside(0.5)
+    similar: Annotated[float, (0, 1)] = 0.5
     across: bool = False
     name: str = "consistency"
 
@@ -94,15 +97,16 @@ class Hygiene(Measure):
         max_words: most words.
     """
 
-    min_area: float = inside(0.001)
-    max_area: float = 0.95
-    max_aspect: float = at_least(8.0, 1)
-    max_words: int = at_least(40, 1)
+    min_area: Annotated[float, (0, 1)] = 0.001
+    max_area: Annotated[float, (0, 1)] = 0.95
+    max_aspect: Annotated[float, (1, None)] = 8.0
+    max_words: Annotated[int, (1, None)] = 40
     name: str = "hygiene"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_inside("max_area", self.max_area, self.min_area)
+    def problems(self) -> Iterator[str]:
+        """Yield that no area is allowed."""
+        if self.max_area < self.min_area:
+            yield f"max_area is {self.max_area}, expected at least min_area, {self.min_area}"
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
         """Return the share of the rules kept."""

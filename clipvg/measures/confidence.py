@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import inside, one_of, positive
-from clipvg.measures.ensemble import AGAINST, agreement
+from clipvg.measures.ensemble import Against, agreement
 from clipvg.model.fusion import Features
 from clipvg.model.signs import CORNERS, ZOOM, carried_back, move_into_corner
 from clipvg.reliability.batch import Batch, Chunk
+from clipvg.runtime.fields import ABOVE_ZERO
 from clipvg.training.losses import box_losses
 
 
@@ -27,7 +28,7 @@ class LabelConfidence(ModelMeasure):
         scale: loss at which r = 1/e.
     """
 
-    scale: float = positive(1.0)
+    scale: Annotated[float, (ABOVE_ZERO, None)] = 1.0
     name: str = "likelihood"
 
     def observe(self, batch: Batch) -> Tensor:
@@ -52,9 +53,9 @@ class PredictionConfidence(ModelMeasure):
         against: "members" or "label".
     """
 
-    zoom: float = inside(ZOOM, 0.25, 0.99)
-    copies: int = inside(2, 1, len(CORNERS))
-    against: str = one_of("members", AGAINST)
+    zoom: Annotated[float, (0.25, 0.99)] = ZOOM
+    copies: Annotated[int, (1, len(CORNERS))] = 2
+    against: Against = "members"
     name: str = "confidence"
 
     def observe(self, batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -21,12 +22,12 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable, read_labels
 from clipvg.measures.attention import patch_coverage, real_patches
 from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import at_least, one_of, positive
 from clipvg.measures.common.scales import conformal, extra
 from clipvg.model import GroundingModel
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import observe
 from clipvg.reliability.measurer import Context, Scores
+from clipvg.runtime.fields import ABOVE_ZERO
 
 Reference = LabelTable | np.ndarray | str | Path | None
 # How far out features (N, K) lie, (N,); and the place in the reference of labels that are in it,
@@ -34,7 +35,7 @@ Reference = LabelTable | np.ndarray | str | Path | None
 Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 CONTEXT = "context"
-KINDS = ("joint", "label", "region", "text", "image")
+Kind = Literal["joint", "label", "region", "text", "image"]
 
 
 class FeatureDistance(ModelMeasure):
@@ -48,7 +49,7 @@ class FeatureDistance(ModelMeasure):
         seed: of that part.
     """
 
-    features: str = one_of("label", KINDS)
+    features: Kind = "label"
     reference: Reference = field(default=None, repr=False)
     max_reference: int
     seed: int = 0
@@ -169,8 +170,8 @@ class NearestNeighbours(FeatureDistance):
         k: which neighbour.
     """
 
-    k: int = positive(10)
-    max_reference: int = at_least(20_000, 2)
+    k: Annotated[int, (1, None)] = 10
+    max_reference: Annotated[int, (2, None)] = 20_000
     name: str = "knn"
 
     def fit(self, reference: np.ndarray) -> Distances:
@@ -195,7 +196,7 @@ class Mahalanobis(FeatureDistance):
     Cost: one pass of the model, then O(N K²).
     """
 
-    max_reference: int = at_least(100_000, 2)
+    max_reference: Annotated[int, (2, None)] = 100_000
     name: str = "mahalanobis"
 
     def fit(self, reference: np.ndarray) -> Distances:
@@ -217,9 +218,9 @@ class KernelDensity(FeatureDistance):
         components: principal components d.
     """
 
-    bandwidth: float | None = positive(None)
-    components: int = positive(8)
-    max_reference: int = at_least(5_000, 2)
+    bandwidth: Annotated[float | None, (ABOVE_ZERO, None)] = None
+    components: Annotated[int, (1, None)] = 8
+    max_reference: Annotated[int, (2, None)] = 5_000
     name: str = "kde"
 
     def fit(self, reference: np.ndarray) -> Distances:
@@ -253,9 +254,9 @@ class Clusters(FeatureDistance):
         seed: of k-means too.
     """
 
-    clusters: int = positive(32)
-    components: int = positive(16)
-    max_reference: int = at_least(100_000, 2)
+    clusters: Annotated[int, (1, None)] = 32
+    components: Annotated[int, (1, None)] = 16
+    max_reference: Annotated[int, (2, None)] = 100_000
     name: str = "clusters"
 
     def fit(self, reference: np.ndarray) -> Distances:

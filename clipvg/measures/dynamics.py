@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures.common.options import Measure, positive
+from clipvg.measures.common.measure import Measure
 from clipvg.measures.common.scales import halving
 from clipvg.reliability.measurer import Context, Scores
+from clipvg.runtime.fields import ABOVE_ZERO
 
 History = np.ndarray | str | Path | None
 
@@ -80,8 +82,8 @@ class LossMean(_Dynamics):
         last: only the last so many epochs; None for all.
     """
 
-    scale: float | None = positive(None)
-    last: int | None = positive(None)
+    scale: Annotated[float | None, (ABOVE_ZERO, None)] = None
+    last: Annotated[int | None, (1, None)] = None
     name: str = "loss_mean"
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
@@ -103,7 +105,7 @@ class LossVariance(_Dynamics):
         scale: deviation at which r = 0.5; None takes the median of the labels.
     """
 
-    scale: float | None = positive(None)
+    scale: Annotated[float | None, (ABOVE_ZERO, None)] = None
     name: str = "loss_variance"
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:

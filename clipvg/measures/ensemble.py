@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from clipvg.errors import InputError
 from clipvg.measures.attention import batch_attention, patch_coverage, real_patches
+from clipvg.measures.common.measure import Measure
 from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import Measure, at_least, one_of
 from clipvg.model import GroundingModel
 from clipvg.model.signs import mean_overlap
 from clipvg.ops.boxes import overlap
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import ImageMeasure
 
-AGAINST = ("members", "label")
-OVER = ("attention", "box")
+Against = Literal["members", "label"]
+Over = Literal["attention", "box"]
 _SMOOTH = 1e-3  # share of a patch that a box leaves to patches outside, so that KL is finite
 
 
-def agreement(boxes: Tensor, target: Tensor, against: str) -> Tensor:
+def agreement(boxes: Tensor, target: Tensor, against: Against) -> Tensor:
     """Return the mean IoU (B,) among n boxes (n, B, 4), over all pairs, or with the label's."""
     if against == "label":
         return overlap(boxes, target[None]).mean(0)
@@ -78,7 +79,7 @@ class Agreement(_Ensemble):
         against: "members" or "label".
     """
 
-    against: str = one_of("members", AGAINST)
+    against: Against = "members"
     name: str = "agreement"
 
     def observe(self, batch: Batch) -> Tensor:
@@ -112,7 +113,7 @@ class _PlaceMeasure(_Ensemble):
         over: "attention" or "box".
     """
 
-    over: str = one_of("attention", OVER)
+    over: Over = "attention"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,8 +189,8 @@ class DropoutAgreement(ModelMeasure):
         seed: of the dropout masks.
     """
 
-    passes: int = at_least(8, 2)
-    against: str = one_of("label", AGAINST)
+    passes: Annotated[int, (2, None)] = 8
+    against: Against = "label"
     seed: int = 0
     name: str = "mc_dropout"
 

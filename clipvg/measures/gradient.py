@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from clipvg.labels import LabelTable
 from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import one_of, positive
 from clipvg.measures.common.scales import halving
 from clipvg.ops.boxes import overlap
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.measurer import Context, Scores
+from clipvg.runtime.fields import ABOVE_ZERO
 from clipvg.training.losses import box_losses
 
-LOSSES = ("squared", "training")
+Loss = Literal["squared", "training"]
 
 
 def loss_gradient(logits: Tensor, target: Tensor, loss: str = "squared") -> Tensor:
@@ -53,8 +55,8 @@ class GradientNorm(ModelMeasure):
         scale: norm at which r = 0.5; None takes the median of the labels.
     """
 
-    loss: str = one_of("squared", LOSSES)
-    scale: float | None = positive(None)
+    loss: Loss = "squared"
+    scale: Annotated[float | None, (ABOVE_ZERO, None)] = None
     name: str = "gradient_norm"
 
     def observe(self, batch: Batch) -> Tensor:
@@ -82,8 +84,8 @@ class UpdateSize(ModelMeasure):
         step: length of the step in units of the gradient.
     """
 
-    loss: str = one_of("squared", LOSSES)
-    step: float = positive(5.0)
+    loss: Loss = "squared"
+    step: Annotated[float, (ABOVE_ZERO, None)] = 5.0
     name: str = "update_size"
 
     def observe(self, batch: Batch) -> Tensor:

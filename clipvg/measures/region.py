@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from clipvg.features.keys import image_key
 from clipvg.features.regions import (
-    MODES,
     PROMPT,
+    Mode,
     check_prompt,
     clip_tokenizer,
     encode_prompted,
@@ -25,7 +25,6 @@ from clipvg.features.regions import (
 from clipvg.labels import LabelTable
 from clipvg.measures.attention import entropy
 from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import at_least, one_of
 from clipvg.model.tokenizer import Tokenizer
 from clipvg.reliability.batch import Batch, Chunk
 from clipvg.reliability.measurer import Context, Scores
@@ -43,10 +42,10 @@ class _RegionMeasure(ModelMeasure):
         grid: also compare with the whole image and the cells of a grid x grid raster; 0: not.
     """
 
-    mode: str = one_of("both", MODES)
+    mode: Mode = "both"
     prompt: str = PROMPT
     proposals: LabelTable | None = field(default=None, repr=False)
-    grid: int = at_least(0, 0)
+    grid: Annotated[int, (0, None)] = 0
     only_towers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures.common.options import Measure
+from clipvg.measures.common.measure import Measure
 from clipvg.pseudo.meaning import Meaning, Vocabulary, alone
 from clipvg.pseudo.observation import Box, Observation
 from clipvg.pseudo.observations import ObservationTable

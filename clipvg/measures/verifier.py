@@ -7,6 +7,7 @@ import re
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from clipvg.labels import LabelTable
 from clipvg.labels.formats import CSV, JSONL, PARQUET
 from clipvg.labels.formats.file import File
 from clipvg.labels.schema import CORNERS, SIDES
-from clipvg.measures.common.options import Measure, at_least
+from clipvg.measures.common.measure import Measure
 from clipvg.model import GroundingModel
 from clipvg.observe.frame import Frame, unit_of
 from clipvg.observe.loading import Pretrained, load_pretrained
@@ -111,7 +112,7 @@ class Verifier(Measure):
     """
 
     path: str | Path | None = field(default=None, kw_only=False)
-    precision: float = at_least(1.0, 0)
+    precision: Annotated[float, (0, None)] = 1.0
     model: str | None = None
     device: str | None = None
     unit: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -51,11 +51,16 @@ def field_problems(config: Any) -> Iterator[str]:
 def in_words(kind: Any) -> str:
     """Return a type for people: "int or null", "one of 'a', 'b'"."""
     if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(repr, get_args(kind)))}"
+        words = ", ".join(map(repr, get_args(kind)))
+        return f"one of {words}" if len(get_args(kind)) > 1 else words
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(in_words, get_args(kind)))
     if kind is NoneType:
         return "null"
+    if get_origin(kind) is Sequence:
+        return f"list[{in_words(get_args(kind)[0])}]"
+    if get_origin(kind) is Mapping:
+        return "mapping"
     return str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))
 
 
@@ -67,8 +72,10 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(type(value) is type(choice) and value == choice for choice in inner)
     if origin in (Union, UnionType):
         return any(_fits(value, each) for each in inner)
-    if origin in (list, tuple):
-        return isinstance(value, list | tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin in (list, tuple, Sequence):
+        many = Sequence if origin is Sequence else list | tuple
+        is_many = isinstance(value, many) and not isinstance(value, str)
+        return is_many and all(_fits(item, inner[0]) for item in value)
     if origin in (dict, Mapping):
         return isinstance(value, origin)
     if kind is bool:

@@ -82,9 +82,9 @@ def test_shares_of_superpixels_lie_where_they_do() -> None:
 
 def test_options_of_a_wrong_kind_are_refused() -> None:
     for options, message in {
-        "heatmap,backbone=none": "backbone is None; expected text",
-        "gradcam,prompt=5": "prompt is 5; expected text",
-        "reclip,relations=5": "relations is 5; expected true or false",
+        "heatmap,backbone=none": "backbone is None, expected str",
+        "gradcam,prompt=5": "prompt is 5, expected str",
+        "reclip,relations=5": "relations is 5, expected bool",
     }.items():
         with pytest.raises(InputError, match=message):
             build_grounder(options)

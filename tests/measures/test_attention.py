@@ -92,5 +92,5 @@ def test_entropy_by_hand() -> None:
 
 
 def test_unknown_layers_are_refused(model: GroundingModel) -> None:
-    with pytest.raises(InputError, match="did you mean 'last'"):
+    with pytest.raises(InputError, match="layers is 'lst', expected one of 'last', 'all'"):
         AttentionMass(model, layers="lst")

@@ -108,8 +108,8 @@ def test_confidence_against_the_label_falls_for_a_wrong_box(
     ("options", "message"),
     [
         ({"zoom": 1.0}, "zoom is 1.0"),
-        ({"copies": 5}, "copies is 5; expected a number from 1 to 4"),
-        ({"against": "truth"}, "against='truth' is unknown"),
+        ({"copies": 5}, "copies is 5, expected at most 4"),
+        ({"against": "truth"}, "against is 'truth', expected one of 'members', 'label'"),
     ],
 )
 def test_bad_options(model: GroundingModel, options: dict, message: str) -> None:

@@ -185,7 +185,7 @@ def test_a_large_reference_is_sampled(model: GroundingModel) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reference_of_one_is_refused(model: GroundingModel, kind: Any) -> None:
-    with pytest.raises(InputError, match="max_reference is 1; expected at least 2"):
+    with pytest.raises(InputError, match="max_reference is 1, expected at least 2"):
         kind(model, max_reference=1)
 
 

@@ -146,5 +146,5 @@ def test_what_cannot_be_compared_is_refused() -> None:
         DropoutAgreement(make_model(dropout=0.0))
     with pytest.raises(InputError, match="passes is 1"):
         DropoutAgreement(make_model(dropout=0.1), passes=1)
-    with pytest.raises(InputError, match="did you mean 'members'"):
+    with pytest.raises(InputError, match="against is 'member', expected one of 'members', 'label'"):
         Agreement([make_model()] * 2, against="member")

@@ -217,7 +217,7 @@ def test_errors_at_making() -> None:
         Cascade(["a"])
     with pytest.raises(InputError, match=r"high is 0\.1"):
         Cascade(["a", "b"], low=0.5, high=0.1)
-    with pytest.raises(InputError, match="weights='best' is unknown"):
+    with pytest.raises(InputError, match=r"weights is 'best', expected .* or 'competence'"):
         Vote(weights="best")
     with pytest.raises(InputError, match="threshold is 3"):
         Vote(threshold=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from clipvg.errors import InputError
 from clipvg.labels import LabelTable
 from clipvg.measures import GradientNorm, UpdateSize
 from clipvg.measures.common.scales import halving
-from clipvg.measures.gradient import LOSSES
+from clipvg.measures.gradient import Loss
 from clipvg.model import GroundingModel
 from clipvg.reliability import Context, measure
 from clipvg.training.losses import box_losses
@@ -34,7 +36,7 @@ def loss_of(box: torch.Tensor, target: torch.Tensor, loss: str) -> torch.Tensor:
     return 0.5 * (box - target).square().sum()
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", get_args(Loss))
 def test_the_norm_is_that_of_the_last_layer(
     model: GroundingModel, labels: LabelTable, loss: str
 ) -> None:
@@ -52,7 +54,7 @@ def test_the_norm_is_that_of_the_last_layer(
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", get_args(Loss))
 def test_the_update_is_a_step_on_the_logits(
     model: GroundingModel, labels: LabelTable, loss: str
 ) -> None:

@@ -236,5 +236,5 @@ def test_bad_options(model: GroundingModel, option: str) -> None:
 
 
 def test_a_width_that_the_heads_do_not_divide(model: GroundingModel) -> None:
-    with pytest.raises(InputError, match="width is 30; expected a multiple of 4"):
+    with pytest.raises(InputError, match="width is 30, expected a multiple of 4"):
         RegionTextMatch(model, width=30)

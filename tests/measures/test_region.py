@@ -162,7 +162,7 @@ def test_region_images() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "croped"}, "did you mean 'crop'"),
+        ({"mode": "croped"}, "mode is 'croped', expected one of 'crop'"),
         ({"prompt": "a dog"}, "has no '{}'"),
         ({"grid": -1}, "grid is -1"),
     ],

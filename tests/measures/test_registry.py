@@ -106,7 +106,12 @@ def test_a_measure_of_ones_own(mine: str) -> None:
     [
         (["kn"], "no measure 'kn': did you mean 'knn'"),
         (["knn,kk=3"], "'knn' has no option 'kk': did you mean 'k'"),
-        (["knn,k=zero"], "k is 'zero'; expected a number"),
+        (["knn,k=zero"], "k is 'zero', expected int"),
+        (["knn,k=2.5"], "k is 2.5, expected int"),
+        (
+            ["knn,seed=a,max_reference=1"],
+            "max_reference is 1, expected at least 2; seed is 'a', expected int",
+        ),
         (["knn,k"], "'k' is not option=value"),
         (["knn,k=1,k=2"], "has the option 'k' twice"),
         (["=knn"], r"is not \[COLUMN=\]METHOD"),

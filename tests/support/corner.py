@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
 from clipvg.grounders.grounder import Grounder
 from clipvg.grounders.located import Located
-from clipvg.measures.common.options import inside
 
 
 class Corner(Grounder):
     """The upper left of an image; nothing where an expression ends with a question mark."""
 
-    share: float = inside(0.5)
+    share: Annotated[float, (0, 1)] = 0.5
     name: str = "corner"
     asked: list[str] = field(default_factory=list, repr=False)
 

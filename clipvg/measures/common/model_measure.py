@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from clipvg.measures.common.options import Measure
+from clipvg.measures.common.measure import Measure
 from clipvg.model import GroundingModel
 from clipvg.reliability.image_measure import ImageMeasure
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from clipvg.errors import InputError, near_matches
 from clipvg.labels import LabelTable
-from clipvg.measures.common.options import Measure
+from clipvg.measures.common.measure import Measure
 from clipvg.reliability.image_measure import measure_together
 from clipvg.reliability.measurer import Context, Measurer, Scores, join_reasons
 
 Input = str | Measurer
 Inputs = Sequence[Input] | Input | None
-Weights = Mapping[str, float] | Sequence[float] | None
+Weights = Mapping[str, float] | Sequence[float] | np.ndarray | None
 
 
 class FusedMeasure(Measure):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import field
+from typing import Annotated, Literal
 
 import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.labels import LabelTable
-from clipvg.measures.common.options import check_inside, inside
 from clipvg.measures.common.scales import ranks
 from clipvg.measures.fusion.inputs import (
     FusedMeasure,
@@ -85,18 +85,15 @@ class Vote(FusedMeasure):
         weights: see `WeightedMean`, or "competence".
     """
 
-    threshold: float | Sequence[float] = 0.5
-    weights: Weights | str = None
+    threshold: float | Sequence[float] | np.ndarray = 0.5
+    weights: Weights | Literal["competence"] = None
     name: str = "vote"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.weights, str) and self.weights != "competence":
-            raise InputError(
-                f"weights={self.weights!r} is unknown: choose 'competence' or numbers."
-            )
+    def problems(self) -> Iterator[str]:
+        """Yield thresholds outside [0, 1]."""
         for value in np.atleast_1d(self.threshold):
-            check_inside("threshold", float(value))
+            if not 0 <= value <= 1:
+                yield f"threshold is {value}, expected a number from 0 to 1"
 
     def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
         """Return the share of votes."""
@@ -127,17 +124,21 @@ class Cascade(FusedMeasure):
     """
 
     of: Sequence[Input] = field(kw_only=False)
-    low: float = inside(0.2)
-    high: float = 0.8
+    low: Annotated[float, (0, 1)] = 0.2
+    high: Annotated[float, (0, 1)] = 0.8
     name: str = "cascade"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_inside("high", self.high, self.low)
         if len(self.stages) < 2:
             raise InputError(
                 f"measure {self.name!r} has {len(self.stages)} stage(s); give at least 2."
             )
+
+    def problems(self) -> Iterator[str]:
+        """Yield that some scores both reject and accept."""
+        if self.high < self.low:
+            yield f"high is {self.high}, expected at least low, {self.low}"
 
     @property
     def stages(self) -> tuple[Input, ...]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipvg.errors import InputError
 from clipvg.features.keys import image_key
 from clipvg.labels import LabelTable
 from clipvg.measures.common.model_measure import ModelMeasure
-from clipvg.measures.common.options import at_least, positive
 from clipvg.measures.match.features import (
     BESIDE,
     narrow_images,
@@ -78,20 +77,20 @@ class RegionTextMatch(ModelMeasure):
             its objects that no label shows are rivals b_k too.
     """
 
-    folds: int = at_least(3, 2)
-    rounds: int = positive(3)
-    epochs: int = positive(10)
-    width: int = positive(64)
+    folds: Annotated[int, (2, None)] = 3
+    rounds: Annotated[int, (1, None)] = 3
+    epochs: Annotated[int, (1, None)] = 10
+    width: Annotated[int, (1, None)] = 64
     seed: int = 0
     observations: str | Path | ObservationTable | None = field(default=None, repr=False)
     name: str = "match"
     only_towers: ClassVar[bool] = True
     reads = "_seen"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def problems(self) -> Iterator[str]:
+        """Yield that the heads cannot share the width."""
         if self.width % Matcher.heads:
-            raise InputError(f"width is {self.width}; expected a multiple of {Matcher.heads}.")
+            yield f"width is {self.width}, expected a multiple of {Matcher.heads}"
 
     @cached_property
     def _seen(self) -> ObservationTable | None:
