@@ -1,4 +1,4 @@
-"""Models that write boxes as grounders: vision-language models, and Florence-2."""
+"""Models that write boxes as grounders: vision-language models, and those with marks of places."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from clipvg.errors import InputError
 from clipvg.grounders.located import Located
+from clipvg.grounders.marks import MARKS, Marks
 from clipvg.grounders.pretrained import PretrainedGrounder
 from clipvg.labels.formats.vlm import boxes_in
 from clipvg.observe.frame import WORDS, Frame, Unit, unit_of
@@ -23,44 +24,66 @@ PROMPT = (
     "Locate the region this sentence describes: {expression}. Answer with its bounding box "
     "[x1, y1, x2, y2], {unit}."
 )
-_TASK = "<CAPTION_TO_PHRASE_GROUNDING>"  # of Florence-2
 
 
 class VisionLanguageModel(PretrainedGrounder):
-    """A model that answers with a box in text: a vision-language model, or Florence-2.
+    """A model that answers with a box in text: a vision-language model, or one that marks places.
 
     The first box of an answer counts; the score is the mean probability of the answer's tokens.
-    Florence-2 is asked to ground the expression as a caption; others get a question, and boxes in
-    their answers are read as those in `clipvg.labels.formats.vlm`.
+    Florence-2, PaliGemma and Kosmos-2 are asked and answer in their own words; others get a
+    question, and boxes in their answers are read as those in `clipvg.labels.formats.vlm`.
 
     Args:
         unit: of boxes, "pixel" (of the image as the model sees it), "unit" or "thousand"; what the
-            type of model writes when None.
-        prompt: template with ``{expression}``, and perhaps ``{unit}``; Florence-2 has its own.
+            type of model writes when None. Marks of places have their own.
+        prompt: template with ``{expression}``, and perhaps ``{unit}``; what suits the model when
+            None.
         max_tokens: longest answer.
     """
 
     kind: ClassVar[Kind] = "writer"
     name: str = "vlm"
     unit: str | None = None
-    prompt: str = PROMPT
+    prompt: str | None = None
     max_tokens: Annotated[int, (1, None)] = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if "{expression}" not in self.prompt:
+        if "{expression}" not in self._prompt:
             raise InputError(
                 f"prompt={self.prompt!r} has no '{{expression}}'; put it where that goes"
             )
         _ = self._unit  # one that is not known is refused now
 
     @property
+    def weights(self) -> str:
+        """The model, and what it is asked."""
+        return f"{super().weights} {self._prompt}"
+
+    @property
     def _type(self) -> str:
         return self.loaded.model.config.model_type
 
+    @property
+    def _marks(self) -> Marks | None:
+        return MARKS.get(self._type)
+
+    @property
+    def _prompt(self) -> str:
+        if self.prompt is not None:
+            return self.prompt
+        return self._marks.prompt if self._marks else PROMPT
+
     @cached_property
     def _unit(self) -> Unit:
-        return unit_of(self._type, self.unit)
+        if self._marks is None:
+            return unit_of(self._type, self.unit)
+        if self.unit is not None:
+            raise InputError(
+                f"unit={self.unit!r}: models of type {self._type!r} mark places in their own "
+                "way; leave it out"
+            )
+        return "unit"
 
     @cached_property
     def _writer(self) -> Writer:
@@ -96,17 +119,13 @@ class VisionLanguageModel(PretrainedGrounder):
         return found
 
     def _question(self, expression: str) -> str:
-        if self._type == "florence2":
-            return _TASK + expression
+        if self._marks:
+            expression = expression.replace(self._marks.stop, " ")
         # `replace`, for braces in an expression or prompt mean themselves
-        asked = self.prompt.replace("{unit}", WORDS[self._unit])
+        asked = self._prompt.replace("{unit}", WORDS[self._unit])
         return asked.replace("{expression}", expression)
 
     def _boxes(self, answer: Answer, frame: Frame) -> list[list[float]]:
-        if self._type != "florence2":
-            return [frame.to_image(box) for box in boxes_in(answer.text)]
-        processor = self.loaded.processor
-        found = processor.post_process_generation(
-            text=answer.text, task=_TASK, image_size=frame.image.size
-        )
-        return found[_TASK]["bboxes"]
+        text, marks = answer.text, self._marks
+        found = marks.read(text, self.loaded.processor) if marks else boxes_in(text)
+        return [frame.to_image(box) for box in found]

@@ -74,7 +74,7 @@ class Frame:
         """Return the frame of an RGB image for a processor."""
         pixels = processor.image_processor
         offset = (0, 0)
-        if getattr(pixels, "do_center_crop", None):
+        if getattr(pixels, "do_center_crop", None) and _keeps_shape(pixels):
             image, offset = _padded(image)
         return cls(image, offset, _seen(image, pixels) if unit == "pixel" else image.size, unit)
 
@@ -98,6 +98,11 @@ class Frame:
         width, height = self.image.size
         full = _FULL.get(self.unit)
         return width / (full or self.seen[0]), height / (full or self.seen[1])
+
+
+def _keeps_shape(pixels: Any) -> bool:
+    """Whether an image is not squeezed into a square, of which a cut would leave all."""
+    return getattr(pixels, "size", {}).get("shortest_edge") is not None
 
 
 def _padded(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:

@@ -22,6 +22,12 @@ REGION = (
     "Describe the main object of this image so that it can be told from others like it, in a few "
     "words and no sentence, such as: man in a red shirt."
 )
+# What models ask for that have no chat: a caption, and a description of what is cut out.
+_ASKED = {
+    "florence2": ("<CAPTION>", "<REGION_TO_DESCRIPTION>"),
+    "paligemma": ("caption en", "caption en"),
+    "kosmos-2": ("An image of", "An image of"),
+}
 _CONTEXT = 0.1  # of a region's sides, cut out around it
 _BINS = 1000  # of the image's sides, in which Florence-2 counts
 _YES = ("yes", "Yes", "YES", " yes", " Yes", "true", "True")
@@ -39,8 +45,9 @@ class Answer(NamedTuple):
 class Writer:
     """A model that writes about images: captioner, vision-language model, or Florence-2.
 
-    They are asked in three ways: a model with a chat template gets a question, Florence-2 the name
-    of a task, and captioners such as BLIP and GIT nothing, or how the text is to begin.
+    They are asked in three ways: a model with a chat template gets a question, Florence-2,
+    PaliGemma and Kosmos-2 what they were trained on, and captioners such as BLIP and GIT nothing,
+    or how the text is to begin.
 
     Args:
         loaded: from `load_pretrained(name, "writer")`.
@@ -48,7 +55,7 @@ class Writer:
 
     def __init__(self, loaded: Pretrained) -> None:
         self.loaded = loaded
-        self._has_tasks = loaded.model.config.model_type == "florence2"
+        self._type = loaded.model.config.model_type
         self._chats = bool(getattr(loaded.processor, "chat_template", None))
         self._is_decoder = not loaded.model.config.is_encoder_decoder
         tokenizer = loaded.processor.tokenizer
@@ -61,7 +68,7 @@ class Writer:
         self, images: Sequence[Image.Image], prompt: str | None = None, max_new_tokens: int = 40
     ) -> list[str]:
         """Return a caption of each image; the prompt is by default what suits the model."""
-        asked = prompt or self._usual("<CAPTION>", CAPTION)
+        asked = prompt or self._usual(CAPTION, 0)
         return self.write(images, [asked] * len(images), max_new_tokens)
 
     def describe(
@@ -76,8 +83,8 @@ class Writer:
         Florence-2 sees the whole image and is told where the box is; others see the box cut out,
         with a tenth of its sides around it.
         """
-        asked = prompt or self._usual("<REGION_TO_DESCRIPTION>", REGION)
-        if self._has_tasks and prompt is None:
+        asked = prompt or self._usual(REGION, 1)
+        if self._type == "florence2" and prompt is None:
             prompts = [f"{asked}{_places(box, image.size)}" for box in boxes]
             return self.write([image] * len(boxes), prompts, max_new_tokens)
         crops = [image.crop(around(box, image.size)) for box in boxes]
@@ -160,6 +167,8 @@ class Writer:
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
+            # with a cache Kosmos-2 counts the padding of others as places before its next token
+            use_cache=self._type != "kosmos-2",
             **dict.fromkeys(("temperature", "top_p", "top_k")),
             **options,
         )
@@ -180,10 +189,9 @@ class Writer:
             )
         if any(prompt is None for prompt in prompts):
             return processor(images=list(images), return_tensors="pt")
-        prepared = processor(
-            images=list(images), text=list(prompts), padding=True, return_tensors="pt"
-        )
-        if self.loaded.model.config.model_type == "git":  # without the token that ends a text
+        marked = [f"{self._image_mark}{prompt}" for prompt in prompts]
+        prepared = processor(images=list(images), text=marked, padding=True, return_tensors="pt")
+        if self._type == "git":  # without the token that ends a text
             for name in ("input_ids", "attention_mask"):
                 prepared[name] = prepared[name][:, :-1]
         return prepared
@@ -191,7 +199,15 @@ class Writer:
     @property
     def _repeats_prompt(self) -> bool:
         """Whether a prompt comes back that is no part of the answer, as with image tokens."""
-        return self._chats or hasattr(self.loaded.processor, "image_token")
+        has_mark = hasattr(self.loaded.processor, "image_token")
+        return self._chats or has_mark or self._type in _ASKED
+
+    @property
+    def _image_mark(self) -> str:
+        """What stands for the image in a prompt; nothing where the processor places it itself."""
+        processor = self.loaded.processor
+        places = self._type == "florence2" or hasattr(processor, "num_query_tokens")  # BLIP-2
+        return "" if places else getattr(processor, "image_token", "")
 
     @cached_property
     def _first_tokens(self) -> list[list[int]]:
@@ -206,13 +222,8 @@ class Writer:
         self, images: Sequence[Image.Image], questions: Sequence[str], max_tokens: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what is written, tokens (B, S), and their logits (B, S, V) float32."""
-        processor = self.loaded.processor
-        # A chat template and Florence-2 place the image themselves.
-        places = self._chats or self._has_tasks
-        mark = "" if places else getattr(processor, "image_token", "")
-        asked = [f"{mark}{question}" for question in questions]
         _, made = self.generate(
-            images, asked, max_tokens, output_logits=True, return_dict_in_generate=True
+            images, questions, max_tokens, output_logits=True, return_dict_in_generate=True
         )
         logits = torch.stack(made.logits, 1).float()
         return made.sequences[:, -logits.shape[1] :], logits
@@ -223,10 +234,8 @@ class Writer:
         ids = [*ids, self.loaded.processor.tokenizer.pad_token_id]
         return torch.tensor([n for n in ids if n is not None], device=self.loaded.device)
 
-    def _usual(self, task: str, question: str) -> str | None:
-        if self._has_tasks:
-            return task
-        return question if self._chats else None
+    def _usual(self, question: str, which: int) -> str | None:
+        return question if self._chats else _ASKED.get(self._type, (None, None))[which]
 
 
 def around(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -103,13 +103,62 @@ def test_true_classes_with_random_weights_give_reasons(name: str, tmp_path: Path
         assert np.isnan(each.boxes).all(1).tolist() == [why is not None for why in each.reasons]
 
 
+# What model cards and documentation show, and the boxes they give for it as shares of the image.
 @pytest.mark.transformers
-def test_florence_reads_its_own_marks_of_places(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "said", "share"),
+    [
+        (
+            "florence-2",
+            "<s>red dog<loc_250><loc_100><loc_499><loc_999>",
+            [0.2505, 0.1005, 0.4995, 0.9995],
+        ),
+        ("paligemma", "<loc0256><loc0128><loc0768><loc0512> cat", [0.125, 0.25, 0.5, 0.75]),
+        (
+            "paligemma",
+            "<loc0256><loc0128><loc0768><loc0512><seg015><seg022> cat ; <loc0000><loc0001>",
+            [0.125, 0.25, 0.5, 0.75],
+        ),
+        (
+            "kosmos-2",
+            "<object><patch_index_0044><patch_index_0863></object>",
+            [0.390625, 0.046875, 0.984375, 0.828125],
+        ),
+        (
+            "kosmos-2",
+            "<object> <patch_index_0044> <patch_index_0863> </object> is warming himself by"
+            "<phrase> the fire</phrase><object><patch_index_0006><patch_index_0878></object>",
+            [0.390625, 0.046875, 0.984375, 0.828125],
+        ),
+    ],
+)
+def test_marks_of_places_are_read_as_models_write_them(
+    name: str, said: str, share: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asker = VisionLanguageModel(save("florence-2", tmp_path), device="cpu")
-    said = Answer("<s>red dog<loc_250><loc_100><loc_499><loc_999>", 0.5)
-    monkeypatch.setattr(asker._writer, "answer", lambda *_, **__: [said])
-    (found,) = asker.locate([WIDE], [["red dog"]])
-    np.testing.assert_allclose(found.boxes, [[50, 10, 100, 100]], atol=1)
-    assert found.scores == pytest.approx([0.5])
+    asker = VisionLanguageModel(save(name, tmp_path), device="cpu")
+    monkeypatch.setattr(asker._writer, "answer", lambda *_, **__: [Answer(said, 0.5)])
+    for image in (WIDE, TALL):
+        (found,) = asker.locate([image], [["red dog"]])
+        expected = np.array([share]) * [*image.size, *image.size]
+        np.testing.assert_allclose(found.boxes, expected, rtol=1e-5)
+        assert found.scores == pytest.approx([0.5])
+
+
+@pytest.mark.transformers
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("florence-2", 'Locate the phrases in the caption: a cat; "dog"'),
+        ("paligemma", '<image><s>detect a cat  "dog"\n'),
+        ("kosmos-2", '</image><grounding><phrase> a cat; "dog"</phrase>'),
+    ],
+)
+def test_models_with_marks_are_asked_as_they_were_trained(
+    name: str, asked: str, tmp_path: Path
+) -> None:
+    asker = VisionLanguageModel(save(name, tmp_path), device="cpu")
+    inputs = asker._writer.prepare([WIDE], [asker._question('a cat; "dog"')])
+    text = asker.loaded.processor.tokenizer.decode(inputs["input_ids"][0])
+    assert text.removesuffix("</s>").endswith(asked)
+    with pytest.raises(InputError, match=r"unit='pixel'.* mark places in their own way"):
+        VisionLanguageModel(str(tmp_path), device="cpu", unit="pixel")

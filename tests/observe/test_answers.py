@@ -72,12 +72,14 @@ def test_pixels_of_the_resized_image() -> None:
 
 
 def test_an_image_whose_edges_would_be_cut_off_is_padded() -> None:
-    pixels = SimpleNamespace(do_center_crop=True)
+    pixels = SimpleNamespace(do_center_crop=True, size={"shortest_edge": 32})
     frame = Frame.of(WIDE, SimpleNamespace(image_processor=pixels), "unit")
     assert frame.image.size == (200, 200)
     assert frame.offset == (0, 50)
     assert frame.to_image([0, 0.25, 0.5, 0.75]) == pytest.approx([0, 0, 100, 100])
     assert frame.from_image([0, 0, 100, 100]) == [0, 0.25, 0.5, 0.75]
+    squeezed = SimpleNamespace(do_center_crop=True, size={"height": 32, "width": 32})
+    assert Frame.of(WIDE, SimpleNamespace(image_processor=squeezed), "unit").image is WIDE
 
 
 def test_units_that_are_not_known() -> None:

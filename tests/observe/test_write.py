@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from PIL import Image
-from support.pretrained import save
+from support.pretrained import WRITERS, save
 
 from clipvg.observe.loading import load_pretrained
 from clipvg.observe.write import CAPTION, REGION, Writer, around
@@ -18,7 +18,7 @@ def open_writer(name: str, folder) -> Writer:
     return Writer(load_pretrained(save(name, folder), "writer"))
 
 
-@pytest.mark.parametrize("name", ["blip", "git", "florence-2", "llava", "qwen2.5-vl"])
+@pytest.mark.parametrize("name", ["blip", "git", *WRITERS])
 def test_captions_and_descriptions(name: str, tmp_path) -> None:
     writer = open_writer(name, tmp_path)
     captions = writer.caption(IMAGES, max_new_tokens=6)
@@ -54,6 +54,14 @@ def test_florence_2_is_told_of_a_task_and_a_place(tmp_path, monkeypatch) -> None
     writer.describe(IMAGES[0], [BOX])
     assert asked[0] == ["<CAPTION>"] * 2
     assert asked[1] == ["<REGION_TO_DESCRIPTION><loc_83><loc_250><loc_500><loc_993>"]
+
+
+@pytest.mark.parametrize("name", ["paligemma", "kosmos-2"])
+def test_a_prompt_is_no_part_of_what_is_written(name: str, tmp_path) -> None:
+    writer = open_writer(name, tmp_path)
+    (asked,) = set(writer.caption(IMAGES[:1] * 2, "a photo of", 4))
+    assert not asked.startswith("a photo of")
+    assert "image>" not in asked
 
 
 def test_a_vision_language_model_is_asked_in_its_chat(tmp_path) -> None:

@@ -348,6 +348,53 @@ def _qwen() -> tuple[Any, ...]:
     return Qwen2_5_VLForConditionalGeneration(config), processor
 
 
+def _paligemma() -> tuple[Any, ...]:
+    from transformers import (
+        GemmaConfig,
+        PaliGemmaConfig,
+        PaliGemmaForConditionalGeneration,
+        PaliGemmaProcessor,
+        SiglipImageProcessor,
+        SiglipVisionConfig,
+    )
+
+    tokenizer = _bytes()
+    pixels = SiglipImageProcessor(size={"height": 32, "width": 32})
+    pixels.image_seq_length = 4  # patches
+    processor = PaliGemmaProcessor(pixels, tokenizer)  # brings marks of places
+    text = GemmaConfig(
+        **_TOWER, vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=16, pad_token_id=1,
+        bos_token_id=0, eos_token_id=2, initializer_range=0.5,
+    )  # fmt: skip
+    config = PaliGemmaConfig(
+        text_config=text, projection_dim=32, hidden_size=32, vocab_size=len(tokenizer),
+        vision_config=SiglipVisionConfig(**_TOWER, image_size=32, patch_size=16),
+        image_token_index=tokenizer.image_token_id,
+    )  # fmt: skip
+    return PaliGemmaForConditionalGeneration(config), processor
+
+
+def _kosmos_2() -> tuple[Any, ...]:
+    from transformers import (
+        CLIPImageProcessor,
+        Kosmos2Config,
+        Kosmos2ForConditionalGeneration,
+        Kosmos2Processor,
+    )
+
+    tokenizer = _bytes()
+    square = {"height": 32, "width": 32}
+    pixels = CLIPImageProcessor(size=square, crop_size=square)
+    processor = Kosmos2Processor(pixels, tokenizer)  # brings marks of places
+    text = {
+        "vocab_size": len(tokenizer), "embed_dim": 32, "layers": 1, "ffn_dim": 32,
+        "attention_heads": 2, "max_position_embeddings": 512, "init_std": 0.5,
+    }  # fmt: skip
+    vision = {**_TOWER, "image_size": 32, "patch_size": 8}
+    config = Kosmos2Config(text_config=text, vision_config=vision)
+    return Kosmos2ForConditionalGeneration(config), processor
+
+
 MODELS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "detr": _detr,
     "rt-detr": _rt_detr,
@@ -360,5 +407,7 @@ MODELS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "florence-2": _florence_2,
     "llava": _llava,
     "qwen2.5-vl": _qwen,
+    "paligemma": _paligemma,
+    "kosmos-2": _kosmos_2,
 }
-WRITERS = ("florence-2", "llava", "qwen2.5-vl")
+WRITERS = ("florence-2", "llava", "qwen2.5-vl", "paligemma", "kosmos-2")
