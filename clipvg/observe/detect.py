@@ -62,29 +62,23 @@ class OpenDetector:
 
     @torch.inference_mode()
     def detect(
-        self, images: Sequence[Image.Image], names: Sequence[Sequence[str]], min_score: float
+        self, images: Sequence[Image.Image], names: Sequence[str], min_score: float
     ) -> list[tuple[Detection, ...]]:
         """Return what is seen in each image with a score above this, best first.
 
         Args:
             images: B images.
-            names: for each what is looked for: classes, or expressions.
+            names: what is looked for in all of them: classes, or expressions.
             min_score: lowest score.
         """
-        found: list[list[Detection]] = [[] for _ in images]
-        parts = [list(self._fitting(list(asked))) for asked in names]
-        for number in range(max(map(len, parts), default=0)):
-            places = [at for at, part in enumerate(parts) if number < len(part)]
-            asked = [parts[at][number] for at in places]
-            seen = self._detect([images[at] for at in places], asked, min_score)
-            for at, new in zip(places, seen, strict=True):
-                found[at] += new
-        return [tuple(sorted(each, key=lambda one: -one.score)) for each in found]
+        parts = [self._detect(images, part, min_score) for part in self._fitting(names)]
+        each = ([one for some in found for one in some] for found in zip(*parts, strict=True))
+        return [tuple(sorted(found, key=lambda one: -one.score)) for found in each]
 
-    def _fitting(self, names: list[str]) -> Iterator[list[str]]:
+    def _fitting(self, names: Sequence[str]) -> Iterator[list[str]]:
         """Yield the names in parts that a text of the model has room for."""
         if not self._reads_one_text:
-            yield names
+            yield list(names)
             return
         room = self.loaded.model.config.max_text_len - 2  # start and end
         part: list[str] = []
@@ -103,21 +97,21 @@ class OpenDetector:
         return self.loaded.processor.tokenizer
 
     def _detect(
-        self, images: Sequence[Image.Image], names: list[list[str]], min_score: float
+        self, images: Sequence[Image.Image], names: list[str], min_score: float
     ) -> list[tuple[Detection, ...]]:
         loaded = self.loaded
-        text: list[Any] = names
+        text: list[Any] = [names] * len(images)
         options: dict[str, Any] = {"truncation": True, "return_tensors": "pt"}
         if self._reads_one_text:  # a dot in a name would end it
-            text = ["".join(f"{name.replace('.', ' ').lower()}. " for name in of) for of in names]
-            options["padding"] = True
+            said = "".join(f"{name.replace('.', ' ').lower()}. " for name in names)
+            text = [said] * len(images)
         prepared = loaded.processor(images=list(images), text=text, **options)
         inputs = loaded.inputs(prepared)
         outputs = in_float32(loaded.model(**inputs))
         if self._reads_one_text:
             return self._of_tokens(outputs, inputs["input_ids"], images, names, min_score)
         found = loaded.processor.post_process_grounded_object_detection(
-            outputs, threshold=min_score, target_sizes=_sizes(images), text_labels=names
+            outputs, threshold=min_score, target_sizes=_sizes(images), text_labels=text
         )
         return [
             _detections(each, each["text_labels"], image)
@@ -129,7 +123,7 @@ class OpenDetector:
         outputs: Any,
         tokens: Tensor,
         images: Sequence[Image.Image],
-        names: list[list[str]],
+        names: list[str],
         min_score: float,
     ) -> list[tuple[Detection, ...]]:
         """Return the detections of a text in which each name ends with a dot.
@@ -147,10 +141,10 @@ class OpenDetector:
             outputs, threshold=min_score, target_sizes=_sizes(images)
         )
         result = []
-        for each, image, of_token, asked in zip(found, images, number.tolist(), names, strict=True):
+        for each, image, of_token in zip(found, images, number.tolist(), strict=True):
             places = [of_token[token] for token in each["labels"].tolist()]
             # of a name too long for the text the dot is cut off: it is the last one
-            called = [asked[min(place, len(asked) - 1)] for place in places]
+            called = [names[min(place, len(names) - 1)] for place in places]
             result.append(_detections(each, called, image))
         return result
 

@@ -89,8 +89,7 @@ class Models:
         if self.detector:
             found = self.detector.detect(images, options.min_score)
         if self.open_detector:
-            asked = [options.classes] * len(images)
-            more = self.open_detector.detect(images, asked, options.min_score)
+            more = self.open_detector.detect(images, options.classes, options.min_score)
             found = [(*some, *others) for some, others in zip(found, more, strict=True)]
         if self.attributes:
             pairs = zip(images, found, strict=True)
