@@ -85,7 +85,7 @@ def _array(boxes: ArrayLike) -> np.ndarray:
     try:
         return np.asarray(boxes)
     except TypeError as error:  # a tensor on a GPU, or in bfloat16, which NumPy has not
-        raise InputError(f"boxes are no array ({error}); pass tensor.float().cpu()") from None
+        raise InputError(f"boxes are not an array ({error}); pass tensor.float().cpu()") from None
 
 
 def _as_boxes(boxes: ArrayLike) -> np.ndarray:

@@ -83,7 +83,9 @@ def find_similarity(name: str) -> Similarity:
         return SIMILARITIES[name]
     found = import_named(name, "similarity", "function")
     if not callable(found):
-        raise InputError(f"similarity {name!r} is no function; expected one of two arrays of boxes")
+        raise InputError(
+            f"similarity {name!r} is not a function; expected one of two arrays of boxes"
+        )
     return found
 
 
@@ -115,7 +117,7 @@ def compare(similarity: str | Similarity, predicted: np.ndarray, given: np.ndarr
     predicted, given = np.asarray(predicted), np.asarray(given)
     if predicted.shape != given.shape or predicted.shape[1:] != (4,):
         raise InputError(
-            f"predicted boxes have shape {predicted.shape}; expected {given.shape}, one a label."
+            f"predicted boxes have shape {predicted.shape}; expected {given.shape}, one per label."
         )
     known = np.isfinite(predicted).all(axis=1)
     values = np.asarray(function(predicted[known], given[known]))

@@ -69,7 +69,7 @@ def test_one_of_your_own_is_a_function() -> None:
         ("giuo", "no similarity 'giuo': did you mean 'giou'"),
         ("nosuch.module:f", "cannot be imported"),
         ("clipvg.similarity:nosuch", "cannot be imported"),
-        ("clipvg.similarity:TOLERANCES", "is no function"),
+        ("clipvg.similarity:TOLERANCES", "is not a function"),
     ],
 )
 def test_names_are_checked(name: str, message: str) -> None:

@@ -31,19 +31,20 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--labelled", nargs="+", default=[], metavar="FILE",
         help="annotated labels, for semi-supervised adapting: the measurer is trained on them "
-        "alone, and every model on them and on reliable ones of --unlabelled",
+        "alone, every other model on them and on the reliable labels of --unlabelled",
     )  # fmt: skip
     parser.add_argument(
         "--unlabelled", nargs="+", default=[], metavar="FILE",
-        help="pseudo-labels beside --labelled, in place of LABELS",
+        help="pseudo-labels to go with --labelled, in place of LABELS",
     )  # fmt: skip
     parser.add_argument(
         "--method", type=Literal["auto", "ssa", "msa"], default="auto",
-        help="ssa: all labels are one source; msa: source by source; auto: msa for several",
+        help="ssa: all labels are one source; msa: source by source; auto: msa if there are "
+        "several sources",
     )  # fmt: skip
     parser.add_argument(
         "--scored_by", nargs="+", default=[], metavar="NAME",
-        help="use the scores reliability.NAME that the labels have; no measurer is trained",
+        help="use the labels' own scores reliability.NAME; no measurer is trained",
     )  # fmt: skip
     parser.add_argument(
         "--continue_from", metavar="RUN",

@@ -18,7 +18,7 @@ from clipvg.runtime.gate import check_local
 
 COMMANDS = {
     "demo": "run the whole method offline in minutes, with a report",
-    "observe": "let detectors, captioners and CLIP look at images, for generate",
+    "observe": "let detectors, captioners and CLIP look at images, as input for generate",
     "generate": "make pseudo-labels from what detectors and captioners say about images",
     "train": "train a grounding model on labels",
     "score": "measure the reliability of labels with trained models",
@@ -28,10 +28,10 @@ COMMANDS = {
     "export": "write a checkpoint in another format",
     "reproduce": "make the paper's tables from the data and checkpoints at hand",
     "report": "draw the report page of a run again",
-    "labels check": "say what is wrong or odd in label files, and what to do about it",
-    "labels convert": "write label files in another format: chosen rows, in another order",
-    "labels merge": "put label files together, exact duplicates once",
-    "labels show": "draw a page of what is in label files, with samples",
+    "labels check": "report what is wrong or odd in label files, and what to do about it",
+    "labels convert": "write label files in another format, with chosen rows, in another order",
+    "labels merge": "merge label files, keeping exact duplicates once",
+    "labels show": "draw a page that shows what is in label files, with samples",
     "info": "show versions, devices and backends, or facts about a checkpoint",
 }
 

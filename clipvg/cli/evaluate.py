@@ -41,12 +41,12 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--out", metavar="FILE",
-        help="also write what the model answers to each label, as `clipvg predict TABLE` does, "
-        "with its IoU: .parquet, .jsonl, .csv, .tsv or .json",
+        help="also write the model's answer to each label and its IoU, as `clipvg predict TABLE` "
+        "does: .parquet, .jsonl, .csv, .tsv or .json",
     )  # fmt: skip
     parser.add_argument(
         "--format", type=AnswerFormat | None,
-        help="format of --out where not by the ending: coco or label-studio, both .json",
+        help="format of --out, if not by its ending: coco or label-studio, both .json",
     )  # fmt: skip
     parser.add_argument(
         "--table", type=Markup | None, metavar="markdown|latex",
@@ -54,8 +54,8 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--by", type=By, nargs="+", default=[], metavar="GROUP",
-        help="with a row for each group too, in a table: by size of the box (small, medium, "
-        "large), its pixels, length of the expression in words or kind of it",
+        help="add a row for each group: by size of the box (small, medium, large), its pixels, "
+        "length of the expression in words, or kind of expression",
     )  # fmt: skip
     add_shared(parser, "--device")
     add_batch_size(parser, 64)
@@ -79,7 +79,7 @@ def _check_options(args: Namespace) -> AnswerFile | None:
     check_model(args)
     for name, usual in {"batch_size": 64, "num_workers": 0}.items():
         if args.grounder and getattr(args, name) != usual:
-            raise InputError(f"--{name} is for a model of --checkpoint, and not for --grounder")
+            raise InputError(f"--{name} is for --checkpoint, not for --grounder; leave it out")
     if args.format and not args.out:
         raise InputError(f"--format {args.format} needs a file for the answers; give --out FILE")
     if args.out and args.num_workers:

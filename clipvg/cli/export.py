@@ -20,7 +20,7 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--precision", type=Literal["fp32", "fp16", "int8"], default="fp32",
-        help="of these programs; int8 is for onnx",
+        help="number type of these programs; int8 is for onnx",
     )  # fmt: skip
     parser.add_argument("--out", required=True, metavar="PATH", help="the .pth file, or the folder")
 

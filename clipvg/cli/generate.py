@@ -33,8 +33,8 @@ def _configure(parser: CommandParser) -> None:
 
     parser.add_argument(
         "--observations", nargs="+", required=True, metavar="FILE",
-        help="what is known of the images: files of the kinds listed in docs/pseudo-labels.md, or "
-        "folders of them; what several files say about an image is merged",
+        help="what is known about the images: files of the kinds listed in docs/pseudo-labels.md, "
+        "or folders of them; what several files say about an image is merged",
     )  # fmt: skip
     parser.add_argument(
         "--out", required=True, metavar="FILE",
@@ -42,7 +42,7 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--images", metavar="DIR",
-        help="folder that holds the images; needed where no file gives their sizes",
+        help="folder that holds the images; needed if no file gives their sizes",
     )  # fmt: skip
     parser.add_argument(
         "--categories", metavar="FILE",
@@ -55,8 +55,8 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--expressions", metavar="TABLE",
-        help="place expressions that there are, in a table with the columns image and expression, "
-        "on the observed boxes, in place of making some; needs --images",
+        help="instead of making expressions, place those of a table with the columns image and "
+        "expression on the observed boxes; needs --images",
     )  # fmt: skip
     parser.add_argument(
         "--backbone", metavar="NAME",
@@ -147,7 +147,7 @@ def _expressions(args: Namespace, options: Options) -> LabelTable | None:
             of_making[each.name] = getattr(options, each.name) != each.default
     for name, is_given in of_making.items():
         if is_given:
-            raise UsageError(f"--{name} is for making expressions, and --expressions brings them")
+            raise UsageError(f"--{name} is for making expressions; leave it out with --expressions")
     from clipvg.labels.questions import read_questions
 
     return read_questions(args.expressions, images=args.images)

@@ -24,12 +24,11 @@ def add_model(parser: CommandParser, *, observations: str) -> None:
     add_shared(parser, "--checkpoint", "--grounder", needed=False)
     parser.add_argument(
         "--backbone", metavar="NAME",
-        help="with --grounder reclip, heatmap or gradcam the CLIP it looks with; by default "
-        "ViT-B-16",
+        help="the CLIP that --grounder reclip, heatmap or gradcam looks with; by default ViT-B-16",
     )  # fmt: skip
     parser.add_argument(
         "--observations", nargs="+", default=[], metavar="FILE",
-        help=f"what detectors say of the images, as `clipvg generate` reads it: {observations}",
+        help=f"what detectors say about the images, as `clipvg generate` reads it: {observations}",
     )  # fmt: skip
 
 

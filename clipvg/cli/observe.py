@@ -22,7 +22,7 @@ def _configure(parser: CommandParser) -> None:
     add_shared(parser, "--images")
     parser.add_argument(
         "--out", required=True, metavar="FILE",
-        help="where to write what is seen: .parquet or .jsonl, one row an image",
+        help="where to write what is seen: .parquet or .jsonl, one row per image",
     )  # fmt: skip
     title = "models, each a hub name or a local folder, and what they are asked"
     add_group(parser, "", ObserveOptions, title=title)
@@ -76,7 +76,7 @@ def _classes(words: list[str]) -> tuple[str, ...]:
             words = path.read_text(encoding="utf-8").split("\n")
     kept = [word.strip() for word in words if word.strip()]
     if words and not kept:
-        raise InputError("--classes: no class in it; write one a line")
+        raise InputError("--classes: no class in it; write one per line")
     return tuple(dict.fromkeys(kept))
 
 

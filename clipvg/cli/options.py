@@ -41,7 +41,7 @@ _SHARED: dict[str, Json] = {
     "--images": {"metavar": "DIR", "help": "folder that holds the images"},
     "--split": {
         "metavar": "NAME",
-        "help": "take only the labels of this split, such as testA, where the column split tells",
+        "help": "take only the labels of this split, such as testA, by the column split",
     },
     "--layout": {
         "metavar": "NAME",
@@ -50,7 +50,7 @@ _SHARED: dict[str, Json] = {
     },
     "--box_format": {
         "type": BoxFormat | None,
-        "help": "how boxes are written, where it is not as their file says: xyxy, xywh or cxcywh",
+        "help": "how boxes are written, if not as their file says: xyxy, xywh or cxcywh",
     },
     "--box_unit": {
         "type": BoxUnit | None,
@@ -64,28 +64,28 @@ _SHARED: dict[str, Json] = {
     },
     "--allow_outside_root": {
         "action": "store_true",
-        "help": "take names of images that are absolute or climb out of --images with ..",
+        "help": "accept image names that are absolute or lead out of --images with ..",
     },
     "--max_pixels": {
         "type": PositiveInt,
         "default": MAX_PIXELS,
         "metavar": "N",
-        "help": "refuse images of more pixels, whose decoding takes gigabytes",
+        "help": "refuse images with more pixels than this, whose decoding takes gigabytes",
     },
-    "--device": {"help": "cpu, cuda, cuda:1, mps, …; by default a CUDA GPU where there is one"},
+    "--device": {"help": "cpu, cuda, cuda:1, mps, …; by default a CUDA GPU if there is one"},
     "--checkpoint": {
         "metavar": "CKPT",
         "help": "the model: a folder, the authors' .pth, hf-hub:org/repo or local-dir:folder",
     },
     "--grounder": {
         "metavar": "NAME[,K=V...]",
-        "help": "in place of --checkpoint a grounder that was not trained here, such as "
+        "help": "use a grounder that was not trained here in place of --checkpoint, such as "
         "detector,model=FOLDER; docs/grounders.md lists them",
     },
     "--similarity": {
         "default": "iou",
         "metavar": "NAME",
-        "help": "what reliability compares boxes by: iou, giou, dice, pck (of box centres), or "
+        "help": "how reliability compares boxes: iou, giou, dice, pck (of box centres), or "
         "package.module:function of your own",
     },
     "--quiet": {"action": "store_true", "help": "show no progress bars"},
@@ -127,7 +127,7 @@ def set_max_pixels(args: Namespace) -> None:
 
 def add_batch_size(parser: CommandParser, default: int | None) -> None:
     """Add --batch_size; with a default of None the device and the labels decide."""
-    text = "labels per forward pass" + ("" if default else "; by default what suits the device")
+    text = "labels per forward pass" + ("" if default else "; by default chosen for the device")
     kind = int if default else int | None
     parser.add_argument("--batch_size", type=kind, default=default, help=text)
 
@@ -228,7 +228,7 @@ def read_validation(args: Namespace) -> LabelTable | None:
 
     if args.validation is None:
         if args.validation_split is not None:
-            raise InputError("--validation_split without --validation; name the file to take it of")
+            raise InputError("--validation_split without --validation; name the file it is in")
         return None
     labels = _read(args, [args.validation], args.validation_split)
     check_one_split(labels, args.validation, "validation_split")

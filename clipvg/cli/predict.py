@@ -31,15 +31,15 @@ def _configure(parser: CommandParser) -> None:
     add_shared(parser, "--max_pixels")
     parser.add_argument(
         "--out", metavar="FILE",
-        help="also draw the boxes; for a table the answers, .parquet, .jsonl, .csv, "
-        ".tsv or .json",
+        help="also draw the boxes; for a table, where to write the answers: .parquet, .jsonl, "
+        ".csv, .tsv or .json",
     )  # fmt: skip
     parser.add_argument(
         "--heatmap", metavar="FILE", help="also draw where the model looks in the image"
     )
     parser.add_argument(
         "--format", type=AnswerFormat | None,
-        help="format of a table's answers where not by the ending: coco (results, as pycocotools "
+        help="format of a table's answers, if not by the ending: coco (results, as pycocotools "
         "reads them) or label-studio (predictions to review), both .json",
     )  # fmt: skip
     parser.add_argument(
@@ -82,7 +82,7 @@ def _run(args: Namespace) -> Json:
     if not args.observations:  # whose names of images may be relative to a folder
         of_tables.insert(0, "images")
     if given := [name for name in of_tables if getattr(args, name)]:
-        raise InputError(f"--{given[0]} goes with a table, and {args.image} is none")
+        raise InputError(f"--{given[0]} goes with a table, which {args.image} is not")
     if not args.expression:
         raise InputError("say what to look for, e.g. 'dog on the left'")
     import numpy as np
@@ -149,12 +149,12 @@ def _check_grounder(args: Namespace) -> None:
     """Refuse options that would go unnoticed beside --grounder."""
     for name in ("heatmap", "ray"):
         if getattr(args, name):
-            raise InputError(f"--{name} is for a model of --checkpoint, and not for --grounder")
+            raise InputError(f"--{name} is for --checkpoint, not for --grounder; leave it out")
     for name, usual in {"batch_size": None, "precision": "fp32"}.items():
         if getattr(args, name) != usual:
             raise InputError(
-                f"--{name} is for a model of --checkpoint; that of a grounder is one of its "
-                f"options, behind {args.grounder!r}"
+                f"--{name} is for --checkpoint; a grounder takes it as an option of its own, after "
+                f"{args.grounder!r}"
             )
 
 

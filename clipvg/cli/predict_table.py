@@ -80,7 +80,7 @@ def predict_table(args: Namespace) -> Json:
             raise InputError(f"{args.image} is a table; pass --{name} too")
     answers = AnswerFile.of(args, reads=[args.image])
     if not Path(args.images).is_dir():
-        raise InputError(f"--images {args.images}: no such folder; name that of the images")
+        raise InputError(f"--images {args.images}: no such folder; name the folder of the images")
     questions = read_questions(args.image, images=args.images)
     from clipvg.api.models import load
     from clipvg.model.predict import refuse_blank, warn_of_foreign

@@ -34,25 +34,25 @@ def _configure(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--out", required=True, metavar="DIR",
-        help="folder for runs and results; an interrupted command goes on there",
+        help="folder for runs and results; an interrupted command continues there",
     )  # fmt: skip
     parser.add_argument(
         "--rows", nargs="+", default=[], metavar="ROW",
         help="rows to make: ssa, no-ssa, msa, no-msa, supervised, which are trained, and "
-        "ssa-checkpoint, msa-checkpoint, supervised-checkpoint; by default all that can be",
+        "ssa-checkpoint, msa-checkpoint, supervised-checkpoint; by default all that can be made",
     )  # fmt: skip
     parser.add_argument(
         "--checkpoint", action="append", default=[], metavar="[NAME=]CKPT",
-        help="a model to evaluate beside the published ones; NAME may be that of a row. For ref-l4 "
-        "a measurer. Repeat the option for more",
+        help="a model to evaluate beside the published ones; NAME may be that of a row. With "
+        "ref-l4, a measurer. Repeat the option for more",
     )  # fmt: skip
     parser.add_argument(
         "--measure", action="append", default=[], metavar="[NAME=]MEASURE[,K=V...]",
-        help="for ref-l4: a measure of reliability; by default all that need nothing else",
+        help="with ref-l4: a measure of reliability; by default all that need nothing else",
     )  # fmt: skip
     parser.add_argument(
         "--recipe", metavar="FILE",
-        help="YAML file with options of trainings that replace published ones, in their sections",
+        help="YAML file with training options, in their sections, that replace the published ones",
     )  # fmt: skip
     parser.add_argument(
         "--table", type=Markup, default="markdown", metavar="markdown|latex",

@@ -54,17 +54,17 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument("--plot", metavar="FILE", help="also draw histograms")
     parser.add_argument(
         "--refine", metavar="DIR",
-        help="also write the labels by their reliability by one --measurer in the .pth files of "
-        "the published code: eleven thresholds, bad labels, and all results",
+        help="also sort the labels by reliability, with one --measurer, into the .pth files of the "
+        "published code: eleven thresholds, bad labels, and all results",
     )  # fmt: skip
     parser.add_argument(
         "--unreadable_images", type=Literal["null", "raise"], default="null",
-        help="labels whose image cannot be read: leave them unscored (null), or stop (raise)",
+        help="what to do with labels whose image cannot be read: leave them unscored, or stop",
     )  # fmt: skip
     add_store(parser, "the scores of finished images", "scores")
     parser.add_argument(
         "--precision", type=Literal["auto", "fp32", "bf16", "fp16"], default="auto",
-        help="of the models: fp32 is exact; auto means fp32 on a CPU, bf16 on a GPU",
+        help="number type of the models: fp32 is exact; auto is fp32 on a CPU, bf16 on a GPU",
     )  # fmt: skip
     add_shared(parser, "--similarity")
     parser.add_argument(

@@ -37,9 +37,9 @@ def add_training(parser: CommandParser, *, needs_labels: bool = True) -> None:
 
     parser.add_argument("--config", action="config", help="YAML file, or the name of a recipe")
     add_shared(parser, *LABELS, needs_labels=needs_labels)
-    parser.add_argument("--validation", metavar="LABELS", help="annotated labels, for decisions")
+    parser.add_argument("--validation", metavar="LABELS", help="annotated labels that decide")
     parser.add_argument(
-        "--validation_split", metavar="NAME", help="the split to take of --validation, such as val"
+        "--validation_split", metavar="NAME", help="the split of --validation to take, such as val"
     )
     parser.add_argument(
         "--out", required=True, metavar="DIR",

@@ -29,18 +29,18 @@ class SSAConfig:
         strict: keep r > h, as the published filter does, instead of the paper's r >= h.
         candidates: "separate" trains each candidate on its own labels, as published; "together"
             trains the candidates of a step in one pass over the union of their labels.
-        halving: drop the worse half of the candidates of a step on the way, by their score on the
+        halving: drop the worse half of a step's candidates partway, by their score on the
             validation labels (successive halving); needs candidates="together" and a learner that
             can do it.
         warm_start: start candidates from the measurer's weights instead of fresh ones.
-        holdout: share of the images to hold out where no validation labels are given.
-        folds: measure out-of-sample: images are divided into so many folds, and the labels of
+        holdout: share of the images to hold out if no validation labels are given.
+        folds: measure out-of-sample: images are divided into this many folds, and the labels of
             each are measured by a model trained without them; 0 lets the measurer itself measure
             what it was trained on, as published.
-        fold_steps: "whole" trains each fold's model as long as the measurer; "shared" lets all
-            folds' models together take as many steps as it.
-        fold_mean: with folds, reliability is the mean of what the measurer itself says and what the
-            model without the label's fold does, instead of the latter alone.
+        fold_steps: "whole" trains each fold's model for as long as the measurer; "shared" gives all
+            folds' models together as many steps as the measurer.
+        fold_mean: with folds, reliability is the mean of the measurer's own and that of the model
+            without the label's fold, instead of the latter alone.
         seed: of every training, of the held-out images and of the folds.
     """
 
@@ -63,7 +63,7 @@ class SSAConfig:
         """Refuse values that a search could not use, before anything is trained."""
         check_fields(self, "options of the search")
         if self.folds == 1:
-            raise InputError("folds is 1, which leaves nothing to train on; give 0, or 2 and more.")
+            raise InputError("folds is 1, which leaves nothing to train on; give 0, or 2 or more.")
         if self.halving and self.candidates != "together":
             raise InputError("halving needs candidates that train together: candidates='together'.")
         check_grid(self.start, self.step, self.low, self.high)

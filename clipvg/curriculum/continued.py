@@ -39,14 +39,14 @@ class Previous:
         if read_json(folder / "summary.json").get("method") not in ("ssa", "msa"):
             raise InputError(
                 f"{folder} holds no finished run of clipvg adapt; name the --out of one that has "
-                "ended."
+                "finished."
             )
         summary = RunSummary.read(folder)
         if summary.beyond is not None and not summary.beyond.winner.hard:
             raise InputError(
                 f"{folder} ended with the variant {summary.beyond.chosen!r}, whose labels have "
-                "weights or boxes of their own; run it without that option, which trains nothing "
-                "anew, and go on."
+                "weights or boxes of their own; run it again without that option, which trains "
+                "nothing new, then continue from it."
             )
         return cls(
             folder,
@@ -101,8 +101,8 @@ class Previous:
         there = Stage(self.folder / "stages" / key, Workers())
         if damaged := there.damaged():
             raise InputError(
-                f"{damaged} is gone or damaged, which the run needs to be continued; run the "
-                f"command of {self.folder} again, which makes it again."
+                f"{damaged} is missing or damaged, and the run cannot be continued without it; run "
+                f"the command of {self.folder} again, which restores it."
             )
         record = {name: value for name, value in there.read().items() if name != "score"}
         stage = run.stage(adopted=key)

@@ -49,7 +49,9 @@ def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Im
 def _to_rgb(image: Image.Image, exif: bool, name: str) -> Image.Image:
     load_image(image, name)
     if not image.width or not image.height:
-        raise InputError(f"{name} has {image.width} x {image.height} pixels; pass one that has any")
+        raise InputError(
+            f"{name} has {image.width} x {image.height} pixels; pass an image that is not empty"
+        )
     if exif:
         image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):

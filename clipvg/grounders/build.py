@@ -45,7 +45,7 @@ def build_grounder(
         given_to, spec = spec, with_option(spec, option, value)
         if spec is given_to:
             raise InputError(
-                f"grounder {text!r} takes no {option}, or says it already; leave it out"
+                f"grounder {text!r} takes no {option}, or already sets it; leave it out"
             )
     made = build_measure(with_option(spec, "device", device), {})
     if not isinstance(made, Grounder):

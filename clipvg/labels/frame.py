@@ -188,8 +188,8 @@ def as_table(table: pa.Table | ArrowStream) -> pa.Table:
         return _without_views(table if isinstance(table, pa.Table) else pa.table(table))
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise InputError(
-            f"a {type(table).__name__} is no table of labels; pass an Arrow table, or a data frame "
-            f"that speaks Arrow ({one_line(error, 80)})"
+            f"a {type(table).__name__} is not a table of labels; pass an Arrow table, or a data "
+            f"frame that speaks Arrow ({one_line(error, 80)})"
         ) from None
 
 
@@ -219,7 +219,7 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
     parts = _CONDITION.fullmatch(condition)
     if parts is None:
         raise InputError(
-            f"{condition!r} is no condition; write NAME>=NUMBER, or one of "
+            f"{condition!r} is not a condition; write NAME>=NUMBER, or one of "
             f"{' '.join(_COMPARE)} between a column and a value"
         )
     name, sign, text = parts.groups()
@@ -237,7 +237,7 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
             value = float(text)
         except ValueError:
             raise InputError(
-                f"{condition!r}: column {name!r} holds {column.type}, and {text!r} is no number"
+                f"{condition!r}: column {name!r} holds {column.type}, and {text!r} is not a number"
             ) from None
     try:
         return _COMPARE[sign](column, value)

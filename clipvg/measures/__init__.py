@@ -101,7 +101,7 @@ def find_measure(name: str) -> type:
     found = import_named(name, "measure", "Class")
     if not (isinstance(found, type) and callable(getattr(found, "measure", None))):
         raise InputError(
-            f"measure {name!r} is no class of measures; expected one with name, requires and "
+            f"measure {name!r} is not a measure class; expected one with name, requires and "
             "measure(labels, context)."
         )
     return found

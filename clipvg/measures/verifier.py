@@ -130,7 +130,7 @@ class Verifier(Measure):
             self.question.format(expression="", box=[])
         except (LookupError, ValueError) as error:
             raise InputError(
-                f"question={self.question!r} is no template ({error!r}); it may have "
+                f"question={self.question!r} is not a template ({error!r}); it may have "
                 "{expression} and {box}"
             ) from None
         # a model or file that cannot be read is refused now

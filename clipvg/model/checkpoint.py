@@ -199,6 +199,6 @@ def _download(repository: str, **options: Any) -> Path:
     except Exception as error:  # the hub client has many error types
         text = one_line(error, 200)
         raise InputError(
-            f"{repository!r} is no folder here, and not reachable on the Hugging Face hub: {text}. "
+            f"{repository!r} is not a folder here, nor reachable on the Hugging Face hub: {text}. "
             f"Check the path, or the network for hub repositories."
         ) from error

@@ -133,8 +133,8 @@ def check_numbers(boxes: np.ndarray) -> None:
     """Raise InputError where a model predicts no numbers."""
     if not np.isfinite(boxes).all():
         raise InputError(
-            "the model predicts boxes that are no numbers: its weights hold NaN or infinity. "
-            "Train it anew with a lower lr, or take another checkpoint."
+            "the model predicts boxes that are not numbers: its weights hold NaN or infinity. "
+            "Train it again with a lower lr, or take another checkpoint."
         )
 
 

@@ -69,7 +69,7 @@ class AttributeReader:
         least: Mapping[str, float] = LEAST,
     ) -> None:
         if lacking := [category for category in words if category not in least]:
-            raise InputError(f"no least probability for {lacking[0]!r}; add it to least")
+            raise InputError(f"no lowest probability for {lacking[0]!r}; add it to least")
         self._backbone = create_model(backbone, pretrained, layers=1).backbone.to(device)
         self._words = {category: ("", *some) for category, some in words.items()}
         self._least = dict(least)

@@ -170,7 +170,7 @@ def _check_type(model_type: str, name: str, kind: Kind) -> None:
         return
     hint = f"it is another kind, {is_of[0].noun}" if is_of else f"{model_type!r} is something else"
     raise InputError(
-        f"model {name!r} is no {part.noun} of transformers: {hint}; name one such as "
+        f"model {name!r} is not a {part.noun} of transformers: {hint}; name one such as "
         f"{part.examples}"
     )
 

@@ -17,20 +17,22 @@ class ObserveOptions:
 
     Args:
         detector: detector of the classes it was trained on, such as facebook/detr-resnet-50.
-        open_detector: detector of what is named, such as IDEA-Research/grounding-dino-tiny.
-        classes: what the open detector looks for: words, or a text file with one class a line.
-        captioner: writes one caption an image, such as Salesforce/blip-image-captioning-base.
-        describer: writes one description a detection, of which the source region makes labels.
+        open_detector: detector of any named class, such as IDEA-Research/grounding-dino-tiny.
+        classes: what the open detector looks for: words, or a text file with one class per line.
+        captioner: writes a caption for each image, such as Salesforce/blip-image-captioning-base.
+        describer: writes a description of each detection, from which the source region makes
+            labels.
         attributes: clip adds colours, materials, patterns and sizes to the detections.
         backbone: the CLIP that names attributes: an open_clip model, or clipvg-tiny.
         pretrained: its weights, a tag or a file.
-        caption_prompt: what the captioner is asked, by default what suits it.
-        region_prompt: what the describer is asked, by default what suits it.
+        caption_prompt: what to ask the captioner, by default what suits it.
+        region_prompt: what to ask the describer, by default what suits it.
         min_score: lowest score of a detection that is kept.
         regions: largest number of detections of an image that are described, best first.
-        max_new_tokens: largest number of tokens of a text.
+        max_new_tokens: largest number of tokens in a text.
         batch_size: images that a model sees at a time.
-        precision: of the models; auto is fp32, but bf16 for what writes on a GPU.
+        precision: number type of the models; auto is fp32, but bf16 for models that write text, on
+            a GPU.
     """
 
     detector: str | None = None
@@ -63,4 +65,4 @@ class ObserveOptions:
             yield "classes are what an open_detector looks for; name one, or leave them out"
         for option in ("describer", "attributes"):
             if getattr(self, option) and not detects:
-                yield f"{option} speaks of detections; name a detector or an open_detector"
+                yield f"{option} needs detections; name a detector or an open_detector"

@@ -59,7 +59,7 @@ class ScoreMatrix:
         scores = np.ascontiguousarray(self.scores, dtype=np.float32)
         if scores.ndim != 2 or scores.shape[0] != len(self.names):
             raise InputError(
-                f"scores have shape {scores.shape}; expected ({len(self.names)}, N), one row a "
+                f"scores have shape {scores.shape}; expected ({len(self.names)}, N), one row per "
                 "measurer."
             )
         sources = encode_names(self.label_sources)

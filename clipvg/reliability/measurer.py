@@ -174,8 +174,8 @@ def measure(measurer: Measurer, labels: LabelTable, context: Context) -> Scores:
     lacking = sorted(need for need in measurer.requires if offered.get(need, True) is None)
     if lacking:
         raise InputError(
-            f"measurer {measurer.name!r} requires {', '.join(lacking)}, which this call has not; "
-            "pass it in the Context."
+            f"measurer {measurer.name!r} requires {', '.join(lacking)}, which this call does not "
+            "have; pass it in the Context."
         )
     return checked(measurer, measurer.measure(labels, context), len(labels))
 

@@ -56,7 +56,7 @@ def score_labels(
         runner: where grounding models run; None is this process. `score_with_ray` passes actors.
 
     Returns:
-        The score matrix, one row a measurer in the given order, labels in input order.
+        The score matrix, one row per measurer in the given order, labels in input order.
 
     Raises:
         InputError: two measurers of one name, a checkpoint that cannot be read, a prediction that

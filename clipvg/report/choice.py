@@ -21,11 +21,11 @@ class Choice:
     """Which labels a page shows, and in which order.
 
     Args:
-        worst: show this many labels, those of the lowest reliability, worst first; by IoU with the
-            box that the checkpoint predicts where no label is scored.
+        worst: show the labels with the lowest reliability, this many, worst first; if no label is
+            scored, those with the lowest IoU with the box that the checkpoint predicts.
         sample: show this many labels, drawn at random.
-        per_rule: labels to show of each source and rule, where neither of these is given.
-        sort: column of numbers, or measurer, in whose order labels are shown, lowest first, and by
+        per_rule: labels to show of each source and rule, if neither of these is given.
+        sort: column of numbers, or measurer, by which labels are ordered, lowest first, and by
             which the worst are found.
         seed: seed of the choice of labels to show.
     """

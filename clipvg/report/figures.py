@@ -89,7 +89,7 @@ def score_matrix_figure(
     chosen: Mapping[str, tuple[str, float]] | None = None,
     bins: int = 40,
 ) -> Figure:
-    """Draw histograms of reliability with densities: one row a measurer, one column a source.
+    """Draw histograms of reliability with densities: one row per measurer, one column a source.
 
     As in the paper's figure the bars and curves are of (0, 1]: labels without any overlap (r = 0)
     are often so many that nothing else could be seen. Their share is written instead.

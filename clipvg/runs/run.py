@@ -233,7 +233,7 @@ class Run:
                 more = len(others) - _DIFFERENCES_SHOWN
                 shown = "; ".join(others[:_DIFFERENCES_SHOWN])
                 raise InputError(
-                    f"{self.folder} holds a run made otherwise: {shown}"
+                    f"{self.folder} holds a run with other options or labels: {shown}"
                     f"{f'; and {more} more' if more > 0 else ''}. Choose another --out, or the "
                     "same options and labels to resume it."
                 )
@@ -255,7 +255,7 @@ class Run:
         for name in _WRITTEN:
             if (self.folder / name).exists():
                 raise InputError(
-                    f"{self.folder / name} is there already, and is of no run; choose another "
+                    f"{self.folder / name} already exists and belongs to no run; choose another "
                     "--out, or move it away."
                 )
 

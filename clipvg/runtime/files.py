@@ -186,7 +186,7 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object that `write_json` wrote; an empty one where there is no file."""
     if path.exists() and not path.is_file():
-        raise InputError(f"{path} is {_kind(path)}; take it away")
+        raise InputError(f"{path} is {_kind(path)}; remove it")
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):

@@ -51,7 +51,7 @@ def check_local(path: str | Path) -> Path:
         raise InputError("a path is empty")
     if found := _ADDRESS.match(str(path)):  # a Path has one slash of the two
         place = f"{found[1]}://{str(path)[found.end() :]}"
-        raise InputError(f"{place}: only files of this machine are read and written; copy it")
+        raise InputError(f"{place}: only files on this machine are read and written; copy it")
     return Path(path)
 
 
@@ -218,7 +218,7 @@ def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
         content = check_file(path).read_bytes()
         plain = content.replace(b"\0", b"").upper()  # UTF-16 as well
         if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
-            raise InputError(f"{path}: has a DTD, which {expected} does not need; take it out")
+            raise InputError(f"{path}: has a DTD, which {expected} does not need; remove it")
         return ElementTree.fromstring(content)
 
 

@@ -45,32 +45,32 @@ class FitConfig:
         clip_norm: largest gradient norm; 0 does not clip (published).
         standardise: fold mean and deviation of the first batch's features into the fresh
             projections (published: no), see `standardise_projections`.
-        ema: decay of a mean of the weights over the training, the teacher in `Fit` that measures
-            labels in rounds of self-training; 0 keeps none.
+        ema: decay of a moving average of the weights, the teacher in `Fit` that measures labels in
+            rounds of self-training; 0 keeps none.
         amp: mixed precision of the forward pass; "fp16" scales the loss.
         augment: training augmentation; without it images are encoded once (`cache_features`).
-        crop: random crop, where the expression has no direction word.
-        scale: random one of seven sizes.
+        crop: random crop, unless the expression has a direction word.
+        scale: one of seven sizes at random.
         translate: paste at a random place of the square.
         jitter: colour jitter.
         blur: Gaussian blur (published: off).
-        group_by_image: up to so many labels of an image come in one batch and share one augmented
+        group_by_image: up to this many labels of an image come in one batch and share one augmented
             image, which is decoded, augmented and encoded once; 1 gives every label its own
-            (published). Faster by nearly the number of labels that share; the images of a step
-            become fewer and a shared image is cropped only where no label forbids it.
+            (published). Faster by nearly the number of labels that share; a step has fewer images,
+            and a shared image is cropped only if no label forbids it.
         cache_features: keep image and text features of the frozen towers; needs `augment=False`.
-            "auto" does where it can and says so where it cannot; True insists.
+            "auto" keeps them if it can and says so if it cannot; True insists.
         feature_dtype: type of the cached image features; float16 halves the space.
         cache_bytes: largest size of the cached image features; None takes half of the free memory,
             or nine tenths of the free disk.
-        num_workers: processes that decode and augment images; threads where they are only decoded.
+        num_workers: processes that decode and augment images; threads if they are only decoded.
         drop_last: leave out the last, incomplete batch of an epoch (published).
         evaluate_every: epochs between two evaluations on the validation labels.
         checkpoint_steps: optimizer steps between checkpoints inside an epoch; 0: epochs only.
         history: record every label's loss in every epoch.
-        quality: give the result a quality head, fitted on the validation labels where there are at
-            least 100, see `fit_quality`; the boxes are the same with and without.
-        seed: of the data order, augmentation and dropout.
+        quality: give the result a quality head, fitted on the validation labels if there are at
+            least 100, see `fit_quality`; the boxes are the same with and without it.
+        seed: seed of the data order, augmentation and dropout.
     """
 
     epochs: Annotated[int, (1, 10**6)] = 90

@@ -69,7 +69,7 @@ def short_labels(
 def refuse_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> None:
     """Raise where `short_labels` leaves something out."""
     if faults := too_long(labels, tokenizers):
-        raise InputError(f"{_described(faults, len(labels))} Mend them, or take these rows out.")
+        raise InputError(f"{_described(faults, len(labels))} Fix them, or take these rows out.")
 
 
 def too_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> dict[int, str]:
@@ -91,7 +91,7 @@ def _without(labels: LabelTable, faults: Mapping[int, str], on_error: OnError) -
         return labels
     described = _described(faults, len(labels))
     if on_error == "raise":
-        raise InputError(f"{described} Mend them, or leave them out with on_error='drop'.")
+        raise InputError(f"{described} Fix them, or leave them out with on_error='drop'.")
     if len(faults) == len(labels):
         raise InputError(f"{described} None is left.")
     warnings.warn(f"left out: {described}", stacklevel=3)
@@ -146,7 +146,7 @@ def _warn_of_turned(labels: LabelTable, turned: Mapping[int, tuple[int, int]], p
     if rows:
         name = Path(labels["image"][rows[0]].as_py()).name
         warnings.warn(
-            f"{len(rows):,} labels are on photographs that EXIF turns, the first on {name} (row "
+            f"{len(rows):,} labels are on photographs that EXIF rotates, the first on {name} (row "
             f"{rows[0]}). Preset {preset!r} sees them as they are stored: boxes of the upright "
             "image are displaced. Use preset 'default', or store the files upright",
             stacklevel=3,

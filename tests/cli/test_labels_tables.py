@@ -56,7 +56,7 @@ def test_convert_reads_columns_of_other_names(clipvg, tmp_path):
     ("words", "message"),
     [
         (["--keep", "template>=2"], "none of the 16 labels fulfils template>=2"),
-        (["--keep", "template=>2"], "is no condition"),
+        (["--keep", "template=>2"], "is not a condition"),
         (["--sort", "tempate"], "no column 'tempate'"),
         (["--format", "parquett"], "did you mean 'parquet'?"),
     ],

@@ -92,7 +92,7 @@ def test_no_command_stops_in_the_middle_at_a_long_expression(
         assert outcome.code == 2
         line = outcome.err.splitlines()[-1]  # after warnings of what a check finds
         assert "1 of 16 labels cannot be used (row 3: 'a very long" in line
-        assert "tokens, more than 77). Mend them, or leave them out with --on_error drop." in line
+        assert "tokens, more than 77). Fix them, or leave them out with --on_error drop." in line
     for words in commands[:3]:
         assert clipvg(*words, "--on_error", "drop").code == 0
     assert len(read_labels(scored)) == 15

@@ -154,7 +154,7 @@ def test_an_address_is_no_place_to_write(
     option = [] if str(words[-1]).startswith("--") else ["--out"]
     ending = ".csv" if words[0] in {"score", "generate"} and option else ".png"
     line = clipvg(*words, *option, f"s3://bucket/out{ending}").error
-    assert f"s3://bucket/out{ending}: only files of this machine are read and written" in line
+    assert f"s3://bucket/out{ending}: only files on this machine are read and written" in line
     assert not list(tmp_path.iterdir())
 
 
@@ -177,7 +177,7 @@ def test_a_run_does_not_write_over_files_of_none(clipvg, words, tmp_path):
     (tmp_path / "run").mkdir()
     mine = tmp_path / "run" / "labels.parquet"
     mine.write_bytes(b"mine")
-    assert f"{mine} is there already, and is of no run" in clipvg("train", *words).error
+    assert f"{mine} already exists and belongs to no run" in clipvg("train", *words).error
     assert mine.read_bytes() == b"mine"
 
 

@@ -154,7 +154,7 @@ def test_one_model_alone_corrects_nothing(tmp_path: Path) -> None:
     options = {"learner": MoreIsBetter(), "start": 0.1}
     result = run(tmp_path, Beyond(correct=0.6), **options)
     assert result.summary.winner == result.summary.no_curriculum.stage
-    assert "no one to agree with" in result.summary.beyond.skipped["corrected"]
+    assert "no other to agree with" in result.summary.beyond.skipped["corrected"]
 
 
 def test_rounds_measure_with_the_teacher_and_stop(tmp_path: Path) -> None:

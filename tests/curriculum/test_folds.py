@@ -191,7 +191,7 @@ def test_grounding_models_tell_their_steps(tmp_path: Path, fold_steps: Any, step
 
 
 def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="give 0, or 2 and more"):
+    with pytest.raises(InputError, match="give 0, or 2 or more"):
         SSAConfig(folds=1)
     with pytest.raises(InputError, match="leave fold_steps at 'whole'"):
         toy.adapt(tmp_path / "a", folds=2, fold_steps="shared")

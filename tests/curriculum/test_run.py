@@ -59,7 +59,7 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, labels: LabelTabl
         with pytest.raises(InputError), Run(folder, config={}, labels=labels):
             raise InputError("no such backbone")
     (tmp_path / "there" / "labels.parquet").write_text("mine")
-    with pytest.raises(InputError, match="is of no run"):
+    with pytest.raises(InputError, match="belongs to no run"):
         Run(tmp_path / "there", config={}, labels=labels)
     assert {*tmp_path.rglob("*")} == {tmp_path / "there", tmp_path / "there" / "labels.parquet"}
 

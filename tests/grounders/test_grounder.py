@@ -173,12 +173,12 @@ def test_evaluate_and_predict_take_one(
         ([], "missing --checkpoint CKPT, or --grounder NAME"),
         (["--grounder", CORNER, "--checkpoint", "c"], "are two models"),
         (["--grounder", "corner"], "no grounder 'corner'"),
-        (["--grounder", CORNER, "--heatmap", "h.png"], "--heatmap is for a model of --checkpoint"),
+        (["--grounder", CORNER, "--heatmap", "h.png"], "--heatmap is for --checkpoint"),
         (
             ["--grounder", CORNER, "--batch_size", "4"],
-            "--batch_size is for a model of --checkpoint",
+            "--batch_size is for --checkpoint",
         ),
-        (["--grounder", CORNER, "--precision", "bf16"], "--precision is for a model of"),
+        (["--grounder", CORNER, "--precision", "bf16"], "--precision is for --checkpoint"),
         (["--grounder", "vlm,model=/nowhere/at/all"], "no such folder|pip install"),
     ],
 )

@@ -254,7 +254,7 @@ def test_what_goes_unnoticed_beside_a_grounder_is_refused(
     words = ["evaluate", str(images.parent / "labels.csv"), "--images", str(images)]
     for option in ("batch_size", "num_workers"):
         assert main([*words, "--grounder", "gradcam", f"--{option}", "2"]) == 2
-        assert f"--{option} is for a model of --checkpoint" in capsys.readouterr().err
+        assert f"--{option} is for --checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.slow

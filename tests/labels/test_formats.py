@@ -247,7 +247,7 @@ def test_label_studio_export(tmp_path: Path, address: str, name: str) -> None:
     ]
     path = tmp_path / "project-3.json"
     path.write_text(json.dumps(tasks))
-    with pytest.warns(UserWarning, match="1 results that are no rectangles are left out"):
+    with pytest.warns(UserWarning, match="1 results that are not rectangles are left out"):
         labels = read_labels(path)
     assert labels.expressions == ["man in red", "left man", "dog", "dog"]
     assert labels.image_names == [name] * 4

@@ -78,10 +78,10 @@ def test_filter(labels: LabelTable, conditions: list, rows: list[int]) -> None:
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        ("template", "is no condition"),
-        ("template=0.5", "is no condition"),
+        ("template", "is not a condition"),
+        ("template=0.5", "is not a condition"),
         ("tempate>=0.5", "no column 'tempate'"),
-        ("width>=wide", "'wide' is no number"),
+        ("width>=wide", "'wide' is not a number"),
         ("box>=1", "column 'box' holds"),
     ],
 )
@@ -144,7 +144,7 @@ def test_arrow_comes_in_with_the_types_of_others(labels: LabelTable, text: pa.Da
     )
     read = LabelTable(Stranger(table), "images")
     assert read.fingerprint() == labels.fingerprint()
-    with pytest.raises(InputError, match="a list is no table of labels"):
+    with pytest.raises(InputError, match="a list is not a table of labels"):
         LabelTable([1, 2])
 
 

@@ -222,5 +222,5 @@ def test_sentences_of_flickr30k_take_linear_time(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no phrase with a box"):
         read_labels(tmp_path)
     (tmp_path / "ids.txt").write_text("../1")
-    with pytest.raises(InputError, match="is no image id"):
+    with pytest.raises(InputError, match="is not an image id"):
         read_labels(tmp_path / "ids.txt")

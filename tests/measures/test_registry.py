@@ -123,9 +123,9 @@ def test_a_measure_of_ones_own(mine: str) -> None:
         (["verifier"], "'verifier' needs path"),
         (["nowhere:Thing"], "cannot be imported .*expected package.module:Class"),
         (["json:Thing"], "cannot be imported"),
-        (["json:dumps,obj=1"], "is no class of measures; expected one with name"),
-        (["json:__name__"], "is no class of measures"),
-        (["subprocess:Popen,args=touch+marker"], "is no class of measures"),
+        (["json:dumps,obj=1"], "is not a measure class; expected one with name"),
+        (["json:__name__"], "is not a measure class"),
+        (["subprocess:Popen,args=touch+marker"], "is not a measure class"),
         (["agreement"], "was given 1; give at least 2"),
     ],
 )

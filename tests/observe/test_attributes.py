@@ -65,5 +65,5 @@ def test_boxes_at_and_beyond_the_edge_are_cut_out(reader, scenes) -> None:
 
 
 def test_a_category_without_a_threshold_is_refused() -> None:
-    with pytest.raises(InputError, match="no least probability for 'mood'"):
+    with pytest.raises(InputError, match="no lowest probability for 'mood'"):
         AttributeReader("clipvg-tiny", words={"mood": ["happy"]})

@@ -51,8 +51,8 @@ def test_images_are_found_by_name(images, tmp_path) -> None:
         ({}, "nothing looks at the images; name a detector, an open_detector or a captioner"),
         ({"open_detector": "x"}, "open_detector needs classes"),
         ({"detector": "x", "classes": ("dog",)}, "classes are what an open_detector looks for"),
-        ({"captioner": "x", "describer": "x"}, "describer speaks of detections"),
-        ({"captioner": "x", "attributes": "clip"}, "attributes speaks of detections"),
+        ({"captioner": "x", "describer": "x"}, "describer needs detections"),
+        ({"captioner": "x", "attributes": "clip"}, "attributes needs detections"),
         ({"detector": "x", "min_score": 2.0}, "min_score is 2.0, expected at most 1"),
     ],
 )

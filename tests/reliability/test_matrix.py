@@ -93,7 +93,7 @@ def test_file_of_scores_alone(matrix: ScoreMatrix, tmp_path: Path) -> None:
 
 
 def test_wrong_sizes_are_refused(matrix: ScoreMatrix, labels: LabelTable) -> None:
-    with pytest.raises(InputError, match="one row a measurer"):
+    with pytest.raises(InputError, match="one row per measurer"):
         ScoreMatrix(("a", "b"), SCORES[:1])
     with pytest.raises(InputError, match="4 scores for 2 labels"):
         matrix.attach(labels.select([0, 1]))

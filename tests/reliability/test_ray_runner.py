@@ -264,7 +264,7 @@ def test_refused_before_anything_starts(
         score_parquet_with_ray(tmp_path, out, {"m": GroundingMeasurer(models["a"]), "h": hygiene})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         score_parquet_with_ray(tmp_path, out, models)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="torchrun and Ray"):

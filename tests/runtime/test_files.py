@@ -60,9 +60,9 @@ def test_a_disk_that_is_full_in_a_writers_own_words_names_the_file(tmp_path, err
 
 def test_a_pipe_in_the_place_of_json_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "summary.json")
-    with pytest.raises(InputError, match=r"summary\.json is a device or pipe; take it away"):
+    with pytest.raises(InputError, match=r"summary\.json is a device or pipe; remove it"):
         read_json(tmp_path / "summary.json")
-    with pytest.raises(InputError, match="is a folder; take it away"):
+    with pytest.raises(InputError, match="is a folder; remove it"):
         read_json(tmp_path)
     assert read_json(tmp_path / "none.json") == {}
 
@@ -99,7 +99,7 @@ def test_the_next_writer_of_a_file_removes_what_a_killed_one_left(tmp_path):
 def test_an_address_is_no_file_to_write(tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)
     for write in (atomic_path, atomic_folder):
-        with pytest.raises(InputError, match="only files of this machine"), write(Path(address)):
+        with pytest.raises(InputError, match="only files on this machine"), write(Path(address)):
             pytest.fail("it went ahead")
     assert not list(tmp_path.iterdir())
 

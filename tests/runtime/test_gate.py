@@ -41,7 +41,7 @@ def test_only_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("address", ["s3://bucket/a.csv", "gs:/bucket/a", "https://x.org/a.jpg"])
 def test_addresses_are_no_folders(address: str) -> None:
-    assert "only files of this machine" in message_of(check_local, Path(address))
+    assert "only files on this machine" in message_of(check_local, Path(address))
     assert message_of(check_local, address).startswith(address.replace(":/b", "://b"))
 
 

@@ -86,7 +86,7 @@ def test_a_turned_photograph_is_checked_as_the_preset_sees_it(turned: LabelTable
         found = {each.kind: each for each in check_labels(table, exif=False).findings}
         assert "(5, 45, 35, 60) of a 60x40 image" in found["outside"].message
         assert usable_labels(table, DEFAULT) is table
-        with pytest.warns(UserWarning, match=r"EXIF turns, the first on a\.jpg \(row 0\)"):
+        with pytest.warns(UserWarning, match=r"EXIF rotates, the first on a\.jpg \(row 0\)"):
             usable_labels(table, PUBLISHED)
     stored = turned.with_column("width", [60]).with_column("height", [40])
     with warnings.catch_warnings():

@@ -37,11 +37,11 @@ def _configure(parser: CommandParser) -> None:
     options.add_shared(parser, "labels")
     parser.add_argument(
         "--images", metavar="DIR",
-        help="folder that holds the images; each is looked for and opened",
+        help="folder that holds the images; each is looked up and opened",
     )  # fmt: skip
     parser.add_argument(
         "--against", nargs="+", default=[], metavar="LABELS",
-        help="label files whose images these must not have, such as those of a test split",
+        help="label files whose images these labels must not have, such as a test split",
     )  # fmt: skip
     options.add_shared(
         parser, "--split", "--layout", "--box_format", "--box_unit", "--max_pixels", "--quiet"

@@ -15,12 +15,12 @@ from clipvg.runtime.files import Json
 
 def _configure(parser: CommandParser) -> None:
     add_shared(parser, *LABELS, needed=False)
-    parser.add_argument("out", metavar="OUT", help="the file to write; its ending says the format")
-    parser.add_argument("--format", metavar="NAME", help="the format, where not by ending")
+    parser.add_argument("out", metavar="OUT", help="file to write; its ending decides the format")
+    parser.add_argument("--format", metavar="NAME", help="the format, if not by the ending")
     parser.add_argument(
         "--keep", nargs="+", default=[], metavar="CONDITION",
         help="keep only labels that fulfil all of these: 'template>=0.5' (a measurer's score), "
-        "'source==caption', 'width<640'; what is null fulfils none",
+        "'source==caption', 'width<640'; nulls fulfil none",
     )  # fmt: skip
     parser.add_argument(
         "--sort", metavar="COLUMN",
@@ -29,7 +29,7 @@ def _configure(parser: CommandParser) -> None:
     parser.add_argument("--descending", action="store_true", help="sort highest first")
     parser.add_argument(
         "--columns", nargs="+", default=[], metavar="NAME=COLUMN",
-        help="what the files call a column: image=file_name",
+        help="what the files call a column, such as image=file_name",
     )  # fmt: skip
 
 

@@ -14,9 +14,9 @@ from clipvg.runtime.files import Json
 def _configure(parser: CommandParser) -> None:
     add_shared(parser, *LABELS, needed=False)
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help="the file to write; its ending says the format"
+        "--out", required=True, metavar="FILE", help="file to write; its ending decides the format"
     )
-    parser.add_argument("--format", metavar="NAME", help="the format, where not by ending")
+    parser.add_argument("--format", metavar="NAME", help="the format, if not by the ending")
 
 
 def _run(args: Namespace) -> Json:

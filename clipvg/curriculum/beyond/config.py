@@ -26,21 +26,21 @@ class Beyond:
         measures: further measures of the labels, [COLUMN=]METHOD[,option=value] each, which may
             name the columns of the measurers. The last one selects, variant "fused": SSA searches
             a threshold on it, in MSA it is one more candidate for each source's measurer.
-        alone: let the last of these measures select in place of the measurers' reliability, on
-            which nothing is searched then: "fused" comes first, and there is no "plain".
-        observations: file of what other models saw in the images, given to the measures that take
-            one, such as `unique`, and name none themselves.
+        alone: let the last of these measures select in place of the measurers' reliability: "fused"
+            comes first, and there is no "plain".
+        observations: file of what other models saw in the images, for measures that take one, such
+            as `unique`, and do not name one themselves.
         soft: instead of a threshold, weight every label by its probability of being correct:
             variant "soft".
         calibrated: keep the labels of each source whose probability of being correct is at least
             this: variant "calibrated".
         skip_search: with calibrated, take the calibrated thresholds instead of a search.
-        correct: where all models agree on another box for a label that was left out, with at least
+        correct: if all models agree on another box for a label that was left out, with at least
             this IoU among them, give it their box: variant "corrected".
-        drop_sources: leave out each source without whose labels the model is better: variant
+        drop_sources: leave out sources without whose labels the model is better: variant
             "fewer sources".
         rounds: largest number of times that the best model so far measures the labels and they are
-            selected again, until a round is not better: variants "round 1", ...
+            selected again, until a round is no better: variants "round 1", "round 2" and so on.
     """
 
     measures: tuple[str, ...] = ()
@@ -73,7 +73,9 @@ class Beyond:
         if self.alone and not measures:
             raise InputError("alone lets a measure select, but there is none; name it in measures.")
         if self.skip_search and self.calibrated is None:
-            raise InputError("without a search something must select: give calibrated=0.5, say.")
+            raise InputError(
+                "without a search something else must select; give calibrated=0.5, for example."
+            )
 
     @classmethod
     def recommended(cls, observations: str | None = None) -> Beyond:

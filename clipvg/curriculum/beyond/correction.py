@@ -65,7 +65,7 @@ def agreed_boxes(
     boxes = np.asarray(boxes, dtype=np.float64)
     if len(boxes) < 2:
         raise InputError(
-            f"{len(boxes)} model has no one to agree with; correct labels with two or more."
+            f"{len(boxes)} model has no other to agree with; correct labels with two or more."
         )
     pairs = [iou(boxes[i], boxes[j]) for i, j in combinations(range(len(boxes)), 2)]
     least = np.min(pairs, axis=0)

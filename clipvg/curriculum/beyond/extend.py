@@ -171,7 +171,7 @@ class Variants:
         work = self.work
         stages = {stage.key: stage for stage in (*self._voters(), base.stage)}
         if len(stages) < 2:  # the threshold keeps all labels: the measurer is the result
-            self.skipped[name] = "there is one model, which has no one to agree with"
+            self.skipped[name] = "there is one model, which has no other to agree with"
             return None
         boxes = np.stack([predict_boxes(work, stage) for stage in stages.values()])
         agreed = agreed_boxes(boxes, work.labels.boxes(), agreement).select(~base.selected)

@@ -87,7 +87,7 @@ def find_image_faults(labels: LabelTable, facts: ImageFacts) -> Iterator[Finding
     )
     yield from Finding.of_rows(
         "exif",
-        "labels on photographs that EXIF turns by a right angle",
+        "labels on photographs that EXIF rotates by a right angle",
         facts.turned[of_row],
         lambda row: (
             f"{names[of_row[row]]} is stored as {_by(stored[row])} and seen as {_by(upright[row])}"

@@ -137,8 +137,8 @@ def write_table(table: pa.Table, file: File, name: str | None = None) -> None:
 def _unpacked(found: Format, file: File) -> Format:
     if file.is_packed and not found.is_text:
         raise InputError(
-            f"{file}: only text is packed with gzip, and {file.ending} is none; leave out .gz, or "
-            "unpack it: gunzip FILE"
+            f"{file}: only text is packed with gzip, and {file.ending} is not text; leave out "
+            ".gz, or unpack it: gunzip FILE"
         )
     return found
 

@@ -93,7 +93,7 @@ def _phrases(folder: Path, name: str) -> Iterator[Json]:
     sentences = folder / "Sentences" / f"{name}.txt"
     annotation = folder / "Annotations" / f"{name}.xml"
     if Path(name).name != name:
-        raise InputError(f"{folder}: {name!r} is no image id; ids are names without folders")
+        raise InputError(f"{folder}: {name!r} is not an image id; ids are names without folders")
     with open_text(sentences, "sentences of Flickr30k Entities") as text:
         lines = text.read().splitlines()
     boxes, width, height = _boxes(annotation)

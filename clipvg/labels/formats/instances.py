@@ -27,7 +27,7 @@ def coco_parts(
     for name in ("images", "annotations", "categories"):
         entries = content.get(name, [] if name == "categories" else None)
         if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
-            raise InputError(f"{where}: not COCO instances ({name!r} is missing, or no list)")
+            raise InputError(f"{where}: not COCO instances ({name!r} is missing, or not a list)")
         parts[name] = entries
     images = by_id(parts["images"], "images", ("file_name", "caption"), where)
     names = by_id(parts["categories"], "categories", ("name",), where)

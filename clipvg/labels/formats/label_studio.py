@@ -73,7 +73,7 @@ def read(file: File) -> pa.Table:
                         numbers.append(number)
                         yield row
         if others:
-            warnings.warn(f"{file}: {others:,} results that are no rectangles are left out",
+            warnings.warn(f"{file}: {others:,} results that are not rectangles are left out",
                           stacklevel=2)  # fmt: skip
 
     table = rows_table(labels(), file)

@@ -205,7 +205,7 @@ def _place(name: str, segment: object, where: str) -> Json:
 def _reliability(value: object, where: str) -> float:
     if not _is_reliability(value):
         raise InputError(
-            f"{where}: its last field {str(value)[:40]!r} is no reliability from 0 to 1, which "
+            f"{where}: its last field {str(value)[:40]!r} is not a reliability from 0 to 1, which "
             "files of this name have there"
         )
     return float(value)

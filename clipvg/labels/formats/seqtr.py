@@ -79,8 +79,9 @@ def _image(target: Json, file: File, where: str) -> str:
             if re.search(pattern, words):
                 return name(number, where)
     raise InputError(
-        f"{where}: image {number!r} is a number, and the file does not say of which data set; put "
-        "it in a folder named as one: refcoco-unc, refcocog-umd, flickr30k, refclef, ..."
+        f"{where}: image {number!r} is a number, and the file does not say which data set "
+        "it belongs to; put it in a folder named after one: "
+        "refcoco-unc, refcocog-umd, flickr30k, refclef, ..."
     )
 
 

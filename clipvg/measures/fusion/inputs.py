@@ -93,7 +93,7 @@ class FusedMeasure(Measure):
         scores = context.scores
         if scores is None:
             raise InputError(
-                f"measure {self.name!r} needs scores, which this call has not; score with "
+                f"measure {self.name!r} needs scores, which this call does not have; score with "
                 "measurers in the same call, or pass Context(scores=...)."
             )
         if name not in scores.names:

@@ -25,7 +25,7 @@ def published(observation: Observation, options: Options) -> list[Candidate]:
     if "" in observation.captions:
         raise InputError(
             f"{observation.image}: caption {observation.captions.index('')} is empty, where the "
-            "published program crashes; take it out, or use the default preset"
+            "published program crashes; remove it, or use the default preset"
         )
     kept = [
         (each.index, each.found.name, each.found.box)

@@ -114,7 +114,7 @@ def _is_worn(garment: Kept, kind: str, person: Kept, observation: Observation) -
     if size == 0:
         raise InputError(
             f"{observation.image}: detection {garment.index} ({garment.name}) has no area, where "
-            "the published program crashes; take it out, or use the default preset"
+            "the published program crashes; remove it, or use the default preset"
         )
     if shared_area(garment.found.box, person.found.box) / size <= LEAST_INSIDE:
         return False

@@ -72,7 +72,7 @@ def connected() -> Iterator[ModuleType]:
     """
     ray = import_ray()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("torchrun and Ray both share out the work; use one of them.")
+        raise InputError("torchrun and Ray both divide the work; use one of them.")
     with ExitStack() as ending:
         ending.enter_context(_quiet())
         if not ray.is_initialized():

@@ -203,7 +203,7 @@ def _grounding(named: Mapping[str, AnyMeasurer]) -> dict[str, GroundingMeasurer]
         if name not in given:
             raise InputError(
                 f"measurer {name!r} is a {type(measurer).__name__}; Parquet is scored by "
-                "grounding models alone. Take score_with_ray for others."
+                "grounding models alone. Use score_with_ray for others."
             )
     return given
 
@@ -226,7 +226,7 @@ def _whole_folder(out: str) -> Iterator[str]:
         return
     folder = Path(out).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{out} is there already; remove it or choose another folder.")
+        raise InputError(f"{out} already exists; remove it or choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with Lock(folder), atomic_folder(folder) as unfinished:
         yield str(unfinished)
