@@ -42,14 +42,14 @@ class Curriculum:
     Attributes:
         method: "ssa" takes all labels as one source; "msa" goes by source; "auto" is MSA where
             there are several sources, SSA for one.
-        search: options of the search; its seed, where given, is that of the trainings too.
+        search: options of the search; its seed, if given, is also that of the trainings.
         strategy: finds a threshold, as `find_threshold` does.
         beyond: what goes beyond the published method, such as soft weights and rounds; nothing
             when None. A finished run called again with another strategy or other ones here trains
             only what is new.
         similarity: what reliability compares boxes by, see `clipvg.similarity`. Models are then
             judged by it too: by the share of the validation labels of which it is at least 0.5.
-        sources: scores that the labels have, a run to go on from, the order of the sources,
+        sources: scores that the labels have, a run to continue, the order of the sources,
             annotated labels beside the pseudo-labels.
     """
 
@@ -128,21 +128,21 @@ def adapt(
 ) -> AdaptResult:
     """Adapt CLIP to visual grounding by self-paced selection of pseudo-labels (SSA, MSA).
 
-    SSA trains a measurer on all labels, scores them, searches the reliability threshold whose
-    labels train the best model on the validation labels, and keeps that model in ``out/model``.
-    MSA does so source by source, from simple to complex, with a measurer for each source; see
-    docs/curriculum.md.
+    SSA trains a measurer on all labels, scores them, searches for the reliability threshold whose
+    labels train the model that is best on the validation labels, and keeps that model in
+    ``out/model``. MSA does so source by source, from simple to complex, with a measurer for each
+    source; see docs/curriculum.md.
 
     Args:
-        labels: pseudo-labels of one or several sources, by their ``source``.
+        labels: pseudo-labels from one or several sources, by their ``source``.
         out: run directory; one that was interrupted is continued.
-        validation: annotated labels that decide; without them a tenth of the images is held out,
-            whose pseudo-labels decide, and the summary says so.
+        validation: annotated labels that decide; without them a tenth of the images is held out
+            and their pseudo-labels decide, which the summary says.
         backbone: name of the CLIP towers.
         model: what else the model is made of; the published model when None.
         training: options of every training; those of `FitConfig` when None.
-        curriculum: what is decided, and how; SSA or MSA by the number of sources when None.
-        run: where it runs and what it says and writes.
+        curriculum: what is decided, and how; when None, SSA or MSA by the number of sources.
+        run: where it runs, and what it reports and writes.
 
     Raises:
         InputError: ``out`` holds another run, or labels or options cannot be used.

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 def load(
     path: str | Path, *, device: Device = None, precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 ) -> GroundingModel:
-    """Load a grounding model of ours or one published by the paper's authors.
+    """Load a grounding model made by clipvg or published by the paper's authors.
 
     Args:
         path: a model folder, an authors' ``.pth``, ``hf-hub:org/repo`` or ``local-dir:folder``.
-        device: where to, as "cpu", "cuda:1" or "mps"; when None a CUDA GPU, else the CPU.
-        precision: number type of all weights: "fp32", or "bf16" or "fp16" for half the memory, and
-            more speed on a GPU. Boxes then change by a pixel or so; docs/predict.md says how much.
+        device: such as "cpu", "cuda:1" or "mps"; when None a CUDA GPU, else the CPU.
+        precision: number type of all weights: "fp32", or "bf16" or "fp16" for half the memory and
+            more speed on a GPU. Boxes then move by a pixel or so; docs/predict.md says how much.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        InputError: nothing there that can be loaded, no such device here, or no such precision.
+        InputError: there is nothing that can be loaded, no such device, or no such precision.
 
     Example:
         >>> model = load("runs/refcoco/model")
@@ -70,12 +70,12 @@ def score(
         labels: N labels with an image root.
         measurers: name -> model, measurer or checkpoint path; or texts ``[NAME[@SOURCE]=]PATH``.
         on_error: "null" leaves labels with an unreadable image unscored, "raise" stops.
-        batch_size: labels fused at a time; None is chosen by device and number of tokens.
+        batch_size: labels fused at a time; None chooses by device and number of tokens.
         precision: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU, bf16 on a GPU.
-        similarity: what reliability is: "iou", "giou", "dice", "pck", or
+        similarity: how reliability compares boxes: "iou", "giou", "dice", "pck", or
             ``package.module:function`` of your own; see `clipvg.similarity`.
         store: folder that keeps the scores of finished shards of images; a call that was killed
-            goes on from there, and a later one scores only what is missing.
+            continues from there, and a later one scores only what is missing.
         progress: show a progress bar.
 
     Returns:
@@ -107,7 +107,22 @@ def evaluate(
     num_workers: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure the accuracy and mean IoU of a model; see `clipvg.training.evaluate`."""
+    """Measure the accuracy and mean IoU of a model; see `clipvg.training.evaluate`.
+
+    Args:
+        model: a model, a grounder, or the path of a checkpoint.
+        labels: labels of one split, with an image root.
+        against: compare with the labels' own boxes, or with their true ones.
+        batch_size: labels per forward pass.
+        num_workers: threads that decode images.
+        progress: show a progress bar.
+
+    Returns:
+        The result: ``accuracy`` by threshold, mean IoU and more.
+
+    Raises:
+        InputError: labels of several splits, nothing to compare with, or an unreadable image.
+    """
     check_one_split(labels)
     if isinstance(model, Grounder):
         return model.evaluate(labels, against=against, progress=progress)

@@ -33,7 +33,7 @@ class RunOptions:
     """How a run is made; nothing here decides its result.
 
     Args:
-        device: where to train, as "cpu", "cuda:1" or "mps"; when None a CUDA GPU, else the CPU.
+        device: "cpu", "cuda:1", "mps" or the like, to train on; when None a CUDA GPU, else the CPU.
         progress: show progress.
         report: write ``report.html``.
         command: recorded in the summary; a call that gives none keeps the recorded one.
@@ -196,13 +196,13 @@ def train(
     """Train a grounding model on labels in a run directory; ``out/model`` is the result.
 
     Args:
-        labels: pseudo-labels, human labels, or both mixed by their ``weight``.
+        labels: pseudo-labels, human labels, or a mix of both, weighted by ``weight``.
         out: run directory; one that was interrupted is continued.
         validation: labels that choose the best epoch.
         backbone: name of the CLIP towers.
         model: what else the model is made of; the published model when None.
         training: options of the training; those of `FitConfig` when None.
-        run: where it runs and what it says and writes.
+        run: where it runs, and what it reports and writes.
 
     Raises:
         InputError: ``out`` holds another run, or labels or options cannot be used.

@@ -100,9 +100,9 @@ def find_threshold(
 ) -> ThresholdSearch:
     """Find the threshold whose subset performs best, by the paper's greedy walk.
 
-    The start is evaluated together with both neighbours at distance ``step``; the search moves
-    to the better neighbour while that is strictly better than where it stands, and stops when
-    neither is. On a curve with one peak that is the best threshold of the grid
+    The start is evaluated together with its two neighbours at distance ``step``. The search moves
+    to the better neighbour as long as it is strictly better than the current threshold, and stops
+    when neither is. On a curve with one peak this finds the best threshold of the grid
     (CLIP-VG, arXiv 2305.08685: modified binary search of SSA).
 
     Ties: a neighbour must be strictly better to be moved to (an equal one costs trainings and
@@ -113,14 +113,14 @@ def find_threshold(
             they can be trained together; never asked for one threshold twice. None, NaN or -inf
             means that the threshold cannot be used.
         start: first threshold.
-        step: distance of neighbours. Thresholds are ``start + k * step`` in decimal arithmetic:
+        step: distance between neighbours. Thresholds are ``start + k * step``, in decimals:
             0.3, never 0.30000000000000004.
         low: lowest threshold allowed.
         high: highest threshold allowed.
-        count: number of labels a threshold keeps, falling as the threshold rises. When given,
+        count: number of labels that a threshold keeps, falling as the threshold rises. When given,
             thresholds that keep the same labels are evaluated once (the walk passes over them)
-            and those that keep fewer than ``min_kept`` never.
-        min_kept: least number of labels a subset may have.
+            and those that keep fewer than ``min_kept`` not at all.
+        min_kept: smallest number of labels that a subset may have.
 
     Raises:
         InputError: the start is outside [low, high], the step is not positive, or no threshold

@@ -40,18 +40,18 @@ _OPENED = 64  # images whose size tells the format of boxes, where no column doe
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How files of labels are read, where they do not say so themselves.
+    """How label files are read where they do not say so themselves.
 
     Args:
         layout: layout of .pth files: unc, unc+, gref, gref_umd, referit, flickr or mixup; None
             takes the prefix of each file's name.
         columns: what a file calls a column, by its name here: {"image": "file_name"}.
         box_format: how boxes are written, whatever the files say: "xyxy", "xywh" or "cxcywh".
-        box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); the latter two become pixels
-            with the sizes in columns ``width`` and ``height``, else of the images.
-        allow_outside_root: with a folder of images, take names of images that are elsewhere:
-            absolute ones outside of the folder, or those that climb out of it with ``..``. Links
-            below the folder are followed anyway.
+        box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); the latter two are turned into
+            pixels by the columns ``width`` and ``height``, else by the sizes of the images.
+        allow_outside_root: with a folder of images, accept image names that lead elsewhere:
+            absolute ones outside the folder, or those that leave it with ``..``. Links inside the
+            folder are always followed.
     """
 
     layout: str | None = None
@@ -84,13 +84,13 @@ def read_labels(
             folder of Parquet shards, or of Flickr30k Entities.
         images: folder that image names are relative to.
         source: name of the label source, written to every row.
-        split: take only the labels whose column ``split`` says so, such as "testA"; None takes all.
+        split: take only labels with this value in column ``split``, such as "testA"; None is all.
         on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
             outside the image is kept either way, and boxes that look like another format are
             refused either way. "keep" refuses nothing, for `check_labels`.
-        options: layout, names of columns, format and unit of boxes, where files do not say.
+        options: layout, column names, format and unit of boxes, where files do not say.
 
     Raises:
         InputError: what is wrong, where, and what to do about it.

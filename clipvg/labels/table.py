@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class LabelTable(Frame):
     """Labels: one row is one (image, expression, box). Immutable; methods return new tables.
 
-    Columns, of which the first three are needed; any others travel along:
+    Columns, of which the first three are required; others are kept:
 
     - ``image``: path below the image root.
     - ``expression``: text as written; lower-cased only when it becomes tokens.
@@ -43,7 +43,7 @@ class LabelTable(Frame):
     - ``truth``: four float64, xyxy; for evaluation only, training and scoring never read it.
     - ``reliability.NAME``: float32 in [0, 1], the score by measurer NAME; null is not scored.
 
-    It is a data frame too: indexed, iterated, filtered and sorted as `Frame` says.
+    It is also a data frame: indexed, iterated, filtered and sorted as `Frame` says.
 
     Args:
         table: Arrow table with these columns, or a data frame that speaks Arrow (Polars, DuckDB).
@@ -97,21 +97,21 @@ class LabelTable(Frame):
 
     @classmethod
     def from_pandas(cls, frame: pandas.DataFrame, images: str | Path | None = None) -> LabelTable:
-        """Return labels from a pandas data frame with these columns; its index is left out.
+        """Return labels from a pandas data frame with these columns; its index is ignored.
 
-        Boxes are lists or arrays of four numbers, or in four columns.
+        Boxes are lists or arrays of four numbers, or given in four columns.
         """
         table = pa.Table.from_pandas(frame, preserve_index=False)
         return cls(table.replace_schema_metadata(None), images)
 
     @classmethod
     def concat(cls, tables: Iterable[LabelTable]) -> LabelTable:
-        """Return rows of several tables; columns that some lack are null there, see `join_tables`.
+        """Return the rows of several tables; missing columns become null, see `join_tables`.
 
         With different image roots, image names become whole paths and the root None.
 
         Raises:
-            InputError: no tables, or a column that holds what cannot go together.
+            InputError: no tables, or a column whose types cannot be joined.
         """
         tables = list(tables)
         if not tables:
@@ -167,8 +167,8 @@ class LabelTable(Frame):
         """Return (N, 4) float32 xyxy pixels.
 
         Args:
-            integer: cut the numbers as written towards zero before any conversion, as the
-                reference code does (published preset).
+            integer: truncate the numbers as written before any conversion, as the reference code
+                does (preset published).
             rows: (R,) int64, only these rows; the result is (R, 4).
         """
         column = self.table.column("box")

@@ -42,7 +42,7 @@ class GroundingModel(CheckpointMixin):
     Made by `create_model`, `load` or `from_pretrained`.
 
     Args:
-        config: all choices; its `backbone`, `pretrained` and `levels` describe `backbone`.
+        config: all options; its `backbone`, `pretrained` and `levels` describe `backbone`.
         backbone: the towers.
 
     Attributes:
@@ -218,7 +218,7 @@ class GroundingModel(CheckpointMixin):
         scores: bool = True,
         batch_size: int | None = None,
     ) -> Predictions | list[Predictions]:
-        """Find what expressions describe, and say how sure that is.
+        """Find what expressions describe, and say how certain each answer is.
 
         Each image is encoded once, each distinct expression once among 32 images; images are
         decoded ahead in threads.
@@ -226,20 +226,20 @@ class GroundingModel(CheckpointMixin):
         Args:
             images: a path, bytes, a file opened with 'rb', a PIL image, a NumPy array (H, W, 3) or
                 a torch tensor (3, H, W), both uint8 or float in [0, 1]; or a list of any of these.
-            expressions: one text or several; for a list of images a list as long, with the text or
-                texts of each image, or one text for all.
+            expressions: one text or several; for a list of images a list of the same length with
+                the text or texts of each image, or one text for all.
             box_format: "xyxy", "xywh" or "cxcywh".
             scores: also give `scores` and `present`. A checkpoint without a quality head takes
                 them from measures, for two more encodings of each image; False leaves them NaN.
-            batch_size: expressions fused at once; None is chosen by device and number of tokens.
+            batch_size: expressions fused at once; None chooses by device and number of tokens.
 
         Returns:
             `Predictions` for one image, a list of them for a list. Boxes are float32 (E, 4), pixels
             of the image (upright when the preset applies EXIF), clipped to it.
 
         Raises:
-            InputError: an image cannot be read or is no image, an expression is blank, an argument
-                is wrong, or the model predicts no numbers.
+            InputError: an image cannot be read, an expression is blank, an argument is wrong, or
+                the model predicts numbers that are not finite.
 
         Example:
             >>> model.predict("street.jpg", ["left car", "the tall lamp"]).shape
@@ -265,10 +265,10 @@ class GroundingModel(CheckpointMixin):
         *,
         box_format: str = "xyxy",
     ) -> np.ndarray:
-        """Say of given boxes, a detector's for example, which of them an expression means.
+        """Say which of some given boxes, such as a detector's, an expression means.
 
         Args:
-            image: as of `predict`.
+            image: as for `predict`.
             expression: one text, which may mean several of the boxes; or E texts, for which the
                 image is encoded once.
             boxes: (N, 4) pixels of the image.
@@ -279,7 +279,7 @@ class GroundingModel(CheckpointMixin):
             ``np.argsort(-p)`` has the likeliest first. (E, N) for several texts.
 
         Raises:
-            InputError: as `predict`, or the boxes are not (N, 4) finite numbers.
+            InputError: as for `predict`, or the boxes are not (N, 4) finite numbers.
         """
         with torch.no_grad(), evaluating(self), fast_cpu():
             given = np.asarray(boxes, np.float32)
@@ -292,7 +292,7 @@ class GroundingModel(CheckpointMixin):
         """Say where the model looks: the attention of [REG] in its last fusion layer.
 
         Args:
-            image: as of `predict`.
+            image: as for `predict`.
             expressions: one text or several.
 
         Returns:

@@ -27,10 +27,10 @@ def create_model(
         backbone: any open_clip ViT with CLIP's own text tower (`list_backbones`),
             ``clipvg-tiny``, ``hf-hub:org/repo`` or ``local-dir:folder``.
         pretrained: open_clip weight tag, weight file, or None for random towers. "openai" stands
-            for the weights in the package with ``clipvg-tiny``; a hub repository or a folder
-            brings its own. A tag brings its activation, and so does a file as OpenAI publishes
-            it; other files trained with QuickGELU need a name that ends in ``-quickgelu``.
-        levels: zero-based blocks to tap; None for four evenly spread ones.
+            for the weights in the package with ``clipvg-tiny``; a hub repository or a folder has
+            its own. A tag decides the activation, and so does one of OpenAI's own files; other
+            weights trained with QuickGELU need a backbone that ends in ``-quickgelu``.
+        levels: zero-based blocks to tap; None for four evenly spaced ones.
         preset: "default" or "published".
         **options: any other field of `GroundingConfig`.
 

@@ -31,14 +31,14 @@ def generate(
     store: str | Path | None = None,
     progress: bool = False,
 ) -> LabelTable:
-    """Return the pseudo-labels that sources make of observations.
+    """Return the pseudo-labels that sources make from observations.
 
     Args:
-        observations: what is known of the images, from `read_observations` or Python.
+        observations: what is known about the images, from `read_observations` or Python.
         sources: template, relation, caption, region, or others (``clipvg.pseudo.sources``).
         options: preset, scores, numbers and seed.
         candidates: return all expressions that could be labels, without the draw.
-        store: folder for the candidates of finished images, where a stopped call goes on.
+        store: folder for the candidates of finished images, from which a stopped call continues.
         progress: show a bar.
 
     Returns:

@@ -33,20 +33,19 @@ def read_observations(
     preset: Preset = "default",
     on_error: OnError = "raise",
 ) -> ObservationTable:
-    """Read observations; what several files say of an image is put together.
+    """Read observations; what several files say about an image is merged.
 
     Args:
         paths: files of any known kind, or folders of them (docs/pseudo-labels.md lists the kinds).
-        images: folder that image names are below; images are opened where no file gives sizes.
-        categories: names of classes and images where files have numbers: a COCO file, classes.txt
-            or data.yaml.
-        preset: "published" takes boxes as they are; "default" takes no reversed, empty or outside
-            boxes.
-        on_error: raise an error at such a box and at an image that is not there, or leave it out;
-            what was left out is in ``dropped``.
+        images: folder that image names are relative to; images are opened if no file gives sizes.
+        categories: names of numbered classes and images: a COCO file, classes.txt or data.yaml.
+        preset: "published" takes boxes as they are; "default" refuses boxes that are reversed,
+            empty or outside the image.
+        on_error: raise an error at such a box or at a missing image, or leave it out; what was left
+            out is in ``dropped``.
 
     Raises:
-        InputError: file, row and remedy in one line.
+        InputError: a file cannot be used; names file, row and remedy in one line.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     root = None if images is None else Path(images)

@@ -117,9 +117,9 @@ class ScoreMatrix:
         label_sources: pa.DictionaryArray,
         trained_on: Mapping[str, Iterable[str]] | None = None,
     ) -> ScoreMatrix:
-        """Put together what measurers, by name, said of the same labels, one or more.
+        """Join what one or more measurers, by name, said about the same labels.
 
-        Of several reasons for one label the first stays.
+        Of several reasons for one label the first is kept.
         """
         origin = trained_on or {}
         reasons = join_reasons(part.reasons for part in scores.values())
@@ -133,9 +133,9 @@ class ScoreMatrix:
 
     @classmethod
     def concat(cls, parts: Iterable[ScoreMatrix]) -> ScoreMatrix:
-        """Put the measurers of several matrices of the same labels together, one or more.
+        """Join the measurers of one or more matrices of the same labels.
 
-        Where several give a reason for one label, the last one's stays.
+        If several give a reason for one label, the last one is kept.
         """
         parts = list(parts)
         return cls(
@@ -185,7 +185,7 @@ class ScoreMatrix:
     ) -> np.ndarray:
         """Say which labels a threshold keeps, (N,) bool; see `kept`.
 
-        The measurer may be left out where there is one.
+        The measurer may be left out if there is only one.
         """
         if measurer is None and len(self.names) != 1:
             raise InputError(f"which of the measurers {list(self.names)} selects? Name one.")
@@ -211,9 +211,9 @@ class ScoreMatrix:
         }
 
     def plot(self, path: str | Path | None = None, *, bins: int = 40) -> Figure:
-        """Draw the grid of histograms, one row a measurer and one column a source.
+        """Draw the grid of histograms, one row per measurer and one column per source.
 
-        The figure is written to the path where one is given (.png, .svg, .pdf).
+        The figure is written to the path if one is given (.png, .svg, .pdf).
         """
         from clipvg.report.canvas import save_figure
         from clipvg.report.figures import score_matrix_figure
@@ -224,13 +224,13 @@ class ScoreMatrix:
         return figure
 
     def attach(self, labels: LabelTable) -> LabelTable:
-        """Return the labels with a column ``reliability.NAME`` a measurer, null where not scored.
+        """Return the labels with a column ``reliability.NAME`` per measurer, null where not scored.
 
-        Where labels could not be scored a string column ``unscored`` holds the reason. The table
+        If labels could not be scored, a string column ``unscored`` holds the reasons. The table
         remembers what the measurers were trained on.
 
         Raises:
-            InputError: the labels are not as many as the scores.
+            InputError: the numbers of labels and scores differ.
         """
         if len(labels) != len(self):
             raise InputError(f"{len(self)} scores for {len(labels)} labels; score these labels.")
@@ -242,7 +242,7 @@ class ScoreMatrix:
 
     @classmethod
     def from_labels(cls, labels: LabelTable) -> ScoreMatrix:
-        """Read the score columns of a label table, of which there must be one."""
+        """Read the score columns of a label table, which must have at least one."""
         if not labels.reliability_names:
             raise InputError(
                 "the labels have no column reliability.NAME; score them first: clipvg score."

@@ -308,5 +308,5 @@ def test_iou_of_the_reference_becomes_a_reliability(layout, corners, tmp_path):
         again = read_labels(tmp_path / f"{layout}_{name}.pth")
         assert again.table.equals(labels.table)
     torch.save([["a.jpg", gone, [1, 2, 3, 4], "dog", gone]], path)
-    with pytest.raises(InputError, match=r"row 0: its last field 'useless placeholder' is not a rel"):
+    with pytest.raises(InputError, match=r"row 0: its last field 'useless placeholder' is not a"):
         read_labels(path)

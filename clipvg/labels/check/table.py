@@ -86,14 +86,14 @@ def check_labels(
 
     Args:
         labels: read with ``on_error="keep"`` to see all of a file.
-        open_images: look for each image and decode it; else sizes are those of the columns, and
-            a million labels take seconds.
+        open_images: look up and decode each image; otherwise sizes are taken from the columns,
+            and a million labels take seconds.
         exif: whether images are seen upright, as EXIF says, or as stored: a preset's ``exif``.
         against: labels whose images these must not have, by a name for messages.
         files: path and number of labels of each file that the labels were read from, in order:
             tells which counts were published, and which file a row is in.
-        rows: (N,) int64 row of each label in its file, where not all of the files were taken.
-        progress: show a bar where images are opened.
+        rows: (N,) int64 row of each label in its file, if not all rows of the files were taken.
+        progress: show a progress bar if images are opened.
 
     Example:
         >>> labels = LabelTable.from_columns(
