@@ -33,7 +33,7 @@ class RunOptions:
     """How a run is made; nothing here decides its result.
 
     Args:
-        device: "cpu", "cuda:1", "mps" or the like, to train on; when None a CUDA GPU, else the CPU.
+        device: to train on, such as "cpu" or "cuda:1"; when None a CUDA GPU, else the CPU.
         progress: show progress.
         report: write ``report.html``.
         command: recorded in the summary; a call that gives none keeps the recorded one.
