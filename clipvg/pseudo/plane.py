@@ -95,7 +95,7 @@ def box_fault(box: Box, width: int, height: int) -> str | None:
 
 
 def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
-    """Return an observation without the boxes that are none, and what was wrong with those."""
+    """Return an observation without boxes and classes that are none, and what was wrong there."""
     faults: list[str] = []
     width, height = size_of(observation) or (0, 0)
 
@@ -107,6 +107,8 @@ def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
                 for box in _boxes(item)
                 if (fault := box_fault(box, width, height))
             ]
+            if isinstance(item, Detection) and not any(map(str.isalnum, item.name)):
+                wrong.append(f"{noun}[{index}]: class {item.name!r} is no word; name what it is")
             faults.extend(wrong)
             if not wrong:
                 kept.append(index)

@@ -77,7 +77,8 @@ def reproduce(
         for part in BENCHMARKS[benchmark]:
             job, lacking = plan(root, row, part, options.checkpoints.get(row.name))
             jobs += [job] if job else []
-            missing.setdefault(row.name, []).extend(lacking)
+            known = missing.setdefault(row.name, [])
+            known += [each for each in lacking if each not in known]
     _check(jobs, options)
     say(_announced(jobs), show=options.run.progress and bool(jobs))
     found: dict[str, dict[str, Json]] = {}

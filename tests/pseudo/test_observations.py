@@ -112,6 +112,16 @@ def test_boxes_that_are_none_are_dropped_on_request_and_input_as_published(tmp_p
     assert [len(one.detections) for one in published] == [2]
 
 
+def test_a_class_without_a_word_is_refused_or_dropped(tmp_path: Path) -> None:
+    named = seen_in([1, 2, 30, 40])
+    named["detections"].append({"class": "_", "box": [1, 2, 30, 40], "score": 0.9})
+    path = write(tmp_path / "seen.jsonl", named)
+    with pytest.raises(InputError, match=r"line 1: detections\[1\]: class '_' is no word"):
+        read_observations(path)
+    (seen,) = read_observations(path, on_error="drop")
+    assert len(seen.detections) == 1
+
+
 def test_candidates_keep_their_detection_when_one_before_it_is_dropped(tmp_path: Path) -> None:
     both = seen_in([30, 10, 20, 40])
     both["detections"].append({"class": "cat", "box": [1, 2, 30, 40], "score": 0.9})
