@@ -242,7 +242,7 @@ def test_what_fails_leaves_no_folder(
     labels: LabelTable, models: dict[str, GroundingModel], tmp_path: Path
 ) -> None:
     labels.write(tmp_path / "labels.parquet")
-    with pytest.raises(InputError, match="at least one actor"):
+    with pytest.raises(InputError, match="actors is 0, expected at least 1"):
         score_parquet_with_ray(
             tmp_path / "labels.parquet", tmp_path / "out", models, ray=RayOptions(actors=0)
         )
