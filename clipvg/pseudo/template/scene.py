@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from clipvg.pseudo.observation import Box, Detection, Observation
-from clipvg.pseudo.plane import area, centre, overlap, shared_area
+from clipvg.pseudo.plane import area, centre, distinct, overlap, shared_area
 from clipvg.pseudo.template.names import group_of, may_mean, spoken
 
 SAME_OBJECT = 0.4  # IoU of two detections of one group, as published
@@ -74,15 +74,12 @@ def build_scene(observation: Observation, least: float) -> Scene:
         if one.score >= FAINTEST * least and not one.name.startswith("__")  # as "__background__"
     ]
     found.sort(key=lambda one: -one.score)
-    kept: list[Thing] = []
-    for one in found:
-        doubles = (other.group == one.group and _overlaps(other, one) for other in kept)
-        if any(doubles):
-            continue
-        if any(_is_inside(one, other) for other in kept):  # a part of it, or one in front of it
-            one = replace(one, index=-1)
-        kept.append(_with_words(one, observation))
-    return Scene(observation.width or 0, observation.height or 0, tuple(kept))
+    seen = distinct(found, _is_double)
+    for place, one in enumerate(seen):
+        if any(_is_inside(one, other) for other in seen[:place]):  # a part, or one in front of it
+            seen[place] = replace(one, index=-1)
+    things = tuple(_with_words(one, observation) for one in seen)
+    return Scene(observation.width or 0, observation.height or 0, things)
 
 
 def _look(index: int, found: Detection) -> Thing:
@@ -90,8 +87,8 @@ def _look(index: int, found: Detection) -> Thing:
     return Thing(index, name, group_of(name), found.box, found.score)
 
 
-def _overlaps(one: Thing, other: Thing) -> bool:
-    return overlap(one.box, other.box) > SAME_OBJECT
+def _is_double(one: Thing, other: Thing) -> bool:
+    return one.group == other.group and overlap(one.box, other.box) > SAME_OBJECT
 
 
 def _is_inside(one: Thing, other: Thing) -> bool:
