@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clipvg.api.run import Device
 from clipvg.errors import InputError, near_matches
 from clipvg.grounders.grounder import Grounder
 from clipvg.labels import LabelTable
@@ -14,7 +13,7 @@ from clipvg.labels.splits import check_one_split
 from clipvg.model import GroundingModel
 from clipvg.model import load as load_model
 from clipvg.reliability import ScoreMatrix, score_labels
-from clipvg.runtime.distributed import choose_device
+from clipvg.runtime.distributed import Device, choose_device
 from clipvg.training import Evaluation
 from clipvg.training import evaluate as evaluate_model
 from clipvg.training.usable import refuse_long

@@ -19,13 +19,12 @@ from clipvg.model.tokenizer import Tokenizer
 from clipvg.runs import Run, Workers
 from clipvg.runs.record import whole_root
 from clipvg.runtime import distributed
+from clipvg.runtime.distributed import Device
 from clipvg.runtime.files import Json, read_json, write_json
 from clipvg.runtime.progress import say
 from clipvg.training import FitConfig, GroundingLearner, fit
 from clipvg.training.state import write_model
 from clipvg.training.usable import OnError, usable_labels
-
-Device = str | torch.device | None
 
 
 @dataclass(frozen=True, kw_only=True)

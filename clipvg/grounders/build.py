@@ -8,6 +8,7 @@ from clipvg.errors import InputError, near_matches
 from clipvg.grounders.grounder import Grounder
 from clipvg.measures.specs import build_measure, parse_measure, with_option
 from clipvg.pseudo.observations import ObservationTable
+from clipvg.runtime.distributed import Device
 
 #: Names of grounders, each of them that of a measure too.
 GROUNDERS = ("reclip", "heatmap", "gradcam", "detector", "vlm")
@@ -16,7 +17,7 @@ GROUNDERS = ("reclip", "heatmap", "gradcam", "detector", "vlm")
 def build_grounder(
     text: str,
     *,
-    device: str | None = None,
+    device: Device = None,
     backbone: str | None = None,
     observations: ObservationTable | None = None,
 ) -> Grounder:
@@ -47,7 +48,8 @@ def build_grounder(
             raise InputError(
                 f"grounder {text!r} takes no {option}, or already sets it; leave it out"
             )
-    made = build_measure(with_option(spec, "device", device), {})
+    place = None if device is None else str(device)
+    made = build_measure(with_option(spec, "device", place), {})
     if not isinstance(made, Grounder):
         raise InputError(f"{spec.method!r} scores labels and places no boxes; name a grounder")
     return made

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from clipvg.grounders.grounder import Grounder
 from clipvg.observe.loading import Kind, Pretrained, load_pretrained
 from clipvg.observe.options import Precision
-from clipvg.runtime.distributed import choose_device
+from clipvg.runtime.distributed import Device, choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +28,8 @@ class PretrainedGrounder(Grounder):
     """
 
     kind: ClassVar[Kind]
-    model: str = field(kw_only=False)
-    device: str | None = None
+    model: str | Path = field(kw_only=False)
+    device: Device = None
     precision: Precision = "auto"
     batch_size: Annotated[int, (1, None)] = 8
 
@@ -40,7 +41,7 @@ class PretrainedGrounder(Grounder):
     def loaded(self) -> Pretrained:
         """The model and its processor."""
         device = choose_device(self.device)
-        return load_pretrained(self.model, self.kind, device=device, precision=self.precision)
+        return load_pretrained(str(self.model), self.kind, device=device, precision=self.precision)
 
     @property
     def place(self) -> torch.device:

@@ -30,7 +30,7 @@ from clipvg.model.tokenizer import Tokenizer
 from clipvg.pseudo.observation import Observation
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.reading import as_observations
-from clipvg.runtime.distributed import choose_device
+from clipvg.runtime.distributed import Device, choose_device
 
 NOT_OBSERVED = "no observations of this image"
 NO_DETECTIONS = "nothing was detected in this image"
@@ -51,7 +51,7 @@ class ZeroShotGrounder(Grounder):
     pretrained: str | None = "openai"
     prompt: str = PROMPT
     observations: str | Path | ObservationTable | None = field(default=None, repr=False)
-    device: str | None = None
+    device: Device = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -93,13 +94,13 @@ class Hygiene(Measure):
     Args:
         min_area: least share of the image's area.
         max_area: largest share.
-        max_aspect: largest ratio of the longer to the shorter side.
+        max_aspect: largest ratio of the longer to the shorter side; ``inf`` allows any.
         max_words: most words.
     """
 
     min_area: Annotated[float, (0, 1)] = 0.001
     max_area: Annotated[float, (0, 1)] = 0.95
-    max_aspect: Annotated[float, (1, None)] = 8.0
+    max_aspect: Annotated[float, (1, math.inf)] = 8.0
     max_words: Annotated[int, (1, None)] = 40
     name: str = "hygiene"
 

@@ -7,6 +7,7 @@ visited is not scored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +22,15 @@ from clipvg.measures.common.scales import halving
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.runtime.fields import ABOVE_ZERO
 
-History = np.ndarray | str | Path | None
+History = np.ndarray | Sequence[Sequence[float]] | str | Path | None
 
 
 class _Dynamics(Measure):
     """Reads the history and marks the labels that were never visited.
 
     Args:
-        history: (epochs, N) losses or their .npy file; None for ``context.history``.
+        history: (epochs, N) losses, an array or lists, or their .npy file; None for
+            ``context.history``.
     """
 
     history: History = field(default=None, repr=False)
@@ -37,7 +39,17 @@ class _Dynamics(Measure):
     @cached_property
     def given(self) -> np.ndarray | None:
         """The history that was given, read; None for that of the context."""
-        return _load(self.history) if isinstance(self.history, str | Path) else self.history
+        if self.history is None:
+            return None
+        if isinstance(self.history, str | Path):
+            return _load(self.history)
+        try:
+            return np.asarray(self.history, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{self.name}: the history's epochs differ in length, or hold other things than "
+                "numbers; give (epochs, N) losses."
+            ) from None
 
     @property
     def requires(self) -> frozenset[str]:

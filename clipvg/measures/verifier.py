@@ -26,7 +26,7 @@ from clipvg.observe.write import Writer
 from clipvg.reliability.batch import Batch
 from clipvg.reliability.image_measure import ImageMeasure
 from clipvg.reliability.measurer import Context, Scores
-from clipvg.runtime.distributed import choose_device
+from clipvg.runtime.distributed import Device, choose_device
 from clipvg.runtime.files import atomic_path
 from clipvg.runtime.gate import check_content
 
@@ -113,8 +113,8 @@ class Verifier(Measure):
 
     path: str | Path | None = field(default=None, kw_only=False)
     precision: Annotated[float, (0, None)] = 1.0
-    model: str | None = None
-    device: str | None = None
+    model: str | Path | None = None
+    device: Device = None
     unit: str | None = None
     question: str = QUESTION
     name: str = "verifier"
@@ -144,7 +144,7 @@ class Verifier(Measure):
     @cached_property
     def _asked(self) -> ImageMeasure:
         assert self.model is not None
-        loaded = load_pretrained(self.model, "writer", device=choose_device(self.device))
+        loaded = load_pretrained(str(self.model), "writer", device=choose_device(self.device))
         return AskedVerifier(self.name, loaded, question=self.question, unit=self.unit)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -47,7 +47,8 @@ def create_model(
         pretrained = TINY_TAG
     elif backbone.startswith(("hf-hub:", "local-dir:")):
         pretrained = None
-    options |= {"levels": list(levels) if levels else None, "preset": preset}
+    tapped = list(levels) if isinstance(levels, Iterable) else levels
+    options |= {"levels": tapped, "preset": preset}
     config = GroundingConfig.from_dict({"backbone": backbone, "pretrained": pretrained, **options})
     return GroundingModel(config, Backbone.create(config)).eval()
 

@@ -22,17 +22,26 @@ REGION = (
     "Describe the main object of this image so that it can be told from others like it, in a few "
     "words and no sentence, such as: man in a red shirt."
 )
-# What models ask for that have no chat: a caption, and a description of what is cut out.
-_ASKED = {
-    "florence2": ("<CAPTION>", "<REGION_TO_DESCRIPTION>"),
-    "paligemma": ("caption en", "caption en"),
-    "kosmos-2": ("An image of", "An image of"),
-}
 _CONTEXT = 0.1  # of a region's sides, cut out around it
 _BINS = 1000  # of the image's sides, in which Florence-2 counts
 _YES = ("yes", "Yes", "YES", " yes", " Yes", "true", "True")
 _NO = ("no", "No", "NO", " no", " No", "false", "False")
 _LEAST = 0.01  # of P(yes) + P(no): with less a model says something else
+
+
+class Asked(NamedTuple):
+    """The prompts of a model."""
+
+    caption: str | None
+    region: str | None  # cut out, but for Florence-2, which is told where it is
+
+
+_CHAT, _NOTHING = Asked(CAPTION, REGION), Asked(None, None)
+_WITHOUT_CHAT = {
+    "florence2": Asked("<CAPTION>", "<REGION_TO_DESCRIPTION>"),
+    "paligemma": Asked("caption en", "caption en"),
+    "kosmos-2": Asked("An image of", "An image of"),
+}
 
 
 class Answer(NamedTuple):
@@ -68,7 +77,7 @@ class Writer:
         self, images: Sequence[Image.Image], prompt: str | None = None, max_new_tokens: int = 40
     ) -> list[str]:
         """Return a caption of each image; the prompt is by default what suits the model."""
-        asked = prompt or self._usual(CAPTION, 0)
+        asked = prompt or self._usual.caption
         return self.write(images, [asked] * len(images), max_new_tokens)
 
     def describe(
@@ -83,7 +92,7 @@ class Writer:
         Florence-2 sees the whole image and is told where the box is; others see the box cut out,
         with a tenth of its sides around it.
         """
-        asked = prompt or self._usual(REGION, 1)
+        asked = prompt or self._usual.region
         if self._type == "florence2" and prompt is None:
             prompts = [f"{asked}{_places(box, image.size)}" for box in boxes]
             return self.write([image] * len(boxes), prompts, max_new_tokens)
@@ -189,7 +198,8 @@ class Writer:
             )
         if any(prompt is None for prompt in prompts):
             return processor(images=list(images), return_tensors="pt")
-        marked = [f"{self._image_mark}{prompt}" for prompt in prompts]
+        mark = self._image_mark
+        marked = [str(prompt) if mark in str(prompt) else f"{mark}{prompt}" for prompt in prompts]
         prepared = processor(images=list(images), text=marked, padding=True, return_tensors="pt")
         if self._type == "git":  # without the token that ends a text
             for name in ("input_ids", "attention_mask"):
@@ -200,7 +210,7 @@ class Writer:
     def _repeats_prompt(self) -> bool:
         """Whether a prompt comes back that is no part of the answer, as with image tokens."""
         has_mark = hasattr(self.loaded.processor, "image_token")
-        return self._chats or has_mark or self._type in _ASKED
+        return self._chats or has_mark or self._type in _WITHOUT_CHAT
 
     @property
     def _image_mark(self) -> str:
@@ -234,8 +244,9 @@ class Writer:
         ids = [*ids, self.loaded.processor.tokenizer.pad_token_id]
         return torch.tensor([n for n in ids if n is not None], device=self.loaded.device)
 
-    def _usual(self, question: str, which: int) -> str | None:
-        return question if self._chats else _ASKED.get(self._type, (None, None))[which]
+    @property
+    def _usual(self) -> Asked:
+        return _CHAT if self._chats else _WITHOUT_CHAT.get(self._type, _NOTHING)
 
 
 def around(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:

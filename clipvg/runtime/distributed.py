@@ -18,6 +18,7 @@ from clipvg.runtime import gpu
 from clipvg.runtime.files import Json
 
 Item = TypeVar("Item")
+Device = str | torch.device | None  # None is a CUDA GPU where there is one, else the CPU
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def join(device: torch.device | None = None) -> World:
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def choose_device(device: str | torch.device | None) -> torch.device:
+def choose_device(device: Device) -> torch.device:
     """Return a device; where None the GPU of this process's local rank if any, else the CPU."""
     if device is None and not torch.cuda.is_available():
         return torch.device("cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -27,25 +28,40 @@ def field_problems(config: Any) -> Iterator[str]:
     """Yield what is wrong with the fields of a dataclass.
 
     Its annotations say what each field may be; ``Annotated[int, (1, None)]`` also its least and
-    largest number, None for no limit. None, where a field may be None, is in every range.
+    largest number, None for no limit and ``math.inf`` where that is a value too. None, where a
+    field may be None, is in every range.
     """
-    kinds = get_type_hints(type(config))
-    ranges = get_type_hints(type(config), include_extras=True)
-    for field in dataclasses.fields(config):
-        value: Any = getattr(config, field.name)
-        low, high = getattr(ranges[field.name], "__metadata__", [(None, None)])[0]
-        if not _fits(value, kinds[field.name]):
-            yield f"{field.name} is {_shown(value)}, expected {in_words(kinds[field.name])}"
+    owner: type = type(config)
+    for name, (kind, (low, high)) in _annotations(owner).items():
+        value: Any = getattr(config, name)
+        if not _fits(value, kind):
+            yield f"{name} is {_shown(value)}, expected {in_words(kind)}"
         elif isinstance(value, bool) or not isinstance(value, Real):
             continue
-        elif not (isinstance(value, Integral) or math.isfinite(value)):
-            yield f"{field.name} is {value}, expected a finite number"
+        elif not (isinstance(value, Integral) or math.isfinite(value) or value == high):
+            yield f"{name} is {value}, expected a finite number"
         elif low is not None and value < low:
             least = "above 0" if low == ABOVE_ZERO else f"at least {low}"
-            yield f"{field.name} is {_shown(value)}, expected {least}"
+            yield f"{name} is {_shown(value)}, expected {least}"
         elif high is not None and value > high:
             most = "below 1" if high == BELOW_ONE else f"at most {high:,}"
-            yield f"{field.name} is {_shown(value)}, expected {most}"
+            yield f"{name} is {_shown(value)}, expected {most}"
+
+
+@cache
+def _annotations(config: type) -> dict[str, tuple[Any, tuple[Any, Any]]]:
+    """The type of each field of a dataclass, and its least and largest number."""
+    hints = get_type_hints(config, include_extras=True)
+    kinds = get_type_hints(config)
+    names = [field.name for field in dataclasses.fields(config)]
+    return {name: (kinds[name], _range(hints[name])) for name in names}
+
+
+def _range(hint: Any) -> tuple[Any, Any]:
+    """The pair among what an annotation says beside the type."""
+    pairs = (each for each in getattr(hint, "__metadata__", ()) if isinstance(each, tuple))
+    low, high = next(pairs, (None, None))
+    return low, high
 
 
 def in_words(kind: Any) -> str:
@@ -75,8 +91,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin in (list, tuple, Sequence):
         many = Sequence if origin is Sequence else list | tuple
         is_many = isinstance(value, many) and not isinstance(value, str)
-        return is_many and all(_fits(item, inner[0]) for item in value)
-    if origin in (dict, Mapping):
+        return is_many and _items_fit(value, inner)
+    if origin is not None:  # a mapping, a callable: of these the kind alone is looked at
         return isinstance(value, origin)
     if kind is bool:
         return isinstance(value, bool)
@@ -84,6 +100,13 @@ def _fits(value: Any, kind: Any) -> bool:
         number = Integral if kind is int else Real
         return isinstance(value, number) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def _items_fit(items: Sequence[Any], kinds: Sequence[Any]) -> bool:
+    """Whether items are all of one kind, or as ``tuple[int, str]`` says each of its own."""
+    if len(kinds) == 1 or kinds[1] is ...:
+        return all(_fits(item, kinds[0]) for item in items)
+    return len(items) == len(kinds) and all(map(_fits, items, kinds))
 
 
 def _shown(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,12 @@ def test_hygiene_by_hand() -> None:
     # five rules: inside, area, aspect, words, first
     expected = [1, (0.5 + 4) / 5, 4 / 5, 4 / 5, 4 / 5, 0, 0, 0, 4 / 5]
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+def test_hygiene_without_a_limit_of_aspect() -> None:
+    labels = written(["thin"], [[0, 0, 100, 1]])
+    assert measure(Hygiene(max_aspect=8.0), labels, Context()).values < 1
+    assert measure(Hygiene(max_aspect=math.inf), labels, Context()).values == 1
 
 
 def test_hygiene_leaves_out_rules_about_an_unknown_picture() -> None:

@@ -64,6 +64,15 @@ def test_a_prompt_is_no_part_of_what_is_written(name: str, tmp_path) -> None:
     assert "image>" not in asked
 
 
+def test_the_mark_of_the_image_is_not_doubled(tmp_path) -> None:
+    writer = open_writer("paligemma", tmp_path)
+    mark = writer.loaded.processor.image_token
+    with_mark, without = (
+        writer.prepare(IMAGES[:1], [prompt])["input_ids"] for prompt in (f"{mark}a dog", "a dog")
+    )
+    assert with_mark.tolist() == without.tolist()
+
+
 def test_a_vision_language_model_is_asked_in_its_chat(tmp_path) -> None:
     writer = open_writer("llava", tmp_path)
     prepared = writer.prepare(IMAGES, [CAPTION, "a longer question " * 3])
