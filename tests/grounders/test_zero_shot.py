@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +14,17 @@ from PIL import Image
 from clipvg.cli import main
 from clipvg.data.scenes.observe import PERFECT, observe_scenes
 from clipvg.errors import InputError
-from clipvg.grounders import GradCam, ReCLIP, build_grounder
+from clipvg.grounders import GradCam, HeatMap, ReCLIP, build_grounder
 from clipvg.grounders.heat import _shares, best_box
 from clipvg.grounders.reclip import holds, resolve
 from clipvg.grounders.tower import before_last, pooled
+from clipvg.grounders.zeroshot import ZeroShotGrounder
 from clipvg.labels import LabelTable
 from clipvg.pseudo import Observation, ObservationTable
 from clipvg.pseudo.meaning.phrases import read_phrase
 from clipvg.reliability import BoxPredictor, Context, Measurer, measure
 
-TINY = {"backbone": "clipvg-tiny", "device": "cpu"}
+TINY: dict[str, Any] = {"backbone": "clipvg-tiny", "device": "cpu"}
 BOXES = np.array([[0, 0, 20, 20], [40, 0, 60, 40], [80, 0, 100, 20], [42, 5, 50, 12]], float)
 
 
@@ -107,23 +109,25 @@ def test_the_parted_tower_is_that_of_clip() -> None:
 @pytest.mark.parametrize("name", ["heatmap", "gradcam"])
 def test_heat_is_a_map_of_the_image(name: str) -> None:
     grounder = build_grounder(f"{name},backbone=clipvg-tiny", device="cpu")
+    assert isinstance(grounder, HeatMap | GradCam)
     image = Image.new("RGB", (90, 60), "white")
     image.paste((205, 40, 40), (60, 30, 85, 55))
-    heat = grounder.heat(image, ["red square", "x"])  # type: ignore[attr-defined]
+    heat = grounder.heat(image, ["red square", "x"])
     assert heat.min() >= 0
     assert heat.max() == pytest.approx(1)
     found = grounder.answer(image, ["red square", "x"])
     assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
     assert ((found.scores >= 0) & (found.scores <= 1)).all()
-    given = grounder.among(image, ["red square"], BOXES[:2])  # type: ignore[attr-defined]
+    given = grounder.among(image, ["red square"], BOXES[:2])
     assert given.boxes[0].tolist() in BOXES[:2].tolist()
 
 
 def test_heat_of_the_lowest_temperature_is_where_the_hottest_superpixel_is() -> None:
     grounder = build_grounder("heatmap,backbone=clipvg-tiny,temperature=0.0001", device="cpu")
+    assert isinstance(grounder, HeatMap)
     image = Image.new("RGB", (90, 60), "white")
     image.paste((205, 40, 40), (60, 30, 85, 55))
-    heat = grounder.heat(image, ["red square"])  # type: ignore[attr-defined]
+    heat = grounder.heat(image, ["red square"])
     assert np.isfinite(heat).all()
     assert 0 < (heat > 0).mean() < 0.5
 
@@ -131,11 +135,12 @@ def test_heat_of_the_lowest_temperature_is_where_the_hottest_superpixel_is() -> 
 @pytest.mark.parametrize("name", ["reclip", "gradcam"])
 def test_a_box_without_area_in_the_image_is_never_chosen(name: str) -> None:
     grounder = build_grounder(f"{name},backbone=clipvg-tiny", device="cpu")
+    assert isinstance(grounder, ZeroShotGrounder)
     image = Image.new("RGB", (90, 60), "white")
     boxes = np.array([[5, 5, 5, 5], [200, 200, 300, 300], [-9, 10, 30, 40]])
-    found = grounder.among(image, ["dog"], boxes)  # type: ignore[attr-defined]
+    found = grounder.among(image, ["dog"], boxes)
     assert found.boxes.tolist() == [[0, 10, 30, 40]]
-    none = grounder.among(image, ["dog"], boxes[:2])  # type: ignore[attr-defined]
+    none = grounder.among(image, ["dog"], boxes[:2])
     assert none.reasons == ["nothing was detected in this image"]
 
 
@@ -261,7 +266,8 @@ def test_what_goes_unnoticed_beside_a_grounder_is_refused(
 @pytest.mark.parametrize("name", ["reclip", "heatmap", "gradcam"])
 def test_over_a_real_backbone_of_random_weights(name: str) -> None:
     grounder = build_grounder(f"{name},backbone=ViT-B-16,pretrained=none", device="cpu")
+    assert isinstance(grounder, ZeroShotGrounder)
     image = Image.effect_noise((120, 90), 80).convert("RGB")
-    found = grounder.among(image, ["left dog", "x"], BOXES)  # type: ignore[attr-defined]
+    found = grounder.among(image, ["left dog", "x"], BOXES)
     assert np.isfinite(found.boxes).all()
     assert not any(found.reasons)
