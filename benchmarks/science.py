@@ -4,8 +4,9 @@ python benchmarks/science.py run --experiment one three --seeds 0 1 2 3 4
 python benchmarks/science.py write
 
 `run` can be killed and goes on: trainings that are finished are kept below --work, and shared by
-all experiments of a seed. Several processes may work on different seeds. `write` makes the JSON
-and the figures of all that was run, and prints the tables. docs/science-log.md explains both.
+all experiments of a seed. Several processes may work on different seeds. `write` adds what was
+run to the JSON, whose seeds may be of other machines, makes the figures of all of it, and prints
+the tables. docs/science-log.md explains both.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import time
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +117,20 @@ def make_lab(work: Path, world: World, labels: LabelTable, seed: int) -> Lab:
 
 
 def write(work: Path, target: Path, images: Path) -> dict[str, Any]:
-    """Write what all seeds say together; return it."""
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted((work / "results").glob("*.json")):
-        record = json.loads(path.read_text())
-        parts.setdefault(record["experiment"], []).append(record)
-    scales = {json.dumps(part["scale"]) for records in parts.values() for part in records}
-    if len(scales) > 1:
-        raise SystemExit(
-            f"{work} holds results of several scales; keep each in a --work of its own"
-        )
-    if not parts:
+    """Add what was run to the record of earlier runs; write and return what all seeds say."""
+    written = json.loads(target.read_text())["parts"].values() if target.exists() else ()
+    run = [json.loads(path.read_text()) for path in sorted((work / "results").glob("*.json"))]
+    if not run:
         raise SystemExit(f"{work} holds no results; run experiments first: science.py run --help")
+    records = {(each["experiment"], each["seed"]): each for each in [*chain(*written), *run]}
+    if len({json.dumps(each["scale"]) for each in records.values()}) > 1:
+        raise SystemExit(
+            f"{work} and {target} hold results of several scales; keep each scale in a --work and "
+            "a --json of its own"
+        )
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for (experiment, _), record in sorted(records.items()):
+        parts.setdefault(experiment, []).append(record)
     found = summarise(parts)
     for name, text in tables(found).items():
         print(f"\n{name}\n\n{text}")

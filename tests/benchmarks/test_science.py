@@ -53,6 +53,20 @@ def test_summary_tables_and_figures(work: Path, tmp_path: Path) -> None:
     assert (tmp_path / "science-methods.png").stat().st_size > 10_000
 
 
+def test_a_record_grows_by_seeds_that_are_run_elsewhere(work: Path, tmp_path: Path) -> None:
+    target, results = tmp_path / "found.json", tmp_path / "work" / "results"
+    alone = science.write(work, target, tmp_path)
+    results.mkdir(parents=True)
+    record = json.loads((work / "results/one-0.json").read_text())
+    (results / "one-1.json").write_text(json.dumps(record | {"seed": 1}))
+    both = science.write(results.parent, target, tmp_path)
+    assert both["one"]["seeds"] == [0, 1]
+    assert both["one"]["gap"]["mean"] == alone["one"]["gap"]["mean"]
+    (results / "one-1.json").write_text(json.dumps(record | {"seed": 1, "scale": {"steps": 5}}))
+    with pytest.raises(SystemExit, match="several scales"):
+        science.write(results.parent, target, tmp_path)
+
+
 def test_shorter_trainings_are_kept_as_such(work: Path) -> None:
     world = World(work / "seed-0", 0, SMALL)
     lab = science.make_lab(work, world, world.training(), 0)
