@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from _science.answers import measure_answers
-from _science.folds import measure_folds
+from _science.folds import adapt_with_folds, measure_folds
 from _science.lab import Lab
 from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
 from _science.quality import by_kind, quality
@@ -18,7 +18,6 @@ from _science.settings import measure_cleaning, measure_semisupervised, measure_
 from _science.world import KINDS, SOURCES, STANDARD, World, only
 from clipvg.configs import read_recipe
 from clipvg.curriculum import Beyond, MSAConfig, Run, SSAConfig, msa, ssa
-from clipvg.curriculum.config import HowTrained
 from clipvg.data.scenes import is_correct
 from clipvg.labels import LabelTable
 from clipvg.measures.specs import build_measures
@@ -57,10 +56,15 @@ class Bench:
         }
 
     def ssa(
-        self, name: str, labels: LabelTable, *, candidates: HowTrained = "separate", **options: Any
+        self,
+        name: str,
+        labels: LabelTable,
+        *,
+        search: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Record:
-        """SSA on labels as one source."""
-        config = SSAConfig(seed=self.world.seed, candidates=candidates)
+        """SSA on labels as one source, with some options of its search."""
+        config = SSAConfig(seed=self.world.seed, **(search or {}))
         return self._adapt(name, ssa, labels, config, **options)
 
     def recipe(
@@ -199,7 +203,8 @@ def error_rates(bench: Bench) -> Record:
 
 def together(bench: Bench) -> Record:
     """SSA on the mixed source whose candidates train in one pass, to compare with `one`."""
-    return {"ssa": bench.ssa("ssa-together", bench.world.training(), candidates="together")}
+    labels, search = bench.world.training(), {"candidates": "together"}
+    return {"ssa": bench.ssa("ssa-together", labels, search=search)}
 
 
 def options_one_source(bench: Bench) -> Record:
@@ -307,6 +312,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "kinds": error_kinds,
     "rates": error_rates,
     "folds": measure_folds,
+    "folds-ssa": adapt_with_folds,
     "answers": measure_answers,
     "semisupervised": measure_semisupervised,
     "weakly": measure_weakly,

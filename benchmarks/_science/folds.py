@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 RATES = (0.4, 0.7)
 FOLDS = (2, 4)
+SEARCHES: dict[str, dict[str, Any]] = {
+    "in-sample": {},
+    "4 folds": {"folds": 4},
+    "4 folds, shared, mean": {"folds": 4, "fold_steps": "shared", "fold_mean": True},
+}
 
 
 def measure_folds(bench: Bench) -> dict[str, Any]:
@@ -40,6 +45,15 @@ def measure_folds(bench: Bench) -> dict[str, Any]:
             name: by_kind(values, correct, error) for name, values in measured.items()
         }
     return {"folds": found}
+
+
+def adapt_with_folds(bench: Bench) -> dict[str, Any]:
+    """SSA on the mixed source with 70 % wrong labels, in-sample and by folds."""
+    labels = bench.world.training(noise=dataclasses.replace(STANDARD, rate=RATES[-1]))
+    found: dict[str, Any] = {"all": bench.train(labels)}
+    for number, (name, search) in enumerate(SEARCHES.items()):
+        found[name] = bench.ssa(f"ssa-folds-{number}", labels, search=search)
+    return found
 
 
 def _out_of_sample(lab: Lab, labels: LabelTable, folds: int, seed: int) -> np.ndarray:

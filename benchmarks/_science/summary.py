@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from _science.answers import NUMBERS
+from _science.folds import SEARCHES
 from _science.settings import SETTINGS
 from _science.settings import summarise as summarise_setting
 from _science.statistics import interval, paired
@@ -38,6 +39,7 @@ def summarise(parts: Parts) -> Record:
         "rates": _rates,
         "answers": _answers,
         "folds": _folds,
+        "folds-ssa": _folds_ssa,
         **{name: partial(_setting, name) for name in SETTINGS},
     }
     found = {name: make(parts) for name, make in makers.items() if parts.get(name)}
@@ -263,6 +265,21 @@ def _answers(parts: Parts) -> Record:
 
 def _setting(name: str, parts: Parts) -> Record:
     return summarise_setting(parts[name])
+
+
+def _folds_ssa(parts: Parts) -> Record:
+    """Accuracy of SSA by how its reliability was measured, and the AUROC of that."""
+    records = parts["folds-ssa"]
+    base = _tests(records, "in-sample")
+    return {
+        name: {
+            "test": interval(_tests(records, name)),
+            "over in-sample": paired(_tests(records, name), base),
+            "auroc": interval([r[name]["auroc"]["measurer"] for r in records]),
+            "steps": float(np.mean([r[name]["num_steps"] for r in records])),
+        }
+        for name in SEARCHES
+    } | {"all": {"test": interval(_tests(records, "all"))}}
 
 
 def _folds(parts: Parts) -> Record:

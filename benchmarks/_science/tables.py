@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from _science.answers import NUMBERS
+from _science.folds import SEARCHES
 from _science.settings import SETTINGS, settings_table
 from _science.statistics import signed, table
 from _science.summary import Record
@@ -42,6 +43,7 @@ def tables(found: Record) -> dict[str, str]:
         "rates": _rate_table,
         "answers": _answer_table,
         "folds": _fold_table,
+        "folds-ssa": _folds_ssa_table,
         **dict.fromkeys(SETTINGS, settings_table),
     }
     return {name: makers[name](record) for name, record in found.items()}
@@ -158,6 +160,23 @@ def _fold_table(found: Record) -> str:
         for name, quality in measured.items()
     ]
     return table(["wrong", "measured", "AUROC", *(kind.replace("_", " ") for kind in KINDS)], rows)
+
+
+def _folds_ssa_table(found: Record) -> str:
+    rows: list[tuple[object, ...]] = [
+        ("all labels", found["all"]["test"]["mean"], None, None, None)
+    ]
+    rows += [
+        (
+            f"SSA, {name}",
+            found[name]["test"]["mean"],
+            signed(found[name]["over in-sample"]),
+            f"{found[name]['auroc']['mean']:.3f}",
+            found[name]["steps"],
+        )
+        for name in SEARCHES
+    ]
+    return table(["measured", "Acc@0.5", "over in-sample (95 %)", "AUROC", "steps"], rows)
 
 
 def _rate_table(found: Record) -> str:

@@ -77,8 +77,11 @@ def test_shorter_trainings_are_kept_as_such(work: Path) -> None:
 
 @pytest.mark.slow
 def test_out_of_sample_measurers(work: Path, tmp_path: Path) -> None:
-    science.run(work, 0, ["folds"], SMALL)
-    found = science.write(work, tmp_path / "found.json", tmp_path)["folds"]
+    science.run(work, 0, ["folds", "folds-ssa"], SMALL)
+    everything = science.write(work, tmp_path / "found.json", tmp_path)
+    found, adapted = everything["folds"], everything["folds-ssa"]
+    assert adapted["in-sample"]["over in-sample"]["mean"] == 0
+    assert adapted["4 folds"]["steps"] > adapted["4 folds, shared, mean"]["steps"]
     assert [*found] == ["0.4", "0.7"]
     assert len(found["0.7"]) == 7
     assert 0 <= found["0.7"]["4 folds, shared steps"]["ambiguous"]["mean"] <= 1
