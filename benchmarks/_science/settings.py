@@ -107,6 +107,7 @@ def summarise(records: Sequence[Record]) -> Record:
     return {
         name: {
             "test": interval([row[name][0] for row in rows]),
+            "values": [row[name][0] for row in rows],
             "gain": paired(*zip(*(row[name] for row in rows), strict=True)),
         }
         for name in rows[0]
@@ -115,8 +116,16 @@ def summarise(records: Sequence[Record]) -> Record:
 
 def settings_table(found: Record) -> str:
     """Return the Markdown table of what `summarise` gave."""
-    rows = [(name, each["test"]["mean"], signed(each["gain"])) for name, each in found.items()]
-    return table(["", "Acc@0.5", "gain (95 %)"], rows)
+    rows = [
+        (
+            name,
+            each["test"]["mean"],
+            ", ".join(f"{value:.1f}" for value in each["values"]),
+            signed(each["gain"]),
+        )
+        for name, each in found.items()
+    ]
+    return table(["", "Acc@0.5", "each seed", "gain (95 %)"], rows)
 
 
 def _rows(record: Record) -> dict[str, tuple[float, float]]:
