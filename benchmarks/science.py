@@ -40,6 +40,7 @@ _MIXED = {
     "options-one",
     "confirm-one",
     "recommended-one",
+    "longer-one",
     "sweep",
     "together",
     "measures",
@@ -47,7 +48,7 @@ _MIXED = {
     "semisupervised",
     "weakly",
 }  # experiments on the mixed source
-_THREE = {"three", "options-three", "confirm-three", "recommended-three"}
+_THREE = {"three", "options-three", "confirm-three", "recommended-three", "longer-three"}
 
 
 def main(arguments: list[str] | None = None) -> None:

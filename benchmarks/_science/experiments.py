@@ -27,6 +27,8 @@ from clipvg.reliability.image_measure import measure_together
 from clipvg.reliability.measurer import Context
 
 GRID = tuple(round(0.1 * k, 1) for k in range(11))
+# Warm trainings in a row: the measurer, a first selection, and a round each.
+CHAIN = {"semisupervised": 4, "recommended": 5, "cleaning": 2}
 Record = dict[str, Any]
 
 
@@ -54,6 +56,10 @@ class Bench:
             "validation": self.lab.accuracy(model, self.world.validation),
             "labels": len(labels),
         }
+
+    def longer(self, recipe: str) -> Bench:
+        """The bench whose trainings take as many steps as a chain of a recipe at most."""
+        return dataclasses.replace(self, lab=self.lab.shorter(CHAIN[recipe]))
 
     def ssa(
         self,
@@ -249,6 +255,16 @@ def recommended_three(bench: Bench) -> Record:
     }
 
 
+def longer_one(bench: Bench) -> Record:
+    """Training on all labels, and on the right ones, for as many steps as the recipe at most."""
+    return _ends(bench.longer("recommended"), bench.world.training())
+
+
+def longer_three(bench: Bench) -> Record:
+    """The same on three sources."""
+    return _ends(bench.longer("recommended"), bench.world.three_sources())
+
+
 def recommended_generated(bench: Bench) -> Record:
     """Plain MSA and the recipe on labels that three sources make of observations."""
     labels = bench.world.generated_sources()
@@ -305,6 +321,8 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "recommended-one": recommended_one,
     "recommended-three": recommended_three,
     "recommended-generated": recommended_generated,
+    "longer-one": longer_one,
+    "longer-three": longer_three,
     "sweep": sweep,
     "together": together,
     "measures": measures,

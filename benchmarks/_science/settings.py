@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 SETTINGS = ("semisupervised", "weakly", "cleaning")
 SHARES = (0.01, 0.05, 0.1)
 WRONG = (0.05, 0.1)
-# Warm trainings in a row: the measurer, a first selection, and a round each.
-_CHAIN = {"semisupervised": 4, "recommended": 5, "cleaning": 2}
 Record = dict[str, Any]
 
 
@@ -35,7 +33,7 @@ def measure_semisupervised(bench: Bench) -> Record:
     """
     annotated, pseudo = bench.world.training(noise=CLEAN), bench.world.training()
     record: Record = {"all annotated": bench.train(annotated), "pseudo": bench.train(pseudo)}
-    longer = _longer(bench, "semisupervised")
+    longer = bench.longer("semisupervised")
     for share in SHARES:
         few = annotated.select(annotated.distinct_images()[1] < share * annotated.num_images)
         name = f"semi-{100 * share:g}"
@@ -47,11 +45,6 @@ def measure_semisupervised(bench: Bench) -> Record:
     return {"settings": record}
 
 
-def _longer(bench: Bench, recipe: str) -> Bench:
-    """The bench whose trainings take as many steps as a chain of a recipe."""
-    return dataclasses.replace(bench, lab=bench.lab.shorter(_CHAIN[recipe]))
-
-
 def measure_weakly(bench: Bench) -> Record:
     """Expressions of the mixed source without their boxes, placed on what detectors saw."""
     world, labels = bench.world, bench.world.training()
@@ -61,7 +54,7 @@ def measure_weakly(bench: Bench) -> Record:
     record = {
         "right": float(100 * correct.mean()),
         "all": bench.train(placed),
-        "all, longer": _longer(bench, "recommended").train(placed),
+        "all, longer": bench.longer("recommended").train(placed),
         "recommended": bench.recipe("weakly", placed, "recommended", str(file)),
     }
     return {"settings": record}
@@ -94,7 +87,7 @@ def measure_cleaning(bench: Bench) -> Record:
         record[f"{100 * rate:g} %"] = {
             "wrong": float(1 - correct.mean()),
             "all": bench.train(labels),
-            "all, longer": _longer(bench, "cleaning").train(labels),
+            "all, longer": bench.longer("cleaning").train(labels),
             "clean": bench.train(labels.select(correct)),
             "cleaned": bench.recipe(f"cleaning-{100 * rate:g}", labels, "cleaning"),
         }

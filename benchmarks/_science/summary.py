@@ -31,6 +31,8 @@ def summarise(parts: Parts) -> Record:
         "recommended-one": lambda parts: _recommended(parts["recommended-one"], "ssa"),
         "recommended-three": lambda parts: _recommended(parts["recommended-three"], "msa"),
         "recommended-generated": lambda parts: _recommended(parts["recommended-generated"], "msa"),
+        "longer-one": lambda parts: _longer(parts, "one"),
+        "longer-three": lambda parts: _longer(parts, "three"),
         "generators": _generators,
         "sweep": _regret,
         "together": _together,
@@ -138,6 +140,20 @@ def _recommended(records: Sequence[Record], plain: str) -> Record:
             for name in kinds[0]
         }
     return found
+
+
+def _longer(parts: Parts, sources: str) -> Record:
+    """Training for as many steps as the recipe, and what the recipe gains over it."""
+    records = parts[f"longer-{sources}"]
+    recipe = parts.get(f"recommended-{sources}", ())
+    own = {record["seed"]: record["recommended"]["test"] for record in recipe}
+    both = [(own[r["seed"]], r["all"]["test"]) for r in records if r["seed"] in own]
+    return {
+        "seeds": [record["seed"] for record in records],
+        "all": interval(_tests(records, "all")),
+        "clean": interval(_tests(records, "clean")),
+        "recommended over all": paired(*zip(*both, strict=True)) if both else None,
+    }
 
 
 def _named(record: Record, name: str) -> list[Record]:

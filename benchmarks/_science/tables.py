@@ -26,6 +26,8 @@ def tables(found: Record) -> dict[str, str]:
         "recommended-one": _recommended_table,
         "recommended-three": _recommended_table,
         "recommended-generated": _recommended_table,
+        "longer-one": _longer_table,
+        "longer-three": _longer_table,
         "generators": _generator_table,
         "auroc": _auroc_table,
         "sweep": lambda record: table(
@@ -84,6 +86,15 @@ def _recommended_table(found: Record) -> str:
         for name, row in by_kind.items()
     ]
     return f"{text}\n\n{table(['AUROC', 'all', *(kind.replace('_', ' ') for kind in kinds)], rows)}"
+
+
+def _longer_table(found: Record) -> str:
+    gain = found["recommended over all"]
+    rows = [
+        ("all labels", found["all"]["mean"], gain and signed(gain)),
+        ("correct labels alone", found["clean"]["mean"], None),
+    ]
+    return table(["as many steps as the recipe", "Acc@0.5", "the recipe gains (95 %)"], rows)
 
 
 def _option_table(found: Record) -> str:
