@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +16,7 @@ from typing import Any
 import _harness
 import gpu
 import pytest
-import rescoring
 import torch
-import training_step
 from _gpu import pack
 from _gpu.stages import JSON, Stage, hash_sources, run_stages
 
@@ -126,31 +123,6 @@ def test_a_rehearsal_has_the_same_stages_and_limits() -> None:
     assert [each[:2] for each in on_gpu] == [each[:2] for each in on_cpu]
     for stage in gpu.stages("cpu"):
         assert all(not any("cuda" in part for part in command) for command in stage.commands)
-
-
-def test_commands_on_a_gpu_are_understood(repository: Path) -> None:
-    parsers = {
-        "benchmarks/rescoring.py": rescoring.parse,
-        "benchmarks/training_step.py": training_step.parse,
-    }
-    for stage in gpu.stages("cuda"):
-        for _, script, *options in stage.commands:
-            paths = (part for part in (script, *options) if part.startswith(("bench", "tests/")))
-            assert all((repository / path).exists() for path in paths)
-            parse = parsers.get(script)
-            if script.startswith("benchmarks/ops/"):
-                parse = _harness.options(None).parse_args
-            assert parse is None or parse(options).device == "cuda"
-
-
-def test_every_test_that_needs_a_gpu_is_run_there(repository: Path) -> None:
-    mark = "pytest.mark." + "gpu"
-    commands = next(stage.commands for stage in gpu.stages("cuda") if stage.name == "tests")
-    run = [repository / part for part in commands[0] if part.startswith("tests/")]
-    marked = [file for file in (repository / "tests").rglob("*.py") if mark in file.read_text()]
-    assert marked
-    for file in marked:
-        assert any(path in (file, *file.parents) for path in run), file
 
 
 @pytest.fixture
@@ -362,40 +334,6 @@ def test_the_script_runs_from_any_folder(repository: Path, tmp_path: Path) -> No
     )
     last = found.stdout.splitlines()[-1]
     assert last == f"{repository} benchmarks/gpu.py --list --device cpu"
-
-
-NOT_INSTALLED = """
-import runpy, sys
-from importlib.machinery import PathFinder
-
-class Uninstalled:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == "clipvg":
-            elsewhere = [folder for folder in sys.path if not folder.endswith("-packages")]
-            found = PathFinder.find_spec(name, elsewhere)
-            if found is None:
-                raise ModuleNotFoundError(name)
-            return found
-
-sys.meta_path.insert(0, Uninstalled)
-script, *sys.argv[1:] = sys.argv[1:]
-sys.path[0] = script.rpartition("/")[0]
-runpy.run_path(script, run_name="__main__")
-"""
-
-
-def test_it_starts_where_the_package_is_not_installed_yet(repository: Path, tmp_path: Path) -> None:
-    script = (repository / "benchmarks" / "gpu.py").as_posix()
-    found = subprocess.run(
-        [sys.executable, "-c", NOT_INSTALLED, script, "--list", "--device", "cpu"],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.startswith("build ")
 
 
 def test_a_case_that_is_not_there_ends_a_benchmark() -> None:
