@@ -22,15 +22,15 @@ from clipvg.measures.common.scales import halving
 from clipvg.reliability.measurer import Context, Scores
 from clipvg.runtime.fields import ABOVE_ZERO
 
-History = np.ndarray | Sequence[Sequence[float]] | str | Path | None
+History = np.ndarray | Sequence[np.ndarray | Sequence[float]] | str | Path | None
 
 
 class _Dynamics(Measure):
     """Reads the history and marks the labels that were never visited.
 
     Args:
-        history: (epochs, N) losses, an array or lists, or their .npy file; None for
-            ``context.history``.
+        history: (epochs, N) losses, an array or a list of an array or list for each epoch, or
+            their .npy file; None for ``context.history``.
     """
 
     history: History = field(default=None, repr=False)

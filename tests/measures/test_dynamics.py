@@ -123,8 +123,9 @@ def test_history_from_a_training_folder(kind: Any, tmp_path: Path) -> None:
 def test_history_from_lists() -> None:
     labels = written(["x"] * 6, [[0, 0, 1, 1]] * 6)
     expected = measure(LossMean(), labels, Context(history=LOSSES)).values
-    found = measure(LossMean(history=LOSSES.tolist()), labels, Context()).values
-    np.testing.assert_array_equal(found, expected)
+    for history in (LOSSES.tolist(), list(LOSSES)):
+        found = measure(LossMean(history=history), labels, Context()).values
+        np.testing.assert_array_equal(found, expected)
     with pytest.raises(InputError, match="epochs differ in length"):
         LossMean(history=[[0.5, 1.0], [0.5]])
 
