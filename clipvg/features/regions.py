@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from clipvg.model.tokenizer import Tokenizer
 Mode = Literal["crop", "blur", "both"]
 PROMPT = "a photo of {}"
 _BLUR = 0.15  # deviation of the blur in long sides of the image: 100 pixels of 640, as ReCLIP's
-_ENCODE_BATCH = 64  # regions encoded at once
+_ENCODE_BATCH = 64  # regions held and encoded at once
 
 
 def check_prompt(prompt: str) -> None:
@@ -68,37 +68,40 @@ def encode_regions(
     squares: list[list[Tensor]] = [[] for _ in modes]
     found: list[list[Tensor]] = [[torch.zeros(0, backbone.embed_dim)] for _ in modes]
 
-    def flush(at_least: int) -> None:
-        for kept, encoded in zip(squares, found, strict=True):
-            if len(kept) > at_least:
-                pixels = torch.stack(kept).to(device)
-                encoded.append(backbone.clip.encode_image(pixels, normalize=True).float())
-                kept.clear()
+    def encode(kept: list[Tensor], encoded: list[Tensor]) -> None:
+        if kept:
+            pixels = torch.stack(kept).to(device)
+            encoded.append(backbone.clip.encode_image(pixels, normalize=True).float())
+            kept.clear()
 
     for image, boxes in shown:
-        for kept, mode in zip(squares, modes, strict=True):
+        for kept, encoded, mode in zip(squares, found, modes, strict=True):
             for region in region_images(image, boxes, mode):
                 kept.append(make_square(region, backbone.image_size, preset).pixels)
-        flush(_ENCODE_BATCH - 1)
-    flush(0)
+                if len(kept) == _ENCODE_BATCH:
+                    encode(kept, encoded)
+    for kept, encoded in zip(squares, found, strict=True):
+        encode(kept, encoded)
     return torch.stack([torch.cat([part.to(device) for part in parts]) for parts in found])
 
 
-def region_images(image: Image.Image, boxes: np.ndarray, mode: str) -> Sequence[Image.Image]:
-    """Return images that stand for regions (K, 4): xyxy whole pixels inside the image, none empty.
+def region_images(image: Image.Image, boxes: np.ndarray, mode: str) -> Iterator[Image.Image]:
+    """Yield images that stand for regions (K, 4): xyxy whole pixels inside the image, none empty.
 
-    "crop" cuts them out; "blur" is the image with everything but the box blurred.
+    "crop" cuts them out; "blur" is the image with everything but the box blurred. One is held at a
+    time, for a photograph may have hundreds of boxes.
     """
-    corners = [(int(x), int(y), int(z), int(w)) for x, y, z, w in boxes]
-    if mode == "crop":
-        return [image.crop(box) for box in corners]
-    blurred = image.filter(ImageFilter.GaussianBlur(_BLUR * max(image.size)))
-    made = []
-    for box in corners:
-        copy = blurred.copy()
-        copy.paste(image.crop(box), box[:2])
-        made.append(copy)
-    return made
+    blurred = None
+    if mode == "blur":
+        blurred = image.filter(ImageFilter.GaussianBlur(_BLUR * max(image.size)))
+    for x1, y1, x2, y2 in boxes.tolist():
+        crop = image.crop((int(x1), int(y1), int(x2), int(y2)))
+        if blurred is None:
+            yield crop
+        else:
+            copy = blurred.copy()
+            copy.paste(crop, (int(x1), int(y1)))
+            yield copy
 
 
 def logit_scale(backbone: Backbone) -> Tensor:

@@ -13,7 +13,7 @@ from support.tiny import make_labels, make_model
 from clipvg.data import get_preset, load_square
 from clipvg.data.scenes import make_labels as make_scenes
 from clipvg.errors import InputError
-from clipvg.features.regions import region_images
+from clipvg.features.regions import encode_regions, region_images
 from clipvg.labels import LabelTable
 from clipvg.measures import ProposalEntropy, RegionAlignment
 from clipvg.measures.region import Proposals
@@ -157,6 +157,27 @@ def test_region_images() -> None:
     (blur,) = region_images(image, box, "blur")
     assert (np.asarray(blur)[4:16, 3:9] == pixels[4:16, 3:9]).all()
     assert np.asarray(blur)[:, 10:].std() < pixels[:, 10:].std() / 4
+
+
+def test_an_image_of_many_regions_is_encoded_in_batches(
+    model: GroundingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All crops of a large photograph at once would not fit into memory."""
+    rng, clip, sizes = np.random.default_rng(0), model.backbone.clip, []
+    image = Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8))
+    corner = rng.integers(0, 10, (150, 2))
+    shown, modes = [(image, np.concatenate([corner, corner + 8], 1))], ("crop", "blur")
+    alone = [encode_regions(model.backbone, [(image, box[None])], modes) for box in shown[0][1]]
+    encode = clip.encode_image
+
+    def counted(pixels: torch.Tensor, **options: bool) -> torch.Tensor:
+        sizes.append(len(pixels))
+        return encode(pixels, **options)
+
+    monkeypatch.setattr(clip, "encode_image", counted)
+    found = encode_regions(model.backbone, shown, modes)
+    assert sizes == [64, 64, 64, 64, 22, 22]
+    torch.testing.assert_close(found, torch.cat(alone, 1), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
