@@ -155,6 +155,8 @@ def _union(world: World, names: set[str]) -> LabelTable:
         found.append(world.training())
     if names & _THREE:
         found.append(world.three_sources())
+    if "poor-source" in names:
+        found.append(world.three_sources(poor="relation"))
     if "recommended-generated" in names:
         found.append(world.generated_sources())
     if "generators" in names:

@@ -14,6 +14,14 @@ from _science.folds import adapt_with_folds, measure_folds
 from _science.lab import Lab
 from _science.options import ALL_MSA, ALL_SSA, CHOSEN_MSA, CHOSEN_SSA, METHODS
 from _science.quality import by_kind, quality
+from _science.recipe import (
+    longer_one,
+    longer_three,
+    poor_source,
+    recommended_generated,
+    recommended_one,
+    recommended_three,
+)
 from _science.settings import measure_cleaning, measure_semisupervised, measure_weakly
 from _science.world import KINDS, SOURCES, STANDARD, World, only
 from clipvg.configs import read_recipe
@@ -55,6 +63,16 @@ class Bench:
             "test": self.lab.accuracy(model, self.world.test),
             "validation": self.lab.accuracy(model, self.world.validation),
             "labels": len(labels),
+        }
+
+    def ends(self, labels: LabelTable) -> Record:
+        """No curriculum and the clean ceiling: between them a method lies."""
+        correct = is_correct(labels)
+        return {
+            "labels": len(labels),
+            "wrong": float(1 - correct.mean()),
+            "all": self.train(labels),
+            "clean": self.train(labels.select(correct)),
         }
 
     def longer(self, recipe: str) -> Bench:
@@ -156,7 +174,7 @@ def three_sources(bench: Bench) -> Record:
     """No curriculum, MSA and the clean ceiling on three sources; SSA on each source alone."""
     labels = bench.world.three_sources()
     source_of = np.array(labels.sources())
-    record = _ends(bench, labels)
+    record = bench.ends(labels)
     record["msa"] = bench.msa("msa", labels)
     for source in SOURCES:
         record[f"ssa {source}"] = bench.ssa(f"ssa-{source}", labels.select(source_of == source))
@@ -233,49 +251,6 @@ def confirm_three_sources(bench: Bench) -> Record:
     return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=CHOSEN_MSA)}
 
 
-def recommended_one(bench: Bench) -> Record:
-    """Plain SSA and the recipe on the mixed source."""
-    labels = bench.world.training()
-    record = _with_ssa(bench, "ssa-mixed", labels)
-    seen = bench.world.observations(labels, "mixed")
-    return {
-        **record,
-        "recommended": bench.recipe("recommended-one", labels, "recommended", str(seen)),
-    }
-
-
-def recommended_three(bench: Bench) -> Record:
-    """Plain MSA and the recipe on three sources."""
-    labels = bench.world.three_sources()
-    record = {**_ends(bench, labels), "msa": bench.msa("msa", labels)}
-    seen = bench.world.observations(labels, *SOURCES)
-    return {
-        **record,
-        "recommended": bench.recipe("recommended-three", labels, "recommended", str(seen)),
-    }
-
-
-def longer_one(bench: Bench) -> Record:
-    """Training on all labels, and on the right ones, for as many steps as the recipe at most."""
-    return _ends(bench.longer("recommended"), bench.world.training())
-
-
-def longer_three(bench: Bench) -> Record:
-    """The same on three sources."""
-    return _ends(bench.longer("recommended"), bench.world.three_sources())
-
-
-def recommended_generated(bench: Bench) -> Record:
-    """Plain MSA and the recipe on labels that three sources make of observations."""
-    labels = bench.world.generated_sources()
-    record = {**_ends(bench, labels), "msa": bench.msa("msa-generated", labels)}
-    seen = bench.world.folder / "generated-sources" / "observations.parquet"
-    return {
-        **record,
-        "recommended": bench.recipe("recommended-generated", labels, "recommended", str(seen)),
-    }
-
-
 def measures(bench: Bench) -> Record:
     """AUROC and average precision of measures on the mixed source, also by kind of error.
 
@@ -297,18 +272,7 @@ def measures(bench: Bench) -> Record:
 
 
 def _with_ssa(bench: Bench, name: str, labels: LabelTable) -> Record:
-    return {**_ends(bench, labels), "ssa": bench.ssa(name, labels)}
-
-
-def _ends(bench: Bench, labels: LabelTable) -> Record:
-    """No curriculum and the clean ceiling: between them a method lies."""
-    correct = is_correct(labels)
-    return {
-        "labels": len(labels),
-        "wrong": float(1 - correct.mean()),
-        "all": bench.train(labels),
-        "clean": bench.train(labels.select(correct)),
-    }
+    return {**bench.ends(labels), "ssa": bench.ssa(name, labels)}
 
 
 EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
@@ -323,6 +287,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "recommended-generated": recommended_generated,
     "longer-one": longer_one,
     "longer-three": longer_three,
+    "poor-source": poor_source,
     "sweep": sweep,
     "together": together,
     "measures": measures,

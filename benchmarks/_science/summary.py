@@ -28,6 +28,7 @@ def summarise(parts: Parts) -> Record:
         "options-three": lambda parts: _options(parts, "options-three", "three", "msa"),
         "confirm-one": lambda parts: _options(parts, "confirm-one", "one", "ssa"),
         "confirm-three": lambda parts: _options(parts, "confirm-three", "three", "msa"),
+        "poor-source": lambda parts: _options(parts, "poor-source", "poor-source", "msa"),
         "recommended-one": lambda parts: _recommended(parts["recommended-one"], "ssa"),
         "recommended-three": lambda parts: _recommended(parts["recommended-three"], "msa"),
         "recommended-generated": lambda parts: _recommended(parts["recommended-generated"], "msa"),

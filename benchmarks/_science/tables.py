@@ -23,6 +23,7 @@ def tables(found: Record) -> dict[str, str]:
         "options-three": _option_table,
         "confirm-one": _option_table,
         "confirm-three": _option_table,
+        "poor-source": _option_table,
         "recommended-one": _recommended_table,
         "recommended-three": _recommended_table,
         "recommended-generated": _recommended_table,

@@ -29,6 +29,7 @@ SOURCES = ("template", "relation", "caption")
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 KINDS = ("same_class", "loose_box", "wrong_attribute", "ambiguous")
 STANDARD = NoiseConfig()  # the standard mix at 40 %
+POOR = NoiseConfig(rate=0.9)
 _PHOTOGRAPH = 640  # pixels of the longer side
 _OBJECTS = SceneConfig(num_objects=(1, 4))  # some scenes with one object: easier to start from
 
@@ -77,9 +78,10 @@ class World:
         number = seed - 100 * self.seed
         return self._labels(source + kinds, count, number, source, noise, _OBJECTS)
 
-    def three_sources(self) -> LabelTable:
-        """Training labels of the three sources, each on pictures of its own."""
-        return LabelTable.concat([self.training(source) for source in SOURCES])
+    def three_sources(self, poor: str | None = None) -> LabelTable:
+        """Training labels of the three sources, each on pictures of its own; one may be poor."""
+        noise = dict.fromkeys(SOURCES, STANDARD) | ({poor: POOR} if poor else {})
+        return LabelTable.concat([self.training(s, noise[s]) for s in SOURCES])
 
     def generated(self) -> dict[Preset, LabelTable]:
         """Template labels of both presets, of the same imperfect observations of the same scenes.

@@ -1,0 +1,63 @@
+"""The recipe `recommended` against the plain methods, and against as many steps without it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from _science.world import SOURCES
+from clipvg.curriculum import Beyond
+
+if TYPE_CHECKING:
+    from _science.experiments import Bench
+
+Record = dict[str, Any]
+
+
+def recommended_one(bench: Bench) -> Record:
+    """Plain SSA and the recipe on the mixed source."""
+    labels = bench.world.training()
+    record = {**bench.ends(labels), "ssa": bench.ssa("ssa-mixed", labels)}
+    seen = bench.world.observations(labels, "mixed")
+    return {
+        **record,
+        "recommended": bench.recipe("recommended-one", labels, "recommended", str(seen)),
+    }
+
+
+def recommended_three(bench: Bench) -> Record:
+    """Plain MSA and the recipe on three sources."""
+    labels = bench.world.three_sources()
+    record = {**bench.ends(labels), "msa": bench.msa("msa", labels)}
+    seen = bench.world.observations(labels, *SOURCES)
+    return {
+        **record,
+        "recommended": bench.recipe("recommended-three", labels, "recommended", str(seen)),
+    }
+
+
+def longer_one(bench: Bench) -> Record:
+    """Training on all labels, and on the right ones, for as many steps as the recipe at most."""
+    return bench.longer("recommended").ends(bench.world.training())
+
+
+def longer_three(bench: Bench) -> Record:
+    """The same on three sources."""
+    return bench.longer("recommended").ends(bench.world.three_sources())
+
+
+def recommended_generated(bench: Bench) -> Record:
+    """Plain MSA and the recipe on labels that three sources make of observations."""
+    labels = bench.world.generated_sources()
+    record = {**bench.ends(labels), "msa": bench.msa("msa-generated", labels)}
+    seen = bench.world.folder / "generated-sources" / "observations.parquet"
+    return {
+        **record,
+        "recommended": bench.recipe("recommended-generated", labels, "recommended", str(seen)),
+    }
+
+
+def poor_source(bench: Bench) -> Record:
+    """MSA with a source that is 90 % wrong, and without the sources that harm."""
+    labels = bench.world.three_sources(poor="relation")
+    record = bench.msa("msa-poor", labels, beyond=Beyond(drop_sources=True))
+    return {**bench.ends(labels), "msa": record}
