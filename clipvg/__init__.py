@@ -1,6 +1,6 @@
 """Unsupervised visual grounding with CLIP, after CLIP-VG (arXiv 2305.08685).
 
-Every public name is imported at first use, so `import clipvg` costs no torch.
+Public names are imported on first use, so `import clipvg` does not import torch.
 """
 
 from typing import TYPE_CHECKING

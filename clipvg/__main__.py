@@ -1,4 +1,4 @@
-"""`python -m clipvg` is the command line."""
+"""Entry point of `python -m clipvg`, the command line."""
 
 import sys
 

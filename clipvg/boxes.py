@@ -2,7 +2,7 @@
 
 Formats: ``xyxy`` (left, top, right, bottom), ``xywh`` (left, top, width, height) and ``cxcywh``
 (centre, width, height), in any unit. Half precision is computed in float32 and integers in int64:
-the area of 300 x 300 pixels is more than float16 or int16 holds.
+the area of 300 x 300 pixels exceeds the range of float16 and int16.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ except ImportError:  # not built
     _compiled_iou = None
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
-EPS = 1e-16  # of the published IoU: two empty boxes give 0, not NaN
+EPS = 1e-16  # as in the published IoU: two empty boxes give 0, not NaN
 
 
 def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
-    """Boxes in another format.
+    """Convert boxes to another format.
 
     Args:
         boxes: (..., 4) array; floating dtypes are kept, integers become int64 unless a centre is
@@ -34,7 +34,7 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
         Array of the same shape.
 
     Raises:
-        InputError: an unknown format or a last axis that is not 4.
+        InputError: a format is unknown, or the last axis is not of length 4.
     """
     given = _array(boxes)
     boxes = _as_boxes(given)
@@ -56,7 +56,7 @@ def area(boxes: ArrayLike) -> np.ndarray:
 
 
 def iou(a: ArrayLike, b: ArrayLike, *, eps: float = EPS) -> np.ndarray:
-    """Return the IoU of xyxy boxes, elementwise; shapes that broadcast give it pairwise.
+    """Return the IoU of xyxy boxes, elementwise or, for shapes that broadcast, pairwise.
 
     Args:
         a: (..., 4) boxes.
@@ -84,7 +84,7 @@ def iou(a: ArrayLike, b: ArrayLike, *, eps: float = EPS) -> np.ndarray:
 def _array(boxes: ArrayLike) -> np.ndarray:
     try:
         return np.asarray(boxes)
-    except TypeError as error:  # a tensor on a GPU, or in bfloat16, which NumPy has not
+    except TypeError as error:  # a tensor on a GPU, or in bfloat16, which NumPy lacks
         raise InputError(f"boxes are not an array ({error}); pass tensor.float().cpu()") from None
 
 
@@ -92,7 +92,7 @@ def _as_boxes(boxes: ArrayLike) -> np.ndarray:
     boxes = _array(boxes)
     if boxes.ndim == 0 or boxes.shape[-1] != 4:
         raise InputError(f"boxes must have shape (..., 4), but got {boxes.shape}")
-    if boxes.dtype.kind in "iu":  # differences of unsigned ones, and small areas, would wrap around
+    if boxes.dtype.kind in "iu":  # unsigned differences, and areas of small dtypes, would wrap
         return boxes.astype(np.int64, copy=False)
     return boxes.astype(np.float32) if boxes.dtype == np.float16 else boxes
 

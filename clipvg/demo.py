@@ -1,8 +1,8 @@
-"""The whole method on scenes with known truth, offline: what `clipvg demo` runs.
+"""The offline demo, `clipvg demo`: the whole method on rendered scenes with known truth.
 
 For each seed: render scenes, let an imperfect detector look at them, generate pseudo-labels from
-what it says, adapt with SSA (measurer, scores, threshold search), train the clean-label ceiling,
-and test all three on scenes that nothing was selected on.
+its observations, adapt with SSA (measurer, scores, threshold search), train the clean-label
+ceiling, and test measurer, SSA and ceiling on scenes that nothing was selected on.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from clipvg.training import FeatureCache, FitConfig, evaluate
 T = TypeVar("T")
 
 TRAINING_SCENES = SceneConfig(num_objects=(1, 4))  # some with one object: easier to start from
-SOURCES = ("template", "relation")  # people speak of both: what a thing is, and where it stands
+SOURCES = ("template", "relation")  # people name both what a thing is and where it stands
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 2500, 300, 500  # images
 
 
 def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[str, Any]:
-    """Run the demo; a folder that holds a part of it is continued.
+    """Run the demo, continuing one that `out` already holds in part.
 
     Args:
         out: folder; gets `seed-N/`, `report.html` and `summary.json`.
         seeds: number of repetitions, with seeds 0, 1, ...
-        progress: say what is going on, on standard error.
+        progress: report progress on standard error.
 
     Returns:
-        What `summary.json` holds: `acc_0.5` with `all_labels` (the measurer), `ssa` (the winning
-        candidate) and `clean_labels` (the same training on exactly the correct labels), `auroc` of
-        reliability at telling correct from wrong labels, `threshold`, `kept`, each a list over
-        seeds; `gap_recovered`, mean gain of SSA over mean gain of clean labels; `seconds` of the
-        whole and `timings` by step, of this call.
+        The content of `summary.json`. Lists over seeds: `acc_0.5` of `all_labels` (the measurer),
+        `ssa` (the winning candidate) and `clean_labels` (the same training on exactly the correct
+        labels), `auroc` of reliability at telling correct from wrong labels, `threshold`, `kept`
+        and `num_labels`. Also `gap_recovered`, the mean gain of SSA over the mean gain of clean
+        labels, and the `seconds` of this call with its `timings` by step.
     """
     out, started = Path(out), time.monotonic()
     if (out / "config.yaml").exists():
@@ -82,7 +82,7 @@ def run_demo(out: str | Path, seeds: int = 1, *, progress: bool = True) -> dict[
 
 
 def recipe() -> tuple[str, ModelOptions, FitConfig]:
-    """Return the backbone, the model and its training in the recipe `scenes`."""
+    """Return the backbone, model options and training options of the recipe `scenes`."""
     values = read_recipe("scenes")
     return values["backbone"], ModelOptions(**values["model"]), FitConfig(**values["training"])
 
@@ -104,7 +104,7 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
     common: dict[str, Any] = {
         "backbone": backbone,
         "model": model,
-        # Half a minute for each model, and the demo compares boxes alone.
+        # A quality head takes half a minute per model, and the demo compares only boxes.
         "training": dataclasses.replace(training, seed=seed, quality=False),
         "run": RunOptions(progress=progress, report=False),
     }
@@ -142,9 +142,9 @@ def _run_seed(folder: Path, seed: int, clock: _Clock, progress: bool) -> dict[st
 
 
 def _generated(folder: Path, count: int, seed: int) -> LabelTable:
-    """Return scenes below `folder` with the labels that are generated from what is seen there.
+    """Return rendered scenes in `folder` with pseudo-labels generated from observations of them.
 
-    Nothing but `is_correct` reads the truth that is written with them.
+    The truth is written with the labels, but only `is_correct` reads it.
     """
     path = folder / "labels.parquet"
     if not path.exists():
@@ -155,7 +155,7 @@ def _generated(folder: Path, count: int, seed: int) -> LabelTable:
 
 
 def _annotated(folder: Path, count: int, seed: int) -> LabelTable:
-    """Return scenes below `folder` with right labels, as people would write them."""
+    """Return rendered scenes in `folder` with correct labels, as annotators would write them."""
     path = folder / "labels.parquet"
     if not path.exists():
         make_labels(folder, count, noise=CLEAN, seed=seed).write(path)
@@ -172,13 +172,13 @@ def _test(models: dict[str, Path], test: LabelTable) -> dict[str, float]:
 
 
 def _gap_recovered(accuracy: dict[str, list[float]]) -> float | None:
-    """Return the gain of SSA as a share of that of clean labels; None without such a gap."""
+    """Return the gain of SSA as a share of that of clean labels; None if these gain nothing."""
     base, adapted, ceiling = (float(np.mean(values)) for values in accuracy.values())
     return (adapted - base) / (ceiling - base) if ceiling > base else None
 
 
 class _Clock:
-    """Runs steps, says which one is on, and adds up their time."""
+    """Runs named steps, announces each one and adds up their time."""
 
     def __init__(self, talk: bool) -> None:
         self.timings: dict[str, float] = {}

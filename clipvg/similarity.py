@@ -1,7 +1,7 @@
-"""How alike a model's box and a label's are: what reliability is, the paper's IoU or another score.
+"""Box similarities that define reliability: the paper's IoU, GIoU, Dice, PCK or a custom function.
 
-A similarity is one function of boxes row by row, `Similarity`. It is named in `SIMILARITIES`, or by
-its import path ``package.module:function``.
+A similarity is a function that compares boxes row by row, see `Similarity`. It is given by its name
+in `SIMILARITIES`, or by its import path ``package.module:function``.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from clipvg.errors import InputError, near_matches
 from clipvg.runtime.imports import import_named
 
 IOU = "iou"
-TOLERANCES = tuple(k / 10 for k in range(1, 11))  # of `pck`, in sides of the label's box
+TOLERANCES = tuple(k / 10 for k in range(1, 11))  # of `pck`, in longer sides of the label's box
 
 
 class Similarity(Protocol):
-    """A score of two boxes."""
+    """A function that scores how similar two boxes are."""
 
     def __call__(self, predicted: np.ndarray, given: np.ndarray, /) -> np.ndarray:
-        """Return how alike boxes are, row by row.
+        """Return how similar boxes are, row by row.
 
         Args:
-            predicted: (N, 4) xyxy, a model's boxes.
-            given: (N, 4) xyxy, those of the labels, in the same unit.
+            predicted: (N, 4) xyxy boxes of a model.
+            given: (N, 4) xyxy boxes of the labels, in the same unit.
 
         Returns:
-            (N,) in [0, 1], higher is more alike.
+            (N,) in [0, 1], higher is more similar.
         """
 
 
 def giou(predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return (GIoU + 1) / 2 of xyxy boxes, (N,): unlike IoU it tells boxes apart that are disjoint.
+    """Return (GIoU + 1) / 2 of xyxy boxes, (N,); unlike IoU it also ranks disjoint boxes.
 
     GIoU = IoU - (hull - union) / hull, in [-1, 1] (Rezatofighi et al., CVPR 2019).
     """
@@ -46,19 +46,19 @@ def giou(predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def dice(predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return twice the overlap of xyxy boxes over the sum of their areas, (N,)."""
+    """Return Dice, twice the overlap of xyxy boxes over the sum of their areas, (N,)."""
     return 2 * _overlap(predicted, given) / (area(predicted) + area(given) + EPS)
 
 
 def pck(predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Return PCK of the centres of xyxy boxes, the mean over ten tolerances, (N,).
 
-    A centre is right at tolerance a when it is at most a times the longer side of the label's box
-    away from the label's centre; a = 0.1, 0.2, ..., 1.
+    A centre is correct at tolerance a if its distance from the label's centre is at most a times
+    the longer side of the label's box; a = 0.1, 0.2, ..., 1.
     """
     distance = np.linalg.norm((predicted - given) @ _TO_CENTRE, axis=1)
     side = (given[:, 2:] - given[:, :2]).max(axis=1)
-    reached = np.outer(side, TOLERANCES) * (1 + 1e-6)  # a tolerance itself is reached
+    reached = np.outer(side, TOLERANCES) * (1 + 1e-6)  # a distance equal to the tolerance counts
     return (distance[:, None] <= reached).mean(axis=1)
 
 
@@ -69,10 +69,10 @@ _WORDS = {IOU: "IoU", "giou": "GIoU (from 0 to 1)", "dice": "Dice", "pck": "PCK 
 
 
 def find_similarity(name: str) -> Similarity:
-    """Return the function of a name; that of an import path is imported.
+    """Return the function of a name in `SIMILARITIES`, or import that of an import path.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such function.
     """
     if ":" not in name:
         if name not in SIMILARITIES:
@@ -90,20 +90,20 @@ def find_similarity(name: str) -> Similarity:
 
 
 def similarity_name(similarity: str | Similarity) -> str:
-    """Return the name of a similarity, that of the function where it has no other."""
+    """Return the name of a similarity given by name or as a function; "own" if it has none."""
     return similarity if isinstance(similarity, str) else getattr(similarity, "__name__", "own")
 
 
 def describe_similarity(name: str) -> str:
-    """Return what a similarity is called for people."""
+    """Return the display name of a similarity."""
     return _WORDS.get(name, name.rpartition(":")[2])
 
 
 def compare(similarity: str | Similarity, predicted: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return the similarity of boxes, checked.
+    """Return the similarity of boxes, checking shapes and values.
 
     Args:
-        similarity: or its name.
+        similarity: a function or its name.
         predicted: (N, 4) xyxy, NaN where there is no box.
         given: (N, 4) xyxy.
 
@@ -111,7 +111,7 @@ def compare(similarity: str | Similarity, predicted: np.ndarray, given: np.ndarr
         (N,) float32 in [0, 1], NaN where there is no box.
 
     Raises:
-        InputError: the function gives no (N,) numbers in [0, 1].
+        InputError: the shapes differ, or the function does not return (N,) numbers in [0, 1].
     """
     function = find_similarity(similarity) if isinstance(similarity, str) else similarity
     predicted, given = np.asarray(predicted), np.asarray(given)
@@ -135,9 +135,9 @@ def compare(similarity: str | Similarity, predicted: np.ndarray, given: np.ndarr
 def compare_in_square(
     similarity: str | Similarity, predicted: np.ndarray, given: np.ndarray
 ) -> np.ndarray:
-    """Return the similarity of (N, 4) cxcywh boxes in the unit square; predictions are cut to it.
+    """Return the similarity of (N, 4) cxcywh boxes in the unit square, clipping predictions to it.
 
-    Args and result are else those of `compare`.
+    Arguments and result are otherwise those of `compare`.
     """
     corners = convert(predicted, "cxcywh", "xyxy").clip(0, 1)
     return compare(similarity, corners, convert(given, "cxcywh", "xyxy"))
@@ -149,7 +149,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _shown(values: np.ndarray) -> str:
-    """What a function returned, in a few words."""
+    """Describe what a function returned in a few words."""
     if not np.issubdtype(values.dtype, np.number) or values.ndim != 1 or not values.size:
         return f"{values.dtype} of shape {values.shape}"
     return f"{values.min():g} to {values.max():g} of shape {values.shape}"

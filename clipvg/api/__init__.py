@@ -1,6 +1,6 @@
-"""The public face: load, read, train, score, adapt, evaluate. Composes the layers below.
+"""Public Python API, composed of the layers below: load, read, train, score, adapt, evaluate.
 
-Training and adapting write a run directory; called again with the same arguments they continue it.
+`train` and `adapt` write a run directory; called again with the same arguments, they continue it.
 """
 
 from clipvg.api.adapt_run import AdaptResult as AdaptResult

@@ -1,4 +1,4 @@
-"""`clipvg.adapt`: SSA or MSA of grounding models in a run directory."""
+"""`clipvg.adapt`: run SSA or MSA with grounding models in a run directory."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ from clipvg.training.state import write_model
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curriculum:
-    """What `adapt` decides on, and how.
+    """How `adapt` selects labels: the method, the threshold search and extensions.
 
     Attributes:
-        method: "ssa" takes all labels as one source; "msa" goes by source; "auto" is MSA where
-            there are several sources, SSA for one.
+        method: "ssa" treats all labels as one source; "msa" goes source by source; "auto" is MSA
+            if there are several sources, several given scores or a run to continue, else SSA. With
+            annotated labels beside the pseudo-labels it is SSA.
         search: options of the search; its seed, if given, is also that of the trainings.
-        strategy: finds a threshold, as `find_threshold` does.
-        beyond: what goes beyond the published method, such as soft weights and rounds; nothing
-            when None. A finished run called again with another strategy or other ones here trains
+        strategy: function that finds a threshold, with the interface of `find_threshold`.
+        beyond: extensions of the published method, such as soft weights and rounds; none when
+            None. Calling a finished run again with another strategy or other extensions trains
             only what is new.
-        similarity: what reliability compares boxes by, see `clipvg.similarity`. Models are then
-            judged by it too: by the share of the validation labels of which it is at least 0.5.
-        sources: scores that the labels have, a run to continue, the order of the sources,
+        similarity: how reliability compares boxes, see `clipvg.similarity`. Models are judged by
+            it too: by the share of the validation labels on which it is at least 0.5.
+        sources: scores that the labels already have, a run to continue, the order of the sources,
             annotated labels beside the pseudo-labels.
     """
 
@@ -82,7 +83,7 @@ class AdaptResult:
     def thresholds(self) -> dict[str, float]:
         """The chosen reliability threshold h* of each source, in the order of decisions.
 
-        That of the search; what `Beyond` made of it is in ``summary["beyond"]``.
+        These are the thresholds of the search; those of variants are in ``summary["beyond"]``.
         """
         return self.result.thresholds
 
@@ -91,7 +92,7 @@ class AdaptResult:
         """The chosen reliability threshold h* of a run with one source.
 
         Raises:
-            InputError: there are several.
+            InputError: the run has several sources.
         """
         return self.result.threshold
 
@@ -100,7 +101,7 @@ class AdaptResult:
         """(threshold, performance) of every candidate, by threshold, of a run with one source.
 
         Raises:
-            InputError: there are several.
+            InputError: the run has several sources.
         """
         return self.result.search.curve
 
@@ -111,7 +112,7 @@ class AdaptResult:
 
     @property
     def summary(self) -> Json:
-        """What ``summary.json`` holds."""
+        """The content of ``summary.json``."""
         return self.result.summary.to_dict()
 
 
@@ -134,15 +135,15 @@ def adapt(
     source; see docs/curriculum.md.
 
     Args:
-        labels: pseudo-labels from one or several sources, by their ``source``.
-        out: run directory; one that was interrupted is continued.
-        validation: annotated labels that decide; without them a tenth of the images is held out
-            and their pseudo-labels decide, which the summary says.
+        labels: pseudo-labels from one or several sources, as their column ``source`` says.
+        out: run directory; an interrupted run is continued.
+        validation: annotated labels to judge models on; without them a tenth of the images is held
+            out, models are judged on their pseudo-labels, and the summary says so.
         backbone: name of the CLIP towers.
-        model: what else the model is made of; the published model when None.
-        training: options of every training; those of `FitConfig` when None.
-        curriculum: what is decided, and how; when None, SSA or MSA by the number of sources.
-        run: where it runs, and what it reports and writes.
+        model: options of the model besides its backbone; the published model when None.
+        training: options of every training; the defaults of `FitConfig` when None.
+        curriculum: how labels are selected; when None, SSA or MSA by the number of sources.
+        run: device, unusable labels, progress, report and recorded command.
 
     Raises:
         InputError: ``out`` holds another run, or labels or options cannot be used.
@@ -162,7 +163,7 @@ def adapt(
     annotated = check_labelled(sources, plan.method, validation)
     labels = run.usable(labels, model or ModelOptions())
     validation = validation and run.usable(validation, model or ModelOptions())
-    if previous is not None:  # whose labels were looked at when that run began
+    if previous is not None:  # its own labels were checked when that run began
         labels = previous.joined(labels)
     if annotated is not None:
         annotated = run.usable(annotated, model or ModelOptions())
@@ -171,7 +172,7 @@ def adapt(
     options = _options(plan.search or MSAConfig(seed=training.seed), method)
     training = dataclasses.replace(training, seed=options.seed)
     settings = model_config(labels, backbone, model)
-    find_similarity(plan.similarity)  # refuses one that is unknown
+    find_similarity(plan.similarity)  # raises if it is unknown
     learner = _Learner(settings, training, validation, device=run.place, progress=run.progress)
     learner.similarity = plan.similarity
     config: Json = {
@@ -225,7 +226,7 @@ def adapt(
 
 
 class _Learner(GroundingLearner):
-    """Trains grounding models, keeps them as checkpoints and makes measurers of them."""
+    """Trains grounding models, saves them as checkpoints and makes measurers of them."""
 
     def __init__(
         self,
@@ -246,29 +247,29 @@ class _Learner(GroundingLearner):
         return GroundingMeasurer(model, "measurer", similarity=self.similarity)
 
     def evaluate(self, model: GroundingModel, labels: LabelTable) -> float:
-        """Return the share of labels, by weight, of which the similarity is at least 0.5."""
+        """Return the share of labels, by weight, on which the similarity is at least 0.5."""
         if self.similarity == IOU:
             return super().evaluate(model, labels)
         found = self.measurer(model).measure(labels, Context()).values
         return float(np.average(found >= 0.5, weights=labels.weights()))
 
     def save(self, model: GroundingModel, folder: Path, *, trained_on: Sequence[str]) -> None:
-        """Write a checkpoint that says what the model was trained on."""
+        """Write a checkpoint that records which sources the model was trained on."""
         model.config.trained_on = sorted(trained_on)
         model.save_pretrained(folder)
 
     def load(self, folder: Path) -> GroundingModel:
-        """Read a checkpoint onto the device of the trainings."""
+        """Load a checkpoint onto the training device."""
         return load(folder).to(self.device)
 
 
 def _name_of(function: Callable[..., object]) -> str:
-    """What stands for a function in the configuration of a run."""
+    """Return the name that identifies a function in the configuration of a run."""
     return getattr(function, "__qualname__", repr(function))
 
 
 def _options(curriculum: SSAConfig, method: Method) -> SSAConfig:
-    """Options of the method, whichever class they came in."""
+    """Return the options as the config class of the method, whichever class was given."""
     wanted = MSAConfig if method == "msa" else SSAConfig
     names = {field.name for field in dataclasses.fields(wanted)}
     given = {k: v for k, v in dataclasses.asdict(curriculum).items() if k in names}

@@ -1,4 +1,4 @@
-"""What is done with trained models: load one, score labels with several, evaluate one."""
+"""Load a grounding model, score labels with one or several, and evaluate one."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ def load(
     """Load a grounding model made by clipvg or published by the paper's authors.
 
     Args:
-        path: a model folder, an authors' ``.pth``, ``hf-hub:org/repo`` or ``local-dir:folder``.
-        device: such as "cpu", "cuda:1" or "mps"; when None a CUDA GPU, else the CPU.
-        precision: number type of all weights: "fp32", or "bf16" or "fp16" for half the memory and
-            more speed on a GPU. Boxes then move by a pixel or so; docs/predict.md says how much.
+        path: a model folder, the authors' ``.pth``, ``hf-hub:org/repo`` or ``local-dir:folder``.
+        device: such as "cpu", "cuda:1" or "mps"; when None, a CUDA GPU if there is one, else the
+            CPU.
+        precision: dtype of all weights: "fp32", or "bf16" or "fp16" for half the memory and more
+            speed on a GPU. Boxes then move by a pixel or so; docs/predict.md says how much.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        InputError: there is nothing that can be loaded, no such device, or no such precision.
+        InputError: the path holds no loadable model, or the device or precision does not exist.
 
     Example:
         >>> model = load("runs/refcoco/model")
@@ -67,12 +68,12 @@ def score(
 
     Args:
         labels: N labels with an image root.
-        measurers: name -> model, measurer or checkpoint path; or texts ``[NAME[@SOURCE]=]PATH``.
+        measurers: name -> model, measurer or checkpoint path; or strings ``[NAME[@SOURCE]=]PATH``.
         on_error: "null" leaves labels with an unreadable image unscored, "raise" stops.
         batch_size: labels fused at a time; None chooses by device and number of tokens.
         precision: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU, bf16 on a GPU.
-        similarity: how reliability compares boxes: "iou", "giou", "dice", "pck", or
-            ``package.module:function`` of your own; see `clipvg.similarity`.
+        similarity: how reliability compares boxes: "iou", "giou", "dice", "pck", or your own
+            function as ``package.module:function``; see `clipvg.similarity`.
         store: folder that keeps the scores of finished shards of images; a call that was killed
             continues from there, and a later one scores only what is missing.
         progress: show a progress bar.
@@ -120,7 +121,8 @@ def evaluate(
         The result: ``accuracy`` by threshold, mean IoU and more.
 
     Raises:
-        InputError: labels of several splits, nothing to compare with, or an unreadable image.
+        InputError: the labels are of several splits or have no box to compare with, or an image
+            cannot be read.
     """
     check_one_split(labels)
     if isinstance(model, Grounder):

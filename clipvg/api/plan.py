@@ -1,4 +1,4 @@
-"""Which method `clipvg.adapt` takes, and whether what is known of the labels goes with it."""
+"""Choose between SSA and MSA for `clipvg.adapt`, and check that the options suit the labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_previous(
     """Return the run to continue, if there is one.
 
     Raises:
-        InputError: it is the run itself, or it decided on labels that are not given now.
+        InputError: it is ``out`` itself, or it had validation labels and none are given now.
     """
     folder = sources.continue_from
     if folder is None:
@@ -41,7 +41,8 @@ def check_labelled(
     """Return the annotated labels beside the pseudo-labels, if there are any.
 
     Raises:
-        InputError: they do not go with the method or with the sources, or nothing decides.
+        InputError: they are of several splits, combined with MSA, several measurers or a run to
+            continue, or given without validation labels.
     """
     if sources.labelled is None:
         return None
@@ -65,7 +66,7 @@ def choose_method(method: Method, labels: LabelTable, sources: Sources) -> Metho
     """Return "ssa" or "msa".
 
     Raises:
-        InputError: the method is unknown, or SSA is asked for where there are several of something.
+        InputError: the method is unknown, or SSA with several measurers or a run to continue.
     """
     if method not in get_args(Method):
         raise InputError(f"method is {method!r}; choose 'auto', 'ssa' or 'msa'.")

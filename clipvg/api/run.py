@@ -1,4 +1,4 @@
-"""A run: its options, model and directory; and `clipvg.train`, one training in such a directory."""
+"""`clipvg.train`, and the options, model and run directory that it shares with `clipvg.adapt`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ from clipvg.training.usable import OnError, usable_labels
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run is made; nothing here decides its result.
+    """How a run is carried out; none of these options is part of its configuration.
 
     Args:
-        device: to train on, such as "cpu" or "cuda:1"; when None a CUDA GPU, else the CPU.
+        device: to train on, such as "cpu" or "cuda:1"; when None, a CUDA GPU if there is one, else
+            the CPU.
         progress: show progress.
         report: write ``report.html``.
-        command: recorded in the summary; a call that gives none keeps the recorded one.
+        command: command line to record in the summary; when empty, the recorded one is kept.
     """
 
     device: Device = None
@@ -50,7 +51,7 @@ class RunOptions:
         return distributed.choose_device(self.device)
 
     def usable(self, labels: LabelTable, settings: ModelOptions) -> LabelTable:
-        """Return the labels that a training with a model can use; see `usable_labels`."""
+        """Return the labels that a model with these options can use; see `usable_labels`."""
         tokenizer = Tokenizer(
             get_preset(settings.preset), prefix=settings.prefix, prompt=settings.prompt
         )
@@ -59,20 +60,20 @@ class RunOptions:
         )
 
     def recorded_command(self, run: Run) -> str:
-        """Return what was typed, now or when the run was made; "" where that is not known."""
-        with suppress(InputError):  # a damaged summary is written again
+        """Return the command line of this call, else the recorded one; "" if neither is known."""
+        with suppress(InputError):  # a damaged summary will be rewritten
             return self.command or str(read_json(run.folder / "summary.json").get("command", ""))
         return ""
 
     def announce(self, run: Run) -> None:
-        """Say where a run that was begun before stands."""
+        """Report the state of a run that was started earlier."""
         state = run.state()
         if ": finished" in state:
             state += "; its result is read, and only what is missing is made"
         say(state, show=self.progress and bool(state) and run.workers.is_main)
 
     def draw_report(self, run: Run) -> None:
-        """Write the page of a finished run, where it is wanted."""
+        """Write the report page of a finished run, if requested."""
         from clipvg.report.run import draw_report
 
         if self.report:
@@ -90,7 +91,7 @@ def open_run(
     """Open a run directory, together with the other processes of `torchrun`; see `Run`."""
     world = distributed.join(device)
     workers = Workers(world.is_main, lambda: distributed.barrier(world))
-    config = {**config, "processes": world.size}  # they share out each batch
+    config = {**config, "processes": world.size}  # each batch is divided among them
     return Run(
         out, config=config, labels=labels, validation=validation, workers=workers, further=further
     )
@@ -105,10 +106,10 @@ def model_config(
 
 
 def judged_before(run: Run) -> GroundingModel | None:
-    """Return the model that an earlier call left in a run with its quality head; None without."""
+    """Return the model that an earlier call left in a run, or None if it has no quality head."""
     try:
         model = load(run.model_folder)
-    except InputError:  # there is none yet, or it is damaged and made again
+    except InputError:  # there is none yet, or it is damaged and will be made again
         return None
     return model if model.quality else None
 
@@ -122,11 +123,11 @@ def judge(
     before: GroundingModel | None = None,
     learner: GroundingLearner | None = None,
 ) -> bool:
-    """Give a trained model its quality head where that is wanted; return whether it has one.
+    """Give a trained model a quality head if requested and possible; return whether it got one.
 
-    Under `torchrun` the first process fits it, and all get the same. Where the model is the one
-    that an earlier call of the run judged, that one's head is its own. A learner lends the
-    features that it has encoded.
+    Under `torchrun` the first process fits the head and all processes get the same one. If the
+    weights equal those of `before`, the model of an earlier call, its head is reused. A learner
+    lends the features that it has encoded.
     """
     from clipvg.training.quality import LEAST, fit_quality
 
@@ -140,7 +141,7 @@ def judge(
         elif world.is_main:
             features = None if learner is None else learner.features(model, labels)
             fit_quality(model, labels, validation, features=features, seed=training.seed)
-        return model.quality and model.quality.cpu()  # on no device that another process uses
+        return model.quality and model.quality.cpu()  # else others would load it on this device
 
     head = distributed.together(fitted, world)[0]
     if head is not None:
@@ -149,7 +150,7 @@ def judge(
 
 
 def _are_alike(one: GroundingModel, other: GroundingModel) -> bool:
-    """Whether two models have the same weights but for their quality heads."""
+    """Return whether two models have equal weights, apart from their quality heads."""
     first, second = (
         {name: value.cpu() for name, value in model.state_dict().items()
          if not name.startswith("quality.")}
@@ -161,7 +162,7 @@ def _are_alike(one: GroundingModel, other: GroundingModel) -> bool:
 
 
 def make_model(settings: GroundingConfig, seed: int, device: torch.device) -> GroundingModel:
-    """Return a fresh model whose initial weights the seed decides."""
+    """Return a new model; the seed determines its initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return create_model(**settings.to_dict()).to(device)
@@ -174,7 +175,7 @@ class TrainResult:
     Attributes:
         folder: the run directory.
         model: the trained model.
-        summary: what ``summary.json`` holds.
+        summary: the content of ``summary.json``.
     """
 
     folder: Path
@@ -196,12 +197,12 @@ def train(
 
     Args:
         labels: pseudo-labels, human labels, or a mix of both, weighted by ``weight``.
-        out: run directory; one that was interrupted is continued.
-        validation: labels that choose the best epoch.
+        out: run directory; an interrupted run is continued.
+        validation: labels on which the best epoch is chosen.
         backbone: name of the CLIP towers.
-        model: what else the model is made of; the published model when None.
-        training: options of the training; those of `FitConfig` when None.
-        run: where it runs, and what it reports and writes.
+        model: options of the model besides its backbone; the published model when None.
+        training: options of the training; the defaults of `FitConfig` when None.
+        run: device, unusable labels, progress, report and recorded command.
 
     Raises:
         InputError: ``out`` holds another run, or labels or options cannot be used.

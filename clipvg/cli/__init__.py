@@ -1,7 +1,6 @@
-"""The command line: parse, call, print. No logic of the method lives here.
+"""Command line: parse arguments, call the library, print results. No method logic lives here.
 
-This file imports nothing that takes time, so that Ctrl-C ends a command with one line from its
-first moment on.
+This file imports nothing slow, so that Ctrl-C ends a command with one line from the very start.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print("clipvg: interrupted; nothing ran.", file=sys.stderr)
         code = getattr(stop, "code", 128 + signal.SIGINT)
-    if argv is None:  # the process ends: nothing is left that could be interrupted
+    if argv is None:  # the process is ending: nothing is left to interrupt
         with suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     return code

@@ -1,4 +1,4 @@
-"""`clipvg adapt`: self-paced adapting."""
+"""`clipvg adapt`: adapt by self-paced selection of labels (SSA, MSA)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _configure(parser: CommandParser) -> None:
         help="--out of a finished run to continue; LABELS are then those of new sources",
     )  # fmt: skip
     add_shared(parser, "--similarity")
-    # One seed: that of the trainings is the search's too.
+    # One seed: the search uses that of the trainings.
     add_group(parser, "search", MSAConfig, title="for the reliability threshold", skip=("seed",))
     add_group(parser, "beyond", Beyond, title="extensions of the published method")
 
@@ -89,11 +89,11 @@ def _run(args: Namespace) -> Json:
 
 
 def _check_sides(args: Namespace) -> None:
-    """Let --unlabelled stand for LABELS; refuse one of the two without the other.
+    """Use --unlabelled as LABELS; refuse --labelled or --unlabelled without the other.
 
     Raises:
-        UsageError: there are no labels, or only annotated ones, or LABELS beside them.
-        InputError: a file is on both sides.
+        UsageError: there are no labels, one of the two is missing, or LABELS stand beside them.
+        InputError: a file is given as both.
     """
     if not (args.labelled or args.unlabelled):
         if not args.labels:

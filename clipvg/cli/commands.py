@@ -1,4 +1,4 @@
-"""The table of commands, what one is made of, and how its result looks and where it may go."""
+"""The table of commands, the class `Command`, text tables, and checks of output paths."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Command:
         example: a command line to copy.
         configure: adds the arguments to the parser.
         run: does the work; its result is plain data, printed as JSON on request.
-        describe: the result for people.
-        kept: what Ctrl-C leaves behind and how to go on, one sentence.
-        first: arguments that the help begins with, in one text; for commands with many.
-        is_shared: whether processes that `torchrun` starts share the work, and so the end.
+        describe: returns the result as text for people.
+        kept: one sentence on what Ctrl-C leaves behind and how to continue.
+        first: arguments that the help lists first, separated by spaces; for commands with many.
+        is_shared: whether processes started by `torchrun` share the work and so end together.
         failed: whether a result, which is shown all the same, means that the input is at fault.
     """
 
@@ -61,7 +61,7 @@ class Command:
     failed: Callable[[Json], bool] = lambda result: False
 
     def parse(self, name: str, words: Sequence[str]) -> Namespace:
-        """Return the arguments of the command of a name; see `CommandParser.parse_words`."""
+        """Parse the arguments of the command, called `name`; see `CommandParser.parse_words`."""
         parser = CommandParser(
             prog=f"clipvg {name}",
             description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
@@ -82,7 +82,7 @@ class Command:
 
 
 def load_command(name: str) -> Command:
-    """Return the command of a name in `COMMANDS`; imports its module.
+    """Return the command called `name` in `COMMANDS`, importing its module.
 
     The commands of a group, such as "labels show", are the modules of a package.
     """
@@ -90,13 +90,13 @@ def load_command(name: str) -> Command:
 
 
 def pairs(values: Mapping[str, object]) -> str:
-    """Return aligned lines "name  value"; nothing for no values."""
+    """Return aligned lines "name  value"; "" if there are no values."""
     width = max(map(len, values), default=0)
     return "\n".join(f"{name:{width}}  {printable(str(value))}" for name, value in values.items())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> str:
-    """Return aligned columns: the first `left` of them to the left, the others to the right."""
+    """Return aligned columns: the first `left` of them left-aligned, the others right-aligned."""
     cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
@@ -109,14 +109,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int 
 
 
 def check_writable(path: Path, endings: Sequence[str] = (), *, reads: Iterable[str] = ()) -> Path:
-    """Return the path of a file to write, refused before the work whose result goes there.
+    """Return the path of a file to write, checked before the work whose result goes there.
 
-    It has one of the endings, "" for none; any when these are empty. Files that the command reads
-    are not written over.
+    It must have one of the endings ("" stands for none); without `endings` any is accepted. Files
+    that the command reads, `reads`, are not overwritten.
 
     Raises:
         InputError: it has another ending, it is a folder or a file that is read, or its folder
-            cannot be made or written to.
+            cannot be created or written to.
     """
     check_local(path)
     for read in reads:

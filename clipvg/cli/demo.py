@@ -1,4 +1,4 @@
-"""`clipvg demo`: the whole method, offline."""
+"""`clipvg demo`: run the whole method offline."""
 
 from __future__ import annotations
 

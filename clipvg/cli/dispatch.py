@@ -1,7 +1,7 @@
-"""From the words of a command line to the end of its process.
+"""Dispatch of a command line: find the command, run it, report its errors and end the process.
 
-`clipvg --help` reads only this file and the table of commands; the module of a command, and with
-it torch, is imported when that command is asked for.
+`clipvg --help` needs only this file and the table of commands; the module of a command, and with
+it torch, is imported when that command is requested.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def dispatch(words: list[str]) -> int:
             return 0
         if name is None:
             return _fail("clipvg", _unknown(words[0]), USAGE_ERROR)
-        # What is ignored, as SIGHUP under nohup, stays so.
+        # Signals that are ignored, such as SIGHUP under nohup, stay ignored.
         taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
         with _handled(taken, _end):
             return _run(name, words[len(name.split()) :])
@@ -90,8 +90,8 @@ def _run(name: str, words: Sequence[str]) -> int:
             message = as_typed(_blamed(message, args), args.options, args.flags)
         if command is not None and is_full(error):
             message = f"{message}; {command.kept}"
-    with _handled(_ENDING, _ignore):  # the last line is on its way
-        # What others do ends this process in other ways: by SIGTERM, by errors of their exchange.
+    with _handled(_ENDING, _ignore):  # so that the last line is printed
+        # Other codes may be due to another process: SIGTERM, or an error of communication.
         ending = processes.end(code, is_cause=code in {0, USAGE_ERROR, INTERRUPTED})
         if message and ending.speaks:
             lost = None if ending.lost is None else _lost(ending.lost)
@@ -104,7 +104,7 @@ def _lost(rank: int) -> str:
 
 
 def _blamed(message: str, args: Namespace) -> str:
-    """Return the message with the YAML file before it that set a value which it quotes."""
+    """Return the message, prefixed with the YAML file that set a value which it quotes, if any."""
     for name, file in args.files.items():
         section, _, field = name.rpartition(".")
         value = getattr(getattr(args, section) if section else args, field, None)
@@ -114,31 +114,31 @@ def _blamed(message: str, args: Namespace) -> str:
 
 
 class _Ended(KeyboardInterrupt):
-    """A signal that ends a command as Ctrl-C does, with the code that shells give it."""
+    """Raised by a signal to end a command as Ctrl-C does, with the exit code 128 + number."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
         self.code = 128 + number
 
 
-# of Ctrl-C, of clusters, of a terminal that closes
+# sent by Ctrl-C, by cluster schedulers, by a terminal that closes
 _ENDING = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None))]
 
 
 def _end(number: int, _: object) -> NoReturn:
-    """End the command, which says what is kept; what comes after does not stop it in that."""
+    """End the command; later signals are ignored so that it can still say what is kept."""
     for each in _ENDING:
         signal.signal(each, _ignore)
     raise _Ended(number)
 
 
 def _ignore(number: int, _: object) -> None:
-    """Take a signal and do nothing: of one that came just before SIG_IGN Python would complain."""
+    """Do nothing; with SIG_IGN Python would complain about a signal that came just before."""
 
 
 @contextlib.contextmanager
 def _handled(numbers: Iterable[int], handler: Callable[[int, Any], Any] | int) -> Iterator[None]:
-    """Let a handler take signals. Other threads than the main one cannot, and do not."""
+    """Install a handler for signals; does nothing outside the main thread, which alone can."""
     taken = numbers if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, handler) for number in taken}
     try:
@@ -150,7 +150,7 @@ def _handled(numbers: Iterable[int], handler: Callable[[int, Any], Any] | int) -
 
 @contextlib.contextmanager
 def _stdout_for_results() -> Iterator[TextIO]:
-    """Send what anything below prints to standard error, and warnings there as single lines."""
+    """Yield standard output for results; send all other prints and one-line warnings to stderr."""
     with (
         _native_output_on_stderr() as stdout,
         contextlib.redirect_stdout(sys.stderr),
@@ -162,13 +162,13 @@ def _stdout_for_results() -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _native_output_on_stderr() -> Iterator[TextIO]:
-    """Yield standard output while its descriptor leads to standard error.
+    """Yield standard output while file descriptor 1 leads to standard error.
 
-    Native code prints there past `sys.stdout`, as Gloo does in PyTorch 2.10.
+    Native code writes to the descriptor and bypasses `sys.stdout`, as Gloo does in PyTorch 2.10.
     """
     try:
         is_own = sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2
-    except (AttributeError, OSError, ValueError):  # captured, closed or none
+    except (AttributeError, OSError, ValueError):  # captured, closed or missing
         is_own = False
     if not is_own:
         yield sys.stdout
@@ -212,7 +212,7 @@ def _unknown(word: str) -> str:
 
 
 def _group(word: str) -> list[str]:
-    """Commands whose first word it is."""
+    """Return the commands whose first word this is."""
     return [name for name in COMMANDS if name.startswith(f"{word} ")]
 
 

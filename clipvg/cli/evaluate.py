@@ -1,4 +1,4 @@
-"""`clipvg evaluate`: accuracy of a model on labels."""
+"""`clipvg evaluate`: measure the accuracy of a model on labels."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _run(args: Namespace) -> Json:
 
 
 def _check_options(args: Namespace) -> AnswerFile | None:
-    """Refuse options that do not go together; return where answers go."""
+    """Refuse options that conflict; return the file for the answers, if any."""
     check_model(args)
     for name, usual in {"batch_size": 64, "num_workers": 0}.items():
         if args.grounder and getattr(args, name) != usual:
@@ -88,7 +88,7 @@ def _check_options(args: Namespace) -> AnswerFile | None:
 
 
 def _ground(args: Namespace, labels: LabelTable, answers: AnswerFile | None) -> Json:
-    """Evaluate a grounder that was not trained here, and keep its answers where that is wanted."""
+    """Evaluate a grounder that was not trained here, and write its answers if requested."""
     from clipvg.reliability import Context
     from clipvg.training.usable import usable_labels
 
@@ -110,7 +110,7 @@ def _ground(args: Namespace, labels: LabelTable, answers: AnswerFile | None) -> 
 
 
 def _evaluate(args: Namespace, labels: LabelTable, answers: AnswerFile | None) -> Json:
-    """Evaluate a model, by the answers that `clipvg predict` gives where these are kept."""
+    """Evaluate a model; if answers are requested, write those of `clipvg predict` and use them."""
     from clipvg.model import load
     from clipvg.rescoring.answers import answer_labels
     from clipvg.runtime.distributed import choose_device
@@ -126,7 +126,7 @@ def _evaluate(args: Namespace, labels: LabelTable, answers: AnswerFile | None) -
     if answers:
         with answers.open_store(place) as store:
             found = answer_labels(model, usable, store=store, **common)
-            if why := next(filter(None, found.reasons), None):  # gone since it was looked at
+            if why := next(filter(None, found.reasons), None):  # gone since it was checked
                 raise InputError(why)
             evaluation = compare(found, usable, args.against)
             answers.write(usable, found, place, iou=evaluation.iou)
@@ -138,7 +138,7 @@ def _evaluate(args: Namespace, labels: LabelTable, answers: AnswerFile | None) -
 
 
 def _recall(args: Namespace, model: Ranker, labels: LabelTable) -> Json:
-    """How soon the right one comes among the detections of an image, ranked."""
+    """Return how often the correct box is among the top-ranked detections of an image."""
     import numpy as np
 
     from clipvg.pseudo.reading import read_observations
@@ -152,7 +152,7 @@ def _recall(args: Namespace, model: Ranker, labels: LabelTable) -> Json:
 
 
 def _named(result: Json) -> dict[str, float | None]:
-    """The shares that people look for, by their names; of a group those that are the same."""
+    """Return the metrics by display name; a group of labels has the same ones or fewer."""
     levels = ("0.25", "0.5", "0.75", "0.9", "0.5:0.95")
     named = {f"Acc@{level}": result[f"acc_{level}"] for level in levels}
     named["mean IoU"] = result["mean_iou"]
@@ -165,7 +165,7 @@ def _named(result: Json) -> dict[str, float | None]:
 
 
 def _with_table(result: Json, args: Namespace) -> Json:
-    """The result, and where it is wanted a table of it and its groups, in percent."""
+    """Return the result, with a table of it and its groups in percent if requested."""
     if not (args.table or args.by):
         return result
     named = _named(result)

@@ -1,4 +1,4 @@
-"""`clipvg export`: a checkpoint in another format."""
+"""`clipvg export`: write a checkpoint in another format."""
 
 from __future__ import annotations
 

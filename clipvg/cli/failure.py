@@ -1,4 +1,4 @@
-"""What went wrong, in one line."""
+"""One-line error messages in the words of the command line."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ _IN_SHELL = {"clipvg.model.list_backbones() names all": "clipvg info --backbones
 class UsageError(Exception):
     """The command line or its YAML file cannot be used.
 
-    Not a ValueError: jsonargparse catches those while it parses and wraps them anew.
+    Not a ValueError: jsonargparse catches those while parsing and wraps them again.
     """
 
 
 def explain(error: Exception) -> tuple[str, bool]:
-    """Return one line for people, and whether the input is at fault (else the program is)."""
+    """Return a one-line message, and whether the input is at fault (else the program is)."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
-        _, path, why = error.args[0][0]  # of the files that could not be copied the first
+        _, path, why = error.args[0][0]  # the first file that could not be copied
         return f"{path}: {why}", True
     if isinstance(error, OSError) and error.filename is not None:
-        # "No such file or directory: 'x'" names the file after the complaint; people look first
-        # for the file.
+        # "No such file or directory: 'x'" names the file last; people look for it first.
         return one_line(
             f"{printable(str(error.filename))}: {error.strerror or type(error).__name__}"
         ), True
@@ -50,10 +49,10 @@ def explain(error: Exception) -> tuple[str, bool]:
 
 
 def as_typed(message: str, options: Iterable[str], flags: Iterable[str] = ()) -> str:
-    """Return a message of the library in the words of the command line.
+    """Return a message of the library with its arguments written as command-line options.
 
-    The library names arguments, ``batch_size=0`` or ``on_error='drop'``; the same is typed as
-    ``--batch_size 0`` and ``--on_error drop``. Flags are the options that take no value.
+    ``batch_size=0`` and ``on_error='drop'`` become ``--batch_size 0`` and ``--on_error drop``.
+    Flags are the options that take no value.
     """
     without_value = set(flags)
     option_of = {option.rpartition(".")[2].lstrip("-"): option for option in options}
@@ -72,5 +71,5 @@ def as_typed(message: str, options: Iterable[str], flags: Iterable[str] = ()) ->
 
 
 def is_full(error: Exception) -> bool:
-    """Return whether the disk took no more."""
+    """Return whether the disk could not be written to: full, over quota, read-only or failing."""
     return isinstance(error, OSError) and error.errno in _FULL

@@ -1,4 +1,4 @@
-"""`clipvg generate`: from what models say of images to pseudo-labels."""
+"""`clipvg generate`: make pseudo-labels from observations of images."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from clipvg.pseudo.observations import ObservationTable
     from clipvg.pseudo.sources import Options
 
-_SHOWN = 3  # of what was left out
-_OF_PLACING = ("min_score", "seed")  # options that expressions which there are need too
+_SHOWN = 3  # lines about what was left out
+_OF_PLACING = ("min_score", "seed")  # options that apply to --expressions as well
 
 
 def _configure(parser: CommandParser) -> None:
@@ -129,10 +129,10 @@ def _run(args: Namespace) -> Json:
 
 
 def _expressions(args: Namespace, options: Options) -> LabelTable | None:
-    """Read --expressions, where it is given.
+    """Read the table of --expressions, if given.
 
     Raises:
-        UsageError: it does not go with the other options.
+        UsageError: --images is missing, or an option is for use with or without --expressions only.
     """
     if args.expressions is None:
         for name in ("backbone", "device"):
@@ -156,7 +156,7 @@ def _expressions(args: Namespace, options: Options) -> LabelTable | None:
 def _place(
     args: Namespace, expressions: LabelTable, observations: ObservationTable, options: Options
 ) -> LabelTable:
-    """Return labels that place expressions on observed boxes."""
+    """Return labels that place given expressions on observed boxes."""
     from clipvg.api.run import make_model
     from clipvg.measures.match.measures import RegionTextMatch
     from clipvg.measures.match.placing import place_expressions
@@ -176,7 +176,7 @@ def _place(
 
 
 def _rules(labels: LabelTable) -> list[str]:
-    """The rule that made each expression; of expressions that there were, how they got a box."""
+    """Return the rule that made each expression; "best match" for given expressions."""
     if "pseudo.rule" not in labels.table.column_names:
         return ["best match"] * len(labels)
     rules: list[str] = labels.table["pseudo.rule"].to_pylist()
@@ -185,7 +185,7 @@ def _rules(labels: LabelTable) -> list[str]:
 
 @contextmanager
 def _removed_unless_interrupted(folder: Path) -> Iterator[None]:
-    """Remove what a run kept for a later one, when there need be no later one."""
+    """Remove the folder that a run keeps for resuming, unless it is interrupted."""
     try:
         yield
     except Exception:

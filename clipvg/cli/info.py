@@ -1,4 +1,4 @@
-"""`clipvg info`: this installation, or a checkpoint."""
+"""`clipvg info`: describe this installation, or a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of a command: a checkpoint, or a grounder that was not trained here."""
+"""Options for the model of a command: a checkpoint, or a grounder that was not trained here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def add_model(parser: CommandParser, *, observations: str) -> None:
-    """Add --checkpoint or --grounder, and what a zero-shot grounder looks with and at.
+    """Add --checkpoint and --grounder, and the backbone and observations of a grounder.
 
     Args:
-        parser: of the command.
-        observations: what --observations are for.
+        parser: parser of the command.
+        observations: what --observations are for, as the help says it.
     """
     add_shared(parser, "--checkpoint", "--grounder", needed=False)
     parser.add_argument(
@@ -33,7 +33,7 @@ def add_model(parser: CommandParser, *, observations: str) -> None:
 
 
 def check_model(args: Namespace) -> None:
-    """Refuse a command that names no model, or two, or a backbone for what has its own."""
+    """Refuse a command that names no model or two, or a backbone for a checkpoint."""
     if file := args.files.get("grounder"):
         refuse_code(args.grounder.partition(",")[0], "grounder", file)
     if args.checkpoint and args.grounder:

@@ -1,4 +1,4 @@
-"""`clipvg observe`: what detectors, captioners and CLIP say of images, for `clipvg generate`."""
+"""`clipvg observe`: run detectors, captioners and CLIP on images, as input to `clipvg generate`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _run(args: Namespace) -> Json:
 
 
 def _classes(words: list[str]) -> tuple[str, ...]:
-    """Return classes: the words, or the lines of a text file."""
+    """Return the distinct classes: the words themselves, or the lines of a text file."""
     if len(words) == 1 and words[0].lower().endswith(".txt"):
         path = check_file(words[0])
         with reading(path, "classes, one a line"):

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and what they become."""
+"""Arguments that several commands share, and functions that turn them into values."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ _SHARED: dict[str, Json] = {
 def add_shared(
     parser: CommandParser, *names: str, needed: bool = True, needs_labels: bool = True
 ) -> None:
-    """Add arguments that several commands have, by name; `LABELS` are those of label files.
+    """Add shared arguments by name; `LABELS` are those of label files.
 
-    They need --images and --checkpoint, and LABELS, unless that is said not to be so.
+    --images and --checkpoint are required if `needed`, label files if `needs_labels`.
     """
     for name in names:
         options = dict(_SHARED[name])
@@ -109,7 +109,7 @@ def add_shared(
 
 
 def check_similarity(args: Namespace) -> str:
-    """Return --similarity; refuse one that is unknown, or is code that a file names."""
+    """Return --similarity; refuse an unknown one, and code that is named by a YAML file."""
     from clipvg.similarity import find_similarity
 
     if file := args.files.get("similarity"):
@@ -119,21 +119,21 @@ def check_similarity(args: Namespace) -> str:
 
 
 def set_max_pixels(args: Namespace) -> None:
-    """Let images have as many pixels as --max_pixels says: Pillow's own limit."""
+    """Set Pillow's limit on the pixels of an image to --max_pixels."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = args.max_pixels
 
 
 def add_batch_size(parser: CommandParser, default: int | None) -> None:
-    """Add --batch_size; with a default of None the device and the labels decide."""
+    """Add --batch_size; with a default of None it is chosen for the device and the labels."""
     text = "labels per forward pass" + ("" if default else "; by default chosen for the device")
     kind = int if default else int | None
     parser.add_argument("--batch_size", type=kind, default=default, help=text)
 
 
 def add_store(parser: CommandParser, what: str, ending: str) -> None:
-    """Add --store, the folder for what is kept of finished images."""
+    """Add --store, the folder that keeps the results of finished images."""
     text = f"folder for {what}, from which an interrupted command continues; by default FILE."
     parser.add_argument("--store", metavar="DIR", help=f"{text}{ending}, beside --out")
 
@@ -171,10 +171,10 @@ def add_group(
 
 
 def take_group(args: Namespace, name: str, config: type[Config], **others: object) -> Config:
-    """Return the dataclass of `add_group`; other fields are given by name.
+    """Return the dataclass of `add_group`; `others` are further fields.
 
     Raises:
-        InputError: values that do not go together; names the YAML file that set one of them.
+        InputError: values are invalid or conflict; names the YAML file that set one of them.
     """
     given = vars(getattr(args, name) if name else args)
     names = {field.name for field in dataclasses.fields(config)}
@@ -189,14 +189,14 @@ def take_group(args: Namespace, name: str, config: type[Config], **others: objec
 
 
 def files_of(paths: Sequence[str]) -> list[str]:
-    """Return the files of LABELS, which may be patterns and folders."""
+    """Return the files that LABELS stand for, which may be patterns and folders."""
     from clipvg.labels.read import label_files
 
     return [str(file) for path in paths for file in label_files(path)]
 
 
 def files_read(paths: Sequence[str], out: Path) -> list[str]:
-    """Return the files that LABELS are read from, `out` too where it is read beside one."""
+    """Return the files that LABELS are read from, `out` too if it is read along with one."""
     from clipvg.labels.formats import reads_too
 
     files = files_of(paths)
@@ -206,9 +206,9 @@ def files_read(paths: Sequence[str], out: Path) -> list[str]:
 def read_table(
     args: Namespace, paths: Sequence[str] | None = None, *, one_split: bool = False
 ) -> LabelTable:
-    """Read the label files of a command, all or some of them.
+    """Read the label files of a command: `paths`, or all of them when None.
 
-    With `one_split` labels of several splits are refused, where --split does not choose one.
+    With `one_split`, labels of several splits are refused unless --split chooses one.
     """
     from clipvg.labels.splits import check_one_split
 
@@ -219,10 +219,10 @@ def read_table(
 
 
 def read_validation(args: Namespace) -> LabelTable | None:
-    """Read --validation, of --validation_split, with the other options of `LABELS`.
+    """Read --validation, only the split --validation_split, with the other options of `LABELS`.
 
     Raises:
-        InputError: as `read_table` of one split.
+        InputError: as for `read_table` of one split, or the split is given without the file.
     """
     from clipvg.labels.splits import check_one_split
 
@@ -264,7 +264,7 @@ def _read(args: Namespace, paths: Sequence[str], split: str | None) -> LabelTabl
 
 
 def _layout_of(args: Namespace, paths: Sequence[str]) -> str | None:
-    """Return --layout where it is for these files; refuse it where it is for none at all."""
+    """Return --layout if it applies to these files; refuse it if it applies to none at all."""
     others = [getattr(args, name, None) for name in ("validation", "out")]
     named = [*args.labels, *(getattr(args, "labelled", None) or []), *filter(None, others)]
     if args.layout and not any(map(_has_layout, named)):
@@ -277,7 +277,7 @@ def _has_layout(path: str) -> bool:
 
 
 def warn_of_findings(labels: LabelTable, validation: LabelTable | None = None) -> None:
-    """Warn of what a check that opens no images finds: images of the validation labels first."""
+    """Warn of what a check without opening images finds, shared validation images first."""
     from clipvg.labels import check_labels
 
     against = {} if validation is None else {"--validation": validation}

@@ -1,4 +1,4 @@
-"""jsonargparse with errors of one line, near matches and a copyable example in the help."""
+"""Argument parser: jsonargparse with one-line errors, near matches and an example in the help."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clipvg.runtime.gate import read_yaml
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the example, and speaks of defaults, not of types."""
+    """Keeps the line breaks of the example, and shows defaults instead of types."""
 
     def _get_help_string(self, action: Action) -> str:
         text = (action.help or "").replace("`", "")
@@ -39,7 +39,7 @@ class CommandParser(ArgumentParser):
     """Parser of one command; raises `UsageError` instead of exiting.
 
     Options may be written with dashes or underscores: ``--batch-size`` is ``--batch_size``, the
-    name that Python and YAML use. Those of a group are ``--group.name``, and a section in YAML.
+    name that Python and YAML use. Options of a group are ``--group.name``, and a section in YAML.
     """
 
     def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
@@ -48,17 +48,17 @@ class CommandParser(ArgumentParser):
         if example:
             kwargs["epilog"] = f"example:\n  {example}"
         super().__init__(*args, exit_on_error=False, allow_abbrev=False, **kwargs)
-        self._typed: set[str] = set()  # names of the options of the command line
-        self._files: dict[str, tuple[str, object]] = {}  # option: the YAML file that sets it, value
+        self._typed: set[str] = set()  # names of the options on the command line
+        self._files: dict[str, tuple[str, object]] = {}  # option -> YAML file that sets it, value
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Action:
-        """Add an argument as argparse does; its value is text where nothing says otherwise."""
+        """Add an argument as argparse does; its type is str by default."""
         if kwargs.get("action", "append") == "append":
             kwargs.setdefault("type", str)
         return super().add_argument(*args, **kwargs)
 
     def show_first(self, names: Sequence[str]) -> None:
-        """Let the help begin with these arguments, whichever group they are in."""
+        """Show these arguments first in the help, whichever group they are in."""
         first = self.add_argument_group("main arguments")
         action_of = {action.dest: action for action in self._actions}
         for name in names:
@@ -70,7 +70,7 @@ class CommandParser(ArgumentParser):
         self._action_groups = [first, *self._action_groups[:-1]]
 
     def shorten_usage(self) -> None:
-        """Let the usage line show only what every call needs."""
+        """Limit the usage line to positional arguments and required options."""
         words = []
         for action in self._actions:
             if action.dest == "print_config":
@@ -90,11 +90,12 @@ class CommandParser(ArgumentParser):
         """Parse the words of a command line.
 
         Returns:
-            The values, and beside them `command_line`, the words as typed, and `files`: the YAML
-            file of every option that one of them set, unless it was typed as well.
+            The values, and beside them `command_line`, the words as typed; `options` and `flags`,
+            all long options and those without a value; and `files`, the YAML file of every option
+            that one of them set, unless it was typed as well.
         """
         for word in words:
-            if word.encode(errors="replace").decode() != word:  # half a character
+            if word.encode(errors="replace").decode() != word:  # a lone surrogate
                 raise UsageError(f"{printable(word)} is not text in UTF-8")
         plain = [_with_underscores(word) for word in words]
         typed = [_option(word) for word in plain[: (*plain, "--").index("--")]]
@@ -135,7 +136,7 @@ class CommandParser(ArgumentParser):
         raise UsageError(one_line(message)) from ex
 
     def _by_name(self) -> dict[str, Action]:
-        """Arguments by the name that a YAML file may give them."""
+        """Return the arguments by the names that YAML files use."""
         return {
             action.dest: action
             for action in self._actions
@@ -143,7 +144,7 @@ class CommandParser(ArgumentParser):
         }
 
     def _shown(self, name: str) -> str:
-        """An argument as it is typed."""
+        """Return an argument as it is typed."""
         action = self._by_name().get(name)
         return action.option_strings[0] if action and action.option_strings else name.upper()
 
@@ -157,7 +158,7 @@ class CommandParser(ArgumentParser):
             )
 
     def _refuse_empty(self, args: Namespace) -> None:
-        """Refuse "": a shell makes it of a variable that is not set, `Path` the working folder."""
+        """Refuse "", which unset shell variables give and `Path` takes for the working folder."""
         for name, action in self._by_name().items():
             at: Any = args
             for part in name.split("."):
@@ -167,7 +168,7 @@ class CommandParser(ArgumentParser):
                 raise UsageError(f"{typed} is empty; is a variable of the shell not set?")
 
     def _read(self, path: str) -> Json:
-        """Options that a YAML file sets, ``section.name`` in sections."""
+        """Return the options that a YAML file sets; those in sections are ``section.name``."""
         try:
             content = read_yaml(path, "YAML")
         except InputError as error:
@@ -206,7 +207,7 @@ class CommandParser(ArgumentParser):
 
 
 def _hint(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """The nearest names in brackets, of any group where the name gives none."""
+    """Return the nearest names in brackets, from the name's own group or else from all."""
     group, _, word = name.replace("-", "_").rpartition(".")
     of_group = [option for option in known if option.startswith(f"{group}.")]
     places: dict[str, list[str]] = {}
@@ -218,7 +219,7 @@ def _hint(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def _option(word: str) -> str | None:
-    """The name of the option that a word of a command line gives; None for other words."""
+    """Return the name of the option that a word of a command line gives; None for other words."""
     name = word.partition("=")[0]
     is_option = name.startswith("--") and len(name) > 2 and not any(map(str.isspace, name))
     return name[2:] if is_option else None
@@ -230,7 +231,7 @@ def _with_underscores(word: str) -> str:
 
 
 def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:
-    """Where YAML files are named: the index of the word, and the file in it."""
+    """Return the YAML files of --config: for each, the index of its word and its path."""
     found = []
     for index, word in enumerate(words):
         if word == "--config" and index + 1 < len(words):
@@ -241,6 +242,6 @@ def _config_files(words: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def _is_too_large(value: object) -> bool:
-    """Return whether a value is an integer, or a list with one, that no float holds."""
+    """Return whether a value is, or lists, an integer too large for a float."""
     values = value if isinstance(value, list) else [value]
     return any(isinstance(each, int) and abs(each) > sys.float_info.max for each in values)

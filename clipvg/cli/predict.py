@@ -1,4 +1,4 @@
-"""`clipvg predict`: boxes of expressions in one image, or of every row of a table."""
+"""`clipvg predict`: predict the boxes of expressions in one image, or for every row of a table."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _run(args: Namespace) -> Json:
             raise InputError("--box_format is for one image; leave it out: answers are xyxy")
         return predict_table(args)
     of_tables = ["format", "store", "ray"]
-    if not args.observations:  # whose names of images may be relative to a folder
+    if not args.observations:  # whose image names may be relative to a folder
         of_tables.insert(0, "images")
     if given := [name for name in of_tables if getattr(args, name)]:
         raise InputError(f"--{given[0]} goes with a table, which {args.image} is not")
@@ -146,7 +146,7 @@ def _run(args: Namespace) -> Json:
 
 
 def _check_grounder(args: Namespace) -> None:
-    """Refuse options that would go unnoticed beside --grounder."""
+    """Refuse options that would have no effect with --grounder."""
     for name in ("heatmap", "ray"):
         if getattr(args, name):
             raise InputError(f"--{name} is for --checkpoint, not for --grounder; leave it out")
@@ -159,7 +159,7 @@ def _check_grounder(args: Namespace) -> None:
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
-    """Return numbers for JSON, which has no NaN."""
+    """Return rounded numbers, with None for NaN, which JSON lacks."""
     return [None if value != value else round(float(value), 4) for value in values]
 
 

@@ -1,4 +1,4 @@
-"""`clipvg predict TABLE`: answers to every row of a table, resumable like `clipvg score`."""
+"""`clipvg predict TABLE`: answer every row of a table, resumable like `clipvg score`."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ AnswerFormat = Literal["parquet", "jsonl", "csv", "tsv", "json", "coco", "label-
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """Where answers to labels or questions go."""
+    """The file for the answers to labels or questions, and their store."""
 
     path: Path
-    format: str | None  # where it is not by the ending
+    format: str | None  # None chooses it by the ending
     folder: Path  # of the store that keeps answers about finished images
 
     @classmethod
     def of(cls, args: Namespace, *, reads: Sequence[str]) -> AnswerFile:
-        """Return the file of --out, refused before anything runs; `reads` the command reads."""
+        """Return the file of --out, checked before anything runs; the command reads `reads`."""
         from clipvg.labels.formats import find_format
         from clipvg.labels.questions import WRITTEN
 
@@ -49,7 +49,7 @@ class AnswerFile:
         return cls(path, args.format, folder)
 
     def open_store(self, device: torch.device | None) -> AbstractContextManager[ScoreStore]:
-        """Open the store for who answers on a device."""
+        """Open the store for answers that are computed on a device, the CPU when None."""
         from clipvg.rescoring.store import open_store
         from clipvg.runtime.distributed import choose_device
 
@@ -58,7 +58,7 @@ class AnswerFile:
     def write(
         self, labels: LabelTable, found: Answered, device: torch.device | None, **more: np.ndarray
     ) -> None:
-        """Write answers, and more columns, where this process is the one that writes."""
+        """Write answers, and `more` columns, in the main process alone."""
         from clipvg.labels.questions import write_answers
         from clipvg.runtime import distributed
 
@@ -90,7 +90,7 @@ def predict_table(args: Namespace) -> Json:
 
     device = distributed.choose_device(args.device)
     refuse_blank(questions.expressions)
-    if not args.grounder and distributed.join(device).is_main:  # once, not once a process
+    if not args.grounder and distributed.join(device).is_main:  # once, not once per process
         warn_of_foreign(questions.expressions)
     with answers.open_store(device) as store, _runner(args) as runner:
         if args.grounder:
@@ -125,7 +125,7 @@ def predict_table(args: Namespace) -> Json:
 
 @contextmanager
 def _runner(args: Namespace) -> Iterator[Runner | None]:
-    """Yield where the model runs; None is here."""
+    """Yield the runner of the model: a Ray pool, or None to run it in this process."""
     if not args.ray:
         yield None
         return
@@ -138,7 +138,7 @@ def _runner(args: Namespace) -> Iterator[Runner | None]:
 
 
 def describe_table(result: Json) -> str:
-    """Return what a person wants to know of a table's answers."""
+    """Return a summary of a table's answers as text for people."""
     rows, answered = result["rows"], result["answered"]
     lines = [f"answered: {answered:,} of {rows:,} rows on {result['images']:,} images"]
     lines += [f"  {each['rows']:,}: {each['reason']}" for each in result["reasons"]]

@@ -1,4 +1,4 @@
-"""Processes that `torchrun` started for one command: they end together, and one says why."""
+"""Joint end of the processes that `torchrun` started for one command: one of them says why."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-BEAT = 1.0  # seconds between two signs of life
-SILENT_BEATS = 20  # without a sign of life: torchrun needs up to 30 s more to end a stopped process
+BEAT = 1.0  # seconds between two heartbeats
+SILENT_BEATS = 20  # heartbeats missed by a lost process; torchrun needs up to 30 s more to end it
 GRACE = 2.0  # seconds for a process to end by itself when another one has failed
 PATIENCE = 25.0  # the same after a signal: the first process may be writing a checkpoint
 _CONNECT = timedelta(seconds=30)
@@ -23,8 +23,8 @@ class Ending(NamedTuple):
     """How this process ends."""
 
     code: int  # exit code
-    speaks: bool = True  # whether it says why; otherwise another one has
-    lost: int | None = None  # rank of a process that ended without a word, where that may be why
+    speaks: bool = True  # whether it reports the reason; otherwise another process has
+    lost: int | None = None  # rank of a process that died silently, if that may be the reason
 
 
 class Alone:
@@ -36,12 +36,12 @@ class Alone:
 
 
 class Processes(Alone):
-    """This process among several, seen through the store where `torchrun` lets them meet.
+    """This process among several, which are connected by the store that `torchrun` provides.
 
-    The first that fails claims the end: it speaks, and the others end with its code. A thread
-    gives a sign of life every second; it ends a process that waits in vain for one that has
-    failed, and speaks of a neighbour that is silent. What ends a process so is what a kill does,
-    which all that writes files withstands.
+    The first process that fails claims the end: it reports the reason, and the others end with its
+    exit code. A thread gives a heartbeat every second; it ends this process if it waits in vain
+    for one that has failed, and reports a neighbour that has fallen silent. A process ended by the
+    thread ends as if killed, which everything that writes files withstands.
     """
 
     def __init__(self, say: Callable[[int], object]) -> None:
@@ -57,7 +57,7 @@ class Processes(Alone):
             self._is_host,
             _CONNECT,
             wait_for_workers=False,
-            multi_tenant=True,  # the process group opens it again
+            multi_tenant=True,  # the process group opens the same store
         )
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store: Store = dist.PrefixStore(f"clipvg/{attempt}", store)
@@ -69,8 +69,8 @@ class Processes(Alone):
     def end(self, code: int, *, is_cause: bool = True) -> Ending:
         """Agree with the others how to end.
 
-        Where the failure is not known to be this process's own it waits a moment to see whether
-        another one was lost.
+        If the failure is not known to be this process's own, it waits a moment to see whether
+        another process was lost.
         """
         self._ends.set()
         self._watch.join(BEAT + GRACE)
@@ -82,11 +82,11 @@ class Processes(Alone):
                 self._store.set("code", str(code))
             lost = self._see_others_end() if self._is_host or not is_cause else None
             return Ending(code, lost=None if is_cause else lost)
-        except RuntimeError:  # the store ended with the process that keeps it
+        except RuntimeError:  # the store ended with the process that hosts it
             return Ending(code, lost=None if is_cause else 0)
 
     def _see_others_end(self) -> int | None:
-        """Wait until the others have ended; the rank of one that has neither ended nor lives."""
+        """Wait for the others to end; return the rank of one that is neither ended nor alive."""
         others = [rank for rank in range(self._size) if rank != self._rank]
         signs = {rank: self._signs(rank) for rank in others}
         until = time.monotonic() + GRACE + 2 * BEAT
@@ -96,7 +96,7 @@ class Processes(Alone):
         return next((rank for rank in others if self._signs(rank) == signs[rank]), None)
 
     def _signs(self, rank: int, more: int = 0) -> int:
-        """Return how many signs of life there are of a process, after giving more."""
+        """Return the number of heartbeats of a process, after adding `more`."""
         return self._store.add(f"signs/{rank}", more)
 
     def _keep_watch(self) -> None:
@@ -109,16 +109,16 @@ class Processes(Alone):
                     self._leave(int(self._store.get("code")))
                     continue
                 before, signs = signs, self._signs(neighbour)
-                # Beats are counted, not seconds: where all were stopped, all are silent.
+                # Beats are counted, not seconds: if all processes were stopped, none was lost.
                 is_silent = signs == before and self._have_met()
                 silent = silent + 1 if is_silent else 0
                 if silent > SILENT_BEATS and not self._store.check([f"ended/{neighbour}"]):
                     self._leave(1, lost=neighbour)
-            except RuntimeError:  # the store is gone, with the process that keeps it
+            except RuntimeError:  # the store is gone, with the process that hosts it
                 self._leave(1, PATIENCE, lost=0)
 
     def _leave(self, code: int, wait: float | None = None, *, lost: int | None = None) -> None:
-        """End this process, unless it does so itself meanwhile."""
+        """End this process, unless it ends by itself in the meantime."""
         if self._ends.wait(wait or (PATIENCE if code > 128 else GRACE)):
             return
         try:
@@ -133,6 +133,6 @@ class Processes(Alone):
 
 
 def open_processes(say: Callable[[int], object]) -> Alone:
-    """Return this process among those that `torchrun` started, see `Processes`."""
+    """Return `Processes` if `torchrun` started several, else `Alone`; `say` reports a lost rank."""
     is_set = os.environ.keys() >= {"RANK", "MASTER_ADDR", "MASTER_PORT"}
     return Processes(say) if is_set and int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()

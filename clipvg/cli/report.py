@@ -1,4 +1,4 @@
-"""`clipvg report`: the page of a run, drawn again."""
+"""`clipvg report`: draw the report page of a run again."""
 
 from __future__ import annotations
 

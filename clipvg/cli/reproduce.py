@@ -1,4 +1,4 @@
-"""`clipvg reproduce`: the paper's tables from the data and checkpoints at hand."""
+"""`clipvg reproduce`: make the paper's tables from the data and checkpoints at hand."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _run_options(args: Namespace) -> RunOptions:
 
 
 def _named(given: Sequence[str]) -> dict[str, Path]:
-    """Return checkpoints by their names, by default those of their folders and files."""
+    """Return checkpoints by name, which is parent-folder/stem by default."""
     found: dict[str, Path] = {}
     for text in given:
         name, equals, path = text.rpartition("=")
@@ -152,7 +152,7 @@ def _describe(result: Json) -> str:
 
 
 def _missing(missing: Json, *, after: bool) -> list[str]:
-    """What is missing, as lines: where it is had, for which rows, and where it is looked for."""
+    """Return lines on missing files: where to get them, for which rows, and where to put them."""
     rows_of: dict[tuple[str, str, str], list[str]] = {}
     for row, lacking in missing.items():
         for each in lacking:
@@ -169,7 +169,7 @@ def _missing(missing: Json, *, after: bool) -> list[str]:
 
 
 def _failed(result: Json) -> bool:
-    """Whether nothing could be made, or something that was asked for could not."""
+    """Return whether no row could be made, or not every requested one."""
     made = {row["row"] for row in result["rows"]}
     return not made or bool(set(result["asked"]) - made)
 

@@ -1,4 +1,4 @@
-"""`clipvg score`: a column of reliability for each measurer."""
+"""`clipvg score`: score labels with measurers, one column of reliability each."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _run(args: Namespace) -> Json:
             scores.attach(labels).write(out)
             if plot is not None:
                 scores.plot(plot)
-    # Measures have reasons of their own; a measurer leaves out only what cannot be read.
+    # Measures may leave a label out for other reasons; a measurer only if its image is unreadable.
     if scores.reasons and measurers and all(np.isnan(scores[name]).all() for name in measurers):
         raise InputError(
             f"not one of the {labels.num_images:,} images could be read: {scores.reasons[0]}. "
@@ -136,7 +136,7 @@ def _run(args: Namespace) -> Json:
 
 
 def _load(texts: Sequence[str], device: str | None) -> dict[str, GroundingMeasurer]:
-    """Load measurers by name; names are compared before anything is loaded."""
+    """Load measurers by name, after checking that the names differ."""
     from clipvg.model import load
     from clipvg.reliability import GroundingMeasurer, parse_measurer
     from clipvg.reliability.names import check_names
@@ -182,7 +182,7 @@ def _score(
 
 
 def _refined_layout(args: Namespace) -> str | None:
-    """The layout of what --refine writes; None where it is not asked for."""
+    """Return the layout of the files that --refine writes; None without --refine."""
     if args.refine is None:
         return None
     from clipvg.labels.formats.pth import layout_name
@@ -208,7 +208,7 @@ def _refine(
     scores: ScoreMatrix,
     layout: str,
 ) -> dict[str, int]:
-    """Write what --refine asks for; all processes predict, the main one writes."""
+    """Write the files of --refine; all processes predict, the main one writes."""
     from clipvg.features.images import CacheOptions
     from clipvg.labels.refined import write_refined
     from clipvg.runtime import distributed

@@ -1,4 +1,4 @@
-"""`clipvg train`: a grounding model from labels. Its options serve `clipvg adapt` as well."""
+"""`clipvg train`: train a grounding model on labels; `clipvg adapt` shares its options."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from clipvg.report.numbers import percent
 from clipvg.runtime.files import Json
 from clipvg.runtime.gate import check_local
 
-# What the help of both commands begins with.
+# Arguments that the help of both commands lists first.
 FIRST = "labels images validation out config backbone device training.epochs training.batch_size"
 
 
-# What a run writes beside its stages and model.
+# Files that a run writes beside its stages and model.
 RUN_FILES = ("labels.parquet", "selected.parquet", "corrections.parquet", "metrics.jsonl")
 
 
 def add_training(parser: CommandParser, *, needs_labels: bool = True) -> None:
-    """Add everything that decides a training: labels, model and training options."""
+    """Add everything that determines a training: labels, model and training options."""
     from clipvg.model.config import ModelOptions
     from clipvg.training.config import FitConfig
 
@@ -55,14 +55,14 @@ def add_training(parser: CommandParser, *, needs_labels: bool = True) -> None:
 
 
 def training_arguments(args: Namespace) -> Json:
-    """Return what `clipvg.train` and `clipvg.adapt` take, from the options of `add_training`."""
+    """Return the arguments of `clipvg.train` and `clipvg.adapt`, from the options added above."""
     from clipvg.model.config import ModelOptions
     from clipvg.training.config import FitConfig
 
-    # What is wrong with options and labels is said before torch is loaded.
+    # Errors in options and labels are reported before torch is loaded.
     further = [*(getattr(args, "labelled", None) or []), *filter(None, [args.validation])]
     read = files_of([*args.labels, *further])
-    out = check_local(args.out)  # named as it was typed
+    out = check_local(args.out)  # messages name it as it was typed
     for name in RUN_FILES:
         check_writable(out / name, reads=read)
     given = {
@@ -89,7 +89,7 @@ def training_arguments(args: Namespace) -> Json:
 
 
 def run_results(folder: Path, summary: Json) -> Json:
-    """Return the summary of a run with the paths that people look for."""
+    """Return the summary of a run with the paths of its folder, model and report."""
     return {
         **summary,
         "out": str(folder),

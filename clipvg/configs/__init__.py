@@ -1,4 +1,4 @@
-"""Recipes: YAML files with the options of `clipvg train` and `adapt`, one a published setting."""
+"""Recipes: YAML files with options of `clipvg train` and `clipvg adapt`, one per setting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def list_recipes() -> list[str]:
 
 
 def find_recipe(name: str) -> str:
-    """Return the path of a YAML file; the bare name of a recipe stands for that recipe's."""
+    """Return the path of a recipe's YAML file; existing files and other names as they are."""
     recipe = FOLDER / f"{name}.yaml"
     return name if Path(name).is_file() or not recipe.is_file() else str(recipe)
 

@@ -1,4 +1,4 @@
-"""Curriculum: threshold search and self-paced adapting over any learner; imports no torch."""
+"""Curriculum: threshold search and self-paced adapting for any learner; imports no torch."""
 
 from clipvg.curriculum.adapted import Adapted as Adapted
 from clipvg.curriculum.beyond.calibrate import calibrated_threshold as calibrated_threshold

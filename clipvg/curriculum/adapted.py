@@ -1,4 +1,4 @@
-"""The end of SSA and MSA: the best variant becomes the run's model, tables and summary."""
+"""Last step of SSA and MSA: the best variant becomes the run's model, tables and summary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from clipvg.reliability.histogram import Distribution
 from clipvg.reliability.matrix import ScoreMatrix
 from clipvg.similarity import IOU, similarity_name
 
-_REASONS = 100  # labels of which the summary says why they are not scored
+_REASONS = 100  # unscored labels for which the summary gives the reason, at most
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Adapted:
     """Result of `ssa` and `msa`; the model's weights are in ``run.model_folder``.
 
     Attributes:
-        steps: decisions, one a source, from simple to complex; one in SSA. With `Beyond.measures`
-            those that led to the better model.
+        steps: decisions, one per source, from simple to complex; one in SSA. With
+            `Beyond.measures`, those that led to the better model.
         scores: reliability of the training labels by each measurer and by the adapted model
             ("adapted"); ``scores.specific`` and ``scores.cross`` tell a measurer's own source from
             the others.
         selected: (N,) bool, training labels that the adapted model was trained on.
-        summary: what ``summary.json`` holds.
+        summary: the content of ``summary.json``.
     """
 
     steps: tuple[Step, ...]
@@ -58,7 +58,7 @@ class Adapted:
         """The search of a run with one source.
 
         Raises:
-            InputError: there are several.
+            InputError: the run has several sources.
         """
         if len(self.steps) > 1:
             raise InputError(
@@ -74,7 +74,7 @@ class Adapted:
 
 
 def conclude(plain: Plain, beyond: Beyond) -> Adapted:
-    """Make what goes beyond the method, measure with the best model, and write the result."""
+    """Make the variants of `Beyond`, measure with the best model, and write the result."""
     made, work, base = Variants(plain, beyond), plain.work, plain.base
     best, score = made.best, made.best.stage.read()["score"]
     adapted = measure(work, best.stage, ADAPTED, trained_on=sources_of(work.labels))
@@ -115,7 +115,7 @@ def conclude(plain: Plain, beyond: Beyond) -> Adapted:
 
 
 def notes(summary: RunSummary) -> tuple[str, ...]:
-    """Return sentences: where the result is below an earlier stage, or rests on few labels."""
+    """Return sentences: worse than an earlier stage, trained without sources, or on few labels."""
     found = []
     stages = {
         f"the model after source {step.source!r}": (step.score, stage.stage)

@@ -1,4 +1,4 @@
-"""The search of a threshold whose candidates are trained, judged and counted."""
+"""Threshold search whose candidates are trained and judged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Searched:
     keep: np.ndarray  # (N,) bool, labels that the best candidate was trained on
 
     def step(self, source: str, measurer: str, *, specific: bool, labels: int, kept: int) -> Step:
-        """Return the decision about a source, of whose ``labels`` so many are ``kept``."""
+        """Return the decision about a source that has `labels` labels, of which `kept` are kept."""
         return Step(
             source=source,
             measurer=measurer,
@@ -43,13 +43,13 @@ class Searched:
 
 @dataclass
 class TrainedCandidates:
-    """The candidates of one search, which trains them; see `Candidates`."""
+    """The candidates of one search, trained when it asks for them; see `Candidates`."""
 
     work: Trainings  # trains and records them
     reliability: np.ndarray  # (N,) float32, NaN for labels that are not to be selected
-    given: np.ndarray  # (N,) bool, labels of every candidate
+    given: np.ndarray  # (N,) bool, labels that every candidate is trained on
     init: Stage | None  # stage whose model trainings start from, see `Trainings.train`
-    # labels whose batches trainings together walk over, see `Trainings.train`
+    # (N,) bool, labels whose batches joint trainings walk over, see `Trainings.train`
     union: np.ndarray | None
     facts: Json  # recorded with every candidate, see `Training`
     # stage and record of each threshold so far
@@ -60,7 +60,7 @@ class TrainedCandidates:
         self._distribution = Distribution(self.reliability)
 
     def __call__(self, thresholds: Sequence[float], /) -> list[float | None]:
-        """Train on the labels of each threshold, and return how well each model does."""
+        """Train a model on the labels of each threshold, and return their validation scores."""
         subsets = [self.given | kept(self.reliability, h, strict=self.strict) for h in thresholds]
         stages = self.work.train(
             subsets,
@@ -76,7 +76,7 @@ class TrainedCandidates:
         return [stage.read()["score"] for stage in stages]
 
     def _names(self, thresholds: Sequence[float]) -> list[str]:
-        """Return what progress says: the threshold, how many there may be, what the last gave."""
+        """Return names for progress: the threshold, how many there may be, and the last score."""
         config, source = self.work.config, self.facts.get("source")
         most = round((config.high - config.low) / config.step) + 1
         about = f"{source} " if source else ""
@@ -91,7 +91,7 @@ class TrainedCandidates:
         ]
 
     def count(self, threshold: float) -> int:
-        """Return the number of labels at a threshold, those given included."""
+        """Return the number of labels kept at a threshold, including those given."""
         above = self._distribution.count_above(threshold, strict=self.strict)
         return int(self.given.sum()) + above
 
@@ -105,11 +105,11 @@ def search_threshold(
     union: np.ndarray | None = None,
     **facts: str | None,
 ) -> Searched:
-    """Search the threshold whose labels, joined with those given, train the best model.
+    """Search for the threshold whose labels, joined with those given, train the best model.
 
-    Labels that are not to be selected have the reliability NaN; `init` and `union` are as of
-    `Trainings.train`, and the facts are recorded with every candidate, see `Training`. Annotated
-    labels are always given.
+    Labels that are not to be selected have the reliability NaN. `init` and `union` are those of
+    `Trainings.train`; `facts` are recorded with every candidate, see `Training`. Annotated labels
+    are always given.
     """
     annotated = work.split.labelled
     given = annotated if given is None else given | annotated

@@ -10,8 +10,8 @@ from clipvg.curriculum.threshold import check_grid
 from clipvg.errors import InputError
 from clipvg.runtime.fields import ABOVE_ZERO, BELOW_ONE, check_fields
 
-ADAPTED = "adapted"  # what the resulting model is called among the measurers
-LEAST_SHARE = 0.05  # of the labels: fewer teach nothing
+ADAPTED = "adapted"  # name of the resulting model among the measurers
+LEAST_SHARE = 0.05  # smallest share of the labels to train on: fewer teach nothing
 HowTrained = Literal["separate", "together"]
 
 
@@ -31,7 +31,7 @@ class SSAConfig:
             trains the candidates of a step in one pass over the union of their labels.
         halving: drop the worse half of a step's candidates partway, by their score on the
             validation labels (successive halving); needs candidates="together" and a learner that
-            can do it.
+            supports it.
         warm_start: start candidates from the measurer's weights instead of fresh ones.
         holdout: share of the images to hold out if no validation labels are given.
         folds: measure out-of-sample: images are divided into this many folds, and the labels of
@@ -41,7 +41,7 @@ class SSAConfig:
             folds' models together as many steps as the measurer.
         fold_mean: with folds, reliability is the mean of the measurer's own and that of the model
             without the label's fold, instead of the latter alone.
-        seed: of every training, of the held-out images and of the folds.
+        seed: seed of every training, of the held-out images and of the folds.
     """
 
     start: float = 0.5
@@ -69,7 +69,7 @@ class SSAConfig:
         check_grid(self.start, self.step, self.low, self.high)
 
     def least(self, labels: int) -> int:
-        """Return the least number that a subset of so many labels may have."""
+        """Return the smallest number of labels that a subset of `labels` labels may have."""
         return self.min_kept or max(1, math.ceil(labels * LEAST_SHARE))
 
 

@@ -1,4 +1,4 @@
-"""A finished run as the start of another one that goes on with new sources."""
+"""Continue a finished run with the labels of new sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipvg.runtime.files import Json, read_json
 
 @dataclass(frozen=True)
 class Previous:
-    """What a finished SSA or MSA run hands on."""
+    """A finished SSA or MSA run that another run continues."""
 
     folder: Path  # the run directory
     labels: LabelTable  # all its labels, held-out ones included, with its image root
@@ -34,7 +34,7 @@ class Previous:
 
     @classmethod
     def read(cls, folder: str | Path) -> Previous:
-        """Read a finished run, whose labels have neither weights nor boxes of its own."""
+        """Read a finished run; refuse one that gave its labels weights or other boxes."""
         folder = Path(folder)
         if read_json(folder / "summary.json").get("method") not in ("ssa", "msa"):
             raise InputError(
@@ -50,7 +50,7 @@ class Previous:
             )
         return cls(
             folder,
-            read_labels(  # whose names were refused, or trusted, when that run began
+            read_labels(  # whose image names were checked when that run began
                 folder / "labels.parquet", images=summary.labels.root, options=TRUSTED
             ),
             _rows(folder / "selected.parquet"),
@@ -60,44 +60,44 @@ class Previous:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Sources that are decided on."""
+        """Sources that the run has decided on."""
         return sources_of(self.labels)
 
     @property
     def measurers(self) -> dict[str, MeasurerFacts]:
-        """Trained measurers by name; that of SSA has the name of what it was trained on."""
+        """Trained measurers by name; that of SSA is named after the sources it was trained on."""
         trained = [each for each in self.summary.measurers if each.stage]
         if self.summary.method == "ssa" and trained and trained[0].trained_on:
             return {"+".join(trained[0].trained_on): trained[0]}
         return {each.name: each for each in trained}
 
     def joined(self, new: LabelTable) -> LabelTable:
-        """Return the labels of the run followed by new ones, which are of other sources."""
+        """Return the labels of the run followed by new ones, which must be of other sources."""
         known = sorted(set(self.sources) & set(new.sources()))
         if known:
             raise InputError(
                 f"{self.folder} has decided on source {known[0]!r} already; pass the labels of "
                 "new sources alone, under another name (--source)."
             )
-        is_same = whole_root(self.labels) == whole_root(new)  # written in two ways, perhaps
+        is_same = whole_root(self.labels) == whole_root(new)  # but perhaps spelled differently
         own = self.labels.with_images(new.images) if is_same else self.labels
         return LabelTable.concat([own, new])
 
     def identity(self) -> Json:
-        """Return what of the run decides the next one; not where it is."""
+        """Return the facts of the run that determine the next one, without its location."""
         rows = hashlib.sha256(self.rows.tobytes() + self.held_rows.tobytes()).hexdigest()
         stages = {name: measurer.stage for name, measurer in self.measurers.items()}
         return {"winner": self.summary.winner, "measurers": stages, "rows": rows}
 
     def sides(self, labels: LabelTable) -> dict[str, bool]:
-        """Return which images are held out there, by name, of labels made by `joined`."""
+        """Return whether each image of the run was held out, by its name in the `joined` labels."""
         names, image_of = labels.distinct_images()
         held = np.zeros(len(self.labels), bool)
         held[self.held_rows] = True
         return {names[i]: bool(h) for i, h in zip(image_of[: len(held)], held, strict=True)}
 
     def adopt(self, key: str, run: Run) -> Stage:
-        """Copy a stage into another run, without its judgement, and return it."""
+        """Copy a stage into another run, without its score, and return it."""
         there = Stage(self.folder / "stages" / key, Workers())
         if damaged := there.damaged():
             raise InputError(
@@ -110,7 +110,7 @@ class Previous:
         return stage
 
     def facts(self, training: Training) -> Continued:
-        """Return what the next summary says of the run, whose winner is judged there."""
+        """Return facts of the run for the next summary; `training` is its winner, judged again."""
         summary, steps = self.summary, self.summary.all_steps
         if summary.method == "ssa":  # its one step, with what its best variant kept
             (step,) = steps
@@ -127,15 +127,15 @@ class Previous:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What is known of the sources of the labels before they are adapted to.
+    """What is known of the sources of the labels before adapting.
 
     Args:
         scored_by: names of measurers that have scored the labels (columns ``reliability.NAME``);
-            none is trained then.
-        continue_from: directory of a finished run, to go on with the labels of new sources: what
-            it selected and its measurers are taken over, only new sources are decided on.
-        complexity: of a source's labels: MSA starts with the least complex. The mean number of
-            entities per expression by default.
+            no measurer is trained then.
+        continue_from: directory of a finished run to continue with the labels of new sources: its
+            selected labels and measurers are taken over, and only new sources are decided on.
+        complexity: function that returns the complexity of one source's labels; MSA starts with
+            the least complex source. By default the mean number of entities per expression.
         labelled: annotated labels beside the pseudo-labels, for semi-supervised SSA: the measurer
             is trained on them alone, and every candidate on them too.
     """
@@ -147,7 +147,7 @@ class Sources:
 
     @cached_property
     def previous(self) -> Previous | None:
-        """The run to continue."""
+        """The run to continue, if any."""
         return None if self.continue_from is None else Previous.read(self.continue_from)
 
 

@@ -1,4 +1,4 @@
-"""Annotated labels beside pseudo-labels: which of a table's rows they are, and that none differ."""
+"""Join annotated labels with pseudo-labels, and refuse pseudo-labels that contradict them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from clipvg.labels.pairs import plain
 from clipvg.labels.read import OnError
 
 LABELLED = "adapt.labelled"  # column that tells annotated labels from pseudo-labels
-_SAME = 0.5  # IoU from which two boxes are one answer
+_SAME = 0.5  # IoU at which two boxes count as the same answer
 
 
 def join_labelled(
     labelled: LabelTable, unlabelled: LabelTable, *, on_error: OnError = "raise"
 ) -> LabelTable:
-    """Return annotated labels and after them pseudo-labels, with the column `LABELLED`.
+    """Return annotated labels followed by pseudo-labels, told apart by the column `LABELLED`.
 
     Args:
-        labelled: whose boxes are right.
+        labelled: annotated labels, whose boxes are correct.
         unlabelled: pseudo-labels, of the same images or others.
         on_error: "drop" leaves out pseudo-labels whose image and expression are annotated with
             another box (IoU < 0.5), with a warning; "raise" refuses them.
 
     Raises:
-        InputError: such a pseudo-label, or one of the tables is empty.
+        InputError: there is such a pseudo-label, all are such, or one of the tables is empty.
     """
     for table, what in ((labelled, "annotated labels"), (unlabelled, "pseudo-labels")):
         if not len(table):
@@ -51,14 +51,14 @@ def join_labelled(
 
 
 def is_labelled(labels: LabelTable) -> np.ndarray:
-    """Return which rows of a table of `join_labelled` are annotated, (N,) bool; none of others."""
+    """Return which rows are annotated, (N,) bool; none unless `join_labelled` made the table."""
     if LABELLED not in labels.table.column_names:
         return np.zeros(len(labels), bool)
     return np.asarray(labels.table.column(LABELLED).to_numpy(), dtype=bool)
 
 
 def _differs(labelled: LabelTable, unlabelled: LabelTable) -> np.ndarray:
-    """Say which pseudo-labels have none of the boxes that their words have been given, (N,)."""
+    """Return (N,) bool: pseudo-labels whose image and expression are annotated with other boxes."""
     rows_of: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, key in enumerate(_keys(labelled)):
         rows_of[key].append(row)
@@ -71,7 +71,7 @@ def _differs(labelled: LabelTable, unlabelled: LabelTable) -> np.ndarray:
 
 
 def _keys(labels: LabelTable) -> list[tuple[str, str]]:
-    """Return the path of each row's image, and its words."""
+    """Return the image path and the normalised expression of each row."""
     names, image_of = labels.distinct_images()
     paths = [str(labels.image_path(name)) for name in names]
     texts = map(plain, labels.expressions)

@@ -1,4 +1,4 @@
-"""The measurers of a run: what was trained to measure, or the scores that came along."""
+"""The measurers of a run: models trained to measure, or scores that came with the labels."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _GIVEN = "given"
 
 @dataclass(frozen=True)
 class Measurers:
-    """What measured the training labels."""
+    """The measurers of the training labels and their scores."""
 
     scores: ScoreMatrix  # by n measurers
-    files: tuple[str, ...]  # n names of files of scores, see `Run.scores_path`
-    stages: Mapping[str, Stage]  # of those that were trained, by name
-    # keys of the trainings that measured in their place, see `measure_labels`
+    files: tuple[str, ...]  # n names of score files, see `Run.scores_path`
+    stages: Mapping[str, Stage]  # stages of the trained measurers, by name
+    # keys of the folds' trainings that measured in their place, see `measure_labels`
     folds: frozenset[str] = frozenset()
 
     @property
     def trainings(self) -> frozenset[str]:
-        """Keys of all trainings that the scores rest on."""
+        """Keys of all trainings that the scores depend on."""
         return self.folds.union(stage.key for stage in self.stages.values())
 
     @classmethod
     def given(cls, work: Trainings) -> Measurers:
-        """Take the scores that came with the labels into the run."""
+        """Return the scores that came with the labels, after copying them into the run."""
         scores = work.split.given_scores()
         check_names(scores.names)
         work.run.write(lambda: scores.write(work.run.scores_path(_GIVEN)))
@@ -47,7 +47,7 @@ class Measurers:
     def of(
         cls, work: Trainings, stages: Mapping[str, Stage], trained_on: Mapping[str, np.ndarray]
     ) -> Measurers:
-        """Measure the training labels by the models of stages."""
+        """Measure the training labels with the models of stages."""
         found = [measure_labels(work, stages[name], name, trained_on[name]) for name in stages]
         return cls(
             ScoreMatrix.concat(each.scores for each in found),
@@ -57,7 +57,7 @@ class Measurers:
         )
 
     def held_out(self, work: Trainings) -> ScoreMatrix:
-        """Return their scores of the labels that are held out."""
+        """Return their scores of the held-out labels."""
         if not self.stages:
             return work.split.given_scores(held_out=True)
         origins = zip(self.scores.names, self.scores.trained_on, strict=True)
@@ -67,12 +67,12 @@ class Measurers:
         )
 
     def joined(self, more: ScoreMatrix, file: str) -> Measurers:
-        """Return these measurers with further scores of one file."""
+        """Return these measurers joined with further scores from one file."""
         scores = ScoreMatrix.concat([self.scores, more])
         return replace(self, scores=scores, files=self.files + (file,) * len(more.names))
 
     def note(self, work: Trainings) -> tuple[Training, ...]:
-        """Judge and record those that were trained, each with the scores of its own sources."""
+        """Judge and record the trained measurers, each with the scores of its own sources."""
         noted = []
         for name, stage in self.stages.items():
             work.judge(stage)
@@ -81,7 +81,7 @@ class Measurers:
         return tuple(noted)
 
     def facts(self) -> tuple[MeasurerFacts, ...]:
-        """Return what the summary says of them."""
+        """Return the measurers' facts for the summary."""
         rows = zip(self.scores.names, self.scores.trained_on, self.files, strict=True)
         return tuple(
             MeasurerFacts(
@@ -97,7 +97,7 @@ class Measurers:
 def train_measurers(
     work: Trainings, sources: Iterable[str], previous: Previous | None
 ) -> Measurers:
-    """Train a measurer on each source, beside those of a run to continue; measure all labels."""
+    """Train a measurer on each source, add those of a run to continue, and measure all labels."""
     stages: dict[str, Stage] = {}
     trained_on: dict[str, np.ndarray] = {}
     names = np.array(work.labels.sources(), dtype=object)
@@ -115,7 +115,7 @@ def train_measurers(
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse names of measurers that the curriculum uses itself, and an empty one."""
+    """Refuse an empty name of a measurer, and the one reserved for the adapted model."""
     for name in names:
         if not name:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Reliability by the model of a stage or, with folds, by models that have not seen the images."""
+"""Measure reliability by a stage's model or, with folds, by models that never saw the images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage
 from clipvg.runtime.files import write_array
 
-FOLD = "fold"  # what a training without one is called in the records of a run
+FOLD = "fold"  # name of a training without one fold in the records of a run
 
 
 def measure(
@@ -33,10 +33,10 @@ def measure(
     teacher: bool = False,
     held_out: bool = False,
 ) -> ScoreMatrix:
-    """Return the reliability of labels by a finished stage's model, measured once in a run.
+    """Return the reliability of labels by a finished stage's model, measured once per run.
 
-    The labels are the training labels, or those held out. `trained_on` are the sources that the
-    stage was trained on; with `teacher` its teacher measures, where there is one.
+    The labels are the training labels or, with `held_out`, the held-out ones. `trained_on` are the
+    sources that the stage was trained on; with `teacher`, its teacher measures if there is one.
     """
 
     def make() -> ScoreMatrix:
@@ -47,7 +47,7 @@ def measure(
 
 
 def ask(work: Trainings, stage: Stage, labels: LabelTable, teacher: bool) -> Scores:
-    """Return what a stage's model, or its teacher, says of labels."""
+    """Measure labels with a stage's model, or with its teacher if requested and present."""
     context = Context(progress=work.progress)
     return run_measurer(measurer_of(work, stage, teacher), labels, context)
 
@@ -55,7 +55,7 @@ def ask(work: Trainings, stage: Stage, labels: LabelTable, teacher: bool) -> Sco
 def matrix_of(
     name: str, found: Scores, labels: LabelTable, trained_on: Iterable[str]
 ) -> ScoreMatrix:
-    """Return what one measurer says of labels as a matrix; refuse it where it can score none."""
+    """Return one measurer's scores as a matrix; refuse a measurer that could score no label."""
     if not np.isfinite(found.values).any() and found.reasons:
         why = next(iter(found.reasons.values()))
         raise InputError(f"the measurer {name!r} could score no label; the first: {why}")
@@ -64,7 +64,7 @@ def matrix_of(
 
 
 def measurer_of(work: Trainings, stage: Stage, teacher: bool = False) -> Measurer:
-    """Return a stage's model, or its teacher where there is one, as a measurer."""
+    """Return a stage's model, or its teacher if requested and present, as a measurer."""
     return work.learner.measurer(work.learner.load(stage.measuring_folder(teacher)))
 
 
@@ -86,27 +86,27 @@ def predict_boxes(work: Trainings, stage: Stage) -> np.ndarray:
 
 
 def scores_key(stage: str, name: str, part: str = "") -> str:
-    """Return the name of a file of scores, see `Run.scores_path`."""
+    """Return the key of a file of scores, see `Run.scores_path`."""
     return "-".join(filter(None, (stage, quote(name, safe=" "), part)))
 
 
 def kept_scores(run: Run, key: str, make: Callable[[], ScoreMatrix]) -> ScoreMatrix:
-    """Return the scores in the file of a key, which are made where it is not there yet."""
+    """Return the scores stored under a key; make them if the file does not exist yet."""
     return run.once(run.scores_path(key), make, ScoreMatrix.write, ScoreMatrix.read)
 
 
 def split_folds(labels: LabelTable, folds: int, *, seed: int = 0) -> np.ndarray:
-    """Return the fold of each label, (N,) int64 from 0: no image is in two, whatever its sources.
+    """Return the fold of each label, (N,) int64 from 0; all labels of an image share a fold.
 
-    Images come in an order that their names and the seed decide, each into the fold with the
-    smallest share so far of the labels of its sources, of equals the one with the fewest labels.
-    So folds have about as many labels of every source, none is empty, and the order of the labels
-    decides nothing.
+    Images are taken in an order that their names and the seed determine. Each goes to the fold with
+    the smallest share so far of the labels of its sources, of equals to that with the fewest
+    labels. So each source has about as many labels in one fold as in another, no fold is empty, and
+    the order of the labels does not matter.
 
     Args:
         labels: N labels.
-        folds: K, at least 2.
-        seed: of the division.
+        folds: number of folds K, at least 2.
+        seed: seed of the division.
 
     Raises:
         InputError: there are fewer images than folds.
@@ -120,7 +120,7 @@ def split_folds(labels: LabelTable, folds: int, *, seed: int = 0) -> np.ndarray:
     sources, source_of = np.unique(np.array(labels.sources()), return_inverse=True)
     counts = np.zeros((len(names), len(sources)), np.int64)
     np.add.at(counts, (image_of, source_of), 1)
-    # Whole numbers, so that ties are ties on every machine.
+    # Integers, so that ties are ties on every machine.
     scale = np.rint(1e6 * len(labels) / counts.sum(axis=0)).astype(np.int64)
     draws = [hashlib.sha256(f"fold:{seed}:{name}".encode()).digest() for name in names]
     taken = np.zeros((folds, len(sources)), np.int64)
@@ -138,7 +138,7 @@ class Measured:
 
     scores: ScoreMatrix
     file: str  # name of the scores' file, see `Run.scores_path`
-    folds: frozenset[str] = frozenset()  # keys of the folds' trainings; none where in-sample
+    folds: frozenset[str] = frozenset()  # keys of the folds' trainings; none if in-sample
 
 
 def measure_labels(
@@ -150,12 +150,12 @@ def measure_labels(
     labels: LabelTable | None = None,
     teacher: bool = False,
 ) -> Measured:
-    """Measure the training labels by a stage's model or, with folds, by models that replace it.
+    """Measure the training labels by a stage's model or, with folds, by models in its place.
 
-    With K folds these are K models trained as the stage was, each without the labels of one fold,
-    and each measures the fold that it has not seen. The weights (N,) are those of the labels in the
-    stage's training: 0 was left out; `labels` are given where some had another box there. With
-    `teacher` teachers measure, where there are any.
+    With K folds, K models are trained as the stage was, each without the labels of one fold, and
+    each measures the fold that it has not seen. `weights` (N,) are those of the labels in the
+    stage's training, 0 for labels left out; `labels` are given if some had another box there. With
+    `teacher`, teachers measure where they exist.
     """
     config, trained_on = work.config, sources_of(work.labels.select(weights > 0))
     if not config.folds:
@@ -183,7 +183,7 @@ def measure_labels(
 
 
 def fold_facts(work: Trainings) -> FoldFacts | None:
-    """Return what the summary of a run says of its folds; None where it has none."""
+    """Return the facts of a run's folds for the summary; None if it has none."""
     trainings = [training for training in work.noted.values() if training.name == FOLD]
     if not trainings:
         return None
@@ -201,7 +201,7 @@ def fold_facts(work: Trainings) -> FoldFacts | None:
 def _train(
     work: Trainings, name: str, fold: np.ndarray, weights: np.ndarray, labels: LabelTable
 ) -> list[Stage]:
-    """Train a model without each fold; where the learner can, all walk over the same batches."""
+    """Train a model without each fold; if the learner can, all walk over the same batches."""
     folds, keep = work.config.folds, weights > 0
     without = [keep & (fold != number) for number in range(folds)]
     if not all(rows.any() for rows in without):
@@ -223,7 +223,7 @@ def _train(
 
 
 def _ask_each(work: Trainings, stages: Sequence[Stage], fold: np.ndarray, teacher: bool) -> Scores:
-    """Return what the models of folds say, each of the labels of its fold."""
+    """Measure the labels of each fold with the model that was trained without it."""
     values = np.full(len(fold), np.nan, np.float32)
     reasons: dict[int, str] = {}
     for number, stage in enumerate(stages):

@@ -1,4 +1,4 @@
-"""MSA: multi-source self-paced adapting, on any learner and any measurer."""
+"""MSA: multi-source self-paced adapting, for any learner and any measurer."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ def msa(
        is the best of the variants.
 
     After CLIP-VG (arXiv 2305.08685), multi-source self-paced adapting. Finished stages are read
-    from the run, so a killed run continues and ends alike.
+    from the run, so a killed run resumes and gives the same result.
 
     Args:
-        learner: trains, evaluates and keeps models, and makes measurers of them.
+        learner: trains, evaluates and saves models, and makes measurers of them.
         run: run directory with labels of any number of sources, whose truth is never read, and
-            the validation labels that candidates are judged on. Without validation labels images
-            are held out, whose pseudo-labels count by the agreement of other sources' measurers.
-            To continue a run: its labels first, then those of new sources.
+            the validation labels that candidates are judged on. Without validation labels, images
+            are held out and their pseudo-labels weighted by the agreement of the measurers of
+            other sources. To continue a run: its labels first, then those of new sources.
         config: options.
-        sources: scores that the labels have, a run to continue, the order of the sources.
+        sources: scores that the labels already have, a run to continue, the order of the sources.
         strategy: how each threshold is found in step 2.
-        beyond: what goes beyond the published method, after it; nothing when None.
+        beyond: extensions made after the published method; none when None.
         progress: show a bar while labels are measured.
 
     Raises:
-        InputError: a source without a name, no usable threshold, no labels or no such scores.
+        InputError: a source has no name, no threshold is usable, or labels or scores are missing.
     """
     config, beyond, sources = config or MSAConfig(), beyond or Beyond(), sources or Sources()
     previous, given = sources.previous, sources.scored_by
@@ -77,7 +77,7 @@ def msa(
 
     # 1. A measurer for each source measures all labels.
     measurers = Measurers.given(work) if given else train_measurers(work, order, previous)
-    if held_out:  # whose labels count by how far the measurers agree with them
+    if held_out:  # labels are weighted by how far the measurers agree with them
         work = replace(work, split=split.weighted(measurers.held_out(work)), judges=True)
     once = measurers.note(work)
     base = work.note("all labels", work.train_all()) if config.baseline else None
@@ -88,7 +88,7 @@ def msa(
 
     # 2. Select source by source, from simple to complex; the last step's model is the result.
     def decide(scores: ScoreMatrix, variant: str | None = None) -> Variant:
-        """For each source choose a measurer, search its threshold, and join what it keeps."""
+        """For each source choose a measurer, search its threshold, and add the labels kept."""
         at = SourceSteps(work, order, measurers.stages, config.h0, scores, variant)
         steps: list[Step] = []
         selected = start
@@ -124,5 +124,5 @@ def _simple_to_complex(labels: LabelTable, sources: Sources) -> dict[str, float]
     if not new:
         raise InputError("there are no labels of a new source; pass labels of one.")
     found = {source: sources.complexity(labels.select(names == source)) for source in new}
-    # Equally complex sources come by name, so that the order of rows decides nothing.
+    # Equally complex sources are ordered by name, so that the order of rows does not matter.
     return {source: found[source] for source in sorted(new, key=lambda s: (found[s], s))}

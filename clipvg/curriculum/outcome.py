@@ -1,4 +1,4 @@
-"""What SSA and MSA decide: the plain result, and variants of it."""
+"""Results of SSA and MSA: the plain result, and variants of it."""
 
 from __future__ import annotations
 
@@ -22,34 +22,31 @@ PLAIN = "plain"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Variant:
-    """One result of a run: a training, what it was trained on, and what that rests on."""
+    """One result of a run: a training, its labels, and all trainings that it depends on."""
 
-    name: str  # "plain" for the published method, else what of `Beyond` made it
+    name: str  # "plain" for the published method, else after the option of `Beyond` that made it
     stage: Stage  # its training, finished and judged
     weights: np.ndarray  # (N,) float32 in [0, 1] of the training labels; 0 is left out
-    reliability: np.ndarray  # (N,) float32 that selected, NaN where nothing was decided
-    steps: tuple[Step, ...]  # decisions that it comes from, one a source; one in SSA
-    measured: frozenset[str]  # keys of the trainings that ``reliability`` rests on
-    needs: frozenset[str]  # keys of all trainings it rests on, its own among them
+    reliability: np.ndarray  # (N,) float32, by which labels were selected; NaN where undecided
+    steps: tuple[Step, ...]  # decisions that it comes from, one per source; one in SSA
+    measured: frozenset[str]  # keys of the trainings that ``reliability`` depends on
+    needs: frozenset[str]  # keys of all trainings it depends on, including its own
     # for the summary; thresholds and measurers of the steps when None
     details: VariantDetails | None = None
     agreed: Agreed | None = None  # labels that got another box
 
     @property
     def score(self) -> float:
-        """Performance on the validation labels; -inf where it is no number."""
+        """Performance on the validation labels; -inf if it is not a number."""
         return score_of(self.stage)
 
     @property
     def selected(self) -> np.ndarray:
-        """(N,) bool, training labels it was trained on."""
+        """(N,) bool, training labels that it was trained on."""
         return np.asarray(self.weights > 0)
 
     def facts(self, plain: Variant, noted: Mapping[str, Training]) -> VariantFacts:
-        """Return what the summary says of it, whose trainings were noted by key.
-
-        ``hard`` is one of whole labels as they are.
-        """
+        """Return the variant's facts for the summary; `noted` has the trainings by key."""
         details = self.details or VariantDetails(
             thresholds={step.source: step.threshold for step in self.steps},
             measurers={step.source: step.measurer for step in self.steps},
@@ -68,7 +65,7 @@ class Variant:
 
 
 def score_of(stage: Stage) -> float:
-    """Return the performance of a judged training; -inf where it is no number."""
+    """Return the performance of a judged training; -inf if it is not a number."""
     return or_least(stage.read()["score"])
 
 
@@ -79,17 +76,17 @@ def best_of(variants: Sequence[Variant]) -> Variant:
 
 @dataclass(frozen=True, eq=False)
 class Plain:
-    """The result of SSA or MSA as published, of which nothing is written yet."""
+    """The result of SSA or MSA as published, before anything is written."""
 
     method: Literal["ssa", "msa"]  # which of them
     work: Trainings  # trainings of the run
-    measurers: Measurers  # what measured the labels
-    decided: Variant  # what was decided
-    # decides again by scores of other measurers, for a variant
+    measurers: Measurers  # measurers of the labels
+    decided: Variant  # the first variant
+    # decides again by the scores of other measurers, for a variant of this name
     decide: Callable[[ScoreMatrix, str], Variant]
-    stages: tuple[Training, ...]  # trainings that all decisions rest on
-    base: Training | None  # the one on all labels, where there is one
+    stages: tuple[Training, ...]  # trainings that all decisions depend on
+    base: Training | None  # the one without curriculum, if there is one
     # (N,) bool, labels that count in full: annotated ones in SSA, in MSA those that the run to
     # continue had selected
     given: np.ndarray | None = None
-    continued: Continued | None = None  # that run
+    continued: Continued | None = None  # the run to continue

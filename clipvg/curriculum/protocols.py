@@ -1,4 +1,4 @@
-"""What the curriculum knows of models: a `Learner` trains, keeps, judges and asks them."""
+"""The `Learner` protocol, by which a curriculum trains, saves, judges and asks models."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Fit(Protocol[Kept]):
 
     @property
     def steps(self) -> int | None:
-        """Optimizer steps of the training; None where it has none."""
+        """Optimizer steps of the training; None if the learner does not report them."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Fitted(Generic[Model]):
 
 
 class Learner(Protocol[Model]):
-    """Trains models on labels, keeps them in folders and makes measurers of them.
+    """Trains models on labels, saves them in folders and makes measurers of them.
 
     Inherit from it and write `fit`, `measurer`, `save` and `load`; the rest has defaults. A class
-    that has all the methods needs not inherit. Trainings with equal arguments give equal models.
-    Where measurers compare boxes by another score than IoU its name, or the function, is to be the
-    learner's attribute `similarity`: summary and report tell it.
+    that has all the methods need not inherit. Trainings with equal arguments must give equal
+    models. If measurers compare boxes by another similarity than IoU, set the learner's attribute
+    `similarity` to its name or function, which the summary and the report mention.
     """
 
     @abstractmethod
@@ -75,8 +75,8 @@ class Learner(Protocol[Model]):
             labels: N labels; their truth is never read.
             weights: (N,) float, batch loss = sum(w * l) / sum(w); all 1 when None.
             init: model whose weights training starts from; fresh when None.
-            seed: of the initial weights, the order of the data and dropout.
-            out: folder for checkpoints, from which the same call may go on.
+            seed: seed of the initial weights, the order of the data and dropout.
+            out: folder for checkpoints, from which the same call may resume.
         """
 
     @abstractmethod
@@ -89,12 +89,12 @@ class Learner(Protocol[Model]):
 
     @abstractmethod
     def load(self, folder: Path) -> Model:
-        """Read what `save` wrote; the model predicts exactly as it did."""
+        """Load a model that `save` wrote; it must predict exactly as it did."""
 
     def evaluate(self, model: Model, labels: LabelTable) -> float:
-        """Return the performance of a model on labels by their weights; higher is better.
+        """Return the performance of a model on labels, by their weights; higher is better.
 
-        By default the share of the labels with a reliability of at least 0.5: for IoU, Acc@0.5.
+        By default it is the share of labels with a reliability of at least 0.5: for IoU, Acc@0.5.
         """
         found = self.measurer(model).measure(labels, Context()).values
         return float(np.average(found >= 0.5, weights=labels.weights()))
@@ -111,9 +111,12 @@ class Learner(Protocol[Model]):
     ) -> Sequence[Fit[Model]]:
         """Train K models; equals ``[fit(labels, weights=k) for k in keep]``, which is the default.
 
-        The labels (N) of each are `keep`, bool (K, N), and its folder is one of the K `outs`. By
-        `judge`, the score of a model, higher is better, a learner that trains all together drops
-        the worse half on the way.
+        Each row of `keep`, (K, N) bool, has the labels of one model, and each of the K `outs` is
+        its folder. A learner that trains all models together drops the worse half on the way by
+        `judge`, which returns the score of a model, higher is better.
+
+        Raises:
+            InputError: `judge` is given, and the learner trains one model at a time.
         """
         if judge is not None:
             raise InputError("this learner trains one model at a time; leave halving out.")
@@ -124,9 +127,9 @@ class Learner(Protocol[Model]):
         ]
 
     def shorter(self, share: float) -> Learner[Model]:
-        """Return a learner whose trainings take a share of the steps, in (0, 1).
+        """Return a learner whose trainings take a share, in (0, 1), of the steps.
 
-        By default there is none: what a step is the learner alone knows.
+        By default it raises `InputError`, since only a learner knows what its steps are.
         """
         raise InputError(
             "this learner cannot train for a share of its steps; give it a method "
@@ -134,10 +137,10 @@ class Learner(Protocol[Model]):
         )
 
     def prepare(self, labels: LabelTable) -> None:
-        """Compute ahead what all trainings need.
+        """Compute in advance what all trainings need.
 
-        Called with all training labels before the first training in a process, so that what is
-        computed does not depend on where a run was interrupted. By default nothing.
+        It is called with all training labels before the first training in a process, so that what
+        it computes does not depend on where a run was interrupted. By default it does nothing.
         """
 
 
@@ -146,7 +149,7 @@ class BoxMeasurer:
 
     Args:
         predict: labels -> (N, 4) xyxy pixels, NaN where there is no box.
-        name: of the measurer.
+        name: name of the measurer.
         similarity: a function or its name, see `clipvg.similarity`.
     """
 
@@ -162,7 +165,7 @@ class BoxMeasurer:
         self._predict = predict
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the similarity of each label, NaN without a box."""
+        """Return the similarity of each label's box and the predicted one, NaN without one."""
         return Scores(compare(self.similarity, self._predict(labels), labels.boxes()))
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Steps of MSA: for one source a measurer, a threshold, and what they keep."""
+"""Steps of MSA: choose the measurer and the threshold of one source, and add the labels kept."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from clipvg.runtime.files import Json
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """What is selected so far: D in the paper."""
+    """The labels selected so far, D in the paper."""
 
     mask: np.ndarray  # (N,) bool, labels selected
-    reliability: np.ndarray  # (N,) float32 that decided, NaN where nothing did
-    stage: Stage | None  # trained on them; None where nothing is
+    reliability: np.ndarray  # (N,) float32, by which labels were selected; NaN where undecided
+    stage: Stage | None  # trained on them; None if there are none
 
     @classmethod
     def before(cls, work: Trainings, previous: Previous | None) -> Selected:
-        """Return what is selected before the first step: what the run to continue selected."""
+        """Return the labels selected before the first step: those of the run to continue."""
         mask, stage = np.zeros(len(work.split.labels), bool), None
         if previous is not None:
             mask[previous.rows] = True
@@ -40,17 +40,17 @@ class Selected:
 
 @dataclass(frozen=True, eq=False)
 class SourceSteps:
-    """Decides about one source at a time."""
+    """Makes the decisions about one source at a time."""
 
     work: Trainings  # trainings of the run
     complexity: Mapping[str, float]  # of each source
     measurers: Mapping[str, Stage]  # stages of the measurers trained here, by name
     h0: float  # threshold at which measurers are compared
     scores: ScoreMatrix  # of the labels by the measurers to choose among
-    variant: str | None = None  # of `Beyond` that is made; None for the plain method
+    variant: str | None = None  # variant of `Beyond` that is made; None for the plain method
 
     def choose_measurer(self, source: str, before: Selected) -> tuple[Choice, ...]:
-        """Compare the measurers of a source at h0, each joined with what is selected."""
+        """Compare measurers of a source at h0, each by the labels it keeps joined with `before`."""
         work, count = self.work, int(before.mask.sum())
         subsets = {name: self._kept(source, name, self.h0) for name in self.scores.names}
         least = work.config.least(count + int(self._rows(source).sum()))
@@ -81,9 +81,9 @@ class SourceSteps:
     def search_threshold(
         self, source: str, choice: tuple[Choice, ...], before: Selected
     ) -> tuple[Step, Selected]:
-        """Search the threshold of a source by the best of the measurers, and join what it keeps.
+        """Search the threshold of a source by the best of the measurers, and add the labels kept.
 
-        Of equal measurers the source's own is the best, then the first.
+        Of equal measurers the source's own wins, then the first.
         """
         measurer = max(choice, key=lambda each: (or_least(each.score), each.specific)).measurer
         rows = self._rows(source)

@@ -1,4 +1,4 @@
-"""The labels of a curriculum: what is trained on, what decides, and scores that came along."""
+"""Split the labels of a curriculum into training and validation labels, with given scores."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ ROW = "adapt.row"
 
 @dataclass(frozen=True)
 class Split:
-    """Labels divided into those to train on and those that decide."""
+    """Labels divided into those to train on and those to validate on."""
 
     labels: LabelTable  # all labels as given
-    is_held: np.ndarray  # (all labels,) bool, pseudo-labels that decide and are not trained on
+    is_held: np.ndarray  # (all labels,) bool, pseudo-labels held out: not trained on
     training: LabelTable  # the N others, without truth and reliability
-    validation: LabelTable  # what decides, without truth: labels given, or those held out
-    # scores of all labels by the measurers that were asked for; None without any
+    validation: LabelTable  # labels that models are judged on, without truth: given, or held out
+    # scores of all labels by the requested measurers; None without any
     given: ScoreMatrix | None
-    # whether held-out labels count by the agreement of other sources' measurers
+    # whether held-out labels are weighted by the agreement of other sources' measurers
     is_weighted: bool = False
 
     @property
     def is_held_out(self) -> bool:
-        """Whether pseudo-labels decide."""
+        """Whether models are judged on held-out pseudo-labels."""
         return bool(self.is_held.any())
 
     @cached_property
@@ -52,7 +52,7 @@ class Split:
         scored_by: Sequence[str] = (),
         sides: Mapping[str, bool] | None = None,
     ) -> Split:
-        """Divide the labels of a run; where no validation labels are given, images are held out.
+        """Divide the labels of a run; if no validation labels are given, images are held out.
 
         Raises:
             InputError: there is nothing to train or validate on, or no such score column.
@@ -62,7 +62,7 @@ class Split:
         is_held = np.zeros(len(labels), bool)
         if validation is None:
             is_held = hold_out(labels, config.holdout, seed=config.seed, sides=sides)
-        # Nothing below sees truth or reliability given by others.
+        # Nothing from here on sees the truth, or reliability given by others.
         training = blind(labels.select(~is_held))
         deciding = blind(labels.select(is_held) if validation is None else validation)
         if not len(training) or not len(deciding):
@@ -76,7 +76,7 @@ class Split:
         return cls(labels, is_held, training, deciding, given)
 
     def weighted(self, held_out: ScoreMatrix) -> Split:
-        """Let held-out labels count by the agreement of other sources' measurers, if any agrees."""
+        """Weight held-out labels by the agreement of other sources' measurers, if any agrees."""
         weights = self.validation.weights() * agreement_with_others(held_out)
         if not weights.any():
             return self
@@ -84,18 +84,17 @@ class Split:
         return replace(self, validation=validation, is_weighted=True)
 
     def given_scores(self, *, held_out: bool = False) -> ScoreMatrix:
-        """Return the scores that came along, of the training or of the held-out labels."""
+        """Return the given scores of the training labels, or of the held-out ones."""
         assert self.given is not None
         return self.given.take(self.is_held if held_out else ~self.is_held)
 
     def tables(
         self, weights: np.ndarray, agreed: Agreed | None = None, corrections: Agreed | None = None
     ) -> dict[str, LabelTable]:
-        """Return the labels that a run keeps beside its summary, by file name.
+        """Return the label tables that a run keeps beside its summary, by file name.
 
-        The weights, (N,) in [0, 1], are those of the training labels in the resulting model;
-        `agreed` has labels that it was trained on with another box, `corrections` those that are
-        kept as a table.
+        `weights`, (N,) in [0, 1], are those of the training labels in the resulting model; `agreed`
+        are corrected labels that it was trained on, `corrections` those that are kept as a table.
         """
         rows = np.flatnonzero(~self.is_held)
         labels = self.labels.select(rows).with_column(ROW, rows)
@@ -128,10 +127,11 @@ def hold_out(
 
     Args:
         labels: N labels on at least two images.
-        share: share of the images to hold out, in (0, 1); at least one image, never all.
-        seed: of the choice.
-        sides: images whose side is decided: name -> whether it is held out. The share is of the
-            others.
+        share: share of the images to hold out, in (0, 1); without `sides` at least one image, never
+            all.
+        seed: seed of the choice.
+        sides: images whose side is already decided: name -> whether it is held out. The share is
+            that of the others.
 
     Raises:
         InputError: the share is outside (0, 1), or there are fewer than two images.
@@ -158,8 +158,8 @@ def hold_out(
 def agreement_with_others(scores: ScoreMatrix) -> np.ndarray:
     """Return how far measurers of other sources agree with each label, (N,) float32 in [0, 1].
 
-    That is the mean reliability over the measurers that were not trained on the label's source; 0
-    where there is none or none scored it.
+    It is the mean reliability by the measurers that were not trained on the label's source; 0 if
+    there is none or none has scored the label.
     """
     others = np.stack([scores.cross(name) for name in scores.names])
     count = np.isfinite(others).sum(axis=0)

@@ -1,4 +1,4 @@
-"""SSA: single-source self-paced adapting, on any learner and any measurer."""
+"""SSA: single-source self-paced adapting, for any learner and any measurer."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def ssa(
 ) -> Adapted:
     """Train on all labels, measure reliability, find the threshold, keep the best model.
 
-    1. A model is trained on all labels: the measurer, whose performance is "no curriculum". Where
-       some labels are annotated (`join_labelled`) it is trained on these alone, and all candidates
+    1. A model is trained on all labels: the measurer, whose performance is "no curriculum". If
+       some labels are annotated (`join_labelled`), it is trained on these alone, and all candidates
        are trained on these too: semi-supervised.
     2. It gives every label its reliability r.
     3. `find_threshold` walks over h; each candidate is trained on the labels with r >= h and
@@ -47,22 +47,22 @@ def ssa(
        best of the variants.
 
     After CLIP-VG (arXiv 2305.08685), single-source self-paced adapting. Finished stages are read
-    from the run, so a killed run continues and ends alike.
+    from the run, so a killed run resumes and gives the same result.
 
     Args:
-        learner: trains, evaluates and keeps models, and makes measurers of them.
+        learner: trains, evaluates and saves models, and makes measurers of them.
         run: run directory with the training labels, whose truth is never read, and the validation
-            labels that candidates are judged on. Without validation labels images of the training
-            labels are held out, whose boxes are pseudo-labels: the summary says so.
+            labels that candidates are judged on. Without validation labels, images of the training
+            labels are held out; their boxes are pseudo-labels, and the summary says so.
         config: options.
-        scored_by: name of the measurer whose scores the labels have; nothing is measured then
-            (step 2). The model of step 1 is trained for comparison.
+        scored_by: name of a measurer whose scores the labels already have; step 2 is left out
+            then, and the model of step 1 is trained for comparison.
         strategy: how the threshold is found in step 3.
-        beyond: what goes beyond the published method, after it; nothing when None.
+        beyond: extensions made after the published method; none when None.
         progress: show a bar while labels are measured.
 
     Raises:
-        InputError: no threshold keeps enough labels, there are no labels or no such scores.
+        InputError: no threshold keeps enough labels, or labels or scores are missing.
     """
     config, beyond = config or SSAConfig(), beyond or Beyond()
     given = [scored_by] if scored_by else []
@@ -83,7 +83,7 @@ def ssa(
     rests_on = measurers.trainings | {base.key}
 
     def decide(scores: ScoreMatrix, variant: str | None = None) -> Variant:
-        """Search the threshold of the last measurer's reliability."""
+        """Search for a threshold of the last measurer's reliability."""
         name = scores.names[-1]
         found = search_threshold(work, scores[name], init=base, variant=variant)
         source = "+".join(sorted(set(work.labels.sources())))

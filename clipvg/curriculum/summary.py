@@ -1,4 +1,4 @@
-"""What ``summary.json`` of a run holds, as records: decisions with their evidence."""
+"""Records of a run's ``summary.json``: decisions with their evidence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipvg.similarity import IOU
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFacts(Record):
-    """Labels of a run: how many, on how many images, of which sources, below which folder."""
+    """Facts about labels: number, images, sources, fingerprint, image root, annotated ones."""
 
     count: int
     images: int
@@ -43,7 +43,7 @@ class LabelFacts(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationFacts(LabelFacts):
-    """The labels that decided: ``kind`` is "given" or "held out", ``statement`` is for people."""
+    """Labels that models were judged on; ``kind`` is "given" or "held out", ``statement`` text."""
 
     kind: str
     weighted: bool
@@ -51,7 +51,7 @@ class ValidationFacts(LabelFacts):
 
     @classmethod
     def told(cls, labels: LabelTable, *, held_out: bool, weighted: bool) -> ValidationFacts:
-        """Return the facts of labels that decided, which may be held-out pseudo-labels."""
+        """Return the facts of labels, given or held out, with a statement for people."""
         statement = "Decided on the validation labels given."
         if held_out:
             weighting = (
@@ -73,7 +73,7 @@ class ValidationFacts(LabelFacts):
 
     @property
     def is_held_out(self) -> bool:
-        """Whether held-out pseudo-labels decided."""
+        """Whether models were judged on held-out pseudo-labels."""
         return self.kind == "held out"
 
 
@@ -92,27 +92,27 @@ class Training(Record):
 
     # what it was for: "measurer", "candidate", "choice", "all labels", "continued", "fold", ...
     name: str
-    threshold: float | None  # of the labels it was trained on; None is all
+    threshold: float | None  # that its labels reach; None if no threshold selected them
     source: str | None = None  # whose labels were being decided on
-    measurer: str | None = None  # whose reliability selected; of a measurer its own name
-    variant: str | None = None  # of `Beyond` that it was made for
+    measurer: str | None = None  # whose reliability selected; for a measurer, its own name
+    variant: str | None = None  # variant of `Beyond` that it was made for
     stage: str  # key of its stage
     kept: int  # number of labels it was trained on
-    seconds: float  # it took
-    steps: int | None = None  # of the optimizer; None where the learner does not tell
-    score: float | None  # on the validation labels; None where it is no number
+    seconds: float  # duration
+    steps: int | None = None  # optimizer steps; None if the learner does not report them
+    score: float | None  # on the validation labels; None if it is not a number
     reliability: Json | None = None  # distribution over the labels that the threshold keeps
 
 
 def count_steps(trainings: Iterable[Training]) -> int | None:
-    """Return the optimizer steps of trainings in all; None where one does not tell."""
+    """Return the total optimizer steps of trainings; None if one does not report them."""
     steps = [training.steps for training in trainings]
     return None if None in steps else sum(filter(None, steps))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasurerFacts(Record):
-    """A measurer: its stage (None where its scores came along) and its file of scores."""
+    """A measurer: its stage (None if its scores came with the labels) and its file of scores."""
 
     name: str
     stage: str | None
@@ -122,7 +122,7 @@ class MeasurerFacts(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Record):
-    """A measurer compared at h0: the labels it keeps and, where trained, the score and stage."""
+    """A measurer compared at h0: the number of labels it keeps and, if trained, score and stage."""
 
     measurer: str
     specific: bool
@@ -133,22 +133,22 @@ class Choice(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Record):
-    """What was decided about one source.
+    """The decision about one source.
 
     Attributes:
-        source: whose labels were selected; all sources, joined by "+", in SSA.
+        source: source of the labels; all sources, joined by "+", in SSA.
         measurer: the chosen measurer i*, whose reliability selects.
-        complexity: of the source; None in SSA.
+        complexity: complexity of the source; None in SSA.
         labels: number of the source's labels.
         specific: whether the measurer was trained on the source.
         h0: threshold at which measurers were compared; None in SSA.
         choice: the measurers compared.
         threshold: the chosen threshold h*.
         kept: number of the source's labels selected.
-        score: of the model trained on what is selected by now.
-        search: the search of the threshold.
+        score: score of the model trained on all labels selected so far.
+        search: the search for the threshold.
         stages: its candidates, by threshold.
-        total: number of labels selected by now.
+        total: number of labels selected so far.
     """
 
     source: str
@@ -174,7 +174,7 @@ class Step(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Continued(Record):
-    """The finished run that this one goes on from, with its decisions."""
+    """The finished run that this one continues, with its decisions."""
 
     folder: str
     sources: list[str]
@@ -189,8 +189,8 @@ class FoldFacts(Record):
     """How labels were measured by models that had not seen their images."""
 
     labels: list[int]  # number of labels of each fold
-    trainings: int  # number of trainings without a fold, those of rounds among them
-    steps: int | None  # of the optimizer in these; None where the learner does not tell
+    trainings: int  # number of trainings without a fold, including those of rounds
+    steps: int | None  # optimizer steps in these; None if the learner does not report them
     statement: str  # for people
 
 
@@ -200,27 +200,27 @@ class RunSummary(Record):
 
     Attributes:
         method: "ssa" or "msa".
-        command: what was typed, where it is known.
-        similarity: what reliability compares boxes by, and with which models are judged.
-        labels: trained on.
-        validation: labels that decided.
-        options: of the curriculum.
-        no_curriculum: the training on all labels, or on those that are annotated where others are
-            not; None where there was none.
+        command: the command line, if known.
+        similarity: how reliability compares boxes and models are judged.
+        labels: training labels.
+        validation: labels that models were judged on.
+        options: options of the curriculum.
+        no_curriculum: the training on all labels, or on the annotated ones if there are some beside
+            pseudo-labels; None if there was no such training.
         kept: number of labels that the result was trained on.
-        score: of the result on the validation labels.
-        gain: over no curriculum.
+        score: score of the result on the validation labels.
+        gain: its gain over no curriculum.
         winner: key of the stage whose model is the result.
         num_trainings: number of trainings in all.
-        num_steps: of the optimizer in these; None where the learner does not tell.
-        folds: how labels were measured out-of-sample.
-        beyond: variants beyond the published method, where there are any.
-        steps: decisions, one a source; one in SSA.
-        stages: trainings that all decisions rest on: measurers, all labels, the continued run.
-        continued: the run that this one goes on from.
-        measurers: what measured the labels.
+        num_steps: optimizer steps in these; None if the learner does not report them.
+        folds: how labels were measured out-of-sample; None if they were not.
+        beyond: variants beyond the published method, if there are any.
+        steps: decisions, one per source; one in SSA.
+        stages: trainings that all decisions depend on: measurers, all labels, the continued run.
+        continued: the run that this one continues.
+        measurers: measurers of the labels.
         reliability: distributions: by measurer in SSA, `ScoreMatrix.to_dict` in MSA.
-        unscored: row -> why it is not scored, of some labels.
+        unscored: row -> why it is not scored, for some labels.
         notes: what people should know before they use the result, in sentences.
     """
 
@@ -249,12 +249,12 @@ class RunSummary(Record):
 
     @property
     def score_before(self) -> float | None:
-        """The score without curriculum, where it is known."""
+        """The score without curriculum, if known."""
         return None if self.no_curriculum is None else self.no_curriculum.score
 
     @property
     def first_name(self) -> str:
-        """What the first training of SSA, or that without curriculum, was trained on."""
+        """Name of the labels of the first training of SSA, or of the one without curriculum."""
         return "the annotated labels" if self.labels.labelled else "all labels"
 
     @property
@@ -263,7 +263,7 @@ class RunSummary(Record):
         return (*(self.continued.steps if self.continued else ()), *self.steps)
 
     def to_dict(self) -> Json:
-        """Return JSON values; SSA has its one step spread over the summary."""
+        """Return JSON values; in SSA the summary itself has the fields of its one step."""
         found = super().to_dict()
         if self.method == "msa":
             order = {step.source: step.complexity for step in self.steps}
@@ -291,7 +291,7 @@ class RunSummary(Record):
 
     @classmethod
     def from_dict(cls, data: Json) -> RunSummary:
-        """Read what `to_dict` gave."""
+        """Restore a summary from what `to_dict` returned."""
         if data["method"] == "ssa":
             data = {**data, "steps": [_ssa_step(data)], "stages": data["stages"][:1]}
         return super().from_dict({"continued": None, **data})

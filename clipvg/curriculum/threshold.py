@@ -1,4 +1,4 @@
-"""Greedy search of the reliability threshold, as a pure function of a performance curve."""
+"""Greedy search for the reliability threshold, as a pure function of a performance curve."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ThresholdSearch(Record):
         score: performance at h*, higher is better.
         curve: (threshold, score) of every evaluated threshold, by threshold: the
             performance-reliability curve. An unusable threshold has score None.
-        batches: thresholds in the order in which they were asked for, one list a batch.
+        batches: thresholds in the order in which they were asked for, one list per batch.
         skipped: threshold -> why it was not evaluated (same labels as another, too few labels).
         reason: why the search stopped.
     """
@@ -53,7 +53,7 @@ class ThresholdSearch(Record):
 
     @classmethod
     def from_dict(cls, data: Json) -> ThresholdSearch:
-        """Read what `to_dict` gave."""
+        """Restore a search from what `to_dict` returned."""
         skipped = {float(h): why for h, why in data["skipped"].items()}
         return super().from_dict(
             {**data, "curve": [*map(tuple, data["curve"])], "skipped": skipped}
@@ -61,10 +61,10 @@ class ThresholdSearch(Record):
 
 
 class Candidates(Protocol):
-    """What a search chooses among: the labels whose reliability reaches a threshold."""
+    """Candidates of a search: for each threshold, the labels whose reliability reaches it."""
 
     reliability: np.ndarray  # (N,) float32, NaN for labels that are not to be selected
-    strict: bool  # whether labels with r > h are kept, not those with r >= h
+    strict: bool  # whether labels with r > h are kept instead of r >= h
 
     def __call__(self, thresholds: Sequence[float], /) -> Sequence[float | None]:
         """Train a model on the labels of each threshold and judge it; see `find_threshold`."""
@@ -85,7 +85,7 @@ class SearchStrategy(Protocol):
         count: Callable[[float], int],
         min_kept: int,
     ) -> ThresholdSearch:
-        """Search; `find_threshold` says what the arguments are."""
+        """Search for the threshold; see `find_threshold` for the arguments."""
 
 
 def find_threshold(
@@ -135,12 +135,12 @@ def find_threshold(
 
 
 def or_least(score: float | None) -> float:
-    """Return a score to compare by; -inf where it is no number."""
+    """Return a score to compare by; -inf if it is None or NaN."""
     return _UNUSABLE if score is None or math.isnan(score) else float(score)
 
 
 def check_grid(start: float, step: float, low: float, high: float) -> None:
-    """Refuse a start outside [low, high], and a step that is no finite number above 0."""
+    """Refuse a start outside [low, high], and a step that is not a finite number above 0."""
     if not 0 < step < math.inf:
         raise InputError(f"threshold step is {step}; expected a finite number above 0, e.g. 0.1.")
     if not low <= start <= high:
@@ -215,7 +215,7 @@ class _Walk:
         return k
 
     def _neighbour(self, k: int, direction: int) -> int | None:
-        """Return the nearest usable grid point with another subset, None where there is none."""
+        """Return the nearest usable grid point with another subset, or None."""
         here, k = k, k + direction
         while self._inside(k):
             if self._too_few(k):

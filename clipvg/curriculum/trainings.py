@@ -1,4 +1,4 @@
-"""Trainings of a run on subsets of its labels, kept under their keys and judged."""
+"""Train models on subsets of a run's labels, keep them as stages and judge them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from clipvg.runtime.progress import task
 
 @dataclass(eq=False)
 class Trainings:
-    """Trains on subsets of labels and judges; what is finished is read from the run."""
+    """Trains models on subsets of labels and judges them; finished ones are read from the run."""
 
     learner: Learner[Any]  # trains and evaluates models
     split: Split  # N labels to train on, and those that trainings are judged on
@@ -34,7 +34,7 @@ class Trainings:
     strategy: SearchStrategy = find_threshold  # how a threshold is found
     progress: bool = False  # show a bar while labels are measured
     judges: bool = True  # whether trainings are judged
-    share: float = 1  # of its steps that each training takes, see `Learner.shorter`
+    share: float = 1  # share of its steps that each training takes, see `Learner.shorter`
     # what was recorded of each training, by the key of its stage
     noted: dict[str, Training] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class Trainings:
         return self.train([np.ones(len(self.labels), dtype=bool)], names=["all labels"])[0]
 
     def train_first(self) -> Stage:
-        """Train on the annotated labels where there are some beside pseudo-labels, else on all."""
+        """Train on the annotated labels if there are some beside pseudo-labels, else on all."""
         labelled = self.split.labelled
         if not labelled.any():
             return self.train_all()
@@ -68,11 +68,10 @@ class Trainings:
         union: np.ndarray | None = None,
         names: Sequence[str] = (),
     ) -> list[Stage]:
-        """Train on subsets (N,) bool of the labels what is not finished yet, and judge it.
+        """Train and judge a model on each subset, (N,) bool, of the labels, unless it is finished.
 
-        Trainings start from the model of `init` where the run is warm-started; those "together"
-        walk over the batches of the labels in `union`, (N,) bool, all when None. Progress calls
-        them by `names`.
+        With a warm start, trainings start from the model of `init`. Those "together" walk over the
+        batches of the labels in `union`, (N,) bool, all when None. Progress shows `names`.
         """
         init = init if self.config.warm_start else None
         union = np.ones(len(self.labels), bool) if union is None else union
@@ -80,15 +79,15 @@ class Trainings:
         if how == "together":
             facts["union"] = self._fingerprint(union)
             if self.config.halving:
-                # Who is dropped depends on all of them: with others this is another training.
+                # Which are dropped depends on all of them: with others it is another training.
                 facts["among"] = sorted({self._fingerprint(keep) for keep in subsets})
         stages = [self.run.stage(subset=self._fingerprint(keep), **facts) for keep in subsets]
         # Equal subsets are trained once.
         distinct = {stage.key: (stage, keep) for stage, keep in zip(stages, subsets, strict=True)}
         missing = [each for each in distinct.values() if not each[0].is_finished]
-        if missing and "among" in facts:  # also those that were finished before a kill
+        if missing and "among" in facts:  # including those finished before a kill
             missing = [*distinct.values()]
-        self.run.workers.wait()  # all have looked before one writes
+        self.run.workers.wait()  # all processes have looked before one writes
         if missing and how == "together":
             with task(", ".join(names)):
                 self._train_together(missing, self._start(init), union)
@@ -106,11 +105,10 @@ class Trainings:
     def train_weighted(
         self, weights: np.ndarray, *, labels: LabelTable | None = None, init: Stage | None = None
     ) -> Stage:
-        """Train on labels by weights (N,) in [0, 1] what is not finished yet, and judge it.
+        """Train and judge a model on labels with weights (N,) in [0, 1], unless it is finished.
 
-        Candidates that train together walk the batches of all labels, and so does this training
-        beside them; else labels of weight 0 are left out. Labels are given where some have another
-        box.
+        If candidates train together, and so walk over the batches of all labels, this training does
+        too; else labels of weight 0 are left out. `labels` are given if some have another box.
         """
         init = init if self.config.warm_start else None
         labels = self.labels if labels is None else labels
@@ -143,7 +141,7 @@ class Trainings:
         return training
 
     def _facts(self, init: Stage | None) -> Json:
-        """What decides a training beside its labels."""
+        """Return what determines a training besides its labels."""
         shorter = {} if self.share == 1 else {"share": self.share}
         return {"init": init and init.key, "seed": self.config.seed, **shorter}
 

@@ -1,4 +1,4 @@
-"""What the report says of the variants beyond the published method."""
+"""The parts of a report about variants beyond the published method."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clipvg.report.numbers import percent, points
 
 
 def searched_name(summary: RunSummary, method: str) -> str:
-    """The method, with the measure whose search the summary tells of where that is a fused one."""
+    """Return the method's name, with ", fused" if the summary has the search of that variant."""
     variants = summary.beyond.variants if summary.beyond else ()
     searched = [each for each in variants if each.name in ("plain", "fused")]
     best = max(searched, key=lambda each: each.score or 0, default=None)
@@ -17,13 +17,13 @@ def searched_name(summary: RunSummary, method: str) -> str:
 
 
 def variants_facts(summary: RunSummary) -> list[tuple[str, str]]:
-    """The result, where another variant than the plain method gave it."""
+    """Return the name and score of the chosen variant, unless it is the first one."""
     chosen = _chosen(summary.beyond) if summary.beyond else None
     return [] if chosen is None else [(chosen.name, percent(chosen.score))]
 
 
 def variants_lead(beyond: BeyondFacts) -> str:
-    """A sentence on the variant that was chosen."""
+    """Return a sentence on the chosen variant."""
     chosen = _chosen(beyond)
     if chosen is None:
         return f" No variant was better than {_first(beyond)}."
@@ -36,9 +36,10 @@ def variants_lead(beyond: BeyondFacts) -> str:
 def variants_table(
     beyond: BeyondFacts, metric: str, before: float | None, first: str = "all labels"
 ) -> Table:
-    """All variants on equal footing: labels, corrected boxes, trainings, performance.
+    """Return a table that compares all variants: labels, corrected boxes, trainings, performance.
 
-    They are compared with the training on the labels called `first`, whose performance is `before`.
+    They are also compared with the training on the labels called `first`, whose performance is
+    `before`.
     """
     rows = [] if before is None else [(first, "", "", "", "1", percent(before), "", "")]
     rows += [
@@ -83,11 +84,11 @@ def variants_table(
 
 
 def _first(beyond: BeyondFacts) -> str:
-    """What the others are compared with."""
+    """Return the name of the variant that the others are compared with."""
     name = beyond.variants[0].name
     return "the plain method" if name == "plain" else f"“{name}”"
 
 
 def _chosen(beyond: BeyondFacts) -> VariantFacts | None:
-    """The chosen variant; None where it is the plain method."""
+    """Return the chosen variant; None if it is the first one."""
     return None if beyond.chosen == beyond.variants[0].name else beyond.winner

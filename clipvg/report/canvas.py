@@ -1,4 +1,4 @@
-"""Empty figures, and figures as files and bytes."""
+"""Create matplotlib figures, and write them as files or bytes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_POINTS = 10  # of all letters
-_LONGEST = 26  # letters of a name
+_POINTS = 10  # size of all text
+_LONGEST = 26  # characters of a name
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches, without pyplot and its global state."""
+    """Return an empty figure of a size in inches, without pyplot and its global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -34,15 +34,15 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def percents(axes: Axes, which: str) -> None:
-    """Write the shares along an axis, or "both", as percentages."""
+    """Label the "x" axis, the "y" axis or "both", which show shares, with percentages."""
     for name in ("x", "y") if which == "both" else (which,):
         getattr(axes, f"{name}axis").set_major_formatter(lambda share, _: f"{100 * share:g} %")
 
 
 def legend_below(figure: Figure, axes: Axes | None = None) -> None:
-    """Put the legend under the axes: of all that is drawn, or of what one of them shows."""
+    """Put a legend below the axes: of everything in the figure, or of one of its axes."""
     shown = () if axes is None else axes.get_legend_handles_labels()
-    # Outside the axes, where no bar or curve can lie under it.
+    # Outside the axes, where it cannot cover a bar or curve.
     figure.legend(*shown, loc="outside lower center", ncols=4, frameon=False)
 
 
@@ -54,7 +54,7 @@ def cut(name: str) -> str:
 
 
 def check_figure_path(path: str | Path) -> Path:
-    """Return the path of a figure to write, refused early when its ending names no format.
+    """Return the path of a figure to write, after checking that its ending names a format.
 
     Raises:
         InputError: the ending is not .png, .svg or .pdf.
@@ -78,7 +78,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, SVG or PDF, by the ending of its name, and return the path.
 
     Raises:
-        InputError: the ending is another one.
+        InputError: the ending is not .png, .svg or .pdf.
     """
     path = check_figure_path(path)
     suffix = path.suffix.lower()
@@ -91,7 +91,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def encode_figure(figure: Figure) -> tuple[bytes, str]:
-    """Return bytes and media type of a figure for the page: PNG at twice the screen's density."""
+    """Return the bytes and media type of a figure for the page: PNG at 144 dpi."""
     buffer = BytesIO()
     _in_one_size(figure)
     figure.savefig(buffer, format="png", dpi=144)

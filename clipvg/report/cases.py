@@ -1,4 +1,4 @@
-"""Labels as images: one with its boxes, and which a page shows: by chance, the worst, changed."""
+"""Example labels drawn with their boxes: some at random, the worst, and the most changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clipvg.report.selection import Selection
 
 _SIDE = 800  # pixels of an image's long side in the gallery
-_SHOWN = 6  # images of a group
+_SHOWN = 6  # images per group
 _LOOKED_AT = 48  # labels among which the worst and the most changed are looked for
 
 Boxes = Mapping[int, np.ndarray]
@@ -32,13 +32,13 @@ Boxes = Mapping[int, np.ndarray]
 def curriculum_cases(
     selection: Selection, reliability: np.ndarray, after: Path, before: Path | None
 ) -> list[PageImage]:
-    """Draw labels of a run, kept and left out by chance, then the worst and the most changed.
+    """Draw labels of a run: random ones, kept and left out, then the worst and the most changed.
 
     Args:
         selection: labels of the run.
-        reliability: (N,) that decided about each label, NaN where nothing did.
+        reliability: (N,), by which each label was decided on; NaN where none was.
         after: folder of the adapted model.
-        before: folder of the model that all labels gave, where there is one.
+        before: folder of the model trained without curriculum, if there is one.
     """
     labels, is_selected = selection.labels, selection.is_selected
     if labels is None or is_selected is None:
@@ -62,7 +62,7 @@ def curriculum_cases(
 
 
 def training_cases(labels: LabelTable, model: Path) -> list[PageImage]:
-    """Draw labels of a training with the boxes of its model: by chance, then the worst."""
+    """Draw labels of a training with the boxes of its model: random ones, then the worst."""
     rows = np.random.default_rng(0).permutation(len(labels))[:_LOOKED_AT].tolist()
     boxes = _predictions(model, labels, rows)
     return [
@@ -81,16 +81,16 @@ def label_image(
     before: np.ndarray | None = None,
     exif: bool = True,
 ) -> PageImage:
-    """Draw one label's image with its box, true box and prediction, and say how these overlap.
+    """Draw one label's image with its box, true box and prediction, and state their overlap.
 
     Args:
-        labels: with an image root.
+        labels: labels with an image root.
         row: index of the label.
-        predicted (4,): xyxy pixels, where there is a prediction.
-        remarks: lines to say below the expression, before the overlap.
-        score: of the prediction.
-        before (4,): what was predicted before adapting, xyxy pixels, where that is known.
-        exif: whether boxes are of the upright image, as EXIF says, or of the stored one.
+        predicted (4,): xyxy pixels, if there is a prediction.
+        remarks: lines to show below the expression, before the overlap.
+        score: score of the prediction.
+        before (4,): the box predicted before adapting, xyxy pixels, if known.
+        exif: whether boxes refer to the image turned upright by EXIF, or to the stored one.
 
     Raises:
         InputError: the image cannot be read.
@@ -144,7 +144,7 @@ def _group(
 
 
 def _worst(labels: LabelTable, boxes: Boxes) -> list[int]:
-    """Return rows whose box is furthest from the true one, or from the label's without truth."""
+    """Return rows whose predicted box overlaps least with the true box, or else the label's."""
     rows = np.array(list(boxes), np.int64)
     if not len(rows):
         return []
@@ -171,7 +171,7 @@ def _remark(selection: Selection, row: int, r: float) -> str:
 
 
 def _predictions(folder: Path, labels: LabelTable, rows: Sequence[int]) -> dict[int, np.ndarray]:
-    """Return the boxes of a model by row; none without a model, or where an image is gone."""
+    """Return the boxes of a model by row; none without a model, or for unreadable images."""
     if not folder.is_dir() or not len(rows):
         return {}
     from clipvg.model import load

@@ -1,4 +1,4 @@
-"""Which labels a page shows: the worst, some drawn by chance, or some of each rule."""
+"""Choose the labels that a page shows: the worst, a random sample, or some of each rule."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Choice:
         worst: show the labels with the lowest reliability, this many, worst first; if no label is
             scored, those with the lowest IoU with the box that the checkpoint predicts.
         sample: show this many labels, drawn at random.
-        per_rule: labels to show of each source and rule, if neither of these is given.
+        per_rule: labels to show of each source and rule, if neither worst nor sample is given.
         sort: column of numbers, or measurer, by which labels are ordered, lowest first, and by
             which the worst are found.
         seed: seed of the choice of labels to show.
@@ -47,10 +47,10 @@ class Choice:
             )
 
     def column(self, labels: LabelTable) -> str | None:
-        """Return the column that decides on the order; None where there is none.
+        """Return the column that determines the order; None if there is none.
 
         Raises:
-            InputError: no such column, or several measurers of which `sort` names none.
+            InputError: there is no such column, or several measurers and `sort` chooses none.
         """
         if self.sort is not None:
             return labels.column_name(self.sort)
@@ -73,7 +73,8 @@ class Choice:
         """Return the rows to show (R,), in order; those without a value come last.
 
         Raises:
-            InputError: as `column`, it holds no numbers, or nothing says which labels are worst.
+            InputError: as for `column`; or the column holds no numbers, or there is nothing to find
+                the worst labels by.
         """
         column = self.column(labels)
         values = None if column is None else _numbers(labels, column)
@@ -104,7 +105,7 @@ class Choice:
         return np.concatenate(drawn)
 
     def describe(self, column: str | None, count: int) -> str:
-        """Return sentences that say which labels are shown."""
+        """Describe in sentences which labels are shown."""
         by = "IoU with the predicted box" if column is None else column
         if by.startswith(RELIABILITY):
             by = f"reliability by {by.removeprefix(RELIABILITY)}"
@@ -125,7 +126,7 @@ def rule_order(rule: Rule, count: int) -> tuple[str, int, str]:
 
 
 def _numbers(labels: LabelTable, column: str) -> np.ndarray:
-    """(N,) float64 values of a column, NaN where null."""
+    """Return the values of a column, (N,) float64, NaN where null."""
     try:
         values = labels.table.column(column).cast(pa.float64()).to_numpy()
     except pa.ArrowException:

@@ -75,7 +75,7 @@ def curriculum_report(folder: Path, summary: RunSummary) -> Report:
 
 @dataclass(frozen=True)
 class _Page:
-    """What a run says of its decisions; SSA has one, on all labels."""
+    """The parts of a run's report; SSA has one decision, about all labels."""
 
     summary: RunSummary
     selection: Selection
@@ -106,12 +106,12 @@ class _Page:
         return {step.source or "all": (step.measurer, step.threshold) for step in steps}
 
     def model_before(self, folder: Path) -> Path | None:
-        """Return the folder of the model that all labels gave, where the run trained one."""
+        """Return the folder of the model trained without curriculum, if there is one."""
         baseline = self.summary.no_curriculum
         return None if baseline is None else folder / "stages" / baseline.stage / "model"
 
     def of_source(self, source: str) -> np.ndarray:
-        """Return which labels a decision is about, (N,) bool."""
+        """Return which labels the decision about a source concerns, (N,) bool."""
         scores = self.selection.scores
         assert scores is not None
         if self.is_ssa:
@@ -119,7 +119,7 @@ class _Page:
         return np.array(scores.sources)[scores.source_of] == source
 
     def deciding(self) -> np.ndarray:
-        """Return the reliability that decided about each label, (N,), NaN where none did."""
+        """Return the reliability by which each label was decided on, (N,), NaN where none was."""
         scores = self.selection.scores
         if scores is None:
             return np.zeros(0, np.float32)
@@ -153,7 +153,7 @@ class _Page:
         return " ".join([*said, *([summary.folds.statement] if summary.folds else [])])
 
     def facts(self) -> list[tuple[str, str]]:
-        """Return the few numbers that are shown large."""
+        """Return the key figures, which are shown large."""
         summary, last = self.summary, self.last
         method = summary.method.upper()
         facts = [(searched_name(summary, method), percent(last.score)), *variants_facts(summary)]
@@ -168,7 +168,7 @@ class _Page:
 
     @property
     def trained(self) -> list[tuple[str, Training]]:
-        """What was trained beside the searches of MSA, by name."""
+        """Trainings with display names; for MSA without those of its searches."""
         found = []
         for training in (*self.summary.stages, *(self.last.stages if self.is_ssa else ())):
             name = f"all labels of {training.measurer}"
@@ -182,7 +182,7 @@ class _Page:
         return found
 
     def models(self) -> Table:
-        """Return the trainings that are compared."""
+        """Return the table of trainings that are compared."""
         rows = []
         for name, training in self.trained:
             is_chosen = training.threshold == self.last.threshold
@@ -196,7 +196,7 @@ class _Page:
         return Table("Models that were trained", header, cells)
 
     def decisions(self) -> Table:
-        """Return what was decided about each source."""
+        """Return the table of decisions about each source."""
         summary = self.summary
         earlier = len(summary.all_steps) - len(summary.steps)
         rows = [
@@ -221,7 +221,7 @@ class _Page:
         )
 
     def choices(self) -> Table:
-        """Return how the measurers of each source compare."""
+        """Return the table that compares the measurers of each source."""
         steps = self.summary.steps
         names = list(dict.fromkeys(choice.measurer for step in steps for choice in step.choice))
         rows = []
@@ -265,7 +265,7 @@ class _Page:
         ]
 
     def curves(self) -> PageImage:
-        """Return performance by threshold, one panel a decision."""
+        """Return performance by threshold, one panel per decision."""
         before = self.summary.score_before if self.is_ssa else None
         if self.summary.continued is not None:
             before = self.summary.continued.score

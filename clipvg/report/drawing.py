@@ -1,4 +1,4 @@
-"""Boxes drawn on images, with Pillow alone."""
+"""Draw boxes and their labels on images with Pillow."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from clipvg.report.style import CYCLE, DASHES, ROLES
 from clipvg.runtime.files import atomic_path
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_LONGEST = 1000  # letters of a label
-_SAME = 0.8  # IoU from which on frames would cover each other
+_LONGEST = 1000  # characters of a label
+_SAME = 0.8  # IoU from which frames would cover each other
 Line = tuple[float, float, float, float]
 
 
@@ -37,7 +37,7 @@ class Mark:
 
     @property
     def text(self) -> str:
-        """The label, which is cut where it is no expression any more, and the score."""
+        """The label, cut if too long to be an expression, and the score."""
         label = self.label if len(self.label) <= _LONGEST else f"{self.label[:_LONGEST]}…"
         if self.score is None or not math.isfinite(self.score):
             return label
@@ -54,7 +54,7 @@ def label_marks(
     Args:
         boxes (E, 4): xyxy pixels.
         labels: E expressions.
-        scores: E probabilities; none are written without.
+        scores: E probabilities; no scores are written when None.
     """
     known = [None] * len(labels) if scores is None else [float(score) for score in scores]
     return [
@@ -66,17 +66,17 @@ def label_marks(
 def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320) -> Image.Image:
     """Return a copy of an image with boxes and their labels on it.
 
-    Labels stand at their boxes where all are short; else numbers do, and a strip below has the
-    labels whole. Of boxes that coincide each lies around the one before. A tiny one has a ring.
+    If all labels are short they stand at their boxes; otherwise numbers do, and a strip below the
+    image has the full labels. Boxes that coincide are nested; tiny boxes get a ring around them.
 
     Args:
         image: any Pillow image.
-        marks: what to draw, in pixels of `image`; the number of one is its place among them.
+        marks: boxes to draw, in pixels of `image`; they are numbered from 1 in this order.
         min_size: an image whose long side is shorter is enlarged by a whole factor to at least
             this, so that lines and labels are readable; larger ones keep their pixels.
 
     Returns:
-        An RGB image; it is larger than the image where labels need room.
+        An RGB image; it is larger than `image` if that is enlarged or labels need room.
     """
     factor = max(1, math.ceil(min_size / max(image.size)))
     large = image.convert("RGB")
@@ -102,7 +102,7 @@ def draw_boxes(image: Image.Image, marks: Sequence[Mark], *, min_size: int = 320
 
 
 def check_image_path(path: str | Path) -> Path:
-    """Return the path of an image to write, refused early when its ending names no format.
+    """Return the path of an image to write, after checking that its ending names a format.
 
     Raises:
         InputError: the ending is not .png, .jpg, .jpeg or .webp.
@@ -114,7 +114,7 @@ def check_image_path(path: str | Path) -> Path:
 
 
 def save_image(image: Image.Image, path: str | Path) -> Path:
-    """Write an image in the format of its ending, whole or not at all, and return the path."""
+    """Write an image atomically, in the format of its ending, and return the path."""
     path = check_image_path(path)
     with atomic_path(path) as temporary:
         image.convert("RGB").save(temporary, _FORMATS[path.suffix.lower()], quality=92)
@@ -122,7 +122,7 @@ def save_image(image: Image.Image, path: str | Path) -> Path:
 
 
 def encode_image(image: Image.Image, *, max_size: int = 512) -> tuple[bytes, str]:
-    """Return bytes and media type of an image for the page: JPEG, at most `max_size` pixels."""
+    """Return the bytes and media type of an image for the page: JPEG, long side <= `max_size`."""
     small = image.convert("RGB")
     small.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
     buffer = BytesIO()
@@ -151,11 +151,11 @@ class _Pen:
         return height < 2 * self.letters.line or len(texts) > room or longest > 0.6 * width
 
     def make_room(self, labelled: Mapping[int, Mark], in_strip: bool) -> None:
-        """Extend the canvas by the strip of labels, and write it."""
+        """Extend the canvas by the strip of labels, if needed, and write them."""
         if not labelled or not in_strip:
             return
         (width, height), line = self.image_size, self.letters.line
-        wide = max(width, 12 * line)  # a strip of a narrow image is wider than it
+        wide = max(width, 12 * line)  # the strip of a narrow image is wider than the image
         margin = round(2.2 * self.letters.width("00"))
         rows = [
             (number, mark, self.letters.wrap(mark.text, wide - margin - line // 2))
@@ -177,7 +177,7 @@ class _Pen:
                 y += line
 
     def outline(self, frame: Line, mark: Mark) -> None:
-        """Draw a frame; around a tiny one also a ring, so that it is found."""
+        """Draw a frame, and a ring around a tiny one so that it can be found."""
         x1, y1, x2, y2 = frame
         longest = max(x2 - x1, y2 - y1)
         is_tiny = longest < self.letters.size
@@ -199,7 +199,7 @@ class _Pen:
         return x - radius, y - radius, x + radius, y + radius
 
     def tag(self, frame: Line, text: str, color: str) -> None:
-        """Write a label at its box, where no other one is."""
+        """Write a label at its box, clear of other labels if possible."""
         if max(frame[2] - frame[0], frame[3] - frame[1]) < self.letters.size:
             frame = self._ring(frame)
         canvas_width, canvas_height = self.canvas.size
@@ -221,7 +221,7 @@ class _Pen:
 
 
 def _apart(frames: list[Line], step: float) -> list[Line]:
-    """Return frames of which those that coincide lie around each other, `step` pixels apart."""
+    """Return frames, nesting those that coincide `step` pixels apart."""
     spread: list[Line] = []
     for number, frame in enumerate(frames):
         same = sum(float(iou(frame, other)) >= _SAME for other in frames[:number])
@@ -247,7 +247,7 @@ def _frame(draw: ImageDraw.ImageDraw, box: Line, color: str, width: int) -> None
 
 
 def _stretches(box: Line, dashes: Sequence[float]) -> Iterator[Line]:
-    """Yield the drawn parts of a dashed frame: lengths drawn and empty, in pixels, in turn."""
+    """Yield the drawn parts of a frame; `dashes` are the drawn and the empty length in pixels."""
     x1, y1, x2, y2 = box
     if not dashes:
         return

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clipvg.reliability.matrix import ScoreMatrix
 
 _LAST = 20  # counts above it share its bar
-_CELLS = 16  # of the map of centres, in each direction
+_CELLS = 16  # cells of the map of centres, in each direction
 _NAMES = {
     "loss_l1": "L1", "loss_giou": "GIoU", "val_acc_0.5": "Acc@0.5", "val_mean_iou": "mean IoU"
 }  # fmt: skip
@@ -89,19 +89,19 @@ def score_matrix_figure(
     chosen: Mapping[str, tuple[str, float]] | None = None,
     bins: int = 40,
 ) -> Figure:
-    """Draw histograms of reliability with densities: one row per measurer, one column a source.
+    """Draw histograms of reliability with densities: one row per measurer, one column per source.
 
-    As in the paper's figure the bars and curves are of (0, 1]: labels without any overlap (r = 0)
-    are often so many that nothing else could be seen. Their share is written instead.
+    As in the paper's figure, bars and curves cover (0, 1]: labels without any overlap (r = 0) are
+    often so many that nothing else would be visible. Their share is written instead.
 
     Args:
-        scores: of the measurers.
-        sources: the columns; those of the scores when None.
+        scores: scores of the measurers.
+        sources: sources of the columns; those of the scores when None.
         chosen: source -> measurer and threshold h that select its labels, drawn as a line.
         bins: number of equal bins over [0, 1].
 
     Raises:
-        InputError: there are no labels.
+        InputError: there is no measurer or no source.
     """
     columns, rows = list(scores.sources if sources is None else sources), scores.names
     if not rows or not columns:
@@ -132,9 +132,9 @@ def training_curves(metrics: Sequence[Json]) -> Figure:
     """Draw loss and validation performance by epoch, as `metrics.jsonl` records them.
 
     Args:
-        metrics: one mapping an epoch (or step); every numeric key whose name holds "loss" is drawn
-            on the left, every other one that holds "acc" or "iou" on the right. "epoch" or, where
-            it is absent, "step" is the horizontal axis.
+        metrics: one mapping per epoch (or step); every numeric key whose name contains "loss" is
+            drawn on the left, every other one that contains "acc" or "iou" on the right. "epoch"
+            or, if absent, "step" is the horizontal axis.
     """
     figure = new_figure(7.2, 3.4)
     left, right = figure.subplots(1, 2)
@@ -147,7 +147,7 @@ def training_curves(metrics: Sequence[Json]) -> Figure:
 
 
 def count_bars(values: Sequence[int], name: str) -> Figure:
-    """Return a bar for each value from 0 or 1 up; what is above 20 shares the last."""
+    """Draw how many labels have each value; values above 20 share the last bar."""
     from matplotlib.ticker import MaxNLocator
 
     counts = Counter(min(value, _LAST) for value in values)
@@ -163,7 +163,7 @@ def count_bars(values: Sequence[int], name: str) -> Figure:
 
 
 def center_map(boxes: np.ndarray, sizes: np.ndarray) -> Figure:
-    """Return how many boxes have their centre where in the image."""
+    """Draw a map of box centres; `boxes` (N, 4) are xyxy pixels, `sizes` (N, 2) width, height."""
     from matplotlib.ticker import MaxNLocator
 
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes  # (N, 2) shares
@@ -215,8 +215,8 @@ def _density(values: np.ndarray, points: int = 256) -> tuple[np.ndarray, np.ndar
     """Return a Gaussian kernel density over [0, 1], reflected at both ends to keep its mass."""
     counts, edges = np.histogram(values, points, (0.0, 1.0))
     x = (edges[:-1] + edges[1:]) / 2
-    # Half of Silverman's rule, which is for one hump: cross-source scores have two. The floor keeps
-    # a single repeated value drawable.
+    # Half of Silverman's rule, which assumes one mode: cross-source scores have two. The floor
+    # keeps a single repeated value drawable.
     width = max(0.45 * float(np.std(values)) * len(values) ** -0.2, 0.01)
     kernel = np.zeros((points, points))
     for mirror in (x, -x, 2 - x):
@@ -226,7 +226,7 @@ def _density(values: np.ndarray, points: int = 256) -> tuple[np.ndarray, np.ndar
 
 
 def _curves(axes: Axes, rows: Sequence[Json], pattern: str) -> None:
-    """Draw the numbers whose names match a pattern."""
+    """Draw the metrics whose names match a pattern."""
     axis = "epoch" if any("epoch" in row for row in rows) else "step"
     named = dict.fromkeys(name for row in rows for name in row)
     for name in (name for name in named if re.search(pattern, name.lower())):

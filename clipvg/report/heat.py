@@ -17,12 +17,12 @@ _FAINTEST, _STRONGEST = 0.1, 0.75  # opacity of the map where it is lowest and h
 def draw_heat(
     image: Image.Image, maps: np.ndarray, marks: Sequence[Mark], *, gap: int = 8
 ) -> Image.Image:
-    """Return an image, grey, under each of some heat maps, with a box each, one below the other.
+    """Return a column of panels: the image in grey under one heat map each, with one box.
 
     Args:
         image: any Pillow image.
-        maps: (E, h, w) of the whole image, at any resolution, >= 0; from `GroundingModel.attention`
-            for example. The colours go from 0 to each map's largest value.
+        maps: (E, h, w) over the whole image, at any resolution, >= 0; for example those of
+            `GroundingModel.attention`. The colours go from 0 to each map's largest value.
         marks: E boxes in pixels of the image, with their labels.
         gap: pixels between panels.
     """
@@ -40,7 +40,7 @@ def draw_heat(
 
 
 def _heated(image: Image.Image, heat: np.ndarray) -> Image.Image:
-    """Return an image in grey with a map (h, w) over it, in eight bits for very large images."""
+    """Return an image in grey with a map (h, w) over it, in eight bits to save memory."""
     share = heat / max(float(heat.max()), 1e-30)
     levels = Image.fromarray(np.rint(255 * share).astype(np.uint8))
     levels = levels.resize(image.size, Image.Resampling.BILINEAR)
@@ -53,7 +53,7 @@ def _heated(image: Image.Image, heat: np.ndarray) -> Image.Image:
 
 @cache
 def _palette() -> bytes:
-    """Return 256 colours as bytes, from dark to light in even steps for every eye."""
+    """Return 256 RGB colours as bytes, from dark to light in perceptually even steps."""
     from matplotlib import colormaps
 
     return (255 * colormaps["inferno"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8).tobytes()

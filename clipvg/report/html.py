@@ -1,7 +1,7 @@
-"""One self-contained HTML page: images inside, no script, nothing fetched.
+"""Self-contained HTML page of a report: images are embedded, no scripts, nothing is fetched.
 
-`templates/page.html` shows a `Report`, which holds only text, numbers and encoded images. Every
-string is escaped as it enters the page, so expressions and paths may hold any characters.
+`templates/page.html` renders a `Report`, which holds only text, numbers and encoded images. Every
+string is escaped as it enters the page, so expressions and paths may contain any characters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clipvg.runtime.files import Json, atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PIXELS_PER_INCH = 96  # of a page
+_PIXELS_PER_INCH = 96  # CSS pixels
 _LEGEND = {
     "predicted": "predicted box",
     "before": "predicted before adapting",
@@ -34,7 +34,7 @@ _LEGEND = {
 
 @dataclass(frozen=True)
 class PageImage:
-    """An encoded image with the words that stand for it."""
+    """An encoded image with its texts."""
 
     data: bytes  # the file's bytes, PNG or JPEG
     media_type: str  # "image/png" or "image/jpeg"
@@ -42,23 +42,23 @@ class PageImage:
     caption: str = ""  # text below; none when empty
     detail: str = ""  # smaller lines below the caption
     group: str = ""  # heading above images of one kind in a gallery; none when empty
-    width: int | None = None  # in pixels of the page; that of the gallery's columns when None
+    width: int | None = None  # in CSS pixels; that of the gallery's columns when None
 
     @classmethod
     def of_figure(cls, figure: Figure, alt: str, caption: str) -> PageImage:
-        """Return a figure for the page, where its letters are as large as those of any other."""
+        """Return a figure for the page, in a width that gives all figures the same text size."""
         width = round(_PIXELS_PER_INCH * figure.get_figwidth())
         return cls(*encode_figure(figure), alt=alt, caption=caption, width=width)
 
     @property
     def source(self) -> str:
-        """The image as an address that holds all of it."""
+        """The image as a data URI."""
         return f"data:{self.media_type};base64,{b64encode(self.data).decode('ascii')}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ready-made strings."""
+    """A table of formatted strings."""
 
     title: str  # heading above the table
     header: Sequence[str]  # names of the columns; the first column names the rows
@@ -76,13 +76,13 @@ class Report:
     tables: Sequence[Table] = ()  # in order
     figures: Sequence[PageImage] = ()  # in order, at full width
     gallery: Sequence[PageImage] = ()  # images with boxes, in a grid
-    gallery_note: str = ""  # a sentence above them
+    gallery_note: str = ""  # a sentence above the gallery
     gallery_roles: Sequence[str] = tuple(ROLES)  # kinds of boxes that its legend names
     # resolved configuration, any nesting of plain values
     config: Json = field(default_factory=dict)
-    command: str = ""  # what was typed, to be typed again
+    command: str = ""  # command line that made the run
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds by step
-    # words of the page, each with what it means
+    # terms used on the page, with their meaning
     terms: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -104,11 +104,11 @@ def render_html(report: Report) -> str:
         roles=_LEGEND,
         version=clipvg.__version__,
     )
-    return page.replace(" %", "\N{NO-BREAK SPACE}%")  # no line ends before a sign
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")  # no line break before a sign
 
 
 def write_html(report: Report, path: str | Path) -> Path:
-    """Write the page atomically and return its path; missing folders are made."""
+    """Write the page atomically and return its path; missing folders are created."""
     path = Path(path)
     with atomic_path(path) as temporary:
         Path(temporary).write_text(render_html(report), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The page of a file of labels: what is in it, what a check finds, and labels to look at."""
+"""Report page of label files: statistics, findings of a check, and example labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CLASSES = 20  # rows of the table of classes
 
 
 def label_rules(labels: LabelTable) -> list[Rule]:
-    """Return source and rule of each label, "" where unknown."""
+    """Return the source and rule of each label, "" where unknown."""
     sources = labels.sources()
     if "pseudo.rule" not in labels.table.column_names:
         return [(source, "") for source in sources]
@@ -45,10 +45,10 @@ def report_labels(
     choice: Choice | None = None,
     model: GroundingModel | None = None,
 ) -> Report:
-    """Return the page of labels.
+    """Return the report page of labels.
 
     Raises:
-        InputError: there are no labels, an image cannot be read, or nothing is to be chosen by.
+        InputError: there are no labels, an image cannot be read, or the choice is not possible.
     """
     if not len(labels):
         raise InputError(f"{name}: no labels to show")
@@ -124,7 +124,7 @@ def _class_table(labels: LabelTable) -> Table:
 
 
 def _class_of(expression: str) -> str:
-    """The first thing named: of "leftmost of the two dogs" the dog."""
+    """Return the first thing that is named: "dog" for "leftmost of the two dogs"."""
     said_of_things = ADJECTIVES | PLACES
     heads = [head for head in entity_heads(expression) if head not in said_of_things]
     return make_singular(heads[0]) if heads else "–"
@@ -145,7 +145,7 @@ def _figures(
 
 
 def _sizes(labels: LabelTable) -> np.ndarray:
-    """(N, 2) int32 width and height of each label's image; read from it where not known."""
+    """Return the (width, height) of each label's image, (N, 2) int32, read from it if unknown."""
     sizes = labels.sizes()
     names, index = labels.distinct_images()
     for unknown in np.unique(index[(sizes <= 0).any(axis=1)]):
@@ -173,7 +173,7 @@ def _gallery(
 def _remarks(
     labels: LabelTable, rows: np.ndarray, findings: Sequence[Finding], column: str | None
 ) -> list[list[str]]:
-    """Lines about each of some rows (R,): rule and image, what they are worth, findings."""
+    """Return lines about each of the rows (R,): rule and image, reliability, findings."""
     some = labels.select(rows)
     found = [(each.kind, set(np.intersect1d(each.rows, rows).tolist())) for each in findings]
     remarks = []
@@ -197,7 +197,7 @@ def _said(value: object) -> str:
 
 
 def _overlap(model: GroundingModel, labels: LabelTable) -> np.ndarray:
-    """(N,) IoU of the labels' boxes with those that a model predicts."""
+    """Return the IoU of the labels' boxes with those that a model predicts, (N,)."""
     return iou(labels.boxes(), _predict(model, labels, scores=False)[0])
 
 

@@ -1,4 +1,4 @@
-"""Text of any script on images: a font that has each letter, lines that fit, emoji by name."""
+"""Draw text of any script on images: font fallback, line wrapping, and emoji by name."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from itertools import groupby
 from PIL import ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-_FIRST = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans")  # of fonts that may have a letter
+_FIRST = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans")  # fonts to try first
 
 
 class Lettering:
-    """Text of one size."""
+    """Measures, wraps and draws text of one size."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.line = round(1.3 * size)
 
     def width(self, text: str) -> float:
-        """Return how many pixels wide a text is."""
+        """Return the width of a text in pixels."""
         return sum(font.getlength(run) for font, run in self._runs(text))
 
     def draw(
@@ -36,7 +36,7 @@ class Lettering:
             x += font.getlength(run)
 
     def wrap(self, text: str, width: float) -> list[str]:
-        """Return a text as lines of so many pixels, cut between words where it can be."""
+        """Split a text into lines of at most `width` pixels, between words if possible."""
         lines, line = [], ""
         for word in text.split():
             if line and self.width(f"{line} {word}") > width:
@@ -44,7 +44,7 @@ class Lettering:
                 line = ""
             line = f"{line} {word}" if line else word
             while len(line) > 1 and self.width(head := line[: math.ceil(width)]) > width:
-                # A word longer than a line, of letters of a pixel or more.
+                # A word longer than a line; letters are at least a pixel wide.
                 ends = range(1, len(head))
                 fits = max(1, bisect_right(ends, width, key=lambda end: self.width(head[:end])))
                 lines.append(line[:fits])
@@ -59,13 +59,13 @@ class Lettering:
 
 @functools.lru_cache(maxsize=4096)
 def readable(text: str) -> str:
-    """Return a text in one line, with emoji named, whose fonts no computer has alike."""
+    """Return a text on one line, with emoji by name, since their fonts differ by computer."""
     shown = []
     for letter in " ".join(text.split()):
         if unicodedata.category(letter) == "So" and ord(letter) >= 0x2600:
             shown.append(f"({unicodedata.name(letter, 'sign').lower()})")
         elif unicodedata.category(letter) in ("Sk", "Cf", "Mn") and ord(letter) >= 0x2000:
-            continue  # what only changes the letter before: skin, direction, variant
+            continue  # it only changes the letter before: skin tone, direction, variant
         else:
             shown.append(letter)
     return "".join(shown)
@@ -78,7 +78,7 @@ def _font(path: str | None, size: int) -> Font:
 
 @functools.lru_cache(maxsize=65536)
 def _font_of(letter: str) -> str | None:
-    """Return the file of a font that has a letter; None for Pillow's own, which is preferred."""
+    """Return the file of a font that has a letter; None for Pillow's own, preferred for Latin."""
     if ord(letter) < 0x250:
         return None
     found = (path for path in _fonts() if ord(letter) in _letters(path))
@@ -87,10 +87,10 @@ def _font_of(letter: str) -> str | None:
 
 @functools.cache
 def _fonts() -> list[str]:
-    """Return the files of upright fonts here; matplotlib brings the first itself."""
+    """Return the files of installed upright fonts; matplotlib ships the first one."""
     from matplotlib.font_manager import fontManager
 
-    # "Last Resort" has a sign for every script in place of its letters.
+    # "Last Resort" has one sign per script in place of its letters.
     plain = [
         font
         for font in fontManager.ttflist

@@ -1,4 +1,4 @@
-"""Numbers as people read them, and tables of them as Markdown, or as LaTeX with booktabs."""
+"""Format numbers for people, and tables as Markdown or as LaTeX with booktabs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LATEX = str.maketrans(
 
 
 def percent(value: float | None, *, digits: int = 1) -> str:
-    """Write a share as a percentage, 0.6542 as "65.4 %"; a dash where there is none."""
+    """Write a share as a percentage, 0.6542 as "65.4 %"; a dash for None."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 

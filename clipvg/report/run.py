@@ -1,4 +1,4 @@
-"""The report page of a run directory, from the files that the run left there."""
+"""Draw the report page of a run directory from the files that the run left there."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def draw_report(folder: str | Path) -> Path:
 def report_run(folder: str | Path) -> Report:
     """Return the report of a run directory, as data.
 
-    Read are `summary.json`, `metrics.jsonl`, `config.yaml`, and for a curriculum its tables of
-    labels and `scores/`; what is missing is left out. `model/`, where there is one, predicts the
-    boxes of the images.
+    It reads `summary.json`, `metrics.jsonl`, `config.yaml` and, for a curriculum, its tables of
+    labels and `scores/`; what is missing is left out. `model/`, if there is one, predicts the boxes
+    on the images.
 
     Raises:
-        InputError: neither summary nor metrics are there, or what is there is damaged.
+        InputError: there is neither a summary nor metrics, or a file is damaged.
     """
     folder = Path(folder)
     summary = read_json(folder / "summary.json")
@@ -131,7 +131,7 @@ def _demo(folder: Path, summary: Json) -> Report:
 
 
 def gain_table(accuracy: Mapping[str, Sequence[float]]) -> Table:
-    """Return the demo's accuracy by what was trained on, with the gain over the first row."""
+    """Return the demo's accuracy by training labels, with the gain over the first row."""
     seeds = len(accuracy["all_labels"])
     base = np.asarray(accuracy["all_labels"], dtype=float)
     rows = []

@@ -1,4 +1,4 @@
-"""What a curriculum selected, from its run directory, and figures of how well it did."""
+"""Read what a curriculum selected from its run directory, and draw how good the selection is."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Selection:
 
     @classmethod
     def read(cls, folder: Path, summary: RunSummary) -> Selection:
-        """Read what is there of a finished run."""
+        """Read what a finished run left on disk."""
         scores = _scores(folder, summary)
         path = folder / "labels.parquet"
         if not path.is_file() or scores is None:
             return cls(None, scores, None, None)
-        # Names were refused, or trusted, when the run began.
+        # Image names were refused, or trusted, when the run began.
         labels = read_labels(path, images=summary.labels.root, options=TRUSTED)
         is_held, is_selected = (
             _mask(folder / f"{name}.parquet", len(labels)) for name in ("held_out", "selected")
@@ -69,13 +69,13 @@ class Curve:
     chosen: float  # the winning threshold, marked
     # (K,) number of labels each threshold keeps, written at the points
     kept: Sequence[int] | None = None
-    baseline: float | None = None  # performance before, drawn as a level line
+    baseline: float | None = None  # performance before, drawn as a horizontal line
 
     @classmethod
     def of(
         cls, title: str, tried: Iterable[Training], chosen: float, baseline: float | None
     ) -> Curve:
-        """Return the curve of trainings on the labels of a threshold each."""
+        """Return the curve of trainings, one threshold each."""
         found = [each for each in tried if each.threshold is not None]
         return cls(
             title,
@@ -92,7 +92,7 @@ class Curve:
         return f"{self.title}: {said}; chosen h = {self.chosen:g}"
 
     def draw(self, axes: Axes, baseline: str) -> None:
-        """Draw the curve, with a name for its level line."""
+        """Draw the curve; `baseline` names its horizontal line."""
         order = np.argsort(np.asarray(self.thresholds, dtype=float), kind="stable")
         h = np.asarray(self.thresholds, dtype=float)[order]
         y = np.asarray(self.performance, dtype=float)[order]
@@ -124,15 +124,15 @@ class PrecisionRecall:
 
     precision: np.ndarray  # (T,) share of the kept labels that are correct
     recall: np.ndarray  # (T,) share of the correct labels that are kept
-    thresholds: np.ndarray  # (T,) h, falling
-    average: float  # average precision, the area below
+    thresholds: np.ndarray  # (T,) h, descending
+    average: float  # average precision, the area under the curve
 
     @classmethod
     def of(cls, reliability: np.ndarray, correct: np.ndarray) -> PrecisionRecall | None:
         """Return the curve of N labels; None where no scored label is correct.
 
         Args:
-            reliability: (N,) float, NaN where not scored, which no threshold keeps.
+            reliability: (N,) float, NaN where not scored; no threshold keeps these labels.
             correct: (N,) bool.
         """
         scored = np.isfinite(reliability)
@@ -148,7 +148,7 @@ class PrecisionRecall:
         return cls(precision, recall, r[last], average)
 
     def at(self, threshold: float) -> tuple[float, float] | None:
-        """Return (recall, precision) of r >= threshold; None where nothing is kept."""
+        """Return (recall, precision) of r >= threshold; None if nothing is kept."""
         count = int(np.count_nonzero(self.thresholds.astype(np.float64) >= threshold))
         return (float(self.recall[count - 1]), float(self.precision[count - 1])) if count else None
 
@@ -159,7 +159,7 @@ def histogram_image(
     threshold: float,
     similarity: str = "IoU",
 ) -> PageImage:
-    """Draw the histogram of reliability, split by correct and wrong labels where that is known."""
+    """Draw the histogram of reliability, split by correct and wrong labels if that is known."""
     figure = reliability_histogram(reliability, correct=correct, threshold=threshold)
     split = " split by correct and wrong labels" if correct is not None else ""
     scored = reliability[np.isfinite(reliability)]
@@ -173,7 +173,7 @@ def histogram_image(
 
 
 def performance_figure(curves: Sequence[Curve], *, metric: str, baseline: str) -> Figure:
-    """Draw performance by threshold, one panel a curve, on one vertical scale."""
+    """Draw performance by threshold, one panel per curve, on a common vertical scale."""
     figure, panels = _panels(len(curves), height=3.3)
     for axes, curve in zip(panels, curves, strict=True):
         curve.draw(axes, baseline)
@@ -193,7 +193,7 @@ def precision_recall_figure(
     chosen: Mapping[str, tuple[str, float]],
     specific: Mapping[str, Sequence[str]],
 ) -> Figure:
-    """Draw precision against recall of the kept labels, one panel a source, one line a measurer.
+    """Draw precision over recall of the kept labels: a panel per source, a line per measurer.
 
     Args:
         panels: source -> measurer -> curve.
@@ -239,7 +239,7 @@ def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _scores(folder: Path, summary: RunSummary) -> ScoreMatrix | None:
-    """The scores of the measurers, without those of the adapted model."""
+    """Return the scores of the measurers, without the adapted model's; None if one is missing."""
     files = dict.fromkeys(measurer.scores for measurer in summary.measurers)
     paths = [folder / "scores" / f"{name}.parquet" for name in files]
     if not all(path.is_file() for path in paths):
@@ -248,7 +248,7 @@ def _scores(folder: Path, summary: RunSummary) -> ScoreMatrix | None:
 
 
 def _mask(path: Path, count: int) -> np.ndarray:
-    """Which of the labels of a run a table of it holds."""
+    """Return which of the `count` labels of a run one of its tables holds, (count,) bool."""
     mask = np.zeros(count, bool)
     if path.is_file():
         mask[read_labels(path).table.column(ROW).to_numpy()] = True

@@ -1,4 +1,4 @@
-"""Colours and sizes shared by the figures, the images and the HTML page.
+"""Colours and line styles shared by the figures, the images and the HTML page.
 
 The hues are those of Okabe and Ito, which stay apart under the common forms of colour blindness;
 where two of them meet, line style or hatching differs as well.

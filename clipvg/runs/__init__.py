@@ -1,4 +1,4 @@
-"""Run directories: what a training or a curriculum has computed, kept and continued."""
+"""Run directories: they keep what a training or a curriculum has computed, to continue it."""
 
 from clipvg.runs.run import Run
 from clipvg.runs.stage import Stage, Workers

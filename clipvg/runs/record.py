@@ -1,4 +1,4 @@
-"""What a run records: dataclasses as JSON objects, its labels, and how two of them differ."""
+"""Records of a run: dataclasses as JSON objects, facts about labels, and their differences."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from clipvg.runtime.files import Json
 
 
 class Record:
-    """A dataclass that is a JSON object; fields with a default are left out where they have it."""
+    """Mixin that converts a dataclass to and from JSON; fields at their default are left out."""
 
     def to_dict(self) -> Json:
-        """Return JSON values."""
+        """Return the record as JSON values."""
         return {
             field.name: _plain(getattr(self, field.name))
             # Subclasses are dataclasses, which mypy cannot be told of a mixin.
@@ -25,7 +25,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: Json) -> Self:
-        """Read what `to_dict` gave; other keys are ignored."""
+        """Restore a record from what `to_dict` returned; unknown keys are ignored."""
         kinds = get_type_hints(cls)
         return cls(**{name: _read(kinds[name], data[name]) for name in kinds if name in data})
 
@@ -37,7 +37,7 @@ def _plain(value: object) -> object:
 
 
 def _read(kind: object, value: Any) -> object:
-    """Make records of JSON values where the type of a field says so."""
+    """Convert JSON values to records if the type of their field is one."""
     for part in (kind, *get_args(kind)):
         if value is not None and hasattr(part, "from_dict"):
             several = get_origin(kind) is tuple
@@ -46,7 +46,7 @@ def _read(kind: object, value: Any) -> object:
 
 
 def describe_labels(labels: LabelTable) -> Json:
-    """Return what a run keeps of its labels, to know them again."""
+    """Return the facts by which a run recognises its labels."""
     return {
         "count": len(labels),
         "images": labels.num_images,
@@ -56,7 +56,7 @@ def describe_labels(labels: LabelTable) -> Json:
 
 
 def whole_root(labels: LabelTable) -> str | None:
-    """Return the image root as a whole path: a run is read from other folders too."""
+    """Return the image root as an absolute path, since runs are read from other folders too."""
     return None if labels.images is None else os.path.abspath(labels.images)
 
 
@@ -70,7 +70,7 @@ def _flat(value: object, prefix: str = "") -> Json:
 
 
 def differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """Return in words each value that is another one there than it is now."""
+    """Describe each value that differs between an existing run and the current options."""
     old, new = _flat(there), _flat(now)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return [

@@ -41,11 +41,11 @@ from clipvg.runtime.lock import Lock
 
 Made = TypeVar("Made")
 _DIFFERENCES_SHOWN = 5
-# What a finished run has beside its model; the summary vouches for the others, so it goes first.
+# Files of a finished run beside its model; the summary vouches for them, so it is removed first.
 _OUTCOME = ("summary.json", "selected.parquet", "corrections.parquet", "held_out.parquet")
 CONFIG = "config.yaml"
-_RESULTS = ("checkpoint.pt", "stage.json")  # of a training that is going on, of a finished one
-# What a run writes over, and what there is only in the folder of a run.
+_RESULTS = ("checkpoint.pt", "stage.json")  # of a running training, of a finished one
+# Files that a run overwrites, and files that only the folder of a run has.
 _WRITTEN = ("labels.parquet", "metrics.jsonl", "model", *_OUTCOME)
 _MARKS = (CONFIG, "stages", "checkpoint.pt")
 
@@ -57,17 +57,17 @@ class Run:
     ``selected.parquet``, ``metrics.jsonl`` and ``summary.json``.
 
     Args:
-        folder: made when missing.
-        config: resolved options that decide the result, plain values.
+        folder: created if missing.
+        config: resolved options that determine the result, plain values.
         labels: training labels.
-        validation: labels that decisions are made on, where given.
+        validation: labels that decisions are based on, if given.
         workers: this process among several that make the same run together, as under ``torchrun``.
-        further: options that add stages and change none, such as `Beyond`. They are recorded and
-            may be others when the run is opened again.
+        further: options that add stages but change none, such as `Beyond`. They are recorded and
+            may differ when the run is opened again.
 
     Raises:
-        InputError: the folder holds a run with another configuration or other labels, or files of
-            that name which are of no run, or another process is using it.
+        InputError: the folder is a file, holds a run with another configuration or other labels,
+            holds files of no run that would be overwritten, or is in use by another process.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Run:
     ) -> None:
         self.folder, self.workers = check_local(folder), workers or Workers()
         self.labels, self.validation = labels, validation
-        self.command: str | None = None  # what was typed, for the summary
+        self.command: str | None = None  # command line, for the summary
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; choose another --out for the run.")
         self.config: Json = {
@@ -113,7 +113,7 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Release the run; input refused before anything was trained leaves nothing behind."""
+        """Release the run; if its input was refused before any training, remove what it wrote."""
         is_refused = self._is_new and kind is not None and issubclass(kind, InputError)
         if is_refused and not any(next(self.folder.rglob(name), None) for name in _RESULTS):
             for name in (CONFIG, "labels.parquet"):
@@ -121,11 +121,11 @@ class Run:
         self._opened.__exit__(kind, error, trace)
 
     def close(self) -> None:
-        """Let other processes use the directory."""
+        """Release the directory for other processes."""
         self._opened.close()
 
     def state(self) -> str:
-        """Return in words what an earlier command has left here; "" for a new run."""
+        """Describe what an earlier command has left here; "" for a new run."""
         if self._is_new:
             return ""
         with suppress(FileNotFoundError):
@@ -139,11 +139,11 @@ class Run:
 
     @property
     def model_folder(self) -> Path:
-        """Where the resulting model is."""
+        """Folder of the resulting model."""
         return self.folder / "model"
 
     def stage(self, **facts: object) -> Stage:
-        """Return the stage that these facts and the configuration decide."""
+        """Return the stage whose key is the hash of these facts and the configuration."""
         text = json.dumps({"run": self.config, "stage": to_json(facts)}, sort_keys=True)
         return self.stage_of_key(hashlib.sha256(text.encode()).hexdigest()[:16])
 
@@ -152,10 +152,11 @@ class Run:
         return Stage(self.folder / "stages" / key, self.workers)
 
     def write(self, action: Callable[[], object]) -> None:
-        """Let the main process write, and every process wait until it has.
+        """Let the main process write, and all processes wait until it has.
 
         Raises:
-            InputError: the directory was removed meanwhile, of which writing would make a part.
+            InputError: the directory was removed in the meantime; writing would restore only a
+                part of it.
         """
 
         def write() -> None:
@@ -172,9 +173,9 @@ class Run:
         write: Callable[[Made, Path], object],
         read: Callable[[Path], Made],
     ) -> Made:
-        """Read a file of the run; where it is not there yet, make what it holds and write it.
+        """Read a file of the run; if it does not exist yet, make its content and write it first.
 
-        A damaged file, for which ``read`` raises `InputError`, is named and made again.
+        A damaged file, for which ``read`` raises `InputError`, is reported and made again.
         """
         found: list[Made] = []
         try:
@@ -182,7 +183,7 @@ class Run:
                 found.append(read(path))
         except InputError:
             warnings.warn(f"{path} is damaged; it is made again.", stacklevel=2)
-        self.workers.wait()  # nobody writes before everyone has looked
+        self.workers.wait()  # no process writes before all have looked
         if found:
             return found[0]
         made = make()
@@ -190,14 +191,14 @@ class Run:
         return read(path)
 
     def scores_path(self, key: str) -> Path:
-        """Return where the scores given by a stage's model are kept."""
+        """Return the path of the scores that are stored under a key."""
         return self.folder / "scores" / f"{key}.parquet"
 
     def record(self, **metrics: object) -> None:
         """Add a line to ``metrics.jsonl``.
 
-        The file is written anew from the lines recorded in this process: a resumed run records
-        its finished stages again, so no line is lost or doubled.
+        The file is rewritten from the lines recorded in this process: a resumed run records its
+        finished stages again, so no line is lost or duplicated.
         """
         self._metrics.append(to_json(metrics))
         self.write(lambda: write_lines(self.folder / "metrics.jsonl", self._metrics))
@@ -207,7 +208,8 @@ class Run:
     ) -> None:
         """Copy a stage's model to ``model/``, write tables by file name, then ``summary.json``.
 
-        What an earlier command left there goes before, so that a kill leaves no mixture.
+        The summary and tables of an earlier command are removed first, so that a kill leaves no
+        mixture.
         """
         self.write(self._forget_outcome)
         copy = partial(shutil.copytree, model, dirs_exist_ok=True)
@@ -245,11 +247,11 @@ class Run:
         if there != written:
             with atomic_path(path) as temporary:
                 temporary.write_text(yaml.safe_dump(written, sort_keys=False, explicit_end=True))
-        # After what says that the folder is a run's.
+        # After config.yaml, which marks the folder as that of a run.
         self.labels.write(self.folder / "labels.parquet")
 
     def _refuse_strangers(self) -> None:
-        """Refuse a folder with files that a run would write over, and that are of no run."""
+        """Refuse a folder that is no run but holds files that a run would overwrite."""
         if any((self.folder / name).exists() for name in _MARKS):
             return
         for name in _WRITTEN:
@@ -260,7 +262,7 @@ class Run:
                 )
 
     def _forget_damaged(self) -> None:
-        """Let stages be done again of which a file is damaged; the others are kept."""
+        """Mend damaged records of stages; stages with other damaged files are made again."""
         for record in sorted(self.folder.glob("stages/*/stage.json")):
             stage = self.stage_of_key(record.parent.name)
             if mended := stage.mend():
@@ -271,23 +273,23 @@ class Run:
 
 
 def _when(path: Path) -> str:
-    """Return in words when a file was written; "" where that is no date."""
+    """Describe when a file was written; "" if its time is not a valid date."""
     changed = path.stat().st_mtime
-    with suppress(OSError, OverflowError, ValueError):  # a clock may have stood anywhere
+    with suppress(OSError, OverflowError, ValueError):  # the clock may have been wrong
         return time.strftime(" on %Y-%m-%d at %H:%M", time.localtime(changed))
     return ""
 
 
 def _holds_demo(folder: Path) -> bool:
-    with suppress(InputError):  # a damaged summary is written again
+    with suppress(InputError):  # a damaged summary will be rewritten
         return read_json(folder / "summary.json").get("method") == "demo"
     return False
 
 
 def _read_config(path: Path) -> Json:
-    """Return what ``config.yaml`` holds; its last line says that it is whole."""
+    """Return the content of ``config.yaml``; its last line shows that it is complete."""
     with suppress(yaml.YAMLError, UnicodeDecodeError):
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""  # a pipe would wait
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""  # a pipe would block
         content = yaml.safe_load(text)
         if text.endswith("...\n") and isinstance(content, dict):
             return content

@@ -1,4 +1,4 @@
-"""Stages of a run, each under the key of what decides it, and the processes that make it."""
+"""Stages of a run, each stored under a hash of what determines it, and the run's processes."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from clipvg.runtime.files import (
     write_lines,
 )
 
-_FILES = "files"  # of the record: SHA-256 of the stage's other files
-_CHECK = "check"  # of the record: SHA-256 of the rest of it
+_FILES = "files"  # entry of the record: SHA-256 of each of the stage's other files
+_CHECK = "check"  # entry of the record: SHA-256 of the rest of it
 
 
 @dataclass(frozen=True)
 class Workers:
     """This process among those that make one run together; alone by default.
 
-    All of them make the same decisions and read the same stages; the main one writes.
+    All processes make the same decisions and read the same stages; only the main one writes.
     """
 
     is_main: bool = True  # whether this process writes
     wait: Callable[[], object] = lambda: None  # returns when every process has called it
 
     def see(self, look: Callable[[], bool]) -> bool:
-        """Look at the disk, then wait for all: nobody writes before everyone has looked."""
+        """Look at the disk, then wait for all, so that no process writes before all have looked."""
         seen = look()
         self.wait()
         return seen
 
     def write(self, action: Callable[[], object]) -> None:
-        """Act on the main process, then wait for all: nobody reads what is not written yet."""
+        """Act in the main process, then wait for all, so that none reads what is not written."""
         if self.is_main:
             action()
         self.wait()
@@ -50,39 +50,39 @@ class Workers:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training, or anything else worth keeping, under its key."""
+    """One training, or anything else worth keeping, stored under its key."""
 
     folder: Path  # ``stages/<key>`` of the run
     workers: Workers  # see `Run`
 
     @property
     def key(self) -> str:
-        """Hash of what decides the stage."""
+        """Hash of what determines the stage."""
         return self.folder.name
 
     @property
     def model_folder(self) -> Path:
-        """Where the stage's model is."""
+        """Folder of the stage's model."""
         return self.folder / "model"
 
     @property
     def teacher_folder(self) -> Path:
-        """Where the mean of the model's weights over its training is; often there is none."""
+        """Folder of the teacher, the mean of the weights over the training; often missing."""
         return self.folder / "teacher"
 
     def measuring_folder(self, teacher: bool) -> Path:
-        """Return where the model that measures is: the teacher where asked for and there is one."""
+        """Return the folder of the model that measures: the teacher if requested and present."""
         is_there = teacher and self.teacher_folder.exists()
         return self.teacher_folder if is_there else self.model_folder
 
     @property
     def training_folder(self) -> Path:
-        """Where a training that is going on may keep its checkpoints."""
+        """Folder in which a running training may keep its checkpoints."""
         return self.folder / "training"
 
     @property
     def is_finished(self) -> bool:
-        """Whether the stage needs not be done again."""
+        """Whether the stage is complete and need not be made again."""
         return self._record.exists()
 
     def read(self) -> Json:
@@ -91,9 +91,9 @@ class Stage:
         return {name: value for name, value in record.items() if name not in (_FILES, _CHECK)}
 
     def mend(self) -> Path | None:
-        """Write the record of a finished stage, or its copy, from the other one if it is damaged.
+        """Restore the record of a finished stage, or its copy, from the other if one is damaged.
 
-        Return the file that was written; None where both or none is sound.
+        Return the restored file; None if both or neither are intact.
         """
         found = {path: _sound(path) for path in (self._record, self._copy)}
         sound = next(filter(None, found.values()), None)
@@ -104,7 +104,7 @@ class Stage:
         return damaged
 
     def damaged(self) -> Path | None:
-        """Return the first file of a finished stage that is not as it was written."""
+        """Return the first missing or damaged file of a finished stage; None if all are intact."""
         record = _sound(self._record)
         if record is None:
             return self._record
@@ -122,13 +122,13 @@ class Stage:
         metrics: Iterable[Mapping[str, object]] = (),
         save_teacher: Callable[[Path], object] | None = None,
     ) -> Json:
-        """Keep a stage: its models first, its record last; return that as `read` gives it.
+        """Save a stage, its models first and its record last; return the record as `read` does.
 
         Args:
             record: plain values.
             save: writes the model into the folder it is given.
-            save_teacher: the same for the teacher, where there is one.
-            metrics: of the training, kept as the stage's own ``metrics.jsonl``.
+            save_teacher: the same for the teacher, if there is one.
+            metrics: metrics of the training, kept as the stage's own ``metrics.jsonl``.
         """
 
         def write() -> None:
@@ -148,7 +148,7 @@ class Stage:
         self.workers.write(lambda: self._write(record))
 
     def forget(self) -> None:
-        """Let the stage be done again."""
+        """Remove the record, so that the stage is made again."""
         self._record.unlink(missing_ok=True)
 
     @property
@@ -160,7 +160,7 @@ class Stage:
         return self.folder / "stage.copy.json"
 
     def _write(self, record: Mapping[str, object]) -> None:
-        """Write the record and its copy: a training shall not be lost with one small file."""
+        """Write the record and a copy, so that losing one small file does not lose a training."""
         content = {**record, _CHECK: _check(record)}
         for path in (self._copy, self._record):  # the record last: with it the stage is finished
             write_json(path, content)
@@ -184,7 +184,7 @@ def _check(record: Mapping[str, object]) -> str:
 
 
 def _sound(path: Path) -> Json | None:
-    """Return a record as it was written; None where it is damaged or gone."""
+    """Return a record if it is intact; None if it is damaged or missing."""
     try:
         record = read_json(path)
     except InputError:
@@ -193,6 +193,6 @@ def _sound(path: Path) -> Json | None:
 
 
 def fill_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Write a folder whole or not at all."""
+    """Write a folder atomically: it appears complete or not at all."""
     with atomic_folder(folder) as new:
         fill(new)

@@ -1,1 +1,1 @@
-"""`clipvg labels`: commands for files of labels, a module each."""
+"""`clipvg labels`: commands for label files, one module each."""

@@ -1,4 +1,4 @@
-"""`clipvg labels check`: what is wrong or odd in label files."""
+"""`clipvg labels check`: report what is wrong or odd in label files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from clipvg.labels import LabelTable
 
-# What remedies name as arguments of the library; other commands than this one take them.
+# Options that findings mention as arguments of the library; this command itself has no --on_error.
 _OPTIONS = ("--on_error", "--box_format", "--box_unit")
-_ANY_OBJECTS = ("coco", "json", "jsonl")  # formats that a list of anything is taken for
-_SEEN = {  # what files of detections hold: Pascal VOC, YOLO
+_ANY_OBJECTS = ("coco", "json", "jsonl")  # formats that any list of objects is taken for
+_SEEN = {  # patterns that mark files of detections: Pascal VOC, YOLO
     ".xml": re.compile(rb"<bndbox>"),
     ".txt": re.compile(rb"\A\d+( [\d.]+){4,5}\s"),
 }
-_HEAD = 4096  # bytes that tell them
+_HEAD = 4096  # bytes in which they are looked for
 _SEVERITIES = ("error", "warning", "note")
 
 
@@ -78,7 +78,7 @@ def _run(args: Namespace) -> Json:
 
 
 def _rows(path: str, labels: LabelTable, split: str | None) -> np.ndarray:
-    """Rows of a file that are of a split, in int64; all where none is asked for."""
+    """Return the rows of a file that belong to a split, int64; all rows when it is None."""
     import numpy as np
 
     from clipvg.labels.splits import rows_of_split
@@ -110,7 +110,7 @@ def _read(path: str, args: Namespace) -> LabelTable:
 
 
 def _what_else(path: Path) -> str:
-    """What a file is that holds no labels, and the command that reads it; "" where not known."""
+    """Return what a file without labels holds, and which command reads it; "" if not known."""
     ending = path.suffix.lower()
     if ending == ".safetensors":
         return "tensors; if they are weights, clipvg info and --checkpoint take the folder"
@@ -136,7 +136,7 @@ def _head(path: Path) -> bytes:
 
 
 def _seen(path: Path) -> str:
-    """What a list of objects says of images, where it is of no form of labels; "" for nothing."""
+    """Return "captions" or "detections" if a file lists these rather than labels, else ""."""
     from clipvg.labels.formats import format_of
     from clipvg.labels.formats.file import File
     from clipvg.pseudo.formats.file import File as Observations

@@ -1,4 +1,4 @@
-"""`clipvg labels convert`: label files of any format that is read, in any that is written."""
+"""`clipvg labels convert`: write label files in another format, filtered and sorted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipvg labels merge`: several label files as one, exact duplicates once."""
+"""`clipvg labels merge`: merge label files, keeping exact duplicates once."""
 
 from __future__ import annotations
 

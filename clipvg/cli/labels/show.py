@@ -1,4 +1,4 @@
-"""`clipvg labels show`: a page of what is in label files."""
+"""`clipvg labels show`: draw a page that shows what is in label files."""
 
 from __future__ import annotations
 

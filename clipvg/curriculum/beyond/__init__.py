@@ -1,1 +1,1 @@
-"""Beyond the published method: variants of its result, made after it."""
+"""Extensions of the published method: variants of its result, made after it."""

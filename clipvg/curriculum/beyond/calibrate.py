@@ -1,4 +1,4 @@
-"""From reliability to the probability that a label is correct, and what follows from it."""
+"""Soft weights and thresholds from reliability calibrated to the probability of correctness."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def soft_weights(reliability: np.ndarray, group: np.ndarray | None = None) -> np
 
     Args:
         reliability: (N,) in [0, 1], NaN where not scored.
-        group: (N,) whole numbers, e.g. of the labels' sources; None for one group.
+        group: (N,) integers that group the labels, by source for example; None for one group.
     """
     return np.round(np.nan_to_num(clean_probability(reliability, group)), 4).astype(np.float32)
 
@@ -30,12 +30,12 @@ def calibrated_threshold(
 ) -> float:
     """Return the threshold that keeps the labels whose P(correct | r) is at least ``probability``.
 
-    It is in [0, 1]; 1 where no label reaches p.
+    It is in [0, 1]; 1 if no label reaches the probability.
 
     Args:
         reliability: (N,) in [0, 1] of one source, NaN where not scored.
-        probability: p in (0, 1).
-        strict: labels with r > h are kept, not those with r >= h.
+        probability: in (0, 1).
+        strict: keep labels with r > h instead of r >= h.
     """
     # A comparison with NaN is False.
     reached = reliability[clean_probability(reliability) >= probability]
@@ -46,7 +46,7 @@ def calibrated_threshold(
 
 
 def search_strategy(beyond: Beyond, strategy: SearchStrategy) -> SearchStrategy:
-    """Return the strategy that takes the calibrated threshold, where asked for; else the given."""
+    """Return a strategy that takes the calibrated threshold, if requested, else the given one."""
     if not beyond.skip_search or beyond.calibrated is None:
         return strategy
     probability = beyond.calibrated

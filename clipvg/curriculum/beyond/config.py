@@ -1,4 +1,4 @@
-"""Options beyond the published method."""
+"""Options of the extensions of the published method."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Beyond:
-    """What goes beyond the published method. Each option adds variants of its result.
+    """Extensions of the published method. Each option adds variants of its result.
 
-    All are judged on the validation labels beside the plain method; the best one is the result,
-    of equals the first, and the plain one comes first. Trainings that variants share are done
-    once, so that options added to a finished run train only what is new.
+    All variants are judged on the validation labels beside the plain method, and the best one is
+    the result; of equals the first wins, and plain comes first. Trainings that variants share are
+    done once, so options added to a finished run train only what is new.
 
     Args:
         measures: further measures of the labels, [COLUMN=]METHOD[,option=value] each, which may
-            name the columns of the measurers. The last one selects, variant "fused": SSA searches
-            a threshold on it, in MSA it is one more candidate for each source's measurer.
-        alone: let the last of these measures select in place of the measurers' reliability: "fused"
-            comes first, and there is no "plain".
-        observations: file of what other models saw in the images, for measures that take one, such
-            as `unique`, and do not name one themselves.
+            refer to the measurers by their columns. The last one selects, variant "fused": SSA
+            searches a threshold on it, in MSA it is one more candidate for each source's measurer.
+        alone: let the last of the measures select in place of the measurers' reliability; variant
+            "fused" then replaces "plain" as the first one.
+        observations: file of observations of the images, for measures that take one, such as
+            `unique`, and name none themselves.
         soft: instead of a threshold, weight every label by its probability of being correct:
             variant "soft".
         calibrated: keep the labels of each source whose probability of being correct is at least
             this: variant "calibrated".
         skip_search: with calibrated, take the calibrated thresholds instead of a search.
-        correct: if all models agree on another box for a label that was left out, with at least
-            this IoU among them, give it their box: variant "corrected".
-        drop_sources: leave out sources without whose labels the model is better: variant
-            "fewer sources".
-        rounds: largest number of times that the best model so far measures the labels and they are
-            selected again, until a round is no better: variants "round 1", "round 2" and so on.
+        correct: if all models agree on another box for a label that was left out, any two with at
+            least this IoU, give it the mean of their boxes: variant "corrected".
+        drop_sources: leave out sources whose labels make the model worse: variant "fewer sources".
+        rounds: maximum number of rounds, in each of which the best model so far measures the labels
+            and they are selected again; stops when a round is no better: variants "round 1",
+            "round 2" and so on.
     """
 
     measures: tuple[str, ...] = ()
@@ -84,13 +84,13 @@ class Beyond:
         They are for SSA, whose trainings start from the measurer: ``SSAConfig(warm_start=True)``.
 
         Args:
-            observations: see the class; without them the labels and images alone decide.
+            observations: see the class; without them only the labels and images are used.
         """
         return cls(**read_recipe("recommended")["beyond"], observations=observations)
 
     @property
     def specs(self) -> tuple[MeasureSpec, ...]:
-        """The measures; those that take observations, and name none, with the file of these."""
+        """The parsed measures; those that take observations and name none get the file of these."""
         from clipvg.measures.specs import parse_measure, with_option
 
         specs = tuple(parse_measure(text) for text in self.measures)
@@ -99,5 +99,5 @@ class Beyond:
         return tuple(with_option(spec, "observations", self.observations) for spec in specs)
 
     def __bool__(self) -> bool:
-        """Whether anything is asked for."""
+        """Return whether any extension is requested."""
         return self != Beyond()

@@ -1,4 +1,4 @@
-"""Labels whose box several models agree to place elsewhere."""
+"""Box correction: find labels for which several models agree on another box."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OLD_BOX, AGREEMENT = "adapt.old_box", "adapt.agreement"
 
 @dataclass(frozen=True, eq=False)
 class Agreed:
-    """Labels with another box."""
+    """Labels for which models agree on another box."""
 
-    rows: np.ndarray  # (M,) int64, rows of the labels, rising
+    rows: np.ndarray  # (M,) int64, rows of the labels, ascending
     boxes: np.ndarray  # (M, 4) float64 xyxy pixels, the new boxes
     agreement: np.ndarray  # (M,) float64 in [0, 1], least IoU between two models' boxes
 
@@ -27,19 +27,19 @@ class Agreed:
         return len(self.rows)
 
     def select(self, keep: np.ndarray) -> Agreed:
-        """Return those of a bool mask over the labels."""
+        """Return those of the labels that a bool mask over all labels keeps."""
         here = keep[self.rows]
         return Agreed(self.rows[here], self.boxes[here], self.agreement[here])
 
     def apply(self, labels: LabelTable) -> LabelTable:
-        """Return all labels, those of ``rows`` with their new box, in the format of each row."""
+        """Return all labels, those in ``rows`` with their new box in the format of each row."""
         written = box_values(labels.table.column("box")).copy()
         as_sides = labels.is_xywh(self.rows)[:, None]
         written[self.rows] = np.where(as_sides, convert(self.boxes, "xyxy", "xywh"), self.boxes)
         return labels.with_column("box", written)
 
     def table(self, labels: LabelTable) -> LabelTable:
-        """Return the labels of ``rows`` alone, with new and old box and how well models agree."""
+        """Return only the labels in ``rows``, with new box, old box and the models' agreement."""
         there = self.apply(labels).select(self.rows)
         old = labels.boxes(rows=self.rows).astype(np.float64)
         return there.with_column(OLD_BOX, old.tolist()).with_column(AGREEMENT, self.agreement)
@@ -48,16 +48,16 @@ class Agreed:
 def agreed_boxes(
     boxes: np.ndarray, label_boxes: np.ndarray, agreement: float = 0.7, low: float = 0.5
 ) -> Agreed:
-    """Find labels whose box all models place elsewhere, and at one place.
+    """Find labels for which all models agree on another box.
 
-    Elsewhere: each model's box has an IoU below ``low`` with the label's. At one place: any two
-    models' boxes have an IoU of at least ``agreement``. The new box is the mean of theirs.
+    Another: each model's box has an IoU below ``low`` with the label's. Agree: any two models'
+    boxes have an IoU of at least ``agreement``. The new box is their mean.
 
     Args:
         boxes: (k, N, 4) xyxy pixels, the boxes of k >= 2 models; NaN where there is none.
         label_boxes: (N, 4) xyxy pixels.
         agreement: least IoU between two models' boxes.
-        low: IoU with the label's box from which a model confirms it.
+        low: IoU with the label's box at which a model confirms the label.
 
     Raises:
         InputError: there are fewer than two models.

@@ -1,4 +1,4 @@
-"""What goes beyond SSA and MSA: makes variants of their result, and takes the best."""
+"""Make the variants of an SSA or MSA result that `Beyond` asks for, and choose the best."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ FUSED, CALIBRATED, FEWER = "fused", "calibrated", "fewer sources"
 def check_beyond(
     beyond: Beyond, measurers: Sequence[str], *, has_models: bool, has_voter: bool = True
 ) -> None:
-    """Refuse what could not be done after the plain method, before anything is trained.
+    """Refuse options that could not be carried out, before anything is trained.
 
-    The measurers are names of what scores the labels: models, or scores that came along. A voter is
-    a model beside the one to improve.
+    `measurers` are the names of what scores the labels: trained models, or given scores. A voter is
+    a model besides the one to improve.
     """
     check_fusion(beyond.specs, measurers, has_models=has_models)
     if beyond.correct is not None and not has_voter:
@@ -48,20 +48,20 @@ def first_variant(
     beyond: Beyond,
     decide: Callable[[ScoreMatrix, str | None], Variant],
 ) -> Variant:
-    """Decide by the measurers, or by the measure that selects alone."""
+    """Make the first variant, by the measurers or, with `Beyond.alone`, by the last measure."""
     if not beyond.alone:
         return decide(measurers.scores, None)
     return decide(joined(work, measurers, beyond)[1], FUSED)
 
 
 def joined(work: Trainings, measurers: Measurers, beyond: Beyond) -> tuple[Measurers, ScoreMatrix]:
-    """Return the measurers and further measures beside them, and the scores by the last alone."""
+    """Return the measurers joined with the further measures, and the scores by the last one."""
     more, file = fuse_stages(work, measurers.scores, beyond.specs, measurers.stages)
     return measurers.joined(more, file), more.select(more.names[-1:])
 
 
 class Variants:
-    """The plain result of a run, and its variants where something beyond it is asked for."""
+    """The plain result of a run, and the variants of it that `Beyond` asks for."""
 
     def __init__(self, plain: Plain, beyond: Beyond) -> None:
         self.plain = plain
@@ -81,19 +81,19 @@ class Variants:
 
     @property
     def best(self) -> Variant:
-        """The best variant so far: the first of the best on the validation labels."""
+        """The best variant so far on the validation labels, of equals the first."""
         return best_of(self.found)
 
     @property
     def corrections(self) -> Agreed | None:
-        """Labels with another box: of the best variant, else of the best that has some."""
+        """Corrected labels of the best variant or, if it has none, of the best that has some."""
         with_some = [variant for variant in self.found if variant.agreed is not None]
         if self.best.agreed is not None or not with_some:
             return self.best.agreed
         return best_of(with_some).agreed
 
     def _make(self) -> None:
-        """Make all variants: of the better of the first ones, then round by round."""
+        """Make all variants: first of the better of plain and fused, then round by round."""
         if self.beyond.alone:
             self.measurers, _ = joined(self.work, self.measurers, self.beyond)
         elif self.beyond.measures:
@@ -112,7 +112,7 @@ class Variants:
                 break
 
     def facts(self) -> BeyondFacts | None:
-        """Return what the summary says of the variants, where some were asked for."""
+        """Return the summary of the variants; None if none were requested."""
         if not self.beyond:
             return None
         return BeyondFacts(
@@ -124,13 +124,13 @@ class Variants:
         )
 
     def _fused(self) -> Variant:
-        """Decide with the last of further measures beside the measurers."""
+        """Decide again, with the last of the further measures beside the measurers."""
         scores = self.measurers.scores
         self.measurers, last = joined(self.work, self.measurers, self.beyond)
         return self.plain.decide(ScoreMatrix.concat([scores, last]), FUSED)
 
     def _of(self, base: Variant, prefix: str = "") -> list[Variant]:
-        """Variants that use the reliability of another one."""
+        """Return the variants that use the reliability of another one."""
         beyond, made = self.beyond, []
         if beyond.calibrated is not None and not beyond.skip_search:
             made.append(self._calibrated(base, prefix + CALIBRATED, beyond.calibrated))
@@ -143,7 +143,7 @@ class Variants:
         return [variant for variant in made if variant is not None]
 
     def _unjudged(self, base: Variant) -> np.ndarray:
-        """Labels that count in full, since they were selected before and nothing decided now."""
+        """Return (N,) bool: given labels that nothing was decided on now; they count in full."""
         unknown = np.isnan(base.reliability)
         return unknown & (False if self.plain.given is None else self.plain.given)
 
@@ -199,14 +199,14 @@ class Variants:
         return replace(variant, needs=base.needs | found.trainings)
 
     def _voters(self) -> Iterable[Stage]:
-        """Models that may correct labels, beside that of the variant to improve."""
+        """Return the models that vote on corrections, besides that of the variant to improve."""
         base = self.plain.base
         if self.measurers.stages or base is None:
             return self.measurers.stages.values()
         return [self.work.run.stage_of_key(base.stage)]
 
     def _round(self, number: int, before: Variant) -> list[Variant]:
-        """Let the best model so far measure the labels, and select again."""
+        """Measure the labels with the best model so far, and select them again."""
         work, name = self.work, f"round {number}"
         teacher = before.stage
         boxes = None if before.agreed is None else before.agreed.apply(work.labels)
@@ -234,7 +234,10 @@ class Variants:
         return [first, *self._of(first, f"{name}, ")]
 
     def _selecting(self, scores: ScoreMatrix, stage: Stage) -> np.ndarray:
-        """What selects in a round: the fused measure, with one model in place of all measurers."""
+        """Return the reliability that selects in a round.
+
+        It is the model's own or, with measures, the last of them with the model for all measurers.
+        """
         if not self.beyond.measures:
             return scores[scores.names[0]]
         names = self.plain.measurers.scores.names
@@ -246,9 +249,9 @@ class Variants:
     def _changed(
         self, base: Variant, name: str, stage: Stage, weights: np.ndarray, details: VariantDetails
     ) -> Variant:
-        """Note a variant that uses the reliability of another one."""
+        """Record and return a variant that uses the reliability of another one."""
         self.work.note("variant", stage, variant=name, details=details.to_dict())
-        # A warm start rests on what it starts from.
+        # With a warm start it depends on the training that it starts from.
         needs = base.needs if self.work.config.warm_start else base.measured
         return replace(
             base,

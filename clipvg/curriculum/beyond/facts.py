@@ -1,4 +1,4 @@
-"""What a run's summary says of what goes beyond the published method."""
+"""Records of the variants beyond the published method, for a run's summary."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clipvg.runtime.files import Json
 
 @dataclass(frozen=True, kw_only=True)
 class VariantDetails(Record):
-    """What only some variants of `Beyond` have."""
+    """Facts that only some variants of `Beyond` have."""
 
     thresholds: Mapping[str, float] | None = None  # by source
     measurers: Mapping[str, str] | None = None  # by source
     weight: float | None = None  # sum of the weights
     corrected: int | None = None  # number of labels with another box
     voters: int | None = None  # number of models that corrected them
-    # by source that was taken back, the scores with and without its labels
+    # removed source -> the scores "with" and "without" its labels
     left_out: Mapping[str, Mapping[str, float]] | None = None
     search: ThresholdSearch | None = None  # of the threshold of a round
     scores: str | None = None  # file of the scores of a round
@@ -27,7 +27,7 @@ class VariantDetails(Record):
 
     @property
     def said_of_sources(self) -> str:
-        """Which sources were left out, and why, for people; "" where none was."""
+        """Phrase for people: which sources were left out, and why; "" if none was."""
         return ", ".join(
             f"without {source} ({100 * scores['without']:.1f} % instead of "
             f"{100 * scores['with']:.1f} % with it)"
@@ -37,21 +37,21 @@ class VariantDetails(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class VariantFacts(VariantDetails):
-    """A variant of `Beyond`."""
+    """Summary of a variant of `Beyond`."""
 
     name: str  # of the variant
     stage: str  # key of its training
     score: float | None  # on the validation labels
     gain: float | None  # over the plain method
     kept: int  # number of labels it was trained on
-    trainings: int  # number of all trainings it rests on
-    steps: int | None = None  # of the optimizer in these; None where the learner does not tell
-    hard: bool  # whether it was trained on labels as they are, each in full or not at all
+    trainings: int  # number of all trainings it depends on
+    steps: int | None = None  # optimizer steps in these; None if the learner does not report them
+    hard: bool  # whether it was trained on unchanged labels, each in full or not at all
 
 
 @dataclass(frozen=True, kw_only=True)
 class BeyondFacts(Record):
-    """What went beyond the published method; ``chosen`` is the variant that is the result."""
+    """Summary of all variants of a run; ``chosen`` is the one that is the result."""
 
     options: Json
     chosen: str

@@ -1,4 +1,4 @@
-"""Further measures beside the measurers, most often a fusion of them."""
+"""Score labels by further measures beside the measurers, most often fusions of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clipvg.reliability.measurer import Context, Scores
 from clipvg.reliability.names import check_names
 from clipvg.runs.stage import Stage
 
-_ABSENT = frozenset({"history", "reference"})  # what no run of a curriculum has
+_ABSENT = frozenset({"history", "reference"})  # requirements that no run of a curriculum meets
 
 
 def fuse(
@@ -34,25 +34,25 @@ def fuse(
     known: ScoreMatrix | None = None,
     progress: bool = False,
 ) -> ScoreMatrix:
-    """Return the scores by measures of the registry alone, which may fuse those that are there.
+    """Return the scores by measures of the registry, and these alone; they may fuse given scores.
 
     Args:
-        scores: of N labels by n measurers.
+        scores: given scores of N labels by n measurers.
         labels: the labels.
         measures: ``[COLUMN=]METHOD[,option=value]``, as `build_measures` takes them.
-        models: of the measurers, by name, for measures that ask a model.
-        known: scores by some of ``measures``, which are not made again.
-        progress: show a bar where a measure looks at images.
+        models: models of the measurers by name, for measures that ask a model.
+        known: scores by some of ``measures``, which are not computed again.
+        progress: show a bar while a measure looks at images.
 
     Raises:
-        InputError: an unknown measure or option, a name that is taken, or a measure that requires
-            what is not there.
+        InputError: a measure or option is unknown, a name is taken, or a measure requires something
+            that is not available.
 
     Example:
         >>> fuse(scores, labels, ["weighted_mean,geometric=true"]).names
         ('weighted_mean',)
     """
-    # It brings torch, which `import clipvg.curriculum` does without.
+    # It imports torch, which `import clipvg.curriculum` does not.
     from clipvg.reliability.image_measure import measure_together
 
     built = build_measures(measures, models)
@@ -70,7 +70,7 @@ def fuse(
 def check_fusion(
     specs: Sequence[MeasureSpec], measurers: Sequence[str], *, has_models: bool
 ) -> None:
-    """Refuse measures that could not be made of the scores of measurers, before any is there."""
+    """Refuse measures that a run cannot compute, before its measurers have scored anything."""
     check_names([*measurers, *(spec.name for spec in specs)])
     known = [*measurers]
     for spec in specs:
@@ -104,8 +104,7 @@ def fuse_stages(
 ) -> tuple[ScoreMatrix, str]:
     """Return the training labels' scores by further measures, and the name of their file.
 
-    Measures that ask a model ask those of the stages; with `teacher` their teachers, where there
-    are.
+    Measures that ask a model ask those of the stages; with `teacher` their teachers, if they exist.
     """
     run, labels, progress = work.run, work.labels, work.progress
     facts = {
@@ -117,7 +116,7 @@ def fuse_stages(
     key = scores_key(run.stage(**facts).key, "measures")
 
     def lasting(models: Mapping[str, Any]) -> ScoreMatrix | None:
-        """Return the scores that no trained head decides: made once in a run, for all rounds."""
+        """Return the scores that depend on frozen towers alone: made once, for all rounds."""
         from clipvg.reliability.image_measure import ImageMeasure
 
         towers = {

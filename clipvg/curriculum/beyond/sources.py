@@ -1,4 +1,4 @@
-"""Sources whose labels make the model worse are left out."""
+"""Leave out sources whose labels make the model worse."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from clipvg.runs.stage import Stage
 
 @dataclass
 class Fewer:
-    """What stays of a variant's labels."""
+    """The labels of a variant without some sources."""
 
-    keep: np.ndarray  # (N,) bool, labels that stay
+    keep: np.ndarray  # (N,) bool, labels that remain
     stage: Stage  # trained on them
-    # by source that went, the scores "with" and "without" its labels
+    # removed source -> the scores "with" and "without" its labels
     left_out: dict[str, dict[str, float]]
-    trainings: set[str]  # keys of what was trained
+    trainings: set[str]  # keys of the trainings made
 
 
 def leave_out(work: Trainings, base: Variant, rows: Mapping[str, np.ndarray]) -> Fewer:
-    """Take sources back from what a variant selected, one by one, while the model gets better.
+    """Remove sources from the labels that a variant selected, one by one, while the model improves.
 
-    In each step a model is trained without each of the sources that are left, and judged on the
-    validation labels. The source without which the model is best goes, if it is better than with
-    that source. Of each source `rows` has its labels, (N,) bool.
+    In each step, a model is trained without each of the remaining sources and judged on the
+    validation labels. The source whose absence gives the best model is removed if that model is
+    better than the one with it. `rows` maps each source to its labels, (N,) bool.
     """
     found = Fewer(base.selected, base.stage, {}, set())
     while tried := _without_each(work, base, rows, found):
@@ -44,7 +44,7 @@ def leave_out(work: Trainings, base: Variant, rows: Mapping[str, np.ndarray]) ->
 def _without_each(
     work: Trainings, base: Variant, rows: Mapping[str, np.ndarray], found: Fewer
 ) -> dict[str, tuple[np.ndarray, Stage]]:
-    """Return labels and model without each source that is left; nothing for a last one."""
+    """Return labels and model without each remaining source, if enough labels are left."""
     least = work.config.least(len(found.keep))
     masks = {name: found.keep & ~own for name, own in rows.items() if (found.keep & own).any()}
     masks = {name: keep for name, keep in masks.items() if keep.sum() >= least}
