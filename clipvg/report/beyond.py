@@ -60,11 +60,7 @@ def variants_table(
     notes += filter(None, [beyond.stopped])
     threshold = "the calibrated threshold" if beyond.options["skip_search"] else "as published"
     is_fused = beyond.variants[0].name == "fused"
-    by = (
-        f"Fused: {beyond.options['measures'][-1]}"
-        if is_fused
-        else "Plain: the measurers' IoU alone"
-    )
+    by = f"Fused: {beyond.options['measures'][-1]}" if is_fused else "Plain: the measurers alone"
     return Table(
         "Beyond the published method: variants",
         (

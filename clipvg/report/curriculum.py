@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +99,17 @@ class _Page:
     @property
     def last(self) -> Step:
         return self.summary.steps[-1]
+
+    def meaning(self, names: Sequence[str]) -> str:
+        """Return what the scores of these names are, for captions."""
+        box = f"{self.similarity} of the measurer's box with the label's box"
+        # given, or of further measures: no model of this run made them
+        scored = {each.name for each in self.summary.measurers if each.stage is None}
+        scores = [name for name in names if name in scored]
+        if not scores:
+            return box
+        own = f"the score of {', '.join(scores)}"
+        return own if len(scores) == len(names) else f"{box}, or {own}"
 
     @cached_property
     def chosen(self) -> dict[str, tuple[str, float]]:
@@ -244,9 +256,10 @@ class _Page:
         if scores is None:
             return []
         if self.is_ssa:
-            reliability, correct = scores[self.last.measurer], self.selection.correct
-            threshold = self.last.threshold
-            return [histogram_image(reliability, correct, threshold, self.similarity)]
+            last, correct = self.last, self.selection.correct
+            meaning = self.meaning([last.measurer])
+            image = histogram_image(scores[last.measurer], correct, last.threshold, meaning)
+            return [image]
         # Rows and columns in the order of the decisions, own sources on the diagonal.
         decided = [source for source in self.chosen if source in scores.sources]
         sources = list(dict.fromkeys([*decided, *scores.sources]))
@@ -259,8 +272,8 @@ class _Page:
                 alt=f"Grid of {len(names)} × {len(sources)} reliability histograms: measurers "
                 f"{', '.join(names)}; sources {', '.join(sources)}.",
                 caption="Reliability of the labels of each source (columns) by each measurer "
-                f"(rows): {self.similarity} of its box with the label's box. Framed with a line: "
-                "the cell and the threshold that select the source's labels.",
+                f"(rows): {self.meaning(names)}. Framed with a line: the cell and the threshold "
+                "that select the source's labels.",
             )
         ]
 

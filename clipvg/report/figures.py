@@ -76,7 +76,7 @@ def reliability_histogram(
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1.4, label=label)
     if not scored.all():
         axes.plot([], [], " ", label=_count("not scored", ~scored))
-    axes.set(xlim=(0, 1), xlabel="reliability r (IoU with the pseudo-box)", ylabel="labels")
+    axes.set(xlim=(0, 1), xlabel="reliability r", ylabel="labels")
     axes.set_title("Reliability of the pseudo-labels")
     legend_below(figure)
     return figure

@@ -157,14 +157,21 @@ def histogram_image(
     reliability: np.ndarray,
     correct: np.ndarray | None,
     threshold: float,
-    similarity: str = "IoU",
+    meaning: str,
 ) -> PageImage:
-    """Draw the histogram of reliability, split by correct and wrong labels if that is known."""
+    """Draw the histogram of reliability, split by correct and wrong labels if that is known.
+
+    Args:
+        reliability: (N,), NaN where not scored.
+        correct: (N,) bool, or None if the truth is unknown.
+        threshold: h, drawn as a line.
+        meaning: what the reliability is, for the caption.
+    """
     figure = reliability_histogram(reliability, correct=correct, threshold=threshold)
     split = " split by correct and wrong labels" if correct is not None else ""
     scored = reliability[np.isfinite(reliability)]
     median = f", median {np.median(scored):.2f}" if len(scored) else ""
-    caption = f"Reliability of each label: {similarity} of the measurer's box with the label's box."
+    caption = f"Reliability of each label: {meaning}."
     if correct is not None:
         caption += " A label is correct when its IoU with the true box is at least 0.5."
     return PageImage.of_figure(

@@ -56,6 +56,8 @@ def test_the_page_shows_every_decision(folder: Path) -> None:
     assert "agreement of other" in page or "measurers of other sources agree" in page
     assert len(re.findall("<img", page)) > 3 + 4
     report = report_run(folder)
+    said = "by each measurer (rows): IoU of the measurer's box with the label's box. Framed"
+    assert said in report.figures[0].caption
     decisions, choices, models = report.tables
     assert [row[0][3:] for row in decisions.rows] == summary["order"]
     assert [row[3] for row in decisions.rows] == [f"{s['threshold']:g}" for s in summary["steps"]]

@@ -98,6 +98,8 @@ def test_curriculum(tmp_path):
     assert len(report.figures) == 3
     assert "Average precision: all: measurer 100.0 %" in report.figures[2].alt
     assert "split by correct and wrong" in report.figures[0].alt
+    said = "Reliability of each label: IoU of the measurer's box with the label's box. A label is"
+    assert report.figures[0].caption.startswith(said)
     assert "75.0 % at h = 0.5" in report.figures[1].alt
     assert [picture.caption for picture in report.gallery] == ["dog", "<i>cat</i>", "left"]
     assert report.gallery[0].detail.startswith("correct label kept (r = 0.90)")
@@ -108,6 +110,16 @@ def test_curriculum(tmp_path):
     assert report.timings["all labels"] == 2.0
     assert report.config == {"method": "ssa"}
     assert report.command == "clipvg adapt 'a b'"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_scores_that_came_with_the_labels_are_not_called_iou(tmp_path):
+    make_curriculum(tmp_path, make_labels(tmp_path / "pictures"))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary["measurers"][0]["stage"] = None
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    said = "Reliability of each label: the score of measurer."
+    assert report_run(tmp_path).figures[0].caption.startswith(said)
 
 
 @pytest.mark.usefixtures("undrawn")
