@@ -1,4 +1,4 @@
-"""Where [REG] looks: its attention over the patches, and as maps of an image."""
+"""Attention of the [REG] token over the patches, also as maps of an image."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _AT_ONCE = 32  # expressions
 def patch_attention(
     model: GroundingModel, sequence: tuple[Tensor, Tensor, Tensor], *, last_only: bool = True
 ) -> Tensor:
-    """Return [REG]'s attention over the patches alone, (B, P); rows sum to 1; padding has 0."""
+    """Return the attention of [REG] over the patches, (B, P); rows sum to 1, padding has 0."""
     found = model.fusion.reg_attention(*sequence, last_only=last_only)
     weights = found.mean(0)[:, -(model.backbone.grid**2) :]
     return weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)
 
 
 def attention_maps(model: GroundingModel, image: ImageInput, texts: Sequence[str]) -> np.ndarray:
-    """Return where [REG] looks in an image; see `GroundingModel.attention`."""
+    """Return the attention maps of [REG] on an image; see `GroundingModel.attention`."""
     refuse_blank(texts)
     square = square_of(image, model=model)
     (x, y), (width, height) = square.box.offset, square.box.resized

@@ -38,10 +38,10 @@ class Backbone(nn.Module):
     levels: tuple[int, ...]  # the tapped blocks
     width: int  # channels of one level
     feature_width: int  # channels of the image features (levels x width, or embed_dim for "last")
-    last_width: int  # how many of these, at the end, are of the last tapped block
+    last_width: int  # channels of the last tapped block, which come last among these
     embed_dim: int  # channels of the text features
     context_length: int  # number of token positions
-    tag_sha256: str | None = None  # of the weights as their tag gave them, if one did
+    tag_sha256: str | None = None  # of the weights as loaded by tag; None if not by tag
 
     def __init__(self, towers: Towers, config: ModelOptions | None = None) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Backbone(nn.Module):
         """Open the backbone that a configuration names.
 
         Raises:
-            InputError: unknown name, unsupported architecture, weights out of reach.
+            InputError: unknown name, unsupported architecture, unavailable weights.
         """
         backbone = cls(open_towers(config.backbone, config.pretrained), config)
         if is_tag(config.backbone, config.pretrained):
@@ -95,11 +95,11 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def image_features(self, images: Tensor) -> Tensor:
-        """Visual tokens (Tensor[U, 1 + P, feature_width]): `image_levels` side by side."""
+        """Return visual tokens (Tensor[U, 1 + P, feature_width]): `image_levels` concatenated."""
         return torch.cat(self.image_levels(images), dim=-1)
 
     def image_levels(self, images: Tensor) -> list[Tensor]:
-        """Visual tokens level by level.
+        """Return visual tokens, one tensor per level.
 
         Args:
             images (Tensor[U, 3, S, S]): normalised pixels, S = image_size.
@@ -129,7 +129,7 @@ class Backbone(nn.Module):
         return levels
 
     def text_features(self, tokens: Tensor, prefix: Tensor | None = None) -> Tensor:
-        """Text tokens after the last layer norm and the projection.
+        """Return text tokens after the last layer norm and the projection.
 
         Args:
             tokens (Tensor[B, T]): int64 ids; T at most context_length. Fewer positions give the
@@ -146,11 +146,11 @@ class Backbone(nn.Module):
         return self.project_text(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
 
     def embed_text(self, tokens: Tensor, position: Tensor, prefix: Tensor | None) -> Tensor:
-        """Input of the first text block.
+        """Return the input of the first text block.
 
         Args:
             tokens (Tensor[...]): int64 ids.
-            position (Tensor[...]): int64, place of each token in its text.
+            position (Tensor[...]): int64, position of each token in its text.
             prefix (Tensor[n, text width], optional): embeddings in place of the first n tokens'.
 
         Returns:
@@ -163,7 +163,7 @@ class Backbone(nn.Module):
         return x + self.text_tower.positional_embedding[position]
 
     def project_text(self, x: Tensor) -> Tensor:
-        """Output of the last text block (Tensor[..., text width]) to features (..., embed_dim)."""
+        """Project the last text block's output (..., text width) to features (..., embed_dim)."""
         x = self.text_tower.ln_final(x)
         projection = self.text_tower.text_projection
         if projection is None:
@@ -171,12 +171,12 @@ class Backbone(nn.Module):
         return projection(x) if isinstance(projection, nn.Module) else x @ projection
 
     def token_embeddings(self, ids: Sequence[int]) -> Tensor:
-        """Rows of the token table (Tensor[n, text width]), detached."""
+        """Return rows of the token embedding table (Tensor[n, text width]), detached."""
         return self.text_tower.token_embedding.weight[list(ids)].detach().clone()
 
     @property
     def image_key(self) -> str:
-        """SHA-256 over the image tower's weights and what is read from it, hexadecimal.
+        """SHA-256 (hex) of the image tower's weights, architecture and tapped levels.
 
         Equal keys mean equal image features for equal pixels.
         """
@@ -190,7 +190,7 @@ class Backbone(nn.Module):
 
     @property
     def text_key(self) -> str:
-        """SHA-256 over the text tower's weights, hexadecimal."""
+        """SHA-256 (hex) of the text tower's weights and architecture."""
         if "text" not in self._keys:
             state = self.clip.state_dict().items()
             weights = ((k, v) for k, v in state if not k.startswith(("visual.", "logit_")))
@@ -198,11 +198,11 @@ class Backbone(nn.Module):
         return self._keys["text"]
 
     def _load_from_state_dict(self, *args: object, **options: object) -> None:
-        self._keys.clear()  # other weights have other keys
+        self._keys.clear()  # they depend on the weights
         super()._load_from_state_dict(*args, **options)
 
     def weights_sha256(self) -> str:
-        """SHA-256 over all CLIP weights as they are now, hexadecimal."""
+        """Return the SHA-256 (hex) of all CLIP weights as they are now."""
         return digest_weights(self.clip.state_dict().items(), [])
 
 
@@ -230,7 +230,7 @@ def _tower_facts(transformer: Transformer) -> list[object]:
 
 
 def digest_weights(weights: Iterable[tuple[str, Tensor]], facts: Sequence[object]) -> str:
-    """SHA-256 over named weights and plain facts, hexadecimal."""
+    """Return the SHA-256 (hex) of named weights and of JSON values."""
     sha = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(weights):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

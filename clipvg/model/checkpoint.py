@@ -44,16 +44,16 @@ Model = TypeVar("Model", bound="CheckpointMixin")
 
 
 class CheckpointMixin(nn.Module, ModelHubMixin):
-    """`save_pretrained`, `from_pretrained` and `push_to_hub` of huggingface_hub for our files."""
+    """huggingface_hub's `save_pretrained`, `from_pretrained`, `push_to_hub` for our checkpoints."""
 
     config: GroundingConfig
     backbone: Backbone
-    # Tensors of an authors' checkpoint that no model uses; they are stored beside the model's, so
-    # that the way back gives the file as it was.
+    # Tensors of an authors' checkpoint that the model does not use. They are stored beside its own,
+    # so that exporting restores the original file.
     leftovers: Mapping[str, Tensor] = MappingProxyType({})
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write both files; config.json last, so that a torn save has none."""
+        """Write both files, config.json last, so that an interrupted save has none."""
         backbone = self.backbone
         sha256 = backbone.weights_sha256()
         stored = sha256 != backbone.tag_sha256
@@ -79,10 +79,10 @@ class CheckpointMixin(nn.Module, ModelHubMixin):
             partial.write_text(text, encoding="utf-8")
 
     def generate_model_card(self, *args: object, **kwargs: object) -> ModelCard:
-        """A short card; huggingface_hub writes it beside the checkpoint."""
+        """Return a short model card, which huggingface_hub writes beside the checkpoint."""
         return ModelCard(_CARD)
 
-    @classmethod  # the mixin's takes any keywords, and these are all there are
+    @classmethod  # the mixin's takes any keywords; these are all that exist
     def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | Path,
@@ -98,7 +98,7 @@ class CheckpointMixin(nn.Module, ModelHubMixin):
         The other arguments are those of `huggingface_hub.snapshot_download`.
 
         Raises:
-            InputError: nothing there, damaged files, or a backbone that is not the recorded one.
+            InputError: nothing is there, files are damaged, or the backbone differs from the saved.
         """
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():

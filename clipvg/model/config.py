@@ -1,4 +1,4 @@
-"""What a grounding model is made of, as plain values that fit in a JSON file."""
+"""Configuration of a grounding model, as plain values that fit in a JSON file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from clipvg.runtime.files import Json
 
 AUTO = "auto"
 MAX_PARAMETERS = 10**10
-TINY, TINY_TAG = "clipvg-tiny", "scenes-v1"  # the backbone in the package, and its weights
+TINY, TINY_TAG = "clipvg-tiny", "scenes-v1"  # the packaged backbone and the tag of its weights
 
 
 @dataclass(kw_only=True)
 class ModelOptions:
-    """What is chosen of a model beside its backbone; the defaults are the published model.
+    """Options of a grounding model besides its backbone; the defaults are the published model.
 
     Args:
         pretrained: open_clip weight tag or a weight file; None for random towers, "auto" for the
@@ -57,7 +57,7 @@ class ModelOptions:
     position_std: Annotated[float, (0, 1000)] = 1.0
 
     def __post_init__(self) -> None:
-        """Check the values that need no backbone to be judged."""
+        """Check the values that can be checked without a backbone."""
         check_fields(self, "model options")
         if self.width is not None and self.width % self.heads:
             raise InputError(
@@ -89,8 +89,8 @@ class GroundingConfig(ModelOptions):
         backbone: open_clip model name, ``clipvg-tiny``, ``hf-hub:org/repo``, ``local-dir:folder``.
         pretrained: open_clip weight tag or a weight file; None for random towers.
         trained_on: names of the sources the model was trained on.
-        published: facts of an authors' checkpoint that the model itself does not use, kept for
-            the way back.
+        published: metadata of an authors' checkpoint that the model itself does not use, kept for
+            exporting it again.
         quality: whether it has a quality head, from `clipvg.training.fit_quality`.
     """
 
@@ -116,15 +116,15 @@ class GroundingConfig(ModelOptions):
         return cls(**{str(name): value for name, value in values.items()})
 
     def to_dict(self) -> Json:
-        """The configuration as plain values."""
+        """Return the configuration as plain values."""
         return dataclasses.asdict(self)
 
 
 def check_parameters(options: ModelOptions, clip: Mapping[str, Any], stored: int | None) -> None:
-    """Count the parameters of a model before memory is taken for them; a lower bound.
+    """Check a lower bound of a model's parameter count before allocating memory for it.
 
-    InputError is raised where they are more than the file of the weights holds values, or than
-    `MAX_PARAMETERS`.
+    Raises:
+        InputError: it exceeds the `stored` values of the weight file, or `MAX_PARAMETERS`.
     """
     vision, text = clip["vision_cfg"], clip["text_cfg"]
     width = options.width or clip["embed_dim"]
@@ -135,7 +135,7 @@ def check_parameters(options: ModelOptions, clip: Mapping[str, Any], stored: int
     count += text.get("vocab_size", 49408) * text.get("width", 512)
     grid = vision.get("image_size", 224) // vision.get("patch_size", 16)
     count += grid**2 * vision.get("width", 768)
-    mask = text.get("context_length", 77) ** 2  # is made, not stored
+    mask = text.get("context_length", 77) ** 2  # computed, not stored
     if not 0 < count + mask <= MAX_PARAMETERS:
         raise InputError(
             f"a model of {count + mask:.3g} parameters; expected at most {MAX_PARAMETERS:.0e}"

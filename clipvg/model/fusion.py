@@ -1,4 +1,4 @@
-"""Post-norm transformer over `[REG] | text | [CLS] | patches`."""
+"""The fusion encoder: a post-norm transformer over `[REG] | text | [CLS] | patches`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 
 class Features(NamedTuple):
-    """What a model reads of B labels: features of its towers, and which of them are padding."""
+    """Tower features of B labels, and their masks of padding."""
 
     image: Tensor  # (B, 1 + P, LW), from `GroundingModel.encode_images`
     patch_ignored: Tensor  # (B, P) bool, from `GroundingModel.patch_mask`
     text: Tensor  # (B, T, E), from `GroundingModel.encode_text`
     text_mask: Tensor  # (B, T) bool, True for a real token
-    # (B,) int64 row of each label's image, where images come once each (U rows instead of B)
+    # (B,) int64 row of each label's image, if each image comes once (U rows instead of B)
     image_index: Tensor | None = None
 
 
@@ -26,7 +26,7 @@ class FusionLayer(nn.Module):
     """One post-norm layer: positions are added to queries and keys only, the feed-forward is ReLU.
 
     Parameters are named as in `torch.nn.TransformerEncoderLayer`. The attention module only holds
-    and initialises the parameters: calling it would project queries, keys and values apart.
+    and initialises the parameters: calling it would project queries, keys and values separately.
     """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
@@ -52,7 +52,7 @@ class FusionLayer(nn.Module):
             Tensor[B, queries, D].
         """
         rate = self.dropout if self.training else 0.0
-        asking = x[:, :queries]  # first: gradients are added in the reverse of this order
+        asking = x[:, :queries]  # comes first: gradients are added in the reverse of this order
         q, k, v = self._project(x, position, queries)  # (B, H, queries or S, D / H)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=rate)
         mixed = self.self_attn.out_proj(mixed.transpose(1, 2).flatten(-2))  # (B, queries, D)
@@ -89,7 +89,7 @@ class FusionLayer(nn.Module):
 
 
 class FusionEncoder(nn.Module):
-    """Six (by default) post-norm layers; yields the [REG] token, as in CLIP-VG (arXiv 2305.08685).
+    """Post-norm layers that yield the [REG] token; six in CLIP-VG (arXiv 2305.08685).
 
     Args:
         width: token width D.
@@ -128,7 +128,7 @@ class FusionEncoder(nn.Module):
         return self.layers[-1](tokens, position, mask, 1)[:, 0]
 
     def states(self, tokens: Tensor, position: Tensor, keep: Tensor) -> Iterator[Tensor]:
-        """Yield all tokens (Tensor[B, S, D]) after each layer, for looking inside."""
+        """Yield all tokens (Tensor[B, S, D]) after each layer, for inspection."""
         mask = keep[:, None, None]
         for layer in self.layers:
             tokens = layer(tokens, position, mask, None)
@@ -139,7 +139,7 @@ class FusionEncoder(nn.Module):
     ) -> Tensor:
         """Return the attention weights of [REG], mean over heads, by layer: (layers, B, S).
 
-        Arguments as in `forward`; `last_only` is for the last layer alone, (1, B, S). Each row
+        Arguments as in `forward`; with `last_only` of the last layer alone, (1, B, S). Each row
         sums to 1; tokens that are not kept have weight 0.
         """
         mask, last = keep[:, None, None], len(self.layers) - 1

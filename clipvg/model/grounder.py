@@ -1,4 +1,4 @@
-"""The grounding model: frozen CLIP towers, a fusion encoder, a box."""
+"""The grounding model: frozen CLIP towers, a fusion encoder and a box head."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from clipvg.model.rank import rank
 from clipvg.model.tokenizer import Tokenizer, prefix_ids, real_lengths
 from clipvg.ops.linear import fast_cpu, is_fast
 
-# Of a fusion encoder; below, the calls a sequence cost more than its padding.
+# Smallest fusion width to pack at; below it, the calls per sequence cost more than its padding.
 LEAST_PACKED_WIDTH = 256
 
 
 class GroundingModel(CheckpointMixin):
     """CLIP-VG (arXiv 2305.08685): find the box that an expression describes.
 
-    Made by `create_model`, `load` or `from_pretrained`.
+    Create it with `create_model`, `load` or `from_pretrained`.
 
     Args:
         config: all options; its `backbone`, `pretrained` and `levels` describe `backbone`.
         backbone: the towers.
 
     Attributes:
-        config: the configuration, with `levels` and `width` as they are.
+        config: the configuration, with the actual `levels` and `width`.
         preset: rules by which images and expressions are read.
         backbone: the frozen towers.
     """
@@ -76,7 +76,7 @@ class GroundingModel(CheckpointMixin):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.reg_token.weight.device
 
     @property
@@ -90,28 +90,28 @@ class GroundingModel(CheckpointMixin):
         return self.prefix is None
 
     def tokenize(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids (Tensor[B, 77] int64) and mask (bool, True for a real token)."""
+        """Return token ids (Tensor[B, 77] int64) and mask (bool, True for a real token)."""
         return self.tokenizer(expressions)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Image features (Tensor[U, 1 + P, LW]) of normalised squares (Tensor[U, 3, S, S])."""
+        """Encode normalised squares (Tensor[U, 3, S, S]) as features (Tensor[U, 1 + P, LW])."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_images):
             return self.backbone.image_features(images)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Text features (Tensor[B, T, E]) of token ids (Tensor[B, T] int64, T at most 77)."""
+        """Encode token ids (Tensor[B, T] int64, T at most 77) as features (Tensor[B, T, E])."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_text):
             return self.backbone.text_features(tokens, self.prefix)
 
     def patch_mask(self, pixel_mask: Tensor) -> Tensor:
-        """Patches to ignore (Tensor[U, P] bool) from pixels of padding (Tensor[U, S, S] bool)."""
+        """Return patches to ignore (Tensor[U, P] bool) given padding (Tensor[U, S, S] bool)."""
         return patch_mask(pixel_mask, self.backbone.patch_size, self.preset.patch_mask)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Boxes of a batch.
+        """Predict the boxes of a batch.
 
         Args:
-            batch: images are encoded once each, however many expressions they have.
+            batch: each image is encoded once, however many expressions it has.
 
         Returns:
             Tensor[B, 4] float32, cxcywh in [0, 1] of the letterboxed square.
@@ -123,23 +123,23 @@ class GroundingModel(CheckpointMixin):
         return self.fuse(Features(image, ignored, text, mask, batch.image_index))
 
     def fuse(self, given: Features) -> Tensor:
-        """Boxes from features, (B, 4) float32, cxcywh in [0, 1]."""
+        """Predict boxes from features, (B, 4) float32, cxcywh in [0, 1]."""
         return self.head(self.state(given))
 
     def state(self, given: Features) -> Tensor:
-        """Return [REG] after the last fusion layer, (B, D): what the head reads."""
+        """Return [REG] after the last fusion layer, (B, D): the input of the box head."""
         if self.packs(given.image) and len(given.text_mask):
             return packed_state(self, given)
         return self.fusion(*self.sequence(given))
 
     def packs(self, image: Tensor) -> bool:
-        """Whether fusion is without padding, as within `fast_cpu`: see `clipvg.model.fast`."""
+        """Whether fusion runs without padding, as within `fast_cpu`; see `clipvg.model.fast`."""
         return is_fast(image) and self.reg_token.embedding_dim >= LEAST_PACKED_WIDTH
 
     def sequence(self, given: Features) -> tuple[Tensor, Tensor, Tensor]:
-        """What the fusion encoder reads: `[REG] | text | [CLS] | patches`.
+        """Return the input of the fusion encoder: `[REG] | text | [CLS] | patches`.
 
-        Text that no row of the batch has is left out: nothing attends to it.
+        Text positions beyond the longest text of the batch are left out: nothing attends to them.
 
         Returns:
             (tokens Tensor[B, S, D], positions Tensor[S, D], keep Tensor[B, S] bool).
@@ -159,11 +159,11 @@ class GroundingModel(CheckpointMixin):
         return torch.cat([reg, text, visual], dim=1), position.to(text.dtype), keep
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that training changes."""
+        """Return the parameters that training changes."""
         return (p for p in self.parameters() if p.requires_grad)
 
     def num_parameters(self) -> dict[str, float]:
-        """How many parameters: `total`, `trainable`, `clip`, and `share` trainable / total."""
+        """Count parameters: `total`, `trainable`, `clip`, and `share`, trainable / total."""
         total = sum(p.numel() for p in self.parameters())
         trainable = sum(p.numel() for p in self.trainable_parameters())
         clip = sum(p.numel() for p in self.backbone.parameters())
@@ -171,20 +171,20 @@ class GroundingModel(CheckpointMixin):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number type of the weights: float32, or what `half` and the like made of them."""
+        """Dtype of the weights: float32 unless they were converted, for example by `half`."""
         return self.reg_token.weight.dtype
 
     @property
     def scored_by(self) -> Mapping[str, str]:
-        """What gives `Predictions.scores` and `present`, by name."""
+        """How `scores` and `present` of `Predictions` are computed, by name."""
         return BY_MEASURES if self.quality is None else BY_HEAD
 
     def keep_quality(self, head: QualityHead) -> None:
-        """Take a quality head, which checkpoints then hold."""
+        """Attach a quality head, which checkpoints then include."""
         self.quality, self.config.quality = head.to(self.device), True
 
     def forget_quality(self) -> None:
-        """Drop the quality head, which judges no other weights than those it was fitted to."""
+        """Drop the quality head, which is valid only for the weights it was fitted to."""
         self.quality, self.config.quality = None, False
 
     @overload
@@ -218,9 +218,9 @@ class GroundingModel(CheckpointMixin):
         scores: bool = True,
         batch_size: int | None = None,
     ) -> Predictions | list[Predictions]:
-        """Find what expressions describe, and say how certain each answer is.
+        """Predict a box for each expression, and how certain each answer is.
 
-        Each image is encoded once, each distinct expression once among 32 images; images are
+        Each image is encoded once, each distinct expression once per 32 images; images are
         decoded ahead in threads.
 
         Args:
@@ -265,7 +265,7 @@ class GroundingModel(CheckpointMixin):
         *,
         box_format: str = "xyxy",
     ) -> np.ndarray:
-        """Say which of some given boxes, such as a detector's, an expression means.
+        """Return how likely an expression means each of some given boxes, such as a detector's.
 
         Args:
             image: as for `predict`.
@@ -289,16 +289,16 @@ class GroundingModel(CheckpointMixin):
             return found[0] if isinstance(expression, str) else found
 
     def attention(self, image: ImageInput, expressions: str | Sequence[str]) -> np.ndarray:
-        """Say where the model looks: the attention of [REG] in its last fusion layer.
+        """Return where the model looks: the attention of [REG] in its last fusion layer.
 
         Args:
             image: as for `predict`.
             expressions: one text or several.
 
         Returns:
-            (E, h, w) float32, a map of the whole image for each expression, of which each sums to
-            1; h and w are those of the image in the model's square. Attention on the words is left
-            out. `clipvg.report.heat.draw_heat` draws them.
+            (E, h, w) float32, a map of the whole image for each expression, each summing to 1; h
+            and w are the image's height and width in the model's square. Attention on the words is
+            left out. `clipvg.report.heat.draw_heat` draws the maps.
 
         Example:
             >>> model.attention("street.jpg", ["left car", "the tall lamp"]).shape[0]
@@ -310,7 +310,7 @@ class GroundingModel(CheckpointMixin):
 
 
 def _real_length(text_mask: Tensor) -> int:
-    """Positions up to the last real token of any row; all of them inside a traced graph."""
+    """Return the positions up to the last real token of any row; all in a traced graph."""
     length = text_mask.shape[1]
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not len(text_mask):
         return length
@@ -319,7 +319,7 @@ def _real_length(text_mask: Tensor) -> int:
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Put models into evaluation mode and back into the mode they were in."""
+    """Put models into evaluation mode, and restore their modes afterwards."""
     before = [model.training for model in models]
     try:
         for model in models:

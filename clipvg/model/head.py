@@ -1,4 +1,4 @@
-"""The [REG] state becomes a box."""
+"""The box head: a perceptron from the [REG] state to a box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BoxHead(nn.Module):
         )
 
     def hidden(self, state: Tensor) -> Tensor:
-        """Return what the last layer reads, (B, D)."""
+        """Return the input of the last layer, (B, D)."""
         return F.relu(self.layers[1](F.relu(self.layers[0](state))))
 
     def logits(self, state: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class BoxHead(nn.Module):
     def forward(self, state: Tensor) -> Tensor:
         """Return boxes (B, 4) of [REG] states (B, D): cxcywh in [0, 1] of the letterboxed square.
 
-        They are float32 even under autocast.
+        They are float32 even under autocast; float64 weights give float64.
         """
         logits = self.logits(state)
         return (logits if logits.itemsize > 4 else logits.float()).sigmoid()

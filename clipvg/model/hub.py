@@ -15,9 +15,9 @@ from clipvg.errors import one_line
 
 
 def unreachable(repository: str) -> str | None:
-    """Why a repository can be had neither from the cache nor from the hub; None when it may be.
+    """Return why a repository is neither in the cache nor on a reachable hub; None if it may be.
 
-    The client itself tries five times with growing pauses, for three quarters of a minute.
+    The client itself would try five times with growing pauses, for three quarters of a minute.
     """
     folder = repo_folder_name(repo_id=repository, repo_type="model")
     if (Path(constants.HF_HUB_CACHE) / folder / "snapshots").is_dir():
@@ -34,7 +34,7 @@ def unreachable(repository: str) -> str | None:
 
 @contextmanager
 def quiet(level: int = logging.ERROR) -> Iterator[None]:
-    """Silence loggers up to a level: what goes wrong inside is raised as one line instead."""
+    """Silence loggers up to a level; callers raise failures as a one-line error instead."""
     before = logging.root.manager.disable
     logging.disable(level)
     try:

@@ -1,4 +1,4 @@
-"""`GroundingModel.predict`: any number of images, each with its expressions, through one path."""
+"""Implementation of `GroundingModel.predict` for any number of images with their expressions."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 BY_HEAD: Mapping[str, str] = {"scores": "quality head", "present": "quality head"}
 BY_MEASURES: Mapping[str, str] = {"scores": "confidence", "present": "image_text"}
-COPIES = 2  # of an image for `confidence`, as the measure has
+COPIES = 2  # of an image for `confidence`, as in the measure
 _IMAGES = 32  # decoded and held at a time
-_AT_ONCE = {"cpu": 4, "cuda": 64}  # images in a tower; on a CPU more fall out of the cache
-_TOKENS = {"cpu": 1600, "cuda": 131_072}  # of all sequences fused at once, likewise,
-_WIDTH = 512  # of so many channels; of narrower ones more
+_AT_ONCE = {"cpu": 4, "cuda": 64}  # images per tower pass; on a CPU more do not fit in the cache
+_TOKENS = {"cpu": 1600, "cuda": 131_072}  # tokens fused at once; on a CPU likewise
+_WIDTH = 512  # width that `_TOKENS` is for; narrower models take proportionally more
 
 
 class Answers(NamedTuple):
-    """Tensors of B questions."""
+    """Answers to B expressions."""
 
     boxes: Tensor  # (B, 4) cxcywh of the square
     scores: Tensor  # (B,)
@@ -56,17 +56,17 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model has encoded of U images."""
+    """Features of U images."""
 
     features: Tensor  # (U, 1 + P, F)
     ignored: Tensor  # (U, P) bool
-    # the same of the images' copies, where the model's scores need them
+    # features and ignored patches of the images' copies, if the model's scores need them
     copies: tuple[tuple[Tensor, Tensor], ...] = ()
-    patches: Tensor | None = None  # (U, P, D) projected patches, where its quality head reads them
+    patches: Tensor | None = None  # (U, P, D) projected patches, if a quality head reads them
 
 
 def refuse_blank(expressions: Sequence[str]) -> None:
-    """Refuse expressions that say nothing."""
+    """Raise InputError for expressions that are blank or not text."""
     for number, text in enumerate(expressions):
         if not isinstance(text, str):
             raise InputError(f"expression {number} is {text!r}, a {type(text).__name__}; pass text")
@@ -77,7 +77,7 @@ def refuse_blank(expressions: Sequence[str]) -> None:
 
 
 def warn_of_foreign(expressions: Iterable[str]) -> None:
-    """Warn of expressions that CLIP cannot have learned."""
+    """Warn of expressions in other scripts than Latin, which CLIP was not trained on."""
     foreign = []
     for text in expressions:
         letters = [] if text.isascii() else [letter for letter in text if letter.isalpha()]
@@ -130,7 +130,7 @@ def predict(
 
 
 def check_numbers(boxes: np.ndarray) -> None:
-    """Raise InputError where a model predicts no numbers."""
+    """Raise InputError if predicted boxes are not finite."""
     if not np.isfinite(boxes).all():
         raise InputError(
             "the model predicts boxes that are not numbers: its weights hold NaN or infinity. "
@@ -141,7 +141,7 @@ def check_numbers(boxes: np.ndarray) -> None:
 def expressions_of(
     given: str | Sequence[str | Sequence[str]], images: int, *, alone: bool
 ) -> list[list[str]]:
-    """Return the expressions of each image, from what `GroundingModel.predict` takes."""
+    """Return the expressions of each image from the argument of `GroundingModel.predict`."""
     if isinstance(given, str):
         return [[given]] * images
     if not isinstance(given, Iterable):
@@ -150,7 +150,7 @@ def expressions_of(
         )
     several = list(given)
     if alone:
-        return [several]  # type: ignore[list-item]  # what is no text is refused when it is read
+        return [several]  # type: ignore[list-item]  # non-texts are refused later
     if len(several) != images:
         raise InputError(
             f"{images} images, but {len(several)} entries of expressions; pass a list with the "
@@ -160,7 +160,7 @@ def expressions_of(
 
 
 def square_of(source: ImageInput, *, model: GroundingModel) -> Square:
-    """Read an image and make a model's square of it."""
+    """Read an image and letterbox it to the model's square."""
     image = as_image(source, exif=model.preset.exif)
     return make_square(image, model.backbone.image_size, model.preset)
 
@@ -187,7 +187,7 @@ def answer_squares(
     )
     tokens, order = None, torch.arange(len(asked), device=model.device)
     lengths = 2 + mask[text].sum(1) + (~seen.ignored[image]).sum(1)
-    if model.packs(seen.features):  # each token projected once, equal lengths side by side
+    if model.packs(seen.features):  # project each token once, put equal lengths side by side
         tokens = packed_tokens(model, Features(seen.features, seen.ignored, texts, mask))
         order = lengths.argsort(stable=True)
     parts = []
@@ -205,7 +205,7 @@ def answer_squares(
 
 
 def see(model: GroundingModel, squares: Sequence[Square], *, scores: bool) -> Seen:
-    """Encode images, each once; and what scores need, where they are wanted."""
+    """Encode each image once, and what the scores need if `scores`."""
     pixels = torch.stack([square.pixels for square in squares])
     mask = torch.stack([square.mask for square in squares])
     features, ignored = _encoded(model, pixels, mask)
@@ -227,11 +227,11 @@ def answer(
     scores: bool,
     state: Tensor | None = None,
 ) -> Answers:
-    """Answer B expressions on U of the images seen.
+    """Answer B expressions on U of the images in `seen`.
 
-    `own` (U,) says which images are asked about, `index` (B,) the place of each expression's image
-    among these; texts are features (B, T, E) and mask (B, T). `state` is [REG] (B, D) where it is
-    known. Scores that are not wanted are NaN.
+    `own` (U,) holds the rows of these images in `seen`, `index` (B,) the position of each
+    expression's image among them; `texts` are features (B, T, E) and mask (B, T). `state` is [REG]
+    (B, D) if it is already known. Without `scores` all scores are NaN.
     """
     given = Features(seen.features[own], seen.ignored[own], *texts, index)
     state = model.state(given) if state is None else state
@@ -263,7 +263,7 @@ def _encoded(model: GroundingModel, pixels: Tensor, mask: Tensor) -> tuple[Tenso
 
 
 def texts_of(model: GroundingModel, distinct: list[str]) -> tuple[Tensor, Tensor]:
-    """Return features (D, T, E) of distinct texts, zero after their ends, and mask (D, T)."""
+    """Return zero-padded features (D, T, E) of distinct texts, and mask (D, T)."""
     ids, mask = model.tokenize(distinct)
     lengths = real_lengths(mask).clamp(min=1)
     packed = model.device.type == "cpu"
@@ -273,7 +273,7 @@ def texts_of(model: GroundingModel, distinct: list[str]) -> tuple[Tensor, Tensor
 
 
 def _batches(model: GroundingModel, lengths: Tensor, batch_size: int | None) -> Iterator[Tensor]:
-    """Yield rows, in order, of as many tokens as suit the device, or `batch_size` at a time."""
+    """Yield consecutive rows: `batch_size` at a time, or as many tokens as suit the device."""
     rows = torch.arange(len(lengths), device=lengths.device)
     if batch_size is not None:
         yield from rows.split(batch_size)

@@ -1,4 +1,4 @@
-"""What `predict` answers: for each expression a box, how sure it is, and whether it is there."""
+"""Result of `predict`: for each expression a box, its score, and whether the object is present."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from clipvg.errors import InputError
 class Predictions(NDArrayOperatorsMixin):
     """Answers about one image, one for each expression, in order.
 
-    Wherever an array is wanted it is its boxes: ``np.asarray(found)``, ``len``, indexing,
-    ``round``, arithmetic of NumPy.
+    Wherever an array is expected it acts as its boxes: ``np.asarray(found)``, ``len``, indexing,
+    ``round``, NumPy arithmetic.
 
     Attributes:
         boxes: (N, 4) float32 pixels of the image, in `box_format`, clipped to the image.
-        scores: (N,) float32, P(IoU of the box with the right one >= 0.5), given that what is said
-            is in the image; NaN where scores were not asked for.
-        present: (N,) float32, P(what is said is in the image), where it is as likely as not before
-            one looks; NaN where scores were not asked for.
+        scores: (N,) float32, P(IoU of the box with the right one >= 0.5), given that what is
+            described is in the image; NaN if scores were not requested.
+        present: (N,) float32, P(what is described is in the image), with a prior of 1/2; NaN if
+            scores were not requested.
         expressions: the N expressions.
         size: width and height of the image in pixels, as the model sees it.
-        scored_by: what gave scores and present: "quality head", or a measure's name.
+        scored_by: origin of scores and present: "quality head", or a measure's name.
         box_format: "xyxy", "xywh" or "cxcywh".
-        reasons: why an expression has no box, whose numbers are NaN then; () where all have one.
+        reasons: why an expression has no box (its numbers are NaN then); () if all have one.
 
     Example:
         >>> found = model.predict("street.jpg", ["man in red", "dog"])
@@ -79,10 +79,10 @@ class Predictions(NDArrayOperatorsMixin):
         return self.boxes.dtype
 
     def to_hf(self) -> list[dict[str, Any]]:
-        """Return what Hugging Face's zero-shot object detection gives: a dictionary an answer.
+        """Return one dictionary per answer, as Hugging Face's zero-shot object detection does.
 
         Each has "score", "label" (the expression) and "box" with xmin, ymin, xmax, ymax in whole
-        pixels, the surest first.
+        pixels; the highest score comes first.
         """
         corners = np.rint(convert(self.boxes, self.box_format, "xyxy")).astype(int)
         names = ("xmin", "ymin", "xmax", "ymax")

@@ -1,4 +1,4 @@
-"""The authors' `.pth` checkpoints, both ways; nothing is downloaded and no pickle is executed."""
+"""Read and write the authors' `.pth` checkpoints without downloading or executing pickles."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ _ANCHOR = "vl_pos_embed.weight"
 def load_published(path: str | Path) -> GroundingModel:
     """Load a checkpoint of the reference CLIP-VG code.
 
-    The architecture comes from tensor shapes and the number of fusion heads from `args`; the name
-    of the CLIP model there is not trusted. Half-precision weights become float32, the towers use
-    QuickGELU, the preset is "published".
+    The architecture comes from tensor shapes, the number of fusion heads from `args`; the name of
+    the CLIP model there is not trusted. Half-precision weights become float32, the towers use
+    QuickGELU, and the preset is "published".
 
     Args:
-        path: file written by the authors' training script: a dictionary with `model` and `args`;
-            a state dict alone, wrapped otherwise, or of a compiled or data-parallel model.
+        path: file written by the authors' training script: a dictionary with `model` and `args`.
+            A bare or otherwise wrapped state dict is accepted too, also of a compiled or
+            data-parallel model.
 
     Returns:
         The model, in evaluation mode.
@@ -86,7 +87,7 @@ def _restore(path: Path, checkpoint: Json) -> GroundingModel:
 def export_published(model: GroundingModel, path: str | Path) -> None:
     """Write a checkpoint that the reference CLIP-VG code reads.
 
-    Tensors of the image and text encoders share storage with those of `clip`, as there. The
+    As in that code, tensors of the image and text encoders share storage with those of `clip`. The
     optimizer is not written: the file serves evaluation and `--retrain`, not `--resume`.
 
     Args:
@@ -94,7 +95,7 @@ def export_published(model: GroundingModel, path: str | Path) -> None:
         path: file to write.
 
     Raises:
-        InputError: the reference code cannot express this model; says why.
+        InputError: the reference code cannot express this model; the message says why.
     """
     if (reason := cannot_express(model)) is not None:
         raise InputError(
@@ -144,7 +145,7 @@ def _arguments(checkpoint: Json) -> Json:
 
 
 def _value(content: Json, name: str) -> object:
-    """The value of a name, in the outermost dictionary that has it."""
+    """Return the value of a name in nested dictionaries, outer ones first; None if absent."""
     if name in content:
         return content[name]
     inner = (_value(part, name) for part in content.values() if isinstance(part, dict))

@@ -1,4 +1,4 @@
-"""What the authors' checkpoints look like: names, shapes, and what they cannot express."""
+"""Layout of the authors' checkpoints: tensor names, shapes, and what they cannot express."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _PLAIN_OPTIONS = {
     "image_size", "patch_size", "width", "layers", "head_width", "heads", "mlp_ratio",
     "context_length", "vocab_size", "pos_embed_type",
 }  # fmt: skip
-HEAD_WIDTH = 64  # of every CLIP tower; the number of heads is not in the file
+HEAD_WIDTH = 64  # channels per head of every CLIP tower; the number of heads is not in the file
 
 
 def parameter_names(model: GroundingModel) -> dict[str, str]:
-    """Our state dict name -> theirs."""
+    """Return our state dict names -> theirs."""
     projection = "ml_visu_proj." if model.config.visual == "levels" else "visu_proj."
     table = {**NAMES, "visual_projection.": projection}
     names = {}
@@ -47,7 +47,7 @@ def parameter_names(model: GroundingModel) -> dict[str, str]:
 
 
 def aliases(state: dict[str, Tensor]) -> list[tuple[str, str]]:
-    """(alias, name) for each entry that the reference registers twice."""
+    """Return (alias, name) for each entry that the reference registers twice."""
     table = {IMAGE_ALIAS: "clip.visual.", TEXT_ALIAS: "clip."}
     return [
         (key, name + key.removeprefix(alias))
@@ -58,13 +58,13 @@ def aliases(state: dict[str, Tensor]) -> list[tuple[str, str]]:
 
 
 def architecture(path: Path, state: dict[str, Tensor], args: Json) -> tuple[GroundingConfig, Json]:
-    """What a checkpoint is made of, from shapes; `args` gives heads, dropout and prompt only.
+    """Infer a checkpoint's architecture from tensor shapes; heads, dropout and prompt from `args`.
 
     Returns:
         (our configuration, open_clip model configuration of the towers).
 
     Raises:
-        InputError: a tensor that decides is missing, or the levels are unknown.
+        InputError: a tensor that is needed for this is missing, or the levels are unknown.
     """
     try:
         clip = _clip_config(state)
@@ -149,7 +149,7 @@ def _prompt(args: Json) -> str | None:
 
 
 def cannot_express(model: GroundingModel) -> str | None:
-    """Why the reference code cannot build this model; None when it can."""
+    """Return why the reference code cannot build this model; None if it can."""
     config, clip = model.config, model.backbone.config
     visual, text = model.backbone.clip.visual, getattr(model.backbone.clip, "text", None)
     text = text or model.backbone.clip
@@ -170,7 +170,7 @@ def cannot_express(model: GroundingModel) -> str | None:
 
 
 def reference_args(model: GroundingModel) -> Json:
-    """Training arguments of the reference code that describe this model."""
+    """Return the training arguments of the reference code that describe this model."""
     config = model.config
     return {
         "model": config.backbone.replace("-quickgelu", ""),

@@ -1,4 +1,4 @@
-"""How sure an answer is: P(the box is right), P(it is there), and which box an expression means."""
+"""The quality head: P(the box is right), P(the object is present), P(an expression means a box)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BINS = 3  # a side; a box's features are read in a raster over a box 1.4 times as wide and high
-_WIDER = 1.4
-_WAVES = (0.5, 1.0, 2.0, 4.0)  # half periods of the box's coordinates in a square
-_CERTAIN = 1e-5  # the least log-probability against a pair
-QUALITY, PRESENT, MEANT = range(3)  # what is judged
-_SIGNS = 4  # logits that a judgement weighs: of the matcher, two of [REG], of image and text
+BINS = 3  # per side of the grid at which a box's features are sampled
+_WIDER = 1.4  # side of that grid relative to the box
+_WAVES = (0.5, 1.0, 2.0, 4.0)  # half periods per square of the sinusoids of box coordinates
+_CERTAIN = 1e-5  # log P of a pair stays below minus this, so that its logit is finite
+QUALITY, PRESENT, MEANT = range(3)  # the judgements
+_SIGNS = 4  # logits that a judgement weighs: the matcher's, two from [REG], image against text
 
 
 class Matcher(nn.Module):
-    """The probability that all words of an expression are found in a box.
+    """Estimates the probability that a box shows all words of an expression.
 
-    Each token attends to the bins of the box; what it finds there, and the box's place, give the
-    probability that the token is met; the pair's is the product over the tokens.
+    Each token attends to the bins of the box; what it finds there, and the box's position, give the
+    probability that the token matches. The probability of the pair is the product over its tokens.
     """
 
     heads = 4
@@ -35,12 +35,12 @@ class Matcher(nn.Module):
             nn.Linear(4 + 8 * len(_WAVES), width), nn.ReLU(), nn.Linear(width, width)
         )
         last = nn.Linear(width, 1)
-        # most tokens are met: the product of a dozen halves would be a hopeless start
+        # most tokens match: starting from 1/2 each, a dozen would give far too small a product
         nn.init.constant_(last.bias, 2.0)
         self.met = nn.Sequential(nn.Linear(4 * width, width), nn.ReLU(), nn.Dropout(dropout), last)
 
     def forward(self, box: Tensor, region: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Return the logit of each of B pairs."""
+        """Return the logit (B,) of each pair of a box and a text."""
         bins = F.relu(self.bin(region) + self.bin_place)
         found = F.scaled_dot_product_attention(
             self._split(self.ask(text)), self._split(bins), self._split(self.value(bins))
@@ -58,7 +58,7 @@ class Matcher(nn.Module):
 
 
 def bin_features(features: Tensor, boxes: Tensor) -> Tensor:
-    """Features (B, C, G, G) at the bins of boxes (B, V, 4), bilinear: (B, V, bins, C)."""
+    """Sample features (B, C, G, G) bilinearly at the bins of boxes (B, V, 4): (B, V, bins, C)."""
     steps = ((torch.arange(BINS, device=boxes.device) + 0.5) / BINS - 0.5) * _WIDER
     x = boxes[..., 0, None] + steps * boxes[..., 2, None]  # (B, V, bins per side)
     y = boxes[..., 1, None] + steps * boxes[..., 3, None]
@@ -70,16 +70,15 @@ def bin_features(features: Tensor, boxes: Tensor) -> Tensor:
 
 
 class QualityHead(nn.Module):
-    """Judges answers of a model that stays as it is.
+    """Judges a model's answers without changing the model.
 
-    Four signs are weighed: a matcher's logit that the words are found in the box (from the
-    projected tokens that the fusion encoder reads too), two logits that a perceptron reads from
-    [REG], whether the box is right and whether anything fits, and CLIP's own logit that the image
-    shows what is said (`clipvg.model.signs`). The weights are calibrated, see
-    `clipvg.training.quality`.
+    It weighs four signs: the matcher's logit that the box shows the words (from the projected
+    tokens that the fusion encoder reads too), two logits that a perceptron reads from [REG], that
+    the box is right and that anything fits, and CLIP's own logit that the image shows what is
+    described (`clipvg.model.signs`). The weights are calibrated, see `clipvg.training.quality`.
 
-    It stays in float32 whatever becomes of the model: it is small, and probabilities near 0 are not
-    for half precision.
+    It stays in float32 when the model is converted: it is small, and half precision is too coarse
+    for probabilities near 0.
     """
 
     centre: Tensor
@@ -93,10 +92,10 @@ class QualityHead(nn.Module):
         self.reader = nn.Sequential(
             nn.Linear(width, 2 * hidden), nn.ReLU(), nn.Dropout(0.3), nn.Linear(2 * hidden, 2)
         )
-        # of regions, words and [REG], which are read with mean 0 and deviation 1
+        # of regions, words and [REG], to standardise them to mean 0 and deviation 1
         self.register_buffer("centre", torch.zeros(3, width))
         self.register_buffer("deviation", torch.ones(3, width))
-        self.register_buffer("weights", torch.zeros(3, _SIGNS))  # by what is judged
+        self.register_buffer("weights", torch.zeros(3, _SIGNS))  # a row per judgement
         self.register_buffer("biases", torch.zeros(3))
         self.requires_grad_(False)
         self.train(False)
@@ -113,7 +112,7 @@ class QualityHead(nn.Module):
         return (values.float() - self.centre[what]) / self.deviation[what]
 
     def regions(self, patches: Tensor, boxes: Tensor) -> Tensor:
-        """Return what the matcher sees in boxes.
+        """Return the standardised features of boxes, which the matcher reads.
 
         Args:
             patches: (B, G * G, D) projected patches of each box's image.
@@ -127,7 +126,7 @@ class QualityHead(nn.Module):
         return self.standard(bin_features(grid, boxes), 0)
 
     def words(self, text: Tensor, mask: Tensor) -> Tensor:
-        """Return projected text tokens (B, T, D) as the matcher reads them; zero where masked."""
+        """Standardise projected text tokens (B, T, D) for the matcher; masked ones become 0."""
         return self.standard(text, 1) * mask[..., None]
 
     def signs(
@@ -145,7 +144,7 @@ class QualityHead(nn.Module):
             boxes: (B, 4) cxcywh of the square: the answers, or any other boxes.
             patches: (B, G * G, D) projected patches of each answer's image.
             words: projected text tokens (B, T, D), and their mask (B, T), True for a real one.
-            shown: (B,) from `clipvg.model.signs`.
+            shown: (B,) from `clipvg.model.signs.shown_in`.
         """
         boxes, (text, mask) = boxes.float(), words
         region = self.regions(patches, boxes[:, None])[:, 0]
@@ -154,11 +153,11 @@ class QualityHead(nn.Module):
         return torch.cat([match[:, None], read, shown[:, None].float()], dim=1)
 
     def judge(self, signs: Tensor, what: int) -> Tensor:
-        """Return the probability (B,) of `QUALITY`, `PRESENT` or `MEANT` by signs (B, 4)."""
+        """Return the probability (B,) of `QUALITY`, `PRESENT` or `MEANT` from signs (B, 4)."""
         return F.linear(signs, self.weights[what, None], self.biases[what, None])[:, 0].sigmoid()
 
 
 def _waves(boxes: Tensor) -> Tensor:
-    """Boxes (N, 4) and waves of their coordinates."""
+    """Concatenate boxes (N, 4) and sinusoids of their coordinates."""
     angles = torch.cat([boxes * wave * torch.pi for wave in _WAVES], dim=1)
     return torch.cat([boxes, angles.sin(), angles.cos()], dim=1)

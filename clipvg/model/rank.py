@@ -1,4 +1,4 @@
-"""`GroundingModel.rank`: which of given boxes an expression means."""
+"""Implementation of `GroundingModel.rank`: which of some given boxes an expression means."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 def rank(
     model: GroundingModel, image: ImageInput, texts: Sequence[str], boxes: np.ndarray
 ) -> np.ndarray:
-    """Say how likely each of E texts means each box (N, 4) xyxy; see `GroundingModel.rank`.
+    """Return how likely each of E texts means each box (N, 4) xyxy; see `GroundingModel.rank`.
 
-    A quality head reads the words in each box. Without one, the model's own box is right with
-    probability s: if it is, a box is meant as far as it overlaps it; if not, a box is the likelier
-    the lower the training loss between the two.
+    A quality head matches the words with each box. Without one, the model's own box is right with
+    probability s: if it is, a box is as likely as its IoU with it; if not, it is the likelier the
+    lower the training loss between the two.
 
     Returns:
         (E, N) float32.
@@ -64,7 +64,7 @@ def rank(
 
 
 def _near(found: Predictions, place: int, boxes: np.ndarray) -> np.ndarray:
-    """How likely the model's own box for a text means each box, (N,)."""
+    """Return how likely a text means each box, (N,), given the model's own box for it."""
     if not len(boxes):
         return np.zeros(0, np.float32)
     side = max(found.size)
@@ -77,14 +77,14 @@ def _near(found: Predictions, place: int, boxes: np.ndarray) -> np.ndarray:
 
 
 def _meant(model: GroundingModel, seen: Seen, text: str, asked: Tensor) -> np.ndarray:
-    """What the quality head says of boxes (N, 4) of an image, in its square, (N,)."""
+    """Return how likely a text means each box (N, 4) of the square, by the quality head, (N,)."""
     features, mask = texts_of(model, [text])
     head, words = model.quality, model.text_projection(features)
     assert head is not None
     assert seen.patches is not None
     state = model.state(Features(seen.features, seen.ignored, features, mask))
     count = len(asked)
-    nothing = torch.zeros(count, device=model.device)  # of the image as a whole
+    nothing = torch.zeros(count, device=model.device)  # no sign of the image as a whole
     signs = head.signs(
         state.expand(count, -1),
         asked,

@@ -1,6 +1,6 @@
-"""Signs of a right answer that need no training: copies of the image agree, CLIP itself approves.
+"""Training-free signs of a right answer: image copies agree on the box, and CLIP's similarity.
 
-A sure model finds the same box in smaller copies of an image, in the corners of its square. The
+A confident model finds the same box in smaller copies of an image in the corners of its square. The
 measure `confidence` and the scores of checkpoints without a quality head are made of these.
 """
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from clipvg.model.fusion import Features
     from clipvg.model.grounder import GroundingModel
 
-# Corner that the smaller copy of the image goes to: (x, y) in {0, 1}.
+# Corners that the smaller copies of the image go to: (x, y) in {0, 1}.
 CORNERS = ((0, 0), (1, 1), (1, 0), (0, 1))
-ZOOM = 0.875  # of the copies
+ZOOM = 0.875  # size of the copies relative to the square
 
-# What is said of images in general. A CLIP similarity s of image and text is learned so that
-# exp(s) is proportional to p(text | image) / p(text); the mean over these gives the proportion.
+# Expressions of images in general. CLIP learns a similarity s of image and text such that exp(s)
+# is proportional to p(text | image) / p(text); the mean over these texts gives the factor.
 EVERYDAY = (
     "person", "woman in white", "man on the left", "child", "dog", "black cat", "horse", "bird",
     "red car", "bus", "bicycle", "chair", "table", "cup", "pizza on a plate", "laptop",
@@ -34,18 +34,18 @@ EVERYDAY = (
     "red circle", "small green square", "elephant", "boat", "flowers", "window", "clock", "bed",
 )  # fmt: skip
 
-_kept: dict[tuple[object, ...], Tensor] = {}  # embeddings of EVERYDAY, of the last text tower
+_kept: dict[tuple[object, ...], Tensor] = {}  # embeddings of EVERYDAY by the text tower used last
 
 
 def move_into_corner(
     pixels: Tensor, mask: Tensor, zoom: float, corner: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Shrink squares and put them into a corner of the square.
+    """Shrink squares and place them in a corner of the square.
 
     Args:
         pixels: (U, 3, S, S), zero where there is padding.
         mask: (U, S, S) bool, True where there is padding.
-        zoom: size of the copy.
+        zoom: size of the copy relative to the square.
         corner: (0, 0) top left, (1, 0) top right, (0, 1) bottom left, (1, 1) bottom right.
 
     Returns:
@@ -64,7 +64,7 @@ def move_into_corner(
 
 
 def carried_back(boxes: Tensor, zoom: float, corner: tuple[int, int]) -> Tensor:
-    """Return boxes (B, 4) cxcywh found in copies as boxes of the image as it is."""
+    """Map boxes (B, 4) cxcywh found in a copy back to the original square."""
     moved = torch.tensor(corner, device=boxes.device) * (1 - zoom)
     return torch.cat([boxes[:, :2] - moved, boxes[:, 2:]], dim=1) / zoom
 
@@ -78,9 +78,9 @@ def mean_overlap(boxes: Tensor) -> Tensor:
 def shown_in(model: GroundingModel, given: Features, index: Tensor) -> Tensor:
     """Return the logit of P(the image shows what the text says), (B,) float32.
 
-    P is 1/2 beforehand, and P / (1 − P) = exp(s) / mean of exp(s_k), with s CLIP's similarity of
+    The prior of P is 1/2, and P / (1 − P) = exp(s) / mean of exp(s_k), with s CLIP's similarity of
     image and text times its logit scale, and s_k that of the image and text k of `EVERYDAY`.
-    `index` (B,) int64 says on which of the images each text is.
+    `index` (B,) int64 is the image of each text.
     """
     whole = _image_embeddings(model, given.image[:, 0, -model.backbone.last_width :])
     images, texts = whole[index], _text_embeddings(given.text, given.text_mask)
@@ -92,7 +92,7 @@ def shown_in(model: GroundingModel, given: Features, index: Tensor) -> Tensor:
 
 
 def _image_embeddings(model: GroundingModel, last: Tensor) -> Tensor:
-    """CLIP's embedding of length 1 of each image, (U, E) float32, from [CLS] of its last level."""
+    """Return CLIP's unit embedding of each image, (U, E) float32, from [CLS] of its last level."""
     tower = model.backbone.clip.visual
     if model.backbone.visual == "levels":
         last = tower.ln_post(last)
@@ -101,7 +101,7 @@ def _image_embeddings(model: GroundingModel, last: Tensor) -> Tensor:
 
 
 def _text_embeddings(features: Tensor, mask: Tensor) -> Tensor:
-    """CLIP's embedding of length 1 of each text, which its last real token is: (B, E) float32."""
+    """Return CLIP's unit embedding of each text, (B, E) float32, from its last real token."""
     last = (real_lengths(mask) - 1).clamp(min=0)
     return F.normalize(
         features[torch.arange(last.shape[0], device=last.device), last].float(), dim=-1
@@ -116,6 +116,6 @@ def _everyday(model: GroundingModel, texts: Sequence[str] = EVERYDAY) -> Tensor:
         longest = int(real_lengths(mask).max())
         ids, mask = ids[:, :longest].to(model.device), mask[:, :longest].to(model.device)
         found = _text_embeddings(model.encode_text(ids), mask).cpu()
-        _kept.clear()  # another thread may do so as well, and returns its own
+        _kept.clear()  # another thread may do so too; each returns its own
         _kept[key] = found
     return found

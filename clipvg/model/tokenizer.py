@@ -1,4 +1,4 @@
-"""Expressions become CLIP token ids, under the rules of a preset."""
+"""Tokenise expressions to CLIP token ids, by the rules of a preset."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 @functools.cache
 def byte_pairs(special_names: bool) -> SimpleTokenizer:
-    """Return open_clip's tokenizer, with CLIP's own names for start and end, or none.
+    """Return open_clip's tokenizer with CLIP's own names of the start and end tokens, or with none.
 
-    open_clip names them otherwise, and finds its names in expressions too.
+    open_clip's names for them differ, and it would recognise them in expressions too.
     """
     bpe = SimpleTokenizer()
     rest = bpe.pat.pattern.removeprefix("<start_of_text>|<end_of_text>|")
@@ -44,17 +44,17 @@ def _encode(text: str, special_names: bool) -> tuple[int, ...]:
 
 
 def prefix_ids(prefix: str | Sequence[int] | None) -> tuple[int, ...]:
-    """Token ids that a `prefix` option prepends."""
+    """Return the token ids that a `prefix` option prepends."""
     if prefix is None:
         return ()
     return PUBLISHED_PREFIX if isinstance(prefix, str) else tuple(int(i) for i in prefix)
 
 
 def real_lengths(mask: Tensor) -> Tensor:
-    """Return the positions up to the last real token of each row: (B, T) bool -> (B,) int64.
+    """Return the number of positions up to each row's last real token: (B, T) bool -> (B,) int64.
 
-    Text is causal and what follows is masked, so no position after it matters. Inside it a token
-    may be masked ("published" masks id 0), so lengths are not sums.
+    Attention over text is causal and later positions are masked, so they do not matter. Earlier
+    tokens may be masked too (preset "published" masks id 0), so lengths are not sums.
     """
     places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     return (mask * places).amax(1)
@@ -84,7 +84,7 @@ class Tokenizer:
         self.prompt = prompt
 
     def __call__(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask.
+        """Return token ids and mask.
 
         Returns:
             (Tensor[B, context_length] int64, padded with 0; Tensor[B, context_length] bool, True
@@ -107,7 +107,7 @@ class Tokenizer:
         ids = torch.zeros(len(rows), self.context_length, dtype=torch.int64)
         mask = torch.zeros(len(rows), self.context_length, dtype=torch.bool)
         for i, row in enumerate(rows):
-            # The reference cuts what the prefix pushes out, the end token too.
+            # Like the reference, cut what the prefix pushes out, even the end token.
             row = (*self.prefix, *row)[: self.context_length]
             ids[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = True
@@ -116,13 +116,13 @@ class Tokenizer:
         return ids, mask
 
     def too_long(self, expressions: Sequence[str]) -> dict[int, int]:
-        """Return the expressions that a call would refuse: their places and numbers of tokens."""
+        """Return the expressions that a call would refuse: their positions -> numbers of tokens."""
         if self.preset.overlength != "error":
             return {}
         limit, counts = self.context_length, dict[str, int]()
         for expression in dict.fromkeys(expressions):
             text = self._text(expression)
-            # A token is a character at least; & may begin one that cleaning makes into more.
+            # ASCII has at most a token per character, but & may begin an entity that grows.
             if len(text) > limit - 2 or not text.isascii() or "&" in text:
                 counts[expression] = len(_encode(text, self.preset.special_names))
         return {i: counts[e] for i, e in enumerate(expressions) if counts.get(e, 0) > limit}

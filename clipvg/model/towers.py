@@ -1,4 +1,4 @@
-"""Find, check and build the CLIP towers a grounding model stands on."""
+"""Find, check and build the CLIP towers of a grounding model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BPE_VOCABULARY = 49408
 
 @dataclass(frozen=True)
 class Towers:
-    """A CLIP model with what is needed to build it again."""
+    """A CLIP model and what is needed to build it again."""
 
     clip: nn.Module  # the open_clip module
     config: Json  # its open_clip model configuration (embed_dim, quick_gelu, vision_cfg, text_cfg)
@@ -45,13 +45,13 @@ class Towers:
 
 
 def list_backbones() -> list[str]:
-    """Names of the built-in backbones that a grounding model accepts, alphabetically."""
+    """Return the names of the built-in backbones that a grounding model accepts, sorted."""
     configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
     return sorted([TINY, *(n for n, c in configs.items() if c and refusal(c) is None)])
 
 
 def refusal(config: Json) -> str | None:
-    """Why an open_clip model configuration cannot be used, or None when it can."""
+    """Return why an open_clip model configuration cannot be used, or None if it can."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     if vision.get("timm_model_name"):
         return "its image tower is a timm model, without tapped blocks"
@@ -80,7 +80,7 @@ def open_towers(name: str, pretrained: str | None = None) -> Towers:
         pretrained: weight tag, weight file, or None for random weights.
 
     Raises:
-        InputError: unknown name or tag, an unsupported architecture, or weights out of reach.
+        InputError: unknown name or tag, an unsupported architecture, or unavailable weights.
     """
     if name == TINY:
         return _open_tiny(pretrained)
@@ -115,14 +115,14 @@ def build_towers(
     mean: tuple[float, float, float] = OPENAI_DATASET_MEAN,
     std: tuple[float, float, float] = OPENAI_DATASET_STD,
 ) -> Towers:
-    """Towers with random weights from an open_clip model configuration."""
+    """Build towers with random weights from an open_clip model configuration."""
     if (reason := refusal(config)) is not None:
         raise InputError(f"this CLIP configuration cannot be used: {reason}.")
     values = deepcopy(config)
     kind = CustomTextCLIP if values.pop("custom_text", False) else CLIP
     try:
         clip = kind(**values)
-    except Exception as error:  # open_clip checks little, so that torch raises what it likes
+    except Exception as error:  # open_clip checks little, so torch may raise anything
         raise InputError(
             f"this CLIP configuration cannot be built: {one_line(error, 200)}. "
             "Expected embed_dim, vision_cfg and text_cfg of open_clip."
@@ -131,7 +131,7 @@ def build_towers(
 
 
 def check_towers(clip: nn.Module) -> nn.Module:
-    """Return the module when its towers can be tapped, else raise with the reason."""
+    """Return the module if its towers can be tapped, else raise InputError with the reason."""
     visual = getattr(clip, "visual", None)
     text = getattr(clip, "text", clip)
     if not isinstance(visual, VisionTransformer):
@@ -152,7 +152,7 @@ def check_towers(clip: nn.Module) -> nn.Module:
 
 
 def tiny_files() -> tuple[Path, Path]:
-    """Configuration and weight file of the CLIP that comes with the package."""
+    """Return the configuration and weight file of the CLIP model that comes with the package."""
     folder = Path(str(files("clipvg.model"))) / "tiny"
     return folder / f"{TINY}.json", folder / f"{TINY_TAG}.safetensors"
 
@@ -176,7 +176,7 @@ def _open_tiny(pretrained: str | None) -> Towers:
 
 
 def _open_clip(name: str, pretrained: str | None, config: Json) -> Towers:
-    """Let open_clip resolve weights; its configuration decides QuickGELU unless the tag does."""
+    """Let open_clip load the weights; QuickGELU is used if its configuration or the tag says so."""
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else None
     if pretrained and not tag and Path(pretrained).is_file():
         return _open_file(name, Path(pretrained), config)
@@ -206,7 +206,7 @@ def _open_clip(name: str, pretrained: str | None, config: Json) -> Towers:
 
 
 def _open_file(name: str, path: Path, config: Json) -> Towers:
-    """Towers with the weights of a file; those of OpenAI bring their activation."""
+    """Build towers with the weights of a file; OpenAI's weights imply QuickGELU."""
     content = read_file(path)
     state = find_state(content, CLIP_ANCHOR, path)
     if not state:

@@ -1,7 +1,7 @@
-"""Weights out of files: bare, wrapped or prefixed, TorchScript archives too; nothing is executed.
+"""Read weights from files (bare, wrapped, prefixed, TorchScript) without executing anything.
 
-`torch.save`, data-parallel and compiled modules and training frameworks each put names of their
-own before those of the tensors. A tensor that is always there tells where the model begins.
+`torch.save`, data-parallel and compiled modules and training frameworks each prefix the names of
+tensors. A tensor that every model has, the anchor, shows where the model begins.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 
 
 def read_file(path: str | Path) -> dict[Any, Any]:
-    """Return what a weight file holds: tensors, in dictionaries of dictionaries, and plain values.
+    """Return the contents of a weight file: nested dictionaries of tensors and plain values.
 
     Raises:
-        InputError: missing, damaged, or it holds anything else.
+        InputError: the file is missing, damaged, or holds anything else.
     """
     path = check_file(path)
     with reading(path, "weights of a model"):
@@ -46,10 +46,10 @@ def read_file(path: str | Path) -> dict[Any, Any]:
 
 
 def find_state(content: Mapping[Any, Any], anchor: str, path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of one model in a file by name, whatever stands around them.
+    """Return the tensors of one model in a file by name, without wrappers and prefixes.
 
-    They are those beside the anchor, the name of a tensor that every such model has; of two models
-    the first is taken, and without the anchor there are none.
+    They are those that share the prefix of the anchor, the name of a tensor that every such model
+    has. Of two models the first is taken; without the anchor the result is empty.
 
     Raises:
         InputError: two tensors have one name, or one holds a number that is not finite.
@@ -73,7 +73,7 @@ def find_state(content: Mapping[Any, Any], anchor: str, path: str | Path) -> dic
 
 
 def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse weights that are NaN or infinite, and name the first."""
+    """Raise InputError if weights are NaN or infinite, naming the first tensor."""
     bad = [name for name, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
     if bad:
         count = int((~state[bad[0]].isfinite()).sum())
@@ -85,7 +85,7 @@ def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
 
 
 def is_openai(state: dict[str, Tensor]) -> bool:
-    """Whether weights are as OpenAI published them: with its three sizes, or its mixed precision.
+    """Whether weights are as OpenAI published them: with its three size entries or mixed precision.
 
     open_clip's own files have neither: they are float32 throughout.
     """
@@ -96,10 +96,10 @@ def is_openai(state: dict[str, Tensor]) -> bool:
 
 
 class Undrawn(TorchFunctionMode):
-    """Under it modules are built without drawing weights, all of which a file will replace.
+    """Mode in which modules are built without random weights, since a file will replace them all.
 
-    They hold what memory happens to hold. To draw them takes longer than to read them, and would
-    move the state of the random generator.
+    The weights are uninitialised memory. Drawing them would take longer than reading the file, and
+    would advance the random generator.
     """
 
     _IN_PLACE: tuple[object, ...] = (
@@ -114,7 +114,7 @@ class Undrawn(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call a function, unless it draws."""
+        """Call a function, unless it draws random numbers."""
         kwargs = kwargs or {}
         if func in self._IN_PLACE:
             return args[0] if args else kwargs["tensor"]
@@ -122,7 +122,7 @@ class Undrawn(TorchFunctionMode):
 
 
 def as_open_clip(state: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]:
-    """Weights under the names and in the sizes of the towers, float32."""
+    """Return weights with the names and sizes of the towers, as float32."""
     state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
     state = {name: tensor for name, tensor in state.items() if name not in _OPENAI_SIZES}
     if not hasattr(clip, "positional_embedding"):
@@ -137,7 +137,7 @@ def as_open_clip(state: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]
 def copy_weights(
     module: nn.Module, state: dict[str, Tensor], what: str, *, strict: bool = True
 ) -> None:
-    """Load weights into a module; `what` begins the message where they do not fit."""
+    """Load weights into a module; `what` begins the error message if they do not fit."""
     try:
         module.load_state_dict(state, strict=strict)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Make a grounding model by name, or load one from where it lies."""
+"""Create a grounding model by name, or load one from a folder, a file or the hub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def create_model(
         The model, on the CPU, in evaluation mode.
 
     Raises:
-        InputError: unknown names or options, unsupported towers, weights out of reach.
+        InputError: unknown names or options, unsupported towers, unavailable weights.
 
     Example:
         >>> model = create_model("clipvg-tiny", width=64, layers=2)
@@ -64,7 +64,7 @@ def load(path: str | Path) -> GroundingModel:
         The model, on the CPU, in evaluation mode.
 
     Raises:
-        InputError: nothing there, or nothing that can be loaded.
+        InputError: nothing is there, or it cannot be loaded.
     """
     text = str(path)
     if text.startswith("hf-hub:"):

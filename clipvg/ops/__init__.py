@@ -1,6 +1,6 @@
-"""Operators: public face, checks, dispatch, and the pure-PyTorch reference of each.
+"""Operators: public functions, checks, dispatch, and a pure-PyTorch reference of each.
 
-Importing this package costs no torch: a face fetches it when it is given tensors.
+Importing this package does not import torch: the public functions do, when given tensors.
 
 Shapes, here and in every operator: N labels, B batch, T text tokens, P patches, D width, n
 measurers, H heads, L levels.

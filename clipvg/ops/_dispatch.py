@@ -1,4 +1,4 @@
-"""The only chooser: which implementation of an operator runs, and why."""
+"""Choose which implementation of an operator runs, and say why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clipvg.ops._table import OPERATORS
 from clipvg.runtime import gpu
 
 BACKENDS = ("auto", "reference", "native", "triton")
-TRITON_CAPABILITY = (8, 0)  # of a GPU, at least
+TRITON_CAPABILITY = (8, 0)  # least compute capability of a GPU
 
 _forced: ContextVar[str | None] = ContextVar("clipvg_backend", default=None)
 
@@ -57,12 +57,12 @@ def backend(name: str) -> Iterator[None]:
 
 
 def requested() -> str:
-    """The backend asked for: by `backend`, else by CLIPVG_BACKEND, else "auto"."""
+    """Return the backend asked for: by `backend`, else by CLIPVG_BACKEND, else "auto"."""
     return _forced.get() or _known(os.environ.get("CLIPVG_BACKEND") or "auto", "CLIPVG_BACKEND")
 
 
 def why_unavailable(operator: str, device: str, name: str) -> str | None:
-    """Why an implementation cannot run on a device type; None when it can."""
+    """Return why an implementation cannot run on a device type; None if it can."""
     if name == "triton":
         if devices := OPERATORS[operator].triton:
             no_kernel = f"{operator} has no Triton kernel for {device}"
@@ -73,7 +73,7 @@ def why_unavailable(operator: str, device: str, name: str) -> str | None:
 
 @functools.cache
 def why_no_triton() -> str | None:
-    """Why no Triton kernel can run on the GPUs here; None when they can."""
+    """Return why no Triton kernel can run on the GPUs here; None if they can."""
     if find_spec("triton") is None:
         return "Triton is not installed (pip install triton, on Linux)"
     if find_spec("clipvg.kernels") is None:
@@ -102,7 +102,7 @@ def _native_reason(operator: str, device: str) -> str | None:
 
 
 def choose(operator: str, device: str, dtype: str | None = None, size: int | None = None) -> str:
-    """The implementation to run: "reference", "native" or "triton"."""
+    """Return the implementation to run: "reference", "native" or "triton"."""
     name = requested()
     if name == "auto":
         return _fastest(operator, device, dtype, size)[0]
@@ -119,7 +119,7 @@ def choose(operator: str, device: str, dtype: str | None = None, size: int | Non
 def _fastest(
     operator: str, device: str, dtype: str | None = None, size: int | None = None
 ) -> tuple[str, str]:
-    """What "auto" takes, and why."""
+    """Return the backend that "auto" takes, and why."""
     missed = []
     for row in OPERATORS[operator].fastest:
         if row.holds(device, dtype, size):
@@ -133,12 +133,12 @@ def _fastest(
 def operator_name(
     operator: str, device: str, dtype: str | None = None, size: int | None = None
 ) -> str:
-    """Name in `torch.ops.clipvg` of what `choose` chose; arguments as there.
+    """Return the name in `torch.ops.clipvg` of the implementation that `choose` returns.
 
-    On the devices of its entry the operator itself runs the kernel that was added to it: Triton's
-    where it has one, else the native one. The other implementations, and all on other devices, have
-    names of their own, to which no kernel is ever added: `<operator>_reference`,
-    `<operator>_native`.
+    On the devices of its table entry the operator itself runs the kernel registered for it:
+    Triton's if it has one, else the native one. The other implementations, and all of them on other
+    devices, have names of their own, for which no kernel is ever registered:
+    `<operator>_reference`, `<operator>_native`.
     """
     load_operators()
     chosen = choose(operator, device, dtype, size)
@@ -150,10 +150,10 @@ def operator_name(
 
 @functools.cache
 def load_operators() -> None:
-    """Define every operator in `torch.ops.clipvg` and add the kernels to them.
+    """Define every operator in `torch.ops.clipvg` and register its kernels.
 
-    The faces do this themselves; call it before loading an exported program that contains the
-    operators.
+    The public functions do this themselves; call it before loading an exported program that
+    contains the operators.
     """
     for operator in OPERATORS:
         import_module(f"clipvg.ops.{operator}.op")
@@ -161,7 +161,7 @@ def load_operators() -> None:
 
 
 def built_for() -> str | None:
-    """What the CUDA code in clipvg/_ops was compiled for, in words; None without such code."""
+    """Describe what the CUDA code in clipvg/_ops was compiled for; None without such code."""
     load_operators()
     code = _native.cuda_code()
     if code is None:
@@ -181,7 +181,7 @@ class Implementation(TypedDict):
 
 
 def backends() -> list[Implementation]:
-    """Every implementation of every operator, for `clipvg info`."""
+    """List every implementation of every operator, for `clipvg info`."""
     rows: list[Implementation] = []
     wanted = requested()
     for operator, about in OPERATORS.items():

@@ -1,4 +1,4 @@
-"""The compiled libraries beside this package, and why they are absent where they are."""
+"""Load the compiled libraries of this package, or say why they are missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def build_record() -> dict:
-    """What setup.py wrote: `mode`, and in `missing` why each part was not built (None: it was)."""
+    """Return setup.py's record: `mode`, and `missing`: why a part was not built (None: it was)."""
     try:
         return json.loads((_PACKAGE / "_build.json").read_text())
     except FileNotFoundError:
@@ -33,7 +33,7 @@ def _why_not_built(part: str) -> str | None:
 
 @functools.cache
 def numpy_module() -> tuple[ModuleType | None, str | None]:
-    """`clipvg._C`, or None and the reason."""
+    """Return `clipvg._C` and None, or None and the reason why it is missing."""
     reason = _why_not_built("numpy")
     if reason:
         return None, reason
@@ -45,10 +45,10 @@ def numpy_module() -> tuple[ModuleType | None, str | None]:
 
 @functools.cache
 def load_torch_library() -> str | None:
-    """Add the native kernels to the operators, which must be defined already.
+    """Register the native kernels for the operators, which must be defined already.
 
     Returns:
-        None when they are there, else the reason why not.
+        None if they are registered, else the reason why not.
     """
     import torch
 
@@ -70,7 +70,7 @@ def _library() -> Path | None:
 
 
 class CudaCode(NamedTuple):
-    """What the CUDA code in clipvg/_ops was compiled for, as it says itself."""
+    """What the CUDA code in clipvg/_ops was compiled for, as the library reports it."""
 
     toolkit: int  # version of the compiler, as 13000 for 13.0
     # "sm_90" for machine code, "compute_90" for PTX, from which a driver that is as new as the
@@ -80,12 +80,12 @@ class CudaCode(NamedTuple):
 
 @functools.cache
 def cuda_code() -> CudaCode | None:
-    """The CUDA code in the library, which is loaded; None without it or its word."""
+    """Load the library and return what it reports of its CUDA code; None if there is none."""
     path = None if load_torch_library() or _why_not_built("torch_cuda") else _library()
     if path is None:
         return None
     describe = getattr(ctypes.CDLL(str(path)), "clipvg_cuda_code", None)
-    if describe is None:  # of an earlier build
+    if describe is None:  # the library is from an earlier build
         return None
     describe.restype = ctypes.c_char_p
     toolkit, targets = describe().decode().split(" ", 1)
@@ -93,7 +93,7 @@ def cuda_code() -> CudaCode | None:
 
 
 def why_not_for(code: CudaCode, device: gpu.Gpu, driver: int) -> str | None:
-    """Why CUDA code cannot run on a GPU under a driver (as in `gpu.Facts`); None when it can."""
+    """Return why CUDA code cannot run on a GPU and driver (as in `gpu.Facts`); None if it can."""
     number = "{}.{}".format(*device.capability)
     remedy = f"reinstall with TORCH_CUDA_ARCH_LIST={number}"
     kinds = {kind for kind, holds in map(_target, code.targets) if holds(device.capability)}
@@ -112,11 +112,11 @@ def why_not_for(code: CudaCode, device: gpu.Gpu, driver: int) -> str | None:
 
 
 def _target(name: str) -> tuple[str, Callable[[gpu.Capability], bool]]:
-    """The kind of a target, "sm" or "compute", and whether a compute capability takes it."""
+    """Return a target's kind, "sm" or "compute", and the test of which capabilities can run it."""
     found = re.fullmatch(r"(sm|compute)_(\d+)(\d)(\w?)", name)
     assert found, name
     kind, least = found[1], (int(found[2]), int(found[3]))
-    if found[4]:  # "sm_90a": of that one alone
+    if found[4]:  # "sm_90a": for that capability alone
         return kind, lambda capability: capability == least
     if kind == "compute":
         return kind, lambda capability: capability >= least
@@ -124,7 +124,7 @@ def _target(name: str) -> tuple[str, Callable[[gpu.Capability], bool]]:
 
 
 def why_no_kernel(operator: str, device: str) -> str | None:
-    """Why `operator` has no native kernel for "numpy", "cpu" or "cuda"; None when it has."""
+    """Return why `operator` has no native kernel for "numpy", "cpu" or "cuda"; None if it has."""
     if device == "numpy":
         return numpy_module()[1]
     reason = load_torch_library()
@@ -141,7 +141,7 @@ def why_no_kernel(operator: str, device: str) -> str | None:
 
 
 def has_kernel(operator: str, device: str) -> bool:
-    """Whether a kernel was added to an operator."""
+    """Whether a kernel is registered for an operator on a device."""
     import torch
 
     return torch._C._dispatch_has_kernel_for_dispatch_key(f"clipvg::{operator}", device.upper())

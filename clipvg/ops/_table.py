@@ -1,6 +1,6 @@
 """The operators, what each can run on, and which implementation was measured to be the fastest.
 
-An operator is added by one entry of OPERATORS.
+To add an operator, add one entry to OPERATORS.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fastest:
-    """What was measured: on these devices, for these dtypes and sizes, this backend wins.
+    """A measurement: on these devices, for these dtypes and sizes, this backend is the fastest.
 
-    On a CPU a path of ours has a row only where it beat PyTorch's own in a recorded run. For a GPU
-    `ON_GPU` holds such rows; those beside it are one pass in place of many, and dense products in
-    place of a loop over sequences.
+    On a CPU an implementation of ours has a row only where it beat PyTorch's own in a recorded run.
+    For a GPU `ON_GPU` holds such rows; the others apply there without one, since they take one pass
+    instead of many, or dense products instead of a loop over sequences.
     """
 
     backend: str  # "native" or "triton"
     devices: tuple[str, ...] | None  # types of devices; None: all
-    why: str  # what `clipvg info` says
+    why: str  # shown by `clipvg info`
     dtypes: tuple[str, ...] | None = None  # names such as "bfloat16"; None: all
-    # largest size, in the operator's own measure; None: any. A row with a limit does not hold where
+    # largest size, as the operator measures it; None: any. A row with a limit does not hold where
     # the size is not known, as under torch.compile.
     at_most: int | None = None
 
     def holds(self, device: str, dtype: str | None, size: int | None) -> bool:
-        """Whether the row is about such a call; a dtype of None is any."""
+        """Whether the row applies to such a call; a dtype of None matches any."""
         of_dtype = self.dtypes is None or dtype is None or dtype in self.dtypes
         of_size = self.at_most is None or (size is not None and size <= self.at_most)
         of_device = self.devices is None or device in self.devices
@@ -37,10 +37,10 @@ class Fastest:
 class Operator:
     """Where the implementations of an operator run. The reference runs everywhere."""
 
-    devices: tuple[str, ...]  # `backends` lists them; "numpy" is the face on arrays, without torch
+    devices: tuple[str, ...]  # listed by `backends`; "numpy" is the public function on arrays
     compiled: tuple[str, ...] = ()  # with a kernel in C++ or CUDA, in clipvg/_ops or clipvg/_C
-    # whether PyTorch's own kernels make a fast one for any device: the "native" implementation
-    # where none is compiled
+    # whether a fast composition of PyTorch's own kernels, for any device, is the "native"
+    # implementation where none is compiled
     composed: bool = False
     triton: tuple[str, ...] = ()  # with a Triton kernel
     fastest: tuple[Fastest, ...] = ()  # "auto" takes the first that holds and can run

@@ -1,8 +1,8 @@
-"""Overlap of boxes on tensors, elementwise; shapes that broadcast give it pairwise.
+"""IoU of boxes on tensors, elementwise; shapes that broadcast give it pairwise.
 
-`clipvg.boxes` has the same on NumPy arrays. Half precision is computed in float32, where areas in
-pixels do not overflow. The operator `box_reliability` has an arithmetic of its own, which stays
-exact for small boxes.
+`clipvg.boxes` has the same for NumPy arrays. Half precision is computed in float32, where areas in
+pixels do not overflow. The operator `box_reliability` has its own arithmetic, which stays exact for
+small boxes.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from clipvg.boxes import EPS
 
 
 def shared_sides(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sides (..., 2) of what boxes (..., 4) xyxy share; negative where they do not."""
+    """Return the sides (..., 2) of the intersection of boxes (..., 4) xyxy; negative if apart."""
     return torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
 
 
 def union_area(a: Tensor, b: Tensor, intersection: Tensor) -> Tensor:
-    """Return the area (...) that boxes (..., 4) xyxy cover together, from the one they share."""
+    """Return the area (...) of the union of boxes (..., 4) xyxy, given that of the intersection."""
     return area(a[..., 2:] - a[..., :2]) + area(b[..., 2:] - b[..., :2]) - intersection
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Return the IoU (...) of boxes (..., 4) xyxy, in [0, 1]; two empty boxes give 0.
 
-    Boxes in float16, bfloat16 or of integers give float32.
+    Boxes in float16, bfloat16 or integers give float32.
     """
     a, b = (x if x.dtype in (torch.float32, torch.float64) else x.float() for x in (a, b))
     intersection = area(shared_sides(a, b).clamp(min=0))
@@ -35,7 +35,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Return the IoU (...) of boxes (..., 4) cxcywh in sides of the square, clamped to it."""
+    """Return the IoU (...) of boxes (..., 4) cxcywh, normalised to a square and clamped to it."""
     a, b = (box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1) for boxes in (a, b))
     return iou(a, b)
 

@@ -1,4 +1,4 @@
-"""A linear map that takes the faster of a CPU's two libraries for float32 products."""
+"""A linear map that uses oneDNN for float32 products on a CPU, where it is faster than MKL."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.nn import functional as F
 
 from clipvg.ops._dispatch import requested
 
-_LEAST = 1 << 22  # multiplications below which choosing costs more than it brings
+_LEAST = 1 << 22  # multiplications; below it, choosing a library costs more than it saves
 
 _asked: ContextVar[bool] = ContextVar("clipvg_fast_cpu", default=False)
 
 
 @contextmanager
 def fast_cpu() -> Iterator[None]:
-    """Inside, a CPU computes in the ways that were measured to be the fastest in training.
+    """Use the CPU implementations that were measured to be the fastest in training.
 
     Float32 products run on oneDNN, the image tower block by block, and the fusion encoder over
-    packed sequences. Results agree to rounding.
+    packed sequences. Results agree up to rounding.
     """
     token = _asked.set(True)
     try:
@@ -34,19 +34,19 @@ def fast_cpu() -> Iterator[None]:
 
 
 def is_fast(x: Tensor) -> bool:
-    """Whether `fast_cpu` holds for a tensor: on a CPU, outside of traced graphs."""
+    """Whether `fast_cpu` applies to a tensor: on a CPU, outside of traced graphs."""
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
     asked = _asked.get() and requested() != "reference"
     return asked and x.device.type == "cpu" and not tracing
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What `torch.nn.functional.linear` gives, forward and backward.
+    """Compute `torch.nn.functional.linear`, forward and backward.
 
     PyTorch multiplies float32 matrices on a CPU with MKL, which uses half of what AVX-512 offers on
     AMD's cores; oneDNN, which PyTorch also brings, was measured at twice its speed there. The sums
     are float32 in another order. Outside of `fast_cpu`, on other devices, for other dtypes and for
-    small products it is PyTorch's own function. On oneDNN it is once differentiable.
+    small products this is PyTorch's own function. With oneDNN it is once differentiable.
     """
     if not takes_onednn(x, weight):
         return F.linear(x, weight, bias)
@@ -89,5 +89,5 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Product of x and the transposed weight, plus bias."""
+    """Return the product of x and the transposed weight, plus bias."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

@@ -1,4 +1,4 @@
-"""Packed sequences of equal lengths side by side: one dense product takes them together."""
+"""Find adjacent packed sequences of equal lengths, which one dense product can handle together."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Run:
-    """Some sequences side by side that have equal numbers of queries and of keys."""
+    """Adjacent sequences that have equal numbers of queries and of keys."""
 
-    first_query: int  # of all of them
-    first_key: int  # of all of them
-    count: int  # how many sequences
+    first_query: int  # where their queries begin
+    first_key: int  # where their keys begin
+    count: int  # number of sequences
     queries: int  # of each sequence
     keys: int  # of each sequence
 
     @property
     def query_tokens(self) -> slice:
-        """Where their queries lie."""
+        """Tokens of their queries."""
         return slice(self.first_query, self.first_query + self.count * self.queries)
 
     @property
     def key_tokens(self) -> slice:
-        """Where their keys lie."""
+        """Tokens of their keys."""
         return slice(self.first_key, self.first_key + self.count * self.keys)
 
     def is_continued_by(self, other: Run) -> bool:
-        """Whether the other has the same lengths and lies behind this."""
+        """Whether `other` has the same lengths and follows this run."""
         lengths, others = (self.queries, self.keys), (other.queries, other.keys)
         return lengths == others and self.key_tokens.stop == other.first_key
 
@@ -37,13 +37,13 @@ class Run:
 def equal_runs(
     edges_of_queries: Sequence[int], edges_of_keys: Sequence[int], most: int = sys.maxsize
 ) -> Iterator[Run]:
-    """Yield all sequences that have queries, those of equal lengths side by side as one run.
+    """Yield all sequences that have queries, adjacent ones of equal lengths as one run.
 
     Args:
         edges_of_queries: (B + 1,), where each sequence's queries begin and the last ones end.
-        edges_of_keys: (B + 1,), the same of the keys.
-        most: attention weights of a run of two or more, count * queries * keys; 0 keeps every
-            sequence by itself.
+        edges_of_keys: (B + 1,), the same for the keys.
+        most: most attention weights of a run of two or more, count * queries * keys; 0 keeps every
+            sequence that has keys by itself.
     """
     run: Run | None = None
     for (query, end_query), (key, end_key) in zip(

@@ -1,4 +1,4 @@
-"""Labels in batches, with what models make of them; everything is computed once, when asked for."""
+"""Batches of labels with model inputs, features and boxes, each computed once, when asked for."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from clipvg.model import GroundingModel
 from clipvg.model.fusion import Features
 from clipvg.rescoring.targets import check_finite
 
-TEXT_BYTES = 256 << 20  # text features kept by one pass; above it, each batch is encoded anew
+TEXT_BYTES = 256 << 20  # text features kept by a pass; if more, each batch is encoded anew
 
 T = TypeVar("T")
 K = TypeVar("K", "Chunk", "Batch")
 
 
 class Memo:
-    """Values by key, each computed when first asked for."""
+    """A cache of values by key, each computed when first asked for."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, object] = {}
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Return the value of a key."""
+        """Return the value of a key, computed if it is not there yet."""
         if key not in self._kept:
             self._kept[key] = compute()
         return cast(T, self._kept[key])
@@ -42,7 +42,7 @@ class Memo:
 def once(
     key: Callable[[GroundingModel], Hashable],
 ) -> Callable[[Callable[[K, GroundingModel], T]], Callable[[K, GroundingModel], T]]:
-    """Let a method compute what it says of models once for all of an equal key."""
+    """Decorate a method that takes a model to run once for all models of equal `key`."""
 
     def decorate(method: Callable[[K, GroundingModel], T]) -> Callable[[K, GroundingModel], T]:
         @wraps(method)
@@ -68,16 +68,16 @@ class Chunk:
 
     labels: LabelTable  # the whole table of the pass
     rows: np.ndarray  # (R,) rows of the labels, grouped by image
-    image: np.ndarray  # (R,) place in `images` of each row's image
-    # the images, by whether the EXIF orientation was applied
+    image: np.ndarray  # (R,) position in `images` of each row's image
+    # each image, by whether the EXIF orientation was applied
     images: Sequence[dict[bool, Image.Image]]
     shared: Memo  # values of the whole pass
-    row_names: np.ndarray  # (N,) what errors call the rows
+    row_names: np.ndarray  # (N,) names of the rows in errors
     memo: Memo = field(default_factory=Memo)  # values of this chunk
 
     @once(pixels_key)
     def squares(self, model: GroundingModel) -> tuple[Tensor, Tensor, list[Letterbox]]:
-        """Pixels (U, 3, S, S), padding mask (U, S, S) and letterboxes as a model sees them."""
+        """Return a model's pixels (U, 3, S, S), padding mask (U, S, S) and letterboxes."""
         size, preset = model.backbone.image_size, model.preset
         made = [make_square(image[preset.exif], size, preset) for image in self.images]
         pixels, masks, boxes = zip(*made, strict=True)
@@ -85,7 +85,7 @@ class Chunk:
 
     @once(_image_place)
     def encoded(self, model: GroundingModel) -> tuple[Tensor, Tensor]:
-        """Image features (U, 1 + P, F) and ignored patches (U, P)."""
+        """Return image features (U, 1 + P, F) and ignored patches (U, P)."""
         pixels, mask, _ = self.squares(model)
         features = model.encode_images(pixels.to(model.device))
         return features, model.patch_mask(mask).to(model.device)
@@ -97,7 +97,7 @@ class Batch:
     def __init__(self, chunk: Chunk, part: slice) -> None:
         self.chunk = chunk
         self.rows = chunk.rows[part]  # (B,) rows of the labels
-        self.image = chunk.image[part]  # (B,) int64 place of each row's image in the chunk
+        self.image = chunk.image[part]  # (B,) int64 position of each row's image in the chunk
         self.memo = Memo()
 
     @property
@@ -107,7 +107,7 @@ class Batch:
 
     @once(id)
     def target(self, model: GroundingModel) -> Tensor:
-        """The labels' boxes (B, 4), cxcywh of the model's letterboxed square."""
+        """Return the labels' boxes (B, 4), cxcywh of the model's letterboxed square."""
         integer = model.preset.integer_boxes
         boxes = self.chunk.shared.get(
             ("boxes", integer), lambda: self.labels.boxes(integer=integer)
@@ -117,12 +117,12 @@ class Batch:
         return torch.from_numpy(made).to(model.device)
 
     def index(self, model: GroundingModel) -> Tensor:
-        """Place of each row's image in the chunk's features, (B,) int64."""
+        """Return the position of each row's image in the chunk's features, (B,) int64."""
         return torch.from_numpy(self.image.astype(np.int64)).to(model.device)
 
     @once(_text_place)
     def text(self, model: GroundingModel) -> tuple[Tensor, Tensor]:
-        """Text features (B, T, E) and mask (B, T), True for a real token."""
+        """Return text features (B, T, E) and mask (B, T), True for a real token."""
         store, numbers = self.chunk.shared.get(
             ("texts", _text_place(model)), lambda: _text_store(model, self.labels)
         )
@@ -132,23 +132,23 @@ class Batch:
 
     @once(id)
     def sequence(self, model: GroundingModel) -> tuple[Tensor, Tensor, Tensor]:
-        """What the fusion encoder reads: tokens, positions, kept tokens."""
+        """Return the input of the fusion encoder: tokens, positions, mask of kept tokens."""
         return model.sequence(self.features(model))
 
     @once(id)
     def state(self, model: GroundingModel) -> Tensor:
-        """State of [REG] after the last layer, (B, D)."""
+        """Return the state of [REG] after the last layer, (B, D) float32."""
         return model.state(self.features(model)).float()
 
     def features(self, model: GroundingModel) -> Features:
-        """What a model makes of the images and texts."""
+        """Return the tower features of the images and texts."""
         features, ignored = self.chunk.encoded(model)
         used, place = self.index(model).unique(return_inverse=True)  # project no other images
         return Features(features[used], ignored[used], *self.text(model), place)
 
     @once(id)
     def boxes(self, model: GroundingModel) -> Tensor:
-        """The model's boxes (B, 4) float32, cxcywh of the square; refuses what is not finite."""
+        """Return the model's boxes (B, 4) float32, cxcywh of the square; raise if not finite."""
         boxes = model.head(self.state(model)).float()
         check_finite(boxes[None], ["a model"], self.chunk.row_names[self.rows])
         return boxes

@@ -1,7 +1,7 @@
-"""Several measures of the same labels: one pass over the images for all that look at them.
+"""Run several measures of the same labels, with one pass over the images for all that use them.
 
-Each image is decoded once and encoded once per image tower however many measures look, each
-expression once per text tower, and what a model makes of a batch of labels is computed once.
+However many measures there are, each image is decoded once and encoded once per image tower, each
+expression is encoded once per text tower, and a model's outputs for a batch are computed once.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from clipvg.rescoring.plan import Plan
 from clipvg.runtime import distributed
 from clipvg.runtime.progress import progress_bar
 
-_ROUNDING = 1e-4  # of float32 sums at the ends of [0, 1]
+_ROUNDING = 1e-4  # tolerated rounding of float32 sums at the ends of [0, 1]
 
 
 class ImageMeasure:
-    """A measure that looks at images: subclasses say what they observe and how they score it."""
+    """Base class of measures that use images; subclasses define `observe` and `score`."""
 
     name: str  # of the score column
-    only_towers: ClassVar[bool] = False  # whether labels and towers alone decide, no trained head
+    only_towers: ClassVar[bool] = False  # whether scores depend on labels and towers, not on heads
 
     @property
     def asks(self) -> tuple[GroundingModel, ...]:
-        """Grounding models that are asked, each on its own device."""
+        """The grounding models that it runs, each on its own device."""
         raise NotImplementedError
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:
-        """What makes tokens of expressions for it."""
+        """The tokenizers of its models."""
         return tuple(model.tokenizer for model in self.asks)
 
     @property
     def requires(self) -> frozenset[str]:
-        """What it needs beside the labels."""
+        """What it needs besides the labels."""
         return frozenset({"images"})
 
     @property
     def shares_pass(self) -> bool:
-        """Whether it looks at the labels as they are, so that other measures can look with it."""
+        """Whether it uses the labels as they are, so that other measures can share its pass."""
         return type(self).measure is ImageMeasure.measure
 
     @property
@@ -70,19 +70,19 @@ class ImageMeasure:
 
     @property
     def towers_key(self) -> str | None:
-        """Equal for models that give equal scores, whatever they learned; None: heads decide."""
+        """Equal for models that give equal scores, whatever they learned; None if heads matter."""
         if not self.only_towers or not all(model.frozen_text for model in self.asks):
             return None
         return " ".join(f"{image_key(model)} {text_key(model)}" for model in self.asks)
 
     def observe(self, batch: Batch) -> Tensor | np.ndarray:
-        """Return what is seen of each label of a batch, (B,) or (B, K) numbers."""
+        """Return the observations of each label of a batch, (B,) or (B, K) numbers."""
         raise NotImplementedError
 
     def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
-        """Score all labels by what was observed of them, (N, K) float32.
+        """Score all labels by their observations, (N, K) float32.
 
-        Rows whose image cannot be read are NaN in `observed`; why is known already.
+        Rows whose image cannot be read are NaN in `observed`; their reasons are known already.
         """
         return Scores(observed[:, 0])
 
@@ -94,10 +94,10 @@ class ImageMeasure:
 def measure_together(
     measurers: Mapping[str, Measurer], labels: LabelTable, context: Context
 ) -> dict[str, Scores]:
-    """Run measures, those that look at images first and in one pass, the others in their order.
+    """Run measures: first those that use images, in one pass, then the others in their order.
 
-    What requires "scores" sees those of the context and of all that ran before it, so that fused
-    measures may name measures of the same call. What each says comes in the order given.
+    A measure that requires "scores" sees those of the context and of all measures run before it, so
+    fused measures may name measures of the same call. Results are in the order given.
     """
     looking = {
         name: m
@@ -118,7 +118,7 @@ def measure_together(
 
 
 def _with_scores(context: Context, labels: LabelTable, found: Mapping[str, Scores]) -> Context:
-    """The context with the scores found so far beside its own."""
+    """Return the context with the scores found so far added to its own."""
     if not found:
         return context
     scores = ScoreMatrix.of(found, labels.encoded_sources())
@@ -131,9 +131,9 @@ def _with_scores(context: Context, labels: LabelTable, found: Mapping[str, Score
 def measure_images(
     measures: Sequence[ImageMeasure], labels: LabelTable, context: Context
 ) -> list[Scores]:
-    """Return what each of n measures says, in one pass over the images.
+    """Return the scores of each of n measures, from one pass over the images.
 
-    Under `torchrun` the images are shared out and every process gets all scores; all must call.
+    Under `torchrun` the processes share out the images, and each gets all scores; all must call it.
     """
     observed, unreadable = observe(measures, labels, context)
     found = []
@@ -147,9 +147,9 @@ def measure_images(
 def observe(
     measures: Sequence[ImageMeasure], labels: LabelTable, context: Context
 ) -> tuple[list[np.ndarray], dict[int, str]]:
-    """Return what each measure observes of all labels, and by row why an image cannot be read.
+    """Return each measure's observations of all labels, and by row why an image cannot be read.
 
-    That is (N, K) float32 a measure, NaN for unreadable images.
+    Observations are (N, K) float32 for each measure, NaN for unreadable images.
     """
     models = [model for measure in measures for model in measure.asks]
     world = distributed.join(next((model.device for model in models), None))
@@ -170,7 +170,7 @@ def observe(
 
 def _without_rounding(scores: np.ndarray) -> np.ndarray:
     scores = scores.astype(np.float32)
-    near = (scores > -_ROUNDING) & (scores < 1 + _ROUNDING)  # what is further out is an error
+    near = (scores > -_ROUNDING) & (scores < 1 + _ROUNDING)  # values further out are an error
     return np.where(near, np.clip(scores, 0, 1), scores)
 
 
@@ -185,7 +185,7 @@ def _joined(parts: list[tuple[np.ndarray, np.ndarray]], num_labels: int) -> np.n
 def _look(
     measures: Sequence[ImageMeasure], labels: LabelTable, context: Context, row_names: np.ndarray
 ) -> tuple[list[np.ndarray], dict[int, str]]:
-    """Return what `observe` does of a part of a table, where its rows have the numbers given."""
+    """Run `observe` on a part of a table, whose rows have the numbers `row_names` in the whole."""
     settings, size, plan = context.engine or EngineConfig(), context.batch_size, Plan(labels)
     rules = {model.preset.exif for measure in measures for model in measure.asks}
     load = partial(load_images, exif_rules=sorted(rules) or [True])
@@ -213,6 +213,6 @@ def _look(
 
 
 def _numbers(found: Tensor | np.ndarray) -> np.ndarray:
-    """Return what a measure observes of a batch as (B, K)."""
+    """Return a measure's observations of a batch as an array (B, K)."""
     values = found.float().cpu().numpy() if isinstance(found, Tensor) else found
     return values.reshape(len(values), -1)

@@ -102,7 +102,7 @@ class ScoreMatrix:
 
     @property
     def source_of(self) -> np.ndarray:
-        """(N,) int32, place of each label's source in `sources`."""
+        """(N,) int32, position of each label's source in `sources`."""
         return self._encoded_sources.indices.to_numpy()
 
     @cached_property
@@ -117,9 +117,9 @@ class ScoreMatrix:
         label_sources: pa.DictionaryArray,
         trained_on: Mapping[str, Iterable[str]] | None = None,
     ) -> ScoreMatrix:
-        """Join what one or more measurers, by name, said about the same labels.
+        """Join the scores that one or more measurers, by name, gave the same labels.
 
-        Of several reasons for one label the first is kept.
+        If several give a reason for one label, the first is kept.
         """
         origin = trained_on or {}
         reasons = join_reasons(part.reasons for part in scores.values())
@@ -183,7 +183,7 @@ class ScoreMatrix:
     def keep(
         self, threshold: float, measurer: str | None = None, *, strict: bool = False
     ) -> np.ndarray:
-        """Say which labels a threshold keeps, (N,) bool; see `kept`.
+        """Return which labels a threshold keeps, (N,) bool; see `kept`.
 
         The measurer may be left out if there is only one.
         """
@@ -262,7 +262,7 @@ class ScoreMatrix:
         """Read what `write` wrote.
 
         Raises:
-            InputError: the file is damaged, or something else.
+            InputError: the file is damaged, or holds something else.
         """
         try:
             table = pq.read_table(path, page_checksum_verification=True)

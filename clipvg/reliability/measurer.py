@@ -1,4 +1,4 @@
-"""What gives reliability: the Measurer protocol, and a grounding model as a measurer."""
+"""The `Measurer` protocol for reliability, and a grounding model as a measurer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OnError = Literal["null", "raise"]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a measurer says of N labels.
+    """A measurer's scores of N labels.
 
     Attributes:
         values: (N,) float32 reliability in [0, 1], higher is better, NaN where not scored.
@@ -36,7 +36,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Context:
-    """What a measurer may use beside the labels, and how it should run.
+    """What a measurer may use besides the labels, and how it should run.
 
     Attributes:
         engine: how grounding models run: batch, precision, threads.
@@ -57,7 +57,7 @@ class Context:
 
     @property
     def batch_size(self) -> int:
-        """Labels a batch of measurers that run models themselves."""
+        """Labels per batch, for measurers that run models themselves."""
         return (self.engine and self.engine.batch_size) or 64
 
 
@@ -79,7 +79,7 @@ class Measurer(Protocol):
 
 @runtime_checkable
 class BoxPredictor(Protocol):
-    """A measurer that can also say where it would place the box of a label."""
+    """A measurer that can also predict the box of a label."""
 
     def predict(self, labels: LabelTable, context: Context) -> np.ndarray:
         """Return float32 (N, 4) xyxy pixels of the image; NaN where it cannot be read."""
@@ -96,9 +96,10 @@ class GroundingMeasurer:
         model: the grounding model M.
         name: name of the score column.
         trained_on: sources it was trained on; ``model.config.trained_on`` when None.
-        features: cache over the model's towers to use and extend, in place of the engine; an image
-            that cannot be read is an error then.
-        similarity: name of another one than that of the context's engine, see `clipvg.similarity`.
+        features: feature cache of the model's towers to use and extend, instead of the engine; an
+            image that cannot be read is an error then.
+        similarity: name of a similarity, see `clipvg.similarity`; that of the context's engine when
+            None.
     """
 
     requires = frozenset({"images"})
@@ -181,7 +182,7 @@ def measure(measurer: Measurer, labels: LabelTable, context: Context) -> Scores:
 
 
 def checked(measurer: Measurer, scores: Scores, num_labels: int) -> Scores:
-    """Return what a measurer gave, values as float32; refuse those not (N,) numbers in [0, 1]."""
+    """Return a measurer's scores as float32; raise unless they are (N,), in [0, 1] or NaN."""
     if not isinstance(scores, Scores):
         raise InputError(
             f"measurer {measurer.name!r} returned a {type(scores).__name__}; expected "
@@ -199,7 +200,7 @@ def checked(measurer: Measurer, scores: Scores, num_labels: int) -> Scores:
 
 
 def join_reasons(parts: Iterable[Mapping[int, str]]) -> dict[int, str]:
-    """Put reasons by row together; of several for one label the first stays."""
+    """Merge reasons by row; of several for one label the first is kept."""
     joined: dict[int, str] = {}
     for part in parts:
         for row, why in part.items():

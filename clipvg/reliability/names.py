@@ -14,7 +14,7 @@ _SCHEMES = ("hf-hub:", "local-dir:")
 
 @dataclass(frozen=True)
 class NamedCheckpoint:
-    """Where a measurer is, what it is called and which sources it was trained on.
+    """A measurer's checkpoint, its name and the sources it was trained on.
 
     Attributes:
         name: name of its score column, ``reliability.NAME``.
@@ -76,7 +76,7 @@ def default_name(path: str | Path) -> str:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise InputError when two measurers have one name."""
+    """Raise InputError if two measurers have the same name."""
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InputError(

@@ -1,4 +1,4 @@
-"""score_labels: the reliability of every label by every measurer."""
+"""Score the reliability of every label by every measurer: `score_labels`."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def score_labels(
         engine: how grounding models run: batch, precision, threads.
         on_error: "null" leaves labels whose image cannot be read unscored, with the reason;
             "raise" stops at the first.
-        store: folder that keeps the scores of grounding models shard by shard: what is there is
-            not scored again, what a killed call scored is not lost. None keeps nothing.
+        store: folder that keeps the scores of grounding models shard by shard, so that they are not
+            computed again, and those of a killed call are not lost. None keeps nothing.
         progress: show a progress bar.
         runner: where grounding models run; None is this process. `score_with_ray` passes actors.
 
@@ -59,9 +59,9 @@ def score_labels(
         The score matrix, one row per measurer in the given order, labels in input order.
 
     Raises:
-        InputError: two measurers of one name, a checkpoint that cannot be read, a prediction that
-            is not finite, an unreadable image with ``on_error="raise"``, or a store that another
-            process is using.
+        InputError: two measurers with the same name, a checkpoint that cannot be read, a prediction
+            that is not finite, an unreadable image with ``on_error="raise"``, or a store that
+            another process is using.
     """
     if on_error not in get_args(OnError):
         raise InputError(f"on_error is {on_error!r}; choose 'null' or 'raise'.")
@@ -82,7 +82,7 @@ def score_labels(
 
 
 def tokenizers_of(measurers: Mapping[str, Measurer]) -> list[Tokenizer]:
-    """Return what makes tokens of expressions for measurers, as far as they have models."""
+    """Return the tokenizers of those measurers that have grounding models."""
     from clipvg.reliability.image_measure import ImageMeasure
 
     found: list[Tokenizer] = []
@@ -95,14 +95,14 @@ def tokenizers_of(measurers: Mapping[str, Measurer]) -> list[Tokenizer]:
 
 
 def resolve_measurers(measurers: Mapping[str, AnyMeasurer] | Iterable[str]) -> dict[str, Measurer]:
-    """Return measurers of all kinds that `score_labels` takes by name, checkpoints loaded."""
+    """Return the measurers that `score_labels` takes, by name, with checkpoints loaded."""
     return {name: _measurer(name, value) for name, value in name_measurers(measurers).items()}
 
 
 def name_measurers(
     measurers: Mapping[str, AnyMeasurer] | Iterable[str],
 ) -> Mapping[str, AnyMeasurer]:
-    """Return measurers by name, checkpoints not loaded."""
+    """Return measurers by name, without loading checkpoints."""
     if isinstance(measurers, str | Path):
         measurers = [str(measurers)]
     if not isinstance(measurers, Mapping):

@@ -1,1 +1,1 @@
-"""The paper's tables from the data and checkpoints at hand, ours beside what others report."""
+"""Reproduce the paper's tables from the data and checkpoints at hand, beside published results."""

@@ -1,4 +1,4 @@
-"""The benchmarks: their data sets, splits and sizes, and where their files are had."""
+"""The benchmarks: their data sets, splits and sizes, and where to get their files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Images:
     """The images of a data set.
 
     Attributes:
-        name: of the collection.
-        folder: below the reference's root of images.
-        short: what the folder is called elsewhere; "" where it has no other usual name.
-        origin: where they are had.
+        name: name of the collection.
+        folder: folder below the reference code's root of images.
+        short: the folder's usual name elsewhere; "" if it has none.
+        origin: where to get them.
     """
 
     name: str
@@ -48,14 +48,14 @@ FLICKR = Images(
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set as the published label files cut it.
+    """A data set as the published label files split it.
 
     Attributes:
         name: the prefix of its label files and their layout.
-        images: what its labels are about.
+        images: the images of its labels.
         columns: column of the benchmark's table -> split that it is measured on.
-        counts: expressions of a split, as published.
-        others: files that hold its human labels too, below the root; those without ``{split}`` in
+        counts: split -> number of its expressions, as published.
+        others: other files with its human labels, below the root; those without ``{split}`` in
             their names hold all splits.
     """
 
@@ -77,7 +77,7 @@ _FLICKR_COUNTS = {"train": 427_193, "val": 14_433, "test": 14_481}
 
 
 def _family(name: str, by: str) -> tuple[str, ...]:
-    """REFER's file, and those of MiniGPT-4 and MDETR, which have the umd split of RefCOCOg."""
+    """Return REFER's file, and those of MiniGPT-4 and MDETR, whose RefCOCOg has the umd split."""
     if by == "google":
         return (f"{name}/refs({by}).p",)
     return (f"{name}/refs({by}).p", f"{name}_{{split}}.json", f"finetune_{name}_{{split}}.json")

@@ -1,6 +1,6 @@
-"""Where the files of the data sets lie below one folder: the reference's layout, and REFER's.
+"""Find the files of the data sets below one folder: the reference code's layout, and REFER's.
 
-Every folder of the layout may lie directly below the root or one folder deeper, as archives unpack.
+Every folder of the layout may be directly below the root or one folder deeper, as archives unpack.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from clipvg.labels.formats.flickr import is_flickr
 from clipvg.reproduce.datasets import CHECKPOINTS_FROM, LABELS_FROM, DataSet
 
 SOURCES = ("template", "relation", "caption")  # of multi-source pseudo-labels
-SPLIT_ROOTS = {  # folders of label files, and how their archives are called
+SPLIT_ROOTS = {  # folders of label files -> names of their archives
     "full_sup_data": "fully supervised setting",
     "unsup_single_source": "single-source scenario, original",
     "unsup_single_source_ssa": "single-source scenario, with curriculum selecting",
@@ -29,12 +29,12 @@ _REFER_FROM = "github.com/lichengunc/refer"
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that a row needs and that is not there.
+    """A file or folder that a row needs and that is missing.
 
     Attributes:
-        what: it is.
+        what: what it is.
         place: where it is looked for, below the root.
-        origin: where it is had.
+        origin: where to get it.
     """
 
     what: str
@@ -51,9 +51,9 @@ class LabelFile:
     """A file of labels.
 
     Attributes:
-        path: of the file.
-        split: that is taken of it; None takes all.
-        source: of the labels.
+        path: path of the file.
+        split: the split to take from it; None takes all.
+        source: source of the labels.
     """
 
     path: Path
@@ -101,10 +101,10 @@ class DataRoot:
         return Missing(f"{split} labels of {data.name}", f"{archive}/{name}", origin)
 
     def pseudo_labels(self, data: DataSet, folder: str) -> list[LabelFile] | Missing:
-        """Return the pseudo-labels of a data set in one of `SPLIT_ROOTS`, one file a source.
+        """Return the pseudo-labels of a data set in one of `SPLIT_ROOTS`, one file per source.
 
-        Those of several sources lie in ``train_separate``, in the order of their first numbers,
-        with the source in their names.
+        Those of several sources are in ``train_separate``, in the order of the numbers that begin
+        their names, which also hold the source.
         """
         name = f"{folder}/{data.name}"
         if "multi" not in folder:
@@ -142,7 +142,7 @@ class DataRoot:
         return files or Missing("reviewed annotations", f"{REVIEWED}/*_reviewed.json", origin)
 
     def _each(self, name: str) -> Iterable[Path]:
-        """Yield what has a name, or fits a pattern, at the root or one folder deeper."""
+        """Yield paths with a name, or that match a pattern, at the root or one folder deeper."""
         head, _, pattern = name.rpartition("/")
         for folder in (self.root, *sorted(each for each in self.root.iterdir() if each.is_dir())):
             place = folder / head
@@ -153,7 +153,7 @@ class DataRoot:
                 yield place / pattern
 
     def _all(self, pattern: str) -> list[Path]:
-        """Return what fits a pattern in the first folder that has some: a copy does not count."""
+        """Return the matches of a pattern in the first folder that has any, ignoring copies."""
         found = list(self._each(pattern))
         return [each for each in found if each.parent == found[0].parent]
 
@@ -166,7 +166,7 @@ def weights_of(checkpoint: Path) -> Path:
     """Return the file that holds a checkpoint's weights.
 
     Raises:
-        InputError: a folder holds none.
+        InputError: there is no such file.
     """
     weights = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
     if not weights.is_file():
@@ -175,7 +175,7 @@ def weights_of(checkpoint: Path) -> Path:
 
 
 def read_files(data: DataSet, files: Iterable[LabelFile], images: Path) -> LabelTable:
-    """Return the labels of files one after the other, each with its source.
+    """Return the concatenated labels of files, each with its source.
 
     Raises:
         InputError: a file cannot be read; see `read_labels`.
@@ -192,5 +192,5 @@ def read_files(data: DataSet, files: Iterable[LabelFile], images: Path) -> Label
 
 
 def _source_of(path: Path) -> str:
-    """Return the source that a file's name says; "" where it says none."""
+    """Return the source that a file's name contains; "" if there is none."""
     return next((source for source in SOURCES if source in path.name), "")

@@ -1,4 +1,4 @@
-"""How well measures find the human labels that Ref-L4's reviewers of RefCOCO/+/g call wrong."""
+"""Evaluate how well measures find the labels of RefCOCO/+/g that Ref-L4's reviewers call wrong."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def reproduce_ref_l4(
     measures: Sequence[str] = (),
     run: RunOptions | None = None,
 ) -> Json:
-    """Score the reviewed labels by every measure, and compare with what the reviewers say.
+    """Score the reviewed labels with every measure, and compare with the reviewers' verdicts.
 
-    A label whose ``caption_quality`` is 0 is wrong. AUROC is the probability that a right one has
-    the higher score: 0.5 is chance, 1 finds all. The scores of each finished measure are kept, so
-    that a call that was killed goes on.
+    A label whose ``caption_quality`` is 0 is wrong. AUROC is the probability that a right label has
+    a higher score than a wrong one: 0.5 is chance, 1 finds all. The scores of each finished measure
+    are kept, so that a killed call can continue.
 
     Args:
         data: folder that holds ``refcocos_annotation_reviewed`` and images, see docs/reproduce.md.
         out: folder for scores and results.
         checkpoints: grounding models by name; their IoU with the labels is a measure too.
-        measures: ``[COLUMN=]METHOD[,option=value,...]`` each; all that need no more than the
-            labels and these models when empty.
-        run: where it runs and what it says.
+        measures: ``[COLUMN=]METHOD[,option=value,...]`` each; when empty, all that need no more
+            than the labels and these models.
+        run: device and progress output.
 
     Returns:
         ``rows``, each with a measure's name as ``row`` and ``splits`` (file -> ``auroc``,
         ``count``, ``wrong``, ``unscored``); ``skipped`` (measure -> why); ``missing``.
 
     Raises:
-        InputError: no such folder, or a measure of `measures` that cannot be made.
+        InputError: no such folder, or one of `measures` cannot be built or run.
     """
     run = run or RunOptions()
     root = DataRoot(data)
@@ -97,18 +97,18 @@ def reproduce_ref_l4(
 def _made(
     asked: str | MeasureSpec, models: Mapping[str, GroundingModel], weights: Mapping[str, str]
 ) -> tuple[Measurer, object]:
-    """Return the model of a name as a measurer, or a measure; and what decides its scores."""
+    """Return a measure, or the model of a name as a measurer; and what decides its scores."""
     if isinstance(asked, str):
         return GroundingMeasurer(models[asked], asked), weights[asked]
     return build_measure(asked, models), [identity_of(asked), weights]
 
 
 class _Reviewed:
-    """The labels of one file, and their scores by all that has measured them so far."""
+    """The labels of one file, and their scores by all measures so far."""
 
     def __init__(self, file: Path, images: Path, out: Path, run: RunOptions) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of wrong labels, which are wanted here
+            warnings.simplefilter("ignore")  # they are of wrong labels, which are wanted here
             self.labels = read_labels(file, images=images)
         self.name, self.out, self.run = file.stem, out, run
         if QUALITY not in self.labels.table.column_names:
@@ -118,7 +118,7 @@ class _Reviewed:
         self.found: dict[str, Scores] = {}
 
     def judge(self, name: str, made: Measurer, identity: object) -> Json:
-        """Return how well a measure finds the wrong ones."""
+        """Return how well a measure finds the wrong labels."""
         values = self._measured(name, made, identity)
         self.found[name] = Scores(values)
         known = np.isfinite(values)
@@ -132,9 +132,9 @@ class _Reviewed:
         }
 
     def _measured(self, name: str, made: Measurer, identity: object) -> np.ndarray:
-        """Return scores (N,), NaN where a measure says nothing of a label; each is made once."""
+        """Return scores (N,), NaN where a label is not scored; read from disk if already there."""
         facts = [name, identity, self.labels.fingerprint()]
-        if "scores" in made.requires:  # it is made of those measured before
+        if "scores" in made.requires:  # it depends on the earlier measures
             facts += [(each, _hash(found.values.tobytes())) for each, found in self.found.items()]
         kept = self.out / f"{_hash(json.dumps(facts, sort_keys=True).encode())}.npy"
         values = _read(kept, len(self.labels))
@@ -155,7 +155,7 @@ def _hash(data: bytes) -> str:
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:
-    """Return scores that are there; None without, or where the file is damaged."""
+    """Return the scores in a file; None if there is none, or it is damaged."""
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError):

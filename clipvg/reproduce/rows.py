@@ -1,4 +1,4 @@
-"""The rows of the paper's tables: what each needs, and how its model is made."""
+"""The rows of the paper's tables: what each needs, and how to obtain its model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Row:
     """One row of the tables, for every data set.
 
     Attributes:
-        name: to ask for it.
-        folder: of the label files that it is trained on, or of its checkpoints.
-        method: "ssa", "msa", "train" or "evaluate", the latter of a checkpoint that is there.
+        name: name to request it by.
+        folder: folder of the label files that it is trained on, or of its checkpoints.
+        method: "ssa", "msa", "train", or "evaluate" for a checkpoint that is there.
         recipe: the published options of its trainings.
     """
 
@@ -35,7 +35,7 @@ ROWS: Mapping[str, Row] = {
         Row("msa-checkpoint", "unsup_multi_source", "evaluate"),
         Row("supervised-checkpoint", "full_sup_data", "evaluate"),
         Row("ssa", "unsup_single_source", "ssa"),
-        Row("no-ssa", "unsup_single_source", "train"),  # of SSA the first training, if that is made
+        Row("no-ssa", "unsup_single_source", "train"),  # SSA's first training, if there is one
         Row("no-msa", "unsup_multi_source", "train"),
         Row("msa", "unsup_multi_source", "msa"),
         Row("supervised", "full_sup_data", "train", "supervised"),
@@ -59,13 +59,13 @@ class Job:
     """A row of one data set with all that it needs.
 
     Attributes:
-        row: of the tables, or a checkpoint's name.
+        row: row of the tables, or one with a checkpoint's name.
         data: the data set.
         images: folder of its images.
         splits: column of the table -> file of the split.
-        checkpoint: to evaluate; None trains.
+        checkpoint: checkpoint to evaluate; None trains one.
         training: files to train on.
-        validation: file that decides.
+        validation: file of validation labels.
     """
 
     row: Row
@@ -80,15 +80,15 @@ class Job:
 def plan(
     root: DataRoot, row: Row, data: DataSet, given: Path | None = None
 ) -> tuple[Job | None, list[Missing]]:
-    """Return what makes a row of a data set, None where it lacks something; and what is missing.
+    """Return the job for a row of a data set, or None if it lacks something; and what is missing.
 
-    A row is made where one of its splits is there; the others are said to be missing.
+    One split that is there is enough; the others are reported as missing.
 
     Args:
         root: where files are looked for.
-        row: of the tables.
+        row: row of the tables.
         data: the data set.
-        given: the checkpoint to evaluate, where it is not to be looked for.
+        given: the checkpoint to evaluate, if it is not to be looked for.
     """
     images = root.images(data)
     splits = {column: root.labels(data, split) for column, split in data.columns.items()}

@@ -1,4 +1,4 @@
-"""Make the rows of a benchmark: train what is missing, evaluate, and keep what is done."""
+"""Reproduce the rows of a benchmark: train what is missing, evaluate, and keep what is done."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _SECTIONS = {"model": ModelOptions, "training": FitConfig, "search": MSAConfig} 
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceOptions:
-    """What is made, and how it runs.
+    """Which rows are reproduced, and how.
 
     Attributes:
-        rows: names of `ROWS`; all for which there is something when empty.
-        checkpoints: further models to evaluate, name -> path; a name of `ROWS` is that row's.
-        recipe: options of a training that replace those of the published recipe, in its sections.
-        run: where it runs and what it says.
+        rows: names of `ROWS`; when empty, all that are possible, or none if there are checkpoints.
+        checkpoints: further models to evaluate, name -> path; a name of `ROWS` stands for that row.
+        recipe: training options that replace those of the published recipe, by its sections.
+        run: device, progress and other options of a run.
         batch_size: labels in one forward pass of an evaluation.
         num_workers: threads that decode images in an evaluation.
     """
@@ -48,20 +48,20 @@ class ReproduceOptions:
 def reproduce(
     benchmark: str, *, data: str | Path, out: str | Path, options: ReproduceOptions | None = None
 ) -> Json:
-    """Make the rows of the paper's tables that the data and checkpoints at hand allow.
+    """Reproduce the rows of the paper's tables that the data and checkpoints at hand allow.
 
-    A call that was killed goes on where it was: trainings in their run directories, evaluations
-    split by split.
+    A killed call continues where it stopped: trainings in their run directories, evaluations split
+    by split.
 
     Args:
         benchmark: "refcoco", "refcoco+", "refcocog", "referit" or "flickr".
         data: folder of images, label files and checkpoints, see docs/reproduce.md.
         out: folder for runs and results.
-        options: what is made, and how.
+        options: which rows are reproduced, and how.
 
     Returns:
-        ``benchmark``; ``rows``, each with ``row`` and ``splits`` (column -> what `Evaluation` says,
-        with the ``expected`` number of expressions); ``missing`` by row, each with ``what``,
+        ``benchmark``; ``rows``, each with ``row`` and ``splits`` (column -> values of `Evaluation`
+        and the ``expected`` number of expressions); ``missing`` by row, each with ``what``,
         ``place`` and ``from``.
 
     Raises:
@@ -98,14 +98,14 @@ def reproduce(
 
 
 def _wanted(options: ReproduceOptions) -> list[Row]:
-    """Return the rows to make, evaluations first."""
+    """Return the rows to reproduce, those of given checkpoints first."""
     own = [Row(name, "", "evaluate") for name in options.checkpoints]
     names = dict.fromkeys(options.rows or ([] if own else ROWS))
     return own + [find_row(name) for name in names if name not in options.checkpoints]
 
 
 def _check(jobs: Sequence[Job], options: ReproduceOptions) -> None:
-    """Refuse options, and labels of images that are not there, before hours are spent."""
+    """Refuse bad options, and labels whose images are missing, before spending hours."""
     for name, least in {"batch_size": 1, "num_workers": 0}.items():
         if (value := getattr(options, name)) < least:
             raise InputError(f"{name} is {value}; expected at least {least}.")
@@ -133,7 +133,7 @@ def _announced(jobs: Sequence[Job]) -> str:
 
 
 def _make(job: Job, out: Path, options: ReproduceOptions) -> dict[str, Json]:
-    """Return what each split of a row gives, by column of the table."""
+    """Return the evaluation of each split of a row, by column of the table."""
     folder = out / job.data.name / job.row.name
     place = job.checkpoint or _trained(job, folder / "run", options)
     weights = digest(weights_of(place))
@@ -162,16 +162,16 @@ def _make(job: Job, out: Path, options: ReproduceOptions) -> dict[str, Json]:
 
 
 def _kept(path: Path, identity: Mapping[str, str]) -> Json | None:
-    """Return an evaluation of the same model and labels that is there; None without."""
+    """Return a stored evaluation of the same model and labels; None if there is none."""
     there: Json = {}
-    with suppress(InputError):  # a damaged one is made again
+    with suppress(InputError):  # a damaged one is computed again
         there = read_json(path)
     is_same = all(there.get(name) == value for name, value in identity.items())
     return there.get("evaluation") if is_same else None
 
 
 def _trained(job: Job, out: Path, options: ReproduceOptions) -> Path:
-    """Train a row's model, or go on with what is there; return its folder."""
+    """Train a row's model, or continue its training; return the model's folder."""
     given = _options(job.row.recipe, options.recipe)
     labels = read_files(job.data, job.training, job.images)
     assert job.validation is not None
@@ -183,20 +183,20 @@ def _trained(job: Job, out: Path, options: ReproduceOptions) -> Path:
         return adapt(labels, curriculum=plan, out=out, **shared).folder / "model"
     ssa = out.parents[1] / "ssa" / "run"
     if job.row.name == "no-ssa" and (ssa / "summary.json").is_file():
-        with suppress(InputError):  # of other labels or options
+        with suppress(InputError):  # it is of other labels or options
             found = adapt(labels, curriculum=plan, out=ssa, **shared)
             return _measurer_of(found)
     return train(labels, out=out, **shared).folder / "model"
 
 
 def _measurer_of(found: AdaptResult) -> Path:
-    """Return the model that SSA trained on all labels, to measure them."""
+    """Return the folder of the measurer, the model that SSA trained on all labels."""
     stage = next(each for each in found.summary["stages"] if each["name"] == "measurer")
     return found.folder / "stages" / stage["stage"] / "model"
 
 
 def _options(recipe: str, own: Mapping[str, object]) -> Json:
-    """Return the options of a recipe, some of them replaced, by section as what takes them."""
+    """Return a recipe's options, some of them replaced: section -> its configuration object."""
     if unknown := own.keys() - {"backbone", *_SECTIONS}:
         raise InputError(
             f"--recipe: unknown sections {', '.join(sorted(unknown))}; it has backbone, model, "

@@ -1,6 +1,6 @@
-"""Results beside the paper's numbers and those of the same setting, as a table.
+"""Tables of our results beside the paper's and those of other methods of the same setting.
 
-What others and the paper report, in the splits that everybody uses, is in `published.yaml`.
+The numbers that the paper and others report, on the usual splits, are in `published.yaml`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Published:
         method: its name.
         setting: what it learns from: "single-source", "multi-source", "weakly supervised", "fully
             supervised", "fully supervised, larger" or "zero-shot".
-        source: where the numbers were read.
+        source: where the numbers come from.
         row: the row of ours that reproduces it; "" for methods of others.
-        values: by benchmark a number a column, None where none is published.
+        values: benchmark -> a number per column, None where none is published.
     """
 
     method: str
@@ -55,13 +55,13 @@ def read_published() -> tuple[Published, ...]:
 
 
 def draw_table(result: Json, markup: Markup = "markdown") -> str:
-    """Return the table of what `reproduce` made, Acc@0.5 in percent: ours below the paper's.
+    """Return the table of a result of `reproduce`, Acc@0.5 in percent: ours below the paper's.
 
-    Behind ours stands the difference to the paper's. Methods of the same settings stand above and
-    below; all of them, where a row is that of a model whose setting is not known.
+    Ours are followed by the difference to the paper's. Other methods of the same settings are
+    included; all methods are, if a row is of a model whose setting is not known.
 
     Args:
-        result: of `reproduce`.
+        result: result of `reproduce`.
         markup: "markdown" or "latex".
     """
     benchmark = result["benchmark"]
@@ -85,7 +85,7 @@ def draw_table(result: Json, markup: Markup = "markdown") -> str:
 
 
 def draw_aurocs(result: Json, markup: Markup = "markdown") -> str:
-    """Return the table of what `reproduce_ref_l4` made, the best measure first."""
+    """Return the table of a result of `reproduce_ref_l4`, the best measure first."""
     names = list(dict.fromkeys(name for row in result["rows"] for name in row["splits"]))
     facts = {name: split for row in result["rows"] for name, split in row["splits"].items()}
     header = [
@@ -103,7 +103,7 @@ def draw_aurocs(result: Json, markup: Markup = "markdown") -> str:
 
 
 def other_counts(result: Json) -> list[str]:
-    """Return which splits have other expressions than published, one line each."""
+    """Return a line for each split that has another number of expressions than published."""
     found = {}
     for row in result["rows"]:
         for column, split in row["splits"].items():
@@ -118,10 +118,10 @@ def other_counts(result: Json) -> list[str]:
 def _rows(
     each: Published, benchmark: str, columns: Sequence[str], ours: Json
 ) -> Iterator[tuple[str, ...]]:
-    """A published method and, where it was made here, the row of ours."""
+    """Yield a published method and, if it was reproduced here, our row."""
     values = each.values[benchmark]
     is_released = each.row.endswith("-checkpoint")
-    if each.row in ours or not is_released:  # these are the paper's again but for some numbers
+    if each.row in ours or not is_released:  # these nearly repeat the paper's
         cells = [NOTHING if value is None else f"{value:.2f}" for value in values]
         yield each.method, *cells, each.setting, each.source
     if each.row in ours:
@@ -130,7 +130,7 @@ def _rows(
 
 
 def _cells(splits: Json, columns: Sequence[str], values: Sequence[float | None]) -> list[str]:
-    """Return the Acc@0.5 of ours by column, with the difference to the published values."""
+    """Return our Acc@0.5 by column, with the difference to the published values."""
     cells = []
     for i, column in enumerate(columns):
         split = splits.get(column)
@@ -146,5 +146,5 @@ def _cells(splits: Json, columns: Sequence[str], values: Sequence[float | None])
 
 
 def _is_other(split: Json) -> bool:
-    """Whether a split holds other expressions than the published one, as far as that is known."""
+    """Whether a split has another number of expressions than published, if that is known."""
     return split["expected"] is not None and split["count"] != split["expected"]

@@ -1,4 +1,4 @@
-"""What a model answers to all rows of a table: boxes, and how sure it is of them."""
+"""Answer all rows of a table with a model: boxes and their scores."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from clipvg.training.usable import refuse_long, too_long
 class Answered(PredictedBoxes):
     """Answers to the N rows of a table, in its order."""
 
-    scores: np.ndarray  # (N,) float32, as of `Predictions`; NaN where the image cannot be read
+    scores: np.ndarray  # (N,) float32, as in `Predictions`; NaN where the image cannot be read
     present: np.ndarray  # (N,) float32, likewise
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return what `clipvg.labels.questions.write_answers` takes, boxes as `predict` gives."""
+        """Return columns for `clipvg.labels.questions.write_answers`, boxes as in `predict`."""
         width, height = self.sizes.T
         box = image_boxes(self.boxes, self.sizes, self.side)
         sure = {"score": self.scores, "present": self.present}
@@ -44,16 +44,16 @@ def answer_labels(
 ) -> Answered:
     """Answer every row of a table as `predict` does, each distinct image encoded once.
 
-    Rows whose expression is too long for the model have no answer, but the reason.
+    Rows whose expression is too long for the model get the reason instead of an answer.
 
     Args:
         model: in the precision to use.
         labels: N labels or questions, with an image root.
         against: which boxes become `target`.
-        batch_size: expressions fused at once; None is chosen by device and number of tokens.
+        batch_size: expressions fused at once; None chooses by device and number of tokens.
         progress: show a bar.
-        store: as of `score_models`.
-        runner: where the shards are answered; None is here.
+        store: as in `score_models`.
+        runner: where the shards are answered; None is this process.
     """
     precision = next(name for name, dtype in DTYPES.items() if dtype == model.dtype)
     config = EngineConfig(batch_size=batch_size, precision=precision, answers=True)

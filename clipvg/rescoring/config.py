@@ -1,4 +1,4 @@
-"""How a rescoring pass runs (batch, precision, what it leaves out), and what it has done."""
+"""Options of a rescoring pass (batch, precision, optimisations), and its statistics."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-# Parts of an answer: the box in sides of the square, what is said of it, the image's size.
+# Parts of an answer: the box, normalised to the square; its scores; the image's size in pixels.
 ANSWERS = (".cx", ".cy", ".w", ".h", ".score", ".present", ".width", ".height")
 STAGES = ("decode", "image", "text", "project", "fuse", "score")
 
 
 @dataclass(frozen=True)
 class Optimisations:
-    """What a pass leaves out or shares; every one is exact and can be switched off by itself.
+    """What a pass leaves out or shares; each is exact and can be switched off by itself.
 
     Attributes:
-        encode_once: the image tower runs once an image for all measurers that share it, not once
-            a label and measurer.
+        encode_once: the image tower runs once per image for all measurers that share it, not once
+            per label and measurer.
         trim_text: tokens past the last real one are not computed: attention is causal there.
         pack: masked tokens (padding of text and of the letterbox) are not in the sequences.
         fast_cpu: a CPU multiplies float32 matrices of towers and fusion encoders with oneDNN, see
             `clipvg.ops.linear`.
-        stack_heads: measurers of one architecture are one stack of weights in one pass on a GPU,
-            which waits for a measurement; a CPU is faster with one after the other.
+        stack_heads: on a GPU, measurers of one architecture run in one pass with stacked weights,
+            which is not measured yet; a CPU is faster with one after the other.
     """
 
     encode_once: bool = True
@@ -50,16 +50,16 @@ class Optimisations:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Names of all of them."""
+        """Return the names of all optimisations."""
         return tuple(field.name for field in dataclasses.fields(cls))
 
     @classmethod
     def none(cls) -> Optimisations:
-        """Return all of them switched off."""
+        """Return all optimisations switched off."""
         return cls(**dict.fromkeys(cls.names(), False))
 
     def without(self, name: str) -> Optimisations:
-        """Return these with one switched off."""
+        """Return these optimisations with one switched off."""
         return dataclasses.replace(self, **{name: False})
 
 
@@ -68,15 +68,16 @@ class EngineConfig:
     """How a rescoring pass runs.
 
     Attributes:
-        batch_size: labels fused at a time; None is chosen by device and number of tokens.
+        batch_size: labels fused at a time; None chooses by device and number of tokens.
         precision: "fp32" (exact), "bf16", "fp16", or "auto": fp32 on a CPU, on a GPU bf16 (fp16
             where it has no bf16).
-        workers: threads that decode images; None is one a core, at most 16.
+        workers: threads that decode images; None is one per core, at most 16.
         images_per_chunk: distinct images decoded and held at a time.
-        text_cache_mib: size of the least-recently-used cache of text features, a text tower.
+        text_cache_mib: size of the least-recently-used cache of text features, per text tower.
         optimisations: what is left out or shared.
-        similarity: name of what reliability is, see `clipvg.similarity`: "iou", as published.
-        answers: give `ANSWERS` in place of reliability.
+        similarity: name of the similarity that is the reliability, see `clipvg.similarity`; "iou"
+            as published.
+        answers: give `ANSWERS` instead of reliability.
     """
 
     batch_size: Annotated[int | None, (1, 10**6)] = None
@@ -90,7 +91,7 @@ class EngineConfig:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What is known of each label: its reliability (""), or the parts of an answer."""
+        """Names of the values of each label: its reliability (""), or the parts of an answer."""
         return ANSWERS if self.answers else ("",)
 
     def __post_init__(self) -> None:
@@ -118,10 +119,10 @@ class Stats:
     images: int = 0  # encoded, counted once for each image tower
     texts: int = 0  # expressions encoded
     text_hits: int = 0  # expressions found in the cache
-    # By stage; "decode" is the time spent waiting for images. A GPU works behind the clock unless
-    # the engine was made with ``profile=True``.
+    # By stage; "decode" is the time spent waiting for images. A GPU works asynchronously, so its
+    # times are true only if the engine was made with ``profile=True``.
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    waits_for: torch.device | None = None  # at the end of a stage
+    waits_for: torch.device | None = None  # device to synchronise with at the end of a stage
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

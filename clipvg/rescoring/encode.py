@@ -1,4 +1,4 @@
-"""What a rescoring pass reads: images and expressions, each encoded once a tower."""
+"""Decode and encode the images and expressions of a rescoring pass, each once per tower."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Decoded(Generic[T]):
-    """Images of a chunk, or the error where one cannot be read."""
+    """Images of a chunk, or the error of each that cannot be read."""
 
     chunk: Chunk  # the images' names and labels
-    images: list[T | InputError]  # what was made of each
+    images: list[T | InputError]  # each as loaded, or its error
 
     def readable(self) -> list[T]:
         """Return the U images that could be read."""
         return [image for image in self.images if not isinstance(image, InputError)]
 
     def usable(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the chunk's labels on them: places in ``chunk.rows``, and each one's image."""
+        """Return the labels on readable images: positions in ``chunk.rows`` and in `readable`."""
         good = np.array([not isinstance(image, InputError) for image in self.images], dtype=bool)
         usable = np.flatnonzero(good[self.chunk.image_of_row])
         return usable, (np.cumsum(good) - 1)[self.chunk.image_of_row[usable]]
 
     def unreadable(self, on_error: Literal["null", "raise"]) -> dict[int, str]:
-        """Return why rows have no image; "raise" raises the first reason instead."""
+        """Return by row why its image cannot be read; "raise" raises the first error instead."""
         reasons: dict[int, str] = {}
         for i, image in enumerate(self.images):
             if isinstance(image, InputError):
@@ -74,9 +74,9 @@ def visual_tokens(
     pack: bool,
     batch: int,
 ) -> VisualTokens:
-    """Encode U images with every tower and keep the tokens that count.
+    """Encode U images with every tower and keep the tokens that are used.
 
-    The towers see the same pixels; the model, any of their group, decides mask and device. With
+    The towers see the same pixels; the model, any of their group, gives mask and device. With
     `pack` padding of the letterbox is left out.
     """
     device = model.device

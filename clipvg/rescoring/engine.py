@@ -29,11 +29,11 @@ from clipvg.rescoring.views import View, make_views
 
 HISTOGRAM_BINS = 1000  # as in the paper's figure of reliability distributions
 # Packed tokens of a batch over all its measurers, and images that a tower takes at a time. On a
-# CPU what is larger falls out of the last-level cache.
+# CPU larger batches do not fit in the last-level cache.
 _TOKENS = {"cpu": 1600, "cuda": 131_072}
 _IMAGES = {"cpu": 4, "cuda": 64}
 
-Squares = dict[PixelsKey, Square]  # of an image, as each kind of model sees it
+Squares = dict[PixelsKey, Square]  # of one image, by how models see it
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class ShardScores:
 
     shard: Shard  # its images
     rows: np.ndarray  # (R,) int64 rows of the labels
-    # (n, R) float32 reliability, NaN where the image cannot be read; where answers are wanted
-    # their parts, (n * `ANSWERS`, R)
+    # (n, R) float32 reliability, NaN where the image cannot be read; with `EngineConfig.answers`
+    # the parts of the answers, (n * `ANSWERS`, R)
     scores: np.ndarray
     reasons: dict[int, str]  # row -> why it is not scored
 
@@ -51,13 +51,13 @@ class ShardScores:
 class Engine:
     """Scores labels with n grounding models; keeps their weights ready for many calls.
 
-    The models must stay as they are while the engine is used: it copies only the weights that it
-    needs in another type or side by side.
+    The models must not change while the engine is used: it copies only the weights that it needs in
+    another dtype or stacked.
 
     Args:
         models: n models by name, all on one device.
         config: batch, precision, what is left out or shared.
-        profile: wait for the device after every stage, so that ``stats.seconds`` are true there.
+        profile: wait for the device after every stage, so that ``stats.seconds`` are true on a GPU.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class Engine:
         self.device = self._models[0].device
         self._kind = "cuda" if self.device.type == "cuda" else "cpu"
         self.stats = Stats(waits_for=self.device if profile else None)  # of all passes so far
-        # (n, sources, bins) int64 of the scores of the last pass so far, counted where the boxes
-        # are; sources in order of first appearance
+        # (n, sources, bins) int64 histogram of the last pass's scores so far, on the device of the
+        # boxes; sources in order of first appearance
         self.histogram = torch.zeros(len(self.names), 1, HISTOGRAM_BINS, dtype=torch.int64)
         self._views = make_views(self._models, self.config)
 
@@ -90,14 +90,14 @@ class Engine:
     ) -> Iterator[ShardScores]:
         """Score labels shard by shard.
 
-        What the scores of a shard are depends on nothing outside it: batches do not cross shards
-        and the text cache is emptied between them, so a shard scored again gives equal bytes.
+        The scores of a shard depend on nothing outside it: batches do not cross shards and the text
+        cache is emptied between them, so a shard scored again gives equal bytes.
 
         Args:
             plan: of N labels; their ``truth`` is never read.
             shards: which images; None is all of them, as one shard.
             on_error: "null" leaves labels with an unreadable image unscored; "raise" stops.
-            row_names: (N,) what errors call the rows, where the labels are part of a table.
+            row_names: (N,) names of the rows in errors, if the labels are part of a table.
             advance: called with the number of labels just passed.
 
         Raises:
@@ -146,7 +146,7 @@ class Engine:
     def _reliability(
         self, targets: Targets, rows: np.ndarray, image: np.ndarray, images: list[Squares]
     ) -> np.ndarray:
-        """Return the reliability (n, R) of rows, each on an image of those that could be read."""
+        """Return the reliability (n, R) of rows, whose images could all be read."""
         scores = np.empty((len(self.names), len(rows)), dtype=np.float32)
         with full_precision(self.config.dtype(self.device)), self._products():
             for view in self._views:
@@ -178,7 +178,7 @@ class Engine:
         return np.concatenate(parts)
 
     def _products(self) -> AbstractContextManager[None]:
-        # bf16 has its products already, and open_clip's own blocks are a little faster in it
+        # bf16 products are fast as they are, and open_clip's own blocks are a little faster in it
         is_fp32 = self.config.dtype(self.device) == torch.float32
         return fast_cpu() if self.does.fast_cpu and is_fp32 else nullcontext()
 

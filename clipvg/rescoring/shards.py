@@ -1,4 +1,4 @@
-"""Scores of grounding models: shards of images, found in a store or shared out among processes."""
+"""Score labels with grounding models by shards of images, stored or shared out among processes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Lacking = dict[int, tuple[str, ...]]  # number of a shard -> keys of the measure
 
 
 class Runner(Protocol):
-    """Where shards are scored when not in this process."""
+    """Scores shards elsewhere than in this process."""
 
-    device: torch.device  # kind of those there; the precision of the pass must not be "auto"
+    device: torch.device  # kind of device there; the precision of the pass must not be "auto"
 
     def stream(
         self,
@@ -57,16 +57,17 @@ def score_models(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Score all N labels, whose ``truth`` is never read, with all n models on one device.
 
-    Under `torchrun` the shards are shared out and every process gets all scores; all must call.
-    Models of equal weights and rules are scored once; what is in the store is not scored, and what
-    is scored is kept there. The runner scores the shards where it is given, else this process.
+    Under `torchrun` the processes share out the shards, and each gets all scores; all must call it.
+    Models of equal weights and rules are scored once. Scores in the store are not computed again,
+    and new ones are added to it. The shards are scored by the runner if given, else here.
 
     Returns:
-        (n, N) float32 IoU in label order, NaN where the image cannot be read (where the engine is
-        to give answers (n * `ANSWERS`, N) of them); row of a label that is not scored -> why.
+        (n, N) float32 reliability in label order, NaN where the image cannot be read (with
+        `EngineConfig.answers`, (n * `ANSWERS`, N) parts of answers); row of a label that is not
+        scored -> why.
 
     Raises:
-        InputError: as of `Engine.stream`.
+        InputError: as in `Engine.stream`.
     """
     config = config or EngineConfig()
     work = _Rescoring(Plan(labels), models, config, on_error, progress, store, runner)
@@ -78,7 +79,7 @@ def score_models(
 
 @dataclass
 class _Rescoring:
-    """A pass over labels: what is found, what is scored here, what other processes score."""
+    """A pass over labels, whose scores are found in the store, computed here, or by others."""
 
     plan: Plan
     models: Mapping[str, GroundingModel]
@@ -106,7 +107,7 @@ class _Rescoring:
         self.scores = np.full(shape, np.nan, dtype=np.float32)
 
     def find(self) -> Lacking:
-        """Read what the store has. The main process decides for all what is missing."""
+        """Read what the store has, and return what it lacks; the main process decides for all."""
         store = self.store
         if store is None:
             return dict.fromkeys(range(len(self.shards)), self.keys)
@@ -150,14 +151,14 @@ class _Rescoring:
         return {i for shards in shares.values() for i in shards}
 
     def gather(self, lacking: Lacking, own: set[int]) -> None:
-        """Take over what the other processes have scored."""
+        """Collect what the other processes have scored."""
         world, store = self.world, self.store
         if world.size == 1:
             return
         if store is None:
             for reasons in distributed.gather_objects(self.reasons, world):
                 self.reasons.update(reasons)
-            np.nan_to_num(self.scores, copy=False, nan=-1.0)  # NaN is what nobody scored
+            np.nan_to_num(self.scores, copy=False, nan=-1.0)  # NaN: not scored in this process
             distributed.all_reduce(torch.from_numpy(self.scores), world, "max")
             self.scores[self.scores < 0] = np.nan
             return
@@ -233,7 +234,7 @@ class _Rescoring:
 
     @contextmanager
     def _progress(self, todo: int) -> Iterator[Callable[[int], None]]:
-        """Show the main process's pace as that of all; what was found is done at once."""
+        """Show progress at the main process's pace for all; stored scores count as done."""
         total, world = len(self.plan.labels), self.world
         show = self.progress and world.is_main
         desc = "predict" if self.config.answers else "score"

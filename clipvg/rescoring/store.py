@@ -1,4 +1,4 @@
-"""ScoreStore: scores of finished shards on disk, under keys of all that they depend on."""
+"""ScoreStore: scores of finished shards on disk, keyed by everything that they depend on."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _STOP = ".stop"
 
 @dataclasses.dataclass(frozen=True)
 class StoredShard:
-    """What a store knows of a shard."""
+    """Scores of a shard, as a store keeps them."""
 
     # measurer key -> (R,) float32 reliability, NaN where the image cannot be read
     scores: dict[str, np.ndarray]
-    reasons: dict[int, str]  # place among the R labels -> why it is not scored
+    reasons: dict[int, str]  # position among the R labels -> why it is not scored
 
 
 class ScoreStore:
     """A folder with the scores of finished shards.
 
     ``SET/SHARD.parquet`` holds the scores of one shard of images by the measurers that scored it
-    in one pass; ``SET/measurers.json`` says which these are. SHARD is `shard_key`, SET a hash of
-    the measurers' keys (`measurer_key`). Files appear whole or not at all. Files that cannot be
-    read are as if they were not there; other files are left alone.
+    in one pass; ``SET/measurers.json`` says which these are. SHARD is the key from `ShardKeys`, SET
+    a hash of the measurers' keys (`measurer_key`). Files appear complete or not at all. Files that
+    cannot be read count as missing; other files are left alone.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -58,7 +58,7 @@ class ScoreStore:
         self.damaged: list[Path] = []  # files that could not be read and were scored anew
 
     def clean(self) -> None:
-        """Remove what a killed process left half written; only for who holds the folder's lock."""
+        """Remove what a killed process left behind; the caller must hold the folder's lock."""
         for path in [*self.folder.glob("*/.*.tmp.parquet"), self.folder / _STOP]:
             path.unlink(missing_ok=True)
 
@@ -72,7 +72,7 @@ class ScoreStore:
         return (self.folder / _STOP).exists()
 
     def sets(self, keys: Sequence[str]) -> dict[Path, list[str]]:
-        """Return folders with scores by any of some measurers, those with most of them first."""
+        """Return folders with scores by any of the measurers, those with most of them first."""
         found = {}
         for path in sorted(self.folder.glob(f"*/{_MEASURERS}")):
             there = _held(path.parent)
@@ -99,7 +99,7 @@ class ScoreStore:
         return StoredShard(scores, reasons)
 
     def write(self, shard: str, found: StoredShard, names: Sequence[str] = ()) -> None:
-        """Keep the scores of a shard by all measurers of one pass, whole or not at all.
+        """Write the scores of a shard by all measurers of one pass, atomically.
 
         The names are for people who look into the folder.
         """
@@ -143,10 +143,10 @@ def open_store(
 def distinct_models(
     models: Mapping[str, GroundingModel], config: EngineConfig, device: torch.device
 ) -> tuple[dict[str, tuple[str, GroundingModel]], dict[str, list[int]]]:
-    """Find models of equal weights and rules, which are scored once.
+    """Group models of equal weights and rules, which are scored once.
 
-    By key they are a name and model, in the order of the keys however the models come (the bytes of
-    a pass may depend on it), and the places of all such models among those given.
+    Returns the name and model of each key, sorted by key whatever order the models come in (the
+    bytes of a pass may depend on it), and the positions of each key's models among those given.
     """
     distinct: dict[str, tuple[str, GroundingModel]] = {}
     places: dict[str, list[int]] = {}
@@ -158,21 +158,21 @@ def distinct_models(
 
 
 def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.device) -> str:
-    """Return a hash of everything of a measurer that its scores depend on.
+    """Return a hash of everything that a measurer's scores depend on.
 
     That is all weights, the rules for images, boxes and text, and how the engine runs: kind of
-    device, precision, batches. Its name and the sources it was trained on are no part of it.
+    device, precision, batches. Its name and the sources it was trained on are not included.
     """
     run = dataclasses.asdict(config)
     run["precision"] = config.resolved_precision(device)
     del run["workers"]  # threads that decode
-    for name in ("answers", "similarity"):  # with which scores of before are the same
+    for name in ("answers", "similarity"):  # defaults are left out: earlier scores keep their keys
         if run[name] == getattr(EngineConfig, name):
             del run[name]
     facts = [
         SCORES_VERSION,
         [image_key(model), text_key(model), model.preset.integer_boxes],
-        model.config.heads,  # the one choice of the head that its weights do not show
+        model.config.heads,  # the one option of the head that its weights do not show
         device.type,
         run,
     ]
@@ -182,7 +182,7 @@ def measurer_key(model: GroundingModel, config: EngineConfig, device: torch.devi
 
 
 def _held(folder: Path) -> list[str]:
-    """Return the keys of the measurers of a folder; none where it is not one of a store."""
+    """Return the keys of the measurers of a folder; none if it is not a set of a store."""
     try:
         keys = list(read_json(folder / _MEASURERS))
     except (ValueError, OSError):
@@ -195,7 +195,7 @@ def _set_name(keys: Sequence[str]) -> str:
 
 
 def _read(path: Path, num_labels: int, keys: Sequence[str]) -> pa.Table | None:
-    """Return the table of a file; None where it is damaged or something else."""
+    """Return the table of a file; None if it is damaged or holds something else."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()

@@ -1,4 +1,4 @@
-"""The labels' side of a pass: expressions, target boxes, sources, and the comparison with them."""
+"""Expressions, target boxes and sources of a rescoring pass, and the comparison with them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class ReadableLabels:
     """Labels whose images could be read."""
 
     rows: np.ndarray  # (R,) int64 rows of the labels
-    image: np.ndarray  # (R,) int64, each label's place in ``squares``
+    image: np.ndarray  # (R,) int64, position of each label's image in ``squares``
     squares: list[Square]  # the images
 
 
 class Targets:
-    """What the N labels of a pass ask for; errors call their rows by the names (N,)."""
+    """Expressions, boxes and sources of the N labels of a pass; errors use `row_names` (N,)."""
 
     def __init__(self, plan: Plan, row_names: np.ndarray | None) -> None:
         self._labels = labels = plan.labels
@@ -58,7 +58,7 @@ class Targets:
 
 
 def check_finite(boxes: Tensor, names: Sequence[str], rows: np.ndarray) -> None:
-    """Raise InputError, with names and rows, where boxes (n, B, 4) of models are not finite."""
+    """Raise InputError, with names and rows, if boxes (n, B, 4) of models are not finite."""
     finite = torch.isfinite(boxes).all(-1)
     if bool(finite.all()):
         return
@@ -79,7 +79,7 @@ def score_boxes(
     """Return reliability (n, R) of predicted (n, R, 4) boxes and its histogram by group.
 
     Boxes are cxcywh in the square, targets (R, 4), groups (R,) int64, histograms (n, num_groups,
-    bins) int64. IoU runs where the boxes are, as one operator; any other similarity is NumPy's.
+    bins) int64. IoU runs on the boxes' device, as one operator; other similarities run in NumPy.
     """
     if similarity == IOU:
         return box_reliability(predicted, target, group=group, num_groups=num_groups, bins=bins)

@@ -1,4 +1,4 @@
-"""Which measurers of a pass share pixels, towers, texts and one stack of weights."""
+"""Group the measurers of a pass that share pixels, towers, texts and one stack of weights."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class View:
     stacks: list[Stack]
 
 
-@torch.no_grad()  # else stacked weights would remember what they were stacked from
+@torch.no_grad()  # else stacked weights would keep a graph for autograd
 def make_views(models: Sequence[GroundingModel], config: EngineConfig) -> list[View]:
-    """Group the measurers of a pass; stacks that read equal texts share the features of them."""
+    """Group the measurers of a pass; stacks with equal text features share their cache."""
     does, device = config.optimisations, models[0].device
     towers = _in_dtype([model.backbone for model in models], config.dtype(device))
-    # On a CPU one by one is faster: a batched product gives each core whole matrices, so that
-    # three of them leave one of two cores idle half of the time, and more is in the cache.
+    # On a CPU one by one is faster: a batched product gives each core whole matrices, so that three
+    # of them leave one of two cores idle half of the time; and one by one, more stays in the cache.
     stacking = does.stack_heads and device.type in _STACKING
     texts: dict[Hashable, TextCache] = {}
     groups: dict[Hashable, list[int]] = {}
@@ -88,7 +88,7 @@ def _in_dtype(towers: Sequence[Backbone], dtype: torch.dtype) -> list[Backbone]:
 
 
 def architecture(model: GroundingModel) -> tuple[int | None, ...]:
-    """Return what models must share to be stacked."""
+    """Return the sizes that models must share to be stacked."""
     config, backbone = model.config, model.backbone
     sizes = (config.width, config.layers, config.heads, config.feedforward)
     return (*sizes, backbone.feature_width, backbone.width, backbone.embed_dim)

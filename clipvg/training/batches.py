@@ -1,4 +1,4 @@
-"""Batches of a training: of cached features, or of images decoded and augmented."""
+"""Batches for training, from cached features or from decoded and augmented images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipvg.training.order import Order
 from clipvg.training.state import TOO_LARGE
 
 AnyBatch = Batch | FeatureBatch
-# This process's batches of the optimizer steps from one to another, in the parts of an `Order`.
+# (start, stop) -> this process's batches of these optimizer steps, one for each part of an `Order`.
 Batches = Callable[[int, int], Iterator[AnyBatch]]
 
 
@@ -36,10 +36,10 @@ def open_features(
     *,
     progress: bool,
 ) -> FeatureCache | None:
-    """Open the feature cache that a training asks for; None where it reads images in each epoch.
+    """Open the feature cache of a training; return None if images are read in each epoch.
 
-    That is with augmentation, where the image tower learns, and, with a warning, where features
-    would be too large: there a restart goes without too, since the bits of either way differ.
+    They are with augmentation, if the image tower learns, and, with a warning, if features would be
+    too large; then a restart uses no cache either, since results differ in the last bits.
     ``cache_features=True`` raises instead.
     """
     insist = config.cache_features is True
@@ -92,10 +92,10 @@ def cached_batches(labels: CachedLabels, order: Order) -> Batches:
 def image_batches(
     model: GroundingModel, labels: LabelTable, config: FitConfig, order: Order
 ) -> Batches:
-    """Return batches of images from a DataLoader, augmented when the options say so.
+    """Return batches of images from a DataLoader, augmented if the options say so.
 
-    What a label looks like depends on seed, epoch and row, not on the number of workers; labels
-    that come in one group share their image.
+    The augmentation of a label depends on seed, epoch and row, not on the number of workers; labels
+    of one group share their image.
     """
     size, preset = model.backbone.image_size, model.preset
     transform = TrainTransform(
@@ -189,7 +189,7 @@ def standardise_projections(model: GroundingModel, batch: AnyBatch) -> None:
 
 
 def _standardise(projection: nn.Linear, inputs: Tensor) -> None:
-    """W(x - mean) / deviation + b, written as weights and bias for x of shape (rows, channels)."""
+    """Set weights and bias so that x (rows, channels) gives W((x - mean) / deviation) + b."""
     inputs = inputs.float()
     mean = inputs.mean(dim=0)
     deviation = (inputs - mean).square().mean(dim=0).sqrt().clamp(min=1e-3)

@@ -1,4 +1,4 @@
-"""What a quality head makes of held-out answers: [REG] is read, and all signs are weighed."""
+"""Calibrate a quality head on held-out answers: train its reader of [REG], and weigh all signs."""
 
 from __future__ import annotations
 
@@ -16,33 +16,36 @@ from clipvg.model.quality import MEANT, PRESENT, QUALITY, QualityHead
 
 _FOLDS = 4
 _BATCH, _RATE, _EPOCHS = 128, 2e-3, 30
-_ROUNDS = 30  # of telling which foreign expressions fit after all
+_ROUNDS = 30  # of expectation maximisation, see `_weigh_present`
 
 
 @dataclass
 class Held:
-    """What a model answers on held-out images: own expressions, then foreign ones, R in all."""
+    """A model's answers on held-out images to own and foreign expressions, R in all.
+
+    A foreign expression is one of another image that does not fit this one by its words.
+    """
 
     state: list[Tensor] = field(default_factory=list)  # (R, D) float32 [REG]
     match: list[Tensor] = field(default_factory=list)  # (R,) logit of the matcher at its own box
     shown: list[Tensor] = field(default_factory=list)  # (R,) logit that the image shows it
-    right: list[Tensor] = field(default_factory=list)  # (R,) whether that box is right, where own
-    # (R,) bool, False for an expression of another image that does not fit by its words
+    right: list[Tensor] = field(default_factory=list)  # (R,) bool, box is right; only for own ones
+    # (R,) bool, False for a foreign expression
     own: list[Tensor] = field(default_factory=list)
     image: list[Tensor] = field(default_factory=list)  # (R,) int64 number of the image
-    missed: float = 0.0  # share of the foreign expressions that fit after all, as estimated
-    # logits at boxes that are the label's own (True) or not (False), with that
+    missed: float = 0.0  # estimated share of the foreign expressions that fit after all
+    # matcher's logits at boxes, and whether these are the labels' own (True) or displaced (False)
     meant: list[tuple[Tensor, bool]] = field(default_factory=list)
 
 
 def calibrate(head: QualityHead, held: Held, seed: int) -> None:
-    """Train the reader of [REG], and weigh the signs as they are for images it has not seen."""
+    """Train the reader of [REG], and weigh the signs as they are on images that are new to it."""
     head.cpu()
     state, match = torch.cat(held.state), torch.cat(held.match)
     own, right = torch.cat(held.own), torch.cat(held.right)
     standardise(head, 2, state)
     inputs = head.standard(state, 2)
-    # Absent is as likely as present.
+    # Absent counts as much as present.
     even = torch.where(own, 1.0, own.sum() / (~own).sum().clamp(min=1))
     target = torch.stack([right & own, own], dim=1).float()
     counts = torch.stack([own.float(), even], dim=1)
@@ -68,7 +71,7 @@ def calibrate(head: QualityHead, held: Held, seed: int) -> None:
 def _read(
     like: nn.Sequential, inputs: Tensor, target: Tensor, counts: Tensor, seed: int
 ) -> nn.Sequential:
-    """Train a perceptron like the one given."""
+    """Train a fresh perceptron of the same architecture as `like`."""
     torch.manual_seed(seed)
     net = copy.deepcopy(like).requires_grad_().train()
     for part in net:
@@ -91,7 +94,7 @@ def _read(
 
 
 def _weigh(signs: Tensor, target: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Logistic regression by Newton's method: weights (k,) and bias () of signs (N, k)."""
+    """Fit a logistic regression by Newton's method: weights (k,) and bias () of signs (N, k)."""
     scale = signs.double().std(0).clamp(min=1e-6)
     x = F.pad(signs.double() / scale, (0, 1), value=1.0)
     weights = torch.zeros(x.shape[1], dtype=torch.float64)
@@ -108,9 +111,9 @@ def _weigh(signs: Tensor, target: Tensor, counts: Tensor) -> tuple[Tensor, Tenso
 def _weigh_present(signs: Tensor, own: Tensor, share: float) -> tuple[Tensor, Tensor]:
     """Weigh signs (N, k) of whether anything fits, from own expressions and foreign ones.
 
-    Of the foreign ones a share fits after all, and nobody knows which: taken for absent, they would
-    keep P below 1 / (1 + share). By P of the last round each counts as absent as far as it does not
-    fit (expectation maximisation; Ward et al., Biometrics 2009).
+    A share of the foreign ones fits after all, and it is unknown which: counted as absent, they
+    would keep P below 1 / (1 + share). So each counts as absent with the probability, by P of the
+    last round, that it does not fit (expectation maximisation; Ward et al., Biometrics 2009).
     """
     fits = torch.full((int((~own).sum()),), share)  # P(a foreign expression fits)
     for _ in range(_ROUNDS):
@@ -123,17 +126,17 @@ def _weigh_present(signs: Tensor, own: Tensor, share: float) -> tuple[Tensor, Te
 
 
 def standardise(head: QualityHead, what: int, values: Tensor) -> None:
-    """Let a head read regions (0), words (1) or [REG] (2) with mean 0 and deviation 1."""
+    """Let a head standardise regions (0), words (1) or [REG] (2) by the statistics of `values`."""
     head.centre[what] = values.mean(0)
     head.deviation[what] = values.std(0).clamp(min=1e-3)
 
 
 class Foreign:
-    """What is said of each image of a table, by which expressions of other images are judged.
+    """The expressions of each image, to judge whether those of other images fit it too.
 
     Args:
-        expressions: of N labels.
-        image_of: (N,) number of each one's image.
+        expressions: expressions of N labels.
+        image_of: (N,) number of each label's image.
     """
 
     def __init__(self, expressions: Sequence[str], image_of: np.ndarray) -> None:
@@ -144,7 +147,7 @@ class Foreign:
             self._rows.setdefault(image, []).append(row)
 
     def fits(self, rows: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Return of each label whether another one says all of its words of an image, (B,) bool."""
+        """Return whether another label of each image has all words of the row's, (B,) bool."""
         return np.array(
             [
                 any(self._words[row] <= self._words[o] for o in self._rows[image] if o != row)
@@ -154,10 +157,11 @@ class Foreign:
         )
 
     def missed(self, rows: np.ndarray, found: np.ndarray) -> float:
-        """Estimate the share that fit of those foreign expressions that were not found to.
+        """Estimate the share of foreign expressions that fit, of those not `found` to fit.
 
-        Each label's expression fits its own image, and `fits` finds a share d of them there. Of
-        those with as many words it finds the same share on other images: if it found u, u / d fit.
+        Each label's expression fits its own image, and there `fits` finds a share d of those with a
+        given number of words. It is taken to find the same share on other images: if it found u,
+        u / d fit.
         """
         lengths = np.array([len(said) for said in self._words])
         known = self.fits(np.arange(len(lengths)), self._image_of)

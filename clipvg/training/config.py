@@ -1,4 +1,4 @@
-"""Options of a training, and the curve of its learning rate."""
+"""Options of a training, and its learning rate schedule."""
 
 import math
 from dataclasses import dataclass, fields
@@ -119,13 +119,13 @@ class FitConfig:
         return not self.augment and self.cache_features is not False
 
     def scaled_lr(self, world: int = 1) -> float:
-        """Learning rate of the effective batch on `world` processes."""
+        """Return the learning rate for the effective batch of `world` processes."""
         if self.base_batch is None:
             return self.lr
         return self.lr * self.batch_size * self.accumulate * world / self.base_batch
 
     def identity(self) -> dict[str, object]:
-        """Options that decide the resulting weights: what a resume must find unchanged."""
+        """Return the options that decide the resulting weights: a resumed run needs the same."""
         free = {"num_workers", "cache_features", "cache_bytes", "checkpoint_steps", "history"}
         free |= {"quality"}
         free |= set() if self.ema else {"ema"}

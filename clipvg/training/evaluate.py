@@ -41,7 +41,7 @@ class PredictedBoxes:
         target: (N, 4) float32, the labels' boxes in the same frame; NaN where there is none.
         sizes: (N, 2) int64 image sizes (width, height) in pixels; (1, 1) where not readable.
         reasons: for each label why there is no box; None where there is one.
-        side: of the square in pixels.
+        side: side of the square in pixels.
     """
 
     boxes: np.ndarray
@@ -60,9 +60,9 @@ def predict_labels(
     features: FeatureCache | None = None,
     reading: CacheOptions | None = None,
 ) -> PredictedBoxes:
-    """Boxes for every label, each distinct image decoded and encoded once.
+    """Predict a box for every label, decoding and encoding each distinct image once.
 
-    Under `torchrun` the images are shared out and every process gets all boxes; all must call.
+    Under `torchrun` the processes share out the images, and each gets all boxes; all must call it.
 
     Args:
         model: on the device to use; it is left in the mode it was in.
@@ -70,8 +70,8 @@ def predict_labels(
         against: which boxes become `target`.
         batch_size: labels in one forward pass.
         features: a cache over the model's towers to use and extend.
-        reading: how images are read that `features` does not have; with `on_error="null"` the
-            labels of one that cannot be read get NaN and the reason.
+        reading: how to read images that `features` does not have; with `on_error="null"` the labels
+            of an image that cannot be read get NaN and the reason.
 
     Returns:
         The boxes in the table's order.
@@ -120,7 +120,7 @@ def evaluate(
     num_workers: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Accuracy and mean IoU over a table, also by size of the box and length and kind of the words.
+    """Measure accuracy and mean IoU over a table, also by size of box and length and kind of words.
 
     IoU is measured in the letterboxed square with the prediction clamped to it, and a label is
     right when IoU >= the threshold, as in the published code; the model's preset decides whether
@@ -155,7 +155,7 @@ def evaluate(
 
 
 def check_against(labels: LabelTable, against: Against) -> None:
-    """Refuse labels that have no such boxes, and other words than "box" and "truth"."""
+    """Raise InputError if `against` is not "box" or "truth", or the labels have no such boxes."""
     if against not in ("box", "truth"):
         raise InputError(f"against is {against!r}; expected 'box' or 'truth'.")
     if against == "truth" and not labels.has_truth:
@@ -203,7 +203,7 @@ def views(
             yield rows, features.view(mine, against=against)
             return
         except CacheTooLargeError:
-            pass  # a table beside the one the cache was made for: read it in chunks
+            pass  # a table other than the one the cache was made for: read it in chunks
     order = np.argsort(image_of, kind="stable")
     order = order[image_of[order] % world.size == world.rank]
     chunk_of = image_of[order] // world.size // _IMAGES_AT_ONCE
@@ -215,7 +215,7 @@ def views(
 
 @torch.no_grad()
 def _boxes(model: GroundingModel, view: CachedLabels, batch_size: int, bar: tqdm) -> np.ndarray:
-    """Boxes of all rows of a view, (N, 4)."""
+    """Predict the boxes of all rows of a view, (N, 4)."""
     rows = np.arange(len(view))
     found = []
     for start in range(0, len(view), batch_size):
@@ -227,7 +227,7 @@ def _boxes(model: GroundingModel, view: CachedLabels, batch_size: int, bar: tqdm
 
 
 def _any_box(found: PredictedBoxes, labels: LabelTable) -> Group | None:
-    """Return the accuracy against the best of several boxes; None where labels do not list them."""
+    """Return the accuracy against the best of several boxes; None if labels do not list them."""
     listed = boxes_of_phrases(labels)
     if listed is None:
         return None
@@ -242,7 +242,7 @@ def _any_box(found: PredictedBoxes, labels: LabelTable) -> Group | None:
 
 
 def _area_shares(found: PredictedBoxes) -> np.ndarray:
-    """Share of the image's area that each target covers, (N,)."""
+    """Return the share of the image's area that each target covers, (N,)."""
     width, height = found.sizes.astype(np.float64).T
     # In the square the long side is 1, so the image's area there is short side / long side.
     image = np.minimum(width, height) / np.maximum(width, height).clip(min=1)
@@ -250,7 +250,7 @@ def _area_shares(found: PredictedBoxes) -> np.ndarray:
 
 
 def _size_groups(areas: np.ndarray) -> list[str]:
-    """Names of the groups of areas in pixels."""
+    """Return the names of the size groups of areas in pixels."""
     groups = (areas >= SMALL_BELOW).astype(int) + (areas >= LARGE_FROM)
     return [SIZES[group] for group in groups]
 

@@ -95,15 +95,15 @@ def fit_many(
     Args:
         model: on the device to train on; it is not changed.
         labels: the union of what is kept.
-        keep: bool (K, N), or factors on the labels' weights, as `weights` of `fit`.
-        config: as of `fit`, like those below.
-        validation: as of `fit`.
+        keep: bool (K, N), or factors on the labels' weights, like `weights` of `fit`.
+        config: as in `fit`.
+        validation: as in `fit`.
         outs: K folders.
-        features: as of `fit`.
-        progress: as of `fit`.
-        judge: score of a model, higher is better. Given, the copies are halved (successive halving,
-            arXiv 1502.07943) at the steps `clipvg.training.loop.rungs` gives: the worse half stops
-            there and is returned as it is; the others are not affected.
+        features: as in `fit`.
+        progress: as in `fit`.
+        judge: score of a model, higher is better. If given, the copies are halved (successive
+            halving, arXiv 1502.07943) at the steps that `clipvg.training.loop.rungs` gives: the
+            worse half stops there and is returned as it is; the others are not affected.
 
     Returns:
         K results. `seconds` is the time of the loop divided among the copies at work.
@@ -119,7 +119,7 @@ def fit_many(
 
 @dataclass
 class Training:
-    """Trainings over the same labels, with what they share; see `fit` and `fit_many`."""
+    """One or more trainings over the same labels; see `fit` and `fit_many`."""
 
     labels: LabelTable
     config: FitConfig
@@ -172,7 +172,7 @@ class Training:
         return trainer
 
     def _identity(self, order: Order, weight: np.ndarray) -> Json:
-        """What decides the result: a checkpoint of anything else is not continued."""
+        """Return what decides the result: a checkpoint that differs in it is not continued."""
         options = self.config.identity()
         for name in ("batch_size", "accumulate"):  # how the effective batch is split is free
             del options[name]
@@ -187,7 +187,7 @@ class Training:
     def _cache(
         self, model: GroundingModel, folder: Path | None, world: World
     ) -> FeatureCache | None:
-        """The feature cache to train from; None when images are read anew."""
+        """Return the feature cache to train from; None if images are read in each epoch."""
         if self.features is not None and not self.config.augment:
             if not self.features.fits(model):
                 raise InputError(
@@ -221,7 +221,7 @@ def order_of(labels: LabelTable, config: FitConfig, world: World) -> Order:
 
 
 def _combined_weights(labels: LabelTable, weights: Weights) -> np.ndarray:
-    """The labels' weights times the given ones, float32 (N,)."""
+    """Return the labels' weights times the given ones, float32 (N,)."""
     if not len(labels):
         raise InputError("there are no labels to train on. Check the file and any selection.")
     combined = labels.weights().astype(np.float64)

@@ -1,4 +1,4 @@
-"""A grounding model as the learner that a curriculum trains again and again."""
+"""The learner with which a curriculum trains grounding models again and again."""
 
 import copy
 import dataclasses
@@ -27,8 +27,8 @@ class GroundingLearner:
     """Trains fresh grounding models with one set of options.
 
     Without augmentation all its trainings and evaluations share one feature cache: each distinct
-    image and expression is encoded once in the learner's life. Call `prepare` with the union of
-    the labels first, so that they lie in one block.
+    image and expression is encoded once in the learner's lifetime. Call `prepare` with the union of
+    the labels first, so that they are stored in one block.
 
     Args:
         make_model: seed -> a fresh model on the device to train on.
@@ -38,7 +38,7 @@ class GroundingLearner:
         progress: show bars for what takes over two seconds.
     """
 
-    similarity: str = IOU  # what its measurers compare boxes by
+    similarity: str = IOU  # similarity by which its measurers compare boxes
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class GroundingLearner:
         return fit_many(model, labels, keep, outs=outs, judge=judge, **options)
 
     def evaluate(self, model: GroundingModel, labels: LabelTable) -> float:
-        """Acc@0.5 in [0, 1] on the labels' boxes, each counted by its weight; higher is better."""
+        """Return Acc@0.5 in [0, 1] on the labels' boxes, weighted by label; higher is better."""
         features = self._usable(model)
         result = evaluate(model, labels, features=features, progress=self._progress)
         weights = labels.weights()
@@ -131,7 +131,7 @@ class GroundingLearner:
     def _start(
         self, labels: LabelTable, init: GroundingModel | None, seed: int
     ) -> tuple[GroundingModel, Json]:
-        """Return the model to train, and what all trainings are given."""
+        """Return the model to train, and the arguments that all trainings share."""
         model, standardise = self.make_model(seed), self.config.standardise and init is None
         if init is not None:
             load_trainable(model, trainable_state(init))
@@ -145,7 +145,7 @@ class GroundingLearner:
         }
 
     def _steps(self, labels: LabelTable, model: GroundingModel) -> int | None:
-        """Return the steps of a training on labels where they are not those of the options."""
+        """Return the steps of a training by the learner's share; None leaves it to the epochs."""
         config = self.config
         if self._share == 1:
             return config.steps
@@ -153,7 +153,7 @@ class GroundingLearner:
         return max(1, round(self._share * (config.steps or config.epochs * order.steps_per_epoch)))
 
     def features(self, model: GroundingModel, labels: LabelTable) -> FeatureCache | None:
-        """Return the cache of the trainings with these labels in it, where a model can use one."""
+        """Return the shared feature cache with these labels in it; None if the model has no use."""
         self.prepare(labels, model)
         return self._usable(model)
 

@@ -22,14 +22,14 @@ from clipvg.training.trainer import Trainer
 Judge = Callable[[GroundingModel], float]
 
 _SIGNALS = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None))]
-_AGREE_EVERY = 10  # steps between two exchanges of the flag: one every step would stall a GPU
+_AGREE_EVERY = 10  # steps between exchanges of the stop flag: one every step would stall a GPU
 
 
 def rungs(candidates: int, steps: int) -> list[int]:
-    """Steps after which the worse half of the candidates left is dropped (successive halving).
+    """Return the steps after which successive halving drops the worse half of the candidates left.
 
-    There are as many as it takes to leave one; the last is after half of the steps, each earlier
-    one after half of the next's. Of n candidates ceil(n / 2) go on.
+    There are as many as it takes to leave one candidate; the last is after half of all steps, each
+    earlier one after half as many as the next. Of n candidates ceil(n / 2) go on.
 
     Example:
         >>> rungs(3, 1200)
@@ -44,8 +44,8 @@ class Loop:
     """Trains all trainers to their last step over the same batches.
 
     Each does exactly what it would do alone; images are decoded and encoded once for all. Trainers
-    may be at different steps, as after a kill: those ahead wait for the others. With a judge, for
-    which higher is better, they are halved, see `rungs`.
+    may be at different steps, as after a kill: those ahead wait for the others. With a judge
+    (higher is better) the trainers are halved, see `rungs`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Loop:
             trainer.serve(features, progress=progress)
 
     def run(self) -> None:
-        """Take the steps; after Ctrl-C or SIGTERM, checkpoints are written first."""
+        """Run all steps; on Ctrl-C or SIGTERM, write checkpoints before stopping."""
         self._settle()
         self._step = self._behind()
         steps = self._first.steps
@@ -107,7 +107,7 @@ class Loop:
         """Load the parts of the next step's batch, encoded where the candidates share them."""
         try:
             return [self._prepare(next(batches)) for _ in self._first.order.parts(self._step)]
-        except KeyboardInterrupt:  # raised by a feed: no step is under way
+        except KeyboardInterrupt:  # raised while loading: no step is under way
             if self._first.world.size == 1:
                 self._checkpoint()
             raise
@@ -124,12 +124,12 @@ class Loop:
         while self._rungs and self._judge is not None and self._behind() >= self._rungs[0]:
             rung = self._rungs.pop(0)
             for trainer in self._left:
-                if rung in trainer.rungs:  # before a kill
+                if rung in trainer.rungs:  # judged before a kill
                     continue
                 trainer.rungs[rung] = self._judge(trainer.model)
                 trainer.model.train()
                 trainer.checkpoint()
-            # sorted() keeps the order of equals: the first given goes on
+            # sorted() is stable: of equals the first given goes on
             best = sorted(self._left, key=lambda t: -t.rungs[rung])[: ceil(len(self._left) / 2)]
             self._left = [t for t in self._left if t in best]
 
@@ -147,9 +147,9 @@ class Loop:
 
 
 class Interrupt:
-    """Context that turns the first such signal into a request to stop at a step's end.
+    """Context that turns the first SIGINT, SIGTERM or SIGHUP into a request to stop after a step.
 
-    A second signal acts at once; one that is ignored stays so. Outside of the main thread signals
+    A second signal acts at once; ignored signals stay ignored. Outside of the main thread signals
     are left alone.
     """
 
@@ -182,7 +182,7 @@ class Interrupt:
         return bool(distributed.all_reduce(flag, self._world, "max").item())
 
     def obey(self) -> None:
-        """Give the signal to whoever handled it before; KeyboardInterrupt where that returns."""
+        """Pass the signal to its previous handler; raise KeyboardInterrupt if that returns."""
         self._restore()
         signal.raise_signal(self._received or signal.SIGINT)
         raise KeyboardInterrupt

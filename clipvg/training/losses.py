@@ -9,7 +9,7 @@ from clipvg.ops.boxes import area, shared_sides, union_area
 
 
 def box_losses(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """L1 and generalised-IoU loss of each label.
+    """Compute the L1 and generalised-IoU loss of each label.
 
     The L1 term is the sum over the four coordinates, as in the published training code; both
     terms have weight 1 there. The pairing is elementwise: no B x B matrix is formed, and no
@@ -31,7 +31,7 @@ def box_losses(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     pred, target = pred.float(), target.float()
     l1 = (pred - target).abs().sum(-1)
     a, b = box_convert(pred, "cxcywh", "xyxy"), box_convert(target, "cxcywh", "xyxy")
-    # Gradients are added in the reverse of this order; with another one trainings end elsewhere.
+    # Gradients are added in the reverse of this order; another order would change results.
     overlap = shared_sides(a, b)  # (B, 2)
     hull = torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])  # (B, 2)
     intersection = area(overlap.clamp(min=0))  # (B,)

@@ -1,4 +1,4 @@
-"""Training of a matcher: labels against mismatches made of them."""
+"""Train a matcher to tell labels from mismatches that are made of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _RATE = 2e-3
 _LEAST_STEPS, _MOST_STEPS = 30, 3_000
 _JUDGED_AT_ONCE = 2_048
 _MOST_NEAR = 64
-APART = 0.5  # IoU below which two boxes are two answers
-DISPLACED = 2  # displaced boxes of a label
+APART = 0.5  # IoU below which two boxes show different objects
+DISPLACED = 2  # displaced boxes per label
 
 
 @dataclass(frozen=True, eq=False)
 class MatcherInputs:
-    """What a matcher sees: N labels, M boxes with S views each, a box's own first, and U texts."""
+    """Inputs of a matcher: N labels, M boxes with S views each (the box itself first), U texts."""
 
     # (M, S, 4) float32 cxcywh in sides of the square; views after the first are displaced
     boxes: Tensor
@@ -39,7 +39,7 @@ class MatcherInputs:
 
 
 class RaggedLists:
-    """Members (P,) of lists that lie end to end, to draw from; `owner` (P,) has their lists."""
+    """`count` lists of any lengths, to draw from: `member` (P,) is in the list `owner` (P,)."""
 
     def __init__(self, owner: np.ndarray, member: np.ndarray, count: int) -> None:
         order = np.argsort(owner, kind="stable")
@@ -49,7 +49,7 @@ class RaggedLists:
         self._starts = torch.from_numpy(np.cumsum(sizes) - sizes)
 
     def draw(self, lists: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the places in `lists` of those that have members, and one member of each."""
+        """Draw one member of each list: return positions in `lists` that have any, and members."""
         there = (self._sizes[lists] > 0).nonzero()[:, 0]
         asked = lists[there]
         part = torch.rand(len(asked), generator=generator) * self._sizes[asked]
@@ -57,7 +57,7 @@ class RaggedLists:
 
 
 def one_word_away(texts: Sequence[str], used: np.ndarray) -> RaggedLists:
-    """For each text the used texts that differ from it in one word, at most 64 for each place."""
+    """Return for each used text those that differ from it in one word, at most 64 per position."""
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number in used.tolist():
         parts = words(texts[number])
@@ -78,7 +78,7 @@ def one_word_away(texts: Sequence[str], used: np.ndarray) -> RaggedLists:
 class MatcherTrainer:
     """Trains matchers on labels and asks them about pairs."""
 
-    pairs: MatcherInputs  # what is seen of the labels
+    pairs: MatcherInputs  # of the labels
     others: RaggedLists  # for each label the labels of its image that show another object
     width: int  # hidden width of the matchers
     epochs: int  # passes over the labels trained on
@@ -110,7 +110,7 @@ class MatcherTrainer:
     def _step(
         self, net: Matcher, rows: Tensor, ends: Tensor, near: RaggedLists, draw: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Logits of a batch of labels and their mismatches, and which are labels."""
+        """Return logits of a batch of labels and their mismatches, and 1 for labels, else 0."""
 
         def some(count: int) -> Tensor:
             at = torch.rand(count, generator=draw, dtype=torch.float64) * ends[-1]
@@ -133,7 +133,7 @@ class MatcherTrainer:
         return self._logits(net, label, view, text), truth
 
     def ask(self, net: Matcher, label: Tensor, text: Tensor) -> Tensor:
-        """Logits of labels' boxes with texts, (P,) on the processor."""
+        """Return the logits of labels' boxes with texts, (P,) on the CPU."""
         if not len(label):
             return torch.zeros(0)
         parts = zip(label.split(_JUDGED_AT_ONCE), text.split(_JUDGED_AT_ONCE), strict=True)
@@ -154,7 +154,7 @@ class MatcherTrainer:
 
 
 def displaced(boxes: Tensor, rows: np.ndarray, seed: int) -> Tensor:
-    """Boxes (B, 4) cxcywh and two displaced ones each, (B, 3, 4); a row's are always the same."""
+    """Add two displaced boxes to each of (B, 4) cxcywh, (B, 3, 4); seed and row determine them."""
     tries = 8
     drawn = [np.random.default_rng((seed, int(row))) for row in rows]
     spread = np.stack([draw.uniform(0.15, 0.65, (DISPLACED, tries, 1)) for draw in drawn])
@@ -166,14 +166,14 @@ def displaced(boxes: Tensor, rows: np.ndarray, seed: int) -> Tensor:
     low, high = (centre - sides / 2).clamp(0, 1), (centre + sides / 2).clamp(0, 1)
     made = torch.cat([(low + high) / 2, (high - low).clamp(min=0.02)], dim=-1)
     apart = overlap(made, own.expand_as(made)) < APART
-    apart[..., -1] = True  # where none is, the last
+    apart[..., -1] = True  # if none is apart, take the last
     first = apart.int().argmax(2)
     chosen = made.gather(2, first[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
     return torch.cat([boxes[:, None], chosen], dim=1)
 
 
 def rivals_of(image: np.ndarray, boxes: Tensor) -> Tensor:
-    """Pairs (2, P) of labels of one image whose boxes (N, 4) show different objects."""
+    """Return pairs (2, P) of labels of one image whose boxes (N, 4) show different objects."""
     parts = [torch.zeros((2, 0), dtype=torch.int64)]
     for i, j in pairs_within(image):
         pairs = torch.from_numpy(np.stack([i, j]))

@@ -1,4 +1,4 @@
-"""What an evaluation says: accuracy in all and by group."""
+"""Results of an evaluation: accuracy overall and by group."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from clipvg.features.cache import Against
 from clipvg.runtime.files import Json
 
 THRESHOLDS = (0.25, 0.5, 0.75, 0.9)
-AVERAGED = tuple(percent / 100 for percent in range(50, 100, 5))  # of the mean over 0.5:0.95
+AVERAGED = tuple(percent / 100 for percent in range(50, 100, 5))  # thresholds of acc_0.5:0.95
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Group:
 
     @classmethod
     def of(cls, iou: np.ndarray) -> "Group":
-        """The group of labels with these IoUs."""
+        """Return the group of labels with these IoUs."""
         if not len(iou):
             nothing = float("nan")
             return cls(0, dict.fromkeys(THRESHOLDS, nothing), nothing, nothing)
@@ -36,7 +36,7 @@ class Group:
         return cls(len(iou), accuracy, float(values.mean()), averaged)
 
     def to_dict(self) -> Json:
-        """`count`, `acc_0.25` to `acc_0.9`, `acc_0.5:0.95`, `mean_iou`; None for NaN."""
+        """Return `count`, `acc_0.25` to `acc_0.9`, `acc_0.5:0.95`, `mean_iou`; None for NaN."""
         values = {f"acc_{t}": share for t, share in self.accuracy.items()}
         values |= {"acc_0.5:0.95": self.mean_accuracy, "mean_iou": self.mean_iou}
         return {"count": self.count, **{k: None if v != v else v for k, v in values.items()}}
@@ -51,9 +51,10 @@ class Evaluation(Group):
             (from 3/100): COCO's 32^2 and 96^2 pixels as shares of 640 x 480.
         by_pixels: the same groups by COCO's own pixels, whatever the size of the image.
         by_length: groups of expressions of "1-3", "4-6" and "7+" words.
-        by_kind: groups by what an expression goes by, see `clipvg.pseudo.entities.kind_of`.
-        any_box: compared with that of the boxes of a phrase that fits best (ANY-BOX of Flickr30k
-            Entities, where the rest is MERGED-BOX); None where labels do not list their boxes.
+        by_kind: groups by how an expression tells its object from others, see
+            `clipvg.pseudo.entities.kind_of`.
+        any_box: accuracy against the best-fitting of a phrase's boxes (ANY-BOX of Flickr30k
+            Entities; the rest is its MERGED-BOX); None if labels do not list their boxes.
         against: "box" or "truth".
         skipped: labels left out because they have no true box.
         fingerprint: SHA-256 (hex) of the labels and the boxes compared with; equal fingerprints
@@ -72,7 +73,7 @@ class Evaluation(Group):
     iou: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
 
     def to_dict(self) -> Json:
-        """Everything but `iou`, as plain values for JSON."""
+        """Return everything but `iou`, as plain values for JSON."""
         groups = {
             name: {key: group.to_dict() for key, group in getattr(self, name).items()}
             for name in ("by_size", "by_pixels", "by_length", "by_kind")

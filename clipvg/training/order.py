@@ -22,9 +22,9 @@ class Part:
 class Order:
     """Shuffled label rows by optimizer step, split over processes and forward passes.
 
-    The order depends on the seed, the number of labels and the effective batch alone, not on how
-    that batch is split, so one process with accumulation walks the same labels as several, and a
-    resumed run needs nothing but its step.
+    The order depends only on the seed, the number of labels, the effective batch and any grouping
+    by image, not on how that batch is split. So one process with accumulation walks the same labels
+    as several, and a resumed run needs nothing but its step.
     """
 
     num_labels: int  # labels in all
@@ -50,17 +50,17 @@ class Order:
         return math.ceil(self.num_labels / self.effective_batch)
 
     def rows(self, step: int) -> np.ndarray:
-        """Rows of one optimizer step over all processes, int64."""
+        """Return the rows of one optimizer step over all processes, int64."""
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self.effective_batch
         return self._draw(epoch)[0][start : start + self.effective_batch]
 
     def leader(self, epoch: int) -> np.ndarray | None:
-        """First row of each row's group, (N,) int64; None without groups."""
+        """Return the first row of each row's group, (N,) int64; None without groups."""
         return self._draw(epoch)[1]
 
     def parts(self, step: int) -> list[Part]:
-        """This process's rows of one step, one part per forward pass.
+        """Return this process's rows of one step, one part per forward pass.
 
         A process that gets no row of a small last batch gets a stand-in, so that it takes part in
         the exchange of gradients.
@@ -77,7 +77,7 @@ class Order:
         return parts or [Part(rows[:1], counts=False)]
 
     def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Order and leaders of an epoch; the last epoch's are kept."""
+        """Return order and leaders of an epoch; those of the last epoch asked for are cached."""
         if self._epoch[0] != epoch:
             batch, leader = self.effective_batch, None
             if self.group > 1 and self.image_of is not None:
@@ -91,7 +91,7 @@ class Order:
 
 
 def _split(rows: np.ndarray, leader: np.ndarray, pieces: int) -> list[np.ndarray]:
-    """About equal pieces of whole groups; some may be empty."""
+    """Split rows into about equal pieces of whole groups; some may be empty."""
     first = np.flatnonzero(np.diff(leader[rows])) + 1
     borders = np.concatenate([[0], first, [len(rows)]])
     wanted = np.linspace(0, len(rows), pieces + 1)

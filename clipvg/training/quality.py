@@ -1,8 +1,8 @@
-"""The quality head of a trained model, fitted on labels that the model was not trained on.
+"""Fit the quality head of a trained model on labels that the model was not trained on.
 
-It is trained after the boxes and not with them: on held-out labels the model's errors are those it
-makes on new images, the weights are those that are kept, and the training of the boxes is the same
-to the bit with a head and without.
+It is fitted after the boxes and not with them: on held-out labels the model errs as it does on new
+images, its weights are final, and the training of the boxes is the same to the bit with and without
+a head.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from clipvg.training.matching import (
     rivals_of,
 )
 
-LEAST = 100  # held-out labels that a head is fitted on
+LEAST = 100  # fewest held-out labels that a head is fitted on
 _MOST = 20_000  # labels that the matcher learns from
 _MOST_BYTES = 1 << 29  # of their regions
 _AT_ONCE = 128
@@ -50,24 +50,25 @@ def fit_quality(
     features: FeatureCache | None = None,
     seed: int = 0,
 ) -> bool:
-    """Give a trained model its quality head; everything else of it stays as it is.
+    """Fit a quality head to a trained model; everything else of the model stays as it is.
 
-    The matcher learns from the training labels what words look like; [REG] is read, and all is
-    weighed and calibrated, on held-out labels: whether the box is right on their own expressions,
-    whether anything fits on these against expressions of other images. One whose words are all
-    said in an expression of the image fits it, and is left out.
+    The matcher learns from the training labels what words look like. The reader of [REG] and the
+    weights of all signs are fitted on held-out labels: whether the box is right on their own
+    expressions, and whether anything fits on these against expressions of other images. Of the
+    latter, those whose words are all in one expression of the image fit it and are left out.
 
     Args:
         model: on the device to use.
-        labels: what it was trained on.
+        labels: labels that it was trained on.
         held_out: labels of other images, whose boxes count as right.
-        weights: (N,) of the labels; those of weight 0 are left out.
+        weights: (N,) weights of the labels; they only leave out those of weight 0.
         features: a cache over the model's towers to use.
-        seed: of the head.
+        seed: seed of the fit.
 
     Returns:
-        Whether it has one now; not where the held-out labels are fewer than 100 or all alike,
-        which a warning says.
+        Whether the model has a head now. With a warning it has none if the held-out labels are
+        fewer than 100, of one image, or answered nearly all right or all wrong, or if the model's
+        prefix is learned.
     """
     model.forget_quality()
     if len(held_out) < LEAST or model.prefix is not None:
@@ -108,7 +109,7 @@ def _chosen(
 def _seen(
     model: GroundingModel, labels: LabelTable, features: FeatureCache | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, CachedLabels]]:
-    """Yield views with the table's rows in them, and some places there at a time."""
+    """Yield the table's rows in a view, some positions in the view at a time, and the view."""
     for rows, view in views(model, labels, features):
         for places in np.split(np.arange(len(rows)), range(_AT_ONCE, len(rows), _AT_ONCE)):
             yield rows, places, view
@@ -116,7 +117,7 @@ def _seen(
 
 @torch.no_grad()
 def _patches(model: GroundingModel, batch: FeatureBatch) -> Tensor:
-    """Projected patches of each label's image, (B, P, D)."""
+    """Return the projected patches of each label's image, (B, P, D)."""
     projected = model.visual_projection(batch.image_features.to(model.dtype))[:, 1:]
     return projected.index_select(0, batch.image_index)
 
@@ -128,14 +129,14 @@ def _learn_words(
     features: FeatureCache | None,
     seed: int,
 ) -> None:
-    """Train the matcher on labels against mismatches made of them."""
+    """Train the matcher to tell labels from mismatches made of them."""
     count, width = len(labels), head.centre.shape[1]
     boxes, regions = torch.zeros(count, 3, 4), torch.zeros(count, 3, 9, width)
     for all_rows, places, view in _seen(model, labels, features):
         batch, rows = view.batch(places).to(model.device), all_rows[places]
         moved = displaced(batch.target.cpu(), rows, seed)
         boxes[rows] = moved
-        # as they are: the head is fresh and standardises nothing yet
+        # not standardised yet: the fresh head has mean 0 and deviation 1
         regions[rows] = head.regions(_patches(model, batch), moved.to(model.device)).cpu()
     distinct, text_of = np.unique(labels.expressions, return_inverse=True)
     texts, masks = padded_tokens(
@@ -172,7 +173,7 @@ def _ask(
     features: FeatureCache | None,
     seed: int,
 ) -> Held | None:
-    """Return what the model answers; None where nearly all its boxes are right, or wrong."""
+    """Return the model's answers; None if nearly all are right, or wrong, or none is foreign."""
     draw, held = np.random.default_rng(seed), Held()
     image_of = labels.distinct_images()[1]
     foreign = Foreign(labels.expressions, image_of)
@@ -204,7 +205,7 @@ def _answer(
     *,
     own: bool = True,
 ) -> None:
-    """Ask about the images of some labels with the texts of the same or others."""
+    """Add to `held` the answers on the images of some labels to texts of the same or others."""
     batch = view.batch(asked[0], texts=asked[1]).to(model.device)
     given = Features(
         batch.image_features.to(model.dtype),

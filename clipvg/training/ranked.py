@@ -17,11 +17,11 @@ from clipvg.runtime.files import Json
 from clipvg.runtime.progress import progress_bar
 
 RANKS = (1, 5, 10)
-RIGHT = 0.5  # IoU from which a box is found
+RIGHT = 0.5  # IoU from which a box is a hit
 
 
 class Ranker(Protocol):
-    """A grounder that says of given boxes how likely an expression means each."""
+    """A grounder that scores how likely an expression means each of some given boxes."""
 
     def rank(self, image: Path, expressions: Sequence[str], boxes: np.ndarray, /) -> np.ndarray:
         """Return (E, K) numbers for E texts and (K, 4) xyxy pixels, higher is likelier."""
@@ -30,13 +30,13 @@ class Ranker(Protocol):
 
 @dataclass
 class Recall:
-    """Share of labels whose box is among the k boxes ranked first, by k, with IoU >= 0.5.
+    """Share of labels with a hit, a box of IoU >= 0.5, among the k boxes ranked first, by k.
 
     Attributes:
-        count: number of labels; one without candidates is not found.
-        merged_box: with the label's one box, which is around several where a phrase has several.
-        any_box: with any box of a phrase; None where labels do not list them.
-        upper_bound: of `merged_box`: share of labels of which any candidate is right.
+        count: number of labels; one without candidates has no hit.
+        merged_box: shares for the label's one box, which encloses all boxes of a phrase.
+        any_box: shares for any box of a phrase; None if labels do not list them.
+        upper_bound: upper bound of `merged_box`: share of labels with a hit among all candidates.
     """
 
     count: int
@@ -45,7 +45,7 @@ class Recall:
     upper_bound: float
 
     def to_dict(self) -> Json:
-        """`count`, `upper_bound` and, by protocol, `r_1`, `r_5` and `r_10`."""
+        """Return `count`, `upper_bound` and, by protocol, `r_1`, `r_5` and `r_10`."""
         protocols = {"merged_box": self.merged_box, "any_box": self.any_box}
         named = {
             name: {f"r_{k}": share for k, share in shares.items()}
@@ -62,12 +62,12 @@ def measure_recall(
     *,
     progress: bool = False,
 ) -> Recall:
-    """Rank the candidates of each label's image, and see how soon its box comes.
+    """Rank the candidates of each label's image, and measure how early its box comes.
 
     Args:
-        ranker: a grounding model, or another one with `rank`.
+        ranker: a grounding model, or anything else with `rank`.
         labels: N labels with an image root.
-        candidates: boxes (K, 4) xyxy pixels by name of image.
+        candidates: name of an image -> boxes (K, 4), xyxy pixels.
         progress: show a bar where it takes over two seconds.
 
     Raises:
@@ -82,7 +82,7 @@ def measure_recall(
     if (listed := boxes_of_phrases(labels)) is not None:
         rows, boxes = listed
         each = np.split(boxes, np.searchsorted(rows, np.arange(1, len(labels))))
-    # Rank from 0 at which the label's box is found; none is beyond all.
+    # Rank, from 0, of the first hit of each label; the largest int64 if there is none.
     found = np.full((2, len(labels)), np.iinfo(np.int64).max)
     texts = labels.expressions
     with progress_bar(len(labels), desc="rank", unit="label", show=progress) as bar:
@@ -103,7 +103,7 @@ def measure_recall(
 
 
 def _first_hit(ordered: np.ndarray, targets: np.ndarray) -> int:
-    """Return the place of the first box (K, 4) that is one of (T, 4); beyond all for none."""
+    """Return the rank of the first box (K, 4) that hits one of (T, 4); largest int64 for none."""
     pairs = np.repeat(ordered, len(targets), axis=0), np.tile(targets, (len(ordered), 1))
     hits = np.flatnonzero((iou(*pairs) >= RIGHT).reshape(len(ordered), -1).any(axis=1))
     return int(hits[0]) if len(hits) else np.iinfo(np.int64).max

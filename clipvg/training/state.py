@@ -1,4 +1,4 @@
-"""What a training keeps: its weights and their mean, losses by label, and the files of these."""
+"""State of a training: weights and their moving average, losses by label, and their files."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 FEATURES = "features"
-TOO_LARGE = "features.too-large"  # beside where they would be: a restart goes without, too
+TOO_LARGE = "features.too-large"  # marker beside them: a restart trains without features, too
 HISTORY = "history.npy"
 _FORMAT = 2
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, by name."""
+    """Return the parameters that training changes, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the trainable parameters by name, on the CPU."""
+    """Return copies of the trainable parameters by name, on the CPU."""
     return {name: p.detach().to("cpu", copy=True) for name, p in trainable(model).items()}
 
 
 def copied(model: GroundingModel) -> GroundingModel:
-    """A model with trainable parameters of its own; towers that do not learn are shared."""
+    """Return a copy with trainable parameters of its own; towers that do not learn are shared."""
     towers = model.backbone
     learns = any(p.requires_grad for p in towers.parameters())
     return copy.deepcopy(model, {} if learns else {id(towers): towers})
@@ -65,10 +65,10 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 class MovingAverage:
-    """Exponential mean of the trainable weights, a step at a time (Polyak and Juditsky, 1992).
+    """Exponential moving average of the trainable weights (Polyak and Juditsky, 1992).
 
-    The first steps count less than the decay says, so that the fresh weights are soon forgotten:
-    after step s the decay is at most s / (s + 9).
+    The decay is lower in the first steps, so that the fresh weights are soon forgotten: after step
+    s it is at most s / (s + 9).
     """
 
     def __init__(self, model: GroundingModel, decay: float) -> None:
@@ -78,12 +78,12 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after a step, counted from 1."""
+        """Update the average with the weights after a step, counted from 1."""
         decay = min(self._decay, step / (step + 9))
         torch._foreach_lerp_(list(self._mean.values()), list(self._weights.values()), 1 - decay)
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of the mean by the parameters' names, on the CPU."""
+        """Return copies of the average by the parameters' names, on the CPU."""
         return {name: mean.to("cpu", copy=True) for name, mean in self._mean.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -92,14 +92,14 @@ class MovingAverage:
             mean.copy_(state[name])
 
     def model(self) -> GroundingModel:
-        """A model with the mean, in evaluation mode."""
+        """Return a model with the averaged weights, in evaluation mode."""
         teacher = copied(self._model)
         load_trainable(teacher, self.state())
         return teacher.eval()
 
 
 def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
-    """Seed torch for one step of one process: a resumed run draws an undisturbed one's masks."""
+    """Seed torch for one step of one process, so that a resumed run draws the same masks."""
     word = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
     number = int(word >> np.uint64(1))
     torch.default_generator.manual_seed(number)
@@ -116,7 +116,7 @@ def save_checkpoint(folder: Path, state: Json) -> None:
 def load_checkpoint(folder: Path, identity: Json) -> Json | None:
     """Return the state of the training in a folder, or None where there is none.
 
-    A damaged file is of no use to anyone: it is named in a warning, and the training starts anew.
+    A damaged file is named in a warning and gives None, so that the training starts anew.
 
     Raises:
         InputError: the file is of a training with other options or labels than `identity` has.
@@ -163,7 +163,7 @@ class EpochLosses:
         self.sums += torch.stack([l1 @ weight, giou @ weight, weight.sum()])
 
     def gathered(self, world: World) -> tuple[Tensor, Tensor]:
-        """`rows` and `sums` over all processes, on the CPU."""
+        """Return `rows` and `sums` over all processes, on the CPU."""
         rows, sums = self.rows.cpu().clone(), self.sums.cpu().clone().double()
         if world.size > 1:
             rows = distributed.all_reduce(rows.nan_to_num(nan=-torch.inf), world, "max")
@@ -178,7 +178,7 @@ class EpochLosses:
             self.sums.copy_(sums)
 
     def reset(self) -> None:
-        """Start an epoch."""
+        """Clear the losses for a new epoch."""
         self.rows.fill_(torch.nan)
         self.sums.zero_()
 
@@ -186,14 +186,14 @@ class EpochLosses:
 class History:
     """Losses by label of each epoch, (epochs, N) float16, NaN where not visited.
 
-    In memory, or a file that is written row by row. It is not mapped while it grows: where
-    somebody cut a mapped file the process would end without a word.
+    They are in memory, or in a file that is written row by row. The file is not mapped while it
+    grows: if somebody truncated it, the process would be killed without a message.
 
     Args:
-        folder: of the training; None keeps the losses in memory.
+        folder: folder of the training; None keeps the losses in memory.
         shape: (epochs, N).
-        checks: CRC-32 of rows by epoch, of a training that is continued; as an attribute, of all
-            that are recorded.
+        checks: CRC-32 of the rows by epoch, of a training that is continued; the attribute holds
+            those of all recorded rows.
 
     Raises:
         InputError: the file of a training that is continued is not as it was written.
@@ -235,14 +235,14 @@ class History:
         self.checks[epoch] = zlib.crc32(row.tobytes())
 
     def read(self) -> np.ndarray:
-        """Return the losses; those of a file are mapped."""
+        """Return the losses, mapped from the file if there is one."""
         if self._path is None:
             return self._rows
         self._check(self._path)
         return np.load(self._path, mmap_mode="r")
 
     def _check(self, path: Path) -> None:
-        """Refuse a file of another header or length, and rows that were not written so."""
+        """Raise InputError if the file's header, length or a recorded row is not as written."""
         with path.open("rb") as file:
             is_sound = file.read(len(self._header)) == self._header
             for epoch, check in sorted(self.checks.items()):
@@ -257,7 +257,7 @@ class History:
 
 
 def write_model(model: GroundingModel, folder: Path) -> None:
-    """Save the model as `folder/model`, which appears whole, and drop the features it needed."""
+    """Save the model as `folder/model`, atomically, and delete the features of its training."""
     with atomic_folder(folder / "model") as new:
         model.save_pretrained(new)
     shutil.rmtree(folder / FEATURES, ignore_errors=True)

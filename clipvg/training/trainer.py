@@ -57,10 +57,10 @@ class Fit:
         metrics: one dict per epoch: epoch, step, lr, loss, loss_l1, loss_giou and, where
             evaluated, val_acc_0.5 and val_mean_iou.
         best: epoch and validation Acc@0.5 of the weights in `model`; None without validation.
-        seconds: time in the training loop, all attempts of a resumed run together; of trainings
-            together each one's share.
-        steps: optimizer steps done: fewer than the options say where `fit_many` dropped it.
-        teacher: a model with the mean of the weights over the training, with `FitConfig.ema`.
+        seconds: time in the training loop, over all attempts of a resumed run; of trainings that
+            run together, each one's share.
+        steps: optimizer steps done; fewer than the options say if `fit_many` dropped it.
+        teacher: a model with the moving average of the weights; None without `FitConfig.ema`.
     """
 
     model: GroundingModel
@@ -120,7 +120,7 @@ class Trainer:
         self._leaves_out = self.world.size == 1 and model.config.dropout == 0
 
     def serve(self, features: FeatureCache | None, *, progress: bool) -> None:
-        """Get ready to train: `features` serve the validation, `progress` shows its bars."""
+        """Prepare for training; `features` and `progress` are for the validation."""
         self._features = features
         self._progress = progress and self.world.is_main
         self.model.train()
@@ -137,7 +137,7 @@ class Trainer:
         return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
 
     def result(self) -> Fit:
-        """Put the best weights into the model, write it to the folder, and return all."""
+        """Load the best weights into the model, save it to the folder, and return the result."""
         history = None if self.history is None else self.history.read()
         if self.best is not None:
             load_trainable(self.model, self._best_state)
@@ -149,7 +149,7 @@ class Trainer:
         return Fit(self.model, history, self.metrics, self.best, self.seconds, self.step, teacher)
 
     def update(self, loaded: Sequence[AnyBatch]) -> None:
-        """One optimizer step on this process's parts of the next effective batch."""
+        """Take one optimizer step on this process's parts of the next effective batch."""
         parts = self.order.parts(self.step)
         total = float(self._weight[self.order.rows(self.step)].sum(dtype=np.float64))
         # DDP averages gradients over processes; the loss is a mean over all of their labels.
@@ -184,9 +184,9 @@ class Trainer:
         self._scaler.scale(loss).backward()
 
     def _taught(self, batch: AnyBatch, part: Part) -> AnyBatch:
-        """The batch without its labels of weight 0, whose gradient is 0.
+        """Return the batch without its labels of weight 0, whose gradient is 0.
 
-        With dropout they stay: without them the others would get other masks.
+        With dropout they stay: without them the others would get different masks.
         """
         weight = self._weight[part.rows]
         if not self._leaves_out or not isinstance(batch, FeatureBatch) or weight.all():
@@ -196,7 +196,7 @@ class Trainer:
         return batch.select(torch.from_numpy(rows if len(rows) else np.zeros(1, np.int64)))
 
     def after_step(self) -> None:
-        """Record, validate and write a checkpoint where an epoch, or a share of it, is over."""
+        """Write a checkpoint when one is due; at an epoch's end, record and validate first."""
         every = self.config.checkpoint_steps
         ended = self.step % self.per_epoch == 0 or self.step == self.steps
         if not ended and not (every and self.step % every == 0):
@@ -251,7 +251,7 @@ class Trainer:
         return {"val_acc_0.5": accuracy, "val_mean_iou": result.mean_iou}
 
     def checkpoint(self) -> None:
-        """Write the state, if there is a folder; on several processes all take part."""
+        """Write the state, if there is a folder; of several processes all must call it."""
         if self.folder is None:
             return
         rows, sums = self._losses.gathered(self.world)
@@ -275,12 +275,12 @@ class Trainer:
         save_checkpoint(self.folder, state)
 
     def restore(self, saved: Json | None) -> None:
-        """Continue from the state of a checkpoint, or start, and open the records."""
+        """Continue from the state of a checkpoint, or start afresh, and open the records."""
         if saved is not None:
             self._load_state(saved)
         if self.folder is not None and self.world.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # first of all, so that no line is double or missing
+            # written before anything else, so that no line is duplicated or missing
             write_lines(self.folder / METRICS, self.metrics)
         if self.config.history:
             folder = self.folder if self.world.is_main else None

@@ -1,4 +1,4 @@
-"""Labels looked at before the first step: what would stop a training later is said at once."""
+"""Check images and expressions before a training, which unusable ones would stop later."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def usable_labels(
 
     Args:
         labels: N labels with an image root.
-        tokenizer: of the model that the labels are for, with its preset; None for a grounder of
-            others, which says by itself what is too long.
-        on_error: "raise" refuses the labels where one cannot be used; "drop" leaves these out with
-            a warning.
+        tokenizer: tokenizer of the model that the labels are for, with its preset; None for
+            another kind of grounder, which itself reports expressions that are too long.
+        on_error: "raise" refuses the labels if one cannot be used; "drop" leaves such labels out
+            with a warning.
         device: where the model is.
         progress: show a bar where it takes over two seconds.
 
@@ -61,19 +61,19 @@ def short_labels(
 ) -> LabelTable:
     """Return the labels whose expression none of several models refuses; see `usable_labels`.
 
-    Images are not looked at: what scores labels leaves those unscored whose image it cannot read.
+    Images are not checked: scoring leaves labels unscored whose image cannot be read.
     """
     return _without(labels, too_long(labels, tokenizers), on_error)
 
 
 def refuse_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> None:
-    """Raise where `short_labels` leaves something out."""
+    """Raise InputError for labels that `short_labels` would leave out."""
     if faults := too_long(labels, tokenizers):
         raise InputError(f"{_described(faults, len(labels))} Fix them, or take these rows out.")
 
 
 def too_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> dict[int, str]:
-    """Return which rows have more tokens than a model takes, and how many."""
+    """Return a message for each row that has more tokens than a model takes."""
     refusing = [each for each in tokenizers if each.preset.overlength == "error"]
     texts = labels.expressions if refusing else []
     return {
@@ -84,7 +84,7 @@ def too_long(labels: LabelTable, tokenizers: Iterable[Tokenizer]) -> dict[int, s
 
 
 def _without(labels: LabelTable, faults: Mapping[int, str], on_error: OnError) -> LabelTable:
-    """Return the labels without faults, or raise where on_error says so or none is left."""
+    """Return the labels without faults; raise if `on_error` says so or none is left."""
     if on_error not in ("raise", "drop"):
         raise InputError(f"on_error={on_error!r}: choose from 'raise', 'drop'")
     if not faults:
@@ -103,7 +103,7 @@ def _without(labels: LabelTable, faults: Mapping[int, str], on_error: OnError) -
 def _image_faults(
     labels: LabelTable, device: torch.device | None, *, progress: bool
 ) -> tuple[dict[int, str], dict[int, tuple[int, int]]]:
-    """Return why the images of rows cannot be read, and the sizes of those that EXIF turns."""
+    """Return by row why its image cannot be read, and by row the size of images that EXIF turns."""
     world = distributed.join(device)
     names, image_of = labels.distinct_images()
     mine = range(world.rank, len(names), world.size)
@@ -140,7 +140,7 @@ def _described(faults: Mapping[int, str], count: int) -> str:
 
 
 def _warn_of_turned(labels: LabelTable, turned: Mapping[int, tuple[int, int]], preset: str) -> None:
-    """Say which boxes lie elsewhere for a preset that sees images as they are stored."""
+    """Warn of boxes that are displaced for a preset that sees images as they are stored."""
     sizes = labels.sizes()
     rows = [row for row, size in turned.items() if tuple(sizes[row]) != size]
     if rows:

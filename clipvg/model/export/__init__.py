@@ -1,4 +1,4 @@
-"""Checkpoints in other formats, and as programs for other runtimes."""
+"""Export checkpoints to other formats, or as programs for other runtimes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def export_checkpoint(
     format: str = "published",
     precision: str = "fp32",
 ) -> Path:
-    """Write a checkpoint in another format; weights of single precision are copied exactly.
+    """Write a checkpoint in another format; float32 weights are copied exactly.
 
     Args:
         checkpoint: whatever `clipvg.load` takes.
-        out: the file (published) or folder (else) to write; missing folders are made.
+        out: the file (published) or folder (otherwise) to write; missing folders are made.
         format: "published", the ``.pth`` layout of CLIP-VG's authors; "safetensors", a folder
             with config.json and model.safetensors; "onnx" or "torch", a folder of programs that
             run without clipvg (docs/export.md).
-        precision: of these programs: "fp32", "fp16", or for onnx "int8".
+        precision: precision of these programs: "fp32", "fp16", or for onnx "int8".
 
     Raises:
         InputError: an unknown format or precision, a checkpoint that cannot be read, a model that
-            has no place in the published layout, or a folder of something else.
-        MissingExtraError: onnx or torch without the extra `onnx`.
+            the published layout cannot express, or a folder that holds something else.
+        MissingExtraError: the format is onnx or torch, and the extra `onnx` is not installed.
     """
     from clipvg.model import export_published, load
 
@@ -62,7 +62,7 @@ def export_checkpoint(
 
 
 def _refuse_folder(out: Path, checkpoint: str | Path) -> None:
-    """Refuse to write a model into its own folder, or among files that are no model's."""
+    """Refuse to write a model into its own folder, or into one that holds other files."""
     if out.is_dir() and out.resolve() == Path(checkpoint).resolve():
         raise InputError(f"{out} is the checkpoint itself; name another folder")
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():

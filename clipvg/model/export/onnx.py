@@ -1,4 +1,4 @@
-"""Programs as ONNX files that share one file of weights."""
+"""Write programs as ONNX files that share one weight file, and run them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "fp16", "int8")
 WEIGHTS_FILE = "weights.bin"
 _SHARED_BYTES = 1024  # smaller tensors stay in their program
-_PAGE = 4096  # runtimes map weights that begin at a page
+_PAGE = 4096  # bytes; runtimes can memory-map weights that begin at a page
 
 
 def write_onnx(programs: Mapping[str, Program], folder: Path, precision: str) -> None:
     """Write each program as ``NAME.onnx``, and the weights of all as `WEIGHTS_FILE`.
 
-    The programs were traced with weights of half precision for "fp16", else of single precision;
-    "int8" rounds the weights of matrix products to eight bits, and what they are multiplied by at
-    run time.
+    For "fp16" the programs must have been traced with half-precision weights, else with single
+    precision. "int8" rounds the weights of matrix products to eight bits, and their other operand
+    at run time.
     """
     import onnx
 
@@ -42,7 +42,7 @@ def write_onnx(programs: Mapping[str, Program], folder: Path, precision: str) ->
             graph = torch.onnx.export(
                 program.traced, dynamo=True, output_names=program.outputs, verbose=False
             )
-            assert graph is not None  # it is None for a model written to a file at once
+            assert graph is not None  # None only where the exporter writes a file itself
             graph.save(path)
             if precision == "int8":
                 _quantize(path)
@@ -70,7 +70,7 @@ def _quantize(path: Path) -> None:
 
 
 def _move(tensor: TensorProto, weights: io.BufferedWriter, places: dict[bytes, int]) -> None:
-    """Move the values of a tensor to the file of weights, which has equal ones once."""
+    """Move a tensor's values to the weight file, which holds equal tensors once."""
     from onnx.external_data_helper import set_external_data
 
     data = tensor.raw_data
@@ -88,7 +88,7 @@ def open_program(path: Path) -> Callable[..., list[np.ndarray]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Its change of layout (1.32) ends in a segmentation fault on convolutions of half precision.
+    # The layout optimisation of onnxruntime 1.32 segfaults on half-precision convolutions.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     opened = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [given.name for given in opened.get_inputs()]

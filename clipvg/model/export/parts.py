@@ -1,4 +1,4 @@
-"""A grounding model as programs for other runtimes: whole, and in the parts that run apart."""
+"""Trace a grounding model for other runtimes: as a whole, and in parts that run separately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipvg.model.predict import Seen, answer
 
 
 class Part(nn.Module):
-    """What a program computes, as a module of the model alone."""
+    """Base class of the modules that are traced; each computes one program of a model."""
 
     def __init__(self, model: GroundingModel) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Part(nn.Module):
 
 
 class ImagePart(Part):
-    """Image features, once for all expressions of an image."""
+    """Image features, computed once for all expressions of an image."""
 
     def forward(self, pixels: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (U, 1 + P, LW) and ignored patches (U, P) of squares (U, 3, S, S)."""
@@ -30,10 +30,10 @@ class ImagePart(Part):
 
 
 class TextPart(Part):
-    """Text features, once for all images of an expression."""
+    """Text features, computed once for all images of an expression."""
 
     def forward(self, ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (B, T, E) and which tokens count (B, T) of token ids (B, T)."""
+        """Return features (B, T, E) and mask (B, T), True for a real token, of ids (B, T)."""
         backbone, length = self.model.backbone, ids.shape[1]
         place = torch.arange(length, device=ids.device)
         x = backbone.embed_text(ids, place.expand_as(ids), self.model.prefix)
@@ -43,11 +43,11 @@ class TextPart(Part):
         text = backbone.project_text(backbone.text_tower.transformer(x, attn_mask=later)).float()
         if self.model.preset.text_mask == "nonzero":
             return text, attention_mask & (ids > 0)
-        return text, attention_mask.clone()  # a program returns no input
+        return text, attention_mask.clone()  # a program must not return an input itself
 
 
 class FusionPart(Part):
-    """Answers from features."""
+    """Boxes, and scores if there is a quality head, from features."""
 
     def forward(
         self,
@@ -71,7 +71,7 @@ class FusionPart(Part):
 
 
 class WholeModel(Part):
-    """Answers from images and expressions."""
+    """Boxes, and scores if there is a quality head, from images and expressions."""
 
     def __init__(self, model: GroundingModel) -> None:
         super().__init__(model)
@@ -85,20 +85,20 @@ class WholeModel(Part):
         attention_mask: Tensor,
         image_index: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Return the answers to expressions on images; `image_index` (B,) says on which."""
+        """Return what `FusionPart` returns; `image_index` (B,) is the image of each expression."""
         features = (*self.image(pixels, pixel_mask), *self.text(ids, attention_mask))
         return self.fusion(*features, image_index)
 
 
 class Program(NamedTuple):
-    """A part traced, and the names of what it returns."""
+    """A traced part and the names of its outputs."""
 
     traced: ExportedProgram
     outputs: tuple[str, ...]
 
 
 def trace(model: GroundingModel) -> dict[str, Program]:
-    """Return the programs of a model by name; sizes of batches and texts are open.
+    """Return the programs of a model by name; batch sizes and text lengths are dynamic.
 
     Returns:
         `image`, `text`, `fusion`, and `model` for all three in one. `fusion` takes what the other
@@ -117,7 +117,7 @@ def trace(model: GroundingModel) -> dict[str, Program]:
     with torch.no_grad():
         features = (*whole.image(pixels, pixel_mask), *whole.text(ids, text_mask))
         features = tuple(tensor.contiguous() for tensor in features)
-        whole.fusion(*features, index)  # what it computes once is there before it is traced
+        whole.fusion(*features, index)  # fills its caches before it is traced
         cases = {
             "image": (whole.image, (pixels, pixel_mask), (square, square)),
             "text": (whole.text, (ids, text_mask), (text_row, text_row)),
@@ -135,5 +135,5 @@ def trace(model: GroundingModel) -> dict[str, Program]:
 
 
 def answered(model: GroundingModel) -> tuple[str, ...]:
-    """Return the names of what `fusion` and `model` give."""
+    """Return the output names of the programs `fusion` and `model`."""
     return ("boxes", "scores", "present") if model.quality is not None else ("boxes",)

@@ -1,4 +1,4 @@
-"""A folder of programs that run without clipvg: ONNX or torch.export, and what goes with them."""
+"""Export a folder of programs that run without clipvg (ONNX or torch.export), with tokenizer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clipvg.runtime.files import Json, atomic_folder, write_json
 
 FACTS_FILE = "preprocessing.json"
 TOKENIZER_FILE = "tokenizer.json"
-MOST_CHANGE = 1e-4  # of a coordinate in [0, 1] or a probability, in single precision
+MOST_CHANGE = 1e-4  # largest error of a coordinate in [0, 1] or a probability, in single precision
 _SCENES = 8
 
 Run = Callable[..., list[np.ndarray]]
@@ -32,12 +32,12 @@ Run = Callable[..., list[np.ndarray]]
 def write_programs(model: GroundingModel, out: Path, *, format: str, precision: str) -> None:
     """Write a folder with the programs of a model, its tokenizer and `FACTS_FILE`.
 
-    The model is in evaluation mode, on the CPU; its weights are rounded for "fp16". What is written
-    is run and compared with the model on rendered scenes; the file of facts says by how much they
-    differ.
+    The model must be in evaluation mode and on the CPU; for "fp16" its weights are rounded in
+    place. The written programs are run and compared with the model on rendered scenes; `FACTS_FILE`
+    records by how much they differ.
 
     Raises:
-        RuntimeError: the programs of single precision do not give the boxes of the model.
+        RuntimeError: the answers of single-precision programs differ from the model's.
     """
     questions = list(_questions(model))
     with torch.no_grad():
@@ -66,10 +66,10 @@ def _arrays(answers: Iterable[Tensor]) -> list[np.ndarray]:
 
 
 def check_request(out: Path, format: str, precision: str) -> None:
-    """Check an export before any work; arguments as of `write_programs`.
+    """Check an export request before any work; arguments are those of `write_programs`.
 
     Raises:
-        InputError: an unknown precision, or a folder of something else.
+        InputError: an unknown precision, or a folder that holds something else.
         MissingExtraError: the extra `onnx` is not installed.
     """
     choices = PRECISIONS if format == "onnx" else PRECISIONS[:2]
@@ -100,7 +100,7 @@ def _write_torch(programs: Mapping[str, Program], folder: Path) -> Run:
 
 
 def _facts(model: GroundingModel) -> Json:
-    """What a program that prepares images and expressions must know."""
+    """Return what one must know to prepare images and expressions for the programs."""
     preset, tokenizer = model.preset, model.tokenizer
     return {
         "image_size": model.backbone.image_size,
@@ -118,7 +118,7 @@ def _facts(model: GroundingModel) -> Json:
 
 
 def _questions(model: GroundingModel) -> Iterator[tuple[Tensor, ...]]:
-    """Yield what `WholeModel` reads of scenes, with an expression for each object that has one."""
+    """Yield inputs of `WholeModel`: scenes, with an expression for each object that has one."""
     rng = np.random.default_rng(0)
     for _ in range(_SCENES):
         scene = sample_scene(rng, SceneConfig())
@@ -139,7 +139,7 @@ def _questions(model: GroundingModel) -> Iterator[tuple[Tensor, ...]]:
 def _compare(
     names: Sequence[str], found: list[list[np.ndarray]], expected: list[list[np.ndarray]]
 ) -> Json:
-    """Say how far the answers of an export, boxes cxcywh, are from those of the model."""
+    """Return how far the answers of an export (boxes cxcywh) are from those of the model."""
     ours, theirs = (
         [np.concatenate(part).astype(np.float64) for part in zip(*answers, strict=True)]
         for answers in (expected, found)

@@ -1,4 +1,4 @@
-"""The tokenizer as ``tokenizer.json`` of Hugging Face's `tokenizers`, which has no Python in it."""
+"""Write the tokenizer as ``tokenizer.json`` of Hugging Face's `tokenizers`, without Python code."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from clipvg.model.tokenizer import Tokenizer, byte_pairs
 
-# Of HTML's entities those that stand in captions.
+# The HTML entities that occur in captions.
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;": "&"}
 _FINAL_SIGMA = r"(?<=\p{L})Σ(?!\p{L})"
 
 
 def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
-    """Write a tokenizer that gives the ids of ours: start, end, prefix, truncation, padding.
+    """Write a tokenizer with the same ids as ours, start, end, prefix and padding included.
 
-    Letters decoded wrongly, which `ftfy` mends, and rare HTML entities give other ids. The prompt
-    is not in it: the expression goes into the prompt first.
+    It truncates as ours does. Ids differ for wrongly decoded letters, which `ftfy` repairs, and for
+    rare HTML entities. The prompt is not included: put the expression into it before tokenising.
     """
     import tokenizers
     from ftfy.chardata import DOUBLE_QUOTE_RE, LIGATURES, SINGLE_QUOTE_RE, WIDTH_MAP
@@ -24,7 +24,7 @@ def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     preset, bpe = tokenizer.preset, byte_pairs(tokenizer.preset.special_names)
     merges = sorted(bpe.bpe_ranks, key=bpe.bpe_ranks.__getitem__)
     names = {token: name for name, token in bpe.encoder.items()}
-    vocabulary = {name: token for token, name in names.items()}  # one name an id
+    vocabulary = {name: token for token, name in names.items()}  # one name per id
     model = tokenizers.models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>")
     result = tokenizers.Tokenizer(model)
     letters = {**LIGATURES, **WIDTH_MAP}

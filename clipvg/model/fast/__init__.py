@@ -1,5 +1,5 @@
-"""Faster ways to compute what the model defines: same results up to rounding.
+"""Faster implementations of the model, with the same results up to rounding.
 
 `towers`: the image tower block by block, texts without padding. `fusion`: the fusion encoder
-without padding, of several models side by side. `tokens`: what goes into it.
+without padding, for several models side by side. `tokens`: its input tokens.
 """

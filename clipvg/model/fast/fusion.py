@@ -1,8 +1,8 @@
-"""The fusion encoder without padding, of one model or of several side by side.
+"""The fusion encoder on packed sequences without padding, for one model or several side by side.
 
-The definition is `clipvg.model.fusion`. Here tokens that nothing attends to are left out, sequences
-lie one after the other, and of the last layer only [REG] is computed. Serves training too: nothing
-is changed in place.
+The definition is `clipvg.model.fusion`. Here, tokens that nothing attends to are left out,
+sequences are packed end to end, and the last layer computes only [REG]. It also serves training:
+nothing is changed in place.
 
 Shapes: n encoders of one architecture, T packed tokens (all sequences of a batch), B sequences, D
 width, F feed-forward width, H heads, d = D / H.
@@ -28,7 +28,7 @@ _STEPS = 1 << 16  # values of 16 random bits
 
 
 class Sequences:
-    """Where the B sequences of a batch lie among T packed tokens.
+    """Layout of the B sequences of a batch among T packed tokens.
 
     Args:
         lengths: tokens of each sequence; each begins with its [REG].
@@ -63,7 +63,7 @@ class Linear:
         return joined([linear(*each) for each in maps])
 
     def rows(self, first: int, last: int) -> Linear:
-        """Return the maps to some of the outputs."""
+        """Return the maps to outputs `first` to `last` - 1."""
         return Linear(self.weight[:, first:last], self.bias[:, first:last])
 
 
@@ -83,7 +83,7 @@ class Norm:
 
 
 class Layer:
-    """n fusion layers; without a dtype their weights stay as they are."""
+    """n fusion layers; their weights are cast to `dtype` unless it is None."""
 
     def __init__(
         self, layers: Sequence[FusionLayer], dtype: torch.dtype | None, *, drops: bool
@@ -104,7 +104,7 @@ class Layer:
     def __call__(
         self, x: Tensor, position: Tensor, sequences: Sequences, *, reg_only: bool
     ) -> Tensor:
-        """Compute all tokens (n, T, D), or [REG] of each sequence (n, B, D)."""
+        """Compute all tokens (n, T, D), or with `reg_only` [REG] of each sequence (n, B, D)."""
         placed = x + position  # q = k = x + position, v = x
         v = self.v(x)  # (n, T, D)
         if reg_only:
@@ -124,9 +124,9 @@ class Layer:
 
 
 class PackedFusion:
-    """n fusion encoders of one architecture; without a dtype their weights stay as they are.
+    """n fusion encoders of one architecture; their weights are cast to `dtype` unless it is None.
 
-    Made of the encoders' own weights: a single encoder learns through it.
+    It uses the encoders' own weights, so that a single encoder can be trained through it.
     """
 
     def __init__(
@@ -149,15 +149,15 @@ def attend(
 ) -> Tensor:
     """Attend within each sequence: q (n, Q, H, d), k and v (n, K, H, d) give (n, Q, H, d).
 
-    `queries` and `keys`, (B + 1,), say where those of each sequence begin; `rate` is that of
-    dropout in the weights, which the operator does not have.
+    `queries` and `keys`, (B + 1,), are the offsets of the sequences; `rate` is the dropout rate of
+    the attention weights, which the operator does not support.
     """
     if rate == 0:
         of_queries, of_keys = (torch.tensor(edges, dtype=torch.int32) for edges in (queries, keys))
         longest, most = _longest(keys), _longest(queries)
         return packed_attention(q, k, v, of_keys, longest, cu_queries=of_queries, max_queries=most)
     parts = []
-    # A reduced type would be copied into another layout for every product of a head.
+    # A reduced dtype would be copied into another layout for every product of a head.
     with torch.autocast(q.device.type, enabled=False):
         for run in equal_runs(queries, keys):
             own_q = _dense(q[:, run.query_tokens], run.count)  # (n, count, H, queries, d)
@@ -178,11 +178,11 @@ def _longest(edges: list[int]) -> int:
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """Set each number to 0 at a probability in [0, 1) and scale the others up to keep the mean.
+    """Set each element to 0 with probability `rate` in [0, 1); scale the rest to keep the mean.
 
-    On a CPU four numbers share one draw of 64 bits, a third of the time of one draw each; the rate
-    is then the nearest multiple of 2^-16 below 1, and the scale that of this rate. At rate 0 it is
-    x itself.
+    On a CPU four elements share one draw of 64 bits, which takes a third of the time of one draw
+    each; the rate is then the nearest multiple of 2^-16 below 1, and the scale fits that rate. At
+    rate 0 it returns x itself.
     """
     if rate == 0:
         return x
@@ -200,7 +200,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 def taken(x: Tensor, index: Tensor) -> Tensor:
     """Return rows (T,) of x (n, V, ·): (n, T, ·).
 
-    By index_select: the backward of x[:, index] would add in any order on several threads.
+    It uses index_select: the backward of x[:, index] would add in any order on several threads.
     """
     if len(x) == 1:
         return x.squeeze(0).index_select(0, index)[None]
@@ -208,27 +208,27 @@ def taken(x: Tensor, index: Tensor) -> Tensor:
 
 
 def apart(x: Tensor) -> Sequence[Tensor]:
-    """Return the n tensors of one; neither a single one nor its gradient is copied."""
+    """Split a tensor (n, ...) into n; if n is 1, neither it nor its gradient is copied."""
     return (x.squeeze(0),) if len(x) == 1 else x.unbind()
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Return n tensors as one; a single one is not copied."""
+    """Stack n tensors into one; a single one is not copied."""
     return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 
 def stacked(tensors: Iterable[Tensor], dtype: torch.dtype | None) -> Tensor:
-    """Return n tensors in a dtype as one; a single one of that dtype is not copied."""
+    """Stack n tensors in a dtype (None: their own); a single one of that dtype is not copied."""
     return joined([tensor.to(dtype or tensor.dtype) for tensor in tensors])
 
 
 def linears(maps: Sequence[nn.Linear], dtype: torch.dtype | None) -> Linear:
-    """Return n linear maps as one."""
+    """Stack n linear maps."""
     weights = stacked((each.weight for each in maps), dtype)
     return Linear(weights, stacked((each.bias for each in maps), dtype))
 
 
 def norms(modules: Sequence[nn.LayerNorm], dtype: torch.dtype | None) -> Norm:
-    """Return n layer norms as one."""
+    """Stack n layer norms."""
     weights = stacked((each.weight for each in modules), dtype)
     return Norm(weights, stacked((each.bias for each in modules), dtype), modules[0].eps)

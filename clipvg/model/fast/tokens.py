@@ -1,4 +1,4 @@
-"""The tokens that fusion encoders read: each projected once, whatever sequences it is in.
+"""Input tokens of fusion encoders: each is projected once, however many sequences contain it.
 
 Shapes: n models, V tokens of all texts or images, T tokens of a batch's sequences, B sequences, D
 width; E channels of text features, W of a level of image features.
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Text tokens of U expressions, one after the other."""
+    """Text tokens of U expressions, packed end to end."""
 
     features: Tensor  # (V, E) features
     starts: np.ndarray  # (U + 1,) int64, where each expression's tokens begin
-    token: Tensor  # (V,) int64, number of each token in its text
+    token: Tensor  # (V,) int64, position of each token in its text
     keep: Tensor  # (V,) bool, False for tokens that nothing may attend to; all True when packed
 
 
 @dataclass(frozen=True)
 class VisualTokens:
-    """Visual tokens of U images, image after image, as each image tower gives them."""
+    """Visual tokens of U images, image after image, from each image tower."""
 
-    # a list of (R, W) features by level for each image tower: all tokens
+    # for each image tower, a list of (R, W) features by level: all tokens
     levels: list[list[Tensor]]
-    row: Tensor  # (V,) int64, rows of the levels that count
+    row: Tensor  # (V,) int64, the rows of the levels that are used
     starts: np.ndarray  # (U + 1,) int64, where each image's tokens begin
-    token: Tensor  # (V,) int64, number of each token in its image: 0 is [CLS], 1 + p patch p
+    token: Tensor  # (V,) int64, position of each token in its image: 0 is [CLS], 1 + p patch p
     keep: Tensor  # (V,) bool, False for tokens that nothing may attend to; all True when packed
 
 
 class FastModels:
-    """Everything of n models of one architecture behind their towers, as one stack of weights.
+    """All that follows the towers in n models of one architecture, as one stack of weights.
 
-    A single model's weights are not copied, and learn.
+    A single model's weights are not copied, so that it can be trained.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Tokens:
     def states(self, text: np.ndarray, image: np.ndarray) -> Tensor:
         """Return [REG] after the last layer for each (text, image), (n, B, D).
 
-        Equal lengths side by side are faster.
+        It is faster where pairs of equal length are adjacent.
         """
         starts = np.zeros((len(image), 3), dtype=np.int64)  # of [REG], text, visual
         counts = np.ones_like(starts)
@@ -127,10 +127,10 @@ class Tokens:
 
 
 def packed_state(model: GroundingModel, given: Features) -> Tensor:
-    """Return the [REG] state that `FusionEncoder` gives for `model.sequence`, (B, D).
+    """Return the [REG] states that `FusionEncoder` gives for `model.sequence`, (B, D).
 
-    An image that training has scaled and pasted fills a third of its square: the rest, and padding
-    of texts, is left out.
+    Padding of images and texts is left out. An image that training has scaled and pasted fills only
+    a third of its square.
     """
     texts = np.arange(len(given.text_mask))
     images = texts if given.image_index is None else given.image_index.cpu().numpy()
@@ -138,11 +138,11 @@ def packed_state(model: GroundingModel, given: Features) -> Tensor:
 
 
 def packed_tokens(model: GroundingModel, given: Features) -> Tokens:
-    """Return the tokens of texts and images, of which any sequences can be made."""
+    """Return the projected tokens of texts and images, to combine into any sequences."""
     image, patch_ignored, text_features, text_mask, _ = given
     seen = torch.cat([torch.ones_like(patch_ignored[:, :1]), ~patch_ignored], dim=1)  # with [CLS]
     row, starts, token, keep = kept(seen)
-    level = image.flatten(0, 1)  # all levels side by side are one
+    level = image.flatten(0, 1)  # the concatenated levels count as one
     visual = VisualTokens([[level]], row, starts, token, keep)
     row, starts, token, keep = kept(text_mask)
     text = TextTokens(text_features.flatten(0, 1).index_select(0, row), starts, token, keep)
@@ -157,7 +157,7 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def kept(mask: Tensor, *, pack: bool = True) -> tuple[Tensor, np.ndarray, Tensor, Tensor]:
-    """Return row, starts, token and keep of the True entries of a mask (U, S), or of all."""
+    """Return row, starts, token and keep of a mask's (U, S) True entries; of all if not `pack`."""
     there = mask if pack else torch.ones_like(mask)
     row = there.flatten().nonzero()[:, 0]  # (V,)
     starts = np.concatenate([[0], np.cumsum(there.sum(1).cpu().numpy())])
@@ -165,8 +165,8 @@ def kept(mask: Tensor, *, pack: bool = True) -> tuple[Tensor, np.ndarray, Tensor
 
 
 def _project(levels: Sequence[Tensor], row: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Project rows (V,) of levels (R, W) by a linear map over the levels side by side: (V, D)."""
-    if row.is_cuda:  # without the concatenation; that this is faster waits for a measurement
+    """Project rows (V,) of levels (R, W) by a linear map over the concatenated levels: (V, D)."""
+    if row.is_cuda:  # without the concatenation; not yet measured to be faster
         return multilevel_projection(levels, weight, bias, index=row)
     side_by_side = torch.cat([level.index_select(0, row) for level in levels], dim=-1)
     return linear(side_by_side, weight, bias)

@@ -1,4 +1,4 @@
-"""CLIP's towers block by block, as matrix products one after the other; texts without padding."""
+"""Run CLIP's towers block by block, as plain matrix products, and texts without padding."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from clipvg.ops.runs import equal_runs
 if TYPE_CHECKING:
     from clipvg.model.backbone import Backbone
 
-_TOKENS = 4096  # that a tower takes at a time where it needs no padding
-_TEXTS = 256  # texts of similar length, where they are padded
+_TOKENS = 4096  # of one pass of a tower, without padding
+_TEXTS = 256  # of similar length, in one pass with padding
 
 
 def can_step(tower: VisionTransformer, images: Tensor) -> bool:
-    """Whether a tower is computed here: within `fast_cpu`, with blocks of the kind known."""
+    """Whether `image_levels` can run a tower: in `fast_cpu`, known blocks, no checkpointing."""
     transformer = tower.transformer
     return is_fast(images) and _is_known(transformer) and not transformer.grad_checkpointing
 
 
 def can_pack(backbone: Backbone) -> bool:
-    """Whether every block of the text tower is of the kind that is computed here."""
+    """Whether `packed_text_features` can run the text tower: every block is of the known kind."""
     return _is_known(backbone.text_tower.transformer)
 
 
 def image_levels(tower: VisionTransformer, images: Tensor, indices: list[int]) -> list[Tensor]:
-    """Return tokens (U, 1 + P, width) after each of some blocks, as `forward_intermediates`."""
+    """Return tokens (U, 1 + P, width) after the blocks `indices`, like `forward_intermediates`."""
     x = tower.conv1(images).flatten(2).transpose(1, 2)  # (U, P, width)
     first = tower.class_embedding.to(x.dtype).expand(len(x), 1, -1)
     x = torch.cat([first, x], dim=1)  # (U, 1 + P, width)
@@ -55,17 +55,17 @@ def encode_texts(
     packed: bool = False,
     device: torch.device | None = None,
 ) -> list[Tensor]:
-    """Encode texts, those of similar length together.
+    """Encode texts, batching those of similar length.
 
     Args:
-        towers: the text tower, on the device and in the number type to use.
+        towers: the text tower, on the device and in the dtype to use.
         tokens (Tensor[B, T]): int64 ids.
-        lengths (Tensor[B]): int64, how many of them to encode: attention is causal, so that what
-            comes later does not matter.
+        lengths (Tensor[B]): int64, how many tokens of each text to encode; attention is causal, so
+            later ones do not matter.
         prefix (Tensor[n, text width], optional): embeddings in place of the first n tokens'.
-        packed: without padding, which a CPU needs `clipvg.ops.linear.fast_cpu` to gain from;
-            towers of an unknown kind pad all the same.
-        device: where the features go; the tower's when None.
+        packed: encode without padding, which a CPU gains from only in `clipvg.ops.linear.fast_cpu`;
+            texts for towers of an unknown kind are padded anyway.
+        device: device of the features; the tower's when None.
 
     Returns:
         The features (length, E) of each text; those encoded together share memory.
@@ -93,10 +93,10 @@ def encode_texts(
 def packed_text_features(
     backbone: Backbone, texts: Sequence[Tensor], prefix: Tensor | None = None
 ) -> list[Tensor]:
-    """Return what `Backbone.text_features` gives of texts (T,), shorter ones first, unpadded.
+    """Return `Backbone.text_features` of each text (T,), without padding; shorter texts come first.
 
-    Linear maps see the tokens of all texts as one matrix; texts of one length attend together. The
-    towers are such that `can_pack` holds.
+    Linear maps see the tokens of all texts as one matrix; texts of equal length attend together.
+    `can_pack` must hold.
     """
     lengths = [len(text) for text in texts]
     edges = [0, *accumulate(lengths)]
@@ -121,7 +121,7 @@ def _is_known(transformer: Transformer) -> bool:
 def _step(
     block: ResidualAttentionBlock, x: Tensor, attend: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Apply a block to tokens (..., D); `attend` makes values (..., D) of (..., 3D) and heads."""
+    """Apply a block to tokens (..., D); `attend` maps q, k, v (..., 3D) and heads to (..., D)."""
     attention, mlp = block.attn, block.mlp
     qkv = linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
     mixed = attend(qkv, attention.num_heads)
@@ -131,7 +131,7 @@ def _step(
 
 
 def _attend(qkv: Tensor, heads: int, *, causal: bool) -> Tensor:
-    """Attend within each sequence of one length, (U, S, 3D) to (U, S, D)."""
+    """Attend within each of U sequences of equal length, (U, S, 3D) to (U, S, D)."""
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # each (U, H, S, D / H)
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return mixed.transpose(1, 2).flatten(2)

@@ -33,7 +33,7 @@ def box_reliability(
     fmt: str = "cxcywh",
     eps: float = EPS,
 ) -> tuple[Tensor, Tensor]:
-    """IoU of every measurer's box with the pseudo-box, and its histogram by group.
+    """Compute the IoU of every measurer's box with the pseudo-box, and its histogram by group.
 
     Implements r = IoU(M(image, expression), pseudo-box), the reliability of CLIP-VG
     (arXiv 2305.08685). Predictions are clamped to [0, 1] after conversion to xyxy,
@@ -128,7 +128,7 @@ def box_reliability_numpy(
 
 
 def _one_dtype(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays as they are where both have one dtype that the kernel reads, else in float32."""
+    """Return the arrays unchanged if they share a dtype that the kernel reads, else as float32."""
     if pred.dtype == target.dtype and pred.dtype in (np.float32, np.float64, np.float16):
         return pred, target
     with np.errstate(over="ignore"):  # float64 past float32's range is inf, hence rejected by row
@@ -136,7 +136,7 @@ def _one_dtype(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _num_threads() -> int:
-    """OMP_NUM_THREADS as for torch, else the processors that this process may use."""
+    """Return OMP_NUM_THREADS, as for torch, or else the processors that this process may use."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
     if re.fullmatch("[1-9][0-9]{0,3}", setting):
         return int(setting)
@@ -146,7 +146,7 @@ def _num_threads() -> int:
 def _reference(
     pred: np.ndarray, target: np.ndarray, group: np.ndarray | None, *options: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the definition gives, which is on tensors; with torch, then."""
+    """Run the reference implementation, which is defined on tensors and so imports torch."""
     import torch
 
     from clipvg.ops.box_reliability.op import reference

@@ -1,4 +1,4 @@
-"""What no implementation of `box_reliability` accepts, and the messages that say so."""
+"""Argument checks that all implementations of `box_reliability` share."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from clipvg.errors import InputError, near_matches
 FORMATS = ("cxcywh", "xyxy")
 MAX_BINS = 2**24  # float32 counts exactly up to here
 MAX_COUNTS = 2**30  # of a histogram, 8 GiB
-LEAST_EPS, MOST_EPS = 2.0**-149, 3.4e38  # what float32 holds
-# On an axis where a pseudo-box has a smaller side, coordinates are counted from its middle: corners
-# computed in [0, 1] are rounded by up to 2**-25, which is much of a small side. Else the published
-# arithmetic is kept to the bit.
+LEAST_EPS, MOST_EPS = 2.0**-149, 3.4e38  # range of float32
+# Along an axis where a pseudo-box (cxcywh) has a smaller side, coordinates are relative to its
+# centre: corners computed in [0, 1] are rounded by up to 2**-25, which is much for a small side.
+# Otherwise the published arithmetic is kept to the bit.
 SMALL = 1 / 16
 _NAMED_ROWS = 5  # bad rows that an error message lists
 
@@ -54,7 +54,7 @@ def check_arguments(
 
 
 def check_numbers(num_groups: object, bins: object, eps: object) -> None:
-    """Reject options that are no numbers; what their limits are, `check_arguments` says."""
+    """Reject options that are not numbers; `check_arguments` checks their limits."""
     for name, value in (("num_groups", num_groups), ("bins", bins)):
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise InputError(f"box_reliability: {name} is {value!r}; expected a whole number")
@@ -69,7 +69,7 @@ def check_integer(is_integer: bool, dtype: object) -> None:
 
 
 def raise_bad_rows(iou: np.ndarray, group: np.ndarray | None, num_groups: int) -> None:
-    """Raise the error for rows that are in no bin: not finite, or of no group."""
+    """Raise InputError for rows that are in no bin: box not finite, or group out of range."""
     measurers, rows = np.isnan(iou).nonzero()
     if len(rows):
         named = [f"row {row} of measurer {m}" for m, row in zip(measurers, rows, strict=True)]

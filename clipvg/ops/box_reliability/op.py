@@ -1,7 +1,7 @@
-"""`torch.ops.clipvg.box_reliability`: schema, fake and the reference, which is its definition.
+"""The operator `torch.ops.clipvg.box_reliability`: schema, fake kernel and reference.
 
-Native kernels are added to the same operator by clipvg/_ops; where there are none, the reference
-runs.
+The reference is the definition. clipvg/_ops registers native kernels for the same operator; without
+them the reference runs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _ends(middle: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _axis(pred: Tensor, target: Tensor, axis: int, fmt: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Sides along one axis: of the intersection, of the clamped predictions, of the targets."""
+    """Return sides along one axis: of the intersection, the clamped predictions, the targets."""
     (p1, p2), (t1, t2) = (boxes[..., axis::2].unbind(-1) for boxes in (pred, target))
     origin = torch.zeros_like(t1)
     if fmt == "cxcywh":
@@ -65,7 +65,7 @@ def _axis(pred: Tensor, target: Tensor, axis: int, fmt: str) -> tuple[Tensor, Te
 
 
 def _iou(pred: Tensor, target: Tensor, fmt: str, eps: float) -> Tensor:
-    """IoU (n, N) of float32 boxes, in the order of operations that every kernel keeps."""
+    """Return the IoU (n, N) of float32 boxes; every kernel keeps this order of operations."""
     width, pred_width, target_width = _axis(pred, target, 0, fmt)
     height, pred_height, target_height = _axis(pred, target, 1, fmt)
     intersection = width * height
@@ -82,7 +82,7 @@ def reference(
     fmt: str,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The definition: IoU (n, N), histogram (n, num_groups, bins) and count of bad rows (n,)."""
+    """Define the operator: IoU (n, N), histogram (n, num_groups, bins), number of bad rows (n,)."""
     check_tensors(pred, target, group, num_groups, bins, fmt, eps)
     pred, target = pred.float(), target.float()
     iou = _iou(pred, target, fmt, eps)  # (n, N)
@@ -119,9 +119,9 @@ def _fake(
 
 _operator = torch.library.custom_op("clipvg::box_reliability", reference, mutates_args=())
 _operator.register_fake(_fake)
-# The reference under a name to which no kernel is ever added: what backend("reference") calls. An
-# operator rather than the bare function because a compiler that traced into it could contract its
-# arithmetic.
+# The reference under a name for which no kernel is ever registered; backend("reference") calls it.
+# It is an operator rather than the bare function because a compiler that traced into it could
+# contract its arithmetic (fused multiply-add).
 _unchanged = torch.library.custom_op(
     "clipvg::box_reliability_reference", reference, mutates_args=()
 )
@@ -143,7 +143,7 @@ def score_tensors(
     fmt: str,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    """The body of `clipvg.ops.box_reliability`."""
+    """Implement `clipvg.ops.box_reliability`."""
     pred, target = pred.detach(), target.detach()
     pred = pred.unsqueeze(0) if pred.dim() == 2 else pred
     if group is not None:
@@ -151,7 +151,7 @@ def score_tensors(
         group = group.to(torch.int64)
     if num_groups is None:
         num_groups = 1 if group is None or group.numel() == 0 else max(int(group.max()) + 1, 1)
-    if not torch.compiler.is_compiling():  # numbers are symbols there
+    if not torch.compiler.is_compiling():  # numbers are symbols while compiling
         check_numbers(num_groups, bins, eps)
     check_tensors(pred, target, group, num_groups, bins, fmt, eps)
     operator = getattr(torch.ops.clipvg, _operator_name(pred.device.type))

@@ -18,27 +18,27 @@ def multilevel_projection(
     index: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Σ_l f_l W_l + b + position of the tokens that are kept, where they are to be.
+    """Compute Σ_l f_l W_l + b + position for the tokens that are kept.
 
     It is `F.linear(torch.cat(levels, -1), weight, bias) + position` without the concatenation.
-    `index` leaves tokens out (padding of the letterbox), and `out` is where the tokens lie in a
-    packed sequence: both spare a copy.
+    `index` leaves tokens out (padding of the letterbox), and `out` is the tokens' place in a packed
+    sequence: both save a copy.
 
     Args:
         levels: L features (..., V, F), V tokens of each image, all of one shape; float32,
             float64, float16 or bfloat16. They may be views of one tensor.
-        weight: (D, L * F), that of a linear map over the levels side by side.
+        weight: (D, L * F), that of a linear map over the concatenated levels.
         bias: (D,).
         position: (V, D), added to each image's tokens.
         index: (T,) int64, tokens to project, numbered over all images; all of them, in order,
-            when None. Each from 0 to U * V - 1: on a GPU this is not checked.
+            when None. Each is from 0 to U * V - 1 for U images; on a GPU this is not checked.
         out: (T, D), rows of a larger tensor to write into. It has no gradient.
 
     Returns:
-        `out` where it is given; (T, D) with `index`; else (..., V, D). No tokens give no rows.
+        `out` if it is given; (T, D) with `index`; else (..., V, D). No tokens give no rows.
 
     Raises:
-        InputError: shapes do not fit, or `out` is given where a gradient is asked for.
+        InputError: shapes do not fit, or `out` is given although a gradient is required.
         ValueError: dtypes or devices differ.
 
     Example:

@@ -1,10 +1,10 @@
-"""`torch.ops.clipvg.multilevel_projection`: schema, fake, gradient, and the definition.
+"""The operator `torch.ops.clipvg.multilevel_projection`: schema, fake kernel, gradient, reference.
 
-Two operators have one body: `multilevel_projection` returns its rows and has a gradient,
-`multilevel_projection_out` writes them where they are to be, in a packed sequence. Both read the
-tokens by index: a row of the result is one token, so that a kernel stores each row once and none
-that is left out is computed. The gradient is plain PyTorch: its parts are one matrix product a
-level, which is what the BLAS is best at, and the concatenation is not needed for them either.
+Two operators share one body: `multilevel_projection` returns its rows and has a gradient,
+`multilevel_projection_out` writes them into a packed sequence. Both read the tokens by index: a row
+of the result is one token, so a kernel stores each row once and computes none that is left out. The
+gradient is plain PyTorch: it is one matrix product per level, which is what BLAS is best at, and
+needs no concatenation either.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Result = TypeVar("Result")
 
 
 class Projection(NamedTuple):
-    """Arguments of the operators, in the order of their schemas; see the face."""
+    """Arguments of the operators, in the order of their schemas; see the public function."""
 
     levels: Sequence[Tensor]
     weight: Tensor
     bias: Tensor
     position: Tensor | None
-    kept: Tensor | None  # index of the face
+    kept: Tensor | None  # `index` of the public function
     out: Tensor | None = None
 
 
@@ -41,7 +41,7 @@ def count_tokens(given: Projection) -> int:
 
 
 def count_rows(given: Projection) -> int:
-    """Return how many of them are projected."""
+    """Return how many tokens are projected."""
     return count_tokens(given) if given.kept is None else given.kept.shape[0]
 
 
@@ -77,7 +77,7 @@ def _check_shapes(given: Projection) -> None:
 
 
 def _check_index(index: Sequence[int], tokens: int) -> None:
-    """Reject an index of tokens that are not there."""
+    """Reject token numbers that are out of range."""
     for row, token in enumerate(index):
         if not 0 <= token < tokens:
             raise InputError(
@@ -108,17 +108,17 @@ def check_tensors(given: Projection) -> None:
 
 
 def _flat(levels: Sequence[Tensor]) -> list[Tensor]:
-    """The levels as (N, F)."""
+    """Return the levels as (N, F)."""
     return [level.flatten(0, -2) for level in levels]
 
 
 def _blocks(weight: Tensor, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The columns (D, F) of each level."""
+    """Return the columns (D, F) of the weight for each level."""
     return weight.unflatten(1, (len(levels), levels[0].shape[-1])).unbind(1)
 
 
 def reference(given: Projection) -> Tensor:
-    """The definition, and on a CPU the implementation: (T, D), one product a level, added up."""
+    """Define the operator, and run it on a CPU: (T, D), the sum of one product per level."""
     levels, weight, bias, position, index, out = given
     if position is None:
         start = bias.expand(count_rows(given), -1)
@@ -185,8 +185,8 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     if for_bias:
         bias_grad = grad.sum(0)
     if for_position or any(for_levels):
-        # A row a token, so that position's sum over images has one order: index names a token
-        # once at most where it packs, and then nothing here depends on the order of threads.
+        # One row per token, so that position's sum over images has a fixed order. When it packs,
+        # index names a token at most once, and nothing here depends on the order of threads.
         full = grad
         if index is not None:
             full = grad.new_zeros(math.prod(shape[:-1]), grad.shape[1]).index_add(0, index, grad)
@@ -199,7 +199,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 def _unpacked(run: Callable[[Projection], Result]) -> Callable[..., Result]:
-    """Take the arguments one by one, as an operator gets them."""
+    """Make `run` take its arguments one by one, as an operator gets them."""
     return lambda *args: run(Projection(*args))
 
 
@@ -231,7 +231,7 @@ def _runs_reference(device: str, dtype: str) -> bool:
 
 
 def project_tensors(given: Projection) -> Tensor:
-    """The body of `clipvg.ops.multilevel_projection`."""
+    """Implement `clipvg.ops.multilevel_projection`."""
     check_tensors(given)
     levels, weight, bias, position, index, out = given
     if index is not None and index.is_cpu and not torch.compiler.is_compiling():

@@ -1,4 +1,4 @@
-"""Attention within each of many sequences that lie one after the other, without padding."""
+"""Attention within each of many sequences that are packed end to end, without padding."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def packed_attention(
     max_queries: int | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Attention within each packed sequence: softmax(q kᵀ / √d) v, per sequence and head.
+    """Attend within each packed sequence: softmax(q kᵀ / √d) v, per sequence and head.
 
-    Every query of a sequence sees every key of it and no other. Without `cu_queries` queries and
-    keys are the same tokens. With it each sequence has its own number of queries: one query a
+    Every query attends to all keys of its sequence and to no others. Without `cu_queries`, queries
+    and keys are the same tokens. With it each sequence has its own number of queries: one query per
     sequence is `cu_queries=arange(B + 1)`, `max_queries=1` and q of (B, H, d).
 
     Sums are float32 for float16, bfloat16 and float32, float64 for float64. Differentiable once in
@@ -37,19 +37,19 @@ def packed_attention(
         v: values, of the shape of k.
         cu_seqlens: where each sequence of keys begins, and where the last one ends, (B + 1,)
             int32: 0, ..., T. On the host or on the device of q: PyTorch's kernels read it on the
-            host, Triton's on the device, and either is copied where it has to be.
+            host, Triton's on the device, and it is copied where necessary.
         max_seqlen: upper bound of the sequences' lengths.
         cu_queries: the same for the queries; `cu_seqlens` when None.
         max_queries: upper bound of the number of queries; required with `cu_queries`.
         out: memory for the result, of the shape and dtype of q; there is no gradient then.
 
     Returns:
-        Tensor of the shape and dtype of q. A query of a sequence without keys gives 0. Sequences
-        of equal lengths side by side are one dense product on a CPU.
+        Tensor of the shape and dtype of q. A query of a sequence without keys gives 0. Adjacent
+        sequences of equal lengths are one dense product on a CPU.
 
     Raises:
-        InputError: shapes are wrong; or offsets, except on a device for Triton's kernels, which
-            keep within the tensors and give wrong results.
+        InputError: shapes are wrong; or offsets are, except on a device for Triton's kernels, which
+            then stay within the tensors but give wrong results.
         ValueError: dtypes or devices differ, or `out` cannot take the result.
 
     Example:

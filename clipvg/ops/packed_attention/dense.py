@@ -1,7 +1,7 @@
-"""`packed_attention` in plain PyTorch: the definition, and dense attention by equal lengths.
+"""`packed_attention` in plain PyTorch: the reference, and dense attention over equal lengths.
 
-Tensors are (n, T, H, d) for n measurers of T tokens. Gradients are given as well: an operator's
-implementation runs below autograd.
+Tensors are (n, T, H, d) for n measurers of T tokens. Gradients are implemented as well, because an
+operator's implementation runs below autograd.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from clipvg.errors import InputError
 from clipvg.ops.runs import Run, equal_runs
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_MAX_WEIGHTS = 2**24  # of softmax that a gradient holds at a time, 64 MiB
-_CACHED_WEIGHTS = 2**18  # of softmax of a run on a CPU: 1 MiB stays in its cache
-_FUSED_WEIGHTS = 2**20  # of one sequence from which on fused attention is faster on a CPU
+_MAX_WEIGHTS = 2**24  # softmax weights that a gradient holds at a time, 64 MiB
+_CACHED_WEIGHTS = 2**18  # softmax weights of a run on a CPU: 1 MiB stays in its cache
+_FUSED_WEIGHTS = 2**20  # softmax weights of a sequence; above, fused attention is faster on a CPU
 
 Grads = tuple[Tensor, Tensor, Tensor]
 
 
 class Packed(NamedTuple):
-    """Arguments of the operators, in the order of their schema; see the face."""
+    """Arguments of the operators, in the order of their schema; see the public function."""
 
     q: Tensor
     k: Tensor
@@ -106,7 +106,7 @@ def check_tensors(given: Packed) -> None:
 
 
 def _edges(given: Packed) -> tuple[list[int], list[int]]:
-    """Offsets of queries and of keys on the host; those of a device are first checked here."""
+    """Return the offsets of queries and of keys on the host; check those that were on a device."""
     q, k, _, cu_queries, cu_seqlens, max_queries, max_seqlen = given
     of_queries, of_keys = cu_queries.tolist(), cu_seqlens.tolist()
     if not cu_queries.is_cpu:
@@ -133,7 +133,7 @@ def _dense(x: Tensor, tokens: slice, length: int) -> Tensor:
 
 
 def reference(given: Packed) -> tuple[Tensor, Tensor]:
-    """The definition, sequence by sequence."""
+    """Define the operator, sequence by sequence."""
     check_tensors(given)
     q, k, v = given[:3]
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
@@ -148,7 +148,7 @@ def reference(given: Packed) -> tuple[Tensor, Tensor]:
 
 
 def native(given: Packed) -> tuple[Tensor, Tensor]:
-    """Dense attention without a mask, once for each run of equal lengths."""
+    """Compute dense attention without a mask, once for each run of equal lengths."""
     check_tensors(given)
     q = given.q
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -157,7 +157,7 @@ def native(given: Packed) -> tuple[Tensor, Tensor]:
 
 
 def native_into(out: Tensor, given: Packed) -> None:
-    """Measurers one after the other: on a CPU batched products of several are slower."""
+    """Compute `native` into `out`, one measurer at a time: batching them is slower on a CPU."""
     q, k, v = given[:3]
     is_exact = q.dtype in (torch.float32, torch.float64)
     for run in _runs(given):
@@ -177,20 +177,20 @@ def _attend_fused(target: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def _attend_in_cache(target: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Two products about a softmax: faster than fused attention while the weights are few."""
+    """Compute product, softmax, product: faster than fused attention while weights are few."""
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
     scores = torch.baddbmm(q.new_empty(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
     target.copy_((scores.softmax(-1) @ v).view(target.shape))
 
 
 def zeros_like_parts(given: Packed) -> Grads:
-    """Zeros of the shapes of q, k and v, contiguous."""
+    """Return contiguous zeros of the shapes of q, k and v."""
     to_q, to_k, to_v = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in given[:3])
     return to_q, to_k, to_v
 
 
 def _backward(grad: Tensor, given: Packed, find_runs: Callable[[Packed], Iterator[Run]]) -> Grads:
-    """The gradient by its definition, dense over the runs that `find_runs` finds."""
+    """Compute the gradient by its definition, densely over the runs that `find_runs` finds."""
     q, k, v = given[:3]
     grads = zeros_like_parts(given)
     sums = torch.promote_types(q.dtype, torch.float32)
@@ -209,7 +209,7 @@ def _backward(grad: Tensor, given: Packed, find_runs: Callable[[Packed], Iterato
 
 
 def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Grads:
-    """Gradients of q (B, H, Q, d), k and v (B, H, K, d), some queries at a time."""
+    """Return gradients of q (B, H, Q, d), k and v (B, H, K, d), some queries at a time."""
     scale = q.shape[-1] ** -0.5
     to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     step = max(1, _MAX_WEIGHTS // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
@@ -227,10 +227,10 @@ def _dense_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Grads:
 
 
 def reference_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) -> Grads:
-    """Sequence by sequence."""
+    """Compute the gradient sequence by sequence."""
     return _backward(grad, given, _sequences)
 
 
 def native_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) -> Grads:
-    """Run of equal lengths by run."""
+    """Compute the gradient once for each run of equal lengths."""
     return _backward(grad, given, _runs)

@@ -1,8 +1,8 @@
-"""`torch.ops.clipvg.packed_attention`: schema, fakes, gradient, and which implementation runs.
+"""The operator `torch.ops.clipvg.packed_attention`: schema, fake kernels, gradient, dispatch.
 
-Tensors are (n, T, H, d) for n measurers of T tokens. Each operator returns the mixed values and,
-where its kernel keeps it for the gradient (Triton's), the largest logit of each query and the sum
-of exponentials relative to it, (2, n * H, T) float32; else (0,).
+Tensors are (n, T, H, d) for n measurers of T tokens. Each operator returns the mixed values and, if
+its kernel keeps them for the gradient (as Triton's does), the largest logit of each query and the
+sum of exponentials relative to it, (2, n * H, T) float32; else (0,).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Backward = Callable[[Tensor, Packed, Tensor, Tensor], Grads]  # of grad, given, 
 
 
 def _runs_triton(q: Tensor) -> bool:
-    """Whether the Triton kernels take q: an exported program calls the operator with any."""
+    """Whether the Triton kernels support q; an exported program calls the operator with any q."""
     fits = q.dtype in TRITON_DTYPES and q.shape[3] <= TRITON_MAX_WIDTH
     return bool(fits and not why_no_triton())
 
@@ -80,12 +80,12 @@ def _triton_backward(grad: Tensor, given: Packed, out: Tensor, softmax: Tensor) 
 
 
 def _flat(run: Forward) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Take the arguments one by one, as an operator gets them."""
+    """Make `run` take its arguments one by one, as an operator gets them."""
     return lambda *args: run(Packed(*args))
 
 
 def _flat_backward(run: Backward) -> Callable[..., Grads]:
-    """Take the arguments of a gradient one by one, as its operator gets them."""
+    """Make `run` take the arguments of a gradient one by one, as its operator gets them."""
     return lambda grad, q, k, v, out, softmax, *offsets: run(
         grad, Packed(q, k, v, *offsets), out, softmax
     )
@@ -100,7 +100,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _define(
     name: str, forward: Forward, backward: Backward, fake: Forward
 ) -> tuple[CustomOpDef, CustomOpDef]:
-    """Define an operator of this contract, and the operator that is its gradient."""
+    """Define an operator with this schema, and the operator that computes its gradient."""
     operator = custom_op(f"clipvg::{name}", _flat(forward), mutates_args=(), schema=_SCHEMA)
     operator.register_fake(_flat(fake))
     gradient = custom_op(
@@ -128,7 +128,7 @@ packed_attention_op.register_kernel("cpu", _flat(native))
 packed_attention_backward_op.register_kernel("cpu", _flat_backward(native_backward))
 packed_attention_op.register_kernel("cuda", _flat(_triton))
 packed_attention_backward_op.register_kernel("cuda", _flat_backward(_triton_backward))
-# Implementations that are not the kernel of a device, under names to which none is ever added.
+# The same implementations under names for which no kernel of a device is ever registered.
 _define("packed_attention_reference", reference, reference_backward, _fake)
 _define("packed_attention_native", native, native_backward, _fake)
 
@@ -149,7 +149,7 @@ def _operator_name(device: str, dtype: torch.dtype, size: int | None, is_wide: b
 
 
 def attend(given: Packed, out: Tensor | None) -> Tensor:
-    """The body of `clipvg.ops.packed_attention`."""
+    """Implement `clipvg.ops.packed_attention`."""
     check_tensors(given)
     q, k, _, cu_queries, cu_seqlens, max_queries, max_seqlen = given
     size = None
@@ -161,7 +161,7 @@ def attend(given: Packed, out: Tensor | None) -> Tensor:
         ):
             if offsets.device.type == "cpu":
                 check_offsets(name, offsets.tolist(), tokens, longest)
-    is_wide = True if q.shape[3] > TRITON_MAX_WIDTH else False  # a bool where d is a symbol
+    is_wide = True if q.shape[3] > TRITON_MAX_WIDTH else False  # a bool even where d is a symbol
     name = _operator_name(q.device.type, q.dtype, size, is_wide)
     if out is not None:
         _check_out(out, given)

@@ -1,1 +1,1 @@
-"""Scoring on the machines of a Ray cluster: the cluster, actors that score, tables of Parquet."""
+"""Scoring on a Ray cluster: the connection, the actors that score, and tables in Parquet."""

@@ -1,4 +1,4 @@
-"""The Ray cluster that scoring runs on: connected, asked for little talk, left as it was."""
+"""Connect to the Ray cluster that scoring runs on, with little logging, and leave it as it was."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Annotated
 from clipvg.errors import InputError, MissingExtraError
 from clipvg.runtime.fields import ABOVE_ZERO, check_fields
 
-# What actors print would be between the lines of this process, or in its JSON.
+# Output of actors would mix with the lines of this process, or with its JSON.
 _TALK = {"logging_level": logging.WARNING, "log_to_driver": False}
 _LEVELS = {
     "ray.data": logging.WARNING,
     "ray.data._internal.progress": logging.ERROR,
-    # What fails is raised, and told once.
+    # Failures are raised, so they need not be logged as well.
     "ray.data._internal.execution.streaming_executor_state": logging.CRITICAL,
     "ray.data.exceptions": logging.CRITICAL,
     "ray._private.authentication.authentication_token_setup": logging.ERROR,
@@ -31,14 +31,14 @@ _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 @dataclass(frozen=True)
 class RayOptions:
-    """How a Ray cluster scores.
+    """How scoring runs on a Ray cluster.
 
     Attributes:
         actors: how many engines score at a time.
-        num_cpus: CPUs of each, which are its threads too; None is 1, less where the actors would
-            take more than half of the cluster: reading and writing need CPUs.
-        num_gpus: GPUs of each; None is 1 where the cluster has as many as actors, else 0.
-        labels_per_task: labels an actor takes at a time, where labels come from Parquet.
+        num_cpus: CPUs of each actor, also its number of threads; None is 1, or less if the actors
+            would take more than half of the cluster, since reading and writing need CPUs too.
+        num_gpus: GPUs of each actor; None is 1 if the cluster has as many as actors, else 0.
+        labels_per_task: labels that an actor takes at a time when labels come from Parquet.
         progress: show a progress bar.
     """
 
@@ -53,7 +53,7 @@ class RayOptions:
 
 
 def import_ray() -> ModuleType:
-    """Return the module ``ray`` with ``ray.data``, or say which extra brings it."""
+    """Return the module ``ray`` with ``ray.data``; if missing, the error names the extra."""
     try:
         import ray
         import ray.data
@@ -64,7 +64,9 @@ def import_ray() -> ModuleType:
 
 @contextmanager
 def connected() -> Iterator[ModuleType]:
-    """Yield Ray, connected: as it is, to ``RAY_ADDRESS``, or to a cluster of this block's own.
+    """Yield Ray as already initialised, connected to ``RAY_ADDRESS``, or on a cluster of its own.
+
+    A cluster of its own runs on this machine and ends with the block.
 
     Raises:
         InputError: this is one of several processes of `torchrun`.
@@ -87,7 +89,7 @@ def connected() -> Iterator[ModuleType]:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise an actor's `InputError` as it was there: Ray keeps nothing but its traceback."""
+    """Restore an actor's `InputError` from its traceback, which is all that Ray keeps of it."""
     try:
         yield
     except Exception as error:
@@ -97,14 +99,14 @@ def plain_errors() -> Iterator[None]:
 
 
 def _choose_token() -> None:
-    """Let clusters of our own have a secret of this process: Ray writes its own to the home."""
+    """Give clusters that we start a token of this process; Ray would write its own to the home."""
     if not any(name in os.environ for name in _AUTHENTICATION):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what Ray Data says when all is well."""
+    """Silence what Ray Data logs when nothing is wrong."""
     before = {name: logging.getLogger(name).level for name in _LEVELS}
     for name, level in _LEVELS.items():
         logging.getLogger(name).setLevel(level)

@@ -1,4 +1,4 @@
-"""Scoring labels that need not fit into memory: Parquet in, Parquet out, on a Ray cluster.
+"""Score labels that need not fit into memory on a Ray cluster, from Parquet to Parquet.
 
 Importing this needs no Ray; using it needs the extra ``clipvg[ray]``.
 """
@@ -42,7 +42,7 @@ _TASK = "task"
 
 @dataclass(frozen=True)
 class ParquetScores:
-    """What `score_parquet_with_ray` has written."""
+    """What `score_parquet_with_ray` wrote."""
 
     out: str  # the folder
     num_labels: int  # rows in it
@@ -61,23 +61,25 @@ def score_parquet_with_ray(
 ) -> ParquetScores:
     """Score labels in one streaming pass, Parquet in and Parquet out.
 
-    Every row keeps its columns and gets ``reliability.NAME`` and ``unscored``; rows that cannot
-    be labels (such as a reversed box) are unscored too. Rows keep their order over the files of
-    the folder in the order of their names, whichever actor ends first. An image is encoded once a
-    task: rows should come sorted by image. Ray is found as by `score_with_ray`.
+    Every row keeps its columns and gets ``reliability.NAME`` and ``unscored``; rows that are not
+    valid labels (such as a reversed box) are unscored too. Rows keep their order if the files of
+    the folder are read in the order of their names, whichever actor ends first. An image is encoded
+    once per task, so rows should be sorted by image. Ray is found as in `score_with_ray`.
 
     Args:
-        source: Parquet file, folder of such, or several; what Ray can read, ``s3://…`` too.
+        source: Parquet file, folder of such files, or several; anything Ray can read, also
+            ``s3://…``.
         out: folder to make, or ``s3://…``. A folder appears when it is complete.
         measurers: grounding models and checkpoints, as in `score_with_ray`.
         images: folder that image names are relative to.
-        ray: how the cluster scores.
+        ray: how scoring runs on the cluster.
         engine: as in `score_with_ray`.
-        on_error: "null" leaves what cannot be scored unscored, with the reason; "raise" stops.
+        on_error: "null" leaves labels that cannot be scored unscored, with the reason; "raise"
+            stops.
 
     Raises:
-        InputError: no such file, a folder that is not empty, columns that are no labels, a
-            measurer that is no grounding model; with "raise" what cannot be scored.
+        InputError: a file does not exist, the output folder is not empty, columns are not those of
+            labels, or a measurer is not a grounding model; with "raise", a label cannot be scored.
         MissingExtraError: Ray is not installed.
     """
     import_ray()
@@ -120,7 +122,7 @@ def score_parquet_with_ray(
 
 
 class TableScorer:
-    """Tables of labels -> the same with scores and reasons."""
+    """Adds scores and reasons to tables of labels."""
 
     def __init__(
         self,
@@ -134,7 +136,7 @@ class TableScorer:
         self._images, self._on_error = images, on_error
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Score labels; rows stay as they are."""
+        """Return the table with scores and reasons; its rows stay as they are."""
         kept = [name for name in table.column_names if name != _NEVER_READ]
         labels = LabelTable(table.select(kept), self._images)
         reasons = self._no_labels(labels)
@@ -150,7 +152,7 @@ class TableScorer:
         return _with_columns(table, found.table, [RELIABILITY + name for name in names])
 
     def _no_labels(self, labels: LabelTable) -> dict[int, str]:
-        """Return why rows cannot be labels, or raise it."""
+        """Return by row why it is not a valid label; raise the first reason if on_error says so."""
         reasons: dict[int, str] = {}
         for found in find_bad_rows(labels):
             for row in found.rows.tolist():
@@ -165,13 +167,13 @@ class TableScorer:
 
 
 class PartScorer:
-    """Actor: pickled parts of Parquet files -> their scored rows as files of the result."""
+    """Actor that scores pickled `Part`s and writes each to a file of the result."""
 
     def __init__(self, scorer: Callable[[], TableScorer], out: str, labels_per_task: int) -> None:
         self._score, self._out, self._rows = scorer(), out, labels_per_task
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Score and write the parts; what is written is the same however often that is done."""
+        """Score and write the parts; doing so again writes the same files."""
         for task in batch.column(_TASK).to_pylist():
             part: Part = pickle.loads(task)
             with open_output(self._out, part.name) as file, ExitStack() as closing:
@@ -184,7 +186,7 @@ class PartScorer:
 
 
 def _with_columns(table: pa.Table, scored: pa.Table, names: list[str]) -> pa.Table:
-    """The table with columns of the scored one; the reasons are a column of every block."""
+    """Return the table with columns of the scored one; every block gets a column of reasons."""
     if REASON not in scored.column_names:
         scored = scored.append_column(REASON, pa.nulls(len(scored), pa.string()))
     for name in [*names, REASON]:
@@ -209,7 +211,7 @@ def _grounding(named: Mapping[str, AnyMeasurer]) -> dict[str, GroundingMeasurer]
 
 
 def _existing(paths: Iterable[str | Path]) -> list[str]:
-    """Paths that mean the same on every machine."""
+    """Return paths that mean the same on every machine; raise if one does not exist."""
     found = []
     for path in map(str, paths):
         if "://" not in path and not Path(path).exists():

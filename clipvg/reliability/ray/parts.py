@@ -1,4 +1,4 @@
-"""Rows of Parquet files in parts, each with a name that keeps its place among them."""
+"""Split the rows of Parquet files into parts, with names that sort in the order of the rows."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Part:
     source: str  # the file, a path or URI
     start: int  # first row
     count: int  # number of rows
-    name: str  # of the result; in the order of the names come the rows
+    name: str  # of the result file; names sort in the order of the rows
 
     def read(self, rows: int) -> Iterator[pa.Table]:
-        """Yield the part's rows in tables of at most so many."""
+        """Yield the part's rows in tables of at most `rows` rows."""
         system, path = find_files(self.source)
         with system.open_input_file(path) as opened, pq.ParquetFile(opened) as file:
             at, end = 0, self.start + self.count
@@ -47,9 +47,9 @@ class Part:
 
 
 def plan_parts(sources: Iterable[str], actors: int, least: int) -> list[Part]:
-    """Share out the rows of Parquet files, of folders in the order of the files' names.
+    """Divide the rows of Parquet files into parts; files of a folder are sorted by name.
 
-    Each actor gets several parts where there are enough rows; but for the last of a file they have
+    Each actor gets several parts if there are enough rows; all but the last part of a file have
     `least` rows or more.
     """
     files = [file for source in sources for file in _files(source)]
@@ -72,7 +72,7 @@ def find_files(place: str) -> tuple[fs.FileSystem, str]:
 
 @contextmanager
 def open_output(folder: str, name: str) -> Iterator[pa.NativeFile]:
-    """Open a file of a folder or URI to write; it appears whole or not at all."""
+    """Open a file below a folder or URI to write; in a folder it appears complete or not at all."""
     if "://" in folder:
         system, path = find_files(folder)
         with system.open_output_stream(f"{path}/{name}") as file:

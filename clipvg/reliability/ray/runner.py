@@ -1,4 +1,4 @@
-"""Scoring on the machines of a Ray cluster: the engine in a pool of actors, fed by Ray Data.
+"""Score on a Ray cluster: the engine in a pool of actors, fed by Ray Data.
 
 Importing this needs no Ray; using it needs the extra ``clipvg[ray]``.
 """
@@ -47,17 +47,17 @@ def score_with_ray(
     on_error: OnError = "null",
     store: str | Path | ScoreStore | None = None,
 ) -> ScoreMatrix:
-    """Score labels as `score_labels` does, grounding models on a Ray cluster.
+    """Score labels as `score_labels` does, with grounding models on a Ray cluster.
 
-    The shards of images are those of a single process, and so are the scores. Other measurers run
+    The shards of images, and hence the scores, are those of a single process. Other measurers run
     in this process. An initialised Ray is used as it is; else the cluster of the environment
     variable ``RAY_ADDRESS``; else one on this machine that ends with the call. Every machine must
-    see the images under the same paths, and the checkpoints that are given as paths, which are
-    loaded once an actor; models are sent through Ray's object store once.
+    see the images, and checkpoints given as paths, under the same paths. Checkpoints are loaded
+    once per actor; models are sent once through Ray's object store.
 
     Arguments, result and errors are those of `score_labels`. The labels may also be a label file,
-    whose images are below the folder `images`; the precision "auto" goes by the actors' devices,
-    and this process writes to the store what arrives.
+    whose images are below the folder `images`. Precision "auto" depends on the actors' devices, and
+    this process writes the results to the store as they arrive.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -110,7 +110,7 @@ class RayPool:
         }
 
     def setup(self, models: Mapping[str, GroundingModel], config: EngineConfig) -> EngineSetup:
-        """Return what every actor needs to make its engine; models sent go through Ray once."""
+        """Return what actors need to make their engines; models without a path go through Ray."""
         sent = {name: model for name, model in models.items() if name not in self._paths}
         return EngineSetup(
             names=tuple(models),
@@ -132,10 +132,10 @@ class RayPool:
         on_error: OnError = "null",
         advance: Callable[[int], object] = lambda count: None,
     ) -> Iterator[ShardScores]:
-        """Score shards, one block of a Ray data set each, and yield them as they arrive.
+        """Score shards, each one block of a Ray data set, and yield them as they arrive.
 
-        The labels of a shard travel alone but in the order of the plan, so that an actor's batches
-        are those of a single process.
+        A shard's labels are sent on their own but in the order of the plan, so that an actor's
+        batches are those of a single process.
         """
         scoring = import_ray().data.from_arrow_refs(_blocks(plan, shards))
         scoring = scoring.map_batches(
@@ -163,14 +163,14 @@ class EngineSetup:
     sent: object  # Ray's reference to the other models by name, pickled
     config: EngineConfig  # of the engine
     device: str  # "cpu" or "cuda"
-    threads: int  # of PyTorch on the CPU, and as many that decode
-    folder: str  # that relative paths start from
+    threads: int  # of PyTorch on the CPU, and as many for decoding
+    folder: str  # that relative paths are relative to
 
     def engine(self) -> Engine:
         """Make the engine of an actor."""
         from clipvg.model import load
 
-        with suppress(OSError):  # whole paths need no such folder
+        with suppress(OSError):  # absolute paths need no such folder
             os.chdir(self.folder)
         torch.set_num_threads(self.threads)
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -210,7 +210,7 @@ def checkpoints(named: Mapping[str, AnyMeasurer]) -> dict[str, str]:
 
 
 def _blocks(plan: Plan, shards: Iterable[Shard]) -> list[object]:
-    """Put the labels of each shard into Ray's object store: a block of one row, a task."""
+    """Put the labels of each shard into Ray's object store, as a block of one row: the task."""
     ray, labels = import_ray(), plan.labels
     columns = [name for name in _SCORED_BY if name in labels.table.column_names]
     table = labels.table.select(columns).combine_chunks()
