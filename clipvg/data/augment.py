@@ -1,8 +1,8 @@
-"""The training augmentation of the published recipes (CLIP-VG, arXiv 2305.08685, reference code).
+"""Training augmentation of the published recipes (CLIP-VG, arXiv 2305.08685, reference code).
 
-One branch of two: resize the long side to a random scale, or crop first; then colour jitter, and
-the image is pasted at a random place of a square. Never a flip: it would swap left and right.
-Every draw comes from the seed of the call, so a label's augmentation depends on nothing else.
+In one of two branches the image is cropped first. Its long side is then resized to a random scale,
+its colours are jittered, and it is pasted at a random position in a square. It is never flipped,
+which would swap left and right. A label's augmentation depends only on the seed of the call.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _DIRECTION_WORD = re.compile(rf"\b(?:{'|'.join(DIRECTIONS)})\b", re.IGNORECASE)
 
 
 def names_direction(expression: str, rule: Literal["word", "substring"] = "word") -> bool:
-    """Return whether an expression depends on where in the image its referent is.
+    """Return whether an expression contains a direction, so that its position in the image matters.
 
-    Rule "word" looks for whole words; "substring" anywhere, as the reference code does ("laptop"
-    holds "top").
+    Rule "word" matches whole words only; "substring" matches anywhere, as the reference code does
+    (so that "laptop" contains "top").
     """
     if rule == "substring":
         return any(word in expression.lower() for word in DIRECTIONS)
@@ -51,36 +51,36 @@ def names_direction(expression: str, rule: Literal["word", "substring"] = "word"
 
 @dataclass
 class TrainTransform:
-    """Random scale, crop, colour and place of one image and its boxes.
+    """Random crop, scale, colour jitter and position of one image and its boxes.
 
-    The crop is found in the published coordinates (short side 400, 500 or 600) but taken from the
-    original pixels, so that the image is resampled once. A crop is accepted when it holds the
-    box's centre; the box is clipped to it and keeps an area. Expressions that name a direction are
-    never cropped.
+    The crop is drawn in the published coordinates (short side 400, 500 or 600) but cut from the
+    original pixels, so that the image is resampled only once. A crop is accepted if it contains
+    the centre of each box and the box, clipped to it, keeps some area. Images whose expressions
+    name a direction are never cropped.
     """
 
     size: int  # side of the square in pixels; the scales are its sevenths (224 to 32 at 224)
-    preset: Preset  # its mean, deviation and rule for direction words
+    preset: Preset  # gives mean, standard deviation and the rule for direction words
     _: KW_ONLY
     crop: bool = True  # allow the crop branch
-    scale: bool = True  # draw the scale; otherwise the long side becomes ``size``
-    translate: bool = True  # draw the place in the square; otherwise the image is centred
+    scale: bool = True  # random scale; otherwise the long side becomes ``size``
+    translate: bool = True  # random position in the square; otherwise the image is centred
     jitter: bool = True  # brightness, contrast and saturation in random order
     blur: bool = False  # Gaussian blur
 
     @cached_property
     def scales(self) -> tuple[int, ...]:
-        """Sides in pixels of which one becomes the image's long side."""
+        """Candidates for the image's long side in pixels, one of which is drawn."""
         steps = range(NUM_SCALES) if self.scale else range(1)
         return tuple(max(1, round(self.size * (NUM_SCALES - i) / NUM_SCALES)) for i in steps)
 
     def __call__(
         self, image: Image.Image, boxes: ArrayLike, expressions: Sequence[str], *, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Transform one RGB image for n labels on it, whose boxes are (n, 4) in its xyxy pixels.
+        """Transform one RGB image and the boxes of n labels on it, (n, 4) xyxy in its pixels.
 
-        It is cropped only where none of the expressions names a direction, and only so that every
-        box's centre and some of its area stay inside. The seed decides every draw.
+        The image is cropped only if no expression names a direction, and only such that each box
+        keeps its centre and some of its area. The seed determines every random draw.
 
         Returns:
             Pixels (3, size, size) float32, zero where padded; mask (size, size) bool, True where
@@ -143,7 +143,7 @@ class TrainTransform:
 def _random_crop(
     image: Image.Image, boxes: tv_tensors.BoundingBoxes, draw: torch.Generator
 ) -> tuple[Image.Image, tv_tensors.BoundingBoxes]:
-    """Return a crop that holds each box's centre and some of its area, or the image as it is."""
+    """Return a random crop with the centre and some area of each box, else the whole image."""
     ratio = min(image.size) / _choose(SHORT_SIDES, draw)
     width, height = (round(side / ratio) for side in image.size)
     for _ in range(CROP_TRIES):
@@ -166,7 +166,7 @@ def _random_crop(
 def _crop_boxes(
     boxes: tv_tensors.BoundingBoxes, top: int, left: int, height: int, width: int
 ) -> tv_tensors.BoundingBoxes | None:
-    """The boxes clipped to the crop, or None when a centre or all of a box's area is outside."""
+    """Return boxes clipped to the crop, or None if the centre or whole area of one is outside."""
     for x1, y1, x2, y2 in boxes.tolist():
         inside_x = left <= (x1 + x2) / 2 < left + width
         inside_y = top <= (y1 + y2) / 2 < top + height
@@ -182,7 +182,7 @@ def _uniform(low: float, high: float, draw: torch.Generator) -> float:
 
 
 def _integer(low: int, high: int, draw: torch.Generator) -> int:
-    """Return a whole number between the bounds, both included."""
+    """Return a random integer between two inclusive bounds."""
     return int(torch.randint(low, high + 1, (), generator=draw)) if high > low else high
 
 

@@ -1,4 +1,4 @@
-"""Labels as batches of tensors, and the order in which an epoch walks them."""
+"""Dataset that turns labels into batches of tensors, and the order of its rows in an epoch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clipvg.labels import LabelTable
 
 Tokenize = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
-_LOOK_AHEAD = 64  # groups among which one is sought that fills a batch
+_LOOK_AHEAD = 64  # upcoming groups among which one that fits into the batch is sought
 Drawn = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]  # pixels, mask, target, key
 
 
@@ -32,7 +32,7 @@ class Batch:
 
     images: torch.Tensor  # (U, 3, S, S) float32, standardised, zero where padded
     pixel_mask: torch.Tensor  # (U, S, S) bool, True where padded
-    image_index: torch.Tensor  # (B,) int64, row of ``images`` that a label belongs to
+    image_index: torch.Tensor  # (B,) int64, row of ``images`` with each label's image
     tokens: torch.Tensor  # (B, T) int64 token ids
     text_mask: torch.Tensor  # (B, T) bool, True for real tokens
     target: torch.Tensor  # (B, 4) float32 cxcywh, normalised to the letterboxed square
@@ -52,7 +52,7 @@ class Batch:
 
 @dataclass
 class Sample:
-    """One label; samples with the same ``image_key`` share their pixels."""
+    """One label as tensors; samples with the same ``image_key`` share their pixels."""
 
     pixels: torch.Tensor
     mask: torch.Tensor
@@ -64,12 +64,12 @@ class Sample:
 
 
 class LabelDataset(Dataset[Sample]):
-    """Labels, images and tokens together, for a DataLoader with ``collate``.
+    """Labels with their images and tokens, for a DataLoader that uses ``collate``.
 
-    Without ``transform`` each image is letterboxed, and decoded once a batch however many of the
-    batch's labels lie on it. With it each label gets its own augmented image, which depends only
-    on (seed, epoch, row): not on workers, batches or processes. Labels of one image that
-    ``set_epoch`` puts into one group share one augmented image; a group must come in one batch.
+    Without ``transform`` each image is letterboxed, and decoded once per batch, however many of the
+    batch's labels are on it. With ``transform`` each label gets its own augmented image, which
+    depends only on (seed, epoch, row), not on workers, batches or processes. Labels of an image
+    that ``set_epoch`` groups share one augmented image; a group must be loaded in a single batch.
 
     Args:
         labels: the labels, with an image root.
@@ -104,12 +104,12 @@ class LabelDataset(Dataset[Sample]):
         self._leader = torch.arange(len(labels)).share_memory_()
 
     def set_epoch(self, epoch: int, leader: np.ndarray | None = None) -> None:
-        """Choose the epoch whose augmentation is drawn; call it between epochs.
+        """Set the epoch that the augmentation is drawn for; call this between epochs.
 
         Args:
             epoch: number of the epoch.
-            leader: (N,) int64, the row of the same image whose draws each row takes, as of
-                `group_by_image`; None leaves the leaders as they are, at first each row its own.
+            leader: (N,) int64, for each row the row of the same image whose random draws it uses,
+                from `group_by_image`; None keeps the current leaders, initially each row itself.
         """
         self._epoch.fill_(epoch)
         if leader is not None:
@@ -122,7 +122,7 @@ class LabelDataset(Dataset[Sample]):
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[Sample]:
-        """The samples of a batch; a DataLoader prefers this to one call a row."""
+        """Return the samples of a batch; a DataLoader prefers this to one call per row."""
         expressions = [self._expressions[int(row)].as_py() for row in rows]
         tokens, text_mask = self.tokenize(expressions)
         make = self._plain if self.transform is None else self._augmented
@@ -144,7 +144,7 @@ class LabelDataset(Dataset[Sample]):
     def _augmented(self, rows: Sequence[int], expressions: list[str]) -> list[Drawn]:
         assert self.transform is not None
         loaded: dict[int, Image.Image] = {}
-        groups: dict[int, list[int]] = {}  # places in the batch by leader
+        groups: dict[int, list[int]] = {}  # positions in the batch, by leader
         for place, row in enumerate(rows):
             groups.setdefault(int(self._leader[row]), []).append(place)
         drawn: dict[int, Drawn] = {}
@@ -155,7 +155,7 @@ class LabelDataset(Dataset[Sample]):
             seed = draw_seed(self.seed, int(self._epoch), leader)
             boxes, texts = self._boxes[[rows[p] for p in places]], [expressions[p] for p in places]
             pixels, mask, placed = self.transform(loaded[key], boxes, texts, seed=seed)
-            # An augmented image is a group's own: keys below zero are rows.
+            # Each group has its own augmented image, whose key is negative: from the leader's row.
             for place, box in zip(places, placed, strict=True):
                 drawn[place] = (pixels, mask, box, -1 - leader)
         return [drawn[place] for place in range(len(rows))]
@@ -165,13 +165,13 @@ class LabelDataset(Dataset[Sample]):
 
 
 def draw_seed(*numbers: int) -> int:
-    """Return one seed in [0, 2^63) from several numbers; neighbours give unrelated seeds."""
+    """Combine numbers into one seed in [0, 2^63); adjacent numbers give unrelated seeds."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples -> a batch that holds each distinct image once."""
+    """Collate samples into a batch that holds each distinct image once."""
     place: dict[int, int] = {}
     first: list[Sample] = []
     for sample in samples:
@@ -190,28 +190,29 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def shuffle_rows(n: int, *, seed: int = 0, epoch: int = 0) -> np.ndarray:
-    """Return all rows (n,) int64 in an epoch's order, drawn from (seed, epoch) alone."""
+    """Return a permutation of n rows, (n,) int64, that depends only on (seed, epoch)."""
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 def group_by_image(
     image_of: np.ndarray, size: int, batch: int, *, seed: int = 0, epoch: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return an order in which labels of an image come together, in groups of at most ``size``.
+    """Return a row order that keeps labels of an image together, in groups of at most ``size``.
 
-    Groups, and who is in them, are drawn anew in each epoch, from (seed, epoch) alone. A batch has
-    exactly ``batch`` labels and whole groups: of the groups that come next the first that fits is
-    taken, and where none does one is cut in two.
+    Groups and their members are drawn anew in each epoch and depend only on (seed, epoch). A batch
+    has exactly ``batch`` labels (the last may have fewer) and whole groups: the first of the
+    upcoming groups that fits is taken; if none fits, one is split.
 
     Args:
-        image_of: (N,) int64, image of each label.
-        size: most labels in a group.
-        batch: labels of a batch.
+        image_of: (N,) int64, index of each label's image.
+        size: largest number of labels in a group.
+        batch: number of labels in a batch.
         seed: seed of the run.
         epoch: number of the epoch, from 0.
 
     Returns:
-        Rows (N,) int64 in order; leader (N,) int64 by row, the first row of its group.
+        The rows (N,) int64 in their order, and for each row its leader (N,) int64, the first row of
+        its group.
 
     Example:
         >>> rows, leader = group_by_image(np.array([0, 1, 0, 1]), 2, 2)
@@ -223,7 +224,7 @@ def group_by_image(
     shuffled = draw.permutation(count)
     by_image = shuffled[np.argsort(image_of[shuffled], kind="stable")]
     place = np.arange(count)
-    begins = np.append(True, np.diff(image_of[by_image]) != 0)[:count]  # (N,), an image's first
+    begins = np.append(True, np.diff(image_of[by_image]) != 0)[:count]  # (N,), start of an image
     starts = np.flatnonzero((place - np.maximum.accumulate(place * begins)) % size == 0)
     counts = np.diff(starts, append=count)
     groups = _filling(draw.permutation(len(counts)), counts, batch)
@@ -237,7 +238,7 @@ def group_by_image(
 
 
 def _filling(order: np.ndarray, counts: np.ndarray, batch: int) -> np.ndarray:
-    """The groups in an order in which few of them straddle a multiple of ``batch`` labels."""
+    """Reorder groups so that few of them straddle a multiple of ``batch`` labels."""
     coming, waiting = iter(order.tolist()), deque[int]()
     taken: list[int] = []
     room = batch

@@ -1,6 +1,6 @@
-"""Images from files, as RGB with eight bits a channel; and decoded ahead in threads.
+"""Read image files as RGB with eight bits per channel, and decode them ahead in threads.
 
-`decode` is the stream that all passes without augmentation read.
+All passes without augmentation read their images through `decode`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MAX_WORKERS = 16
-_BAND = 256  # rows that are scaled at a time
+_BAND = 256  # rows scaled at a time
 
 
 def read_image(path: str | Path | Image.Image, *, exif: bool = True) -> Image.Image:
     """Read an image as RGB, fully decoded.
 
-    Sixteen-bit and floating grey values are scaled to eight bits; palettes and CMYK are converted;
-    alpha is dropped, not composited (as the reference code does); the first frame of an animation
-    is taken.
+    Sixteen-bit and floating-point greyscale values are scaled to eight bits; palettes and CMYK are
+    converted; alpha is dropped, not composited (as in the reference code); of an animation the
+    first frame is taken.
 
     Args:
         path: a file, or an opened image.
@@ -67,13 +67,13 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Return grey values of more than eight bits, scaled so that white stays white."""
+    """Scale greyscale values of more than eight bits to uint8, so that white stays white."""
     bands = np.split(values, range(_BAND, len(values), _BAND))
     highest = max((_finite(band).max(initial=0.0) for band in bands), default=0.0)
     if mode.startswith("I;16"):
         white = 65535.0
     else:
-        # 32-bit and floating files do not say what white is: take the smallest usual range.
+        # 32-bit and floating-point files do not define white: take the smallest usual range.
         white = next((w for w in (1.0, 255.0, 65535.0) if highest <= w), highest)
         white = 255.0 if mode == "I" and white == 1.0 else white
     result = np.empty(values.shape, np.uint8)
@@ -95,12 +95,13 @@ def decode(
     """Yield chunks with their images, while the images of the next chunk are decoded.
 
     Args:
-        chunks: anything, with the files that belong to it; in the order wanted.
-        load: what to make of a file, such as `load_squares`.
-        workers: number of threads; None is one a core, at most 16; 0 decodes here, when asked.
+        chunks: pairs of any object and the files that belong to it, in the order wanted.
+        load: function applied to each file, such as `load_squares`.
+        workers: number of threads; None means one per core, at most 16; 0 decodes in the calling
+            thread, on demand.
 
     Yields:
-        A chunk, and for each of its files what `load` made of it or why it cannot be read.
+        Each chunk's object, and for each of its files the result of `load` or its InputError.
     """
     if workers == 0:
         for chunk, paths in chunks:

@@ -1,4 +1,4 @@
-"""What people have for an image: a file, its bytes, an array, a tensor; all become one thing."""
+"""Convert image inputs (path, bytes, array, tensor or PIL image) to RGB PIL images."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _KINDS = (
 
 
 def as_image(source: ImageInput, *, exif: bool = True) -> Image.Image:
-    """Return any kind of image as RGB.
+    """Convert any supported kind of image to an RGB PIL image.
 
-    Arrays and tensors are RGB as uint8 or as float in [0, 1], without or with an alpha channel,
-    which is dropped, or grey. What OpenCV reads is BGR: pass ``image[..., ::-1]``. A row of a data
-    frame that Hugging Face's datasets made has a dictionary with the file's bytes or path.
+    Arrays and tensors are greyscale, RGB or RGBA (alpha is dropped), as uint8 or as float in
+    [0, 1]. OpenCV reads images as BGR: pass ``image[..., ::-1]``. Data frames made by Hugging
+    Face's datasets hold images as dictionaries with the file's bytes or path.
 
     Args:
-        source: a path, the bytes of an image file, a binary stream of one (read from where it
-            stands), a PIL image, a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a
+        source: a path, the bytes of an image file, a binary stream of one (read from its current
+            position), a PIL image, a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a
             torch tensor (H, W), (1, H, W), (3, H, W) or (4, H, W), or such a dictionary.
         exif: apply the EXIF orientation; arrays have none.
 
     Raises:
-        InputError: an address, a kind, shape or type that is not an image, or a damaged one.
+        InputError: the source is a URL, is damaged, or is not an image by its type, shape or dtype.
     """
     if isinstance(source, Mapping):
         return as_image(source.get("bytes") or source.get("path") or b"", exif=exif)
@@ -61,7 +61,7 @@ def as_image(source: ImageInput, *, exif: bool = True) -> Image.Image:
 
 
 def as_list(images: ImageInput | Sequence[ImageInput]) -> tuple[list[ImageInput], bool]:
-    """Return images as a list, and whether one was given by itself."""
+    """Return images as a list, and whether a single image was given."""
     if isinstance(images, list | tuple):
         return list(images), False
     return [images], True  # type: ignore[list-item]  # another sequence is refused when it is read
@@ -121,7 +121,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _eight_bits(array: np.ndarray) -> np.ndarray:
-    """Return values in [0, 1] as uint8; rounding noise outside is cut off."""
+    """Convert values in [0, 1] to uint8, clipping rounding noise outside; refuse other values."""
     low, high = float(array.min()), float(array.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # False for NaN as well
         if np.isnan(low + high):

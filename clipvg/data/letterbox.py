@@ -1,7 +1,7 @@
-"""Square model inputs: long side to the input size, centred, padded, with a mask.
+"""Letterboxing: scale an image's long side to the input size and centre it in a padded square.
 
-One ratio scales both sides and the boxes; each side is then rounded on its own (Python's rounding,
-halves to even) and is at least one pixel, so an image one pixel high stays an image.
+One ratio scales both sides and the boxes. Each side is then rounded separately (halves to even, as
+Python does) and is at least one pixel, so that even a very thin image does not vanish.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clipvg.errors import InputError
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where an image of ``width`` x ``height`` pixels lies in a square of ``size`` pixels."""
+    """Position of an image of ``width`` x ``height`` pixels in a square of ``size`` pixels."""
 
     width: int
     height: int
@@ -32,26 +32,26 @@ class Letterbox:
 
     @property
     def scale(self) -> float:
-        """Square pixels per image pixel, before the sides are rounded."""
+        """Pixels in the square per pixel of the image, before the sides are rounded."""
         return self.size / max(self.width, self.height)
 
     @property
     def resized(self) -> tuple[int, int]:
-        """(width, height) of the resized image."""
+        """(width, height) of the resized image in pixels."""
         return max(1, round(self.width * self.scale)), max(1, round(self.height * self.scale))
 
     @property
     def offset(self) -> tuple[int, int]:
-        """(x, y) of the resized image's corner in the square."""
+        """(x, y) of the resized image's top left corner in the square, in pixels."""
         width, height = self.resized
         return round((self.size - width) / 2 - 0.1), round((self.size - height) / 2 - 0.1)
 
     def to_square(self, boxes: ArrayLike) -> np.ndarray:
-        """Image pixels, xyxy (..., 4) -> cxcywh float32 in sides of the square; not clipped."""
+        """Map xyxy image pixels (..., 4) to unclipped cxcywh float32 normalised to the square."""
         return self._convert(square_boxes, boxes)
 
     def to_image(self, boxes: ArrayLike) -> np.ndarray:
-        """Sides of the square, cxcywh (..., 4) -> xyxy float32 image pixels, clipped."""
+        """Map cxcywh (..., 4) normalised to the square to xyxy float32 image pixels, clipped."""
         return self._convert(image_boxes, boxes)
 
     def _convert(self, way: Callable[..., np.ndarray], boxes: ArrayLike) -> np.ndarray:
@@ -68,7 +68,7 @@ class Letterbox:
 
 
 class Square(NamedTuple):
-    """An image as a model sees it."""
+    """A letterboxed image, as a model sees it."""
 
     pixels: torch.Tensor  # (3, size, size) float32, standardised, zero where padded
     mask: torch.Tensor  # (size, size) bool, True where padded
@@ -76,12 +76,12 @@ class Square(NamedTuple):
 
 
 def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
-    """Return boxes of images as boxes of their squares.
+    """Convert boxes from image pixels to their letterboxed squares.
 
     Args:
         boxes: (N, 4) xyxy image pixels.
         sizes: (N, 2) image sizes as (width, height).
-        size: side of the square.
+        size: side of the square in pixels.
 
     Returns:
         (N, 4) float32 cxcywh normalised to the square.
@@ -92,9 +92,9 @@ def square_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
 
 
 def image_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
-    """Return boxes of squares, (N, 4) cxcywh normalised to them, as boxes of their images.
+    """Convert boxes, (N, 4) cxcywh normalised to their squares, to image pixels.
 
-    The reverse of `square_boxes`: (N, 4) float32 xyxy image pixels, clipped to the image.
+    This inverts `square_boxes`; it returns (N, 4) float32 xyxy image pixels, clipped to the image.
     """
     scale, offset = _placed(sizes, size)
     corners = convert(np.asarray(boxes, dtype=np.float64), "cxcywh", "xyxy") * size
@@ -102,7 +102,7 @@ def image_boxes(boxes: ArrayLike, sizes: ArrayLike, size: int) -> np.ndarray:
 
 
 def _placed(sizes: ArrayLike, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Square pixels per image pixel (N, 1), and where images begin in their squares, (N, 4)."""
+    """Return `Letterbox.scale` of each image, (N, 1), and `Letterbox.offset` repeated, (N, 4)."""
     sizes = np.asarray(sizes, dtype=np.float64)
     scale = size / sizes.max(axis=1, keepdims=True)
     # np.rint and Python's round both take halves to even
@@ -113,17 +113,17 @@ def _placed(sizes: ArrayLike, size: int) -> tuple[np.ndarray, np.ndarray]:
 def patch_mask(
     pixel_mask: torch.Tensor, patch: int, rule: Literal["image", "centre"] = "image"
 ) -> torch.Tensor:
-    """Return which patches are ignored.
+    """Return which patches are ignored as padding.
 
     Args:
         pixel_mask: (..., S, S) bool, True where there is padding; S a multiple of ``patch``.
         patch: side of a patch in pixels.
-        rule: "image": ignored when it holds no image pixel; "centre": when the mean of its
-            four centre pixels (one, for an odd side) exceeds 0.5, which is the pixel mask resized
-            bilinearly without antialias and rounded.
+        rule: "image" ignores a patch without any image pixel; "centre" ignores it if the mean mask
+            of its four centre pixels (one, for an odd side) exceeds 0.5, which equals the pixel
+            mask resized bilinearly without antialiasing and rounded.
 
     Returns:
-        (..., P) bool, row by row, True where the patch is ignored.
+        (..., P) bool, patches in row-major order, True where the patch is ignored.
     """
     if rule == "centre":
         low, high = (patch - 1) // 2, patch // 2
@@ -136,14 +136,14 @@ def patch_mask(
 
 
 def normalise(image: Image.Image, preset: Preset) -> torch.Tensor:
-    """Return an RGB image as (3, height, width) float32, channels standardised."""
+    """Convert an RGB image to (3, height, width) float32 with standardised channels."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
     mean, std = torch.tensor(preset.mean), torch.tensor(preset.std)
     return (pixels - mean[:, None, None]) / std[:, None, None]
 
 
 def load_square(image: str | Path | Image.Image, size: int, preset: Preset) -> Square:
-    """Read an image, a file or one in any mode, and make its square: the evaluation transform.
+    """Read an image (a file, or a PIL image of any mode) and letterbox it, as for evaluation.
 
     Raises:
         InputError: the file cannot be read as an image.
@@ -152,7 +152,7 @@ def load_square(image: str | Path | Image.Image, size: int, preset: Preset) -> S
 
 
 def make_square(image: Image.Image, size: int, preset: Preset) -> Square:
-    """Make the square of an image that is RGB and upright already."""
+    """Letterbox an image that is already RGB and upright."""
     box = Letterbox(image.width, image.height, size)
     resized = image.resize(box.resized, Image.Resampling.BILINEAR)
     pixels = torch.zeros(3, size, size)

@@ -1,4 +1,4 @@
-"""Presets: the small differences between what the reference code does and what is right."""
+"""Presets: preprocessing rules, either corrected or exactly those of the reference code."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Preset:
     Attributes:
         name: name of the preset.
         mean: mean of the three channels in [0, 1].
-        std: deviation of the three channels.
-        integer_boxes: boxes as written are cut to integers before any conversion.
-        exif: the EXIF orientation of an image is applied.
-        text_mask: real tokens are those up to the end token ("eot") or with an id above 0
+        std: standard deviation of the three channels.
+        integer_boxes: truncate boxes as written to integers before any conversion.
+        exif: apply the EXIF orientation of an image.
+        text_mask: real tokens are those up to the end token ("eot") or those with an id above 0
             ("nonzero").
-        patch_mask: a patch is ignored when it holds no pixel of the image ("image") or when
-            more than half of its four centre pixels are padding ("centre").
-        overlength: what happens to expressions longer than the context.
-        special_names: "<|endoftext|>" written in an expression is the end token, not text.
-        direction: expressions that are never cropped in training hold a direction as a word
-            ("word") or anywhere ("substring": "laptop" counts for "top").
+        patch_mask: ignore a patch if it contains no pixel of the image ("image") or if more than
+            half of its four centre pixels are padding ("centre").
+        overlength: cut expressions longer than the context ("truncate") or refuse them ("error").
+        special_names: read "<|endoftext|>" in an expression as the end token, not as text.
+        direction: how to find directions in expressions, whose images are never cropped in
+            training: as whole words ("word") or anywhere ("substring": "laptop" contains "top").
     """
 
     name: str
@@ -61,7 +61,7 @@ _PUBLISHED = Preset(
     special_names=True,
     direction="substring",
 )
-#: Each makes a preset from the mean and deviation that a backbone was trained with.
+#: Functions that make a preset from the mean and std that a backbone was trained with.
 PRESETS: dict[str, Callable[[Channels, Channels], Preset]] = {
     "default": partial(Preset, "default"),
     "published": lambda mean, std: _PUBLISHED,
@@ -69,10 +69,10 @@ PRESETS: dict[str, Callable[[Channels, Channels], Preset]] = {
 
 
 def get_preset(name: str, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> Preset:
-    """Return the preset "default", of a backbone's own mean and deviation, or "published".
+    """Return the preset "default", with a backbone's own mean and std, or "published".
 
     Raises:
-        InputError: no such preset.
+        InputError: there is no such preset.
     """
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}: {near_matches(name, PRESETS)}")

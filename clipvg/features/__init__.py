@@ -1,8 +1,8 @@
-"""Features of the frozen towers: one way from image files and expressions to what a head reads.
+"""Features of the frozen image and text towers, encoded once for training and evaluation.
 
-`keys` says what decides a feature, `texts` encodes expressions, `images` keeps what was encoded of
-images, `cache` serves both to training and evaluation and encodes augmented batches, `regions` are
-parts of images as CLIP itself embeds them.
+`keys` identifies what a feature depends on, `texts` encodes expressions, `images` stores image
+features, `cache` serves both to training and evaluation and encodes augmented batches, `regions`
+embeds parts of images with CLIP itself.
 """
 
 from clipvg.features.cache import CachedLabels as CachedLabels

@@ -1,4 +1,4 @@
-"""Features of the frozen towers: of whole tables, each computed once, and of augmented batches."""
+"""Cache of the frozen towers' features for label tables, and an encoder for augmented batches."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class FeatureBatch:
     """B labels on U distinct images, as features of the frozen towers.
 
     Attributes:
-        image_features: (U, 1 + P, F) float32, or the type of mixed precision.
+        image_features: (U, 1 + P, F) float32, or the dtype of mixed precision.
         patch_ignored: (U, P) bool, True for a patch of padding.
-        image_index: (B,) int64, row of `image_features` that a label belongs to.
-        text: (B, T, E) text features of the same type, or (B, T) int64 token ids.
+        image_index: (B,) int64, row of `image_features` with each label's image.
+        text: (B, T, E) text features of the same dtype, or (B, T) int64 token ids.
         text_mask: (B, T) bool, True for a real token.
         target: (B, 4) float32 cxcywh, normalised to the square.
         row: (B,) int64, row of the label in its table.
@@ -53,12 +53,12 @@ class FeatureBatch:
     row: Tensor
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> FeatureBatch:
-        """The batch on another device."""
+        """Return the batch on another device."""
         moved = {k: t.to(device, non_blocking=non_blocking) for k, t in vars(self).items()}
         return FeatureBatch(**moved)
 
     def select(self, rows: Tensor) -> FeatureBatch:
-        """Some labels of the batch, rows (n,) int64, with the images that they need."""
+        """Return the labels at some rows (n,) int64 of the batch, and the images that they need."""
         index = self.image_index[rows]
         used, index = index.unique(return_inverse=True)
         images = self.image_features.index_select(0, used), self.patch_ignored[used], index
@@ -66,27 +66,27 @@ class FeatureBatch:
         return FeatureBatch(*images, *(part[rows] for part in rest))
 
     def predict(self, model: GroundingModel) -> Tensor:
-        """The model's boxes for this batch: (B, 4) cxcywh in [0, 1]."""
+        """Return the model's boxes for this batch: (B, 4) cxcywh in [0, 1]."""
         text = self.text if self.text.is_floating_point() else model.encode_text(self.text)
         image, ignored = self.image_features, self.patch_ignored
         return model.fuse(Features(image, ignored, text, self.text_mask, self.image_index))
 
 
 class FeatureCache:
-    """Image features of distinct images and text features of distinct expressions.
+    """Cache of the features of distinct images and distinct expressions.
 
-    Serves any number of label tables over the same frozen towers: `cover` computes what is missing,
-    `view` gives a table's batches. Image features lie in memory or, with a folder, in a
-    memory-mapped file whose name is a hash of `image_key`, the type, and the name, size and time
-    of every image; a later run finds it there. Files appear whole or not at all.
+    One cache serves any number of label tables with the same frozen towers: `cover` computes
+    missing features, `view` gives a table's batches. Image features are kept in memory or, with a
+    folder, in a memory-mapped file that later runs reuse; its name is a hash of `image_key`, the
+    dtype, and the path, size and modification time of every image. Files are written atomically.
 
     Args:
-        model: whose towers and preset are used.
-        labels: table to cover at once.
+        model: model whose towers and preset are used.
+        labels: table to cover immediately.
         options: where the features are kept and how images are read.
 
     Raises:
-        CacheTooLargeError: above `max_bytes`, with both sizes.
+        CacheTooLargeError: the image features exceed `max_bytes`; the message gives both sizes.
         InputError: an image cannot be read.
     """
 
@@ -110,12 +110,12 @@ class FeatureCache:
         return self._images.nbytes
 
     def cover(self, labels: LabelTable) -> None:
-        """Compute the features of the table's images and expressions that are not there yet."""
+        """Compute the features of the table's images and expressions that are not cached yet."""
         self._images.cover(_paths(labels))
         self._texts.cover(labels.expressions)
 
     def view(self, labels: LabelTable, *, against: Against = "box") -> CachedLabels:
-        """Return batches of a table's labels, which are covered first.
+        """Cover a table, and return its labels as cached features.
 
         Args:
             labels: the table.
@@ -134,17 +134,17 @@ class FeatureCache:
         return CachedLabels(self._images, self._texts, image, text, boxes, sizes)
 
     def fits(self, model: GroundingModel) -> bool:
-        """Whether these are the batches that the model's own towers and rules would give."""
+        """Return whether the model's own towers and preset would give the same batches."""
         return model.frozen_images and self._key == _batch_key(model)
 
 
 @dataclass(frozen=True, eq=False)
 class CachedLabels:
-    """A table's N labels over a `FeatureCache`, by row."""
+    """A table's N labels, whose features are in a `FeatureCache`, by row."""
 
     images: ImageStore
     texts: TextStore
-    image_of: Tensor  # (N,) int64 number of each label's image in its store
+    image_of: Tensor  # (N,) int64 index of each label's image in its store
     text_of: Tensor  # (N,) int64 likewise
     target: Tensor  # (N, 4) float32 cxcywh, normalised to the square
     sizes: np.ndarray  # (N, 2) int64 image sizes (width, height) in pixels
@@ -155,7 +155,7 @@ class CachedLabels:
     def batch(
         self, rows: np.ndarray | Sequence[int], *, texts: np.ndarray | None = None
     ) -> FeatureBatch:
-        """Features and targets of some rows, with the texts of the same or of other ones."""
+        """Return the features and targets of some rows, with the texts of these or other rows."""
         row = torch.as_tensor(rows)
         distinct, index = self.image_of[row].unique(return_inverse=True)
         features, ignored = self.images.take(distinct)
@@ -163,17 +163,17 @@ class CachedLabels:
         return FeatureBatch(features, ignored, index, text, mask, self.target[row], row)
 
     def reasons(self) -> list[str | None]:
-        """For each label why its image could not be read; None where it could."""
+        """Return for each label why its image could not be read, or None if it could."""
         return [self.images.errors.get(image) for image in self.image_of.tolist()]
 
 
 class Encoder:
-    """Encodes each distinct image and each real text token of a batch once, without gradients.
+    """Encodes a batch without gradients: each distinct image once, on a CPU each real token once.
 
     Args:
-        model: with a frozen image tower.
-        dtype: number type of the towers; None leaves them as they are. They are converted once,
-            where autocast would convert all their weights in every step.
+        model: model with a frozen image tower.
+        dtype: dtype of the towers; None keeps theirs. They are converted once, whereas autocast
+            would convert all their weights in every step.
     """
 
     def __init__(self, model: GroundingModel, dtype: torch.dtype | None = None) -> None:
@@ -184,7 +184,7 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> FeatureBatch:
-        """Return the features of a batch; text stays token ids where the text tower learns."""
+        """Return the features of a batch; text stays token ids unless the text tower is frozen."""
         model, towers = self._model, self._towers
         length = max(1, int(real_lengths(batch.text_mask).max()))
         tokens, mask = batch.tokens[:, :length], batch.text_mask[:, :length]
@@ -201,7 +201,7 @@ class Encoder:
             )
 
     def _texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return text features (B, T, E); on a CPU zero after the last real token."""
+        """Return text features (B, T, E), on a CPU with zeros after the last real token."""
         if tokens.device.type != "cpu" or not can_pack(self._towers):
             return self._towers.text_features(tokens)
         lengths = real_lengths(mask).clamp(min=1)
@@ -214,6 +214,6 @@ def _paths(labels: LabelTable) -> list[Path]:
 
 
 def _batch_key(model: GroundingModel) -> tuple[str, str, bool]:
-    """What decides a cache's batches: its features, or token ids, and its targets."""
+    """Return what determines a cache's batches: features, or token ids, and targets."""
     text = text_key(model) if model.frozen_text else token_key(model)
     return image_key(model), text, model.preset.integer_boxes

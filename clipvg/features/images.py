@@ -1,4 +1,4 @@
-"""Distinct image files: as models see them, and their features in memory or in a mapped file."""
+"""Store of image features, in memory or in a memory-mapped file; and decoding of image files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from clipvg.model.grounder import GroundingModel
 
-_IMAGES = 32  # encoded at a time
+_IMAGES = 32  # images encoded at a time
 
 
 class CacheTooLargeError(InputError):
@@ -39,17 +39,17 @@ class CacheTooLargeError(InputError):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
-    """Where image features are kept, and how the images are read.
+    """Where image features are kept, and how images are read.
 
     Attributes:
         folder: where to keep them; None keeps them in memory (on the GPU when the model is there).
-        max_bytes: their largest size (of text features: likewise); None takes half of the free
-            memory, or nine tenths of the free disk.
+        max_bytes: largest size of the image features, and of the text features; None limits image
+            features to half of the free memory or nine tenths of the free disk, but not text.
         dtype: "float32", or "float16" for half the space at about 3 digits.
-        num_workers: threads that decode images; 0 decodes between two batches.
-        on_error: "raise" names the first image that cannot be read; "null" keeps its labels, with
-            the reason.
-        progress: show a bar while images are encoded for over two seconds.
+        num_workers: threads that decode images; 0 decodes in the main thread, between batches.
+        on_error: "raise" raises for the first image that cannot be read; "null" keeps its labels,
+            with the reason.
+        progress: show a progress bar if encoding takes over two seconds.
     """
 
     folder: str | Path | None = None
@@ -60,12 +60,12 @@ class CacheOptions:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that nothing can be read with."""
+        """Refuse invalid values."""
         check_fields(self, "how images are read")
 
 
 class _Block(NamedTuple):
-    """Features of images that were added together: (U, 1 + P, F), (U, P), (U, 2), by place."""
+    """Images added together: features (U, 1 + P, F), ignored (U, P), sizes (U, 2), errors."""
 
     features: Tensor
     ignored: Tensor
@@ -74,7 +74,7 @@ class _Block(NamedTuple):
 
 
 class ImageStore:
-    """Image features by file."""
+    """Store of image features by file."""
 
     def __init__(self, model: GroundingModel, options: CacheOptions) -> None:
         self._model = model
@@ -88,16 +88,16 @@ class ImageStore:
         self._ignored = torch.zeros(0, self._shape[0] - 1, dtype=torch.bool)
         # (U, 2) width and height in pixels, upright where EXIF applies; (1, 1) where unreadable
         self.sizes = np.zeros((0, 2), dtype=np.int64)
-        self.errors: dict[int, str] = {}  # why an image could not be read, by number
-        self.nbytes = 0  # of the features
+        self.errors: dict[int, str] = {}  # why an image could not be read, by index
+        self.nbytes = 0  # size of the features
 
     def cover(self, paths: Iterable[Path]) -> None:
-        """Encode the images not seen yet."""
+        """Encode the images that are not in the store yet."""
         new = [path for path in dict.fromkeys(paths) if str(path) not in self._index]
         if not new:
             return
         block = self._in_memory(new) if self._folder is None else self._stored(new, self._folder)
-        if block.errors and self._options.on_error == "raise":  # also where an earlier run went on
+        if block.errors and self._options.on_error == "raise":  # also if an earlier run kept them
             raise InputError(block.errors[min(block.errors)])
         start = len(self.sizes)
         self._blocks.append(block.features)
@@ -108,7 +108,7 @@ class ImageStore:
         self.nbytes += block.features.nbytes
 
     def indices(self, paths: Iterable[Path]) -> np.ndarray:
-        """Return the number of each image, int64; all must be covered."""
+        """Return the index of each image, int64; all must be covered."""
         return np.array([self._index[str(path)] for path in paths], dtype=np.int64)
 
     def take(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,11 +125,11 @@ class ImageStore:
                 features = torch.empty(len(numbers), *self._shape, device=self.device)
             features[here.to(self.device)] = found.to(features)
             start += len(block)
-        assert features is not None  # all numbers are covered
+        assert features is not None  # all images are covered
         return features, ignored
 
     def _in_memory(self, paths: Sequence[Path]) -> _Block:
-        """Encode to the model's device; to the CPU where that is a GPU without enough room."""
+        """Encode to the model's device, or to the CPU if that is a GPU without enough memory."""
         size, device = self._size(len(paths)), self.device
         if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
             device = torch.device("cpu")
@@ -160,7 +160,7 @@ class ImageStore:
         return _Block(out, torch.cat(ignored), np.array(sizes, dtype=np.int64), errors)
 
     def _decoded(self, paths: Sequence[Path]) -> Iterator[tuple[int, list[Square | InputError]]]:
-        """Yield the place of the first of some images, and the images; a bar counts them."""
+        """Yield chunks of images with the position of their first, counted by a progress bar."""
         model = self._model
         load = partial(load_square, size=model.backbone.image_size, preset=model.preset)
         chunks = ((at, paths[at : at + _IMAGES]) for at in range(0, len(paths), _IMAGES))
@@ -173,7 +173,7 @@ class ImageStore:
                 bar.update(len(images))
 
     def _stored(self, paths: Sequence[Path], folder: Path) -> _Block:
-        """Read features from the folder's file, which is written first where it is missing."""
+        """Read features from the folder's file, writing it first if it is missing or damaged."""
         file = folder / f"images-{self._file_key(paths)}.npy"
         facts = file.with_suffix(".json")
         try:
@@ -199,7 +199,7 @@ class ImageStore:
         with atomic_path(file) as temporary:
             self._check_size(self._size(len(paths)), len(paths), self.device)
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
-            reserve(temporary)  # a full disk would end the process at a write to the map
+            reserve(temporary)  # or a full disk would kill the process at a write to the map
             block = self._encode(paths, torch.from_numpy(array))
             array.flush()
             known = {
@@ -207,7 +207,7 @@ class ImageStore:
                 "sizes": block.sizes.tolist(),
                 "errors": block.errors,
             }
-            with atomic_path(facts) as written:  # before the features: both must be there
+            with atomic_path(facts) as written:  # before the features: readers need both
                 written.write_text(json.dumps(known))
 
     def _file_key(self, paths: Sequence[Path]) -> str:
@@ -243,18 +243,18 @@ class ImageStore:
             return torch.cuda.mem_get_info(device)[0] // 2
         try:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-        except (AttributeError, ValueError, OSError):  # systems that do not tell
+        except (AttributeError, ValueError, OSError):  # not all systems tell
             return 4 << 30
 
 
 def _blank(size: int) -> Square:
-    """Return what stands for an image that cannot be read: its features are never used."""
+    """Return a placeholder for an image that cannot be read; its features are never used."""
     mask = torch.ones(size, size, dtype=torch.bool)
     return Square(torch.zeros(3, size, size), mask, Letterbox(1, 1, size))
 
 
 def load_squares(path: Path, models: Iterable[GroundingModel]) -> dict[PixelsKey, Square]:
-    """Decode an image once and make the square that each model sees of it, equal ones once."""
+    """Decode an image, once per EXIF rule, and make each model's square of it, equal ones once."""
     images: dict[bool, Image.Image] = {}
     squares: dict[PixelsKey, Square] = {}
     for model in models:
@@ -268,5 +268,5 @@ def load_squares(path: Path, models: Iterable[GroundingModel]) -> dict[PixelsKey
 
 
 def load_images(path: Path, exif_rules: Iterable[bool]) -> dict[bool, Image.Image]:
-    """Decode an image, with the EXIF orientation applied, without, or both."""
+    """Decode an image for each EXIF rule: True applies the orientation, False does not."""
     return {exif: read_image(path, exif=exif) for exif in exif_rules}

@@ -1,4 +1,4 @@
-"""Regions of images and prompted expressions, as CLIP embeds them."""
+"""CLIP embeddings of image regions and of prompted expressions."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from clipvg.model.tokenizer import Tokenizer
 
 Mode = Literal["crop", "blur", "both"]
 PROMPT = "a photo of {}"
-_BLUR = 0.15  # deviation of the blur in long sides of the image: 100 pixels of 640, as ReCLIP's
+_BLUR = 0.15  # std of the blur in long sides of the image: 100 of 640 pixels, as in ReCLIP
 _ENCODE_BATCH = 64  # regions held and encoded at once
 
 
 def check_prompt(prompt: str) -> None:
-    """Refuse a template without a place for the expression."""
+    """Refuse a prompt without a placeholder for the expression."""
     if "{}" not in prompt:
         raise InputError(f"prompt={prompt!r} has no '{{}}'; put it where the expression goes.")
 
 
 def modes_of(mode: str) -> tuple[str, ...]:
-    """Return what stands for a region, one or two of them."""
+    """Return the one or two modes of `region_images` that a mode stands for."""
     return ("crop", "blur") if mode == "both" else (mode,)
 
 
 def clip_preset(backbone: Backbone) -> Preset:
-    """Return the rules by which CLIP itself reads: its own mean and deviation."""
+    """Return the preset of CLIP itself, with its own mean and std."""
     return get_preset("default", backbone.mean, backbone.std)
 
 
 def clip_tokenizer(backbone: Backbone, prompt: str) -> Tokenizer:
-    """Return the tokenizer of prompted expressions."""
+    """Return the tokenizer for prompted expressions."""
     return Tokenizer(clip_preset(backbone), backbone.context_length, prompt=prompt)
 
 
 def encode_prompted(backbone: Backbone, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
-    """Return the embeddings of length 1 of texts, (T, E) float32."""
+    """Return the unit-length embeddings of texts, (T, E) float32."""
     tokens = tokenizer(texts)[0].to(backbone.clip.logit_scale.device)
     return backbone.clip.encode_text(tokens, normalize=True).float()
 
@@ -54,12 +54,12 @@ def encode_regions(
     shown: Iterable[tuple[Image.Image, np.ndarray]],
     modes: Sequence[str],
 ) -> Tensor:
-    """Return the embeddings of length 1 of all regions of images, one after another.
+    """Return the unit-length embeddings of all regions of some images, in order.
 
     Args:
         backbone: CLIP.
         shown: images with their regions (K, 4): xyxy whole pixels inside the image, none empty.
-        modes: what stands for a region: "crop", "blur".
+        modes: how regions are shown, "crop" or "blur" each; see `region_images`.
 
     Returns:
         (modes, R, E) float32.
@@ -86,10 +86,10 @@ def encode_regions(
 
 
 def region_images(image: Image.Image, boxes: np.ndarray, mode: str) -> Iterator[Image.Image]:
-    """Yield images that stand for regions (K, 4): xyxy whole pixels inside the image, none empty.
+    """Yield an image for each region (K, 4): xyxy whole pixels inside the image, none empty.
 
-    "crop" cuts them out; "blur" is the image with everything but the box blurred. One is held at a
-    time, for a photograph may have hundreds of boxes.
+    "crop" cuts the region out; "blur" blurs everything outside it. Only one is held at a time,
+    since a photograph may have hundreds of boxes.
     """
     blurred = None
     if mode == "blur":
@@ -105,12 +105,12 @@ def region_images(image: Image.Image, boxes: np.ndarray, mode: str) -> Iterator[
 
 
 def logit_scale(backbone: Backbone) -> Tensor:
-    """Return what CLIP multiplies similarities by."""
+    """Return the factor that CLIP multiplies similarities by."""
     return backbone.clip.logit_scale.float().exp()
 
 
 def whole_pixels(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return boxes (K, 4) xyxy as whole pixels of an image (width, height), int64, none empty."""
+    """Extend boxes (K, 4) xyxy to whole pixels of an image (width, height), int64, none empty."""
     limit = np.array(size, dtype=np.float64)
     low = np.clip(np.floor(boxes[:, :2]), 0, limit - 1)
     high = np.clip(np.ceil(boxes[:, 2:]), low + 1, limit)

@@ -1,4 +1,4 @@
-"""Text features: every expression is encoded once, up to its last real token, without padding."""
+"""Text features: each expression is encoded once, up to its last real token, without padding."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from clipvg.model.grounder import GroundingModel
 
 _TEXTS_AT_ONCE = 4_096
-_MOST_TOKENS = 48  # that a matcher reads
-Entry = tuple[Tensor, Tensor]  # features (T, E), which of the T tokens are real (T,) bool
+_MOST_TOKENS = 48  # tokens of a text that a matcher reads
+Entry = tuple[Tensor, Tensor]  # features (T, E); (T,) bool, True for real tokens
 
 
 class TextStore:
-    """Text features of any number of distinct expressions, for batches of a training.
+    """Store of the text features of distinct expressions, which gives padded batches of them.
 
-    They lie end to end in one (tokens, E) tensor, so that one long expression does not make all
-    others as long. With a text tower that learns (`prefix="learned"`), or above `max_bytes`, only
-    the token ids are kept, and each batch is encoded again.
+    Features are concatenated in one (tokens, E) tensor, so that one long expression does not pad
+    all others. If the text tower is trained (`prefix="learned"`), or above `max_bytes`, only the
+    token ids are kept, and each batch is encoded again.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TextStore:
         self._lengths = torch.zeros(0, dtype=torch.int64)
 
     def cover(self, expressions: Iterable[str]) -> None:
-        """Tokenise, and encode where the tower is frozen, the expressions not seen yet."""
+        """Tokenise new expressions, and encode them if the text tower is frozen."""
         new = [e for e in dict.fromkeys(expressions) if e not in self._index]
         if not new:
             return
@@ -63,17 +63,17 @@ class TextStore:
         self._index.update((expression, first + i) for i, expression in enumerate(new))
 
     def indices(self, expressions: Iterable[str]) -> np.ndarray:
-        """Return the number of each expression, int64; all must be covered."""
+        """Return the index of each expression, int64; all must be covered."""
         return np.array([self._index[e] for e in expressions], dtype=np.int64)
 
     def take(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the padded text of some expressions.
+        """Return the padded features, or token ids, of some expressions.
 
         Args:
             numbers (Tensor[B]): int64, as given by `indices`.
 
         Returns:
-            (features Tensor[B, T, E], or token ids Tensor[B, T] where those are not kept;
+            (features Tensor[B, T, E], or token ids Tensor[B, T] if features are not kept;
             mask Tensor[B, T] bool, True for a real token). T is the longest of the batch.
         """
         lengths = self._lengths[numbers]
@@ -87,7 +87,7 @@ class TextStore:
         return flat.view(*place.shape, -1), mask
 
     def _encode(self, ids: Tensor, lengths: Tensor) -> None:
-        """Append features of new expressions."""
+        """Append features of new expressions, or drop all features if they become too large."""
         towers = self._model.backbone
         size = (len(self._ids) + int(lengths.sum())) * towers.embed_dim * 4
         if self._max_bytes is not None and size > self._max_bytes:
@@ -105,9 +105,9 @@ class TextStore:
 def padded_tokens(
     model: GroundingModel, texts: Sequence[str], read: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Return what `read` makes of the features of U texts, and their mask (U, T), T at most 48.
+    """Apply `read` to the features of U texts; return (U, T, C) and the mask (U, T), T at most 48.
 
-    It is (U, T, C) with zeros past the last token.
+    Values past the last token of a text are undefined.
     """
     parts: list[Tensor] = []
     masks: list[Tensor] = []
@@ -116,7 +116,7 @@ def padded_tokens(
         store = TextStore(model, torch.device("cpu"))
         store.cover(some)
         found, mask = store.take(torch.from_numpy(store.indices(some)))
-        if not found.is_floating_point():  # a text tower that learns
+        if not found.is_floating_point():  # the text tower is trained
             found = model.encode_text(found.to(model.device)).cpu()
         parts += read(found)[:, :_MOST_TOKENS].unbind()
         masks += mask[:, :_MOST_TOKENS].unbind()
@@ -125,13 +125,13 @@ def padded_tokens(
 
 @dataclass(eq=False)
 class TextCache:
-    """Least-recently-used cache of text features, for passes that meet more than they can keep."""
+    """Least-recently-used cache of text features, for passes over more texts than fit in memory."""
 
     model: GroundingModel
     towers: Backbone
     max_bytes: int
-    packed: bool = True  # without padding
-    trims: bool = True  # up to the last real token
+    packed: bool = True  # encode without padding
+    trims: bool = True  # encode up to the last real token only
     _bytes: int = field(default=0, init=False)
     _kept: OrderedDict[str, Entry] = field(default_factory=OrderedDict, init=False)
 
@@ -162,7 +162,7 @@ class TextCache:
         encoded = encode_texts(
             self.towers, tokens, lengths, prefix=self.model.prefix, packed=self.packed
         )
-        # clone: a view would keep all that was encoded with it
+        # clone: a view would keep everything encoded with it
         return [
             (text.clone(), mask[row, : len(text)].to(text.device))
             for row, text in enumerate(encoded)

@@ -1,6 +1,6 @@
-"""Grounders that were not trained here: zero-shot ones, and models of others.
+"""Grounders that clipvg does not train: zero-shot CLIP and third-party models.
 
-Each is a measure by its name, see `clipvg.measures`, which also says where it would place a box.
+Each is also a measure of the same name, see `clipvg.measures`, and can predict boxes.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""A grounder from text."""
+"""Build grounders from their text specifications."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipvg.measures.specs import build_measure, parse_measure, with_option
 from clipvg.pseudo.observations import ObservationTable
 from clipvg.runtime.distributed import Device
 
-#: Names of grounders, each of them that of a measure too.
+#: Names of grounders, each also the name of a measure.
 GROUNDERS = ("reclip", "heatmap", "gradcam", "detector", "vlm")
 
 
@@ -21,17 +21,17 @@ def build_grounder(
     backbone: str | None = None,
     observations: ObservationTable | None = None,
 ) -> Grounder:
-    """Make a grounder from text: ``[COLUMN=]NAME[,option=value,...]``, as measures are written.
+    """Build a grounder from ``[COLUMN=]NAME[,option=value,...]``, the syntax of measures.
 
     Args:
         text: e.g. ``"detector,model=IDEA-Research/grounding-dino-tiny"``.
-        device: where it runs, unless the text says it.
-        backbone: the CLIP of a grounder that has nothing else.
-        observations: boxes of the images, for a grounder that chooses among such.
+        device: where it runs, unless the text sets it.
+        backbone: the CLIP of a zero-shot grounder.
+        observations: boxes of the images, for a grounder that chooses among observed boxes.
 
     Raises:
-        InputError: there is no such grounder or option, it takes no backbone or observations, or
-            its model cannot be had.
+        InputError: there is no such grounder or option, it does not take the given backbone or
+            observations, or its model cannot be loaded.
     """
     spec = parse_measure(text)
     if ":" not in spec.method and spec.method not in GROUNDERS:

@@ -1,4 +1,4 @@
-"""Open-vocabulary detectors of others as grounders: the box that fits an expression best."""
+"""Open-vocabulary detectors as grounders: the box that fits an expression best."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ T = TypeVar("T")
 
 
 class Detector(PretrainedGrounder):
-    """An open-vocabulary detector: Grounding DINO, OWLv2, OmDet-Turbo and their like.
+    """An open-vocabulary detector, such as Grounding DINO, OWLv2 or OmDet-Turbo.
 
-    The best of all its boxes answers an expression, and the score is what the detector gives it.
-    OWLv2 looks for all expressions of an image at once, as each is judged by itself. In the others
-    expressions would be mixed with each other, so each has a pass of its own; their image tower
-    still sees an image once.
+    An expression is answered with the detector's best box and that box's score. OWLv2 looks for a
+    batch of expressions in one pass, as it scores each independently. The others would mix them, so
+    each has a pass of its own; their image tower still encodes an image once per batch.
     """
 
     kind: ClassVar[Kind] = "open_detector"
@@ -39,7 +38,7 @@ class Detector(PretrainedGrounder):
     def locate(
         self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
     ) -> list[Located]:
-        """Return the best box of each expression of each image; a score is a sigmoid."""
+        """Return the best box for each expression of each image; scores are sigmoids."""
         found = [Located.nothing(len(asked)) for asked in expressions]
         for number, (image, asked) in enumerate(zip(images, expressions, strict=True)):
             texts = [self._text(expression) for expression in asked]
@@ -60,7 +59,7 @@ class Detector(PretrainedGrounder):
 
     @cached_property
     def _tower(self) -> nn.Module | None:
-        """The image tower that all expressions share; None in OWLv2, which has them in one pass."""
+        """The image tower that all expressions share; None for OWLv2, which needs one pass."""
         model = self.loaded.model
         if self._reads_one_text:
             return model.model.backbone
@@ -79,7 +78,7 @@ class Detector(PretrainedGrounder):
         return self.loaded.processor.tokenizer
 
     def _text(self, expression: str) -> str:
-        # to Grounding DINO a dot ends what belongs together
+        # Grounding DINO separates phrases by dots
         return expression.replace(".", " ").lower() + "." if self._reads_one_text else expression
 
     def _best(self, image: Image.Image, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +92,7 @@ class Detector(PretrainedGrounder):
             outputs = self._run(image, texts if self._reads_one_text else [[t] for t in texts])
         if self._reads_one_text:
             words = self._words(outputs.input_ids)  # (E, T)
-            logits = outputs.logits[..., : words.shape[1]]  # (E, Q, T); the rest is room
+            logits = outputs.logits[..., : words.shape[1]]  # (E, Q, T); the rest is padding
             logits = logits.masked_fill(~words[:, None], -torch.inf).amax(-1)  # (E, Q)
             boxes = outputs.pred_boxes  # (E, Q, 4)
         else:
@@ -102,7 +101,7 @@ class Detector(PretrainedGrounder):
         return self._pixels(boxes[torch.arange(len(best)), best], image), _sure(logits, best)
 
     def _run(self, image: Image.Image, texts: list[str] | list[list[str]]) -> Any:
-        """Return what the model gives for an image with each of several texts, in float32."""
+        """Return the model's output for an image with each of several texts, in float32."""
         prepared = self.loaded.processor(
             images=[image], text=texts, padding=True, return_tensors="pt"
         )
@@ -113,15 +112,15 @@ class Detector(PretrainedGrounder):
         return in_float32(self.loaded.model(**inputs))
 
     def _words(self, tokens: Tensor) -> Tensor:
-        """Return which tokens (E, T) are of an expression, and not about it."""
+        """Return which tokens (E, T) belong to an expression: no special tokens and no dots."""
         dot = self._tokenizer.convert_tokens_to_ids(".")
         special = torch.tensor([*self._tokenizer.all_special_ids, dot], device=tokens.device)
         unknown = tokens == self._tokenizer.unk_token_id
         return ~torch.isin(tokens, special) | unknown
 
     def _pixels(self, boxes: Tensor, image: Image.Image) -> np.ndarray:
-        """Return boxes (E, 4), cxcywh as shares of what the model saw, as xyxy pixels."""
-        # The processor knows how it padded; each box is an image's only one, which it keeps.
+        """Convert boxes (E, 4), cxcywh as shares of the model's input, to xyxy pixels."""
+        # The processor knows its padding; as the only box of an image, each box is kept.
         outputs = SimpleNamespace(
             logits=torch.zeros(len(boxes), 1, 2), pred_boxes=boxes.cpu()[:, None]
         )
@@ -138,7 +137,7 @@ def _sure(logits: Tensor, best: Tensor) -> np.ndarray:
 
 @contextmanager
 def encoded_once(tower: nn.Module) -> Iterator[None]:
-    """Let an image tower see the first image of a batch only: the others are the same."""
+    """Let an image tower encode only the first image of a batch, all of whose images are equal."""
     encode = tower.forward
 
     def forward(*batch: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""Grounders that were not trained here: what each of them can do, given where it places boxes."""
+"""Base class of grounders that clipvg does not train: they measure labels and predict boxes."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-SIDE = 640  # of the square in which boxes are compared; any would do
-_IMAGES = 32  # decoded and held at a time
-_FIELDS = (".x1", ".y1", ".x2", ".y2", ".score", ".width", ".height")  # kept of each row
+SIDE = 640  # of the square in which boxes are compared; any value would do
+_IMAGES = 32  # images decoded and held at a time
+_FIELDS = (".x1", ".y1", ".x2", ".y2", ".score", ".width", ".height")  # stored for each row
 
 
 class Grounder(Measure):
-    """A grounder whose subclasses say where it places expressions; a measurer and a predictor.
+    """A measurer and predictor of boxes; subclasses implement `locate`.
 
-    r = IoU of its box with the label's, both in the letterboxed square, or the similarity of the
-    context's engine. A label for which it has no box is not scored, with the reason.
+    r = IoU of its box with the label's, both in the letterboxed square, or the similarity set in
+    the context's engine. A label for which it finds no box is not scored, with the reason.
     """
 
     @property
@@ -55,18 +55,18 @@ class Grounder(Measure):
 
     @property
     def place(self) -> torch.device | None:
-        """The device it runs on, where it has one."""
+        """The device it runs on, if it has one."""
         return None
 
     @property
     def weights(self) -> str:
-        """What its weights are known by."""
+        """Identity of its weights."""
         return ""
 
     def locate(
         self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
     ) -> list[Located]:
-        """Place the expressions of each upright RGB image."""
+        """Locate the expressions of each upright RGB image."""
         raise NotImplementedError
 
     def look(
@@ -75,15 +75,15 @@ class Grounder(Measure):
         images: Sequence[Image.Image],
         expressions: Sequence[Sequence[str]],
     ) -> list[Located]:
-        """Place the expressions of images whose names are known, by which more is known of them."""
+        """Locate the expressions of images, by whose names observations may be looked up."""
         return self.locate(images, expressions)
 
     def name_of(self, image: ImageInput) -> str | None:
-        """Return the name by which more is known of an image; None where nothing is."""
+        """Return the name under which observations have an image; None without observations."""
         return None
 
     def answer(self, image: ImageInput, expressions: Sequence[str]) -> Predictions:
-        """Answer expressions about one image; a box is NaN where there is none."""
+        """Predict a box for each expression about one image; a box is NaN where none is found."""
         refuse_blank(expressions)
         shown = as_image(image)
         (found,) = self.look([self.name_of(image)], [shown], [expressions])
@@ -107,16 +107,16 @@ class Grounder(Measure):
         against: Against = "box",
         store: ScoreStore | None = None,
     ) -> Answered:
-        """Answer every row of a table, each image decoded once.
+        """Predict a box for every row of a table, decoding each image once.
 
-        Under `torchrun` the images are shared out and every process gets all answers; all must
-        call.
+        Under `torchrun` the images are divided among the processes and every process gets all
+        answers; all must call.
 
         Args:
             labels: N labels or questions, with an image root.
             context: how it runs.
             against: which boxes become `target`.
-            store: from `open_store`; what is there is not asked again.
+            store: from `open_store`; answers found there are not computed again.
         """
         context = context or Context()
         world = distributed.join(self.place)
@@ -140,20 +140,20 @@ class Grounder(Measure):
         )
 
     def judge(self, found: Answered, labels: LabelTable, against: Against = "box") -> Evaluation:
-        """Return the accuracy of its answers to labels; a label without a box is missed."""
+        """Return the accuracy of its answers to labels; a missing box counts as wrong."""
         empty = np.nan_to_num(found.boxes, nan=0)
         return compare(dataclasses.replace(found, boxes=empty), labels, against)
 
     def evaluate(
         self, labels: LabelTable, *, against: Against = "box", progress: bool = False
     ) -> Evaluation:
-        """Return its accuracy on labels, whose images must all be readable."""
+        """Return its accuracy on labels whose images are all readable."""
         check_against(labels, against)
         context = Context(on_error="raise", progress=progress)
         return self.judge(self.ground(labels, context, against=against), labels, against)
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return how well its boxes fit those of the labels."""
+        """Return the similarity of its boxes to those of the labels."""
         found = self.ground(labels, context)
         similarity = context.engine.similarity if context.engine else IOU
         values = np.full(len(labels), np.nan, np.float32)
@@ -167,14 +167,14 @@ class Grounder(Measure):
         return image_boxes(found.boxes, found.sizes, SIDE)
 
     def key(self) -> str:
-        """Return a hash of all that its answers depend on beside the labels and images."""
+        """Return a hash of everything its answers depend on besides the labels and images."""
         options = {
             each.name: repr(getattr(self, each.name))
             for each in dataclasses.fields(self)
-            # the model is known by its weights, and what is not shown by what it holds
+            # the model is identified by `weights`, as is the content of fields without a repr
             if each.repr and each.name not in ("name", "model", "device")
         }
-        place = self.place.type if self.place else None  # a GPU is like its neighbour
+        place = self.place.type if self.place else None  # GPUs count as equal
         facts = [type(self).__qualname__, self.weights, place, sorted(options.items())]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
@@ -189,7 +189,7 @@ class _Pass:
     store: ScoreStore | None
 
     def run(self, rank: int, size: int) -> list[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
-        """Return this process's share: rows (R,) of a shard, values (R, 7), reasons by place."""
+        """Return this process's shards: rows (R,), values (R, 7) and reasons by index of each."""
         plan = Plan(self.labels)
         keys = ShardKeys(plan)
         shards = plan.shards()[rank::size]
@@ -207,12 +207,12 @@ class _Pass:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Names of the values in the store; the key hashes all observations, so once."""
+        """Names of the values in the store; cached, since the key hashes all observations."""
         own = self.grounder.key()
         return [own + field for field in _FIELDS]
 
     def _shard(self, plan: Plan, shard: Shard, keys: ShardKeys) -> StoredShard:
-        """Read a shard from the store, else answer it."""
+        """Read a shard from the store, or else compute it."""
         chunk = plan.chunk(*shard)
         if self.store is None:
             return self._answered(plan, shard)
@@ -257,6 +257,6 @@ class _Pass:
 
 
 def _unreadable(kept: StoredShard) -> str | None:
-    """Return why the first image that could not be read could not be; it has no size."""
+    """Return the reason for the first unreadable image, or None. Its width is NaN."""
     width = next(values for key, values in kept.scores.items() if key.endswith(".width"))
     return next((why for at, why in kept.reasons.items() if np.isnan(width[at])), None)

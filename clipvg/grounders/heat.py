@@ -1,4 +1,4 @@
-"""Grounders without proposals: a heat map of the image, and the box that shows it best."""
+"""Heat-map grounders, which need no proposals: the box with the most heat for its area."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from clipvg.runtime.fields import ABOVE_ZERO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCALES = tuple(range(100, 601, 50))  # superpixels of an image, adapting-CLIP's
-_RASTER = 32  # lines a side between which boxes are tried: 278,784 boxes
+SCALES = tuple(range(100, 601, 50))  # superpixels per image, as in adapting-CLIP
+_RASTER = 32  # cells per side of the raster on which boxes are tried: 278,784 boxes
 
 
 class _HeatGrounder(ZeroShotGrounder):
-    """Heat maps; among observed boxes it chooses the best, else among all boxes.
+    """Base class of heat-map grounders, which choose the best of the observed boxes, or of all.
 
     Args:
-        alpha: how much the area of a box costs: its worth is its heat / area^alpha.
+        alpha: penalty on the area of a box: boxes are ranked by heat / area^alpha.
     """
 
     alpha: Annotated[float, (0, 1)] = 0.5
 
     def heat(self, image: Image.Image, expressions: Sequence[str]) -> np.ndarray:
-        """Return where an image shows what expressions say, (N, h, w) in [0, 1]."""
+        """Return a heat map of the image for each expression, (N, h, w) in [0, 1]."""
         raise NotImplementedError
 
     def _place(
@@ -52,16 +52,16 @@ class _HeatGrounder(ZeroShotGrounder):
 
 
 class HeatMap(_HeatGrounder):
-    """Superpixels that CLIP finds to be what is said, after adapting-CLIP.
+    """Superpixels that CLIP matches with the expression, after adapting-CLIP.
 
-    The patches of the tower overlap by half. In its last block [CLS] pools each superpixel alone,
-    of eleven divisions of the image; the cosine with the text makes exp(cosine / T), the mean over
-    the divisions, scaled from 0 to 1, the heat. A score is the box's share of all heat.
+    The patches of the tower overlap by half. In its last block, [CLS] pools each superpixel alone,
+    for eleven segmentations of the image. The heat is exp(cosine with the text / T), averaged over
+    the segmentations and scaled from 0 to 1; the score is the box's share of all heat.
 
     Li, Shakhnarovich and Yeh, Adapting CLIP for phrase localization without further training, 2022.
 
     Args:
-        temperature: T.
+        temperature: temperature T.
 
     Raises:
         MissingExtraError: scikit-image, which makes the superpixels, is not installed.
@@ -76,7 +76,7 @@ class HeatMap(_HeatGrounder):
         _slic()
 
     def heat(self, image: Image.Image, expressions: Sequence[str]) -> np.ndarray:
-        """Return the mean over divisions, (N, S, S)."""
+        """Return the mean over the segmentations, (N, S, S)."""
         tower, side = self._towers.clip.visual, self._towers.image_size
         with torch.no_grad():
             dense = before_last(tower, self._pixels(image), finer=2)
@@ -89,7 +89,7 @@ class HeatMap(_HeatGrounder):
                 masked = torch.cat([torch.zeros_like(shares[:, :1]), shares], 1).log()
                 found = pooled(tower, dense, partial(_softmax, masked=masked))
                 divided.append((part, (texts @ found.T / self.temperature).cpu()))  # (N, K)
-        most = torch.cat([fits for _, fits in divided], 1).amax(1, True)  # that no exp overflows
+        most = torch.cat([fits for _, fits in divided], 1).amax(1, True)  # so that no exp overflows
         total = torch.zeros(len(expressions), side, side)
         for part, fits in divided:
             total += (fits - most).exp()[:, part]
@@ -98,11 +98,11 @@ class HeatMap(_HeatGrounder):
 
 
 class GradCam(_HeatGrounder):
-    """Attention of CLIP's last block, weighed by what it does for the similarity to the text.
+    """Attention of CLIP's last block, weighted by the gradient of the similarity to the text.
 
-    Heat is the mean over heads of the positive part of attention × gradient, from [CLS] to each
-    patch: gScoreCAM's and ReCLIP's baseline in its simplest form. A score is the box's share of
-    the heat.
+    The heat is the mean over heads of the positive part of attention × gradient, from [CLS] to each
+    patch: the baseline of gScoreCAM and ReCLIP in its simplest form. The score is the box's share
+    of the heat.
 
     Selvaraju et al., Grad-CAM, ICCV 2017; Chefer et al., ICCV 2021.
     """
@@ -110,7 +110,7 @@ class GradCam(_HeatGrounder):
     name: str = "gradcam"
 
     def heat(self, image: Image.Image, expressions: Sequence[str]) -> np.ndarray:
-        """Return the weighed attention, (N, rows, columns) of the patches."""
+        """Return the weighted attention, (N, rows, columns) of the patches."""
         tower = self._towers.clip.visual
         with torch.no_grad():
             dense = before_last(tower, self._pixels(image))
@@ -134,12 +134,12 @@ def best_box(
 ) -> tuple[np.ndarray, float]:
     """Return the box with the most heat for its area, and its share of all heat.
 
-    A box is worth its heat / area^alpha: with 0 the whole image is best, with 1 the hottest spot.
+    Boxes are ranked by heat / area^alpha: with 0 the whole image is best, with 1 the hottest spot.
 
     Args:
-        heat: (h, w) from 0, a map of the whole image.
+        heat: (h, w) non-negative map of the whole image.
         size: width and height of the image in pixels.
-        alpha: how much area costs, 0 to 1.
+        alpha: penalty on the area, 0 to 1.
         boxes: (K, 4) xyxy pixels, to choose among; None tries all boxes of a raster.
 
     Returns:
@@ -161,7 +161,7 @@ def best_box(
 
 
 def _slic() -> Callable[..., np.ndarray]:
-    """Return what divides an image into superpixels."""
+    """Return the function that divides an image into superpixels."""
     try:
         from skimage.segmentation import slic
     except ImportError as error:
@@ -170,7 +170,7 @@ def _slic() -> Callable[..., np.ndarray]:
 
 
 def _shares(part: Tensor, grid: tuple[int, int]) -> Tensor:
-    """How much of each superpixel of (S, S) lies about each patch, (K, P), one at most."""
+    """Return the share of each superpixel of (S, S) in each patch, (K, P), scaled to maximum 1."""
     rows, columns = (
         torch.arange(side) * n // side for side, n in zip(part.shape, grid, strict=True)
     )
@@ -182,12 +182,12 @@ def _shares(part: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _softmax(logits: Tensor, masked: Tensor) -> Tensor:
-    """Weights (K, H, 1 + P) of logits (H, 1 + P) under the log shares (K, 1 + P)."""
+    """Return weights (K, H, 1 + P) from logits (H, 1 + P) masked with log shares (K, 1 + P)."""
     return (logits + masked[:, None]).softmax(-1)
 
 
 def _of_raster(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all boxes (K, 4) between the lines of a raster, in the unit square, and their heat."""
+    """Return all boxes (K, 4) on the lines of a raster, xyxy in the unit square, and their heat."""
     lines = np.linspace(0, 1, _RASTER + 1)
     x, y = np.meshgrid(lines * (total.shape[1] - 1), lines * (total.shape[0] - 1))
     at = _at(total, x, y)  # (lines, lines)
@@ -200,7 +200,7 @@ def _of_raster(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at(total: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Values of a summed map between its points."""
+    """Return the bilinearly interpolated values of a cumulative map."""
     x, y = x.clip(0, total.shape[1] - 1), y.clip(0, total.shape[0] - 1)
     left = x.astype(int).clip(max=total.shape[1] - 2)
     top = y.astype(int).clip(max=total.shape[0] - 2)

@@ -1,4 +1,4 @@
-"""Where a grounder places the expressions of an image."""
+"""Boxes that a grounder finds for the expressions of an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Located:
     Attributes:
         boxes: (N, 4) float32 xyxy pixels inside the image; NaN where there is none.
         scores: (N,) float32 in [0, 1]; NaN where there is no box.
-        reasons: why there is none; None where there is.
+        reasons: why there is no box; None where there is one.
     """
 
     boxes: np.ndarray
@@ -28,17 +28,17 @@ class Located:
 
     @classmethod
     def nothing(cls, count: int, why: str | None = None) -> Located:
-        """Return places of so many expressions: to be put in, or why there are none."""
+        """Return no boxes for `count` expressions: to be put in, or with the reason why not."""
         empty = np.full((count, 5), np.nan, np.float32)
         return cls(empty[:, :4], empty[:, 4], [why] * count)
 
     def put(
         self, places: Sequence[int], boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int]
     ) -> None:
-        """Put in boxes, cut to the image, or why there is none.
+        """Put in boxes, clipped to the image, or the reason why one is unusable.
 
         Args:
-            places: P of the N expressions.
+            places: indices of P of the N expressions.
             boxes: (P, 4) xyxy pixels.
             scores: (P,).
             size: width and height of the image.

@@ -1,4 +1,4 @@
-"""Models that mark places in words of their own: what each is asked, and what its answers say."""
+"""Prompts and answer parsers of models that write boxes as location tokens of their own."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 Boxes = list[list[float]]  # xyxy, as shares of the image
 
 _GROUND = "<CAPTION_TO_PHRASE_GROUNDING>"
-_FINE = 2000  # two a bin of Florence-2, whose middle its processor rounds down
+_FINE = 2000  # two units per Florence-2 bin, since its processor rounds bin centres down
 _EDGES = re.compile(r"<loc(\d{4})>" * 4)
-_BINS = 1024  # of a side, in which PaliGemma counts
+_BINS = 1024  # bins per side in PaliGemma
 
 
 @dataclass(frozen=True)
 class Marks:
-    """The words of one kind of model.
+    """Prompt and answer parser of one type of model.
 
     Attributes:
-        prompt: what it is asked, with ``{expression}``.
-        stop: what would end the expression before its end.
-        read: returns the boxes of an answer; it gets the processor too.
+        prompt: prompt template, with ``{expression}``.
+        stop: text that would end the expression early.
+        read: returns the boxes of an answer, given the text and the processor.
     """
 
     prompt: str
@@ -36,18 +36,18 @@ def _florence(text: str, processor: Any) -> Boxes:
 
 
 def _paligemma(text: str, processor: Any) -> Boxes:
-    """Edges are written top, left, bottom, right."""
+    """Parse edges written in the order top, left, bottom, right."""
     found = ([int(edge) / _BINS for edge in each] for each in _EDGES.findall(text))
     return [[left, top, right, bottom] for top, left, bottom, right in found]
 
 
 def _kosmos(text: str, processor: Any) -> Boxes:
-    """Two cells of a raster of 32 x 32, which the processor knows how to read."""
+    """Parse boxes written as two cells of a 32 x 32 raster, which the processor decodes."""
     _, phrases = processor.post_process_generation(re.sub(r">\s+<", "><", text))
     return [[*box] for _, _, boxes in phrases for box in boxes]
 
 
-#: By the type of a model, as its configuration has it.
+#: Marks by model type, as given in the model's configuration.
 MARKS: Mapping[str, Marks] = {
     "florence2": Marks(f"{_GROUND}{{expression}}", "<", _florence),
     "paligemma": Marks("detect {expression}", ";", _paligemma),

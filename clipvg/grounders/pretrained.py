@@ -1,4 +1,4 @@
-"""Grounders whose models are those of Hugging Face transformers: what they share."""
+"""Base class of grounders that use a model of Hugging Face transformers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class PretrainedGrounder(Grounder):
-    """A grounder of transformers.
+    """A grounder that uses a model of Hugging Face transformers.
 
     Args:
         model: hub name, or folder.
-        device: where it runs; a CUDA GPU where there is one, else the CPU, when None.
-        precision: "auto" is fp32, but bf16 for models that write where they are not on a CPU; or
-            "fp32", "bf16", "fp16".
-        batch_size: expressions in one pass.
+        device: where it runs; None for a CUDA GPU if there is one, else the CPU.
+        precision: "fp32", "bf16", "fp16", or "auto": fp32, but bf16 for models that write text, if
+            they are not on a CPU.
+        batch_size: expressions per pass.
     """
 
     kind: ClassVar[Kind]
@@ -35,7 +35,7 @@ class PretrainedGrounder(Grounder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.loaded  # a model that cannot be had is refused now
+        _ = self.loaded  # load now: a model that is not available is refused on creation
 
     @cached_property
     def loaded(self) -> Pretrained:
@@ -50,5 +50,5 @@ class PretrainedGrounder(Grounder):
 
     @property
     def weights(self) -> str:
-        """The hub's commit, or the folder's files; and the number type."""
+        """The model's hub commit or its folder's files, and its number type."""
         return f"{self.loaded.identity} {self.loaded.model.dtype}"

@@ -1,8 +1,8 @@
-"""Proposals that CLIP scores, with relations resolved on their boxes.
+"""ReCLIP: CLIP scores proposals, and relations are resolved on their boxes.
 
-A phrase's words give a probability to each box. A word that singles one out, "left", multiplies it
-by the probability that no box before it is meant as well; a relation by the probability that one of
-the boxes that it holds for is the landmark.
+A phrase's words give each box a probability. A word that singles one out, such as "left",
+multiplies it by the probability that no box that comes before it is meant as well; a relation by
+the probability that one of the boxes to which the box has this relation is the landmark.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from clipvg.grounders.zeroshot import ZeroShotGrounder
 from clipvg.pseudo.meaning.fitting import just
 from clipvg.pseudo.meaning.phrases import Phrase, read_phrase
 
-_INSIDE = 0.5  # share of a box inside another from which it is in it
+_INSIDE = 0.5  # share of a box inside another from which it counts as inside
 
 
 class ReCLIP(ZeroShotGrounder):
-    """The detected box that CLIP finds to be what is said, after ReCLIP.
+    """The detected box that CLIP matches best with the expression, after ReCLIP.
 
     Each box is shown to CLIP as its crop and as the image with all else blurred; the softmax of the
     summed similarities over the image's boxes is the probability of each. Words for places, sizes
-    and the seven relations left, right, above, below, bigger, smaller and inside are told apart and
-    multiplied in by rules of the boxes' centres and areas. A score is the probability.
+    and the seven relations left, right, above, below, bigger, smaller and inside are parsed
+    separately, and multiply the probabilities by rules on the boxes' centres and areas. The score
+    is the resulting probability.
 
     Subramanian et al., ReCLIP: a strong zero-shot baseline for referring expression comprehension,
-    ACL 2022. It sums two CLIPs, RN50x16 and ViT-B/32, and parses with spaCy; here it is one CLIP
-    and the rules of `clipvg.pseudo.meaning.phrases`, and a superlative weighs how likely others are
-    of the kind.
+    ACL 2022. The original sums two CLIPs, RN50x16 and ViT-B/32, and parses with spaCy; this one
+    uses a single CLIP and the rules of `clipvg.pseudo.meaning.phrases`, and a superlative takes
+    into account how likely other boxes are of the same kind.
 
     Args:
         mode: "both", "crop" or "blur".
-        relations: tell places and relations apart; False lets CLIP judge the whole expression.
+        relations: parse places and relations; False lets CLIP score the whole expression.
     """
 
     mode: Mode = "both"
@@ -68,7 +69,7 @@ class ReCLIP(ZeroShotGrounder):
     def _judge(
         self, image: Image.Image, boxes: np.ndarray, texts: Sequence[str]
     ) -> dict[str, np.ndarray]:
-        """CLIP's probabilities of the boxes (K,) by text."""
+        """Return CLIP's probabilities of the boxes (K,) by text."""
         cells = whole_pixels(boxes, image.size)
         with torch.no_grad():
             regions = encode_regions(self._towers, [(image, cells)], modes_of(self.mode))
@@ -78,7 +79,7 @@ class ReCLIP(ZeroShotGrounder):
 
 
 def _texts_of(phrases: Sequence[Phrase]) -> list[str]:
-    """The texts of phrases and of their landmarks."""
+    """Return the texts of phrases and of their landmarks."""
     texts = []
     for phrase in phrases:
         at: Phrase | None = phrase
@@ -91,23 +92,23 @@ def _texts_of(phrases: Sequence[Phrase]) -> list[str]:
 def resolve(
     phrase: Phrase, boxes: np.ndarray, size: tuple[int, int], judge: Callable[[str], np.ndarray]
 ) -> np.ndarray:
-    """Return the probability of each box that it is what a phrase means.
+    """Return the probability that each box is what a phrase means.
 
     Args:
         phrase: from `read_phrase`.
         boxes: (K, 4) xyxy pixels, K at least 1.
         size: width and height of the image.
-        judge: gives CLIP's probabilities (K,), of sum 1, for the words of a phrase.
+        judge: returns CLIP's probabilities (K,), which sum to 1, for the words of a phrase.
 
     Returns:
-        (K,) of sum 1. What is said of places is left out where no box can be meant by it.
+        (K,) that sum to 1. A relation or word of place that no box satisfies is ignored.
     """
     chances = judge(phrase.text)
     if phrase.relation and phrase.landmark:
         there = resolve(phrase.landmark, boxes, size, judge)
         chances = _scaled(chances * (holds(phrase.relation, boxes) @ there), chances)
     if phrase.extremes:
-        alike = chances / chances.max()  # as likely as the best: of two dogs both are dogs
+        alike = chances / chances.max()  # relative to the best: of two dogs both are dogs
         order = np.sum([_order(extreme, boxes, size) for extreme in phrase.extremes], 0)
         first = [just(phrase.nth, alike[order > own].tolist()) for own in order]
         chances = _scaled(chances * np.array(first), chances)
@@ -115,7 +116,7 @@ def resolve(
 
 
 def holds(relation: str, boxes: np.ndarray) -> np.ndarray:
-    """Return for which pairs of boxes a relation holds, (K, K) 0 or 1, rows the first of each."""
+    """Return whether row i's box has a relation to column j's, (K, K) of 0 and 1."""
     x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
     sizes = area(boxes)
     tables: Mapping[str, np.ndarray] = {
@@ -138,7 +139,7 @@ def _lies_inside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _order(extreme: str, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """How far each box comes before others, (K,), in shares of the image."""
+    """Return how far ahead each box is by an extreme, (K,), in shares of the image."""
     x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2 / np.array(size)[:, None]
     big = area(boxes) / (size[0] * size[1])
     orders = {"left": -x, "right": x, "top": -y, "bottom": y, "big": big, "small": -big}

@@ -1,4 +1,4 @@
-"""The image tower of CLIP, with its last block in parts: what [CLS] takes from where."""
+"""CLIP's image tower with its last block taken apart, to control what [CLS] attends to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Weights = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Dense:
-    """One image before the last block of its tower.
+    """Tokens of one image before the last block of the tower.
 
     Attributes:
         tokens: (1 + P, width), [CLS] and patches.
@@ -30,9 +30,9 @@ def before_last(tower: VisionTransformer, pixels: Tensor, *, finer: int = 1) -> 
     """Encode an image up to the last block.
 
     Args:
-        tower: of CLIP.
+        tower: CLIP's image tower.
         pixels (Tensor[3, S, S]): normalised.
-        finer: 2 moves patches by half their side, so that the grid has nearly twice as many a side.
+        finer: 2 halves the stride of the patches, so that the grid has nearly twice as many a side.
     """
     patch = tower.patch_size[0]
     x = F.conv2d(pixels[None], tower.conv1.weight, tower.conv1.bias, stride=patch // finer)
@@ -47,12 +47,12 @@ def before_last(tower: VisionTransformer, pixels: Tensor, *, finer: int = 1) -> 
 
 
 def pooled(tower: VisionTransformer, dense: Dense, weigh: Weights) -> Tensor:
-    """Return what [CLS] becomes in the last block, embedded with length 1.
+    """Return the unit-length embedding of [CLS] after the last block.
 
     Args:
-        tower: of CLIP.
+        tower: CLIP's image tower.
         dense: from `before_last`.
-        weigh: makes of the logits (H, 1 + P) of [CLS] in each head weights (..., H, 1 + P).
+        weigh: maps the attention logits (H, 1 + P) of [CLS] to weights (..., H, 1 + P).
 
     Returns:
         Tensor[..., E] float32.
@@ -70,7 +70,7 @@ def pooled(tower: VisionTransformer, dense: Dense, weigh: Weights) -> Tensor:
 
 
 def _positions(tower: VisionTransformer, grid: tuple[int, int]) -> Tensor:
-    """The tower's positions (1 + P, width), for a grid of another size between its own."""
+    """Return the tower's position embeddings (1 + P, width), interpolated to another grid."""
     table = tower.positional_embedding
     if grid == tuple(tower.grid_size):
         return table

@@ -1,4 +1,4 @@
-"""Models that write boxes as grounders: vision-language models, and those with marks of places."""
+"""Models that write boxes, as grounders: vision-language models and those with location tokens."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ PROMPT = (
 
 
 class VisionLanguageModel(PretrainedGrounder):
-    """A model that answers with a box in text: a vision-language model, or one that marks places.
+    """A model that answers with a box in text, as numbers or as location tokens.
 
-    The first box of an answer counts; the score is the mean probability of the answer's tokens.
-    Florence-2, PaliGemma and Kosmos-2 are asked and answer in their own words; others get a
-    question, and boxes in their answers are read as those in `clipvg.labels.formats.vlm`.
+    The first box of an answer counts; the score is the geometric mean probability of the answer's
+    tokens. Florence-2, PaliGemma and Kosmos-2 get prompts of their own and answer with location
+    tokens; other models get a question, and boxes in their answers are parsed as by
+    `clipvg.labels.formats.vlm`.
 
     Args:
-        unit: of boxes, "pixel" (of the image as the model sees it), "unit" or "thousand"; what the
-            type of model writes when None. Marks of places have their own.
-        prompt: template with ``{expression}``, and perhaps ``{unit}``; what suits the model when
-            None.
-        max_tokens: longest answer.
+        unit: unit of boxes, "pixel" (of the image as the model sees it), "unit" or "thousand"; None
+            for that of the model type. Location tokens have their own.
+        prompt: template with ``{expression}``, and optionally ``{unit}``; None for the model's
+            default.
+        max_tokens: largest number of tokens in an answer.
     """
 
     kind: ClassVar[Kind] = "writer"
@@ -53,11 +54,11 @@ class VisionLanguageModel(PretrainedGrounder):
             raise InputError(
                 f"prompt={self.prompt!r} has no '{{expression}}'; put it where that goes"
             )
-        _ = self._unit  # one that is not known is refused now
+        _ = self._unit  # an unknown unit is refused on creation
 
     @property
     def weights(self) -> str:
-        """The model, and what it is asked."""
+        """Identity of the model's weights, and its prompt."""
         return f"{super().weights} {self._prompt}"
 
     @property
@@ -92,7 +93,7 @@ class VisionLanguageModel(PretrainedGrounder):
     def locate(
         self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
     ) -> list[Located]:
-        """Return the box of each expression of each image; a score is the answer's probability."""
+        """Return the box for each expression of each image; scores are answer probabilities."""
         frames = [Frame.of(image, self.loaded.processor, self._unit) for image in images]
         found = [Located.nothing(len(asked)) for asked in expressions]
         questions = [
@@ -121,7 +122,7 @@ class VisionLanguageModel(PretrainedGrounder):
     def _question(self, expression: str) -> str:
         if self._marks:
             expression = expression.replace(self._marks.stop, " ")
-        # `replace`, for braces in an expression or prompt mean themselves
+        # `replace`, since other braces in an expression or prompt are literal
         asked = self._prompt.replace("{unit}", WORDS[self._unit])
         return asked.replace("{expression}", expression)
 

@@ -1,4 +1,4 @@
-"""What grounders that only have CLIP share: its towers, a prompt, observed boxes."""
+"""Base class of zero-shot grounders: CLIP's towers, a prompt and observed boxes."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ NO_DETECTIONS = "nothing was detected in this image"
 
 
 class ZeroShotGrounder(Grounder):
-    """A grounder that has CLIP alone, and perhaps boxes of a detector.
+    """A grounder that uses CLIP alone, and optionally the boxes of a detector.
 
     Args:
         backbone: any that `create_model` takes.
-        pretrained: its weights, as there; None draws them at random.
+        pretrained: its weights, as for `create_model`; None initialises them randomly.
         prompt: template with ``{}`` for the expression.
-        observations: file of any kind that `clipvg.pseudo.read_observations` takes, or the table.
-        device: where it runs; by default a CUDA GPU where there is one.
+        observations: table of observations, or a file in any format that
+            `clipvg.pseudo.read_observations` reads.
+        device: where it runs; by default a CUDA GPU if there is one.
     """
 
     backbone: str = "ViT-B-16"
@@ -56,7 +57,7 @@ class ZeroShotGrounder(Grounder):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_prompt(self.prompt)
-        _ = self._seen  # files and weights that cannot be read are refused now
+        _ = self._seen  # load now: bad files and weights are refused on creation
         _ = self._towers
 
     @property
@@ -66,7 +67,7 @@ class ZeroShotGrounder(Grounder):
 
     @property
     def weights(self) -> str:
-        """The weights of CLIP."""
+        """Identity of CLIP's weights and of the observations."""
         observed = "" if self._observed is None else self._observed.fingerprint()
         return f"{self._towers.image_key} {self._towers.text_key} {observed}"
 
@@ -88,7 +89,7 @@ class ZeroShotGrounder(Grounder):
         return clip_tokenizer(self._towers, self.prompt)
 
     def name_of(self, image: ImageInput) -> str | None:
-        """Return what an image file is called in the observations: the longest end of its path."""
+        """Return an image file's name in the observations: the longest matching end of its path."""
         if self._seen is None or not isinstance(image, str | Path):
             return None
         parts = Path(image).parts
@@ -101,7 +102,7 @@ class ZeroShotGrounder(Grounder):
         images: Sequence[Image.Image],
         expressions: Sequence[Sequence[str]],
     ) -> list[Located]:
-        """Place the expressions of images among the boxes that were observed in them."""
+        """Locate the expressions of images among the boxes observed in them."""
         return [
             self._place(image, asked, *self._boxes(name, image.size))
             for name, image, asked in zip(names, images, expressions, strict=True)
@@ -110,15 +111,15 @@ class ZeroShotGrounder(Grounder):
     def locate(
         self, images: Sequence[Image.Image], expressions: Sequence[Sequence[str]]
     ) -> list[Located]:
-        """Place the expressions of images of which nothing is known."""
+        """Locate the expressions of images without observations."""
         return self.look([None] * len(images), images, expressions)
 
     def among(self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray) -> Located:
-        """Place expressions of one image among given boxes (K, 4), xyxy pixels."""
+        """Locate expressions of one image among given boxes (K, 4), xyxy pixels."""
         return self._place(image, expressions, with_area(boxes, image.size), NO_DETECTIONS)
 
     def _boxes(self, name: str | None, size: tuple[int, int]) -> tuple[np.ndarray | None, str]:
-        """Observed boxes (K, 4) of an image, None without observations; and why there are none."""
+        """Return an image's observed boxes (K, 4), None if unknown, and the reason for none."""
         if self._seen is None or name is None:
             return None, NOT_OBSERVED
         if name not in self._seen:
@@ -129,21 +130,21 @@ class ZeroShotGrounder(Grounder):
     def _place(
         self, image: Image.Image, expressions: Sequence[str], boxes: np.ndarray | None, why: str
     ) -> Located:
-        """Place expressions of one image; `why` says why there are no boxes."""
+        """Locate expressions of one image; `why` is the reason if there are no boxes."""
         raise NotImplementedError
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings of length 1 of prompted texts, (T, E)."""
+        """Return unit-length embeddings of prompted texts, (T, E)."""
         return encode_prompted(self._towers, self._tokenizer, texts)
 
     def _pixels(self, image: Image.Image) -> Tensor:
-        """An image squashed to CLIP's square, normalised, (3, S, S)."""
+        """Return an image squashed to CLIP's square and normalised, (3, S, S)."""
         side = self._towers.image_size
         small = image.resize((side, side), Image.Resampling.BICUBIC)
         return normalise(small, clip_preset(self._towers)).to(self.place)
 
 
 def with_area(boxes: ArrayLike, size: tuple[int, int]) -> np.ndarray:
-    """Return boxes (K, 4), cut to an image, without those of which nothing is left."""
+    """Return boxes (K, 4) clipped to an image, without those that end up empty."""
     cut = np.asarray(boxes, np.float64).reshape(-1, 4).clip(0, [*size, *size])
     return cut[(cut[:, 2:] > cut[:, :2]).all(1)]

@@ -1,4 +1,4 @@
-"""Labels: the one table of (image, expression, box), its readers, writers and checks."""
+"""Labels: a table of (image, expression, box), with its readers, writers and checks."""
 
 from clipvg.labels.check.finding import Finding as Finding
 from clipvg.labels.check.table import LabelCheck as LabelCheck

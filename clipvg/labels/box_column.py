@@ -1,4 +1,4 @@
-"""Columns of boxes, four float64 a row, from lists and text to arrays; and what others hold."""
+"""Convert lists, text and arrays to columns of boxes (four float64 per row); describe columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipvg.errors import InputError
 Faults: TypeAlias = dict[int, str]  # what is wrong with a row's box
 BOX = pa.list_(pa.float64(), 4)
 _BLOCK = 16_384  # rows
-_AT_ONCE = 50_000  # boxes parsed together: lists of numbers take ten times their memory
+_AT_ONCE = 50_000  # boxes parsed together: as lists of numbers they take ten times the memory
 _KINDS = (
     (pa.types.is_string, "text"),
     (pa.types.is_large_string, "text"),
@@ -34,7 +34,7 @@ _KINDS = (
 def boxes_of(
     column: pa.ChunkedArray, name: str, where: str, faults: Faults | None
 ) -> pa.ChunkedArray:
-    """Return a column as `BOX`: of lists of any numbers, or text; see `parse_boxes`."""
+    """Convert a column of lists of numbers, or of text, to `BOX`; see `parse_boxes`."""
     column = decoded(column)
     kind = column.type
     if pa.types.is_fixed_size_list(kind) and kind.list_size == 4:
@@ -52,36 +52,36 @@ def boxes_of(
 
 
 def in_words(kind: pa.DataType) -> str:
-    """Return what a column of a type holds."""
+    """Describe in words what a column of a type holds."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if kind == pa.int32():  # what a file holds has 64 bits
+    if kind == pa.int32():  # of the schema: integers in files have 64 bits
         return "whole numbers up to 2,147,483,647"
     return next((words for is_it, words in _KINDS if is_it(kind)), str(kind))
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of codes as the values that they stand for, any other as it is."""
+    """Decode a dictionary-encoded column; return any other as it is."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Return whether a column holds numbers."""
+    """Return whether a type is numeric."""
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def as_mask(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Return (N,) bool of an Arrow column of true and false; null is False."""
+    """Convert a boolean Arrow column to (N,) bool; null becomes False."""
     return pc.fill_null(values, False).to_numpy(zero_copy_only=False).astype(bool)
 
 
 def parse_boxes(
     values: list, *, name: str = "box", where: str = "labels", faults: Faults | None = None
 ) -> pa.Array:
-    """Lists of four numbers, their text, or None -> an Arrow array of boxes.
+    """Convert lists of four numbers, their text, or None to an Arrow array of boxes.
 
     Raises:
-        InputError: the first row that is neither, unless ``faults`` takes such rows; they are null.
+        InputError: a row is none of these; with ``faults`` it is collected and null instead.
     """
     with suppress(TypeError, ValueError, OverflowError, RecursionError):
         return box_array(_all_boxes(values))
@@ -101,12 +101,12 @@ def parse_boxes(
 
 
 def _all_boxes(values: list) -> np.ndarray:
-    """Lists of four numbers, or their JSON -> (N, 4) float64, or ValueError if one is not."""
+    """Convert lists of four numbers, or their JSON, to (N, 4) float64; else raise ValueError."""
     boxes = np.empty((len(values), 4))
     for start in range(0, len(values), _AT_ONCE):
         some = values[start : start + _AT_ONCE]
         if all(type(value) is str and value[:1] == "[" and value[-1:] == "]" for value in some):
-            some = json.loads(f"[{','.join(some)}]")  # many times as fast as one by one
+            some = json.loads(f"[{','.join(some)}]")  # many times faster than one by one
         if len(some) != len(boxes[start : start + _AT_ONCE]) or not all(
             type(value) is list and len(value) == 4 for value in some
         ):
@@ -135,7 +135,7 @@ def _box_from_text(text: str) -> list | None:
 
 
 def box_array(values: ArrayLike) -> pa.Array:
-    """(N, 4) numbers -> an Arrow array of boxes, null where a whole row is NaN."""
+    """Convert (N, 4) numbers to an Arrow array of boxes, null where a whole row is NaN."""
     values = np.ascontiguousarray(values, dtype=np.float64).reshape(-1, 4)
     absent = np.isnan(values).all(axis=1)
     flat = pa.array(values.reshape(-1), pa.float64())
@@ -143,7 +143,7 @@ def box_array(values: ArrayLike) -> pa.Array:
 
 
 def box_values(column: pa.ChunkedArray) -> np.ndarray:
-    """An Arrow column of boxes -> (N, 4) float64, NaN rows where null; read-only, if not copied."""
+    """Convert a column of boxes to (N, 4) float64, NaN where null; read-only unless copied."""
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     if not column.null_count and flat:
         return (flat[0] if len(flat) == 1 else np.concatenate(flat)).reshape(-1, 4)
@@ -154,25 +154,25 @@ def box_values(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def is_finite(boxes: np.ndarray) -> np.ndarray:
-    """(N, 4) -> (N,) bool: boxes of four finite numbers."""
+    """Return which boxes (N, 4) have four finite numbers, (N,) bool."""
     return all_of(np.isfinite(boxes))
 
 
 def all_of(rows: np.ndarray) -> np.ndarray:
-    """(N, k) bool -> (N,) as ``rows.all(axis=1)``, several times as fast for a k of 2 or 4."""
+    """Return ``rows.all(axis=1)`` of (N, k) bool, several times faster for a k of 2 or 4."""
     return reduce(np.logical_and, rows.T)
 
 
 def any_of(rows: np.ndarray) -> np.ndarray:
-    """(N, k) bool -> (N,) as ``rows.any(axis=1)``, several times as fast for a k of 2 or 4."""
+    """Return ``rows.any(axis=1)`` of (N, k) bool, several times faster for a k of 2 or 4."""
     return reduce(np.logical_or, rows.T)
 
 
 def in_blocks(of_rows: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """Return what a function of rows says of long arrays (N, ...), some rows after the others.
+    """Apply a function of rows to long arrays (N, ...) block by block.
 
-    What it makes on the way stays in the cache; of a million boxes at once it takes three times as
-    long, mostly for fresh memory.
+    Its intermediate results then stay in the CPU's cache; a million boxes at once take three times
+    as long, mostly to allocate memory.
     """
     starts = range(0, max(len(arrays[0]), 1), _BLOCK)
     blocks = [of_rows(*(array[start : start + _BLOCK] for array in arrays)) for start in starts]

@@ -1,4 +1,4 @@
-"""An Arrow table used as a data frame: indexed, iterated, filtered, sorted, shown, exchanged."""
+"""A data-frame interface to an Arrow table: indexing, iteration, filters, sorting, exchange."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class ArrowStream(Protocol):
 
 
 class Frame:
-    """What a table of rows does as a data frame; a subclass says what the rows are.
+    """Data-frame methods of a table; a subclass defines what its rows are.
 
-    ``frame["column"]`` is an Arrow column, ``frame[3]`` a row as a dictionary, ``frame[10:20]``, a
-    mask or a list of numbers gives those rows as a frame.
+    ``frame["column"]`` is an Arrow column, ``frame[3]`` a row as a dictionary; ``frame[10:20]``, a
+    mask or a list of row numbers gives those rows as a frame.
     """
 
     table: pa.Table
@@ -89,7 +89,7 @@ class Frame:
         """Return the rows of a boolean mask (N,), or of indices from 0, in the order given.
 
         Raises:
-            InputError: a mask of another length, or indices that are no rows.
+            InputError: the mask has another length, or an index is not a row.
         """
         rows = np.asarray(rows)
         if rows.dtype == bool:
@@ -102,15 +102,15 @@ class Frame:
         return self.with_table(self.table.take(pa.array(rows.astype(np.int64))))
 
     def filter(self, *conditions: str | pc.Expression) -> Self:
-        """Return the rows that fulfil every condition; a null fulfils none.
+        """Return the rows that meet every condition; nulls meet none.
 
         Args:
-            conditions: texts such as "template>=0.5", "source==caption" or "width<640", where the
+            conditions: strings such as "template>=0.5", "source==caption" or "width<640", where the
                 name of a measurer stands for its column ``reliability.NAME``; or expressions of
                 ``pyarrow.compute``.
 
         Raises:
-            InputError: what is no condition, names no column, or compares what cannot be.
+            InputError: a string is no condition, names no column, or compares unlike types.
 
         Example:
             >>> len(labels.filter("source==template", "expression!=sky")) < len(labels)
@@ -125,10 +125,10 @@ class Frame:
         return self.with_table(table)
 
     def sort_by(self, column: str, *, descending: bool = False) -> Self:
-        """Return the rows in the order of a column, nulls last; equal ones stay in their order.
+        """Return the rows sorted by a column, nulls last; equal ones stay in their order.
 
         Raises:
-            InputError: no such column, or one without an order.
+            InputError: there is no such column, or its values have no order.
         """
         values = _as_numbers(decoded(self[column]))
         try:
@@ -139,7 +139,7 @@ class Frame:
         return self.with_table(self.table.take(rows))
 
     def column_name(self, name: str) -> str:
-        """Return the name of a column; that of a measurer stands for ``reliability.NAME``.
+        """Return the full name of a column; a measurer's name stands for ``reliability.NAME``.
 
         Raises:
             InputError: there is no such column.
@@ -167,7 +167,7 @@ class Frame:
         return self.table.__arrow_c_stream__(requested_schema)
 
     def _repr_html_(self) -> str:
-        """Return the first rows as a table, for notebooks."""
+        """Return the first rows as an HTML table, for notebooks."""
         names = self.table.column_names
         head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
         rows = [
@@ -183,7 +183,7 @@ class Frame:
 
 
 def as_table(table: pa.Table | ArrowStream) -> pa.Table:
-    """Return an Arrow table of anything that hands one over; else raise InputError."""
+    """Convert a table of any library that speaks Arrow, or raise InputError."""
     try:
         return _without_views(table if isinstance(table, pa.Table) else pa.table(table))
     except (TypeError, ValueError, pa.ArrowException) as error:
@@ -194,10 +194,10 @@ def as_table(table: pa.Table | ArrowStream) -> pa.Table:
 
 
 def _without_views(table: pa.Table) -> pa.Table:
-    """Return a table whose text lies in one piece, which that of Polars does not."""
+    """Return a table with plain strings in place of the string views that Polars uses."""
     for place, field in enumerate(table.schema):
         plain = _without_view(field.type)
-        if plain != field.type:  # a cast copies columns of lists, and not every type has one
+        if plain != field.type:  # a cast copies columns of lists, and not every type supports it
             column = table.column(place).cast(plain)
             table = table.set_column(place, field.with_type(plain), column)
     return table
@@ -215,7 +215,7 @@ def _without_view(kind: pa.DataType) -> pa.DataType:
 
 
 def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
-    """Return which rows fulfil a condition such as "template>=0.5"."""
+    """Return which rows meet a condition such as "template>=0.5"."""
     parts = _CONDITION.fullmatch(condition)
     if parts is None:
         raise InputError(
@@ -246,7 +246,7 @@ def _fulfils(frame: Frame, condition: str) -> pa.ChunkedArray:
 
 
 def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of text as numbers where all of it is, as columns of CSV files are text."""
+    """Convert a text column to numbers if all of it is numeric, as in a table read from CSV."""
     if pa.types.is_string(column.type) and column.null_count < len(column):
         with suppress(pa.ArrowInvalid):
             return column.cast(pa.float64())

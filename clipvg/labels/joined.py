@@ -1,4 +1,4 @@
-"""Tables of several files as one, whatever kind of file each column comes from."""
+"""Concatenate tables of several files, whose columns may differ in type."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from clipvg.labels.box_column import decoded
 
 
 def join_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of tables one after the other; columns that some lack are null there.
+    """Concatenate tables; columns that a table lacks are null in its rows.
 
-    A column that is text in some, as all of a CSV file is, and something else in others, becomes
-    that where all of the text can; else text everywhere.
+    A column that is text in some tables, as all columns of a CSV file are, and has another type in
+    others takes that type if all of its text can be converted, and is text otherwise.
 
     Raises:
-        InputError: a column holds what cannot be one.
+        InputError: a column's types cannot be joined.
     """
     parts = [*tables]
     for name in dict.fromkeys(name for table in tables for name in table.column_names):
@@ -38,7 +38,7 @@ def join_tables(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _of_one_kind(columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
-    """Return columns of one name, of which text becomes what the others are, or all become text."""
+    """Convert the text among columns of one name to the type of the others, or else all to text."""
     plain = [decoded(column) for column in columns]
     kinds = dict.fromkeys(column.type for column in plain)
     if pa.string() not in kinds or len({column.type for column in columns}) == 1:
@@ -53,7 +53,7 @@ def _of_one_kind(columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
 
 
 def _joint(kinds: list[pa.DataType]) -> list[pa.DataType]:
-    """What columns of several kinds become; whole numbers may come with a point, as of pandas."""
+    """Return types to join columns in; after an integer a float, since pandas writes 640.0."""
     try:
         schemas = [pa.schema([("one", kind)]) for kind in kinds]
         joint = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
@@ -63,7 +63,7 @@ def _joint(kinds: list[pa.DataType]) -> list[pa.DataType]:
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return a column as another kind; what is nested is JSON where it is text."""
+    """Convert a column to another type; nested values are JSON in text."""
     if column.type == kind:
         return column
     nested = pa.types.is_nested(kind), pa.types.is_nested(column.type)

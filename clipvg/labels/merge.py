@@ -1,4 +1,4 @@
-"""Labels of several files as one table: what they say alike is one row."""
+"""Merge the labels of several files into one table, keeping exact duplicates once."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from clipvg.labels.splits import SPLIT
 from clipvg.labels.table import LabelTable
 
 FILE = "file"
-_SAME = ("image", "expression", "source", SPLIT)  # and the box: what makes two rows one label
+_SAME = ("image", "expression", "source", SPLIT)  # and the box: rows equal in these are one label
 
 
 def merge_labels(tables: Sequence[LabelTable], files: Sequence[str]) -> LabelTable:
-    """Put tables together, exact duplicates once, in order of first appearance.
+    """Merge tables, keeping exact duplicates once, in order of first appearance.
 
-    Rows are one label where image, expression, box, source and split are equal, however the box is
-    written. Of every other column it keeps the first value that any of the rows has; a warning
-    counts those that have others. Column ``file`` says where a label was: the names of all its
-    files, with commas; what is there already stays.
+    Rows are one label if image, expression, box, source and split are equal, however the box is
+    written. Other columns keep the first value that any of the rows has; a warning counts rows with
+    other values. Column ``file`` lists the files that a label was in, separated by commas; names
+    that are there already are kept.
     """
     named = [_with_file(labels, file) for labels, file in zip(tables, files, strict=True)]
     labels = LabelTable.concat(named)
@@ -40,7 +40,7 @@ def merge_labels(tables: Sequence[LabelTable], files: Sequence[str]) -> LabelTab
         column = labels.table.column(name)
         if name == FILE:
             columns[name] = _joined(column, group, first)
-        elif name in (*_SAME, "box", "box_format"):  # the first is as good as the others
+        elif name in (*_SAME, "box", "box_format"):  # equivalent in all rows of a label
             columns[name] = column.take(pa.array(first))
         else:
             rows, others = _first_values(column, group, first)
@@ -64,18 +64,18 @@ def _with_file(labels: LabelTable, file: str) -> LabelTable:
 
 
 def _same_label(labels: LabelTable) -> list[np.ndarray]:
-    """Return codes, (N,) int64 each, that are all equal for rows that are one label."""
+    """Return codes, (N,) int64 each, which are all equal between rows that are one label."""
     names = [name for name in _SAME if name in labels.table.column_names]
-    corners = (labels.boxes() + 0.0).view(np.int32).T  # bits; the sum makes -0 the same as 0
+    corners = (labels.boxes() + 0.0).view(np.int32).T  # as bits; adding 0 turns -0 into 0
     return [*(_codes(labels.table.column(name)) for name in names), *map(_numbered, corners)]
 
 
 def _distinct(keys: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's (N,) number among the distinct ones, and the first row (U,) of each."""
+    """Return the group (N,) of each row, by equal keys, and the first row (U,) of each group."""
     group = np.zeros(len(keys[0]), np.int64)
     for key in keys:
         group = _numbered(group * (int(key.max()) + 1) + key)
-    # Codes count up as rows appear, so that the first of each is where a new one does.
+    # Groups are numbered in order of appearance: a new maximum is the first row of a group.
     first = np.flatnonzero(np.diff(np.maximum.accumulate(group), prepend=-1))
     return group, first
 
@@ -83,7 +83,7 @@ def _distinct(keys: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def _first_values(
     column: pa.ChunkedArray, group: np.ndarray, first: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """Return the row (U,) of each group's first value, and how many later ones are others."""
+    """Return the row (U,) of each group's first non-null value, and how many later ones differ."""
     valid = np.flatnonzero(column.is_valid().to_numpy())
     rows = first.copy()
     groups, at = np.unique(group[valid], return_index=True)
@@ -93,7 +93,7 @@ def _first_values(
 
 
 def _joined(files: pa.ChunkedArray, group: np.ndarray, first: np.ndarray) -> pa.ChunkedArray:
-    """Return the names of all files of each group."""
+    """Return the names of all files of each group, separated by commas."""
     words = files.cast(pa.string()).to_numpy()
     found = dict.fromkeys(zip(group.tolist(), words, strict=True))
     several: dict[int, list[str]] = {}
@@ -107,7 +107,7 @@ def _joined(files: pa.ChunkedArray, group: np.ndarray, first: np.ndarray) -> pa.
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a number (N,) int64 for each value, equal for equal ones."""
+    """Return codes (N,) int64 of values, equal for equal values."""
     column = decoded(column)
     if column.type == BOX:
         return _distinct([_numbered(side) for side in box_values(column).view(np.int64).T])[0]
@@ -119,7 +119,7 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _numbered(values: np.ndarray | pa.ChunkedArray) -> np.ndarray:
-    """Return the place (N,) int64 of each value among the distinct ones, as they appear."""
+    """Return the index (N,) int64 of each value among the distinct ones in order of appearance."""
     column = pa.chunked_array([values]) if isinstance(values, np.ndarray) else values
     encoded = column.dictionary_encode(null_encoding="encode").combine_chunks()
     return encoded.indices.to_numpy().astype(np.int64)

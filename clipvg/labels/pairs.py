@@ -1,4 +1,4 @@
-"""Pairs of labels that share an image, and how alike their words are; all without loops."""
+"""Pairs of labels that share an image, and the similarity of their words, vectorised."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def words(expression: str) -> list[str]:
 
 
 def plain(expression: str) -> str:
-    """Return an expression's words with one space between: equal texts are one expression."""
+    """Return an expression's words joined by single spaces, to compare expressions by."""
     return " ".join(words(expression))
 
 
 def pairs_within(group: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield all ordered pairs of different rows of one group, (P,) int64 each, in blocks.
+    """Yield all ordered pairs (i, j) of different rows of one group, (P,) int64 each, in blocks.
 
-    All pairs of one i are in one block.
+    All pairs with the same i are in one block.
     """
     order = np.argsort(group, kind="stable")
     _, first, sizes = np.unique(group[order], return_index=True, return_counts=True)
-    size = np.repeat(sizes, sizes)  # of the group of each place in `order`
+    size = np.repeat(sizes, sizes)  # size of the group at each place in `order`
     start = np.repeat(first, sizes)
     ends = np.cumsum(size)
     cut = 0
@@ -45,13 +45,13 @@ def pairs_within(group: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def group_numbers(keys: Sequence[object]) -> np.ndarray:
-    """Return the number of each distinct key in order of appearance, (N,) int64."""
+    """Return the index of each key among the distinct ones in order of appearance, (N,) int64."""
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 class WordSets:
-    """Sets of words of N expressions, of which each distinct one is split once."""
+    """Sets of words of N expressions; each distinct expression is split only once."""
 
     def __init__(self, expressions: Sequence[str]) -> None:
         distinct = group_numbers(expressions)
@@ -68,7 +68,7 @@ class WordSets:
         self._vocabulary = max(len(vocabulary), 1)
 
     def jaccard(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Return words that rows i and j share over words of either, (P,); 0 without words."""
+        """Return the Jaccard similarity of the words of rows i and j, (P,); 0 without words."""
         i, j = self._of[i], self._of[j]
         both = np.concatenate([self._keyed(i), self._keyed(j)])
         keys, counts = np.unique(both, return_counts=True)
@@ -77,7 +77,7 @@ class WordSets:
         return shared / np.maximum(either, 1)
 
     def _keyed(self, texts: np.ndarray) -> np.ndarray:
-        """Return pair * vocabulary + word for each word of each pair's text."""
+        """Return the key ``pair * vocabulary + word`` for each word of each pair's text."""
         sizes = self._sizes[texts]
         pair = np.repeat(np.arange(len(texts)), sizes)
         offset = np.arange(len(pair)) - np.repeat(np.cumsum(sizes) - sizes, sizes)

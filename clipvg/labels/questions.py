@@ -1,4 +1,4 @@
-"""Tables of questions, image and expression, and of their answers."""
+"""Read tables of questions (image and expression), and write tables of their answers."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from clipvg.labels.schema import normalise
 from clipvg.labels.table import LabelTable
 from clipvg.runtime.gate import check_content, reading
 
-ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")  # of questions
-WRITTEN = (".parquet", ".jsonl", ".csv", ".tsv", ".json")  # of answers
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")  # of files of questions
+WRITTEN = (".parquet", ".jsonl", ".csv", ".tsv", ".json")  # of files of answers
 _NEEDED = ("image", "expression")
-# Ids in COCO's results, and the columns that may have them; without one the row's number, from 1.
+# Ids in COCO's results, and the columns they may come from; without one, the row number from 1.
 _IDS = {"image_id": ("image_id", "coco.image_id"), "annotation_id": ("annotation_id", "coco.id")}
 _KEPT = {name for names in _IDS.values() for name in names}
-_ANYWHERE = (0.0, 0.0, 1.0, 1.0)  # a label has a box, a question has none
+_ANYWHERE = (0.0, 0.0, 1.0, 1.0)  # placeholder: a label needs a box, a question has none
 
 
 def read_questions(path: str | Path, *, images: str | Path) -> LabelTable:
-    """Read a table with the columns image and expression as labels whose boxes mean nothing.
+    """Read a table with columns image and expression as labels with placeholder boxes.
 
-    Of other columns, ids are kept.
+    Of the other columns only ids are kept.
 
     Raises:
-        InputError: a column is missing, an expression is blank, or a name leads out of the folder.
+        InputError: a column is missing, an expression is blank, the table has no rows, or an image
+            name leads out of the folder.
     """
     file = File(Path(path), None, images)
     check_content(file.path)
@@ -67,23 +68,23 @@ def write_answers(
     *,
     format: str | None = None,
 ) -> None:
-    """Write answers: image, expression, box, score, present, and why a row has none.
+    """Write answers: image, expression, box, score, present, and the reason if there is no answer.
 
-    COCO's results have an object an answer: ``image_id``, ``category_id`` 1, ``bbox`` (xywh),
-    ``score``, and ``annotation_id``, the annotation that is answered. Both ids are those of columns
-    of the questions, else numbers of rows from 1, as `labels convert` numbers the entries of a
-    table.
+    COCO's results have one object per answer: ``image_id``, ``category_id`` 1, ``bbox`` (xywh),
+    ``score``, and ``annotation_id``, the annotation that is answered. Both ids come from columns of
+    the questions if there are any, else they are row numbers from 1, as `labels convert` numbers
+    the entries of a table.
 
     Args:
         path: .parquet, .jsonl, .csv, .tsv or .json.
         questions: N questions, or labels.
-        found: float32 columns by name: box (N, 4) xyxy pixels, score and present (N,), perhaps
-            iou; NaN where there is no answer; and int64 width and height of the images.
+        found: columns by name: float32 box (N, 4) xyxy pixels, score and present (N,), optionally
+            iou, NaN where there is no answer; and int64 width and height of the images.
         reasons: why each row has no answer; None where it has one.
-        format: parquet, jsonl, csv, tsv, json, coco or label-studio; None goes by the ending.
+        format: parquet, jsonl, csv, tsv, json, coco or label-studio; None chooses by the ending.
 
     Raises:
-        InputError: the ending is that of another format, or an id is missing.
+        InputError: the ending belongs to another format, or an id is missing.
     """
     chosen = find_format(path, format)
     columns = {
@@ -96,7 +97,7 @@ def write_answers(
         },
         "reason": pa.array(reasons, pa.string()),
     }
-    if chosen.name == "label-studio":  # whose boxes are shares of the image
+    if chosen.name == "label-studio":  # whose boxes are relative to the image size
         unread = np.array([why is not None for why in reasons])
         sides = ("width", "height")
         columns |= {side: pa.array(found[side], pa.int32(), mask=unread) for side in sides}
@@ -109,7 +110,7 @@ def write_answers(
 def _results(
     columns: Mapping[str, pa.Array], questions: LabelTable, path: str | Path
 ) -> dict[str, pa.Array]:
-    """Return columns of COCO's results; they have no place for rows without an answer."""
+    """Return the columns of COCO's results, which have no place for rows without an answer."""
     answered = columns["box"].is_valid()
     lacking = len(answered) - answered.true_count
     if lacking:
@@ -130,7 +131,7 @@ def _results(
 
 
 def _ids(name: str, questions: LabelTable, path: str | Path) -> pa.Array | pa.ChunkedArray:
-    """Ids of a column of the questions, whole numbers where they can be; else numbers of rows."""
+    """Return ids from a column of the questions, as integers if possible; else row numbers."""
     there = [each for each in _IDS[name] if each in questions.table.column_names]
     if not there:
         return pa.array(np.arange(1, len(questions) + 1))

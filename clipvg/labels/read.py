@@ -1,4 +1,4 @@
-"""Label files of every kind into one LabelTable, and what is refused of them."""
+"""Read label files of any kind into one LabelTable, and refuse rows that are not labels."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from clipvg.runtime.fields import check_fields
 from clipvg.runtime.gate import check_content, check_local, reading
 
 OnError = Literal["raise", "drop", "keep"]
-_OPENED = 64  # images whose size tells the format of boxes, where no column does
+_OPENED = 64  # images opened for their size, to tell the format of boxes, if no column has it
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How label files are read where they do not say so themselves.
+    """How to read label files where they do not say so themselves.
 
     Args:
         layout: layout of .pth files: unc, unc+, gref, gref_umd, referit, flickr or mixup; None
             takes the prefix of each file's name.
-        columns: what a file calls a column, by its name here: {"image": "file_name"}.
+        columns: a file's names of columns, by their names here: {"image": "file_name"}.
         box_format: how boxes are written, whatever the files say: "xyxy", "xywh" or "cxcywh".
         box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); the latter two are turned into
             pixels by the columns ``width`` and ``height``, else by the sizes of the images.
-        allow_outside_root: with a folder of images, accept image names that lead elsewhere:
-            absolute ones outside the folder, or those that leave it with ``..``. Links inside the
+        allow_outside_root: accept image names that lead out of the folder of images, if there is
+            one: absolute paths elsewhere, or those that leave it with ``..``. Links inside the
             folder are always followed.
     """
 
@@ -61,11 +61,11 @@ class ReadOptions:
     allow_outside_root: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that say nothing."""
+        """Refuse invalid values."""
         check_fields(self, "how labels are read")
 
 
-TRUSTED = ReadOptions(allow_outside_root=True)  # of a run, which has refused names or taken them
+TRUSTED = ReadOptions(allow_outside_root=True)  # for a run, which has checked its names
 
 
 def read_labels(
@@ -77,14 +77,15 @@ def read_labels(
     on_error: OnError = "raise",
     options: ReadOptions | None = None,
 ) -> LabelTable:
-    """Read labels from one file, or several one after the other, in the order of their rows.
+    """Read labels from one or several files, in the order of the files and their rows.
 
     Args:
         path: a file of any kind in docs/labels.md, or a pattern such as "part-*.jsonl"; also a
             folder of Parquet shards, or of Flickr30k Entities.
         images: folder that image names are relative to.
         source: name of the label source, written to every row.
-        split: take only labels with this value in column ``split``, such as "testA"; None is all.
+        split: take only labels with this value in column ``split``, such as "testA"; None takes
+            all.
         on_error: "raise" refuses a file with rows that cannot be labels (a number that is not
             finite, a reversed box, an empty expression); "drop" leaves these rows out with a
             warning and lists them in ``LabelTable.dropped``. A box that is empty or reaches
@@ -93,7 +94,7 @@ def read_labels(
         options: layout, column names, format and unit of boxes, where files do not say.
 
     Raises:
-        InputError: what is wrong, where, and what to do about it.
+        InputError: a file cannot be read or is refused; says what is wrong, where, and what to do.
     """
     if on_error not in get_args(OnError):
         raise InputError(f"on_error={on_error!r}: choose from 'raise', 'drop'")
@@ -117,7 +118,7 @@ def read_labels(
 
 
 def _check_layout(layout: str | None, paths: Sequence[Path]) -> None:
-    """Refuse a layout that nothing is read in."""
+    """Refuse a layout if none of the files has one."""
     if layout is not None and not any(path.suffix.lower() in PTH.endings for path in paths):
         raise InputError(
             f"layout={layout!r}: only {' and '.join(PTH.endings)} files have a layout, not "
@@ -126,10 +127,10 @@ def _check_layout(layout: str | None, paths: Sequence[Path]) -> None:
 
 
 def label_files(path: str | Path) -> list[Path]:
-    """Return the files of a name: those of a pattern, or the shards of a folder of Parquet.
+    """Return the files that a path stands for: it may be a pattern or a folder of Parquet shards.
 
     Raises:
-        InputError: an address, or a pattern that matches none.
+        InputError: the path is a URL, or a pattern that matches no file.
     """
     path = check_local(path)
     if path.is_dir() and not is_flickr(path):
@@ -144,7 +145,7 @@ def label_files(path: str | Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Return numbers by their value: part 10 comes after part 9."""
+    """Return a sort key that compares numbers by value: part 10 comes after part 9."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
@@ -157,7 +158,7 @@ def _read_one(
     options: ReadOptions,
     splits: Counter[str],
 ) -> LabelTable:
-    """Read a file; the labels of each of its splits are counted in ``splits``."""
+    """Read a file; if ``split`` is given, count the labels of each of its splits in ``splits``."""
     with reading(path, "a file of labels"):
         faults: Faults = {}
         file = File(path, options.layout, images, options.box_unit)
@@ -170,7 +171,7 @@ def _read_one(
         if faults:
             said = pa.array([faults.get(row) for row in range(len(labels))], pa.string())
             labels = labels.with_column(FAULT, said)
-        rows = np.arange(len(labels))  # of the file, for messages
+        rows = np.arange(len(labels))  # rows of the file, for messages
         if split is not None:
             rows = np.flatnonzero(rows_of_split(labels.table, split, where=str(path)))
             splits.update(count_splits(labels.table))
@@ -189,7 +190,7 @@ def _read_one(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Pause the search for cycles: rows have none, and it would visit them all again and again."""
+    """Pause garbage collection: rows have no cycles, and it would visit them again and again."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -205,7 +206,7 @@ def refuse_outside(
     rows: np.ndarray,
     otherwise: str = "allow_outside_root=True if you trust the file",
 ) -> None:
-    """Raise where the name of an image leads out of the image root."""
+    """Raise if the name of an image leads out of the image root; rows are numbered by ``rows``."""
     if labels.images is None:
         return
     outside = np.flatnonzero(find_outside(labels, os.path.abspath(labels.images)))
@@ -218,9 +219,9 @@ def refuse_outside(
 
 
 def refuse_misread(labels: LabelTable, path: Path, rows: np.ndarray, *, warn: bool) -> None:
-    """Raise where boxes look like those of another format or unit, or warn; see `refuse_outside`.
+    """Raise if boxes look like those of another format or unit, or warn; see `refuse_outside`.
 
-    Somebody who says the format of boxes knows best.
+    A warning is enough if the user has given the format or unit, and so knows best.
     """
     sizes = labels.sizes() if labels.images is None else find_sizes(labels, most=_OPENED)
     for found in find_misreading(labels, sizes):
@@ -233,7 +234,7 @@ def refuse_misread(labels: LabelTable, path: Path, rows: np.ndarray, *, warn: bo
 def refuse_bad_rows(
     labels: LabelTable, path: Path, rows: np.ndarray, on_error: OnError
 ) -> LabelTable:
-    """Raise on rows that cannot be labels, or leave them out; see `refuse_outside`."""
+    """Raise on rows that cannot be labels, or drop them with a warning; see `refuse_outside`."""
     if on_error == "keep":
         return labels
     findings = sorted(find_bad_rows(labels), key=lambda found: found.rows[0])

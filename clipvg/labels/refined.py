@@ -1,4 +1,4 @@
-"""Labels by their reliability in the files that the published code writes and trains on."""
+"""Write labels by reliability to the files that the published code writes and trains on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipvg.labels.formats.pth import LAYOUTS, PLACEHOLDER, boxes_as
 from clipvg.labels.table import LabelTable
 from clipvg.runtime.files import atomic_path
 
-THRESHOLDS = tuple(i / 10 for i in range(11))  # above each of them, and equal to the last
+THRESHOLDS = tuple(i / 10 for i in range(11))  # reliability above each of them, equal to the last
 _BAD_BELOW = 0.4
 
 Record = list[Any]
@@ -29,19 +29,20 @@ def write_refined(
 ) -> dict[str, int]:
     """Write the fourteen files of the published scorer.
 
-    ``LAYOUT_train_pseudo_refine_0_0.pth`` to ``..._0_9.pth`` hold the labels whose reliability is
-    above the number, ``..._1_0.pth`` those where it is 1; ``..._bad_label_0_0.pth`` and
-    ``..._0_4.pth`` those where it is 0 or below 0.4, with it; ``..._iou_result.pth`` all of them,
-    with target, prediction and reliability. Records are lists, expressions in lower case. Labels
-    that are not scored are in none. Each file is written whole or not at all, the last one last.
+    ``LAYOUT_train_pseudo_refine_0_0.pth`` to ``..._0_9.pth`` hold the labels whose reliability
+    exceeds the number in the name, ``..._1_0.pth`` those with reliability 1.
+    ``..._bad_label_0_0.pth`` and ``..._0_4.pth`` hold those with reliability 0 and below 0.4, with
+    that reliability; ``..._iou_result.pth`` all, with target, prediction and reliability. Records
+    are lists, expressions are in lower case, and labels that are not scored are left out. Each
+    file is written atomically, ``iou_result`` last.
 
     Args:
         labels: N labels.
         reliability: (N,) float32, NaN where not scored.
         boxes: target and prediction, (N, 4) float32 cxcywh each, in the letterboxed square.
-        folder: where the files go; made if it is not there.
-        layout: of the labels, which begins the names of the files.
-        prompt: of the model, with ``{}`` for the expression.
+        folder: where the files go; created if needed.
+        layout: layout of the labels, with which the names of the files begin.
+        prompt: prompt of the model, with ``{}`` for the expression.
 
     Returns:
         The number of labels in each file, by its name.

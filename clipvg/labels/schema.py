@@ -21,7 +21,7 @@ from clipvg.labels.box_column import (
     parse_boxes,
 )
 
-Values: TypeAlias = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # of a column
+Values: TypeAlias = Sequence[object] | np.ndarray | pa.Array | pa.ChunkedArray  # values of a column
 WORD = pa.dictionary(pa.int32(), pa.string())
 FIELDS = {
     "image": pa.string(),
@@ -37,17 +37,17 @@ FIELDS = {
 REQUIRED = ("image", "expression", "box")
 BOX_FORMATS = ("xyxy", "xywh")
 RELIABILITY = "reliability."
-FAULT = "clipvg.fault"  # of tables that are read to be checked: what is in the place of a box
+FAULT = "clipvg.fault"  # in tables that are still to be checked: what is wrong with a row's box
 MAX_COLUMNS = 1000
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
 _SHOWN = 15  # columns that an error lists
-_OTHER_NAMES = {  # that columns have elsewhere, in lower case
+_OTHER_NAMES = {  # of columns in files of other projects, in lower case
     "image": ("file_name", "filename", "image_path", "img_path", "path", "image_id"),
     "expression": ("caption", "phrase", "sentence", "text", "description", "query", "sent"),
     "box": ("bbox", "box_2d", "bounding_box"),
 }
-_SIDES = (  # of boxes
+_SIDES = (  # names of box sides in such files, and those that must be there as well
     ({"x1": "xmin", "y1": "ymin", "x2": "xmax", "y2": "ymax"}, ()),
     ({"x1": "x_min", "y1": "y_min", "x2": "x_max", "y2": "y_max"}, ()),
     ({"w": "width", "h": "height"}, ("x", "y")),
@@ -55,7 +55,7 @@ _SIDES = (  # of boxes
 
 
 def check_columns(count: int, where: str) -> None:
-    """Refuse a table of more than `MAX_COLUMNS` columns: a list of labels has tens."""
+    """Refuse a table of more than `MAX_COLUMNS` columns: tables of labels have tens."""
     if count > MAX_COLUMNS:
         raise InputError(f"{where}: more than {MAX_COLUMNS:,} columns; is it a file of labels?")
 
@@ -66,7 +66,7 @@ def column_type(name: str) -> pa.DataType | None:
 
 
 def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None = None) -> pa.Table:
-    """Return the table with the schema's columns in its types; others are left as they are.
+    """Convert a table's columns to the schema's types; columns it does not know stay as they are.
 
     A missing ``box`` is made from x1, y1, x2, y2 or x, y, w, h; boxes may be lists or text such as
     "[1, 2, 3, 4]".
@@ -74,10 +74,10 @@ def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None =
     Args:
         table: any Arrow table.
         where: what the table was read from, for messages.
-        faults: gets the rows whose box is not four numbers, which is then null; None refuses them.
+        faults: collects rows whose box is not four numbers and becomes null; None refuses them.
 
     Raises:
-        InputError: a missing column or values of the wrong kind.
+        InputError: a column is missing or has values of the wrong kind.
     """
     check_columns(table.num_columns, where)
     given = table.column_names
@@ -97,12 +97,12 @@ def normalise(table: pa.Table, *, where: str = "labels", faults: Faults | None =
 
 
 def rename_columns(table: pa.Table, names: Mapping[str, str], *, where: str) -> pa.Table:
-    """Return the table with columns under other names, given as new name -> name in the table.
+    """Rename columns of a table, given as new name -> name in the table.
 
     A column that has the new name already is replaced.
 
     Raises:
-        InputError: the table lacks a column.
+        InputError: the table lacks a column, or one column would get two names.
     """
     for name in names.values():
         if name not in table.column_names:
@@ -125,7 +125,7 @@ def convert_column(
     where: str,
     faults: Faults | None = None,
 ) -> pa.ChunkedArray:
-    """Return one column in the schema's type, or an InputError that names the first bad row."""
+    """Convert a column to a type of the schema; InputError names the first bad row."""
     if isinstance(column, pa.Array):
         column = pa.chunked_array([column])
     if column.type == kind:
@@ -135,7 +135,7 @@ def convert_column(
             return boxes_of(column, name, where, faults)
         if pa.types.is_string(column.type) and is_number(kind):
             text = pc.utf8_trim_whitespace(column)
-            if pa.types.is_integer(kind):  # pandas writes 640.0 where others are missing
+            if pa.types.is_integer(kind):  # pandas writes 640.0 if others are missing
                 text = pc.replace_substring_regex(text, r"\.0*$", "")
             column = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
         column = decoded(column)
@@ -166,7 +166,7 @@ def _with_box(table: pa.Table, where: str, faults: Faults | None) -> pa.Table:
 
 
 def _side(column: pa.ChunkedArray, name: str, where: str, faults: Faults | None) -> np.ndarray:
-    """Return (N,) float64 of one side of boxes; NaN where it is no number."""
+    """Return one side of the boxes, (N,) float64; NaN where it is not a number."""
     try:
         return convert_column(column, pa.float64(), name, where).to_numpy()
     except InputError:
@@ -183,7 +183,7 @@ def _side(column: pa.ChunkedArray, name: str, where: str, faults: Faults | None)
 
 
 def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
-    """Return names as int32 codes of the distinct ones in order of first appearance; null is ""."""
+    """Encode names as int32 codes of the distinct ones in order of appearance; null becomes ""."""
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         values = pa.array(list(values), pa.string())
     encoded = pc.fill_null(values.cast(pa.string()), "").dictionary_encode()
@@ -191,7 +191,7 @@ def encode_names(values: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.Dicti
 
 
 def column_of(name: str, values: Values) -> pa.Array:
-    """Return Python or NumPy values as a column of the schema's type; NaN is null in floats."""
+    """Convert Python or NumPy values to the schema's type; NaN becomes null in floats."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     kind = column_type(name)
@@ -221,7 +221,7 @@ def _first_bad(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[str, str]:
 
 
 def _lacking(missing: Sequence[str], there: Sequence[str], where: str) -> InputError:
-    """Return the error about a table without columns that labels need."""
+    """Return the error for a table that lacks required columns."""
     hints = {name: near_matches(name, there) for name in missing}
     named = [
         f"{name!r} ({hint})" if hint.startswith("did you") else repr(name)
@@ -236,7 +236,7 @@ def _lacking(missing: Sequence[str], there: Sequence[str], where: str) -> InputE
 
 
 def _renaming(missing: Sequence[str], there: Sequence[str]) -> str:
-    """Return how to say which columns are meant, as far as their usual names tell."""
+    """Return the value of --columns to suggest, as far as usual names tell which are meant."""
     known = {name.lower(): name for name in there}
     pairs = {}
     for name in missing:

@@ -1,4 +1,4 @@
-"""Scores as columns of a table: ``reliability.NAME``, ``unscored``, and who was trained on what."""
+"""Scores in a table: columns ``reliability.NAME`` and ``unscored``, measurers' training data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _METADATA = b"clipvg.measurers"
 def score_columns(
     scores: Mapping[str, np.ndarray], reasons: Mapping[int, str] | None = None
 ) -> dict[str, pa.Array]:
-    """Return a column a measurer by its name in a table, null where not scored, and the reasons."""
+    """Return a column per measurer, null where not scored, and one of reasons, by column name."""
     columns = {
         RELIABILITY + name: pa.array(values, pa.float32(), mask=np.isnan(values))
         for name, values in scores.items()
@@ -37,14 +37,14 @@ def read_scores(table: pa.Table) -> dict[str, np.ndarray]:
 def with_trained_on(
     table: pa.Table, names: Iterable[str], trained_on: Iterable[Iterable[str]]
 ) -> pa.Table:
-    """Let a table remember what measurers were trained on, beside those that it knows."""
+    """Record in a table what measurers were trained on, in addition to those it knows."""
     known = read_trained_on(table) | {n: [*s] for n, s in zip(names, trained_on, strict=True)}
     metadata = {**(table.schema.metadata or {}), _METADATA: json.dumps(known).encode()}
     return table.replace_schema_metadata(metadata)
 
 
 def read_trained_on(table: pa.Table) -> dict[str, list[str]]:
-    """Return what the measurers of a table were trained on, by name."""
+    """Return what each measurer of a table was trained on, by name."""
     return dict(json.loads((table.schema.metadata or {}).get(_METADATA, b"{}")))
 
 
@@ -56,7 +56,7 @@ def reason_column(reasons: Mapping[int, str], count: int) -> pa.Array:
 
 
 def with_reasons(labels: LabelTable, reasons: dict[int, str]) -> LabelTable:
-    """Keep a reason only where some measurer's score is still missing."""
+    """Set the column of reasons, keeping those for which some measurer's score is still missing."""
     if not reasons:
         return labels
     missing = np.any([np.isnan(labels.reliability(n)) for n in labels.reliability_names], axis=0)
@@ -67,7 +67,7 @@ def with_reasons(labels: LabelTable, reasons: dict[int, str]) -> LabelTable:
 
 
 def read_reasons(table: pa.Table) -> dict[int, str]:
-    """Return why rows of a table are not scored."""
+    """Return why rows of a table are not scored, by row."""
     if REASON not in table.column_names:
         return {}
     column = table[REASON]

@@ -1,4 +1,4 @@
-"""Splits of a data set in one table: column ``split``, counted, chosen, and never mixed unasked."""
+"""Splits of a data set in one table: counting and selecting by column ``split``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLIT = "split"
 
 
 def count_splits(table: pa.Table) -> dict[str, int]:
-    """Return the number of labels of each split, in order of appearance, without none."""
+    """Count the labels of each split, in order of appearance, ignoring those without a split."""
     if SPLIT not in table.column_names:
         return {}
     names = table.column(SPLIT).cast(pa.string()).dictionary_encode().combine_chunks()
@@ -28,7 +28,7 @@ def count_splits(table: pa.Table) -> dict[str, int]:
 
 
 def rows_of_split(table: pa.Table, split: str, *, where: str = "labels") -> np.ndarray:
-    """Return which rows (N,) bool are of a split.
+    """Return which rows (N,) bool belong to a split.
 
     Raises:
         InputError: the table has no column ``split``.
@@ -42,13 +42,13 @@ def rows_of_split(table: pa.Table, split: str, *, where: str = "labels") -> np.n
 
 
 def no_such_split(split: str, splits: dict[str, int]) -> InputError:
-    """Return the error about a split that no label is of."""
+    """Return the error for a split without labels."""
     there = f"there are {_listed(splits)}" if splits else "no label says of which split it is"
     return InputError(f"no label of split {split!r}; {there}")
 
 
 def check_one_split(labels: LabelTable | None, what: str = "labels", option: str = SPLIT) -> None:
-    """Refuse labels of several splits where only one can be meant; `option` chooses one."""
+    """Refuse labels of several splits where one is required; `option` is how to choose it."""
     splits = labels.splits if labels is not None else {}
     if len(splits) > 1:
         raise InputError(

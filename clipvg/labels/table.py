@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 class LabelTable(Frame):
     """Labels: one row is one (image, expression, box). Immutable; methods return new tables.
 
-    Columns, of which the first three are required; others are kept:
+    Columns (the first three are required; columns with other names are kept):
 
     - ``image``: path below the image root.
-    - ``expression``: text as written; lower-cased only when it becomes tokens.
+    - ``expression``: text as written; lower-cased only when it is tokenized.
     - ``box``: four float64 as written, absolute pixels of the original image.
     - ``box_format``: "xyxy" (when absent) or "xywh".
     - ``source``: name of the label source; "human" for annotations.
@@ -43,7 +43,7 @@ class LabelTable(Frame):
     - ``truth``: four float64, xyxy; for evaluation only, training and scoring never read it.
     - ``reliability.NAME``: float32 in [0, 1], the score by measurer NAME; null is not scored.
 
-    It is also a data frame: indexed, iterated, filtered and sorted as `Frame` says.
+    It is also a data frame: `Frame` describes indexing, iteration, filtering and sorting.
 
     Args:
         table: Arrow table with these columns, or a data frame that speaks Arrow (Polars, DuckDB).
@@ -85,7 +85,7 @@ class LabelTable(Frame):
             box: (N, 4) pixels, xyxy unless ``box_format`` says xywh.
             images: image root.
             **columns: any other column; a single string is repeated. NaN (a NaN row, for truth)
-                is null.
+                becomes null.
         """
         given = {"image": image, "expression": expression, "box": box, **columns}
         given |= {name: [word] * len(image) for name, word in given.items() if type(word) is str}
@@ -106,9 +106,9 @@ class LabelTable(Frame):
 
     @classmethod
     def concat(cls, tables: Iterable[LabelTable]) -> LabelTable:
-        """Return the rows of several tables; missing columns become null, see `join_tables`.
+        """Concatenate tables; missing columns become null, see `join_tables`.
 
-        With different image roots, image names become whole paths and the root None.
+        If their image roots differ, image names become full paths and the root None.
 
         Raises:
             InputError: no tables, or a column whose types cannot be joined.
@@ -126,7 +126,7 @@ class LabelTable(Frame):
         return cls(joined, tables[0].images if len(roots) == 1 else None)
 
     def with_table(self, table: pa.Table) -> Self:
-        """Return the labels of another table below the same image root."""
+        """Return labels with another table and the same image root."""
         return type(self)(table, self.images)
 
     def __repr__(self) -> str:
@@ -160,7 +160,7 @@ class LabelTable(Frame):
         return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
     def image_path(self, name: str) -> Path:
-        """Return where an image is."""
+        """Return the path of an image."""
         return Path(name) if self.images is None else self.images / name
 
     def boxes(self, *, integer: bool = False, rows: np.ndarray | None = None) -> np.ndarray:
@@ -179,7 +179,7 @@ class LabelTable(Frame):
         return corners.astype(np.float32)
 
     def is_xywh(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return (N,) bool: rows, or those of some rows (R,), whose box is written as xywh."""
+        """Return which boxes are written as xywh, (N,) bool, or (R,) for some rows only."""
         if "box_format" not in self.table.column_names:
             return np.zeros(len(self) if rows is None else len(rows), dtype=bool)
         column = self.table.column("box_format")
@@ -188,7 +188,7 @@ class LabelTable(Frame):
 
     @property
     def splits(self) -> dict[str, int]:
-        """Number of labels of each split, by column ``split``; empty where there is none."""
+        """Number of labels in each split, by column ``split``; empty if there is none."""
         return count_splits(self.table)
 
     @property
@@ -212,7 +212,7 @@ class LabelTable(Frame):
         return self.encoded_sources().cast(pa.string()).to_pylist()
 
     def encoded_sources(self) -> pa.DictionaryArray:
-        """Return the N names of `sources` as codes: ten million of them cost forty megabytes."""
+        """Return the N names of `sources` dictionary-encoded; ten million take forty megabytes."""
         given = self.table.column("source") if "source" in self.table.column_names else None
         return encode_names(pa.repeat("", len(self)) if given is None else given)
 
@@ -246,7 +246,7 @@ class LabelTable(Frame):
         return column.to_numpy().astype(np.float32)
 
     def with_column(self, name: str, values: Values) -> LabelTable:
-        """Return the labels with a column added or replaced; NaN (a NaN row, for boxes) is null."""
+        """Add or replace a column; NaN (a NaN row, for boxes) becomes null."""
         array, names = column_of(name, values), self.table.column_names
         if len(array) != len(self):
             raise InputError(f"column {name!r} has {len(array)} values for {len(self)} labels")
@@ -269,8 +269,8 @@ class LabelTable(Frame):
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of what training and scoring read.
 
-        That is image, expression, box, box format, weight and source; never truth or reliability,
-        nor other columns, nor how the table is cut into chunks.
+        It covers image, expression, box, box format, weight and source, but not truth,
+        reliability, other columns, or how the table is divided into chunks.
         """
         digest = hashlib.sha256(f"clipvg labels 1 {len(self)}".encode())
         digest.update(box_values(self.table.column("box")).tobytes())
@@ -285,7 +285,7 @@ class LabelTable(Frame):
     def write(
         self, path: str | Path, *, layout: str | None = None, format: str | None = None
     ) -> None:
-        """Write by ending: .parquet, .jsonl, .csv, or .pth (which needs a layout); or by name.
+        """Write in the format of the file's ending (.pth needs a layout), or in a named one.
 
         See `write_table`; ``format`` is parquet, jsonl, csv, tsv, json, pth, coco, odvg or
         label-studio.

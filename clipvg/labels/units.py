@@ -1,4 +1,4 @@
-"""Boxes in other formats and units than pixel corners, and the sizes of images that they need."""
+"""Convert boxes from other formats and units to pixel corners, and find the image sizes needed."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from clipvg.runtime.images import image_size
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 BoxUnit = Literal["pixel", "unit", "thousand"]
 UNITS: dict[str, float | None] = {"pixel": None, "unit": 1.0, "thousand": 1000.0}
-THREADS = 8  # that open images: more wait for a network's disks, fewer for this machine's
-_FAR = 1.5  # times the largest value of a unit: no box that is only a little outside reaches it
-_USUAL = {"box_format": "xyxy", "box_unit": "pixel"}  # where nothing else is said
+THREADS = 8  # that open images: network disks profit from more, local disks need fewer
+_FAR = 1.5  # times the largest value of a unit: boxes only slightly outside do not reach it
+_USUAL = {"box_format": "xyxy", "box_unit": "pixel"}  # defaults
 
 
 def read_boxes_as(
     labels: LabelTable, box_format: str | None, box_unit: str | None, *, where: str | None = None
 ) -> LabelTable:
-    """Return labels whose boxes are read in a format and unit, else in those their rows say.
+    """Return labels with boxes interpreted in a format and unit, by default those of their rows.
 
-    Corners and sides in pixels stay as written. Centres, shares of the image and thousandths of it
-    become pixel corners, and column ``box_unit`` goes; unknown words stay for the checks of rows.
+    Corners (xyxy) and sides (xywh) in pixels stay as written. Centres (cxcywh), and fractions or
+    thousandths of the image become pixel corners, and column ``box_unit`` is dropped; unknown
+    formats and units are kept for the checks of rows.
 
     Args:
-        labels: as their reader left them.
-        box_format: "xyxy", "xywh" or "cxcywh"; None is column ``box_format``, else "xyxy".
-        box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); None is column ``box_unit``,
+        labels: labels as read from a file.
+        box_format: "xyxy", "xywh" or "cxcywh"; None uses column ``box_format``, else "xyxy".
+        box_unit: "pixel", "unit" (0 to 1) or "thousand" (0 to 1000); None uses column ``box_unit``,
             else "pixel".
-        where: the file, for an error.
+        where: the file, for error messages; None raises no error.
 
     Returns:
-        The labels. Without ``where`` a box is null whose image has no known size.
+        The labels. Without ``where``, boxes that need an image size that is unknown become null.
 
     Raises:
-        InputError: with ``where``, no size is in columns ``width`` and ``height`` or in the image,
-            or most boxes are far larger than their unit allows.
+        InputError: ``where`` is given, and a size is neither in columns ``width`` and ``height``
+            nor readable from the image, or most boxes are far larger than their unit allows.
     """
     if box_format is not None:
         labels = labels.with_column("box_format", pa.repeat(box_format, len(labels)))
@@ -81,9 +82,9 @@ def read_boxes_as(
 
 
 def find_sizes(labels: LabelTable, *, most: int | None = None) -> np.ndarray:
-    """Return the (N, 2) int32 upright width and height of each label's image, -1 where not known.
+    """Return the upright (width, height) of each label's image, (N, 2) int32, -1 where unknown.
 
-    Where columns do not say, images are opened: all, or at most so many, evenly chosen.
+    Images whose size is not in the columns are opened: all, or at most ``most``, evenly spaced.
     """
     sizes = labels.sizes()
     unknown = (sizes <= 0).any(axis=1)
@@ -117,7 +118,7 @@ def _unsized(labels: LabelTable, rows: np.ndarray, where: str) -> str:
 
 
 def _words(labels: LabelTable, name: str, given: str | None = None) -> pa.Array:
-    """Return a word of each row: the one given, else that of the column, else the usual one."""
+    """Return a word for each row: the one given, else that of the column, else the default."""
     if given is not None or name not in labels.table.column_names:
         return pa.repeat(given or _USUAL[name], len(labels))
     column = labels.table.column(name).cast(pa.string())

@@ -1,4 +1,4 @@
-"""Measures of reliability beside the paper's IoU, by name.
+"""Registry of reliability measures other than the paper's IoU.
 
 Every measure is a `Measurer`: its `Scores` are float32 (N,) in [0, 1], higher = more reliable, NaN
 where a label is not scored. docs/measures.md compares them.
@@ -52,7 +52,7 @@ _PLACES = {
     "cascade": "fusion.measures:Cascade",
     "mixture": "fusion.measures:MixtureCalibration",
     "verifier": "verifier:Verifier",
-    # grounders that were not trained here, whose boxes are compared with those of the labels
+    # grounders not trained by clipvg, whose boxes are compared with the labels'
     "reclip": "clipvg.grounders.reclip:ReCLIP",
     "heatmap": "clipvg.grounders.heat:HeatMap",
     "gradcam": "clipvg.grounders.heat:GradCam",
@@ -62,7 +62,7 @@ _PLACES = {
 
 
 class _Registry(Mapping[str, type]):
-    """Classes by name, each imported when first asked for."""
+    """Measure classes by name, each imported on first access."""
 
     def __getitem__(self, name: str) -> type:
         module, _, member = _PLACES[name].partition(":")
@@ -81,15 +81,15 @@ MEASURES: Mapping[str, type] = _Registry()
 
 
 def find_measure(name: str) -> type:
-    """Return the class of a measure; nothing but a measure is ever called.
+    """Return the class of a measure; anything but a measure class is refused, never called.
 
     Args:
-        name: a name of `MEASURES`, or the import path ``package.module:Class`` of a user's own,
-            whose module is imported. A name out of somebody's file belongs through
-            `refuse_measures`.
+        name: a name of `MEASURES`, or the import path ``package.module:Class`` of a user's own
+            measure, whose module is imported. Pass names from someone else's file through
+            `refuse_measures` first.
 
     Raises:
-        InputError: no such measure.
+        InputError: there is no such measure.
     """
     if ":" not in name:
         if name not in MEASURES:
@@ -108,14 +108,14 @@ def find_measure(name: str) -> type:
 
 
 def refuse_measures(texts: Iterable[str], file: str) -> None:
-    """Refuse measures of a file that would import and call what is no measure of this package.
+    """Refuse measures named in a file if they would import code from outside this package.
 
     Args:
-        texts: ``[COLUMN=]METHOD[,option=value,...]`` each.
-        file: that names them.
+        texts: measures, ``[COLUMN=]METHOD[,option=value,...]`` each.
+        file: the file that names them.
 
     Raises:
-        InputError: a METHOD is an import path; says how to ask for it nevertheless.
+        InputError: a METHOD is an import path; the message says how to use it nevertheless.
     """
     for text in texts:
         refuse_code(text.partition(",")[0].rpartition("=")[2], "measure", file)

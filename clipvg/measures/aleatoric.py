@@ -1,4 +1,4 @@
-"""Aleatoric variance: a head that says how far labels lie from the model's boxes."""
+"""Aleatoric variance: a head that predicts how far labels lie from the model's boxes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from clipvg.runtime.fields import ABOVE_ZERO
 from clipvg.runtime.files import atomic_path
 from clipvg.runtime.gate import check_file, reading
 
-_FLOOR = 0.01  # sides of the box: a residual of zero would let the likelihood grow without end
+_FLOOR = 0.01  # in sides of the box: a residual of zero would make the likelihood unbounded
 _STEPS = 100
 
 
 class VarianceHead:
-    """Scale of a label's deviation from the model's box, read from the state of [REG].
+    """Scale of a label's deviation from the model's box, predicted from the [REG] state.
 
-    log b = W (s − μ) / σ + c, one row a coordinate: the scale b of a Laplace distribution of
-    |box − prediction| in sides of the predicted box, whose negative log-likelihood is that of the
-    model's L1 loss with a learned, input-dependent variance (Kendall and Gal, NeurIPS 2017).
+    log b = W (s − μ) / σ + c, one row per coordinate, with b the scale of a Laplace distribution of
+    |box − prediction| in sides of the predicted box. Its negative log-likelihood is the model's L1
+    loss with a learned, input-dependent variance (Kendall and Gal, NeurIPS 2017).
 
     Args:
         tensors: mean (D,), std (D,), weight (4, D) and bias (4,), float64.
@@ -41,7 +41,7 @@ class VarianceHead:
 
     @classmethod
     def fit(cls, states: Tensor, residuals: Tensor, *, decay: float = 1e-2) -> VarianceHead:
-        """Fit the head; the problem is convex, so there is one answer.
+        """Fit the head; the problem is convex, so the solution is unique.
 
         Minimises mean(|e| / b + log b) + decay / 2 ‖W‖² by L-BFGS.
 
@@ -83,7 +83,7 @@ class VarianceHead:
 
     @classmethod
     def load(cls, path: str | Path) -> VarianceHead:
-        """Read what `save` wrote."""
+        """Read a head that `save` wrote."""
         with reading(path, "a variance head as saved by `save`"):
             tensors = load_file(check_file(path))
         if set(tensors) != {"mean", "std", "weight", "bias"}:
@@ -98,13 +98,13 @@ class AleatoricVariance(ModelMeasure):
     r = exp(−mean_c b_c), b the scales of a `VarianceHead` in sides of the predicted box. It does
     not see the label's own box: it finds images and expressions whose labels are noisy.
 
-    Without a head one is fitted on the labels at hand, crosswise: the images are cut into folds,
-    and each fold is judged by a head that was fitted on the others.
+    Without a given head, heads are cross-fitted on the labels at hand: the images are split into
+    folds, and each fold is scored by a head fitted on the others.
 
     Args:
-        head: a fitted head or its file; None fits one.
-        folds: parts of the crosswise fit, at least 2.
-        decay: penalty of the fit.
+        head: a fitted head or its file; None fits one per fold.
+        folds: number of folds of the cross-fitting, at least 2.
+        decay: strength of the penalty of the fit, see `VarianceHead.fit`.
     """
 
     head: VarianceHead | str | Path | None = None
@@ -115,7 +115,7 @@ class AleatoricVariance(ModelMeasure):
 
     @cached_property
     def fitted_head(self) -> VarianceHead | None:
-        """The head that was given, read."""
+        """The given head, loaded if it is a file."""
         return VarianceHead.load(self.head) if isinstance(self.head, str | Path) else self.head
 
     def observe(self, batch: Batch) -> Tensor:

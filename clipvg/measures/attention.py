@@ -1,4 +1,4 @@
-"""Where [REG] looks: attention mass inside the box, entropy of the attention."""
+"""Measures of [REG]'s attention: its mass inside the label's box, and its entropy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Layers = Literal["last", "all"]
 
 
 def batch_attention(batch: Batch, model: GroundingModel, layers: str = "last") -> Tensor:
-    """[REG]'s attention over the patches alone, (B, P), rows sum to 1; padding has 0."""
+    """Return [REG]'s attention over the patches, (B, P): rows sum to 1, padding has 0."""
     return batch.memo.get(
         ("attention", id(model), layers),
         lambda: patch_attention(model, batch.sequence(model), last_only=layers == "last"),
@@ -25,7 +25,7 @@ def batch_attention(batch: Batch, model: GroundingModel, layers: str = "last") -
 
 
 def patch_coverage(boxes: Tensor, grid: int) -> Tensor:
-    """Share of each patch that lies inside a box.
+    """Return the share of each patch that lies inside a box.
 
     Args:
         boxes (Tensor[B, 4]): cxcywh in sides of the square.
@@ -42,13 +42,13 @@ def patch_coverage(boxes: Tensor, grid: int) -> Tensor:
 
 
 def real_patches(batch: Batch, model: GroundingModel) -> Tensor:
-    """Patches that are not padding, (B, P) bool."""
+    """Return which patches are not padding, (B, P) bool."""
     ignored = batch.chunk.encoded(model)[1]
     return ~ignored[batch.index(model)]
 
 
 def entropy(shares: Tensor, count: Tensor) -> Tensor:
-    """Entropy of distributions (B, P) divided by log of how many values each may take, (B,)."""
+    """Return the entropy of distributions (B, P), divided by log(count), (B,); 0 if count is 1."""
     nats = torch.special.entr(shares).sum(-1)
     return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.zeros_like(nats))
 
@@ -57,9 +57,9 @@ class AttentionMass(ModelMeasure):
     """Share of [REG]'s attention over the patches that falls inside the label's box.
 
     r = Σ_p a_p c_p, with a the attention weights over the patches that are not padding (mean over
-    heads, sum 1) and c_p the share of patch p inside the box. A large box holds much of any
-    attention: ``adjust=True`` gives r / (r + s), s the share of the patches inside the box, which
-    is 0.5 for attention spread evenly.
+    heads, sum 1) and c_p the share of patch p inside the box. A large box collects much of any
+    attention, so ``adjust=True`` gives r / (r + s), s the share of the patches inside the box,
+    which is 0.5 for evenly spread attention.
 
     Cost: one pass of the model, twice through all but its last fusion layer.
 

@@ -1,4 +1,4 @@
-"""Cleanliness of labels, from the labels alone: ambiguity, consistency, hygiene."""
+"""Measures of label cleanliness from the labels alone: ambiguity, consistency, hygiene."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from clipvg.reliability.measurer import Context, Scores
 
 
 class Ambiguity(Measure):
-    """Share of an expression's boxes on an image that are this one.
+    """Share of the boxes with the same expression on an image that agree with this one.
 
     r_i = |{j : same image, same words, IoU(b_i, b_j) >= iou}| / |{j : same image, same words}|,
-    i itself counted: 1 when all labels with these words name one box (or there is one), 0.5 when
-    two boxes share them. Words are compared without case and punctuation.
+    i itself included: 1 when all labels with these words name one box (or there is only one label),
+    0.5 when two boxes share them equally. Words are compared without case and punctuation.
 
     Args:
-        iou: overlap from which two boxes are one.
+        iou: IoU from which two boxes count as one.
     """
 
     iou: Annotated[float, (0, 1)] = 0.5
@@ -45,15 +45,15 @@ class Ambiguity(Measure):
 
 
 class Consistency(Measure):
-    """Agreement with what other labels of the image say in similar words.
+    """Agreement with the boxes of the image's other labels that use similar words.
 
-    r_i = Σ_j s_ij IoU(b_i, b_j) / Σ_j s_ij over the other labels of the image, s_ij the share of
-    words in common (Jaccard) where at least `similar`, else 0; with ``across`` only labels of other
-    sources count. A label with no such other is not scored.
+    r_i = Σ_j s_ij IoU(b_i, b_j) / Σ_j s_ij over the other labels of the image, where s_ij is the
+    share of common words (Jaccard) if it is at least `similar`, else 0; with ``across``, only
+    labels from other sources count. A label without any such label is not scored.
 
     Args:
-        similar: least share of common words.
-        across: compare only with labels of another source.
+        similar: smallest share of common words that counts.
+        across: compare only with labels from other sources.
     """
 
     similar: Annotated[float, (0, 1)] = 0.5
@@ -82,20 +82,20 @@ class Consistency(Measure):
 
 
 class Hygiene(Measure):
-    """Share of simple rules that a label keeps; 0 for one that cannot be a label.
+    """Share of simple sanity rules that a label satisfies; 0 for an unusable label.
 
-    r = mean over five rules: the share of the box's area that lies inside the image; its share of
-    the image is in [min_area, max_area]; its sides' ratio is at most `max_aspect`; the expression
-    has at most `max_words` words; the same (image, words, box) does not occur before (1 or 0
-    each). Rules that need the image's size are left out where columns width and height do not
-    tell it. An empty box, one wholly outside the image, or an expression without a letter gives
-    0.
+    r = mean over five rules: the share of the box's area that lies inside the image; and, 1 or 0
+    each: its share of the image is in [min_area, max_area]; its aspect ratio is at most
+    `max_aspect`; the expression has at most `max_words` words; the same (image, words, box) does
+    not occur earlier. Rules that need the image's size are skipped if columns width and height do
+    not give it. An empty box, one wholly outside the image, or an expression without a letter
+    gives 0.
 
     Args:
-        min_area: least share of the image's area.
+        min_area: smallest share of the image's area.
         max_area: largest share.
         max_aspect: largest ratio of the longer to the shorter side; ``inf`` allows any.
-        max_words: most words.
+        max_words: largest number of words.
     """
 
     min_area: Annotated[float, (0, 1)] = 0.001
@@ -105,12 +105,12 @@ class Hygiene(Measure):
     name: str = "hygiene"
 
     def problems(self) -> Iterator[str]:
-        """Yield that no area is allowed."""
+        """Yield a problem if no area is allowed."""
         if self.max_area < self.min_area:
             yield f"max_area is {self.max_area}, expected at least min_area, {self.min_area}"
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the share of the rules kept."""
+        """Return the share of satisfied rules."""
         boxes = labels.boxes().astype(np.float64)
         sizes = labels.sizes().astype(np.float64)
         texts = [plain(expression) for expression in labels.expressions]
@@ -140,7 +140,7 @@ class Hygiene(Measure):
 
     @staticmethod
     def _first_rows(labels: LabelTable, texts: list[str]) -> np.ndarray:
-        """Rows at which each distinct (image, words, box) occurs first."""
+        """Return the row at which each distinct (image, words, box) occurs first."""
         keys = np.column_stack(
             [labels.distinct_images()[1], group_numbers(texts), labels.boxes().astype(np.float64)]
         )

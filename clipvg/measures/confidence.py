@@ -1,4 +1,4 @@
-"""How sure one model is: of the label, and of its own answer."""
+"""Confidence of one model in the label and in its own prediction."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LabelConfidence(ModelMeasure):
     """Likelihood of the label's box under the model.
 
     r = exp(−(L1 + GIoU loss) / scale), the training loss as an energy: the self-confidence of
-    confident learning (Northcutt et al., JAIR 2021) for a model that gives a box. Unlike IoU it
-    tells boxes apart that do not overlap the answer.
+    confident learning (Northcutt et al., JAIR 2021) for a model that predicts a box. Unlike IoU, it
+    distinguishes between boxes that do not overlap the prediction.
 
     Args:
         scale: loss at which r = 1/e.
@@ -38,17 +38,17 @@ class LabelConfidence(ModelMeasure):
 
 
 class PredictionConfidence(ModelMeasure):
-    """How little the model's answer depends on where and how large the image is shown.
+    """How little the predicted box depends on where and how large the image is shown.
 
-    The image is shrunk to `zoom` of its size and put into each of K corners of the square; each
-    box b_k found there is carried back. against="members": r = mean IoU over all pairs of the K
-    boxes and the box of the image as it is, the model's confidence in its own answer, whatever
+    The image is shrunk to `zoom` of its size and placed in each of K corners of the square; each
+    box b_k predicted there is mapped back. against="members": r = mean IoU over all pairs of the K
+    boxes and the box of the original image, the model's confidence in its own prediction, whatever
     the label says; against="label": r = mean IoU of these K + 1 boxes with the label's.
 
     Cost: K + 1 image encodings and passes.
 
     Args:
-        zoom: size of the copies, 0.25 to 0.99.
+        zoom: relative size of the copies, 0.25 to 0.99.
         copies: K, 1 to 4.
         against: "members" or "label".
     """
@@ -73,7 +73,7 @@ class PredictionConfidence(ModelMeasure):
         return agreement(torch.stack(boxes), batch.target(model), self.against)
 
     def _encode(self, chunk: Chunk, corner: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Features and ignored patches of the copies in one corner."""
+        """Return features and ignored patches of the copies in one corner."""
         pixels, mask, _ = chunk.squares(self.model)
         pixels, mask = move_into_corner(pixels, mask, self.zoom, corner)
         features = self.model.encode_images(pixels.to(self.model.device))

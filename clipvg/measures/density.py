@@ -1,8 +1,7 @@
 """Feature density and distance: k-NN, Mahalanobis, kernel density, clusters.
 
 All four score a label by how far its feature lies from a reference: trusted labels, features, or
-the labels themselves (`FeatureDistance`, which has the options that they share). They need
-scikit-learn.
+the labels themselves (`FeatureDistance` has the shared options). They need scikit-learn.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from clipvg.reliability.measurer import Context, Scores
 from clipvg.runtime.fields import ABOVE_ZERO
 
 Reference = LabelTable | np.ndarray | str | Path | None
-# How far out features (N, K) lie, (N,); and the place in the reference of labels that are in it,
-# else −1, as no label counts as its own neighbour.
+# Distances (N,) of features (N, K) from the reference. The second argument is each label's row in
+# the reference, −1 if it is not in it: no label counts as its own neighbour.
 Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 CONTEXT = "context"
@@ -45,8 +44,8 @@ class FeatureDistance(ModelMeasure):
         features: kind of feature, see `label_features`.
         reference: trusted labels, their file, (M, K) features, "context" for ``context.reference``,
             or None for the labels themselves.
-        max_reference: most rows of the reference; a random part of a larger one is taken.
-        seed: of that part.
+        max_reference: largest number of reference rows; a larger reference is subsampled randomly.
+        seed: seed of the subsampling.
     """
 
     features: Kind = "label"
@@ -57,19 +56,19 @@ class FeatureDistance(ModelMeasure):
 
     @property
     def from_context(self) -> bool:
-        """Whether the reference is that of the context."""
+        """Whether the reference is ``context.reference``."""
         return isinstance(self.reference, str) and self.reference == CONTEXT
 
     @cached_property
     def given(self) -> LabelTable | np.ndarray | None:
-        """The reference, read; None for that of the context or the labels."""
+        """The given reference, read if it is a file; None for the context's or the labels."""
         if isinstance(self.reference, str | Path):
             return None if self.from_context else read_labels(self.reference)
         return self.reference
 
     @property
     def requires(self) -> frozenset[str]:
-        """What it needs beside the labels."""
+        """What the measure needs besides the labels."""
         return frozenset({"images", "reference"} if self.from_context else {"images"})
 
     def observe(self, batch: Batch) -> Tensor:
@@ -77,7 +76,7 @@ class FeatureDistance(ModelMeasure):
         return label_features(batch, self.model, self.features)
 
     def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
-        """Return the share of the reference that lies at least as far out."""
+        """Return the share of the reference that lies at least as far out as each label."""
         scores = np.full(len(observed), np.nan, dtype=np.float32)
         known = np.isfinite(observed).all(axis=1)
         own = self.reference is None
@@ -96,7 +95,7 @@ class FeatureDistance(ModelMeasure):
         part = np.arange(len(reference))
         if len(reference) > self.max_reference:
             part = np.sort(rng.choice(len(reference), self.max_reference, replace=False))
-        held = np.full(len(observed), -1, dtype=np.int64)  # place in the reference of a label in it
+        held = np.full(len(observed), -1, dtype=np.int64)  # each label's row in the reference
         if own:
             held[np.flatnonzero(known)[part]] = np.arange(len(part))
         distances = self.fit(reference[part])
@@ -105,14 +104,14 @@ class FeatureDistance(ModelMeasure):
         return Scores(scores)
 
     def fit(self, reference: np.ndarray) -> Distances:
-        """Return what says how far out features lie, from those of the reference, (M, K)."""
+        """Return the function that computes distances from the reference's features (M, K)."""
         raise NotImplementedError
 
     def _reference(self, labels: LabelTable, context: Context) -> np.ndarray:
         given = context.reference if self.from_context else self.given
         if isinstance(given, LabelTable):
             trusted = given if given.images is not None else given.with_images(labels.images)
-            # Why images of the reference cannot be read is no label's reason.
+            # Unreadable images of the reference are skipped: they are no label's reason.
             context = replace(context, on_error="null")
             ((found,), _) = observe([self], trusted.drop_columns("truth"), context)
             found = found[np.isfinite(found).all(axis=1)]
@@ -127,12 +126,12 @@ class FeatureDistance(ModelMeasure):
 
 
 def label_features(batch: Batch, model: GroundingModel, kind: str) -> Tensor:
-    """Return features of B labels, (B, K) float32 of length 1, except "joint".
+    """Return features of B labels, (B, K) float32, of unit length except "joint" and "label".
 
-    "joint": state of [REG], image and expression but not the box; "region": mean of the last tapped
-    level's patches inside the label's box; "text": text token at the end of the expression;
-    "image": [CLS] of the last tapped level; "label": region and text, each of length 1, side by
-    side.
+    "joint": [REG] state, which depends on image and expression but not the box; "region": mean of
+    the last tapped level's patches inside the label's box; "text": text token at the end of the
+    expression; "image": [CLS] of the last tapped level; "label": region and text, each of unit
+    length, concatenated.
     """
     if kind == "joint":
         return batch.state(model)
@@ -155,19 +154,19 @@ def label_features(batch: Batch, model: GroundingModel, kind: str) -> Tensor:
     return torch.cat([region, label_features(batch, model, "text")], dim=1)
 
 
-_PER_CLUSTER = 20  # labels of the reference that a cluster needs
-_LEAST_SHARE = 0.1  # of the mean size, below which a cluster is no centre
+_PER_CLUSTER = 20  # reference labels needed per cluster
+_LEAST_SHARE = 0.1  # of the mean cluster size, below which a cluster counts as outliers
 
 
 class NearestNeighbours(FeatureDistance):
-    """Distance to the k-th nearest neighbour among the reference's features of length 1.
+    """Distance to the k-th nearest neighbour among the reference's unit-length features.
 
     d = ‖f/‖f‖ − g_(k)/‖g_(k)‖‖, Sun et al., ICML 2022.
 
     Cost: one pass of the model, then N × M distances.
 
     Args:
-        k: which neighbour.
+        k: rank of the neighbour.
     """
 
     k: Annotated[int, (1, None)] = 10
@@ -208,14 +207,14 @@ class Mahalanobis(FeatureDistance):
 class KernelDensity(FeatureDistance):
     """Gaussian kernel density of the reference at the label's feature.
 
-    p(f) = 1/M Σ_j N(f; g_j, h² I) in the first principal components, a label's own kernel left
-    out; r = share of the reference with at most this density. Parzen's estimator (1962).
+    p(f) = 1/M Σ_j N(f; g_j, h² I) in the first principal components, leaving out a label's own
+    kernel; r = share of the reference with at most this density. Parzen's estimator (1962).
 
     Cost: one pass of the model, then N × M kernels.
 
     Args:
-        bandwidth: h in deviations of the components; None takes Scott's M^(−1/(d+4)).
-        components: principal components d.
+        bandwidth: h in standard deviations of the components; None uses Scott's M^(−1/(d+4)).
+        components: number d of principal components.
     """
 
     bandwidth: Annotated[float | None, (ABOVE_ZERO, None)] = None
@@ -224,7 +223,7 @@ class KernelDensity(FeatureDistance):
     name: str = "kde"
 
     def fit(self, reference: np.ndarray) -> Distances:
-        """Return minus the log density, own kernels left out."""
+        """Return the negative log density, leaving out own kernels."""
         neighbors = extra("sklearn.neighbors", "kernel density")
         transform, reference = _components(reference, self.components)
         m, d = reference.shape
@@ -242,16 +241,16 @@ class KernelDensity(FeatureDistance):
 class Clusters(FeatureDistance):
     """Distance to the nearest cluster centre, in radii of that cluster.
 
-    k-means on the reference's principal components (deviation 1 each); d = min_c ‖f − μ_c‖ / ρ_c,
+    k-means on the reference's principal components (unit variance); d = min_c ‖f − μ_c‖ / ρ_c,
     ρ_c the root mean square distance of the cluster's members. Clusters of less than a tenth of the
     mean size are outliers, not centres.
 
     Cost: one pass of the model, then k-means.
 
     Args:
-        clusters: number of clusters, fewer where that would leave under 20 labels each.
-        components: principal components that are kept.
-        seed: of k-means too.
+        clusters: number of clusters, fewer if that would leave under 20 labels each.
+        components: number of principal components.
+        seed: seed of the subsampling and of k-means.
     """
 
     clusters: Annotated[int, (1, None)] = 32
@@ -270,7 +269,7 @@ class Clusters(FeatureDistance):
         real = size >= _LEAST_SHARE * len(reference) / count
         nearest = fitted.transform(reference)[np.arange(len(reference)), fitted.labels_]
         radius = np.sqrt(np.bincount(fitted.labels_, nearest**2, count) / size)[real]
-        radius = np.maximum(radius, np.median(radius) * 1e-3 + 1e-12)  # all members equal
+        radius = np.maximum(radius, np.median(radius) * 1e-3 + 1e-12)  # members may all be equal
         return lambda values, held: (fitted.transform(transform(values))[:, real] / radius).min(1)
 
 
@@ -281,7 +280,7 @@ def _unit(features: np.ndarray) -> np.ndarray:
 def _components(
     reference: np.ndarray, count: int
 ) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
-    """Return the map to the reference's first principal components, deviation 1 each, and its."""
+    """Return the map to the reference's whitened principal components, and the mapped reference."""
     count = min(count, len(reference) - 1, reference.shape[1])
     decomposition = extra("sklearn.decomposition", "principal components")
     fitted = decomposition.PCA(count, whiten=True, svd_solver="full").fit(reference)
@@ -289,6 +288,6 @@ def _components(
 
 
 def _less(log_density: np.ndarray, own: float) -> np.ndarray:
-    """log(e^a − e^own), the density without a label's own kernel."""
+    """Return log(e^log_density − e^own), the log density without a label's own kernel."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return log_density + np.log(np.maximum(-np.expm1(own - log_density), 0))

@@ -1,8 +1,8 @@
-"""Learning dynamics: reliability from the losses of each label over the epochs of a training.
+"""Learning dynamics: reliability from each label's losses over the epochs of a training run.
 
-All read ``context.history``, (epochs, N) losses of the training that kept `Fit.history`, NaN where
-a label was not visited in an epoch, or a history given to the measure. A label that no epoch
-visited is not scored.
+All measures read (epochs, N) losses, NaN where an epoch did not visit a label: those of
+``context.history``, kept by a training run as `Fit.history`, or a history given to the measure. A
+label that no epoch visited is not scored.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ History = np.ndarray | Sequence[np.ndarray | Sequence[float]] | str | Path | Non
 
 
 class _Dynamics(Measure):
-    """Reads the history and marks the labels that were never visited.
+    """Base class that reads the history and leaves labels that were never visited unscored.
 
     Args:
-        history: (epochs, N) losses, an array or a list of an array or list for each epoch, or
-            their .npy file; None for ``context.history``.
+        history: (epochs, N) losses: an array, a list with an array or list per epoch, or their
+            .npy file; None for ``context.history``.
     """
 
     history: History = field(default=None, repr=False)
@@ -38,7 +38,7 @@ class _Dynamics(Measure):
 
     @cached_property
     def given(self) -> np.ndarray | None:
-        """The history that was given, read; None for that of the context."""
+        """The given history, read if it is a file; None for the context's."""
         if self.history is None:
             return None
         if isinstance(self.history, str | Path):
@@ -53,11 +53,11 @@ class _Dynamics(Measure):
 
     @property
     def requires(self) -> frozenset[str]:
-        """What it needs beside the labels."""
+        """What the measure needs besides the labels."""
         return frozenset({"history"} if self.history is None else ())
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Score every label that an epoch visited."""
+        """Score every label that was visited in some epoch."""
         losses = self._losses(labels, context)
         visited = ~np.isnan(losses)
         seen = visited.any(axis=0)
@@ -68,7 +68,7 @@ class _Dynamics(Measure):
         return Scores(scores, dict.fromkeys(np.flatnonzero(~seen).tolist(), why))
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
-        """Return reliability of M labels from losses (E, M) float64, NaN where not visited."""
+        """Return the reliability of M labels from losses (E, M) float64, NaN where not visited."""
         raise NotImplementedError
 
     def _losses(self, labels: LabelTable, context: Context) -> np.ndarray:
@@ -83,15 +83,15 @@ class _Dynamics(Measure):
 
 
 class LossMean(_Dynamics):
-    """Small mean loss over the epochs.
+    """How small the mean loss over the epochs is.
 
     r = 2^(−m / scale), m the mean loss over the epochs that visited the label. Networks fit clean
     labels first (Arpit et al., ICML 2017); small loss as a sign of a clean label: Han et al.,
     Co-teaching, NeurIPS 2018.
 
     Args:
-        scale: mean loss at which r = 0.5; None takes the median of the labels.
-        last: only the last so many epochs; None for all.
+        scale: mean loss at which r = 0.5; None uses the median over the labels.
+        last: number of final epochs to use; None for all.
     """
 
     scale: Annotated[float | None, (ABOVE_ZERO, None)] = None
@@ -99,22 +99,22 @@ class LossMean(_Dynamics):
     name: str = "loss_mean"
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
-        """Return 2^(−mean / scale); a label not visited in the last epochs is judged by all."""
+        """Return 2^(−mean / scale), over all epochs for a label not visited in the last ones."""
         part = slice(None) if self.last is None else slice(-self.last, None)
         mean = _mean(losses[part], visited[part])
         return halving(np.where(np.isnan(mean), _mean(losses, visited), mean), self.scale)
 
 
 class LossVariance(_Dynamics):
-    """Small deviation of the loss over the epochs.
+    """How little the loss varies over the epochs.
 
-    r = 2^(−s / scale), s the standard deviation over the epochs that visited the label, about the
-    mean loss of each epoch, so that the common fall of the loss does not count. Variability in
-    Dataset Cartography (Swayamdipta et al., EMNLP 2020): high for ambiguous labels, low for easy
-    ones and for those never learned, so combine it with `LossMean`.
+    r = 2^(−s / scale), s the standard deviation, over the epochs that visited the label, of its
+    loss minus the epoch's mean loss, so that the common fall of the loss does not count. This is
+    the variability of Dataset Cartography (Swayamdipta et al., EMNLP 2020): high for ambiguous
+    labels, low for easy ones and for those never learned, so combine it with `LossMean`.
 
     Args:
-        scale: deviation at which r = 0.5; None takes the median of the labels.
+        scale: deviation at which r = 0.5; None uses the median over the labels.
     """
 
     scale: Annotated[float | None, (ABOVE_ZERO, None)] = None
@@ -129,36 +129,36 @@ class LossVariance(_Dynamics):
 
 
 class _Learned(_Dynamics):
-    """Measures that ask in which epochs a label was learned: loss <= threshold.
+    """Base class of measures of when a label counts as learned: loss <= threshold.
 
     Args:
-        threshold: None takes the median of all losses of the history.
+        threshold: largest loss of a learned label; None uses the median of all losses.
     """
 
     threshold: float | None = None
 
     def judge(self, losses: np.ndarray, visited: np.ndarray) -> np.ndarray:
-        """Return reliability from which epochs learned the label."""
+        """Return the reliability from the epochs in which a label was learned."""
         limit = float(np.nanmedian(losses)) if self.threshold is None else self.threshold
         return self.from_learned(visited & (np.nan_to_num(losses, nan=np.inf) <= limit), visited)
 
     def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
-        """Return reliability of M labels from (E, M) bool."""
+        """Return the reliability of M labels from (E, M) bool: learned, visited in each epoch."""
         raise NotImplementedError
 
 
 class Forgetting(_Learned):
-    """Few forgetting events.
+    """How rarely the label is forgotten.
 
-    An event is a visit at which a label that was learned (loss <= threshold) at the visit before is
-    not. r = 1 − events / ⌊visits / 2⌋, the most there can be; 0 for a label never learned, as
-    Toneva et al., ICLR 2019, count it.
+    A forgetting event is a visit at which a label is not learned (loss <= threshold) although it
+    was at the previous visit. r = 1 − events / ⌊visits / 2⌋, the most there can be; 0 for a label
+    never learned, as in Toneva et al., ICLR 2019.
     """
 
     name: str = "forgetting"
 
     def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
-        """Return one minus the share of possible events."""
+        """Return one minus the ratio of events to possible events."""
         events = np.zeros(learned.shape[1])
         before = np.zeros(learned.shape[1], dtype=bool)
         for now, here in zip(learned, visited, strict=True):
@@ -177,16 +177,16 @@ class ErrorRate(_Learned):
     name: str = "error_rate"
 
     def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
-        """Return the share of visits that learned."""
+        """Return the share of visits at which the label was learned."""
         return (learned.sum(axis=0) / visited.sum(axis=0)).astype(np.float32)
 
 
 class LearningTime(_Learned):
-    """Early and lasting learning.
+    """How early the label is learned for good.
 
     r = 1 − t / visits, t the number of visits before the one from which the label stays learned
-    (loss <= threshold) to the end; 0 for a label that is not learned at its last visit. The
-    iteration learned of Baldock, Maennel and Neyshabur, NeurIPS 2021.
+    (loss <= threshold) to the end; 0 for a label that is not learned at its last visit. This is the
+    "iteration learned" of Baldock, Maennel and Neyshabur, NeurIPS 2021.
     """
 
     name: str = "learning_time"
@@ -194,13 +194,13 @@ class LearningTime(_Learned):
     def from_learned(self, learned: np.ndarray, visited: np.ndarray) -> np.ndarray:
         """Return one minus the share of visits before the label stays learned."""
         missed = (visited & ~learned)[::-1]
-        # visits after the last one that missed
+        # visits after the last one at which the label was not learned
         after = np.cumsum(visited[::-1], axis=0) * (np.cumsum(missed, axis=0) == 0)
         return (after.max(axis=0) / visited.sum(axis=0)).astype(np.float32)
 
 
 def _mean(values: np.ndarray, visited: np.ndarray) -> np.ndarray:
-    """Mean over the epochs that visited, (M,); NaN where none did."""
+    """Return each label's mean over the epochs that visited it, (M,); NaN where none did."""
     count = visited.sum(axis=0)
     total = np.where(visited, values, 0).sum(axis=0)
     return np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
@@ -208,7 +208,7 @@ def _mean(values: np.ndarray, visited: np.ndarray) -> np.ndarray:
 
 def _load(path: str | Path) -> np.ndarray:
     path = Path(path)
-    if path.is_dir():  # a training's folder
+    if path.is_dir():  # folder of a training run
         path = path / "history.npy"
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the history.npy of a training.")

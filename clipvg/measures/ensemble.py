@@ -1,4 +1,4 @@
-"""Several models, or several passes of one: agreement, variance, information."""
+"""Measures over several models, or several passes of one: agreement, variance, information."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from clipvg.reliability.image_measure import ImageMeasure
 
 Against = Literal["members", "label"]
 Over = Literal["attention", "box"]
-_SMOOTH = 1e-3  # share of a patch that a box leaves to patches outside, so that KL is finite
+_SMOOTH = 1e-3  # coverage added to every patch, also outside the box, so that KL is finite
 
 
 def agreement(boxes: Tensor, target: Tensor, against: Against) -> Tensor:
-    """Return the mean IoU (B,) among n boxes (n, B, 4), over all pairs, or with the label's."""
+    """Return the mean IoU (B,) of n boxes (n, B, 4): over all pairs, or with the label's box."""
     if against == "label":
         return overlap(boxes, target[None]).mean(0)
     return mean_overlap(boxes)
 
 
 def spread(boxes: Tensor) -> Tensor:
-    """Standard deviation of n boxes (n, B, 4) in sides of their mean box, (B,).
+    """Return the standard deviation of n boxes (n, B, 4) in sides of their mean box, (B,).
 
-    The root of the mean over the four coordinates of (σ_c / s_c)², s = (w, h, w, h) of the mean.
+    It is the root mean square of σ_c / s_c over the four coordinates, s = (w, h, w, h) of the mean.
     """
     sides = boxes.mean(0)[:, 2:].clamp(min=1e-6).repeat(1, 2)
     return (boxes.var(0, correction=0) / sides**2).mean(-1).sqrt()
 
 
 class _Ensemble(ImageMeasure, Measure):
-    """A measure that asks several models; those that share towers share the encoding.
+    """A measure that queries several models; those that share towers share the encoding.
 
     Args:
         models: n >= 2 grounding models.
@@ -92,7 +92,8 @@ class Variance(_Ensemble):
     """How little the boxes of an ensemble vary.
 
     r = exp(−u), u² = mean over (cx, cy, w, h) of Var_i(b_i) / s², s the sides of the mean box:
-    u is the members' standard deviation in sizes of the object. It does not see the label's box.
+    u is the members' standard deviation relative to the object's size. It does not see the
+    label's box.
     Lakshminarayanan et al., NeurIPS 2017.
     """
 
@@ -104,10 +105,10 @@ class Variance(_Ensemble):
 
 
 class _PlaceMeasure(_Ensemble):
-    """A measure of where the members look; subclasses say how their places compare.
+    """A measure of where the members look; subclasses define how their places are compared.
 
-    A place is [REG]'s attention over the patches in its last layer, or the member's box spread
-    evenly over the patches it covers: no measure of places sees the label's box.
+    A place is a member's [REG] attention over the patches in the last layer, or its box spread
+    evenly over the patches it covers: none of these measures sees the label's box.
 
     Args:
         over: "attention" or "box".
@@ -125,7 +126,7 @@ class _PlaceMeasure(_Ensemble):
             )
 
     def places(self, batch: Batch) -> Tensor:
-        """Return the distribution of each member over the patches, (n, B, P)."""
+        """Return each member's distribution over the patches, (n, B, P)."""
         device = self.models[0].device
         if self.over == "attention":
             return torch.stack([batch_attention(batch, m).to(device) for m in self.models])
@@ -179,14 +180,14 @@ class DropoutAgreement(ModelMeasure):
     against="label": r = 1/T Σ_t IoU(b_t, b); against="members": mean IoU over all pairs of passes.
     Dropout as an approximate posterior: Gal and Ghahramani, ICML 2016.
 
-    Cost: T passes of the fusion encoder; towers run once. Equal seeds give equal scores for the
+    Cost: T passes of the fusion encoder; the towers run once. Equal seeds give equal scores for the
     same labels and batch size.
 
     Args:
-        model: a grounding model whose dropout is above 0.
-        passes: T >= 2.
+        model: a grounding model with dropout above 0.
+        passes: number T of passes, at least 2.
         against: "label" or "members".
-        seed: of the dropout masks.
+        seed: seed of the dropout masks.
     """
 
     passes: Annotated[int, (2, None)] = 8

@@ -1,4 +1,4 @@
-"""What a training step on one label would do: gradient norm, size of the update."""
+"""Effect of a training step on one label: gradient norm and size of the update."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Loss = Literal["squared", "training"]
 
 
 def loss_gradient(logits: Tensor, target: Tensor, loss: str = "squared") -> Tensor:
-    """Gradient of each label's loss with respect to its box logits z, (B, 4).
+    """Return the gradient of each label's loss with respect to its box logits z, (B, 4).
 
     Args:
         logits (Tensor[B, 4]): box before the sigmoid.
@@ -42,17 +42,17 @@ class GradientNorm(ModelMeasure):
     """How small the loss gradient of a label is at the last layer of the box head.
 
     g = ‖∂l / ∂(W, c)‖ = ‖∂l/∂z‖ √(‖h‖² + 1) for z = W h + c, in closed form; r = 2^(−g / scale).
-    The score GraNd of Paul et al., NeurIPS 2021, at the last layer. l is half the squared error of
-    the box, whose gradient falls with the error as that of a classifier does. With "training" it is
-    L1 + GIoU, whose gradient does not: L1 pulls with the same force from any distance and GIoU most
-    where the boxes nearly match, so that right labels may have the larger one.
+    This is the GraNd score of Paul et al., NeurIPS 2021, at the last layer. l is half the squared
+    error of the box, whose gradient shrinks with the error, as a classifier's does. With "training"
+    it is L1 + GIoU, whose gradient does not: L1 pulls with the same force from any distance and
+    GIoU most where the boxes nearly match, so right labels may have the larger gradient.
 
-    There is no backward pass through the model, whose early checkpoints tell more than converged
-    ones.
+    No backward pass through the model is needed. Early checkpoints are more informative than
+    converged ones.
 
     Args:
         loss: "squared" or "training".
-        scale: norm at which r = 0.5; None takes the median of the labels.
+        scale: norm at which r = 0.5; None uses the median over the labels.
     """
 
     loss: Loss = "squared"
@@ -75,13 +75,13 @@ class GradientNorm(ModelMeasure):
 class UpdateSize(ModelMeasure):
     """How little a step on this label alone would move the model's box.
 
-    The box logits z take one gradient step, z' = z − step ∂l/∂z, which is to first order what a
-    step on the last layer does; r = IoU(σ(z), σ(z')): 1 where the label pulls at nothing. l as in
-    `GradientNorm`.
+    The box logits z take one gradient step, z' = z − step ∂l/∂z, which is to first order the effect
+    of a step on the last layer; r = IoU(σ(z), σ(z')): 1 where the label does not move the box. l is
+    as in `GradientNorm`.
 
     Args:
         loss: "squared" or "training".
-        step: length of the step in units of the gradient.
+        step: size of the step in multiples of the gradient.
     """
 
     loss: Loss = "squared"

@@ -1,4 +1,4 @@
-"""CLIP on regions: does the text fit this box better than the other boxes of the image?"""
+"""Measures that compare the label's box with the image's other boxes, using CLIP on regions."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from clipvg.reliability.measurer import Context, Scores
 class _RegionMeasure(ModelMeasure):
     """CLIP's softmax over the proposals of an image: the distinct boxes of the image's labels.
 
-    A label whose image has one proposal is not scored; ``grid`` adds some.
+    A label whose image has only one proposal is not scored; ``grid`` adds more.
 
     Args:
-        mode: "both", "crop" or "blur".
+        mode: how a proposal is shown to CLIP: "crop", "blur" (all but the box blurred) or "both".
         prompt: template with ``{}`` for the expression.
-        proposals: more boxes of the images: a table of which image and box are read.
-        grid: also compare with the whole image and the cells of a grid x grid raster; 0: not.
+        proposals: table of further boxes, of which only image and box are read.
+        grid: also compare with the whole image and the cells of a grid x grid raster; 0 for none.
     """
 
     mode: Mode = "both"
@@ -54,12 +54,12 @@ class _RegionMeasure(ModelMeasure):
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """What stands for a proposal, one or two of them."""
+        """How a proposal is shown to CLIP, in one or two ways."""
         return modes_of(self.mode)
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:
-        """One of its own, with its prompt."""
+        """The measure's own tokenizer, with its prompt."""
         return (self._tokenizer,)
 
     @cached_property
@@ -67,16 +67,16 @@ class _RegionMeasure(ModelMeasure):
         return clip_tokenizer(self.model.backbone, self.prompt)
 
     def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
-        """Return what was observed, with a reason where a box is alone."""
+        """Return the observed values, with a reason where a box is the only proposal."""
         alone = np.flatnonzero(np.isnan(observed[:, 0])).tolist()
         why = f"{self.name}: the image has one proposal, nothing to compare with"
         return Scores(observed[:, 0], dict.fromkeys(alone, why))
 
     def shares(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Softmax over each label's proposals.
+        """Return the softmax over each label's proposals.
 
         Returns:
-            (shares (B, K), 0 past the last proposal; number of proposals (B,); the place of the
+            (shares (B, K), 0 past the last proposal; number of proposals (B,); index of the
             label's own box among them (B,)).
         """
         boxes = self._boxes(batch)
@@ -96,14 +96,14 @@ class _RegionMeasure(ModelMeasure):
         return shares, number, own
 
     def _boxes(self, batch: Batch) -> Proposals:
-        """The proposals of all images of the pass."""
+        """Return the proposals of all images of the pass."""
         key = ("proposals", id(self.proposals), self.grid)
         return batch.chunk.shared.get(
             key, lambda: Proposals.of(batch.labels, self.proposals, grid=self.grid)
         )
 
     def _texts(self, batch: Batch) -> Tensor:
-        """Embeddings of length 1 of the batch's expressions, (B, E)."""
+        """Return unit-length embeddings of the batch's expressions, (B, E)."""
         model = self.model
         expressions = [batch.labels.table.column("expression")[int(r)].as_py() for r in batch.rows]
         key = ("prompts", model.backbone.text_key, model.device, self.prompt)
@@ -115,7 +115,7 @@ class _RegionMeasure(ModelMeasure):
         return torch.stack([kept[e] for e in expressions])
 
     def _regions(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
-        """Embeddings (modes, R, E) of a chunk's proposals, and where each image's start."""
+        """Return embeddings (modes, R, E) of a chunk's proposals, and where each image's start."""
         model = self.model
         key = ("regions", image_key(model), model.device, self.modes, id(boxes), self.grid)
         return chunk.memo.get(key, lambda: self._encode(chunk, boxes))
@@ -123,7 +123,7 @@ class _RegionMeasure(ModelMeasure):
     def _encode(self, chunk: Chunk, boxes: Proposals) -> tuple[Tensor, np.ndarray]:
         exif = self.model.preset.exif
         first_row = np.zeros(len(chunk.images), dtype=np.int64)
-        first_row[chunk.image] = chunk.rows  # any row of the image names it
+        first_row[chunk.image] = chunk.rows  # any row of the image identifies it
         numbers = boxes.image_of[first_row]
         starts = np.concatenate([[0], np.cumsum(boxes.counts[numbers])[:-1]])
         shown = (
@@ -134,37 +134,37 @@ class _RegionMeasure(ModelMeasure):
 
 
 class RegionAlignment(_RegionMeasure):
-    """CLIP's share of the label's box among all boxes of its image.
+    """CLIP's probability of the label's box among all boxes of its image.
 
     r = softmax_k(τ Σ_m cos(v_m(box_k), t)) at the label's own box: v_m the image embedding of the
     crop and of the image with all but the box blurred, t the embedding of the prompted expression,
-    τ CLIP's logit scale. ReCLIP, Subramanian et al., ACL 2022. CLIP knows little of positions and
-    relations: use it for wrong objects and attributes.
+    τ CLIP's logit scale. ReCLIP, Subramanian et al., ACL 2022. CLIP knows little about positions
+    and relations: use this measure to find wrong objects and attributes.
 
-    Cost: two image encodings a distinct box, one text encoding an expression.
+    Cost: two image encodings per distinct box, one text encoding per expression.
     """
 
     name: str = "region"
 
     def observe(self, batch: Batch) -> Tensor:
-        """Return the share of the label's box, NaN where it is alone, (B,)."""
+        """Return the probability of the label's box, NaN where it is the only proposal, (B,)."""
         shares, number, own = self.shares(batch)
         share = shares.gather(1, own[:, None])[:, 0]
         return torch.where(number > 1, share, torch.nan)
 
 
 class ProposalEntropy(_RegionMeasure):
-    """How clearly CLIP prefers one box of the image, whichever that is.
+    """How clearly CLIP prefers one box of the image, whichever it is.
 
     r = 1 − H(softmax over the K proposals) / log K with the softmax of `RegionAlignment`: 0 where
-    all boxes fit the text alike. It does not see which box the label names: it finds ambiguous
-    expressions. It shares the encodings of `RegionAlignment`.
+    all boxes fit the text equally well. It does not see which box the label names: it finds
+    ambiguous expressions. It shares the encodings of `RegionAlignment`.
     """
 
     name: str = "proposal_entropy"
 
     def observe(self, batch: Batch) -> Tensor:
-        """Return one minus the normalised entropy, NaN where a box is alone, (B,)."""
+        """Return one minus the normalised entropy, NaN where there is one proposal, (B,)."""
         shares, number, _ = self.shares(batch)
         return torch.where(number > 1, 1 - entropy(shares, number), torch.nan)
 
@@ -184,9 +184,9 @@ class Proposals:
     def of(
         cls, labels: LabelTable, others: LabelTable | None = None, *, grid: int = 0
     ) -> Proposals:
-        """Collect the distinct boxes of labels and of others, as far as a label is on their image.
+        """Collect the distinct boxes of labels and, on the images of these, of others.
 
-        Every image gets a raster of `grid` cells a side with the whole image, too.
+        The counts include the raster that `pixels` adds: `grid` x `grid` cells and the whole image.
         """
         names, image_of = labels.distinct_images()
         images, boxes = image_of, labels.boxes()
@@ -209,7 +209,7 @@ class Proposals:
         )
 
     def pixels(self, image: int, size: tuple[int, int], grid: int) -> np.ndarray:
-        """Return an image's proposals (K, 4) int64 xyxy, whole pixels inside it, none empty."""
+        """Return an image's proposals (K, 4) int64 xyxy in pixels, inside it and not empty."""
         start = self.starts[image]
         boxes = self.boxes[start : start + self.counts[image] - self.raster].astype(np.float64)
         if grid:

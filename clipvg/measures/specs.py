@@ -1,4 +1,4 @@
-"""Measures from texts: ``[COLUMN=]METHOD[,option=value,...]``, as the command line writes them."""
+"""Parse and build measures written as ``[COLUMN=]METHOD[,option=value,...]``."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 
 @dataclass(frozen=True)
 class MeasureSpec:
-    """One measure as written."""
+    """Parsed specification of one measure."""
 
     name: str  # name of its score column
     method: str  # name of the measure or import path
-    options: Mapping[str, Value]  # what its constructor is given
+    options: Mapping[str, Value]  # arguments of its constructor
 
 
 def parse_measure(text: str) -> MeasureSpec:
-    """Read ``[COLUMN=]METHOD[,option=value,...]``.
+    """Parse ``[COLUMN=]METHOD[,option=value,...]``.
 
-    METHOD is a name of `MEASURES` or ``package.module:Class``; COLUMN is by default METHOD, or
-    the class's name in lower case. Values are numbers, true, false, none or text; ``a+b`` is a
-    list.
+    METHOD is a name of `MEASURES` or ``package.module:Class``; COLUMN defaults to METHOD, or to
+    the class name in lower case. Values are numbers, true, false, none or text; ``a+b`` is a list.
 
     Example:
         >>> parse_measure("near=knn,k=5")
@@ -66,22 +65,22 @@ def parse_measure(text: str) -> MeasureSpec:
 def build_measures(
     measures: Iterable[str | MeasureSpec], models: Mapping[str, GroundingModel] | None = None
 ) -> dict[str, Measurer]:
-    """Make measures from texts, or from what was read of them.
+    """Build measures from their specifications, parsed or as text.
 
-    A measure whose constructor takes ``model`` gets the one that its option ``model`` names, by
-    default the first; one that takes ``models`` gets all, or those that ``models=a+b`` names. Where
-    ``model`` is annotated as text, the measure loads it by itself.
+    A measure whose constructor takes ``model`` gets the model named by its ``model`` option, by
+    default the first one; a measure that takes ``models`` gets all of them, or those named by
+    ``models=a+b``. If ``model`` is annotated as text, the measure loads the model itself.
 
     Args:
-        measures: ``[COLUMN=]METHOD[,option=value,...]`` each, or what `parse_measure` returns.
+        measures: ``[COLUMN=]METHOD[,option=value,...]`` each, or the result of `parse_measure`.
         models: loaded grounding models by measurer name.
 
     Returns:
         Column name -> measure, in the given order.
 
     Raises:
-        InputError: two of one column name, an unknown measure, option or model, or a measure that
-            needs a model where there is none.
+        InputError: a duplicate column name, an unknown measure, option or model, or a measure that
+            needs a model when none is given.
     """
     specs = [parse_measure(each) if isinstance(each, str) else each for each in measures]
     check_names([*(spec.name for spec in specs), *(models or {})])
@@ -89,19 +88,19 @@ def build_measures(
 
 
 def with_option(spec: MeasureSpec, option: str, value: Value) -> MeasureSpec:
-    """Return a measure with an option, where it has that and nothing else is given for it."""
+    """Return the spec with an option set, if the measure takes it and it is not set yet."""
     if option in _checked(spec)[1] and option not in spec.options:
         return replace(spec, options={**spec.options, option: value})
     return spec
 
 
 def asks_models(spec: MeasureSpec) -> bool:
-    """Return whether a measure asks the grounding models of the call."""
+    """Return whether a measure uses the grounding models passed to `build_measures`."""
     return bool(_asking(_checked(spec)[1]))
 
 
 def identity_of(spec: MeasureSpec) -> Json:
-    """Return what decides a measure: files and folders that it reads count by what they hold."""
+    """Return the identity of a measure; files and folders that it reads enter by their content."""
     naming = {"of", "models"} | ({"model"} if asks_models(spec) else set())  # names of measurers
     options = {
         name: value if name in naming else _content(value) for name, value in spec.options.items()
@@ -110,7 +109,7 @@ def identity_of(spec: MeasureSpec) -> Json:
 
 
 def check_measures(texts: Iterable[str]) -> None:
-    """Refuse what `build_measures` could not make with any models, before anything is computed."""
+    """Refuse specifications that no choice of models makes valid, before anything is computed."""
     specs = [parse_measure(text) for text in texts]
     check_names([spec.name for spec in specs])
     for spec in specs:
@@ -118,7 +117,7 @@ def check_measures(texts: Iterable[str]) -> None:
 
 
 def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Measurer:
-    """Make one measure; see `build_measures`."""
+    """Build one measure; see `build_measures`."""
     from clipvg.reliability.measurer import Measurer
 
     kind, takes = _checked(spec)
@@ -150,7 +149,7 @@ def build_measure(spec: MeasureSpec, models: Mapping[str, GroundingModel]) -> Me
 
 
 def _asking(takes: Mapping[str, inspect.Parameter]) -> list[str]:
-    """Return the options that get grounding models; one that is text a measure loads by itself."""
+    """Return the options that take grounding models, not those annotated as text."""
     there = [option for option in ("model", "models") if option in takes]
     return [option for option in there if "str" not in str(takes[option].annotation)]
 
@@ -158,7 +157,7 @@ def _asking(takes: Mapping[str, inspect.Parameter]) -> list[str]:
 def _models(
     spec: MeasureSpec, wanted: Value, models: Mapping[str, GroundingModel], *, many: bool
 ) -> tuple[GroundingModel, ...]:
-    """Return the models that a measure gets, one unless it takes many."""
+    """Return the models for a measure: one, unless it takes many."""
     if not models:
         raise InputError(
             f"measure {spec.method!r} asks a grounding model and there is none; name a measurer, "
@@ -179,7 +178,7 @@ def _models(
 
 
 def _content(value: Value) -> Json | Value:
-    """Return the digests of a file's or folder's files by name, of anything else itself."""
+    """Return digests by file name if the value is an existing path, else the value itself."""
     path = Path(value) if isinstance(value, str) else None
     if path is None or not path.exists():
         return value
@@ -199,7 +198,7 @@ def _value(text: str) -> Value:
 
 
 def _checked(spec: MeasureSpec) -> tuple[type, Mapping[str, inspect.Parameter]]:
-    """Return what makes a measure and what that takes, where it takes all options given."""
+    """Return the class of a measure and its parameters; refuse options that it does not take."""
     kind = find_measure(spec.method)
     takes = inspect.signature(kind).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())

@@ -1,4 +1,4 @@
-"""Does an expression mean one observed object and no other? By the words of detections."""
+"""Measure how uniquely an expression describes the object in its box, from observations."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.reading import as_observations
 from clipvg.reliability.measurer import Context, Scores
 
-_MAY_FIT = 0.5  # probability from which a rival fits, unless words that nobody knows forbid it
+_MAY_FIT = 0.5  # probability from which a rival fits, unless unknown words rule it out
 
 
 class Unique(Measure):
-    """Probability that an expression means the object in its box, and no other of its image.
+    """Probability that an expression means the object in its box and no other in its image.
 
-    r = f(b) · Π_k (1 − w_k f(b_k)), by what models said of the image: detections with their
-    classes, attributes, and a scene graph. f is the probability that the classes, attributes and
-    relation of the expression fit an object, by the votes of the models; for the label's own object
-    it includes that the object's box is the label's. w_k is 1; where words of place, order or size
-    single one object out, it is how far b_k comes before b. Words are read and relations judged as
-    by the generators of pseudo-labels.
+    r = f(b) · Π_k (1 − w_k f(b_k)), from what models observed in the image: detections with their
+    classes, attributes, and a scene graph. f is the probability, by the votes of the models, that
+    the classes, attributes and relation of the expression fit an object; for the label's own object
+    it includes the probability that the object's box is the label's. w_k is 1, unless words of
+    place, order or size single one object out: then it is how far b_k comes before b. Words and
+    relations are interpreted as by the pseudo-label generators.
 
     It finds expressions that fit several objects, and labels whose object, attribute or box the
-    models contradict. Where the models err or miss an object, so does it. A label is not scored
-    where its image has no observations, where the expression means several objects, where the
-    models have no word for its noun, or where other objects fit too and a word that the models do
-    not know may tell them apart.
+    models contradict. Where the models err or miss an object, so does this measure. A label is not
+    scored if its image has no observations, if the expression means several objects, if the models
+    have no word for its noun, or if other objects fit too and a word that the models do not know
+    may tell them apart.
 
     Args:
-        observations: file of any kind that `clipvg.pseudo.read_observations` takes, or the table;
-            without it no label is scored.
+        observations: table of observations, or a file in any format that
+            `clipvg.pseudo.read_observations` reads; without it no label is scored.
     """
 
     observations: str | Path | ObservationTable | None = field(
@@ -52,7 +52,7 @@ class Unique(Measure):
         return None if self.observations is None else as_observations(self.observations)
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the probabilities, NaN where nothing can be told."""
+        """Return the probabilities, NaN where they cannot be determined."""
         if self._seen is None:
             why = f"{self.name}: no observations were given"
             nothing = np.full(len(labels), np.nan, dtype=np.float32)
@@ -86,7 +86,7 @@ class Unique(Measure):
 def _judge(
     meaning: Meaning, observation: Observation, box: Box, size: tuple[float, float]
 ) -> float | str:
-    """The probability that a box alone is meant, or why it cannot be told."""
+    """Return the probability that only this box is meant, or why it cannot be determined."""
     if meaning.is_several:
         return "its expression means several"
     if meaning.names is not None and not meaning.names:
@@ -98,7 +98,7 @@ def _judge(
 
 
 def _size(observation: Observation, told: np.ndarray) -> tuple[float, float]:
-    """Width and height of an image: of the label, else as observed, else 1."""
+    """Return an image's (width, height): the label's if known, else the observed, else 1."""
     if (told > 0).all():
         return float(told[0]), float(told[1])
     return float(observation.width or 1), float(observation.height or 1)

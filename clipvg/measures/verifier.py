@@ -1,4 +1,4 @@
-"""A verifier asked "does this box show ...?": a model here, or answers in a file."""
+"""Verifier: answers to "does this box show ...?", from a vision-language model or a file."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from clipvg.runtime.distributed import Device, choose_device
 from clipvg.runtime.files import atomic_path
 from clipvg.runtime.gate import check_content
 
-_AT_ONCE = 8  # questions
+_AT_ONCE = 8  # questions per batch
 
 
 class AskedVerifier(ImageMeasure):
-    """How likely a model answers yes, against no, see `clipvg.measures.Verifier`."""
+    """Probability that a model answers yes rather than no, see `clipvg.measures.Verifier`."""
 
     def __init__(
         self, name: str, loaded: Pretrained, *, question: str, unit: str | None = None
@@ -69,7 +69,7 @@ class AskedVerifier(ImageMeasure):
         )
 
     def score(self, observed: np.ndarray, labels: LabelTable, context: Context) -> Scores:
-        """Return what was observed, with a reason where the model says neither."""
+        """Return the observed values, with a reason where the model says neither yes nor no."""
         neither = np.flatnonzero(np.isnan(observed[:, 0])).tolist()
         why = f"{self.name}: the model begins its answer with neither yes nor no"
         return Scores(observed[:, 0], dict.fromkeys(neither, why))
@@ -85,30 +85,31 @@ _FORMATS = {".parquet": PARQUET, ".jsonl": JSONL, ".csv": CSV}
 
 
 class Verifier(Measure):
-    """Yes, no or a score for each label: from a model that is asked here, or from a file.
+    """Yes, no or a score for each label, from a vision-language model or from a file.
 
-    A model is a vision-language model of Hugging Face transformers; r = P(yes) / (P(yes) + P(no))
-    of the first word of its answer to the question about the label, whose box is in the unit that
-    the model writes. A label to which it would begin with another word is not scored.
+    The model is one of Hugging Face transformers; r = P(yes) / (P(yes) + P(no)) of the first word
+    of its answer to the question about the label, with the box in the unit that the model writes.
+    A label for which its answer would begin with another word is not scored.
 
     The file is Parquet, JSON Lines or CSV. Column ``score`` holds numbers in [0, 1], or column
-    ``answer`` yes or no (also true/false, 1/0, or a sentence that starts with one; other words are
-    no answer). Labels are named by column ``row``, the label's number from 0, or by ``image``,
-    ``expression`` and ``box`` as in label files, boxes up to `precision` pixels apart. r = mean of
-    the answers that name a label; a label that none names is not scored.
+    ``answer`` yes or no (also true/false, 1/0, or a sentence that starts with one of these; other
+    words are no answer). Labels are identified by column ``row``, counted from 0, or by ``image``,
+    ``expression`` and ``box`` as in label files, with boxes up to `precision` pixels apart. r =
+    mean of a label's answers; a label without an answer is not scored.
 
     Args:
-        path: the file; `write_questions` writes what to ask.
-        precision: how far coordinates of one box may be apart, in pixels, e.g. by rounding.
-        model: in place of a file, a hub name or folder as `clipvg.observe` takes it.
-        device: where the model runs; a CUDA GPU where there is one, else the CPU, when None.
-        unit: of boxes in questions, "pixel", "unit" or "thousand"; that of the model when None.
-        question: what the model is asked, with ``{expression}`` and ``{box}``.
+        path: file of answers; `write_questions` writes the questions.
+        precision: largest difference between coordinates of the same box, in pixels, e.g. from
+            rounding.
+        model: instead of a file, a hub name or folder, as for `clipvg.observe`.
+        device: where the model runs; None for a CUDA GPU if there is one, else the CPU.
+        unit: unit of boxes in questions, "pixel", "unit" or "thousand"; None for the model's own.
+        question: template of the question, with ``{expression}`` and ``{box}``.
 
     Raises:
-        InputError: not one of path and model is given, the model cannot be had, the file cannot
-            be read, has no column of answers or of names, or names rows
-            that are not there.
+        InputError: not exactly one of path and model is given, the model cannot be loaded, or the
+            file cannot be read, lacks a column of answers or those that identify labels, or names
+            rows that do not exist.
     """
 
     path: str | Path | None = field(default=None, kw_only=False)
@@ -133,12 +134,12 @@ class Verifier(Measure):
                 f"question={self.question!r} is not a template ({error!r}); it may have "
                 "{expression} and {box}"
             ) from None
-        # a model or file that cannot be read is refused now
+        # load now, so that a bad model or file is refused on creation
         _ = self._answers if self.model is None else self._asked
 
     @property
     def requires(self) -> frozenset[str]:
-        """The images, where a model looks at them."""
+        """Images, if a model looks at them."""
         return frozenset({"images"} if self.model else ())
 
     @cached_property
@@ -205,7 +206,7 @@ class Verifier(Measure):
         return pc.fill_null(wide, float("nan")).to_numpy()
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Return the mean answer, NaN where no answer names the label, or says yes or no."""
+        """Return the mean answer of each label, NaN where it has no valid answer."""
         if self.model is not None:
             return self._asked.measure(labels, context)
         is_numbered = "row" in self._table.column_names
@@ -226,7 +227,7 @@ class Verifier(Measure):
         return Scores(scores.astype(np.float32), dict.fromkeys(unnamed.tolist(), why))
 
     def _numbered(self, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
-        """Answers and the rows they name."""
+        """Return indices of answers and the label rows that they name, (A,) each."""
         rows = self._numbers("row")
         bad = ~((rows >= 0) & (rows < len(labels)) & (rows == np.floor(rows)))
         if bad.any():
@@ -238,7 +239,7 @@ class Verifier(Measure):
         return np.arange(len(rows)), rows.astype(np.int64)
 
     def _matched(self, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
-        """Answers and the labels of the same image, expression and box; equal labels share."""
+        """Return indices of answers and the rows of labels of equal image, expression and box."""
         names = [name for name in self._table.column_names if name not in ANSWERS]
         asked = LabelTable(self._table.select(names))
         joined = _names(asked, "at").join(
@@ -250,11 +251,11 @@ class Verifier(Measure):
 
 
 def write_questions(labels: LabelTable, path: str | Path, *, question: str = QUESTION) -> None:
-    """Write what a verifier is to be asked, one JSON object a line, for `Verifier` to read back.
+    """Write the questions for a verifier as JSON Lines, for `Verifier` to read back with answers.
 
     Args:
         labels: N labels.
-        path: .jsonl file; each line has row, image (whole path), expression, box (xyxy pixels) and
+        path: .jsonl file; each line has row, image (full path), expression, box (xyxy pixels) and
             question. Add ``answer`` or ``score`` to each.
         question: template with ``{expression}`` and ``{box}``.
     """
@@ -276,6 +277,6 @@ def _verdict(value: object) -> float:
 
 
 def _names(labels: LabelTable, number: str) -> pa.Table:
-    """Image and expression of each label with its number, to join on."""
+    """Return the image and expression of each label, to join on, with its row as `number`."""
     columns = [labels.table.column(name).cast(pa.string()) for name in ("image", "expression")]
     return pa.table([*columns, np.arange(len(labels))], names=["image", "expression", number])

@@ -1,1 +1,1 @@
-"""Observations of images by models of Hugging Face transformers: what `clipvg observe` runs."""
+"""Observe images with models of Hugging Face transformers, as `clipvg observe` does."""

@@ -1,4 +1,4 @@
-"""Colours, materials, patterns and sizes of what was detected, as CLIP sees them on the crop."""
+"""Zero-shot attributes of detections by CLIP on their crops: colour, material, pattern, size."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ WORDS: dict[str, tuple[str, ...]] = {
     "size": ("small", "large"),
 }  # fmt: skip
 
-# Least probabilities. From that of colours on 95 in 100 are right on scenes, as measured by
-# `benchmarks/attributes.py`. The package's CLIP knows no patterns and scenes have no materials, so
-# that the others are high, and not measured.
+# Lowest probabilities. Colours at or above theirs are right in 95 of 100 cases on scenes, as
+# measured by `benchmarks/attributes.py`. The package's CLIP knows no patterns and scenes have no
+# materials, so the others are set high without measurement.
 LEAST: dict[str, float] = {"colour": 0.37, "material": 0.9, "pattern": 0.9, "size": 0.9}
 
 
 class AttributeReader:
-    """CLIP's own zero-shot answer to what colour, material, pattern and size a detection has.
+    """Zero-shot classifier by CLIP of a detection's colour, material, pattern and size.
 
-    Of each category the best word is taken where its share of CLIP's softmax is large enough: over
-    "red dog", those of the category's other words, and "dog" alone, where no word is said.
+    In each category the best word is kept if its probability is high enough. It is CLIP's softmax
+    over "red dog", the same with the category's other words, and "dog" alone, which means no word.
 
     Args:
         backbone: open_clip's name of a CLIP, or ``clipvg-tiny``.
-        pretrained: its weights, as `create_model` takes them.
+        pretrained: its weights, as for `create_model`.
         device: where it runs.
         words: words by category.
-        least: lowest probability of a word by category; `LEAST` where none is given.
+        least: lowest probability of a word by category.
 
     Raises:
-        InputError: an unknown CLIP, weights out of reach, or a category without its lowest
+        InputError: an unknown CLIP, unreachable weights, or a category without a lowest
             probability.
     """
 
@@ -77,14 +77,14 @@ class AttributeReader:
 
     @property
     def identity(self) -> str:
-        """What decides its answers: weights and words."""
+        """What its answers depend on: weights, words and lowest probabilities."""
         back = self._backbone
         return f"{back.image_key} {back.text_key} {self._words} {self._least}"
 
     def describe(
         self, image: Image.Image, detections: Sequence[Detection]
     ) -> tuple[Detection, ...]:
-        """Return the detections with the attributes that are likely enough."""
+        """Return the detections with their attributes that are likely enough."""
         if not detections:
             return ()
         found = self.probabilities(image, detections)
@@ -97,7 +97,7 @@ class AttributeReader:
     def probabilities(
         self, image: Image.Image, detections: Sequence[Detection]
     ) -> list[dict[str, dict[str, float]]]:
-        """Return for each detection CLIP's probability of each word by category; "" is none."""
+        """Return each detection's CLIP probability of each word, by category; "" is no word."""
         cells = whole_pixels(np.array([one.box for one in detections]), image.size)
         (seen,) = encode_regions(self._backbone, [(image, cells)], ["crop"])  # (K, E)
         texts = torch.stack([self._embedded(one.name) for one in detections])  # (K, W, E)
@@ -121,7 +121,7 @@ class AttributeReader:
         return said
 
     def _embedded(self, name: str) -> Tensor:
-        """Embeddings of length 1 of all words before a class, (W, E)."""
+        """Return unit-length embeddings of the class name after each of the words, (W, E)."""
         if name not in self._texts:
             asked = [f"{word} {name}".strip() for words in self._words.values() for word in words]
             self._texts[name] = encode_prompted(self._backbone, self._tokenizer, asked)

@@ -1,4 +1,4 @@
-"""Object detectors of transformers: of fixed classes, and of classes named in words."""
+"""Object detectors of transformers: with fixed classes, and open-vocabulary."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from clipvg.pseudo.plane import clip_box
 if TYPE_CHECKING:
     from PIL import Image
 
-_NO_CLASS = {"", "n/a", "no object", "background"}  # how configurations call what is none
+_NO_CLASS = {"", "n/a", "no object", "background"}  # names of no class in configurations
 
 
 class Detector:
-    """A detector of the classes it was trained on: DETR, RT-DETR, D-FINE and their like.
+    """A detector of the classes it was trained on, such as DETR, RT-DETR or D-FINE.
 
     Args:
         loaded: from `load_pretrained(name, "detector")`.
@@ -35,7 +35,7 @@ class Detector:
     def detect(
         self, images: Sequence[Image.Image], min_score: float
     ) -> list[tuple[Detection, ...]]:
-        """Return what is seen in each image with a score above this, best first."""
+        """Return each image's detections with a score above `min_score`, best first."""
         loaded = self.loaded
         inputs = loaded.inputs(loaded.processor(images=list(images), return_tensors="pt"))
         outputs = in_float32(loaded.model(**inputs))
@@ -49,7 +49,7 @@ class Detector:
 
 
 class OpenDetector:
-    """A detector of whatever is named: Grounding DINO, OWLv2, OmDet-Turbo and their like.
+    """An open-vocabulary detector, such as Grounding DINO, OWLv2 or OmDet-Turbo.
 
     Args:
         loaded: from `load_pretrained(name, "open_detector")`.
@@ -57,18 +57,18 @@ class OpenDetector:
 
     def __init__(self, loaded: Pretrained) -> None:
         self.loaded = loaded
-        # Grounding DINO reads all classes as one text, and says which of its tokens it means.
+        # Grounding DINO reads all classes as one text, and says which of its tokens a box matches.
         self._reads_one_text = hasattr(loaded.model.config, "max_text_len")
 
     @torch.inference_mode()
     def detect(
         self, images: Sequence[Image.Image], names: Sequence[str], min_score: float
     ) -> list[tuple[Detection, ...]]:
-        """Return what is seen in each image with a score above this, best first.
+        """Return each image's detections with a score above `min_score`, best first.
 
         Args:
             images: B images.
-            names: what is looked for in all of them: classes, or expressions.
+            names: classes or expressions to look for in all images.
             min_score: lowest score.
         """
         parts = [self._detect(images, part, min_score) for part in self._fitting(names)]
@@ -76,11 +76,11 @@ class OpenDetector:
         return [tuple(sorted(found, key=lambda one: -one.score)) for found in each]
 
     def _fitting(self, names: Sequence[str]) -> Iterator[list[str]]:
-        """Yield the names in parts that a text of the model has room for."""
+        """Yield the names in parts that fit into the model's text input."""
         if not self._reads_one_text:
             yield list(names)
             return
-        room = self.loaded.model.config.max_text_len - 2  # start and end
+        room = self.loaded.model.config.max_text_len - 2  # start and end tokens
         part: list[str] = []
         used = 0
         for name in names:
@@ -126,16 +126,16 @@ class OpenDetector:
         names: list[str],
         min_score: float,
     ) -> list[tuple[Detection, ...]]:
-        """Return the detections of a text in which each name ends with a dot.
+        """Return the detections for a text in which each name ends with a dot.
 
-        The processor's own reading joins all likely tokens to a phrase, which may be of two
-        classes or of half a word; here a box is of the class that its likeliest token is part of.
+        The processor's own method joins all likely tokens into a phrase, which may mix two classes
+        or have half a word; here a box gets the class that its likeliest token is part of.
         """
         dot = self._tokenizer.convert_tokens_to_ids(".")
         special = torch.tensor(sorted({*self._tokenizer.all_special_ids, dot}))
         is_name = ~torch.isin(tokens.cpu(), special)  # (B, T)
-        number = (tokens.cpu() == dot).cumsum(1)  # (B, T) the name that a token is part of
-        logits = outputs.logits[..., : tokens.shape[1]]  # (B, Q, T); the rest is room
+        number = (tokens.cpu() == dot).cumsum(1)  # (B, T) index of the name of each token
+        logits = outputs.logits[..., : tokens.shape[1]]  # (B, Q, T); the rest is padding
         outputs.logits = logits.masked_fill(~is_name[:, None].to(logits.device), -torch.inf)
         found = self.loaded.processor.image_processor.post_process_object_detection(
             outputs, threshold=min_score, target_sizes=_sizes(images)
@@ -143,14 +143,14 @@ class OpenDetector:
         result = []
         for each, image, of_token in zip(found, images, number.tolist(), strict=True):
             places = [of_token[token] for token in each["labels"].tolist()]
-            # of a name too long for the text the dot is cut off: it is the last one
+            # a name too long for the text, which is then the last one, has its dot cut off
             called = [names[min(place, len(names) - 1)] for place in places]
             result.append(_detections(each, called, image))
         return result
 
 
 def in_float32(outputs: Any) -> Any:
-    """Return outputs with boxes and logits in float32: post-processing is not for half of it."""
+    """Return outputs with boxes and logits in float32, as post-processing needs."""
     for name in ("logits", "pred_boxes", "decoder_coord_logits", "decoder_class_logits"):
         if getattr(outputs, name, None) is not None:
             setattr(outputs, name, getattr(outputs, name).float())
@@ -164,7 +164,7 @@ def _sizes(images: Sequence[Image.Image]) -> list[tuple[int, int]]:
 def _detections(
     found: dict[str, Any], names: Sequence[str], image: Image.Image
 ) -> tuple[Detection, ...]:
-    """Return detections inside the image, best first; what is no class and no box is left out."""
+    """Return detections clipped to the image, best first, without no-class and empty ones."""
     boxes, scores = found["boxes"].cpu(), found["scores"].cpu()
     if not bool(boxes.isfinite().all() and scores.isfinite().all()):
         raise InputError("the detector gave boxes or scores that are not finite")

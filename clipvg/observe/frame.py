@@ -1,4 +1,4 @@
-"""What a model that writes sees of an image, so that boxes in its words find their place."""
+"""Convert boxes between an image and the coordinates that a vision-language model writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS: dict[str, str] = {
     "thousand": "in thousandths of the image, from 0 to 1000",
 }
 _FULL = {"unit": 1.0, "thousand": 1000.0}
-# What models were trained to write, by their type; Florence-2's marks of places are thousandths.
+# Unit that models were trained to write, by type; Florence-2's location tokens are thousandths.
 _UNITS: dict[str, Unit] = {
     "llava": "unit",
     "qwen2_vl": "thousand",
@@ -36,11 +36,11 @@ def unit_of(model_type: str, given: str | None) -> Unit:
     """Return the unit in which a model writes boxes.
 
     Args:
-        model_type: as its configuration has it.
-        given: what the user says; None is what is known of the type.
+        model_type: type of the model, as in its configuration.
+        given: unit that the user names; None for the known unit of the type.
 
     Raises:
-        InputError: nothing is known of it, or there is no such unit.
+        InputError: the unit of the type is not known, or there is no such unit.
     """
     unit = given or _UNITS.get(model_type, "")
     if unit not in UNITS:
@@ -55,13 +55,13 @@ def unit_of(model_type: str, given: str | None) -> Unit:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a model sees an image.
+    """An image as a model sees it.
 
     Attributes:
-        image: the image, padded to a square where the processor would cut its edges off.
-        offset: where the image begins in it, x and y in pixels.
+        image: the image, padded to a square if the processor would crop its edges off.
+        offset: x and y in pixels of the original image in the padded one.
         seen: width and height in pixels to which the processor resizes it.
-        unit: of the boxes that the model writes.
+        unit: unit of the boxes that the model writes.
     """
 
     image: Image.Image
@@ -79,14 +79,14 @@ class Frame:
         return cls(image, offset, _seen(image, pixels) if unit == "pixel" else image.size, unit)
 
     def to_image(self, box: list[float]) -> list[float]:
-        """Return a box as written as xyxy pixels of the image."""
+        """Convert a box as the model writes it to xyxy pixels of the image."""
         across, down = self._per_unit()
         left, top = self.offset
         x1, y1, x2, y2 = box
         return [x1 * across - left, y1 * down - top, x2 * across - left, y2 * down - top]
 
     def from_image(self, box: list[float]) -> list[float]:
-        """Return a box of the image in the model's words, rounded as it is written."""
+        """Convert a box of the image, xyxy pixels, to the model's unit, rounded for writing."""
         across, down = self._per_unit()
         (left, top), digits = self.offset, 3 if self.unit == "unit" else None
         x1, y1, x2, y2 = box
@@ -94,14 +94,14 @@ class Frame:
         return [round(value, digits) for value in moved]
 
     def _per_unit(self) -> tuple[float, float]:
-        """Return pixels of `image` a unit, across and down."""
+        """Return the pixels of `image` per unit, across and down."""
         width, height = self.image.size
         full = _FULL.get(self.unit)
         return width / (full or self.seen[0]), height / (full or self.seen[1])
 
 
 def _keeps_shape(pixels: Any) -> bool:
-    """Whether an image is not squeezed into a square, of which a cut would leave all."""
+    """Return whether images keep their aspect ratio when resized, so that a crop loses edges."""
     return getattr(pixels, "size", {}).get("shortest_edge") is not None
 
 
@@ -116,7 +116,7 @@ def _padded(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def _seen(image: Image.Image, pixels: Any) -> tuple[int, int]:
-    """Return the size to which an image is resized: for Qwen's grids, else its own."""
+    """Return the (width, height) to which Qwen's processors resize an image, else its own."""
     if not hasattr(pixels, "merge_size"):
         return image.size
     _, down, across = pixels(images=[image], return_tensors="pt")["image_grid_thw"][0].tolist()

@@ -1,4 +1,4 @@
-"""Models of Hugging Face transformers, from the hub or from a folder, refused in one line."""
+"""Load models of Hugging Face transformers from the hub or a folder, with one-line errors."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Kind = Literal["detector", "open_detector", "writer"]
 
 
 class _Part(NamedTuple):
-    """What transformers has for a kind of model."""
+    """Names in transformers of a kind of model."""
 
-    model: str  # its automatic class
-    table: str  # of the types of models that class makes
-    processor: str  # the automatic class of what prepares its input
+    model: str  # its Auto class
+    table: str  # table of the model types of that class
+    processor: str  # Auto class of its processor
     noun: str
     examples: str
 
@@ -61,13 +61,13 @@ _PARTS: dict[Kind, _Part] = {
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A model of transformers in evaluation mode, and what prepares its input.
+    """A transformers model in evaluation mode, with its processor.
 
     Attributes:
         name: hub name or folder, as asked for.
         model: a `transformers.PreTrainedModel`.
-        processor: its processor, or its image processor where it takes no text.
-        identity: what its weights are known by: the hub's commit, or the folder's files.
+        processor: its processor, or its image processor if it takes no text.
+        identity: identity of its weights: the hub's commit, or the folder's files.
     """
 
     name: str
@@ -77,28 +77,28 @@ class Pretrained:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self.model.device
 
     def inputs(self, prepared: Any) -> Any:
-        """Return what a processor prepared, on the model's device and in its precision."""
-        return prepared.to(self.device).to(self.model.dtype)  # whole numbers stay such
+        """Return processor outputs on the model's device and in its precision."""
+        return prepared.to(self.device).to(self.model.dtype)  # integers stay integers
 
 
 def load_pretrained(
     name: str, kind: Kind, *, device: str | torch.device = "cpu", precision: Precision = "auto"
 ) -> Pretrained:
-    """Load a model of transformers; code that a repository brings is never run.
+    """Load a transformers model; code that comes with its repository is never run.
 
     Args:
         name: a hub name, ``org/model``, or a folder that `save_pretrained` wrote or a download.
-        kind: what the model is to be.
+        kind: expected kind of the model.
         device: where to put it.
-        precision: "auto" is fp32, but bf16 for models that write where they are not on a CPU.
+        precision: "auto" is fp32, but bf16 for models that write text, if they are not on a CPU.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        InputError: it is not there or out of reach, it is of another kind, or damaged.
+        InputError: the model does not exist, cannot be reached, is of another kind, or damaged.
     """
     transformers = import_transformers()
     part = _PARTS[kind]
@@ -126,7 +126,7 @@ def load_pretrained(
 
 
 def import_transformers() -> ModuleType:
-    """Return the package; raise MissingExtraError where it is not installed."""
+    """Return the transformers package; raise MissingExtraError if it is not installed."""
     try:
         import transformers
     except ImportError as error:
@@ -135,7 +135,7 @@ def import_transformers() -> ModuleType:
 
 
 def _find(name: str) -> str:
-    """Return a folder that is there, or a hub name that can be reached."""
+    """Return an existing folder, or a hub name that can be reached."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -148,7 +148,7 @@ def _find(name: str) -> str:
         raise InputError(f"model {name!r}: no such folder")
     try:
         why = unreachable(name)
-    except ValueError as error:  # no name of a repository
+    except ValueError as error:  # not a repository name
         raise InputError(
             f"model {name!r}: neither a folder nor a hub name ({one_line(error, 80)})"
         ) from None
@@ -161,7 +161,7 @@ def _find(name: str) -> str:
 
 
 def _check_type(model_type: str, name: str, kind: Kind) -> None:
-    """Refuse a model of another kind, and say which option takes it."""
+    """Refuse a model of another kind, and say which kind it is."""
     from transformers.models.auto import modeling_auto
 
     part = _PARTS[kind]
@@ -178,13 +178,13 @@ def _check_type(model_type: str, name: str, kind: Kind) -> None:
 def _dtype(precision: Precision, kind: Kind, device: str) -> torch.dtype:
     import torch
 
-    if precision == "auto":  # in bf16 an edge of a box is pixels off
+    if precision == "auto":  # bf16 moves the edges of a box by pixels
         precision = "bf16" if kind == "writer" and not device.startswith("cpu") else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def _identity(place: str, config: Any) -> str:
-    """Return what tells these weights from others: the commit, or names, sizes and times."""
+    """Return the identity of weights: the commit, or configuration, file names, sizes and times."""
     if commit := getattr(config, "_commit_hash", None):
         return f"{place}@{commit}"
     files = [path for path in sorted(Path(place).iterdir()) if path.is_file()]
@@ -194,23 +194,23 @@ def _identity(place: str, config: Any) -> str:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Say in one line what is wrong with a model, whatever transformers raised."""
+    """Turn whatever transformers raises into a one-line InputError."""
     try:
         yield
     except InputError:
         raise
-    except ImportError as error:  # of a processor, say: the message names the package
+    except ImportError as error:  # e.g. of a processor: the message names the package
         raise InputError(f"{what}: needs another package ({one_line(error, 200)})") from error
     except Exception as error:  # the hub, safetensors, tokenizers and torch each raise their own
         why = one_line(error, 300)
-        if isinstance(error, UnpicklingError):  # torch goes on to say how to run its code
+        if isinstance(error, UnpicklingError):  # torch would explain how to run its code
             why = "its pickled weights hold more than tensors; find a model with safetensors"
         raise InputError(f"{what} cannot be loaded: {why}") from error
 
 
 @contextmanager
 def _calm(transformers: ModuleType) -> Iterator[None]:
-    """Show neither bars nor reports of transformers; the hub's bars of a download stay."""
+    """Silence progress bars and reports of transformers, but keep the hub's download bars."""
     settings = transformers.utils.logging
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

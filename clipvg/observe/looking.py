@@ -1,4 +1,4 @@
-"""What all models together say of some images."""
+"""Run all observation models on batches of images."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SAME = 0.7  # IoU from which on two boxes are of one thing, and only the better is described
+SAME = 0.7  # IoU from which two boxes count as one object, and only the better is described
 RULE = "described"
 
 
 class Models:
-    """The models that look at images; a captioner that describes too is loaded once.
+    """The models that observe images; a captioner that is also the describer is loaded once.
 
     Args:
-        options: which they are, and what they are asked.
+        options: the models and their prompts.
         device: where they run.
 
     Attributes:
-        identity: what decides their answers, by option.
+        identity: weights, number type and device type of each model, by option.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        InputError: a model is not there, or of another kind.
+        InputError: a model is not available, or of another kind.
     """
 
     def __init__(self, options: ObserveOptions, device: torch.device) -> None:
@@ -66,13 +66,13 @@ class Models:
             self.identity["attributes"] = f"{self.attributes.identity} {device.type}"
 
     def look(self, names: Sequence[str], images: Sequence[Image.Image]) -> list[Observation]:
-        """Return what is seen in some images, which the models see in one batch.
+        """Return the observations of some images, which the models process in one batch.
 
-        Where the batch fails, each image is looked at alone; one that fails has the reason.
+        If the batch fails, each image is processed alone; one that fails again gets the reason.
 
         Raises:
             torch.OutOfMemoryError, MemoryError: the memory is full.
-            torch.AcceleratorError: the GPU fails, and would at every image that follows.
+            torch.AcceleratorError: the GPU fails, and would for every following image.
         """
         try:
             return self._look(names, images)
@@ -113,7 +113,7 @@ class Models:
     def _described(
         self, image: Image.Image, detections: tuple[Detection, ...]
     ) -> dict[str, tuple[Candidate, ...]]:
-        """Return one description of each of the best boxes, as candidates of `region`."""
+        """Return one description of each of the best boxes, as candidates of source `region`."""
         if self.describer is None:
             return {}
         options, made = self.options, []
@@ -131,7 +131,7 @@ class Models:
 
 
 def best_boxes(detections: Sequence[Detection], most: int) -> list[int]:
-    """Return the places of the best detections, of boxes of one thing the best one, in order."""
+    """Return sorted indices of the best detections, keeping only the best box of each object."""
     kept: list[int] = []
     for index in sorted(range(len(detections)), key=lambda i: (-detections[i].score, i)):
         box = detections[index].box
@@ -141,7 +141,7 @@ def best_boxes(detections: Sequence[Detection], most: int) -> list[int]:
 
 
 def unobserved(name: str, why: str) -> Observation:
-    """Return what is kept of an image that could not be looked at."""
+    """Return the observation of an image that could not be processed, with the reason."""
     return Observation(name, extra={UNOBSERVED: why})
 
 

@@ -1,4 +1,4 @@
-"""Which models look at images, and what they are asked."""
+"""Options of `clipvg observe`: the models that look at images, and their prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class ObserveOptions:
-    """Which models look at images, and what they are asked.
+    """Models that look at images, their prompts and limits.
 
     Args:
         detector: detector of the classes it was trained on, such as facebook/detr-resnet-50.
@@ -52,7 +52,7 @@ class ObserveOptions:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together."""
+        """Refuse options that do not fit together."""
         check_fields(self, "how images are observed", further=list(self._faults()))
 
     def _faults(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A folder of images becomes a file of observations; what is finished is kept, shard by shard."""
+"""Turn a folder of images into a file of observations, storing finished shards to resume from."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from clipvg.runtime.files import atomic_path, new_folder, remove_leftovers
 from clipvg.runtime.lock import Lock
 from clipvg.runtime.progress import progress_bar
 
-SHARD = 64  # images
-VERSION = 1  # to be raised when equal models say something else of equal images
+SHARD = 64  # images per shard
+VERSION = 1  # to be raised when the same models give other results for the same images
 
-Batch = tuple[int, list[str]]  # the number of a shard, and some of its images
+Batch = tuple[int, list[str]]  # index of a shard, and names of some of its images
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What was seen.
+    """Result of `observe`.
 
     Attributes:
-        table: one row an image, those that could not be looked at too.
-        found: how many images an earlier call had looked at.
+        table: one row per image, including those that could not be processed.
+        found: number of images that an earlier call had finished.
     """
 
     table: ObservationTable
@@ -48,7 +48,7 @@ class Observed:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Why images could not be looked at, each with its image, by how many."""
+        """Reasons why images could not be processed, each naming its image, with their counts."""
         extra = (one.extra for one in self.table)
         return Counter(str(each[UNOBSERVED]) for each in extra if UNOBSERVED in each)
 
@@ -62,23 +62,23 @@ def observe(
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> Observed:
-    """Let models look at the images of a folder, and write what they see as observations.
+    """Run models on the images of a folder, and write their observations to a file.
 
-    A call that was stopped goes on with the same result, and images that came later are looked at
-    then: what models say of 64 images is kept together, under the models, the options, and the
-    images' names, sizes and times.
+    An interrupted call can be repeated and resumes with the same result, and images added since are
+    processed then: results are stored in shards of 64 images, under the models, the options, and
+    the images' names, sizes and modification times.
 
     Args:
-        images: folder; files below it that end as images do are looked at, in order of name.
+        images: folder; files below it with an image extension are processed, in order of name.
         out: .jsonl or .parquet file.
-        options: the models, and what they are asked.
-        store: folder for finished shards; None is ``out`` with the ending .observed.
+        options: the models and their prompts.
+        store: folder for finished shards; None is ``out`` with the extension .observed.
         device: where the models run.
-        progress: show a bar.
+        progress: show a progress bar.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        InputError: a model, folder or file that cannot be used, or no image that can be looked at.
+        InputError: a model, folder or file cannot be used, or no image can be processed.
     """
     out, root = Path(out), Path(images)
     folder = Path(store) if store else default_store(out)
@@ -101,12 +101,12 @@ def observe(
 
 
 def default_store(out: Path) -> Path:
-    """Return where finished shards are kept."""
+    """Return the default folder for finished shards."""
     return out.with_suffix(".observed")
 
 
 def list_images(root: Path) -> list[str]:
-    """Return the images below a folder by name, with / between folders.
+    """Return the sorted names of the images below a folder, with / between folders.
 
     Raises:
         InputError: there is no such folder, or no image in it.
@@ -122,12 +122,12 @@ def list_images(root: Path) -> list[str]:
 
 
 class _Work:
-    """Shards of images: those that are finished, and those to look at."""
+    """Shards of images, finished and to be processed."""
 
     def __init__(self, root: Path, names: list[str], models: Models, folder: Path) -> None:
         self.root, self.models = root, models
-        self.readable = 0  # images that models were given
-        self.refused: list[str] = []  # why they did not take them
+        self.readable = 0  # number of images given to the models
+        self.refused: list[str] = []  # why the models failed on some
         self.shards = [names[start : start + SHARD] for start in range(0, len(names), SHARD)]
         self.folder = folder / _digest([VERSION, _asked(models.options), models.identity])
         self.paths = [self.folder / f"{self._key(shard)}.parquet" for shard in self.shards]
@@ -138,7 +138,7 @@ class _Work:
         }
 
     def run(self, *, progress: bool) -> None:
-        """Look at what no shard has yet, and keep each shard when it is finished."""
+        """Process the unfinished shards, and store each one when it is finished."""
         total = sum(map(len, self.shards))
         done = sum(len(self.shards[number]) for number in self.finished)
         seen: list[Observation] = []
@@ -154,9 +154,9 @@ class _Work:
                     seen = []
 
     def table(self) -> pa.Table:
-        """Return what is seen in all images, in their order."""
+        """Return the observations of all images, in order."""
         tables = [self.finished[number] for number in range(len(self.shards))]
-        return pa.concat_tables(tables).combine_chunks()  # equal bytes, whenever they were seen
+        return pa.concat_tables(tables).combine_chunks()  # same bytes, resumed or not
 
     def _batches(self) -> Iterator[Batch]:
         size = self.models.options.batch_size
@@ -168,7 +168,7 @@ class _Work:
     def _look(
         self, names: list[str], images: Sequence[Image.Image | InputError]
     ) -> list[Observation]:
-        """Return one observation an image, in order; of what cannot be read, why."""
+        """Return one observation per image, in order; an unreadable image gets the reason."""
         readable = [
             (n, i) for n, i in zip(names, images, strict=True) if not isinstance(i, InputError)
         ]
@@ -182,7 +182,7 @@ class _Work:
         ]
 
     def _check_models(self) -> None:
-        """Stop where the models took none of the images so far: they will take no other either."""
+        """Stop if the models failed on all images so far: they would fail on the others too."""
         if self.refused and len(self.refused) == self.readable:
             raise InputError(
                 f"the models looked at none of the first {self.readable} images: {self.refused[0]}"
@@ -203,12 +203,12 @@ class _Work:
 
 
 def _read(path: Path, names: list[str]) -> pa.Table | None:
-    """Return a finished shard; None where it is not there, damaged, or of something else."""
+    """Return a finished shard; None if it is missing, damaged or of other images."""
     if not path.is_file():
         return None
     try:
         read = pq.read_table(path, page_checksum_verification=True)
-        table = ObservationTable(read).table.cast(SCHEMA)  # Parquet calls items of lists otherwise
+        table = ObservationTable(read).table.cast(SCHEMA)  # Parquet renames list items
     except (pa.ArrowException, OSError, InputError):
         warnings.warn(f"{path} is damaged; its images are looked at again.", stacklevel=2)
         return None
@@ -216,7 +216,7 @@ def _read(path: Path, names: list[str]) -> pa.Table | None:
 
 
 def _asked(options: ObserveOptions) -> dict[str, object]:
-    """What is asked of the models; which they are their identity says."""
+    """Return the options other than the models, whose identity is recorded separately."""
     named = {"detector", "open_detector", "captioner", "describer", "backbone", "pretrained"}
     return {name: value for name, value in asdict(options).items() if name not in named}
 

@@ -1,4 +1,4 @@
-"""Models of transformers that write about images, and how likely what they write is."""
+"""Transformers models that write text about images, and the probability of what they write."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ REGION = (
     "Describe the main object of this image so that it can be told from others like it, in a few "
     "words and no sentence, such as: man in a red shirt."
 )
-_CONTEXT = 0.1  # of a region's sides, cut out around it
-_BINS = 1000  # of the image's sides, in which Florence-2 counts
+_CONTEXT = 0.1  # margin around a cropped region, in shares of its sides
+_BINS = 1000  # bins per side of the image in Florence-2
 _YES = ("yes", "Yes", "YES", " yes", " Yes", "true", "True")
 _NO = ("no", "No", "NO", " no", " No", "false", "False")
-_LEAST = 0.01  # of P(yes) + P(no): with less a model says something else
+_LEAST = 0.01  # lowest P(yes) + P(no): with less a model says something else
 
 
 class Asked(NamedTuple):
-    """The prompts of a model."""
+    """Default prompts of a model."""
 
     caption: str | None
-    region: str | None  # cut out, but for Florence-2, which is told where it is
+    region: str | None  # for a crop, but for Florence-2, which gets the box
 
 
 _CHAT, _NOTHING = Asked(CAPTION, REGION), Asked(None, None)
@@ -45,18 +45,18 @@ _WITHOUT_CHAT = {
 
 
 class Answer(NamedTuple):
-    """What a model wrote."""
+    """Answer that a model wrote."""
 
-    text: str  # marks of places included, as <loc_12>
+    text: str  # including location tokens such as <loc_12>
     probability: float  # geometric mean of its tokens' probabilities; NaN where it wrote nothing
 
 
 class Writer:
     """A model that writes about images: captioner, vision-language model, or Florence-2.
 
-    They are asked in three ways: a model with a chat template gets a question, Florence-2,
-    PaliGemma and Kosmos-2 what they were trained on, and captioners such as BLIP and GIT nothing,
-    or how the text is to begin.
+    They are prompted in three ways: a model with a chat template gets a question, Florence-2,
+    PaliGemma and Kosmos-2 get the prompts they were trained on, and captioners such as BLIP and GIT
+    get nothing, or the beginning of the text.
 
     Args:
         loaded: from `load_pretrained(name, "writer")`.
@@ -68,7 +68,7 @@ class Writer:
         self._chats = bool(getattr(loaded.processor, "chat_template", None))
         self._is_decoder = not loaded.model.config.is_encoder_decoder
         tokenizer = loaded.processor.tokenizer
-        if self._is_decoder:  # what is written goes on where a prompt ends
+        if self._is_decoder:  # the output continues the prompt
             tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -76,7 +76,7 @@ class Writer:
     def caption(
         self, images: Sequence[Image.Image], prompt: str | None = None, max_new_tokens: int = 40
     ) -> list[str]:
-        """Return a caption of each image; the prompt is by default what suits the model."""
+        """Return a caption of each image; the default prompt is the one that suits the model."""
         asked = prompt or self._usual.caption
         return self.write(images, [asked] * len(images), max_new_tokens)
 
@@ -89,8 +89,8 @@ class Writer:
     ) -> list[str]:
         """Return a description of each box (xyxy pixels) of an image.
 
-        Florence-2 sees the whole image and is told where the box is; others see the box cut out,
-        with a tenth of its sides around it.
+        Florence-2 gets the whole image and, unless a prompt is given, the box; other models get a
+        crop of the box with a margin of a tenth of its sides.
         """
         asked = prompt or self._usual.region
         if self._type == "florence2" and prompt is None:
@@ -105,13 +105,13 @@ class Writer:
         prompts: Sequence[str | None],
         max_new_tokens: int = 40,
     ) -> list[str]:
-        """Return what is written of each image, asked by its prompt, in one batch.
+        """Return the text that the model writes about each image and its prompt, in one batch.
 
-        The likeliest token is taken each time: nothing is drawn.
+        Decoding is greedy: the likeliest token is taken each time.
 
         Args:
             images: B images.
-            prompts: B of them, or None for all where a model needs none.
+            prompts: B prompts, all None for a model that needs none.
             max_new_tokens: largest number of tokens to write.
         """
         if not images:
@@ -144,7 +144,7 @@ class Writer:
     def yes(self, images: Sequence[Image.Image], questions: Sequence[str]) -> np.ndarray:
         """Return P(yes) / (P(yes) + P(no)) of the first word of each answer, (B,) float32.
 
-        It is NaN where the model would begin with another word.
+        It is NaN where the model would begin with another word, that is P(yes) + P(no) < 0.01.
         """
         ids_of_yes, ids_of_no = self._first_tokens
         if not ids_of_yes or not ids_of_no:
@@ -166,17 +166,17 @@ class Writer:
         max_new_tokens: int,
         **options: bool,
     ) -> tuple[Any, Any]:
-        """Return the model's input and what its ``generate`` gives with the likeliest tokens."""
+        """Return the model's input and the result of its ``generate`` with greedy decoding."""
         loaded = self.loaded
         inputs = loaded.inputs(self.prepare(images, prompts))
         if "token_type_ids" not in signature(loaded.model.forward).parameters:
-            inputs.pop("token_type_ids", None)  # which some tokenizers give all the same
+            inputs.pop("token_type_ids", None)  # some tokenizers return them anyway
         made = loaded.model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
-            # with a cache Kosmos-2 counts the padding of others as places before its next token
+            # with a cache, Kosmos-2 counts padding as positions before its next token
             use_cache=self._type != "kosmos-2",
             **dict.fromkeys(("temperature", "top_p", "top_k")),
             **options,
@@ -184,7 +184,7 @@ class Writer:
         return inputs, made
 
     def prepare(self, images: Sequence[Image.Image], prompts: Sequence[str | None]) -> Any:
-        """Return the input of the model: images, each with its prompt."""
+        """Return the model's input: images, each with its prompt."""
         processor = self.loaded.processor
         if self._chats:
             chats = [_chat(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
@@ -201,27 +201,27 @@ class Writer:
         mark = self._image_mark
         marked = [str(prompt) if mark in str(prompt) else f"{mark}{prompt}" for prompt in prompts]
         prepared = processor(images=list(images), text=marked, padding=True, return_tensors="pt")
-        if self._type == "git":  # without the token that ends a text
+        if self._type == "git":  # without the end-of-text token
             for name in ("input_ids", "attention_mask"):
                 prepared[name] = prepared[name][:, :-1]
         return prepared
 
     @property
     def _repeats_prompt(self) -> bool:
-        """Whether a prompt comes back that is no part of the answer, as with image tokens."""
+        """Whether the output repeats a prompt that is not part of the answer, e.g. image tokens."""
         has_mark = hasattr(self.loaded.processor, "image_token")
         return self._chats or has_mark or self._type in _WITHOUT_CHAT
 
     @property
     def _image_mark(self) -> str:
-        """What stands for the image in a prompt; nothing where the processor places it itself."""
+        """Placeholder of the image in a prompt; empty if the processor inserts it."""
         processor = self.loaded.processor
         places = self._type == "florence2" or hasattr(processor, "num_query_tokens")  # BLIP-2
         return "" if places else getattr(processor, "image_token", "")
 
     @cached_property
     def _first_tokens(self) -> list[list[int]]:
-        """The first tokens of the words of yes, and of those of no, that only one of them has."""
+        """First tokens of the words for yes, and of those for no, without those they share."""
         encode = self.loaded.processor.tokenizer.encode
         yes, no = (
             {encode(word, add_special_tokens=False)[0] for word in words} for words in (_YES, _NO)
@@ -231,7 +231,7 @@ class Writer:
     def _answers(
         self, images: Sequence[Image.Image], questions: Sequence[str], max_tokens: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what is written, tokens (B, S), and their logits (B, S, V) float32."""
+        """Return the tokens that are written (B, S) and their logits (B, S, V) float32."""
         _, made = self.generate(
             images, questions, max_tokens, output_logits=True, return_dict_in_generate=True
         )
@@ -250,7 +250,7 @@ class Writer:
 
 
 def around(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the whole pixels of a box and a tenth of its sides around it, inside the image."""
+    """Return a box with a margin of a tenth of its sides, in whole pixels inside the image."""
     x1, y1, x2, y2 = box
     across, down = _CONTEXT * (x2 - x1), _CONTEXT * (y2 - y1)
     left, top = max(0, int(x1 - across)), max(0, int(y1 - down))
@@ -259,7 +259,7 @@ def around(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def _places(box: Box, size: tuple[int, int]) -> str:
-    """A box in the tokens of Florence-2."""
+    """Return a box as location tokens of Florence-2."""
     bins = [
         min(_BINS - 1, max(0, int(edge * _BINS / side)))
         for edge, side in zip(box, size * 2, strict=True)

@@ -1,4 +1,4 @@
-"""Where pseudo-labels come from: observations of images, and the sources that speak of them."""
+"""Pseudo-label generation: observations of images, and sources that make labels from them."""
 
 from clipvg.pseudo.entities import count_entities as count_entities
 from clipvg.pseudo.entities import entity_heads as entity_heads

@@ -1,4 +1,4 @@
-"""Candidates as Arrow, and a folder that keeps those of finished images."""
+"""Arrow tables of candidates, and a store for those of finished shards of images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from clipvg.pseudo.observation import Candidate
 from clipvg.pseudo.sources import Options, Source
 from clipvg.runtime.files import atomic_path
 
-_DRAW = ("per_image", "seed")  # options that change the draw alone
+_DRAW = ("per_image", "seed")  # options that affect only the draw
 
 
 def candidate_table(groups: Iterable[list[Candidate]]) -> pa.Table:
-    """Return the candidates of some images; ``row`` counts the images from 0."""
+    """Return the candidates of some images as a table; ``row`` is the index of the image."""
     rows: list[int] = []
     found: list[Candidate] = []
     for row, group in enumerate(groups):
@@ -46,9 +46,9 @@ def group_sizes(table: pa.Table, count: int) -> list[int]:
 
 
 class CandidateStore:
-    """Candidates of finished shards of images, one file a source and shard.
+    """Store of the candidates of finished shards of images, one file per source and shard.
 
-    What other observations or options left in the folder is removed.
+    Files that other observations or options left in the folder are removed.
     """
 
     def __init__(self, folder: str | Path, fingerprint: str, options: Options) -> None:
@@ -64,7 +64,7 @@ class CandidateStore:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, source: Source, start: int) -> pa.Table | None:
-        """Return the candidates of a shard, None where they are not finished, or damaged."""
+        """Return the candidates of a shard, or None if they are missing or damaged."""
         path = self._path(source, start)
         if not path.is_file():
             return None

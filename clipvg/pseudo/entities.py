@@ -1,4 +1,4 @@
-"""Entities of an expression, counted by rules: how complex a label source is, and of what kind.
+"""Count the entities of an expression by rules, to order label sources by complexity.
 
 CLIP-VG orders sources by the mean number of entities per expression. Here an entity is the head of
 a noun phrase, found without a parser:
@@ -8,16 +8,16 @@ a noun phrase, found without a parser:
 2. In a phrase the last word that is neither adjective nor place word is the head, so compounds
    count once: "baseball player". An adjective after a noun starts a new phrase, which telegraphic
    expressions need: "man red shirt" is two.
-3. Place words name no thing ("left", "corner", "background"), nor do measure words before "of"
-   ("slice of pizza").
+3. Place words do not name a thing ("left", "corner", "background"), nor do measure words before
+   "of" ("slice of pizza").
 4. Adjectives alone count where they open the expression ("pink in front") or an article makes them
    a thing ("left of the red"), not elsewhere ("man in white") nor joined by "and" with a further
    one ("a blue and white shirt"); pronouns never count.
-5. An expression with words has at least one entity, though it names none: "far left".
+5. An expression with words has at least one entity, even if it names none: "far left".
 
-Limits: English; a noun that no list knows as another kind of word is taken for one, and the other
-way round ("orange" is a colour first); nouns side by side without an adjective between are one
-("man hat"). It orders sources; it is no parser.
+Limits: English only; a word counts as a noun if no list or ending marks it as something else, and
+a noun that is marked does not ("orange" is a colour first); nouns side by side without an adjective
+between them are one ("man hat"). It suffices to order sources, but is not a parser.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def entity_heads(expression: str) -> list[str]:
     """Return the heads of the noun phrases of an expression, lower-cased, in order.
 
     A phrase of adjectives alone that counts is represented by its last adjective. The list is
-    empty where the expression names nothing; `count_entities` counts one all the same.
+    empty if the expression names nothing; `count_entities` returns 1 nevertheless.
 
     Example:
         >>> entity_heads("the man in a red shirt left of the baseball player")
@@ -69,7 +69,7 @@ def entity_heads(expression: str) -> list[str]:
 
 
 def count_entities(expression: str) -> int:
-    """Return the number of entities of an expression, at least 1 where it has any word.
+    """Return the number of entities of an expression, at least 1 if it has any word.
 
     Example:
         >>> count_entities("white dish in the top right corner"), count_entities("far left")
@@ -81,7 +81,7 @@ def count_entities(expression: str) -> int:
 def mean_entities(labels: LabelTable) -> float:
     """Return the mean number of entities per expression of labels; 0 without labels.
 
-    Each distinct expression is read once.
+    Each distinct expression is analysed once.
     """
     counts = Counter(labels.expressions)
     total = sum(count_entities(expression) * times for expression, times in counts.items())
@@ -89,7 +89,7 @@ def mean_entities(labels: LabelTable) -> float:
 
 
 def split_expression(expression: str) -> list[str]:
-    """Return the words of an expression and the marks between them, lower-cased."""
+    """Return the words and punctuation marks of an expression, lower-cased."""
     text = _SPACED.sub(r"\1", expression.lower().replace("’", "'"))  # "t - shirt", "doesn ' t"
     return _WORD.findall(_POSSESSIVE.sub(" 's", text))
 
@@ -102,7 +102,7 @@ def _ends_phrase(word: str) -> bool:
 
 
 def _heads_of_phrase(words: list[str], *, is_thing: bool, before: str) -> list[str]:
-    """Heads of a phrase that a word ends; `is_thing`: adjectives alone are a head."""
+    """Return the heads of a phrase that `before` ends; if `is_thing`, adjectives alone are one."""
     heads: list[str] = []
     noun = adjective = ""
     for word in words:
@@ -134,12 +134,12 @@ _ORDINALS = frozenset("first second third fourth fifth 1st 2nd 3rd 4th 5th last"
 
 
 def kind_of(expression: str) -> str:
-    """Return how an expression tells its object from others, the first of `KINDS` that fits.
+    """Return how an expression sets its object apart from others: the first fitting of `KINDS`.
 
     - "relation": names a second thing: "man in a red shirt", "cup next to the plate";
     - "position": says where: "left man", "second dog from the right";
     - "attribute": says how it looks: "red cup", "biggest dog";
-    - "name": nothing but what it is called: "dog", "the stop sign".
+    - "name": says only what it is called: "dog", "the stop sign".
 
     Example:
         >>> [kind_of(text) for text in ("cup next to the plate", "left man", "red cup", "dog")]

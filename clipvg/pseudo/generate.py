@@ -1,4 +1,4 @@
-"""From observations to labels: candidates image by image, then the draw among them."""
+"""Generate labels from observations: candidates of each image, then a draw among them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipvg.pseudo.observations import ObservationTable
 from clipvg.pseudo.plane import box_faults, clipped, size_of
 from clipvg.pseudo.sources import Options, Source, load_source
 
-_SHARD = 1000  # images
+_SHARD = 1000  # images per shard
 
 
 def generate(
@@ -38,8 +38,8 @@ def generate(
         sources: template, relation, caption, region, or others (``clipvg.pseudo.sources``).
         options: preset, scores, numbers and seed.
         candidates: return all expressions that could be labels, without the draw.
-        store: folder for the candidates of finished images, from which a stopped call continues.
-        progress: show a bar.
+        store: folder for the candidates of finished images, from which a stopped call resumes.
+        progress: show a progress bar.
 
     Returns:
         Labels by source, then by image, with ``pseudo.rule`` and ``pseudo.detection``: the rule
@@ -47,7 +47,7 @@ def generate(
 
     Raises:
         InputError: an unknown source, a source without its observations, a box that the preset
-            does not take, or no label at all.
+            does not accept, or no label at all.
 
     Example:
         >>> from clipvg.pseudo import Detection, Observation, ObservationTable
@@ -100,7 +100,7 @@ def _load(observations: ObservationTable, names: Sequence[str], options: Options
 
 
 def _hint(observations: ObservationTable, need: str) -> str:
-    """Near matches of a kind of observation among the keys that no source reads."""
+    """Return a hint if a key that no source reads resembles a kind of observation."""
     extra = set().union(*(one.extra for one in observations.slice(0, 100)))
     near = near_matches(need, extra) if extra else ""
     return f" (key {need!r}: {near})" if near.startswith("did") else ""
@@ -109,7 +109,7 @@ def _hint(observations: ObservationTable, need: str) -> str:
 def _candidates(
     shard: ObservationTable, source: Source, options: Options
 ) -> Iterator[list[Candidate]]:
-    """The candidates of each image; their detections are counted as in the observations."""
+    """Yield the candidates of each image, with detection indices as in the observations."""
     catalogue = Catalogue(shard.images)
     for observation in shard:
         seen, kept = _visible(observation, source, options, catalogue)
@@ -126,7 +126,7 @@ def _candidates(
 def _visible(
     observation: Observation, source: Source, options: Options, catalogue: Catalogue
 ) -> tuple[Observation, list[int] | None]:
-    """What a source sees of an image, and which detections that are; None for all."""
+    """Return what a source sees of an image, and the indices of its detections; None for all."""
     if size_of(observation) is None:
         width, height = catalogue.size(observation.image)
         observation = replace(observation, width=width, height=height)
@@ -150,7 +150,7 @@ class _Labels:
         self._tables: dict[str, list[pa.Table]] = {source.name: [] for source in sources}
 
     def add(self, source: Source, shard: ObservationTable, table: pa.Table) -> None:
-        """Draw labels of one source among the candidates of some images."""
+        """Draw labels of one source from the candidates of some images."""
         images = shard.table.column("image").to_pylist()
         draw = self._draws[source.name]
         positions: list[int] = []
@@ -176,10 +176,10 @@ class _Labels:
 
 
 class _Draw:
-    """Which candidates of an image become labels.
+    """Draw of the candidates of an image that become labels.
 
     The published draw is one pass over all images with one random state. The default draw of an
-    image depends on nothing but seed, source and image, so that more images change no labels.
+    image depends only on seed, source and image, so that adding images changes no labels.
     """
 
     def __init__(self, source: Source, options: Options, everything: bool) -> None:
@@ -189,11 +189,11 @@ class _Draw:
         self._published = random.Random(options.drawn_with)
 
     def pick(self, image: str, count: int) -> Sequence[int]:
-        """Return positions among `count` candidates."""
+        """Return the indices of the drawn candidates among `count`."""
         wanted = self._options.per_image
         if self._everything or count < wanted:
             return range(count)
-        if self._options.preset == "published":  # exactly as many are shuffled, as published
+        if self._options.preset == "published":  # as published, all are shuffled too
             return self._published.sample(range(count), wanted)
         if count == wanted:
             return range(count)

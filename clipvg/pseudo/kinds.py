@@ -1,4 +1,4 @@
-"""What kinds of things there are: which of them stand on the ground, hang, lie on others."""
+"""Kinds of things by class name: those on the ground, supports, containers, things worn or held."""
 
 from __future__ import annotations
 
@@ -84,6 +84,6 @@ NEVER_COMPARED = PEOPLE | VEHICLES
 
 
 def group_of(name: str) -> str:
-    """Return what a name's things are rivals of: people of all names are one group."""
+    """Return the group of things that compete for a name: people of all names are one group."""
     plain = name.lower()
     return "person" if plain in PEOPLE else plain

@@ -1,4 +1,4 @@
-"""What models say of one image: detections, attributes, captions and relations, and its JSON."""
+"""Observation of one image (detections, attributes, captions, relations), and its JSON form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipvg.errors import InputError
 from clipvg.runtime.files import Json
 
 Box = tuple[float, float, float, float]  # xyxy, pixels of the original image
-UNOBSERVED = "unobserved"  # among `extra`: why an image could not be looked at
+UNOBSERVED = "unobserved"  # key of `extra`: why an image could not be processed
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Relation:
     """An edge of a scene graph: "man wearing hat".
 
     Attributes:
-        subject: class of the one.
-        predicate: what relates it to the other.
-        object: class of the other.
+        subject: class of the subject.
+        predicate: what relates the subject to the object.
+        object: class of the object.
         subject_box: xyxy in pixels.
         object_box: xyxy in pixels.
         scores: probabilities of subject, predicate and object.
@@ -55,13 +55,13 @@ class Relation:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An expression for a box, before the draw of what becomes a label.
+    """An expression for a box, before the draw of those that become labels.
 
     Attributes:
         expression: the words.
         box: xyxy in pixels.
         rule: name of the rule that made it, for the label's ``pseudo.rule``.
-        detection: index of the detection it describes, None where it is of no detection.
+        detection: index of the detection it describes, None if it describes none.
     """
 
     expression: str
@@ -72,18 +72,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Observation:
-    """All that is known of one image before it has labels.
+    """All that is known about one image before it has labels.
 
     Attributes:
         image: its name below the image root.
-        width: pixels; None where nobody has said so yet.
-        height: pixels.
-        detections: of the object detector.
-        attribute_detections: of a second detector that names attributes.
+        width: pixels; None while unknown.
+        height: pixels; None while unknown.
+        detections: those of the object detector.
+        attribute_detections: those of a second detector that names attributes.
         captions: sentences about the whole image.
         relations: its scene graph.
         candidates: expressions that other programs have made, by name of the source.
-        extra: whatever else is known, for sources of other packages.
+        extra: anything else that is known, for sources of other packages.
     """
 
     image: str
@@ -105,16 +105,16 @@ def by_source(made: Iterable[tuple[str, Candidate]]) -> dict[str, tuple[Candidat
     return {source: tuple(candidates) for source, candidates in found.items()}
 
 
-LARGEST = 2**31 - 1  # of what the table holds
+LARGEST = 2**31 - 1  # largest integer that the table holds
 KEYS = {field.name for field in fields(Observation)} - {"extra"}
 T = TypeVar("T")
 
 
 def observation_from_dict(data: object) -> Observation:
-    """Return the observation that a JSON object holds; unknown keys travel as ``extra``.
+    """Return the observation that a JSON object holds; unknown keys become ``extra``.
 
     Raises:
-        InputError: what is wrong and where in the object, without the file's name.
+        InputError: with what is wrong and where in the object, but not the file's name.
     """
     if not isinstance(data, dict):
         raise InputError(f"{str(data)[:40]!r} is not an object with 'image' and what is seen in it")
@@ -135,7 +135,7 @@ def observation_from_dict(data: object) -> Observation:
 
 
 def observation_to_dict(observation: Observation) -> Json:
-    """Return an observation as a JSON object, without what is not known."""
+    """Return an observation as a JSON object, without what is unknown or empty."""
     data: Json = {
         "image": observation.image,
         "width": observation.width,
@@ -179,7 +179,7 @@ def read_score(value: object, name: str = "score") -> float:
 
 
 def read_name(values: Json, key: str) -> str:
-    """Return the text under a key; raise InputError where it is missing, empty or no text."""
+    """Return the text under a key; raise InputError if it is missing, empty or not text."""
     name = values.get(key)
     if not isinstance(name, str) or not name.strip():
         fault = f"{key} {str(name)[:40]!r} is not text" if name is not None else f"no {key!r}"

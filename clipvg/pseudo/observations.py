@@ -1,4 +1,4 @@
-"""ObservationTable: what models say of images, as one Arrow table with one row an image."""
+"""ObservationTable: model observations of images as an Arrow table, one row per image."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SCHEMA = pa.schema(
 
 
 def encode(part: list[Observation]) -> pa.RecordBatch:
-    """Return some observations as rows of the table."""
+    """Convert observations to rows of the table."""
     rows = [
         (
             each.image,
@@ -92,7 +92,7 @@ def encode(part: list[Observation]) -> pa.RecordBatch:
 
 
 def decode(batch: pa.RecordBatch) -> Iterator[Observation]:
-    """Yield the observations of some rows."""
+    """Yield the observations in rows of the table."""
     for image, width, height, found, described, captions, edges, made, extra in zip(
         *map(_values, batch.columns), strict=True
     ):
@@ -119,7 +119,7 @@ def _relation(edge: Relation) -> tuple:
 
 
 def _values(array: pa.Array) -> list:
-    """The rows of an Arrow array; structs and lists are tuples."""
+    """Return the rows of an Arrow array, structs and lists as tuples."""
     if pa.types.is_struct(array.type):
         return list(zip(*map(_values, array.flatten()), strict=True))
     if pa.types.is_fixed_size_list(array.type):
@@ -136,12 +136,12 @@ _BATCH = 1000
 
 
 class ObservationTable:
-    """Observations: one row is one image. Immutable.
+    """Immutable table of observations, one row per image.
 
     Args:
-        table: Arrow table with the columns of `SCHEMA`; those that are absent are empty.
+        table: Arrow table with the columns of `SCHEMA`; absent columns are empty.
         images: folder that image names are relative to.
-        dropped: what reading left out, one line each.
+        dropped: what was left out in reading, one line each.
 
     Raises:
         InputError: no column ``image``, or values of another kind.
@@ -169,7 +169,7 @@ class ObservationTable:
         images: str | Path | None = None,
         dropped: tuple[str, ...] = (),
     ) -> ObservationTable:
-        """Return the table of some observations."""
+        """Build a table from observations."""
         rest = iter(observations)
         batches = []
         while part := list(islice(rest, _BATCH)):
@@ -192,34 +192,34 @@ class ObservationTable:
             yield from decode(batch)
 
     def slice(self, start: int, count: int) -> ObservationTable:
-        """Return some rows."""
+        """Return `count` rows from `start` on."""
         return ObservationTable(self._table.slice(start, count), self.images)
 
     def kinds(self) -> set[str]:
-        """Return the columns that say something of any image."""
+        """Return the list columns with an entry for any image."""
         lists = [field.name for field in SCHEMA if pa.types.is_list(field.type)]
         return {name for name in lists if any(map(len, self.entries(name)))}
 
     def entries(self, name: str) -> list[pa.Array]:
-        """Return the entries of a list column, those of all images one after the other."""
+        """Return the entries of a list column, flattened over all images, chunk by chunk."""
         return [chunk.flatten() for chunk in self._table.column(name).chunks]
 
     def given_sources(self) -> frozenset[str]:
-        """Return the sources whose candidates the observations bring along."""
+        """Return the sources whose candidates are part of the observations."""
         names: set[str] = set()
         for part in self.entries("candidates"):
             names |= set(part.field("source").unique().to_pylist())
         return frozenset(names)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of all that is observed."""
+        """Return the SHA-256 (hex) of all observations."""
         digest = hashlib.sha256()
         for batch in self._table.combine_chunks().to_batches(max_chunksize=_BATCH):
             digest.update(batch.serialize())
         return digest.hexdigest()
 
     def write(self, path: str | Path) -> None:
-        """Write as .jsonl or .parquet, by suffix; raise InputError at another one."""
+        """Write as .jsonl or .parquet, by suffix; raise InputError for any other."""
         path = Path(path)
         if path.suffix.lower() not in (".jsonl", ".parquet"):
             raise InputError(f"{path}: observations are written as .jsonl or .parquet")

@@ -1,4 +1,4 @@
-"""Single boxes, xyxy in pixels, for rules that look at a handful; and those that are none."""
+"""Geometry and validation of single boxes, xyxy in pixels, for rules that look at a few of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 def clip_box(box: Box, width: int | None, height: int | None) -> Box | None:
-    """Return the part of a box inside the image, None where nothing is left of it.
+    """Return the part of a box inside the image, or None if nothing is left of it.
 
-    Without a size only the sides at 0 clip.
+    An unknown width or height does not clip.
     """
     x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
     x2 = box[2] if width is None else min(box[2], float(width))
@@ -24,7 +24,7 @@ def clip_box(box: Box, width: int | None, height: int | None) -> Box | None:
 
 
 def area(box: Box) -> float:
-    """Return the area of a box; 0 where it is reversed."""
+    """Return the area of a box; 0 if it is reversed."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
@@ -39,13 +39,13 @@ def shared_area(first: Box, second: Box) -> float:
 
 
 def overlap(first: Box, second: Box) -> float:
-    """Return the IoU of two boxes; 0 where both are empty."""
+    """Return the IoU of two boxes; 0 if they share no area."""
     shared = shared_area(first, second)
     return shared / (area(first) + area(second) - shared) if shared else 0.0
 
 
 def centre(box: Box) -> tuple[float, float]:
-    """Return the middle of a box."""
+    """Return the centre (x, y) of a box."""
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
@@ -56,7 +56,7 @@ def share_inside(box: Box, other: Box) -> float:
 
 
 def distinct(items: Iterable[T], is_double: Callable[[T, T], bool]) -> list[T]:
-    """Return items without those that double one that is kept before them."""
+    """Return the items that do not duplicate an item kept before them."""
     kept: list[T] = []
     for item in items:
         if not any(is_double(item, other) for other in kept):
@@ -65,7 +65,7 @@ def distinct(items: Iterable[T], is_double: Callable[[T, T], bool]) -> list[T]:
 
 
 def gap(first: Box, second: Box) -> float:
-    """Return the distance between two boxes; 0 where they meet."""
+    """Return the distance between two boxes; 0 if they meet."""
     across = max(first[0], second[0]) - min(first[2], second[2])
     down = max(first[1], second[1]) - min(first[3], second[3])
     return math.hypot(max(0.0, across), max(0.0, down))
@@ -75,13 +75,13 @@ Boxed = TypeVar("Boxed", Candidate, Detection, Relation)
 
 
 def size_of(observation: Observation) -> tuple[int, int] | None:
-    """Return width and height of an image, None where they are not known."""
+    """Return width and height of an image, or None if they are not known."""
     width, height = observation.width, observation.height
     return None if width is None or height is None else (width, height)
 
 
 def box_fault(box: Box, width: int, height: int) -> str | None:
-    """Return what is wrong with a box, None where nothing is."""
+    """Return what is wrong with a box, or None if it is valid."""
     x1, y1, x2, y2 = box
     if not math.isfinite(x1 + y1 + x2 + y2):
         return "is not finite; leave it out"
@@ -95,7 +95,7 @@ def box_fault(box: Box, width: int, height: int) -> str | None:
 
 
 def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
-    """Return an observation without boxes and classes that are none, and what was wrong there."""
+    """Return an observation without invalid boxes and classes, and what was wrong with them."""
     faults: list[str] = []
     width, height = size_of(observation) or (0, 0)
 
@@ -137,7 +137,7 @@ def box_faults(observation: Observation) -> tuple[Observation, list[str]]:
 
 
 def clipped(observation: Observation) -> Observation:
-    """Return an observation whose detections end where the image ends."""
+    """Return an observation whose detections are clipped to the image."""
     width, height = size_of(observation) or (0, 0)
     return replace(
         observation,

@@ -1,4 +1,4 @@
-"""Observations out of files of any known kind, joined by image."""
+"""Read observations from files of any known format, joined by image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_observations(
     preset: Preset = "default",
     on_error: OnError = "raise",
 ) -> ObservationTable:
-    """Read observations; what several files say about an image is merged.
+    """Read observations, merging what several files say about an image.
 
     Args:
         paths: files of any known kind, or folders of them (docs/pseudo-labels.md lists the kinds).
@@ -41,11 +41,11 @@ def read_observations(
         categories: names of numbered classes and images: a COCO file, classes.txt or data.yaml.
         preset: "published" takes boxes as they are; "default" refuses boxes that are reversed,
             empty or outside the image.
-        on_error: raise an error at such a box or at a missing image, or leave it out; what was left
-            out is in ``dropped``.
+        on_error: raise an error for such a box or a missing image, or drop it; what was dropped is
+            listed in ``dropped``.
 
     Raises:
-        InputError: a file cannot be used; names file, row and remedy in one line.
+        InputError: a file cannot be used; the message names file, row and remedy in one line.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     root = None if images is None else Path(images)
@@ -66,7 +66,7 @@ def read_observations(
 
 
 def as_observations(given: str | Path | ObservationTable) -> ObservationTable:
-    """Return observations that are given as a file or as the table."""
+    """Return observations given as a table, or read them from a file."""
     if isinstance(given, ObservationTable):
         return given
     path = Path(given)
@@ -76,7 +76,7 @@ def as_observations(given: str | Path | ObservationTable) -> ObservationTable:
 
 @lru_cache(maxsize=2)
 def _read_once(path: Path, changed: int) -> ObservationTable:
-    """Read a file that several measures ask for; `changed` is when it was written."""
+    """Read a file once for several measures; a new modification time `changed` reads it again."""
     return read_observations(path)
 
 
@@ -94,7 +94,7 @@ def _members(path: Path) -> list[Path]:
 
 
 def _names_of(path: Path, members: list[Path], categories: str | Path | None) -> Path | None:
-    """Where names are: in --categories, else beside YOLO's text files."""
+    """Return the file of class names: --categories, else one near YOLO's text files."""
     if categories is not None:
         return Path(categories)
     if members[0].suffix.lower() != ".txt":
@@ -190,7 +190,7 @@ def _join(parts: list[Observation]) -> Observation:
 
 
 def _candidates(parts: list[Observation]) -> Iterator[tuple[str, Candidate]]:
-    """Yield the candidates of the parts, their detections counted through all of these."""
+    """Yield the candidates of the parts, with detection indices shifted to the joined list."""
     before = 0
     for part in parts:
         for name, made in part.candidates.items():

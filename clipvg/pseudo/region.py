@@ -1,4 +1,4 @@
-"""The region source: what a model that looked at one box said of it, as an expression."""
+"""The region source: expressions from model descriptions of single boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipvg.pseudo.observation import Candidate, Observation
 from clipvg.pseudo.sources import Options
 
 NEEDS = {"default": ("candidates",)}
-SEES_FAINT = True  # candidates count all detections of their image
+SEES_FAINT = True  # candidates index all detections of their image
 NAME = "region"
 
 _LONGEST = 20  # words
@@ -24,9 +24,9 @@ _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 
 
 def default(observation: Observation, options: Options) -> list[Candidate]:
-    """Return a description of each box that is likely enough, as people would refer to it.
+    """Return the descriptions of boxes that score high enough, worded as expressions.
 
-    Of descriptions that say the same of several boxes none is taken.
+    A description that several boxes share is left out, unless ambiguous ones are kept.
     """
     said: dict[str, list[Candidate]] = defaultdict(list)
     for one in observation.candidates.get(NAME, ()):
@@ -38,15 +38,15 @@ def default(observation: Observation, options: Options) -> list[Candidate]:
 
 
 def _score(one: Candidate, observation: Observation) -> float:
-    """The score of what a candidate is about; 1 where that is no detection that is there."""
+    """Return the score of the detection that a candidate describes; 1 if there is none."""
     about = observation.detections[one.detection :] if one.detection is not None else ()
     return about[0].score if about else 1.0
 
 
 def as_expression(description: str) -> str:
-    """Return the first sentence of a description without what leads up to it.
+    """Return the first sentence of a description without its introductory words.
 
-    Empty where nothing is left, or more than twenty words are.
+    The result is empty if nothing is left, or more than twenty words.
 
     Example:
         >>> as_expression("This image shows a man in a red shirt. He is smiling.")

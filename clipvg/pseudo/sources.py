@@ -1,18 +1,18 @@
-"""The sources of pseudo-labels by name, those of other packages included, and their options.
+"""Registry of pseudo-label sources, including those of other packages, and their options.
 
 A source is a module, or any object, with these names:
 
 - ``default(observation, options) -> list[Candidate]``: all its expressions of one image. It is
   pure: the same image and options give the same candidates. Boxes lie inside the image.
 - ``published(observation, options)``: the same by the rules of a published program. Optional.
-- ``NEEDS``: the kinds of observation it lives on, by preset: ``{"default": ("captions",
+- ``NEEDS``: the kinds of observation it needs, by preset: ``{"default": ("captions",
   "detections")}`` needs both, ``("relations|detections",)`` either. Optional.
-- ``SEES_FAINT``: True where ``default`` wants detections below ``options.min_score`` too: not to
-  describe them, but because an expression may be mistaken to mean them. Optional.
-- ``DRAWN``: False where the published program gives all its candidates instead of a random draw.
+- ``SEES_FAINT``: True if ``default`` wants detections below ``options.min_score`` too: not to
+  describe them, but because an expression might be taken to mean them. Optional.
+- ``DRAWN``: False if the published program gives all its candidates instead of a random draw.
   Optional.
-- ``made_with(options) -> str``: what ``default`` and ``published`` compute with that differs from
-  machine to machine, such as a parser and its version; a stopped call goes on only with the same.
+- ``made_with(options) -> str``: tools of ``default`` and ``published`` that differ between
+  machines, such as a parser and its version; an interrupted call resumes only with the same.
   Optional.
 
 Other packages add theirs by an entry point of the group ``clipvg.sources``. Programs in other
@@ -38,7 +38,7 @@ PUBLISHED_SEED = 20211024
 
 @dataclass(frozen=True)
 class Options:
-    """How labels are made.
+    """Options of pseudo-label generation.
 
     Args:
         preset: "published" follows the published generators to the letter, faults included.
@@ -88,15 +88,15 @@ class Source:
 
     name: str  # written to the column ``source`` of its labels
     candidates: Generator  # all its expressions of one image
-    needs: tuple[str, ...] = ()  # kinds of observation that it lives on; "a|b" is either
+    needs: tuple[str, ...] = ()  # kinds of observation that it needs; "a|b" is either
     drawn: bool = True  # whether labels are a random draw among the candidates
-    given: bool = False  # whether the observations bring the candidates along
-    sees_faint: bool = False  # whether it wants detections below the least score too
-    # what it computes with, by the options
+    given: bool = False  # whether its candidates are part of the observations
+    sees_faint: bool = False  # whether it wants detections below the lowest score too
+    # tools that it uses, given the options
     made_with: Callable[[Options], str] = lambda options: ""
 
     def missing(self, kinds: set[str]) -> str | None:
-        """Return the first need that no kind of observation at hand meets, None if all are met."""
+        """Return the first need that none of the given kinds meets, or None if all are met."""
         unmet = (need for need in self.needs if not kinds & set(need.split("|")))
         return next(unmet, None)
 
@@ -130,10 +130,10 @@ def load_source(name: str, preset: Preset, given: frozenset[str] = frozenset()) 
 
 
 def check_names(names: Iterable[str], files: Iterable[str]) -> None:
-    """Refuse misspelt sources early; names that only the observations could know pass.
+    """Refuse misspelt sources early; names that the observations may provide pass.
 
     Raises:
-        InputError: a name is near one of a source that is there, or no file can bring candidates.
+        InputError: an unknown name resembles an existing one, or no file can provide candidates.
     """
     can_bring = any(not file.endswith((".json", ".xml", ".txt", ".pth", ".npy")) for file in files)
     known = [*SOURCES, *_installed()]

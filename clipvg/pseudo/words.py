@@ -1,6 +1,7 @@
-"""English words: lists, closed classes whole and open ones as far as captions go, and plurals.
+"""English word lists, and plurals.
 
-Plurals and singulars are told by rules and the exceptions that captions have.
+Closed word classes are complete, open ones cover the words of captions. Plurals and singulars
+follow rules, with the exceptions that occur in captions.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ BOUNDARIES = frozenset(
     talk talks
     """.split()
 ) - {"face", "faces", "swing", "swings", "point", "points", "watch", "watches", "fly", "flies"}
-# As nouns these are commoner than as verbs.
+# Those removed are more common as nouns than as verbs.
 
 PRONOUNS = frozenset(
     """
@@ -44,7 +45,7 @@ PRONOUNS = frozenset(
     """.split()
 )
 
-# Where something is, not a thing itself.
+# Words for where something is, not for a thing.
 PLACES = frozenset(
     """
     left right top bottom middle center centre corner corners side sides front back rear end ends
@@ -54,7 +55,7 @@ PLACES = frozenset(
     """.split()
 )
 
-# Of what follows "of" they say how much or which kind.
+# Words that say how much, or which kind, of what follows "of".
 MEASURES = frozenset(
     """
     piece pieces slice slices pair pairs bunch bunches group groups lot lots kind kinds type types
@@ -87,7 +88,7 @@ ADJECTIVES = frozenset(
     """.split()
 )
 
-# Words that an ending or another list would take for something else.
+# Nouns that their ending or another list would mark as something else.
 NOUNS = frozenset(
     """
     thing things something anything nothing everything building buildings ceiling clothing ring
@@ -152,7 +153,7 @@ def article(phrase: str) -> str:
 
 
 def make_plural(name: str) -> str:
-    """Return the plural of a name, which may be of several words.
+    """Return the plural of a name, which may have several words.
 
     Example:
         >>> make_plural("wine glass"), make_plural("person")
@@ -164,7 +165,7 @@ def make_plural(name: str) -> str:
 
 @lru_cache(maxsize=2**16)
 def make_singular(word: str) -> str:
-    """Return the singular of a word; a word that is no plural stays.
+    """Return the singular of a word; a word that is not plural is unchanged.
 
     Example:
         >>> [make_singular(word) for word in ("dogs", "berries", "children", "bus", "skis")]
@@ -189,7 +190,7 @@ def make_singular(word: str) -> str:
 
 @lru_cache(maxsize=2**16)
 def is_plural(word: str) -> bool:
-    """Return whether a word is a plural, as far as rules can say."""
+    """Return whether a word is a plural, as far as rules can tell."""
     return (
         word in _SINGULARS
         or (word in _ALIKE - {"deer", "fish", "news", "sheep"})

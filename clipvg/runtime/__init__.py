@@ -1,1 +1,1 @@
-"""How processes run and what they leave: files, locks, groups of processes, their threads."""
+"""Processes and their resources: files, locks, safe readers, GPUs, process groups and threads."""

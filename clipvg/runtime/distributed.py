@@ -1,4 +1,4 @@
-"""One process or several under `torchrun`: who does what, and the few sums they share."""
+"""Run in one process or in several under `torchrun`: ranks, devices and communication."""
 
 import atexit
 import inspect
@@ -47,7 +47,7 @@ def join(device: torch.device | None = None) -> World:
 
 
 def choose_device(device: Device) -> torch.device:
-    """Return a device; where None the GPU of this process's local rank if any, else the CPU."""
+    """Return a device that exists; for None the GPU of the process's local rank, or the CPU."""
     if device is None and not torch.cuda.is_available():
         return torch.device("cpu")
     if device is None:
@@ -70,21 +70,21 @@ def choose_device(device: Device) -> torch.device:
 
 
 def broadcast(tensors: Iterable[Tensor], world: World) -> None:
-    """Give every process the first one's values, in place."""
+    """Give every process the values of the first one, in place."""
     if world.size > 1:
         for tensor in tensors:
             dist.broadcast(tensor, 0)
 
 
 def all_reduce(tensor: Tensor, world: World, op: str = "sum") -> Tensor:
-    """Sum or maximum over all processes, in place."""
+    """Reduce a tensor over all processes in place, to the sum or the maximum."""
     if world.size > 1:
         dist.all_reduce(tensor, dist.ReduceOp.MAX if op == "max" else dist.ReduceOp.SUM)
     return tensor
 
 
 def gather_objects(item: Item, world: World) -> list[Item]:
-    """Every process's item, in rank order."""
+    """Return every process's item, in rank order."""
     if world.size == 1:
         return [item]
     items = [item] * world.size
@@ -98,9 +98,9 @@ def together(
     *,
     failing: Callable[[], object] | None = None,
 ) -> list[Item]:
-    """Act on every process and return what each got; a failure of one is raised on all.
+    """Run an action on every process and return all results; a failure of one is raised on all.
 
-    `failing` is called where the action fails, when others may be waited for.
+    `failing` is called on a process where the action fails, before it waits for the others.
     """
     if world.size == 1:
         return [action()]
@@ -133,7 +133,7 @@ def barrier(world: World) -> None:
 
 
 def data_parallel(module: nn.Module, world: World) -> nn.Module:
-    """The module, averaging its gradients over all processes; itself in a world of one.
+    """Wrap a module to average its gradients over all processes; in a world of one return it as is.
 
     Nothing but gradients is sent: neither frozen parameters nor buffers.
     """
@@ -146,7 +146,7 @@ def data_parallel(module: nn.Module, world: World) -> nn.Module:
 
 
 def exchange(module: nn.Module, *, now: bool) -> AbstractContextManager[None]:
-    """Context of a backward pass: whether it exchanges gradients, or leaves that to a later one."""
+    """Return a context for a backward pass that exchanges gradients, unless a later pass does."""
     if isinstance(module, DistributedDataParallel) and not now:
         return module.no_sync()
     return nullcontext()

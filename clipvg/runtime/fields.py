@@ -1,4 +1,4 @@
-"""Values of configurations against what their dataclasses say: type, choices, finite, range."""
+"""Validate configuration dataclasses by their annotations: type, choices, finiteness, range."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ABOVE_ZERO, BELOW_ONE = math.nextafter(0, 1), math.nextafter(1, 0)
 
 
 def check_fields(config: Any, what: str, *, further: Iterable[str] = ()) -> None:
-    """Refuse a dataclass of which a field is wrong, all in one message: "model options: …".
+    """Raise one InputError about all wrong fields of a dataclass: "model options: …".
 
-    `further` says what else is wrong with it.
+    `further` lists other problems to include.
     """
     if problems := [*field_problems(config), *further]:
         raise InputError(f"{what}: {'; '.join(problems)}")
@@ -27,9 +27,9 @@ def check_fields(config: Any, what: str, *, further: Iterable[str] = ()) -> None
 def field_problems(config: Any) -> Iterator[str]:
     """Yield what is wrong with the fields of a dataclass.
 
-    Its annotations say what each field may be; ``Annotated[int, (1, None)]`` also its least and
-    largest number, None for no limit and ``math.inf`` where that is a value too. None, where a
-    field may be None, is in every range.
+    Annotations give the type of each field; ``Annotated[int, (1, None)]`` also its smallest and
+    largest number, with None for no limit and ``math.inf`` if infinity is allowed. If a field may
+    be None, None is in every range.
     """
     owner: type = type(config)
     for name, (kind, (low, high)) in _annotations(owner).items():
@@ -50,7 +50,7 @@ def field_problems(config: Any) -> Iterator[str]:
 
 @cache
 def _annotations(config: type) -> dict[str, tuple[Any, tuple[Any, Any]]]:
-    """The type of each field of a dataclass, and its least and largest number."""
+    """Return the type of each field of a dataclass, and its smallest and largest number."""
     hints = get_type_hints(config, include_extras=True)
     kinds = get_type_hints(config)
     names = [field.name for field in dataclasses.fields(config)]
@@ -58,14 +58,14 @@ def _annotations(config: type) -> dict[str, tuple[Any, tuple[Any, Any]]]:
 
 
 def _range(hint: Any) -> tuple[Any, Any]:
-    """The pair among what an annotation says beside the type."""
+    """Return the pair among an annotation's metadata, or (None, None)."""
     pairs = (each for each in getattr(hint, "__metadata__", ()) if isinstance(each, tuple))
     low, high = next(pairs, (None, None))
     return low, high
 
 
 def in_words(kind: Any) -> str:
-    """Return a type for people: "int or null", "one of 'a', 'b'"."""
+    """Describe a type in words: "int or null", "one of 'a', 'b'"."""
     if get_origin(kind) is Literal:
         words = ", ".join(map(repr, get_args(kind)))
         return f"one of {words}" if len(get_args(kind)) > 1 else words
@@ -92,7 +92,7 @@ def _fits(value: Any, kind: Any) -> bool:
         many = Sequence if origin is Sequence else list | tuple
         is_many = isinstance(value, many) and not isinstance(value, str)
         return is_many and _items_fit(value, inner)
-    if origin is not None:  # a mapping, a callable: of these the kind alone is looked at
+    if origin is not None:  # a mapping or callable, whose inner types are not checked
         return isinstance(value, origin)
     if kind is bool:
         return isinstance(value, bool)
@@ -103,7 +103,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _items_fit(items: Sequence[Any], kinds: Sequence[Any]) -> bool:
-    """Whether items are all of one kind, or as ``tuple[int, str]`` says each of its own."""
+    """Return whether items all have one type, or each its own as in ``tuple[int, str]``."""
     if len(kinds) == 1 or kinds[1] is ...:
         return all(_fits(item, kinds[0]) for item in items)
     return len(items) == len(kinds) and all(map(_fits, items, kinds))

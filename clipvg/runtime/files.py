@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from clipvg.runtime.lock import is_alive
 
 Json = dict[str, Any]  # a JSON object
 GONE = "was removed while it was written to; run the same command again, which begins anew"
-# as `atomic_path` names them: process, machine, and a number of its own
+# as named by `atomic_path`: process id, machine id and a random number
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})([0-9a-f]{8})[0-9a-f]{8}\.tmp(\.[^.]+)?")
 
 
@@ -36,11 +36,11 @@ _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})([0-9a-f]{8})[0-9a-f]{8}\.tmp(\.[^.
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Write a file under a temporary name; flush and rename it when the block succeeds.
 
-    The block gets the temporary path: in the same folder, which is made, and with the same suffix,
-    since writers choose formats by it. When the block raises, the temporary file is removed and the
-    old file stays as it was; an error of writing names the file that was asked for. The file gets
-    the permissions of any new file: some writers (safetensors) make files for their owner alone.
-    What a process that was killed here left of the same file is removed.
+    The block gets the temporary path: in the same folder, which is created, and with the same
+    suffix, since writers choose formats by it. If the block raises, the temporary file is removed
+    and the old file stays unchanged; errors of writing name the requested file. The file gets the
+    permissions of any new file: some writers (safetensors) make files readable by their owner only.
+    Temporary files that a killed process on this machine left of the same file are removed.
     """
     path = check_local(path)
     if path.exists() and not path.is_file():
@@ -71,9 +71,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _refusal(error: BaseException, temporary: Path) -> OSError | None:
-    """Return why the disk takes no more, where a writer of torch or safetensors met that.
+    """Return the system's error, such as a full disk, if a writer of torch or safetensors met one.
 
-    They say it in words of their own; the next bytes to the same file get the system's.
+    They raise errors of their own; writing more bytes to the same file reveals the system's.
     """
     own = type(error).__name__ == "SafetensorError" or "inline_container" in str(error)
     if isinstance(error, OSError) or not own:
@@ -94,11 +94,11 @@ def _kind(path: Path) -> str:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder under a temporary name; flush its files and put it in place in the end.
+    """Write a folder under a temporary name; flush its files and move it into place at the end.
 
-    The block gets the temporary folder. When it raises, what it wrote is removed and the old folder
-    stays as it was; what a killed process left is removed by the next one that writes the folder.
-    One process writes it at a time.
+    The block gets the temporary folder. If it raises, what it wrote is removed and the old folder
+    stays unchanged; what a killed process left is removed by the next one that writes the folder.
+    Only one process may write it at a time.
     """
     folder = check_local(folder)
     new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
@@ -113,7 +113,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-    except OSError as error:  # which names the file that was asked for
+    except OSError as error:  # name the requested file, not the temporary one
         if error.errno is not None:
             name = str(error.filename or folder)
             error.filename = name.replace(str(new), str(folder), 1)
@@ -125,29 +125,29 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Make a folder; where the block raises, what was made here and is empty goes again."""
+    """Create a folder; if the block raises, remove the folders created here that are empty."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
         for each in made:
-            with suppress(OSError):  # something is in it
+            with suppress(OSError):  # it is not empty
                 each.rmdir()
         raise
 
 
 def reserve(path: Path) -> None:
-    """Let the disk set aside what a file with holes will need, where the system can."""
+    """Allocate the disk space that a sparse file will need, if the system can."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed process left in a folder and below.
+    """Remove the temporary files that killed processes left in a folder and below.
 
-    Nobody may be writing there: the caller holds the lock of the place.
+    No process may be writing there: the caller must hold the folder's lock.
     """
     for path in folder.rglob(".*.tmp*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
@@ -155,7 +155,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _remove_leftovers_of(path: Path) -> None:
-    """Remove the temporary files of a file whose process, on this machine, is no more."""
+    """Remove a file's temporary files whose process, on this machine, no longer exists."""
     pattern = f".{glob.escape(path.stem)}.*.tmp{glob.escape(path.suffix)}"
     for found in path.parent.glob(pattern):
         name = _TEMPORARY.fullmatch(found.name)
@@ -165,7 +165,7 @@ def _remove_leftovers_of(path: Path) -> None:
 
 @cache
 def _machine() -> int:
-    """Return a number of this machine, or container: within it a process is known by its id."""
+    """Return a number for this machine or container, within which process ids are unique."""
     space = "/proc/self/ns/pid"
     inode = os.stat(space).st_ino if os.path.exists(space) else 0
     return zlib.crc32(f"{platform.node()} {inode}".encode())
@@ -184,7 +184,7 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object that `write_json` wrote; an empty one where there is no file."""
+    """Return the JSON object that `write_json` wrote; an empty one if there is no file."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is {_kind(path)}; remove it")
     try:
@@ -206,14 +206,14 @@ def digest(path: Path) -> str:
 
 def write_array(path: Path, values: np.ndarray) -> None:
     """Write an array atomically, as NumPy's .npy."""
-    import numpy as np  # `clipvg --help` does without
+    import numpy as np  # `clipvg --help` needs no NumPy
 
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 
 def to_json(value: object) -> Any:
-    """Return plain JSON values: tuples become lists, NaN and infinities null, paths text."""
+    """Convert to plain JSON values: tuples become lists, NaN and infinities null, paths text."""
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

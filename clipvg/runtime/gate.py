@@ -1,6 +1,7 @@
-"""The gate that files from strangers come through: what is opened is a file of a sane size.
+"""Check untrusted files before opening them: a regular file of a reasonable size.
 
-Readers open with these functions, and read inside `reading`; docs/security.md says what holds.
+Readers open files with these functions, and read inside `reading`; docs/security.md describes what
+is guaranteed.
 """
 
 from __future__ import annotations
@@ -25,52 +26,52 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2**35  # 32 GiB: no label file of 10^7 rows comes near
 MAX_CONFIG_BYTES = 2**22
-MAX_CONFIG_VALUES = 10**5  # of a YAML file or a configuration, aliases each time they are used
+MAX_CONFIG_VALUES = 10**5  # in a YAML file or a configuration, counting each use of an alias
 _MAX_BYTES_VARIABLE = "CLIPVG_MAX_BYTES"
 _GZIP = b"\x1f\x8b"
-_MOST_INFLATED = 50  # times its size; label files come down to a tenth, or a twentieth
-_SPARE_BYTES = 2**24  # that a packed file may hold besides; as objects text is ten times larger
+_MOST_INFLATED = 50  # times its size; label files are compressed to a tenth or a twentieth
+_SPARE_BYTES = 2**24  # that a packed file may hold in addition; text is ten times larger as objects
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16 does
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins like UTF-16, so it comes first
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_ADDRESS = re.compile(r"([a-z][a-z0-9+]+):/+")  # a drive of Windows has one letter
+_ADDRESS = re.compile(r"([a-z][a-z0-9+]+):/+")  # Windows drives have one letter
 
 
 def check_local(path: str | Path) -> Path:
-    """Return a path on this machine's file systems.
+    """Return a path, which must be on this machine's file systems.
 
     Raises:
-        InputError: an address such as s3://bucket/file, which would become a folder "s3:", or "",
-            which would become the working folder.
+        InputError: the path is a URL such as s3://bucket/file, which would become a folder "s3:",
+            or "", which would become the working folder.
     """
     if path == "":
         raise InputError("a path is empty")
-    if found := _ADDRESS.match(str(path)):  # a Path has one slash of the two
+    if found := _ADDRESS.match(str(path)):  # a Path keeps only one of the two slashes
         place = f"{found[1]}://{str(path)[found.end() :]}"
         raise InputError(f"{place}: only files on this machine are read and written; copy it")
     return Path(path)
 
 
 def check_file(path: str | Path, most: int | None = None) -> Path:
-    """Return the path of a file that may be opened.
+    """Return a path after checking that it is a file that may be opened.
 
     Args:
-        path: to be opened.
-        most: bytes it may have; None is CLIPVG_MAX_BYTES of the environment, or `MAX_BYTES`.
+        path: file to open.
+        most: largest size in bytes; None uses the environment's CLIPVG_MAX_BYTES, or `MAX_BYTES`.
 
     Raises:
-        InputError: nothing is there; a folder, pipe or device; empty, or too large.
+        InputError: the file does not exist, is a folder, pipe or device, is empty, or is too large.
     """
     path = check_local(path)
     try:
         facts = path.stat()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a null character, or half a character
+    except (OSError, ValueError) as error:  # ValueError: a null character, or a lone surrogate
         raise InputError(f"{path}: cannot be opened ({one_line(error, 80)})") from None
     if not stat.S_ISREG(facts.st_mode):
         kind = "a folder; name the file in it" if path.is_dir() else "no file, but a pipe or device"
@@ -84,10 +85,11 @@ def check_file(path: str | Path, most: int | None = None) -> Path:
 
 
 def check_content(path: str | Path) -> Path:
-    """Return the path of a file that is not what a failed download leaves in its place.
+    """Return a path after checking that it is not what a failed download leaves in its place.
 
     Raises:
-        InputError: it may not be opened (see `check_file`), or it is a web page, or a pointer.
+        InputError: the file may not be opened (see `check_file`), or is a web page or a Git LFS
+            pointer.
     """
     path = check_file(path)
     with reading(path, "a file"), path.open("rb") as file:
@@ -102,7 +104,7 @@ def check_content(path: str | Path) -> Path:
 
 @contextmanager
 def reading(path: str | Path, expected: str) -> Iterator[None]:
-    """Say in one line that a file cannot be read, whatever its content made a parser raise.
+    """Turn whatever a parser raises because of a file's content into a one-line InputError.
 
     Raises:
         InputError: the block raised an error that content can cause.
@@ -127,7 +129,7 @@ def reading(path: str | Path, expected: str) -> Iterator[None]:
 
 @contextmanager
 def open_bytes(path: str | Path) -> Iterator[io.BufferedReader]:
-    """Open a file, what is packed with gzip inside it; read within `reading`."""
+    """Open a file, unpacked if it is packed with gzip; read within `reading`."""
     checked = check_file(path)
     with checked.open("rb") as raw:
         if not raw.peek(2).startswith(_GZIP):
@@ -139,17 +141,17 @@ def open_bytes(path: str | Path) -> Iterator[io.BufferedReader]:
 
 
 def most_inflated(path: Path, times: int, spare: int) -> int:
-    """Return how many bytes a packed file may hold: so many times its size, and some besides."""
+    """Return how many bytes a packed file may hold: ``times`` its size plus ``spare``."""
     return min(_most_bytes(), spare + times * path.stat().st_size)
 
 
 def too_much(path: Path) -> InputError:
-    """Return the error of a packed file that holds more."""
+    """Return the error for a file that holds more than its size explains."""
     return InputError(f"{path}: holds more data than its size explains")
 
 
 class _Bounded(io.RawIOBase):
-    """What a packed file holds, up to so many bytes."""
+    """The unpacked content of a file, limited to a number of bytes."""
 
     def __init__(self, inflated: gzip.GzipFile, most: int, path: Path) -> None:
         self.inflated, self.left, self.path = inflated, most, path
@@ -170,7 +172,7 @@ def open_text(path: str | Path, expected: str, newline: str | None = None) -> It
     """Open a text file in UTF-8, UTF-16 or UTF-32, also packed with gzip.
 
     Raises:
-        InputError: it cannot be opened, or the block cannot read it.
+        InputError: the file cannot be opened, or the block cannot read it.
     """
     with reading(path, expected), open_bytes(path) as raw:
         with io.TextIOWrapper(raw, find_encoding(raw.peek(4)), newline=newline) as text:
@@ -178,7 +180,7 @@ def open_text(path: str | Path, expected: str, newline: str | None = None) -> It
 
 
 def find_encoding(head: bytes) -> str:
-    """Return which Unicode a text is in, by its first bytes: a mark, or where zeros are."""
+    """Return a text's Unicode encoding by its byte order mark, or by where its first zeros are."""
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return encoding
@@ -201,8 +203,8 @@ def read_json(path: str | Path, expected: str, most: int | None = None) -> Any:
 
 
 def read_yaml(path: str | Path, expected: str) -> Any:
-    """Return the content of a YAML file: plain values, in which aliases do not multiply."""
-    import yaml  # with which no other file is read
+    """Return the plain values of a YAML file, whose number is limited, counting aliases."""
+    import yaml  # needed for no other file
 
     with reading(path, expected):
         text = check_file(path, MAX_CONFIG_BYTES).read_text(encoding="utf-8")
@@ -213,7 +215,7 @@ def read_yaml(path: str | Path, expected: str) -> Any:
 
 
 def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
-    """Return the root of an XML file; one with a DTD, which can blow up, is refused."""
+    """Return the root of an XML file; refuse one with a DTD, whose entities can blow up."""
     with reading(path, expected):
         content = check_file(path).read_bytes()
         plain = content.replace(b"\0", b"").upper()  # UTF-16 as well
@@ -223,7 +225,7 @@ def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
 
 
 def check_size(value: Any, path: str | Path) -> Any:
-    """Return nested lists and dictionaries; refuse more values than a configuration may have."""
+    """Return a nested value; refuse one with more values than a configuration may have."""
     waiting, count = [value], 0
     while waiting:
         item = waiting.pop()

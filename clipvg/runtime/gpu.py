@@ -1,4 +1,4 @@
-"""What is known of the GPUs here: the one place that asks, so that a test can be on any machine."""
+"""Facts about the GPUs here, asked for in one place only, so that tests can imitate any machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Gpu:
 
     name: str  # as the driver calls it
     capability: Capability  # compute capability, (major, minor)
-    memory_gib: float  # all of its memory
+    memory_gib: float  # total memory
 
 
 class Facts(NamedTuple):
-    """What torch and the driver say."""
+    """What torch and the driver report."""
 
     gpus: tuple[Gpu, ...]  # those that can be used, in torch's order
     # version of CUDA that torch was built for, such as "13.0"; None for other builds
@@ -35,10 +35,10 @@ class Facts(NamedTuple):
 
 @functools.cache
 def facts() -> Facts:
-    """Return what is known of this process's GPUs; asked once."""
+    """Return the facts about this process's GPUs, which are asked for once."""
     import torch
 
-    with warnings.catch_warnings():  # a driver that is too old: why_no_gpu says so in its words
+    with warnings.catch_warnings():  # about an old driver: why_no_gpu reports it
         warnings.simplefilter("ignore")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     every = (torch.cuda.get_device_properties(index) for index in range(count))
@@ -47,7 +47,7 @@ def facts() -> Facts:
 
 
 def _driver() -> int:
-    """Return what NVIDIA's driver says of itself; torch does not tell where it is too old."""
+    """Return the newest CUDA that NVIDIA's driver runs; torch does not tell if it is too old."""
     try:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -58,7 +58,7 @@ def _driver() -> int:
 
 
 def why_no_gpu() -> str | None:
-    """Return why torch can use no GPU of "cuda"; None where it can."""
+    """Return why torch can use no GPU as "cuda"; None if it can."""
     known = facts()
     if known.gpus:
         return None
@@ -78,6 +78,6 @@ def cuda_version(number: int) -> str:
 
 
 def has_bf16() -> bool:
-    """Return whether every GPU here computes in bfloat16; true where there is none to ask."""
+    """Return whether every GPU here computes in bfloat16 natively; True if there is none."""
     known = facts()
     return bool(known.hip) or all(gpu.capability >= _WITH_BF16 for gpu in known.gpus)

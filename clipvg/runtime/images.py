@@ -1,4 +1,4 @@
-"""Image files as they are opened everywhere: real files, and no more pixels than allowed."""
+"""Open image files: regular files only, with no more pixels than allowed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from clipvg.errors import InputError, one_line
 from clipvg.runtime.gate import check_file
 
-# Pillow warns from the number on at which `open_image` refuses.
+# Pillow warns above the number of pixels at which `open_image` raises.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
-    """Open an image file, and decode nothing of it yet.
+    """Open an image file without decoding it.
 
     Raises:
-        InputError: the file is missing, empty, no image, or has more than
-            `PIL.Image.MAX_IMAGE_PIXELS` pixels; also where the block cannot read it.
+        InputError: the file is missing, empty, not an image, or has more than
+            `PIL.Image.MAX_IMAGE_PIXELS` pixels; or the block cannot read it.
     """
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file; check the image root and the name")
@@ -34,7 +34,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def opened(file: Path | IO[bytes], path: str) -> Iterator[Image.Image]:
-    """Open an image as `open_image` does, from a file or a stream of one; errors call it `path`."""
+    """Open an image as `open_image` does, from a file or a stream; errors name it `path`."""
     try:
         with Image.open(file) as image:
             limit, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
@@ -68,10 +68,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def look_at_image(path: str | Path) -> tuple[tuple[int, int], bool]:
-    """Decode an image, a JPEG at an eighth of its size, to know that it can be read.
+    """Decode an image (a JPEG at an eighth of its size) to check that it can be read.
 
     Returns:
-        (width, height) as stored, and whether EXIF turns it by a right angle.
+        (width, height) as stored, and whether EXIF rotates it by a right angle.
     """
     with open_image(path) as image:
         size = image.size
@@ -81,7 +81,7 @@ def look_at_image(path: str | Path) -> tuple[tuple[int, int], bool]:
 
 
 def load_image(image: Image.Image, name: str) -> None:
-    """Decode an opened image, which errors call `name`; raise InputError where it is damaged."""
+    """Decode an opened image; raise InputError, which names it `name`, if it is damaged."""
     try:
         image.load()
     except (Image.DecompressionBombError, MemoryError):
@@ -93,5 +93,5 @@ def load_image(image: Image.Image, name: str) -> None:
 
 
 def is_sideways(image: Image.Image) -> bool:
-    """Return whether EXIF turns an image by a right angle."""
+    """Return whether EXIF rotates an image by a right angle."""
     return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)

@@ -1,4 +1,4 @@
-"""Imports that wait until a name is used, and of code that people name."""
+"""Lazy imports of a package's names, and imports of code that users name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from clipvg.errors import InputError
 
 
 def lazy_imports(package: str) -> tuple[Callable[[str], object], list[str]]:
-    """Return `__getattr__` and `__all__` of a package whose imports wait until they are used.
+    """Return `__getattr__` and `__all__` of a package whose names are imported on first use.
 
-    They are written once, under ``if TYPE_CHECKING``, each in a line of its own: ``from module
-    import Name as Name``.
+    The imports are written once, under ``if TYPE_CHECKING``, each on a line of its own: ``from
+    module import Name as Name``.
     """
     source = sys.modules[package].__loader__.get_source(package)  # type: ignore[union-attr]
     lines = [line.split() for line in source.splitlines() if line.startswith("    from ")]
@@ -23,16 +23,16 @@ def lazy_imports(package: str) -> tuple[Callable[[str], object], list[str]]:
 
 
 def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], object]:
-    """Return the `__getattr__` of a package that imports each name when it is first asked for.
+    """Return the `__getattr__` of a package that imports each name when it is first used.
 
-    `module_of` has, by name, the module below the package, or its full name. A name may be that of
-    a module too, as `fit` of `clipvg.training`; the package has what the module defines, whichever
-    is imported first.
+    `module_of` maps names to modules, relative to the package or by full name. A name may also be
+    that of a module, as `fit` of `clipvg.training`; the package then has what the module defines,
+    whichever is imported first.
     """
 
     class Package(ModuleType):
         def __setattr__(self, name: str, value: object) -> None:
-            # The import of a module sets it on its package, where it would hide the name.
+            # Importing a module sets it on its package, where it would hide the name.
             if not (name in module_of and isinstance(value, ModuleType)):
                 super().__setattr__(name, value)
 
@@ -53,12 +53,12 @@ def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], ob
 
 
 def import_named(name: str, kind: str, member: str) -> object:
-    """Import what a name says.
+    """Import an object by its import path.
 
     Args:
-        name: the import path.
-        kind: what it is for, as "measure"; for the message.
-        member: what it should name, as "Class".
+        name: import path, such as package.module:Class.
+        kind: what the object is used as, such as "measure"; for the error message.
+        member: what the path should name, such as "Class"; for the error message.
 
     Raises:
         InputError: there is no such module, or nothing of that name in it.
@@ -77,10 +77,10 @@ def import_named(name: str, kind: str, member: str) -> object:
 
 
 def refuse_code(name: str, kind: str, file: str) -> None:
-    """Refuse a name of code that stands in somebody's file, where importing it would run it.
+    """Refuse an import path that comes from a file, since importing it would run code.
 
     Raises:
-        InputError: it is an import path; says how to ask for it nevertheless.
+        InputError: the name is an import path; the message says how to use it nevertheless.
     """
     if ":" in name:
         raise InputError(

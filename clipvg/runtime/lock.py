@@ -1,4 +1,4 @@
-"""One process, or one group of them, at a time on a folder or a file."""
+"""Lock a folder or file for one process, or one group of processes, at a time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _ORPHAN_SECONDS = 15.0  # processes forked by a killed owner may hold its lock f
 
 
 class Lock:
-    """Lock a folder, or a file that is to be written, until it is closed or the process ends.
+    """Lock on a folder, or on a file to write, held until it is closed or the process ends.
 
     Args:
-        path: a folder that exists, or a file in one; the lock is ``.lock`` in the folder, or
-            ``.NAME.lock`` beside the file, and is removed in the end.
-        option: what chooses another path, for the error.
+        path: an existing folder, or a file in one; the lock is ``.lock`` in the folder, or
+            ``.NAME.lock`` beside the file, and is removed at the end.
+        option: option that chooses another path, for the error message.
 
     Raises:
-        InputError: a process that is alive holds the lock; it is named.
+        InputError: another process, which the message names, holds the lock.
     """
 
     def __init__(self, path: Path, option: str = "--out") -> None:
@@ -46,10 +46,10 @@ class Lock:
         self.close()
 
     def close(self) -> None:
-        """Let other processes in."""
+        """Release the lock."""
         if self._lock.is_locked:
             with suppress(OSError):
-                self._file.unlink()  # while it is held: who waits for it makes another
+                self._file.unlink()  # while it is held: a waiting process makes another
             self._lock.release()
 
     def _owner(self) -> str:
@@ -62,7 +62,7 @@ class Lock:
 
 
 def is_alive(process: int) -> bool:
-    """Return whether there is a process of this number."""
+    """Return whether a process with this id exists."""
     try:
         os.kill(process, 0)
     except (OverflowError, ProcessLookupError):

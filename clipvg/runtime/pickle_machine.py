@@ -1,7 +1,7 @@
-"""What a pickle says, without Python's pickle: only what plain data needs, and nothing is called.
+"""A pickle interpreter without Python's pickle: for plain data only, and it calls nothing.
 
 The opcodes below make numbers, text, lists, tuples and dictionaries. A name in a file, and a call
-of it, are written down as `Call`; who reads the file decides what they mean.
+of it, are recorded as `Call`; the reader of the file decides what they mean.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 _MAX_INTEGER = 1024  # bytes, or digits
 _MAX_MARKS = 1000
 _STOP = ord(".")
-EMPTY = {  # containers that are filled after they were made
+EMPTY = {  # containers that are made empty and filled later
     "collections.OrderedDict": dict, "collections.defaultdict": dict, "collections.deque": list,
 }  # fmt: skip
-SCRIPTED = "__torch__"  # every class of TorchScript
+SCRIPTED = "__torch__"  # stands for every class of TorchScript
 _WIDTHS = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
 _UNSIGNED = {width: struct.Struct(form).unpack_from for width, form in _WIDTHS.items()}
 
@@ -25,11 +25,11 @@ _DOUBLE = struct.Struct(">d").unpack
 
 
 class Refused(Exception):
-    """Something that plain data does not need."""
+    """The pickle asks for something that plain data does not need."""
 
 
 class Call:
-    """A name with the arguments it was called with (None: it was not), and what BUILD gave it."""
+    """A name, the arguments it was called with (None: not called), and its state from BUILD."""
 
     __slots__ = ("args", "name", "state")
 
@@ -38,13 +38,13 @@ class Call:
 
 
 class PickleMachine:
-    """Runs one pickle.
+    """Interpreter of one pickle.
 
     Args:
-        data: holds the pickle.
+        data: bytes that hold the pickle.
         at: where it begins; after `run`, where it ended.
-        names: those that a file may call; every other ends the reading.
-        storage: makes what a reference to data outside the pickle stands for.
+        names: names that the file may use; any other is refused.
+        storage: makes the object that a reference to data outside the pickle stands for.
 
     Attributes:
         shared: ids of the containers that the file uses more than once, or inside themselves.
@@ -62,14 +62,14 @@ class PickleMachine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.shared: set[int] = set()
-        self.most = 10**6 + len(data) // 2  # containers that it may make, and remember
+        self.most = 10**6 + len(data) // 2  # limit on containers made, and on values remembered
         self.made = 0
 
     def run(self) -> Any:
-        """Return the value of the pickle.
+        """Run the pickle and return its value.
 
         Raises:
-            Refused: it asks for something else than plain data.
+            Refused: it asks for something other than plain data.
             IndexError, KeyError, ValueError, struct.error: it is damaged.
         """
         data, stack, memo, opcodes = self.data, self.stack, self.memo, _OPCODES
@@ -98,7 +98,7 @@ class PickleMachine:
         return stack[-1]
 
     def take(self, count: int) -> bytes:
-        """Return the next bytes."""
+        """Return the next ``count`` bytes."""
         end = self.at + count
         if end > len(self.data):
             raise ValueError("it ends too early")
@@ -107,7 +107,7 @@ class PickleMachine:
         return taken
 
     def number(self, width: int) -> int:
-        """Return the next unsigned number of so many bytes."""
+        """Return the next unsigned integer, of ``width`` bytes."""
         number: int = _UNSIGNED[width](self.data, self.at)[0]
         self.at += width
         return number
@@ -120,13 +120,13 @@ class PickleMachine:
         return taken
 
     def remember(self, key: int) -> None:
-        """Keep the value on top of the stack."""
+        """Store the value on top of the stack in the memo."""
         if len(self.memo) > self.most:
             raise Refused("more references than its size explains")
         self.memo[key] = self.stack[-1]
 
     def recall(self, key: int) -> None:
-        """Push a value that was kept."""
+        """Push a value from the memo."""
         value = self.memo[key]
         if type(value) is not str:
             self.shared.add(id(value))
@@ -146,14 +146,14 @@ class PickleMachine:
         return taken
 
     def make(self, container: Any) -> None:
-        """Push a new container, of which a file may hold so many."""
+        """Push a new container, of which a file may hold a limited number."""
         self.made += 1
         if self.made > self.most:
             raise Refused("more lists than its size explains")
         self.stack.append(container)
 
     def pack(self, count: int) -> None:
-        """Push the last values as a tuple."""
+        """Replace the last ``count`` values by a tuple of them."""
         if len(self.stack) < count:
             raise ValueError("a tuple without values")
         items = tuple(self.stack[-count:])
@@ -161,14 +161,14 @@ class PickleMachine:
         self.make(items)
 
     def fill(self, items: list[Any]) -> None:
-        """Add items to the list below."""
+        """Add items to the list on top of the stack."""
         below = self.stack[-1]
         if type(below) is not list:
             raise Refused("an instruction to change what is no list")
         below.extend(items)
 
     def store(self, items: list[Any]) -> None:
-        """Set keys and values in the dictionary below."""
+        """Set keys and values in the dictionary on top of the stack."""
         below = self.stack[-1]
         if type(below) is not dict:
             raise Refused("an instruction to change what is no dictionary")
@@ -176,7 +176,7 @@ class PickleMachine:
             below[checked_key(key)] = value
 
     def name(self, module: Any, name: Any) -> None:
-        """Push a name."""
+        """Push a name as an uncalled `Call`, if it is allowed."""
         if not (type(module) is str and type(name) is str):
             raise Refused("a name that is no text")
         full = f"{module}.{name}".replace("__builtin__.", "builtins.")
@@ -188,18 +188,18 @@ class PickleMachine:
         self.make(Call(full))
 
     def call(self) -> None:
-        """Push a call of the name below by the arguments above it."""
+        """Replace a name and its arguments on the stack by a call."""
         args, name = self.stack.pop(), self.stack.pop()
         if type(name) is not Call or name.args is not None or type(args) is not tuple:
             raise Refused("a call of what is no name")
         empty = EMPTY.get(name.name)
-        if empty is None or (args and name.name == "collections.OrderedDict"):  # of pairs
+        if empty is None or (args and name.name == "collections.OrderedDict"):  # made from pairs
             self.make(Call(name.name, args))
         else:
             self.make(empty())
 
     def build(self) -> None:
-        """Give the call below its state; what torch gives its dictionaries is left out."""
+        """Give the call on the stack its state; what torch gives its dictionaries is ignored."""
         state, below = self.stack.pop(), self.stack[-1]
         if type(below) is Call and below.args is not None and below.state is None:
             below.state = state
@@ -207,14 +207,14 @@ class PickleMachine:
             raise Refused("an instruction to change the reader")
 
     def outside(self) -> None:
-        """Push what a reference to data outside the pickle stands for."""
+        """Replace a reference to data outside the pickle by the object it stands for."""
         if self.storage is None:
             raise Refused("a reference to data outside the file")
         self.stack.append(self.storage(self.stack.pop()))
 
 
 def checked_key(key: Any) -> Any:
-    """Return the key of a dictionary: a number, text, or a tuple of them, which can be hashed."""
+    """Return a dictionary key if it is a number, text or a tuple of them, which can be hashed."""
     parts = key if type(key) is tuple else (key,)
     if any(type(part) not in (str, int, float, bool, bytes, type(None)) for part in parts):
         raise Refused(f"a {type(parts[0]).__name__} as the key of a dictionary")
@@ -240,7 +240,7 @@ def _text(raw: bytes) -> str:
 
 
 def _old_text(raw: bytes) -> str | bytes:
-    """A string of Python 2, whose encoding nothing says: bytes where it is not ASCII."""
+    """Return a string of Python 2, whose encoding is unknown: as bytes if it is not ASCII."""
     return raw.decode("ascii") if raw.isascii() else raw
 
 

@@ -1,4 +1,4 @@
-"""What the names in a pickle stand for: arrays, tensors, text and paths, made with nothing run."""
+"""Make the values that names in a pickle stand for: arrays, tensors, text, paths; no code runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATHS: dict[str, type[PurePath]] = {
 }  # fmt: skip
 _SCRIPTED_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist",
                    "restore_type_tag")  # fmt: skip
-_SPARE_VALUES = 2**16  # what an empty or expanded tensor may have beyond the bytes behind it
+_SPARE_VALUES = 2**16  # that an empty or expanded tensor may have beyond those stored
 DTYPES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
     "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
@@ -27,9 +27,9 @@ DTYPES = {
 
 
 class StoredTensor(NamedTuple):
-    """A tensor as it lies in a file; tensors of one storage share their `data`."""
+    """A tensor as stored in a file; tensors of one storage share their `data`."""
 
-    dtype: str  # "float32"
+    dtype: str  # such as "float32"
     data: bytearray  # of the storage, little-endian
     offset: int
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class Storage:
 
 
 def make(call: Call) -> Any:
-    """Return what a call of a name makes."""
+    """Return the value that a call of a name stands for."""
     if call.args is None and call.name in _CONSTANTS:
         return _CONSTANTS[call.name]
     if call.args is None or call.name not in MAKERS:
@@ -145,7 +145,7 @@ MAKERS: dict[str, Callable[..., Any]] = {  # given the state, then the arguments
     "collections.Counter": lambda _, counts=None: counts,
     "torch.device": lambda _, *parts: ":".join(map(str, parts)),
     **{f"pathlib.{name}": _path_maker(kind) for name, kind in _PATHS.items()},
-    # TorchScript: a module is the dictionary of its attributes
+    # TorchScript: a module becomes the dictionary of its attributes
     SCRIPTED: lambda state: state,
     **{f"torch.jit._pickle.{name}": lambda _, items, *__: items for name in _SCRIPTED_LISTS},
 }

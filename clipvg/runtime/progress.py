@@ -1,4 +1,4 @@
-"""One way to show how far something long has come."""
+"""Progress bars, and other messages about progress, on standard error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TASK: ContextVar[str] = ContextVar("task", default="")
 
 @contextmanager
 def task(name: str) -> Iterator[None]:
-    """Say of all bars in this block what they are a part of, such as "r ≥ 0.5 (2 of ≤ 4)"."""
+    """Prefix all bars in this block with the task they belong to, such as "r ≥ 0.5 (2 of ≤ 4)"."""
     before = _TASK.set(name)
     try:
         yield
@@ -28,7 +28,7 @@ def task(name: str) -> Iterator[None]:
 
 
 def say(text: str, *, show: bool) -> None:
-    """Print a line about what is going on, on standard error."""
+    """Print a status line to standard error if ``show`` is set."""
     if show:
         print(printable(text), file=sys.stderr, flush=True)
 
@@ -36,7 +36,7 @@ def say(text: str, *, show: bool) -> None:
 def progress_bar(
     total: int, *, desc: str, unit: str, show: bool, initial: int = 0, leave: bool = True
 ) -> tqdm:
-    """Return a bar on standard error, which appears after two seconds; in a log file lines."""
+    """Return a bar on standard error that appears after two seconds; in a log file it is lines."""
     is_terminal = sys.stderr.isatty()
     return (tqdm if is_terminal else _Lines)(
         total=total,
@@ -51,14 +51,14 @@ def progress_bar(
 
 
 class _Lines(tqdm):
-    """A bar as lines, where no terminal can write over the last one."""
+    """A bar printed as separate lines, for output that is not a terminal."""
 
     disable: bool
     last_print_t: float
 
     @staticmethod
     def status_printer(file: TextIO) -> Callable[[str], None]:
-        """Return what prints the state of the bar."""
+        """Return the function that prints the state of the bar."""
 
         def show(text: str) -> None:
             if text.strip():
@@ -67,7 +67,7 @@ class _Lines(tqdm):
         return show
 
     def close(self) -> None:
-        """End with the last state, where there was one before."""
+        """Print the last state, if an earlier one was printed."""
         if not self.disable and self.last_print_t > self.start_t:
             self.display()
         self.disable = True

@@ -1,7 +1,7 @@
-"""Plain data, arrays and tensors out of pickles and torch files, without running what they hold.
+"""Read plain data, arrays and tensors from pickles and torch files without running their code.
 
-A name in a file stands for an entry of `pickle_values.MAKERS`, or ends the reading. What comes out
-is no larger than the file explains: shared parts count each time, arrays and tensors by the bytes
+Names in a file must be in `pickle_values.NAMES`, or reading fails. The result is limited in
+proportion to the size of the file: shared parts count each time, arrays and tensors by the bytes
 behind them.
 """
 
@@ -27,20 +27,20 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_DEPTH = 50
 _NUMBERS = frozenset((int, float, bool, type(None)))
 _TOO_MUCH = "more data than its size explains"
-_SPARE_BYTES = 2**28  # that a compressed file may be larger than four times its size
+_SPARE_BYTES = 2**28  # by which a compressed file's content may exceed four times its size
 
 
 def read_pickle(
     path: str | Path, expected: str, tensor: Callable[[StoredTensor], Any] | None = None
 ) -> Any:
-    """Return what a pickle, a ``.npy`` of objects or a file of ``torch.save`` holds, as plain data.
+    """Read a pickle, a ``.npy`` of objects or a file of ``torch.save`` as plain data.
 
     Returns:
         Nested lists, tuples, dicts, text, numbers and None. NumPy arrays become nested lists,
-        sets lists, namespaces dicts, paths text.
+        sets lists, namespaces dicts, paths text, and tensors what ``tensor`` makes of them.
 
     Raises:
-        InputError: missing, empty or damaged, or it holds anything else.
+        InputError: the file is missing, empty or damaged, or holds anything else.
     """
     path = check_file(path)
     try:
@@ -64,7 +64,7 @@ def _read(path: Path) -> PickleMachine:
     is_zip = zipfile.is_zipfile(path)
     data = b"" if is_zip else path.read_bytes()
     if not is_zip and not data.startswith(_PROTOCOL) and (restored := _before_transfer(data)):
-        with suppress(Exception):  # all text: with other ends of lines it can be read, but wrongly
+        with suppress(Exception):  # all text: with changed line ends it can be read, but wrongly
             return _read_any(restored, path)
     try:
         return _read_zip(path, path) if is_zip else _read_stream(data)
@@ -76,9 +76,9 @@ def _read(path: Path) -> PickleMachine:
 
 
 def _before_transfer(data: bytes) -> bytes | None:
-    """What a file was before it was copied or stored as text; None where it was not.
+    """Undo the damage to a file that was copied or stored as text; None if there is none.
 
-    Each end of a line has become two bytes, or each byte from 128 two; both can be undone.
+    Either each line end or each byte from 128 on has become two bytes; both can be undone.
     """
     if data.startswith((_PROTOCOL.decode("latin-1").encode(), b"PK")):
         with suppress(UnicodeError):
@@ -146,7 +146,7 @@ def _read_stream(data: bytes) -> PickleMachine:
 
 
 def _decoded(raw: bytes) -> str:
-    """Text that nothing says the encoding of, as Python 2 left it: UTF-8, else Latin-1."""
+    """Decode text of unknown encoding, as from Python 2: UTF-8, else Latin-1."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -154,7 +154,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _reference(reference: Any) -> tuple[str, str]:
-    """Dtype and key of the storage that a pickle refers to."""
+    """Return the dtype and key of the storage that a pickle refers to."""
     if type(reference) is not tuple or len(reference) < 3 or reference[0] != "storage":
         raise Refused("a reference to data outside the file")
     _, kind, key, *_ = reference
@@ -165,7 +165,7 @@ def _reference(reference: Any) -> tuple[str, str]:
 
 
 def _npy_header(data: bytes) -> int:
-    """Where the pickle of a file of ``np.save`` begins; 0 where the file is another."""
+    """Return where the pickle in a file of ``np.save`` begins; 0 for other files."""
     if not data.startswith(npy.MAGIC_PREFIX):
         return 0
     file = io.BytesIO(data[: 2**16])
@@ -177,12 +177,12 @@ def _npy_header(data: bytes) -> int:
 
 
 class _Plain:
-    """Makes plain data of what a machine left, as much as a file of so many bytes explains."""
+    """Converts a machine's result to plain data, limited in proportion to the file's size."""
 
     def __init__(
         self, machine: PickleMachine, file_size: int, tensor: Callable[[StoredTensor], Any]
     ) -> None:
-        self.machine = machine  # its memo keeps what is shared, and so the ids
+        self.machine = machine  # its memo keeps shared objects alive, and so their ids valid
         self.tensor = tensor
         self.limit = 2**26 + 64 * file_size
         self.weight = 0  # characters and values, shared ones as often as they are used
@@ -225,7 +225,7 @@ class _Plain:
         raise Refused(f"a {kind.__name__.lstrip('_')}")
 
     def _open_once(self, item: Any, depth: int) -> Any:
-        """Open what a file uses several times; the next time, only count it."""
+        """Convert what a file uses several times only once; after that, only count it."""
         if id(item) in self.opened:
             found = self.opened[id(item)]
             if found is None:

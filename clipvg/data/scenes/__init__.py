@@ -1,6 +1,6 @@
-"""Synthetic scenes with known truth: images, expressions, noisy labels of three sources.
+"""Synthetic scenes with known truth: images, expressions and noisy labels from three sources.
 
-A claim made on scenes names `SCENES_VERSION`.
+Results on scenes must state `SCENES_VERSION`.
 """
 
 from clipvg.data.scenes.labels import CLEAN as CLEAN

@@ -1,4 +1,4 @@
-"""Write scenes to disk with pseudo-labels of three sources, their errors and their truth."""
+"""Render scenes to disk with simulated pseudo-labels of three sources and their true boxes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from clipvg.runtime.fields import check_fields
 STANDARD_MIX = {"same_class": 0.35, "loose_box": 0.25, "wrong_attribute": 0.2, "ambiguous": 0.2}
 
 _EVERYDAY = {"attribute": 0.5, "position": 0.3, "relation": 0.2}
-# Share of expression kinds in each source; "human" is what evaluation asks for, "mixed" says the
-# same kinds of things as one single pseudo-label source.
+# Share of each kind of expression in a source. "human" is for evaluation; "mixed" is a single
+# pseudo-label source with the same shares.
 SOURCES: dict[str, dict[str, float]] = {
     "human": _EVERYDAY,
     "mixed": _EVERYDAY,
@@ -45,11 +45,11 @@ SOURCES: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Errors of the pseudo-labels.
+    """Simulated errors of the pseudo-labels.
 
     Attributes:
         rate: share of wrong labels.
-        mix: how the wrong ones divide into kinds; shares sum to 1.
+        mix: share of each kind of error among the wrong labels; the shares sum to 1.
         jitter: standard deviation of a correct box's edges, as a share of its side.
     """
 
@@ -58,7 +58,7 @@ class NoiseConfig:
     jitter: Annotated[float, (0, 1)] = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none."""
+        """Refuse values that are not shares, and unknown kinds of error."""
         shares = [*self.mix.values()] if isinstance(self.mix, Mapping) else []
         is_whole = all(isinstance(share, Real) and 0 <= share <= 1 for share in shares) and isclose(
             sum(shares), 1, abs_tol=1e-6
@@ -99,13 +99,13 @@ def make_labels(
         source: "template", "relation", "caption", "mixed" or "human".
         noise: rate and kinds of wrong labels; a label is *correct* when IoU(box, truth) >= 0.5.
         labels_per_image: labels tried per scene; a scene may give fewer.
-        seed: fixes scenes, words and errors.
+        seed: determines scenes, expressions and errors.
         config: distribution of scenes.
 
     Returns:
         LabelTable in xyxy pixels with `source`, `width`, `height`, `truth` (the box that a reader
-        of the expression would choose, null when there is none), `scene.error` (kind of error,
-        null when the label is right) and `scene.kind` (attribute, position or relation).
+        of the expression would choose, null if there is none), `scene.error` (kind of error,
+        null if the label is correct) and `scene.kind` (attribute, position or relation).
     """
     images = Path(folder) / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def label_scenes(
     seed: int = 0,
     config: SceneConfig | None = None,
 ) -> Iterator[tuple[Scene, list[_Label]]]:
-    """Yield the scenes that `make_labels` renders, and their labels; see there."""
+    """Yield the scenes that `make_labels` renders, with their labels; see there for arguments."""
     rng = np.random.default_rng((seed, num_images))
     wanted = _plan_errors(num_images * labels_per_image, noise, rng)
     for _ in range(num_images):
@@ -150,7 +150,7 @@ def is_correct(labels: LabelTable) -> np.ndarray:
 
 
 def _plan_errors(count: int, noise: NoiseConfig, rng: np.random.Generator) -> Counter[str | None]:
-    """Return how many labels of each error kind (None: right) are still to be made."""
+    """Return how many labels of each kind of error (None: correct) are to be made."""
     kinds = list(noise.mix)
     num_wrong = round(count * noise.rate)
     drawn: np.ndarray | list[str] = (
@@ -171,7 +171,7 @@ def _label_scene(
     for _ in range(4 * count):
         if len(labels) == count:
             break
-        # Kinds are tried in proportion to what is owed, so rates hold though some scenes refuse.
+        # Draw kinds by how many are still missing: rates hold although not every scene has each.
         kinds = [k for k in wanted if wanted[k] > 0]
         if not kinds:
             break
@@ -187,7 +187,7 @@ def _label_scene(
 def _make_label(
     scene: Scene, source: str, error: str | None, jitter: float, rng: np.random.Generator
 ) -> _Label | None:
-    """One label with the given error about a random object, or None where the scene has none."""
+    """Return a label with the given error for a random object, or None if the scene has none."""
     index = int(rng.integers(len(scene.objects)))
     kinds = SOURCES[source]
     kind = str(rng.choice(list(kinds), p=list(kinds.values())))

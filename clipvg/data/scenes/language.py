@@ -1,8 +1,8 @@
-"""Expressions about scenes with the reader who resolves them, and captions.
+"""Generate referring expressions and captions for scenes, and find what expressions refer to.
 
-`referents` is the definition of truth: the objects that a reader of the expression could mean.
-An expression has a truth when exactly one object fits. Captions are what the shipped CLIP is
-trained on and what the caption source says.
+`referents` defines the truth: the objects that an expression could refer to. An expression has a
+true box if exactly one object fits. Captions are used to train the bundled CLIP and by the caption
+source.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ POSITIONS = ("left", "right", "top", "bottom")
 RELATIONS = ("left of", "right of", "above", "below")
 KINDS = ("attribute", "position", "relation")
 
-_MARGIN = 0.1  # of the longer side: how clearly one object must lie beyond another
-_SIZE_RATIO = 1.4  # of areas: how clearly one object must be bigger than the next
+_MARGIN = 0.1  # least distance between two centres, of the image's longer side
+_SIZE_RATIO = 1.4  # least ratio of the areas of the most extreme object and the next
 _PLACES = (
     ("top left", "top", "top right"),
     ("left", "center", "right"),
@@ -28,10 +28,10 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class Expression:
-    """What is said of an object; fields that are None are not said.
+    """A structured referring expression; attributes that are None are not mentioned.
 
     `size` ("big", "small") and `position` ("left", ...) are superlatives among the objects that
-    fit the rest; `relation` places the object relative to the one that `anchor` names.
+    match the rest; `relation` places the object relative to the one that `anchor` describes.
     """
 
     shape: str
@@ -44,14 +44,14 @@ class Expression:
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`: how the expression tells its object from others."""
+        """One of `KINDS`: how the expression distinguishes its object from others."""
         if self.relation:
             return "relation"
         return "position" if self.position else "attribute"
 
 
 def referents(expression: Expression, scene: Scene) -> tuple[int, ...]:
-    """Return indices of the objects that a reader could mean; empty when none fits."""
+    """Return indices of the objects that an expression could refer to; empty if none fits."""
     found = [i for i, item in enumerate(scene.objects) if _looks_like(item, expression)]
     if expression.relation and expression.anchor:
         anchors = referents(expression.anchor, scene)
@@ -66,7 +66,7 @@ def referents(expression: Expression, scene: Scene) -> tuple[int, ...]:
 
 
 def describe(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> Expression | None:
-    """Return a random expression of `kind` that only object `index` fits; None without one."""
+    """Return a random expression of `kind` that fits object `index` only, or None."""
     item = scene.objects[index]
     candidates = [
         expression
@@ -76,15 +76,15 @@ def describe(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> E
     ]
     if not candidates:
         return None
-    # Short expressions are what people write: prefer few attributes, keep some variety.
+    # People write short expressions: prefer few attributes, but keep some variety.
     weights = np.array([0.4 ** _num_attributes(c) for c in candidates])
     return candidates[rng.choice(len(candidates), p=weights / weights.sum())]
 
 
 def ambiguous(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> Expression | None:
-    """Return an expression that object `index` and at least one other object fit, or None.
+    """Return an expression that fits object `index` and at least one other object, or None.
 
-    A superlative leaves no doubt, so a position expression is made ambiguous by dropping it.
+    A superlative is never ambiguous, so a position expression is made ambiguous by dropping it.
     """
     looks = _looks(scene.objects[index])
     if kind == "relation":
@@ -94,7 +94,7 @@ def ambiguous(scene: Scene, index: int, kind: str, rng: np.random.Generator) -> 
 
 
 def with_wrong_attribute(expression: Expression, rng: np.random.Generator) -> Expression:
-    """Return `expression` with its colour, else its shape, replaced by another one."""
+    """Replace the colour of an expression, or its shape if it has no colour, by another."""
     if expression.colour:
         others = [c for c in COLOURS if c != expression.colour]
         return replace(expression, colour=str(rng.choice(others)))
@@ -132,7 +132,7 @@ def _looks_like(item: SceneObject, expression: Expression) -> bool:
 
 
 def _looks(item: SceneObject) -> list[Expression]:
-    """Return every combination of said attributes that fits the object."""
+    """Return an expression for each combination of colour and texture, mentioned or omitted."""
     textures = (None,) if item.texture == "plain" else (None, item.texture)
     return [
         Expression(item.shape, colour, texture)
@@ -161,7 +161,7 @@ def _num_attributes(expression: Expression) -> int:
 
 
 def extreme(indices: list[int], values: list[float], largest: bool) -> list[int]:
-    """Return the index whose value is clearly extreme among at least two, else nothing."""
+    """Return the index with the clearly largest or smallest value of at least two, else none."""
     if len(indices) < 2:
         return []
     order = np.argsort(values)[:: -1 if largest else 1]
@@ -171,7 +171,7 @@ def extreme(indices: list[int], values: list[float], largest: bool) -> list[int]
 
 
 def outermost(scene: Scene, indices: list[int], position: str) -> list[int]:
-    """Return the index that lies clearly farthest to a side among at least two, else nothing."""
+    """Return the index of the object clearly farthest to one side of at least two, else none."""
     if len(indices) < 2:
         return []
     axis = 0 if position in ("left", "right") else 1
@@ -183,7 +183,7 @@ def outermost(scene: Scene, indices: list[int], position: str) -> list[int]:
 
 
 def is_related(scene: Scene, index: int, relation: str, anchor: int) -> bool:
-    """Return whether object `index` lies clearly on that side of object `anchor`, by centres."""
+    """Return whether object `index` is clearly `relation` object `anchor`, by their centres."""
     if index == anchor:
         return False
     x, y = scene.objects[index].centre
@@ -193,7 +193,7 @@ def is_related(scene: Scene, index: int, relation: str, anchor: int) -> bool:
 
 
 def place(scene: Scene, item: SceneObject) -> str:
-    """Return the third of the image, by row and column, that holds the object's centre."""
+    """Return the name of the cell in a 3 x 3 grid that contains the object's centre."""
     x, y = item.centre
     row = min(2, int(3 * y / scene.height))
     column = min(2, int(3 * x / scene.width))
@@ -201,13 +201,13 @@ def place(scene: Scene, item: SceneObject) -> str:
 
 
 def size_word(scene: Scene, item: SceneObject) -> str:
-    """Return small, medium or big by the object's mean side as a share of the longer side."""
+    """Return small, medium or big, by the root of the object's area relative to the longer side."""
     side = item.area**0.5 / max(scene.width, scene.height)
     return "small" if side < 0.3 else "big" if side > 0.39 else "medium"
 
 
 def phrase(scene: Scene, item: SceneObject, rng: np.random.Generator) -> str:
-    """Return the object with some of its attributes and, mostly, its place."""
+    """Return a phrase for the object with some of its attributes and, usually, its place."""
     words = []
     if rng.random() < 0.4:
         words.append(size_word(scene, item))
@@ -224,7 +224,7 @@ def phrase(scene: Scene, item: SceneObject, rng: np.random.Generator) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator, max_objects: int = 3) -> str:
-    """Return one sentence about up to `max_objects` objects, now and then with a relation."""
+    """Return a caption about up to `max_objects` objects, sometimes with a relation."""
     order = rng.permutation(len(scene.objects))[: int(rng.integers(1, max_objects + 1))]
     if len(order) > 1 and rng.random() < 0.35:
         first, second = int(order[0]), int(order[1])

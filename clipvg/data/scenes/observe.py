@@ -1,4 +1,4 @@
-"""What imperfect models say of a scene: detections, attributes, a caption and a scene graph."""
+"""Simulate imperfect models on scenes: detections, attributes, captions and scene graphs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from clipvg.runtime.fields import check_fields
 
 
 def detected_box(scene: Scene, index: int, rng: np.random.Generator, jitter: float = 0.05) -> Box:
-    """Return object `index` as a detector sees it: each edge off by N(0, jitter) of its side."""
+    """Return a detector's box of object `index`: each edge is off by N(0, jitter) of its side."""
     x1, y1, x2, y2 = scene.objects[index].box
     edges = np.array([x1, y1, x2, y2]) + rng.normal(0, jitter, 4) * np.array([x2 - x1, y2 - y1] * 2)
     return _inside(scene, edges)
@@ -42,13 +42,13 @@ def loose_box(scene: Scene, index: int, rng: np.random.Generator) -> Box:
         overlap = float(iou(np.array([box]), truth[None])[0])
         if box[2] - box[0] > 4 and box[3] - box[1] > 4 and 0.2 <= overlap < 0.5:
             return box
-    # A box 1.7 times as wide and high around the same centre: IoU .35 unless the border cuts it.
+    # Else 1.7 times as wide and high around the same centre: IoU 0.35 unless the border cuts it.
     centre = np.array([*scene.objects[index].centre] * 2)
     return _inside(scene, centre + (truth - centre) * 1.7)
 
 
 def scene_graph(scene: Scene) -> list[tuple[int, str, int]]:
-    """Return every (subject, relation, object) that holds, by object index."""
+    """Return every true (subject, relation, object), with subject and object as indices."""
     indices = range(len(scene.objects))
     return [
         (i, relation, j)
@@ -70,15 +70,15 @@ Share = Annotated[float, (0, 1)]
 
 @dataclass(frozen=True)
 class ObserverErrors:
-    """How often models err about a scene; each model errs on its own.
+    """Error rates of the simulated models; each model errs independently of the others.
 
     Attributes:
-        missed: share of objects that a detector does not find.
-        loose: share of found objects whose box has an IoU of 0.2 to 0.5 with them.
-        wrong_class: share of found objects that are called another shape.
-        wrong_attribute: share of colours and textures that are said to be others.
-        doubled: share of found objects that are found a second time, with another box.
-        wrong_relation: share of a graph's edges with another predicate.
+        missed: share of objects that a detector misses.
+        loose: share of detected objects whose box has an IoU of only 0.2 to 0.5 with them.
+        wrong_class: share of detected objects that are named as another shape.
+        wrong_attribute: share of colours and textures that are named as others.
+        doubled: share of detected objects that are detected a second time, with another box.
+        wrong_relation: share of a scene graph's edges with a wrong predicate.
         jitter: standard deviation of a good box's edges, as a share of its side.
     """
 
@@ -91,7 +91,7 @@ class ObserverErrors:
     jitter: Share = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none."""
+        """Refuse values that are not shares."""
         check_fields(self, "errors of models")
 
 
@@ -106,13 +106,13 @@ def observe_scenes(
     seed: int = 0,
     config: SceneConfig | None = None,
 ) -> tuple[ObservationTable, dict[str, Scene]]:
-    """Render `num_images` scenes below `folder` as `make_labels` does, and let models look at them.
+    """Render `num_images` scenes below `folder`, as `make_labels` does, and observe them.
 
-    Errors are those of the models and change no scene; the seed fixes both.
+    Errors are made by the simulated models and change no scene; the seed determines both.
 
     Returns:
-        What a detector, one that names attributes, a captioner and a scene-graph model say of the
-        images; and the scenes by image name, which only `with_truth` should see.
+        The observations of a detector, an attribute detector, a captioner and a scene-graph model;
+        and the scenes by image name, which only `with_truth` should see.
     """
     images = Path(folder) / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def observe_scenes(
 def observe(
     scene: Scene, image: str, rng: np.random.Generator, errors: ObserverErrors | None = None
 ) -> Observation:
-    """Return what four models say of one scene."""
+    """Return what the four simulated models observe in one scene."""
     errors = errors or ObserverErrors()
     described = _mistaken(scene, errors, rng)
     return Observation(
@@ -146,7 +146,7 @@ def observe(
 
 
 def _mistaken(scene: Scene, errors: ObserverErrors, rng: np.random.Generator) -> Scene:
-    """The scene as a model takes it to look: some shapes, colours and textures are others."""
+    """Return the scene as a model perceives it, with some shapes, colours and textures changed."""
 
     def seen(value: str, values: Iterable[str], rate: float) -> str:
         others = [other for other in values if other != value]
@@ -167,7 +167,7 @@ def _mistaken(scene: Scene, errors: ObserverErrors, rng: np.random.Generator) ->
 def _detect(
     scene: Scene, errors: ObserverErrors, rng: np.random.Generator
 ) -> Iterator[tuple[int, Detection]]:
-    """Yield the object and its detection; errors have lower scores in the mean, as they do."""
+    """Yield object indices and detections; wrong ones score lower on average, as in practice."""
     called = _mistaken(scene, errors, rng)
     for index, item in enumerate(called.objects):
         if rng.random() < errors.missed:
@@ -194,7 +194,7 @@ def _attributes(item: SceneObject, rng: np.random.Generator) -> dict[str, float]
 
 
 def _relate(scene: Scene, errors: ObserverErrors, rng: np.random.Generator) -> Iterator[Relation]:
-    """Yield the edges between what a graph's own detector finds."""
+    """Yield the edges between the objects that the scene-graph model's own detector finds."""
     found = dict(_detect(scene, replace(errors, doubled=0), rng))
     for first, predicate, second in scene_graph(scene):
         if first not in found or second not in found:

@@ -1,7 +1,7 @@
-"""Who an expression means: a reader of words, who knows the scene and nothing of the writer.
+"""Find the object in a scene that a text refers to, without knowing how the text was made.
 
-Generated labels have no truth of their own. `read` resolves the words of any source against the
-scene, by the same margins as `language`; `with_truth` does so for labels.
+Generated labels have no truth of their own. `read` resolves an expression of any source against
+the scene, with the same margins as `language`; `with_truth` does so for a table of labels.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _SAME = {
     "smaller": "small", "smallest": "small",
 }  # fmt: skip
 _PLURALS = {f"{shape}{'es' if shape.endswith('s') else 's'}": shape for shape in SHAPES}
-_NEXT_TO = 0.2  # gap of two boxes, of the longer side: within it things are next to each other
-_MUCH_FARTHER = 1.5  # ratio of gaps that tells the closest from the second
+_NEXT_TO = 0.2  # largest gap between boxes "next to" each other, of the image's longer side
+_MUCH_FARTHER = 1.5  # ratio of gaps from which the closest object is clearly closer than the second
 
 _OF = re.compile(r"(\w+)(?: one)? of the (two|three|four|five|six) (.+)")
 _ORDINAL = re.compile(r"(second|third) (.+) from the (left|right)")
@@ -44,11 +44,11 @@ Found = tuple[int, ...]
 
 
 def read(expression: str, scene: Scene) -> Found:
-    """Return the objects that a reader could mean; empty where nothing fits.
+    """Return the objects that an expression could refer to; empty if none fits.
 
-    What is said of one object out of several (left, biggest, second) holds clearly or not at all;
-    of the only object that otherwise fits it need only not be false. An expression has a truth
-    when one object is left.
+    A word that singles out one of several objects (left, biggest, second) must apply clearly. If
+    only one object matches the rest of the expression, the word need only not be false. An
+    expression has a true box if one object is left.
     """
     text = expression.lower().strip()
     text = re.sub(r"^(the|an|a) ", "", text)
@@ -67,7 +67,7 @@ def read(expression: str, scene: Scene) -> Found:
 
 
 def with_truth(labels: LabelTable, scenes: Mapping[str, Scene]) -> LabelTable:
-    """Return labels with `truth`: the box of the one object that each means, else null."""
+    """Return labels with `truth`: the box of the one object that each refers to, else null."""
     truth = []
     for name, expression in zip(labels.image_names, labels.expressions, strict=True):
         found = read(expression, scenes[name])
@@ -76,7 +76,7 @@ def with_truth(labels: LabelTable, scenes: Mapping[str, Scene]) -> LabelTable:
 
 
 def _named(noun: str, scene: Scene) -> Found:
-    """Return the objects that a noun with the words before it may mean."""
+    """Return the objects that a noun with the words before it may refer to."""
     *words, last = noun.split()
     shape = _PLURALS.get(last, last)
     found = tuple(i for i, item in enumerate(scene.objects) if item.shape == shape)
@@ -88,13 +88,13 @@ def _named(noun: str, scene: Scene) -> Found:
             found = tuple(i for i in found if scene.objects[i].texture == word)
         else:
             picked.append(word)
-    for word in picked:  # the biggest of those that look so
+    for word in picked:  # such as the biggest of those that match the rest
         found = _pick(word, found, scene)
     return found
 
 
 def _pick(word: str, found: Found, scene: Scene) -> Found:
-    """Return the object that a place or a size sets apart from others."""
+    """Return the objects that a position or a size singles out."""
     word = _SAME.get(word, word)
     if len(found) == 1:
         return () if _is_false(word, found[0], scene) else found
@@ -112,13 +112,13 @@ def _pick(word: str, found: Found, scene: Scene) -> Found:
 
 
 def _is_false(word: str, index: int, scene: Scene) -> bool:
-    """Return whether a place is not where the object is: beyond the middle third."""
+    """Return whether a position is false for an object: whether it lies in the opposite third."""
     where = place(scene, scene.objects[index]).split()
     return any(_OPPOSITES.get(part) in where for part in word.split())
 
 
 def _nth(number: int, found: Found, side: str, scene: Scene) -> Found:
-    """Return the second or third of a row whose members lie clearly apart."""
+    """Return the object at a number (from 0) from one side of a row, if all lie clearly apart."""
     sign = 1 if side == "left" else -1
     row = sorted(found, key=lambda i: sign * scene.objects[i].centre[0])
     if len(row) < 3 or number >= len(row):
@@ -165,7 +165,7 @@ def _closest(found: Found, anchors: Found, scene: Scene) -> Found:
 
 
 def _gap(index: int, other: int, scene: Scene) -> float:
-    """Return pixels between two boxes; 0 where they meet."""
+    """Return the distance between two boxes in pixels; 0 if they touch or overlap."""
     a, b = scene.objects[index].box, scene.objects[other].box
     across = max(a[0], b[0]) - min(a[2], b[2])
     down = max(a[1], b[1]) - min(a[3], b[3])

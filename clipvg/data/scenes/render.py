@@ -1,4 +1,4 @@
-"""Draw a scene: textured, shaded objects over a cluttered background, anti-aliased."""
+"""Render scenes: textured, shaded and anti-aliased objects on a cluttered background."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SUPERSAMPLE = 3
 
 
 def render_scene(scene: Scene, *, scale: int = 1) -> Image.Image:
-    """Return a `scene` in RGB, (scene.width, scene.height) pixels; equal scenes, equal pixels.
+    """Render a scene to an RGB image of (scene.width, scene.height) pixels, deterministically.
 
-    With a scale its sides, its objects and their textures are so many times as large, and `box`
-    of an object, times the scale, is where it lies.
+    `scale` multiplies the sides of the image, its objects and their textures, so that an object
+    lies at `scale` times its `box`.
     """
     rng = np.random.default_rng(scene.seed)
     canvas = _background(rng, scene.width, scene.height)
@@ -105,12 +105,12 @@ def _texture(
     item: SceneObject, rng: np.random.Generator, height: int, width: int, scale: int
 ) -> np.ndarray:
     """Return (height, width, 3) colour of the object before masking."""
-    y, x = np.mgrid[0:height, 0:width] / scale  # in pixels of the scene
+    y, x = np.mgrid[0:height, 0:width] / scale  # in pixels of the unscaled scene
     colour = np.array(COLOURS[item.colour], dtype=np.float64) + rng.normal(0, 8, 3)
     slope = rng.uniform(-0.25, 0.25, 2)
     across, down = x / (width / scale) - 0.5, y / (height / scale) - 0.5
     light = 1 + slope[0] * across + slope[1] * down
-    # Marks are drawn toward the other end of the scale, so that white and black show them too.
+    # Marks are darker on bright colours and brighter on dark ones, so that all colours show them.
     mark = colour * 0.45 if colour.mean() > 100 else colour * 0.5 + 105
     phase, period = rng.uniform(0, 6), rng.uniform(6, 8)
     if item.texture == "striped":

@@ -1,6 +1,6 @@
-"""What a scene is: objects with shape, colour, texture and box, and how one is sampled.
+"""Scenes of objects with shape, colour, texture and box, and how to sample them.
 
-Boxes are xyxy pixels of the image. Nothing here draws or speaks: `render` and `language` do.
+Boxes are xyxy pixels of the image. Drawing is in `render`, wording in `language`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """Distribution of scenes.
+    """Distribution that scenes are sampled from.
 
     Attributes:
         long_side: longer side of every image, pixels.
@@ -41,7 +41,7 @@ class SceneConfig:
         num_objects: smallest and largest number of objects, inclusive.
         object_side: smallest and largest object side, as fractions of `long_side`.
         max_overlap: largest share of an object that another one may cover.
-        same_class: probability that at least two objects share their shape.
+        same_class: probability with which two objects are made to share their shape.
     """
 
     long_side: Annotated[int, (16, 2**14)] = 96
@@ -52,7 +52,7 @@ class SceneConfig:
     same_class: Annotated[float, (0, 1)] = 0.7
 
     def __post_init__(self) -> None:
-        """Refuse what no scene can be made of."""
+        """Refuse values from which no scene can be made."""
         further = [
             f"{name} is {value!r}, expected the smallest and the largest, at most {most}"
             for name, least, most in (("num_objects", 1, 1000), ("object_side", 0, 1))
@@ -65,7 +65,7 @@ class SceneConfig:
 
 
 def _is_span(value: Any, least: float, most: float) -> bool:
-    """Return whether a value is two numbers in order, from `least` above 0 up to `most`."""
+    """Return whether a value is two ordered, positive numbers from `least` to `most`."""
     if not (isinstance(value, list | tuple) and len(value) == 2):
         return False
     if not all(isinstance(end, Real) for end in value):
@@ -75,7 +75,7 @@ def _is_span(value: Any, least: float, most: float) -> bool:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object; `box` is its full extent in xyxy pixels, also where another object covers it."""
+    """One object; `box` is its full extent in xyxy pixels, even if another object covers it."""
 
     shape: str
     colour: str
@@ -97,7 +97,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image's content; `objects` are in painting order, `seed` fixes textures and clutter."""
+    """Content of an image: `objects` in painting order; `seed` determines textures and clutter."""
 
     width: int
     height: int
@@ -127,7 +127,7 @@ def _place_boxes(
     low, high = (side * config.long_side for side in config.object_side)
     boxes: list[Box] = []
     for attempt in range(60 * count):
-        # A full image leaves room for small objects only: shrink the range while failing.
+        # A full image has room for small objects only: shrink the range with each attempt.
         top = max(low, high * (1 - attempt / (80 * count)))
         w = rng.uniform(low, top)
         h = float(np.clip(w * rng.uniform(0.75, 1.33), low, min(top, height)))
@@ -141,7 +141,7 @@ def _place_boxes(
 
 
 def _covered_share(a: Box, b: Box) -> float:
-    """Return the intersection over the smaller of two boxes."""
+    """Return the intersection of two boxes as a share of the smaller one."""
     w = min(a[2], b[2]) - max(a[0], b[0])
     h = min(a[3], b[3]) - max(a[1], b[1])
     if w <= 0 or h <= 0:

@@ -1,4 +1,4 @@
-"""Expressions that are too long, not English, said twice, or that mean several boxes."""
+"""Find expressions that are too long, not English, repeated, or have several boxes in an image."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from clipvg.labels.table import LabelTable
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
-MAX_TOKENS = 77  # of CLIP, start and end included
-READ = 4000  # characters, more than so many tokens have: of a word as long as a book it takes hours
+MAX_TOKENS = 77  # CLIP's context length, start and end tokens included
+READ = 4000  # characters, more than so many tokens have: a word as long as a book takes hours
 _DROPPED = r"[\x00-\x08\x0b\x0e-\x1f\x7f\x{fffd}\x{feff}\x{206a}-\x{206f}\x{fff9}-\x{fffc}]"
 _ENGLISH = r"\t\n\r\x0b\x0c\x20-\x7e‘’“”–—…´·°×½¼\x{a0}"
 _FOREIGN = f"[^{_ENGLISH}]"
 
 
 def find_odd_expressions(labels: LabelTable) -> Iterator[Finding]:
-    """Yield expressions of more tokens than CLIP takes, and those with odd characters."""
+    """Yield findings on expressions with more tokens than CLIP takes, or with odd characters."""
     encoded = encode_names(labels.table.column("expression"))
     texts, of_row = encoded.dictionary, encoded.indices.to_numpy()
     counts = _long_texts(texts)
@@ -67,8 +67,8 @@ def _odd(text: str) -> str:
 
 
 def _long_texts(texts: pa.Array) -> dict[int, int]:
-    """Token counts of the texts that have too many, by index; short texts are not tokenized."""
-    few = MAX_TOKENS - 2 - 6  # what the tokenizer's cleaning may add
+    """Return token counts of texts that have too many, by index; short texts are not tokenized."""
+    few = MAX_TOKENS - 2 - 6  # start, end, and what the tokenizer's cleaning may add
     candidates = np.flatnonzero(pc.greater(pc.binary_length(texts), few))
     counts = {}
     for i in candidates.tolist():
@@ -79,13 +79,13 @@ def _long_texts(texts: pa.Array) -> dict[int, int]:
 
 @functools.cache
 def _tokenizer() -> SimpleTokenizer:
-    from open_clip.tokenizer import SimpleTokenizer  # loads torch, which few tables need
+    from open_clip.tokenizer import SimpleTokenizer  # imports torch, which few tables need
 
     return SimpleTokenizer()
 
 
 def find_repeats(labels: LabelTable) -> Iterator[Finding]:
-    """Yield labels that repeat an earlier one, and expressions with several boxes in an image."""
+    """Yield findings on repeated labels, and on expressions with several boxes in an image."""
     if not len(labels):
         return
     texts = labels.table.column("expression").cast(pa.string())
@@ -101,7 +101,7 @@ def find_repeats(labels: LabelTable) -> Iterator[Finding]:
     repeated[order] = again
     starts = np.flatnonzero(~np.concatenate([[False], same_key]))
     is_other = ~again & np.isfinite(boxes[order]).all(axis=1)
-    # Boxes of each expression of an image.
+    # Number of distinct boxes of each expression in an image.
     distinct = np.add.reduceat(is_other, starts, dtype=np.int64)
     sizes = np.diff([*starts, len(order)])
     several = np.zeros(len(labels), bool)

@@ -1,4 +1,4 @@
-"""What a check finds: one kind of fault, the rows that have it, and what to do about it."""
+"""Findings of checks: one kind of fault, the rows that have it, and what to do about it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Finding:
     """One kind of fault in a table of labels.
 
     Attributes:
-        kind: what it is, one of `SEVERITIES`.
-        severity: "error" (not usable as it is), "warning" (usable, and likely a mistake) or "note".
-        title: what its labels have in common.
+        kind: kind of fault, a key of `SEVERITIES`.
+        severity: "error" (not usable as it is), "warning" (usable, but likely a mistake) or "note".
+        title: what the affected labels have in common.
         remedy: what to do about it.
-        count: how many labels, or things of another kind that the title names.
-        rows: (R,) int64, all labels that have it, from 0 and ascending.
-        examples: what is the matter with the first rows, a text each.
-        places: where these rows are; "row 3" unless labels are of several files.
+        count: number of affected labels, or of whatever else the title names.
+        rows: (R,) int64, rows of all affected labels, from 0 and ascending.
+        examples: description of the fault in each of the first rows.
+        places: where these rows are, such as "row 3", with the file if labels come from several.
     """
 
     kind: str
@@ -60,9 +60,9 @@ class Finding:
         remedy: str,
         severity: Severity | None = None,
     ) -> list[Finding]:
-        """Return the finding of some rows in a list, which is empty where there are none.
+        """Return a list with the finding of some rows, empty if there are none.
 
-        Rows are (N,) bool or numbers; ``explain`` says what is the matter with one.
+        ``found`` is (N,) bool or row numbers; ``explain`` describes the fault of a row.
         """
         found = np.asarray(found)
         rows = np.flatnonzero(found) if found.dtype == bool else np.unique(found)
@@ -75,18 +75,18 @@ class Finding:
 
     @property
     def message(self) -> str:
-        """What is found, with the first row and the remedy, in one line."""
+        """The finding in one line, with the first row and the remedy."""
         first = f"; {self.places[0]}: {self.examples[0]}" if self.examples else ""
         return f"{self.title}: {self.count:,}{first}. {self.remedy}"
 
     def numbered(self, rows: np.ndarray) -> Finding:
-        """Return the finding with the numbers (N,) that the labels' rows have elsewhere."""
+        """Return the finding with rows renumbered by ``rows`` (N,), such as rows of a file."""
         numbers = rows[self.rows]
         places = tuple(f"row {number}" for number in numbers[: len(self.places)])
         return replace(self, rows=numbers, places=places)
 
     def reason(self, row: int) -> str:
-        """Return what is the matter with one of its rows: in particular for the first ones."""
+        """Return the fault of one of its rows: specific for the first rows, else the title."""
         first = self.rows[: len(self.examples)].tolist()
         return self.examples[first.index(row)] if row in first else self.title
 
@@ -102,5 +102,5 @@ class Finding:
 
 
 def show_box(box: np.ndarray) -> str:
-    """Return a box for messages: "(412, 33, 398, 90)"."""
+    """Format a box for messages: "(412, 33, 398, 90)"."""
     return f"({', '.join(f'{number:g}' for number in box.tolist())})"

@@ -1,4 +1,4 @@
-"""Images on disk: there, readable, the right way up, and as large as the labels say."""
+"""Check image files: missing, unreadable, rotated by EXIF, or of another size than labels say."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from clipvg.runtime.progress import progress_bar
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of each of the U distinct images of a table."""
+    """Facts about the U distinct images of a table."""
 
-    faults: list[str]  # U texts, why an image cannot be read; "" where it can
+    faults: list[str]  # U reasons why an image cannot be read; "" if it can
     missing: np.ndarray  # (U,) bool, no such file
-    stored: np.ndarray  # (U, 2) int32 width and height as stored, -1 where not known
-    turned: np.ndarray  # (U,) bool, EXIF turns it by a right angle
+    stored: np.ndarray  # (U, 2) int32 width and height as stored, -1 where unknown
+    turned: np.ndarray  # (U,) bool, EXIF rotates it by a right angle
 
     @property
     def upright(self) -> np.ndarray:
-        """(U, 2) int32 width and height as the image is seen."""
+        """(U, 2) int32 width and height with the EXIF rotation applied."""
         return np.where(self.turned[:, None], self.stored[:, ::-1], self.stored)
 
 
 def look_at_images(labels: LabelTable, *, progress: bool = False) -> ImageFacts:
-    """Look for each distinct image, and decode it, several at a time.
+    """Look up and decode each distinct image, several at a time.
 
-    Decoding tells truncated files; JPEGs are decoded at an eighth of their size for it.
+    Decoding detects truncated files; JPEGs are decoded at an eighth of their size.
     """
     paths = [labels.image_path(name or "\0") for name in labels.distinct_images()[0]]
     there = find_on_disk(paths)
@@ -61,7 +61,7 @@ def _look(path: Path, there: bool) -> tuple[str, tuple[int, int], bool]:
 
 
 def known_sizes(labels: LabelTable, facts: ImageFacts | None, *, exif: bool) -> np.ndarray:
-    """Return (N, 2) sizes, upright or as stored: of the files, else of the columns, else -1."""
+    """Return (N, 2) sizes of files, upright if ``exif`` or as stored; else of columns, else -1."""
     sizes = labels.sizes()
     if facts is None:
         return sizes
@@ -70,13 +70,13 @@ def known_sizes(labels: LabelTable, facts: ImageFacts | None, *, exif: bool) -> 
 
 
 def find_image_faults(labels: LabelTable, facts: ImageFacts) -> Iterator[Finding]:
-    """Yield what is wrong with the files: unreadable ones, turned ones, sizes that differ."""
+    """Yield findings on image files: unreadable, rotated by EXIF, or of a size that differs."""
     names, of_row = labels.distinct_images()
     damaged = np.array([bool(fault) for fault in facts.faults], bool) & ~facts.missing
     stored, upright = facts.stored[of_row], facts.upright[of_row]
     said = labels.sizes()
     differs = (said > 0).all(axis=1) & (stored > 0).all(axis=1)
-    # A file that EXIF turns has both sizes, before and after.
+    # For a file that EXIF rotates, both the stored and the upright size are correct.
     differs &= (said != upright).any(axis=1) & (said != stored).any(axis=1)
     yield from Finding.of_rows(
         "unreadable-image",

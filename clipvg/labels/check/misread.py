@@ -1,4 +1,4 @@
-"""Boxes that make no sense as they are read, and how they would: another format or unit."""
+"""Detect boxes that are read in the wrong format or unit, and find a format or unit that fits."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from clipvg.labels.check.finding import Finding, show_box
 from clipvg.labels.table import LabelTable
 from clipvg.labels.units import UNITS
 
-_MARGIN = 0.02  # of the image: annotators and detectors reach a little beyond its edges
-_SUSPICIOUS = 1 / 3  # boxes that make no sense before another reading is looked for
-_FEWEST = 3  # of them; unless all numbers are below 1, which is no matter of counting
-_EXPLAINED = 0.01  # boxes that may make no sense in the reading that is proposed
-_UNIT_END = 1.2  # what is below may be a share of the image
-_ENOUGH = 200  # boxes from which a coincidence is out of the question
+_MARGIN = 0.02  # of the image: annotators and detectors may slightly exceed its edges
+_SUSPICIOUS = 1 / 3  # share of implausible boxes from which another reading is sought
+_FEWEST = 3  # least number of them, unless all coordinates are about 0 to 1
+_EXPLAINED = 0.01  # largest share of implausible boxes in a proposed reading
+_UNIT_END = 1.2  # coordinates below this may be fractions of the image
+_ENOUGH = 200  # number of boxes from which coincidence is ruled out
 _LONG = {"xyxy": "[x1, y1, x2, y2]", "xywh": "[x, y, width, height]",
          "cxcywh": "[centre x, centre y, width, height]"}  # fmt: skip
 
 
 class _Reading(NamedTuple):
-    """One way to read all boxes, and the share of them that makes no sense in it."""
+    """One way to read all boxes, and the share of them that is implausible in it."""
 
     box_format: str
     box_unit: str
@@ -31,9 +31,9 @@ class _Reading(NamedTuple):
 
 
 def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
-    """Return that boxes are of another unit or format than they are read in, if they are.
+    """Return a finding if boxes seem to have another unit or format than they are read in.
 
-    Sizes (N, 2) are those of the images, below 0 where not known.
+    Sizes (N, 2) are the (width, height) of the images, below 0 where unknown.
     """
     written = box_values(labels.table.column("box"))
     finite = in_blocks(is_finite, written)
@@ -80,8 +80,8 @@ def find_misreading(labels: LabelTable, sizes: np.ndarray) -> list[Finding]:
 def _likely(
     boxes: np.ndarray, sides: np.ndarray, sizes: np.ndarray, odd: np.ndarray, read: np.ndarray
 ) -> list[_Reading]:
-    """Return the readings, of one unit, in which all boxes make sense where they do not as read."""
-    # That of a whole image, (0, 0, 1, 1), has no fraction.
+    """Return readings in one unit that make boxes plausible, if they are not as they are read."""
+    # One fractional box is enough: the box of a whole image, (0, 0, 1, 1), is not fractional.
     if boxes.max() < _UNIT_END and boxes.min() > -0.5 and _is_unit_sized(boxes).any():
         return _best([_read(boxes, each, "unit", sizes) for each in FORMATS], sides)
     if odd.mean() >= _SUSPICIOUS and odd.sum() >= _FEWEST:
@@ -105,7 +105,7 @@ def _read(boxes: np.ndarray, box_format: str, box_unit: str, sizes: np.ndarray) 
 
 
 def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Return (N,) bool: boxes that are reversed, or leave the image (limits below 0: not known)."""
+    """Return (N,) bool: boxes that are reversed or leave the image (limits below 0: unknown)."""
     slack = np.maximum(_MARGIN * limits, np.where(limits > 10, 2.0, 0.0))
     slack = np.where(limits > 0, slack, 2.0)
     beyond = (corners[:, 2:] > limits + slack) & (limits > 0)
@@ -115,30 +115,30 @@ def _misfits(corners: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def _is_unit_sized(boxes: np.ndarray) -> np.ndarray:
-    """Return (N,) bool: boxes of a pixel or less at the image's corner, in fractions of pixels."""
+    """Return (N,) bool: boxes with coordinates of about 0 to 1, not all whole numbers."""
     found = all_of((boxes > -0.5) & (boxes < _UNIT_END))
     found[found] = any_of(boxes[found] % 1 != 0)
     return found
 
 
 def _best(readings: list[_Reading], sides: np.ndarray) -> list[_Reading]:
-    """The readings that explain all boxes, as well as each other and better than the rest."""
+    """Return the readings that explain nearly all boxes, equally well and better than the rest."""
     lowest = min((each.share for each in readings), default=1.0)
     best = [each for each in readings if each.share == lowest <= _EXPLAINED]
     if len(sides) >= _ENOUGH and len(best) > 1:
-        # Boxes from left and top cannot all lie far enough inside to be taken for centres.
+        # Left and top corners would not all be far enough inside to pass as centres.
         best = [each for each in best if each.box_format == "cxcywh"] or best
     return best
 
 
 def _fills(boxes: np.ndarray, box_format: str) -> bool:
-    """Whether boxes reach as far as a thousand: photographs of 640 pixels do not, for one."""
+    """Return whether boxes reach nearly a thousand; in photographs of 640 pixels they do not."""
     ends = convert(boxes, box_format, "xyxy")[:, 2:].max(axis=0)
     return bool(boxes.max() <= 1000 and (ends > 800).all())
 
 
 def _is_thousand_of_large(read: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether boxes of large photographs all end at a thousand pixels, and many come near it."""
+    """Return whether boxes of large photographs all end within, but near, a thousand pixels."""
     if len(read) < _ENOUGH or not (sizes > 1300).all():
         return False
     ends = read[:, 2:].max(axis=0)

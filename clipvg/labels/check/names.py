@@ -1,4 +1,4 @@
-"""Names of images: as other systems write them, out of their folder, not there."""
+"""Check image names: written as on other systems, outside the image folder, or missing files."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from clipvg.labels.table import LabelTable
 
 _CLIMBS = r"(^|[/\\])\.\.([/\\]|$)|\x00"
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|" + _CLIMBS
-_WINDOWS = r"^[^:\\]*\\"  # but not C:\images\a.jpg, which is nowhere on another system
+_WINDOWS = r"^[^:\\]*\\"  # but not C:\images\a.jpg, which exists on no other system
 _ADDRESS = r"^[a-z][a-z0-9+]+://"
-_PIECE = 1 << 18  # bytes, which stay in the cache
+_PIECE = 1 << 18  # bytes, few enough to stay in the CPU's cache
 _OF_COCO = re.compile(r"(?:COCO_\w+_)?(\d{1,12})(?:\.\w+)?")
 _STARTS = ("", "COCO_train2014_", "COCO_val2014_", "COCO_test2015_")
-_SUBFOLDERS = 50  # of the root that a missing image is looked for in
+_SUBFOLDERS = 50  # of the root in which a missing image is sought
 
 
 def with_plain_names(
     labels: LabelTable, *, backslashes: bool, where: Path | None = None
 ) -> LabelTable:
-    """Return labels with each image named in one way.
+    """Return labels with image names in a normalised form.
 
-    With `backslashes` those are read as /, unless an image is called so; with `where`, the file,
-    a warning counts them.
+    With `backslashes`, backslashes are read as /, unless an image has such a name; with `where`,
+    the labels' file, a warning counts these names.
     """
     written = names = labels.table.column("image")
     if backslashes and os.sep != "\\" and any((each == ord("\\")).any() for each in _bytes(names)):
@@ -53,7 +53,7 @@ def with_plain_names(
 
 
 def plain_names(names: Sequence[str]) -> pa.ChunkedArray:
-    """Return names of images in the one way in which names are compared."""
+    """Return image names in the normalised form in which they are compared."""
     column = pa.chunked_array([pa.array(names, pa.string())])
     return _without_dots(pc.replace_substring(column, "\\", "/"))
 
@@ -70,13 +70,13 @@ def _without_dots(names: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _has_dots(text: np.ndarray) -> bool:
-    """Return whether the bytes of a text hold "./" or "//": far faster than a pattern, by name."""
+    """Return whether a text's bytes hold "./" or "//", far faster than matching name by name."""
     before, is_slash = text[:-1], text[1:] == ord("/")
     return bool((is_slash & ((before == ord("/")) | (before == ord(".")))).any())
 
 
 def _bytes(names: pa.ChunkedArray) -> Iterator[np.ndarray]:
-    """Yield the bytes of all names as one text, or of more names than these, in pieces."""
+    """Yield the bytes of all names, and perhaps of more names in the same buffers, in pieces."""
     for chunk in names.chunks:
         written = np.frombuffer(chunk.buffers()[-1] or b"", np.uint8)
         for start in range(0, len(written), _PIECE):
@@ -86,7 +86,7 @@ def _bytes(names: pa.ChunkedArray) -> Iterator[np.ndarray]:
 def find_outside(labels: LabelTable, root: str) -> np.ndarray:
     """Return (N,) bool: names that lead out of the image root."""
     names = labels.table.column("image")
-    below = as_mask(pc.starts_with(names, os.path.join(root, "")))  # absolute, and in it
+    below = as_mask(pc.starts_with(names, os.path.join(root, "")))  # absolute paths inside it
     return _matching(names, _OUTSIDE) & (~below | _matching(names, _CLIMBS))
 
 
@@ -95,7 +95,7 @@ def _matching(names: pa.ChunkedArray, pattern: str) -> np.ndarray:
 
 
 def find_name_faults(labels: LabelTable) -> Iterator[Finding]:
-    """Yield names that are no paths below the folder of images, and those that differ in case."""
+    """Yield findings on names that are not paths below the image folder, or differ only in case."""
     names = labels.table.column("image")
 
     def explain(row: int) -> str:
@@ -138,7 +138,7 @@ def find_name_faults(labels: LabelTable) -> Iterator[Finding]:
 
 
 def _two_cases(labels: LabelTable) -> list[Finding]:
-    """Return images whose names are equal but for upper and lower case."""
+    """Return the finding on images whose names differ only in upper and lower case."""
     names, of_row = labels.distinct_images()
     folded = encode_names(pc.utf8_lower(pa.array(names, pa.string())))
     codes = folded.indices.to_numpy()
@@ -156,7 +156,7 @@ def _two_cases(labels: LabelTable) -> list[Finding]:
 
 
 def find_on_disk(paths: Sequence[os.PathLike]) -> np.ndarray:
-    """Return (U,) bool: paths that are there, found by listing each folder once."""
+    """Return (U,) bool: which paths exist, found by listing each folder once."""
     folders: dict[str, list[int]] = defaultdict(list)
     for i, path in enumerate(paths):
         folders[os.path.dirname(path)].append(i)
@@ -185,7 +185,7 @@ def _listing(folder: str) -> set[str]:
 
 
 def find_missing(labels: LabelTable, missing: np.ndarray) -> Iterator[Finding]:
-    """Yield labels whose image is not there, and those whose file has another case."""
+    """Yield findings on labels whose image is missing, or whose file's name differs in case."""
     names, of_row = labels.distinct_images()
     is_lost = missing & (np.array(names, object) != "")
     lost = [names[i] for i in np.flatnonzero(is_lost)]
@@ -208,7 +208,7 @@ def find_missing(labels: LabelTable, missing: np.ndarray) -> Iterator[Finding]:
 
 
 def _other_case(labels: LabelTable, names: Iterable[str]) -> dict[str, str]:
-    """Return the file's name for names that are not there, where only its case differs."""
+    """Return the file's name for missing names that differ from it only in case."""
     listings: dict[str, dict[str, str]] = {}
     found = {}
     for name in names:
@@ -221,7 +221,7 @@ def _other_case(labels: LabelTable, names: Iterable[str]) -> dict[str, str]:
 
 
 def _remedy(labels: LabelTable, name: str, files: dict[str, str]) -> str:
-    """Return where the first missing image may be."""
+    """Suggest where the first missing image may be."""
     if labels.images is None:
         return "Name the folder of the images with --images."
     if name in files:
@@ -247,14 +247,14 @@ def _remedy(labels: LabelTable, name: str, files: dict[str, str]) -> str:
 
 
 def _other_year(folder: Path, name: str) -> str:
-    """Return the name that is there of an image of COCO; "" for others."""
+    """Return the name of a COCO image in a folder, as named in any year; "" if there is none."""
     number = _OF_COCO.fullmatch(name)
     names = [f"{start}{int(number[1]):012d}.jpg" for start in _STARTS] if number else []
     return next((each for each in names if _is_there(folder / each)), "")
 
 
 def _subfolders(root: Path) -> list[Path]:
-    """Return folders below the root, two levels deep and not all of many."""
+    """Return folders below the root, two levels deep, up to a maximum number."""
     found: list[Path] = []
     for folder in (root, *found):
         found += [path for path in sorted(folder.glob("*/"))[:_SUBFOLDERS] if path.is_dir()]

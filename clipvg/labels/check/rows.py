@@ -1,4 +1,4 @@
-"""Rows that are no labels, which readers refuse or leave out; and odd boxes, which they keep."""
+"""Find rows that cannot be labels, which readers refuse or drop; and odd boxes, which they keep."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from clipvg.labels.check.finding import Finding, show_box
 from clipvg.labels.schema import BOX_FORMATS, FAULT, RELIABILITY
 from clipvg.labels.table import LabelTable
 
-MAX_COORDINATE = 1e7  # pixels; float32 knows a tenth of one there no more
+MAX_COORDINATE = 1e7  # pixels; beyond, float32 cannot represent a tenth of one
 MAX_WEIGHT = 1e6
-_TINY = 0.01  # of the image's longer side: two pixels of what a model sees
-_TINY_PIXELS = 4  # where that is not known
+_TINY = 0.01  # of the image's longer side: two pixels of a model's input
+_TINY_PIXELS = 4  # where the image size is unknown
 _FIX = "Fix the rows or read with on_error='drop'."
 
 
 def find_bad_rows(labels: LabelTable) -> Iterator[Finding]:
-    """Yield what makes rows useless as labels: no text, no box, numbers that cannot be."""
+    """Yield findings on rows that cannot be labels: no text, no box, or invalid numbers."""
     yield from _blank(labels)
     yield from _bad_boxes(labels)
     yield from _unknown_words(labels, "format", BOX_FORMATS, "is neither xyxy nor xywh")
@@ -104,7 +104,7 @@ def _reversed(labels: LabelTable, written: np.ndarray, finite: np.ndarray) -> li
 def _unknown_words(
     labels: LabelTable, kind: str, known: Sequence[str], fault: str
 ) -> list[Finding]:
-    """Words of box_format and box_unit that say nothing; null is the first of the known ones."""
+    """Return the finding on unknown values of box_format or box_unit; null is the default."""
     name = f"box_{kind}"
     if name not in labels.table.column_names:
         return []
@@ -142,15 +142,15 @@ def _bad_scores(name: str, scores: np.ndarray) -> list[Finding]:
 
 
 def find_odd_boxes(labels: LabelTable, sizes: np.ndarray) -> Iterator[Finding]:
-    """Yield boxes without area, tiny ones, and those that reach or lie outside their image.
+    """Yield findings on boxes that are empty, tiny, or partly or wholly outside their image.
 
-    Sizes (N, 2) are those of the images, below 0 where not known.
+    Sizes (N, 2) are the (width, height) of the images, below 0 where unknown.
     """
     written = box_values(labels.table.column("box"))
     corners = np.where(labels.is_xywh()[:, None], convert(written, "xywh", "xyxy"), written)
     low, high = corners[:, :2], corners[:, 2:]
     span = high - low
-    forward = np.all(span >= 0, axis=1)  # no NaN
+    forward = np.all(span >= 0, axis=1)  # False for NaN
     empty = forward & (span == 0).any(axis=1)
     known = np.all(sizes > 0, axis=1)
     smallest = np.where(known, _TINY * sizes.max(axis=1), _TINY_PIXELS)

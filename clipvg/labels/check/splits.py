@@ -1,4 +1,4 @@
-"""Labels against other labels: published counts of a data set, images that two files share."""
+"""Check labels against published counts of their data set, and for images shared by two files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipvg.labels.check.names import plain_names
 from clipvg.labels.splits import SPLIT
 from clipvg.labels.table import LabelTable
 
-# Expressions and images by data set and split, as the data sets' authors and users count them.
+# Numbers of expressions and images by data set and split, as published by authors and users.
 _COUNTS: dict[str, dict[str, tuple[int, int | None]]] = {
     "unc": {"train": (120_624, 16_994), "val": (10_834, 1_500), "testA": (5_657, 750),
             "testB": (5_095, 750)},
@@ -31,7 +31,7 @@ _TITLES = {
     "gref_umd": "RefCOCOg (umd)", "referit": "ReferItGame", "flickr": "Flickr30k Entities",
 }  # fmt: skip
 _SPLIT = r"[_\-](train|val|testA|testB|test)$"
-_NAMES = (  # of files, without ending, and of the folder before them where that decides
+_NAMES = (  # of files without ending, with their folder if it matters
     (r"^(?:\d+_)?(unc\+|unc|gref_umd|gref|referit|flickr)" + _SPLIT, None),
     (r"(?:^|/)refcoco\+/refs\(unc\)$", ("unc+",)),
     (r"(?:^|/)refcoco/refs\(unc\)$", ("unc",)),
@@ -47,9 +47,9 @@ _COCO_NAME = r"^(?:.*/)?(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})(?:\.[A-Za-z]+
 
 
 def find_count_faults(labels: LabelTable, path: str) -> Iterator[Finding]:
-    """Yield splits of a known data set that have other counts than published.
+    """Yield findings on splits of a known data set whose counts differ from the published ones.
 
-    The data set is known by the file's name, as is the split where there is no column of it.
+    The data set is recognised by the file's name, and so is the split if no column gives it.
     """
     data_sets, named_split = _data_sets(path)
     for split, (count, images) in count_by_split(labels).items():
@@ -87,14 +87,14 @@ def _data_sets(path: str) -> tuple[tuple[str, ...], str]:
 
 
 def count_by_split(labels: LabelTable) -> dict[str, tuple[int, int]]:
-    """Return the numbers of labels and images by split; the split "" is none."""
+    """Return the numbers of labels and images by split; "" stands for no split."""
     if SPLIT not in labels.table.column_names:
         return {"": (len(labels), labels.num_images)}
     return count_by(labels, pc.fill_null(labels.table.column(SPLIT).cast(pa.string()), ""))
 
 
 def count_by(labels: LabelTable, names: pa.Array | pa.ChunkedArray) -> dict[str, tuple[int, int]]:
-    """Return the numbers of labels and images by a name of each label."""
+    """Return the numbers of labels and images for each distinct name, given one per label."""
     image = pa.array(labels.distinct_images()[1])
     grouped = pa.table({"name": names, "image": image}).group_by("name")
     counted = grouped.aggregate([("image", "count"), ("image", "count_distinct")])
@@ -104,10 +104,10 @@ def count_by(labels: LabelTable, names: pa.Array | pa.ChunkedArray) -> dict[str,
 
 
 def find_leaks(labels: LabelTable, against: Mapping[str, LabelTable]) -> Iterator[Finding]:
-    """Yield labels on images that other labels have too, by name of these.
+    """Yield findings on labels whose images also occur in other tables, which are given by name.
 
-    COCO's images are the same under their names of 2014 and 2017 and in any folder; others have
-    the same path below their folders.
+    Images of COCO are the same under their names of 2014 and 2017 and in any folder; other images
+    are the same if they have the same path below their folders.
     """
     names, of_row = labels.distinct_images()
     keys = _image_keys(names)

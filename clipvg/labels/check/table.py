@@ -1,4 +1,4 @@
-"""The check of a table of labels: what is in it, and everything that is wrong or odd."""
+"""Check a table of labels: count what is in it, and find everything that is wrong or odd."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """What is in a table of labels, and what is wrong with it.
+    """Result of a check: what is in a table of labels, and what is wrong with it.
 
     Attributes:
-        labels: how many.
-        images: how many distinct ones.
-        splits: labels and images by split; the split "" is none.
-        sources: labels and images by source; the source "" is unknown.
-        fullest: the image with most labels, and how many; "" and 0 without labels.
+        labels: number of labels.
+        images: number of distinct images.
+        splits: numbers of labels and images by split; "" stands for no split.
+        sources: numbers of labels and images by source; "" stands for an unknown source.
+        fullest: the image with most labels, and their number; "" and 0 without labels.
         findings: errors first, then warnings, then notes.
     """
 
@@ -85,13 +85,13 @@ def check_labels(
     """Check labels: units and formats of boxes, images, expressions, repeats, counts and leaks.
 
     Args:
-        labels: read with ``on_error="keep"`` to see all of a file.
+        labels: labels, read with ``on_error="keep"`` to check all rows of a file.
         open_images: look up and decode each image; otherwise sizes are taken from the columns,
             and a million labels take seconds.
         exif: whether images are seen upright, as EXIF says, or as stored: a preset's ``exif``.
-        against: labels whose images these must not have, by a name for messages.
-        files: path and number of labels of each file that the labels were read from, in order:
-            tells which counts were published, and which file a row is in.
+        against: tables with which these must not share images, by a name for messages.
+        files: path and number of labels of each file that the labels were read from, in order, to
+            look up published counts and the file of each row.
         rows: (N,) int64 row of each label in its file, if not all rows of the files were taken.
         progress: show a progress bar if images are opened.
 
@@ -107,7 +107,7 @@ def check_labels(
     sizes = known_sizes(labels, facts, exif=exif)
     misread = find_misreading(labels, sizes)
     bad = [*find_bad_rows(labels)]
-    if misread:  # what is odd about boxes as they are read follows from that
+    if misread:  # boxes that are odd or reversed as read follow from that
         bad = [each for each in bad if each.kind != "reversed"]
     else:
         misread = [*find_odd_boxes(labels, sizes)]
@@ -149,7 +149,7 @@ def _parts(labels: LabelTable, files: Sequence[tuple[str, int]]) -> list[tuple[L
 
 
 def _placed(finding: Finding, files: Sequence[tuple[str, int]], rows: np.ndarray | None) -> Finding:
-    """The finding with its rows as those of the file; of several files, where the first are."""
+    """Return the finding with rows as in the file; for several files, with places of the first."""
     if not len(finding.rows):
         return finding
     if len(files) < 2:

@@ -1,8 +1,8 @@
-"""The kinds of files that labels are read from and written to, a module for each family.
+"""File formats that labels are read from and written to, one module per family.
 
-A module has a `Format`: its name, the endings of its files, ``matches(file)`` where several formats
-share an ending, ``read(file)``, and ``write(table, file)`` where it can be written. A new format
-is a module in this folder and its `Format` in `FORMATS`, those that look closest at a file first.
+A module defines a `Format`: its name, the endings of its files, ``matches(file)`` if several
+formats share an ending, ``read(file)``, and ``write(table, file)`` if it can be written. To add a
+format, add a module to this folder and its `Format` to `FORMATS`, the most specific ones first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def find_reader(file: File) -> Callable[[File], pa.Table]:
     """Return the function that reads a file, chosen by its ending, then by its content.
 
     Raises:
-        InputError: none does.
+        InputError: no format matches.
     """
     if found := format_of(file):
         return found.read
@@ -56,20 +56,20 @@ def find_reader(file: File) -> Callable[[File], pa.Table]:
 
 
 def format_of(file: File) -> Format | None:
-    """Return the format that a file is of, by its ending and its content; None where of none."""
+    """Return the format of a file, by its ending and its content; None if no format matches."""
     known = (each for each in FORMATS if file.ending in each.endings)
     return next((each for each in known if _unpacked(each, file).matches(file)), None)
 
 
 def _described(file: File) -> str:
-    """Return what JSON is that is of no format."""
+    """Describe JSON that has no known format."""
     if file.ending == ".json" and isinstance(file.content, dict):
         return f"an object with {', '.join(map(str, file.content))[:100] or 'nothing'}: "
     return ""
 
 
 def reads_too(path: str | Path, other: Path) -> bool:
-    """Return whether a label file is read together with another one, which is beside it."""
+    """Return whether reading a label file also reads another file beside it."""
     file = File(Path(path))
     for each in FORMATS:
         if each.beside and file.ending in each.endings:
@@ -80,11 +80,11 @@ def reads_too(path: str | Path, other: Path) -> bool:
 
 
 def find_format(path: str | Path, name: str | None = None) -> Format:
-    """Return the format to write a file in: that of a name, else the first of the file's ending.
+    """Return the format to write a file in: the one named, else the first for the file's ending.
 
     Raises:
-        InputError: no format has this name or ending, it is only read, or the ending is that of
-            another.
+        InputError: no format has this name or ending, it cannot be written, or the ending belongs
+            to another.
     """
     written = [each for each in FORMATS if each.write is not None]
     file = File(Path(path))
@@ -108,10 +108,11 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
 
 
 def write_table(table: pa.Table, file: File, name: str | None = None) -> None:
-    """Write a normalised label table by the ending of the file, or in the format of a name.
+    """Write a normalised label table in the format of the file's ending, or in the one named.
 
-    Every format but ``.pth`` holds all columns; what a layout of ``.pth`` has no place for is left
-    out with a warning. Text is packed with gzip where the name ends in ``.gz``.
+    Columns that a format has no place for are left out with a warning: those beyond a layout of
+    ``.pth``, and COCO's ids if not every label has its own. Text is packed with gzip if the file's
+    name ends in ``.gz``.
 
     Raises:
         InputError: no such format or ending, no layout, or a value that the format cannot hold.
@@ -123,7 +124,7 @@ def write_table(table: pa.Table, file: File, name: str | None = None) -> None:
         found.write(table, file)
     except (InputError, OSError, ImportError):
         raise
-    except Exception as error:  # columns of others hold anything; CLIPVG_DEBUG=1 shows it
+    except Exception as error:  # users' columns may hold anything; CLIPVG_DEBUG=1 shows it
         why = one_line(error, 120)
         raise InputError(
             f"{file}: a value cannot be written in {found.name} files ({why}); leave its column out"

@@ -1,4 +1,4 @@
-"""COCO's JSON: boxes of categories, or of expressions, as of MDETR, GLIP and MM-Grounding-DINO."""
+"""COCO's JSON: boxes of categories, or of expressions as in MDETR, GLIP and MM-Grounding-DINO."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from clipvg.runtime.files import Json
 
 Entry = TypeVar("Entry", Json, str)
 
-_LEFT_RIGHT_PX = 50  # horizontal distance at which left and right decide, as in Pseudo-Q
+_LEFT_RIGHT_PX = 50  # horizontal distance above which left and right are told apart, as in Pseudo-Q
 _KEYS = ("image_id", "category_id")
 _OF_IMAGE = ("image", "expression", "width", "height")
 _KNOWN = (*_OF_IMAGE, "coco.id", "coco.image_id")
 
 
 def matches(file: File) -> bool:
-    """Whether a file holds annotations, alone or with the images and categories they name."""
+    """Return whether a file holds annotations, with or without their images and categories."""
     if isinstance(file.content, dict):
         return "annotations" in file.content
     return file.first.keys() >= {"image_id", "category_id", "bbox"}
 
 
 def read(file: File) -> pa.Table:
-    """Return a label for each annotation that is no crowd.
+    """Return a label for each annotation that is not a crowd.
 
     The expression is the annotation's caption; else that of its image entry, see `_phrases`; else
-    its category's name. Where a category occurs several times in an image, its leftmost and
-    rightmost instances become "left NAME" and "right NAME" if their centres are more than 50 pixels
-    apart. Detector scores travel as ``coco.score``, ids as ``coco.id``
-    and ``coco.image_id``.
+    its category's name. If a category occurs several times in an image, its leftmost and rightmost
+    instances become "left NAME" and "right NAME" if their centres are more than 50 pixels apart.
+    Detector scores are kept as ``coco.score``, ids as ``coco.id`` and ``coco.image_id``.
     """
     if file.content is None:
         raise InputError(
@@ -97,10 +96,10 @@ def _entry(
 
 
 def write(table: pa.Table, file: File) -> None:
-    """Write MDETR's form: an image entry with its caption, and an annotation, for each label.
+    """Write MDETR's form: for each label an image entry with its caption, and an annotation.
 
-    Ids of annotations stay where each label has one of its own, else they are numbered anew.
-    Columns that COCO does not know travel under "clipvg" of the annotation.
+    Ids of annotations are kept if each label has its own, else annotations are renumbered.
+    Columns that COCO does not know are stored under "clipvg" in the annotation.
     """
     table = table.drop_columns(lost(table, file))
     of_image = [name for name in _OF_IMAGE if name in table.column_names]
@@ -119,7 +118,7 @@ def write(table: pa.Table, file: File) -> None:
 
 
 def lost(table: pa.Table, file: File) -> list[str]:
-    """Name the ids of annotations where they cannot stay: where not each label has its own."""
+    """Return the column of annotation ids, which is lost unless each label has its own."""
     if "coco.id" not in table.column_names:
         return []
     distinct = pc.count_distinct(table.column("coco.id"), mode="only_valid").as_py()
@@ -147,13 +146,13 @@ def _annotation(number: int, row: Json) -> Json:
 
 
 def _phrases(annotation: Json, image: Json, single: bool) -> list[str]:
-    """Return what an annotation says of its box; nothing where it has a category alone."""
+    """Return the expressions of an annotation; none if it has only a category."""
     if isinstance(own := annotation.get("caption"), str):
         return [own]
     if not isinstance(caption := image.get("caption"), str):
         return []
     marked = spans_of(annotation.get("tokens_positive"))
-    # Of a single target they mark only the head, unless the image says what to ground.
+    # For a single target the spans mark only its head, unless the image says what to ground.
     if not marked or (single and not image.get("tokens_positive_eval")):
         return [caption]
     return spans(caption, marked)
@@ -172,7 +171,7 @@ def _with_several_targets(annotations: list[Json], file: File) -> set[str]:
 
 
 def spans(caption: str, marked: list[tuple[int, int]]) -> list[str]:
-    """The parts of a caption that spans mark; those with nothing but space between are one."""
+    """Return the parts of a caption that spans mark, joining those with only space between them."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(marked):
         if joined and not caption[joined[-1][1] : start].strip():
@@ -182,7 +181,7 @@ def spans(caption: str, marked: list[tuple[int, int]]) -> list[str]:
 
 
 def spans_of(marked: object) -> list[tuple[int, int]]:
-    """Spans as pairs of whole numbers, also of a single pair; none where they are no such thing."""
+    """Return spans as pairs of integers, also from a single pair; none if they are malformed."""
     if not isinstance(marked, list) or not marked:
         return []
     pairs = [marked] if all(isinstance(each, int) for each in marked) else marked
@@ -196,7 +195,7 @@ def _sides(annotations: list[Json], images: dict[str, Json], file: File) -> dict
     for number, annotation in enumerate(annotations):
         image = images.get(id_of(annotation.get("image_id"), file), {})
         if any(isinstance(each.get("caption"), str) for each in (annotation, image)):
-            continue  # the caption is what it is called
+            continue  # it is named by its caption
         if is_box(box := annotation.get("bbox")):
             group = tuple(id_of(annotation.get(key), file) for key in _KEYS)
             centres.append((group, box[0] + box[2] / 2, number))
@@ -204,9 +203,9 @@ def _sides(annotations: list[Json], images: dict[str, Json], file: File) -> dict
 
 
 def left_and_right(centres: Iterable[tuple[Hashable, float, int]]) -> dict[int, str]:
-    """Return numbers of the outermost things of each kind, where that tells them apart.
+    """Return "left" or "right" by number for the outermost of each kind, if clearly apart.
 
-    Centres are kind, horizontal centre in pixels and number of each thing.
+    Centres are (kind, horizontal centre in pixels, number) of each object.
     """
     groups: dict[Hashable, list[tuple[float, int]]] = defaultdict(list)
     for kind, centre, number in centres:

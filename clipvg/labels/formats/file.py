@@ -1,4 +1,4 @@
-"""What a format of label files is, a file to read or write, and rows made into a table."""
+"""Shared parts of label file formats: `Format`, `File`, and tables from rows."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from clipvg.labels.schema import REQUIRED, check_columns, column_type
 from clipvg.runtime.files import Json, atomic_path
 from clipvg.runtime.gate import open_text, reading
 
-FOLDER = "/"  # the ending of a folder
+FOLDER = "/"  # stands for the ending of a folder
 PACKED = ".gz"
-LINES = (".jsonl", ".ndjson")  # an object a line
+LINES = (".jsonl", ".ndjson")  # one object per line
 _LIST = re.compile(r"\s*\[\s*[{\]]")
 _HEAD = 4096  # characters that tell what JSON holds
 _EXPECTED = "JSON of annotations"
-_SPARSEST = 20  # cells of a table for each value that objects have,
-_SPARE_CELLS = 10**7  # and these besides
+_SPARSEST = 20  # most cells of a table per value in its objects,
+_SPARE_CELLS = 10**7  # in addition to these
 
 
 @dataclass(eq=False)
@@ -43,14 +43,14 @@ class File:
     path: Path  # the file, or a folder
     layout: str | None = None  # of a .pth file; None takes the prefix of its name
     images: str | Path | None = None  # folder that image names are relative to
-    box_unit: str | None = None  # of its boxes, for a format that does not say
+    box_unit: str | None = None  # unit of its boxes, for formats that do not give one
 
     def __str__(self) -> str:
         return str(self.path)
 
     @cached_property
     def ending(self) -> str:
-        """The ending of the name in lower case, before .gz; "/" for a folder."""
+        """The ending of the name in lower case, without .gz; "/" for a folder."""
         if self.path.is_dir():
             return FOLDER
         name = self.path.with_suffix("") if self.is_packed else self.path
@@ -58,12 +58,12 @@ class File:
 
     @property
     def is_packed(self) -> bool:
-        """Whether the name says that the file is packed with gzip."""
+        """Whether the file is packed with gzip, by its name."""
         return self.path.suffix.lower() == PACKED
 
     @cached_property
     def content(self) -> Any:
-        """JSON that is one value, read once; None for a list of objects, and for one a line."""
+        """The value of a JSON file, read once; None for a list of objects, or for one per line."""
         if self.ending in LINES or self._is_list:
             return None
         with self.open() as text:
@@ -77,7 +77,7 @@ class File:
         return None
 
     def objects(self) -> Iterator[Json]:
-        """Yield the objects of a list, of a file that has one a line, or the only one.
+        """Yield the objects of a list, of a file with one per line, or a single object.
 
         Raises:
             InputError: the file is not JSON, or holds something else.
@@ -90,7 +90,7 @@ class File:
 
     @cached_property
     def first(self) -> Json:
-        """The first object; empty where there is none."""
+        """The first object; empty if there is none."""
         found = next(self.objects(), None)
         return found if isinstance(found, dict) else {}
 
@@ -105,7 +105,7 @@ class File:
 
     @contextmanager
     def create(self, newline: str | None = None) -> Iterator[TextIO]:
-        """Write the file as text in UTF-8, whole or not at all; packed where its name says so."""
+        """Write the file atomically as UTF-8 text, packed with gzip if its name ends in .gz."""
         with atomic_path(self.path) as temporary, temporary.open("wb") as raw:
             packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if self.is_packed else raw
             with io.TextIOWrapper(packed, "utf-8", newline=newline) as out:
@@ -114,27 +114,27 @@ class File:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of label file."""
+    """A format of label files."""
 
-    name: str  # to ask for it
+    name: str  # by which it is chosen
     endings: tuple[str, ...]  # of its files, in lower case, the usual one first; "/" for folders
-    read: Callable[[File], pa.Table]  # what a file holds, with the columns of a label table
-    matches: Callable[[File], bool] = lambda file: True  # whether a file of its endings is one
-    write: Callable[[pa.Table, File], None] | None = None  # None where it is only read
+    read: Callable[[File], pa.Table]  # returns a table with the columns of a label table
+    matches: Callable[[File], bool] = lambda file: True  # whether a file has this format
+    write: Callable[[pa.Table, File], None] | None = None  # None if it is only read
     is_text: bool = True  # whether files may be packed with gzip
     lost: Callable[[pa.Table, File], Iterable[str]] = lambda table, file: ()  # columns left out
     beside: str | None = None  # another file in the same folder, which is read too
 
 
 def rows_of(table: pa.Table) -> Iterator[Json]:
-    """Yield the rows of a table, without nulls."""
+    """Yield the rows of a table as dictionaries, without nulls."""
     for batch in table.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
             yield {name: value for name, value in row.items() if value is not None}
 
 
 def warn_left_out(counts: Mapping[str, int], where: object) -> None:
-    """Say what a reader left out because it has no one box."""
+    """Warn about what a reader left out because it does not have exactly one box."""
     if counts:
         listed = " and ".join(f"{count:,} with {why}" for why, count in counts.items())
         warnings.warn(
@@ -143,9 +143,9 @@ def warn_left_out(counts: Mapping[str, int], where: object) -> None:
 
 
 def rows_table(rows: Iterable[Json], where: object) -> pa.Table:
-    """Return objects as a table; what one lacks is null, what none has is no column.
+    """Build a table from objects; missing values are null, and columns without any are left out.
 
-    Columns fill up row by row, so that the rows need not be in memory together.
+    Columns are filled row by row, so that the rows need not be in memory together.
 
     Raises:
         InputError: there are no rows, or a column holds values of several kinds.
@@ -183,7 +183,7 @@ def _column(name: str, values: list, where: str) -> pa.Array:
         boxes = parse_boxes(values, name=name, where=where, faults=faults)
         if not faults:
             return boxes
-        # Kept as text, which says what is wrong when the table is normalised.
+        # Kept as text, of which `normalise` says what is wrong.
         return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
     try:
         return pa.array(values)
@@ -193,5 +193,5 @@ def _column(name: str, values: list, where: str) -> pa.Array:
             fault = "text that is not valid Unicode" if is_text else "values of several kinds"
             reason = one_line(error, 120)
             raise InputError(f"{where}: column {name!r} holds {fault} ({reason})") from None
-        # An unknown column of mixed kinds is kept as JSON.
+        # An unknown column of mixed types is kept as JSON.
         return pa.array([None if v is None else json.dumps(v, ensure_ascii=True) for v in values])

@@ -1,4 +1,4 @@
-"""Flickr30k Entities: phrases of sentences and the boxes of their chains."""
+"""Flickr30k Entities: phrases of sentences, and the boxes of their coreference chains."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s/\[\]]+)*) ([^\[\]]*)\]")  # linear: 
 
 
 def matches(file: File) -> bool:
-    """Whether a folder holds Sentences and Annotations; a list of ids is known by its ending."""
+    """Return whether a folder has Sentences and Annotations; lists of ids are known by ending."""
     return not file.path.is_dir() or is_flickr(file.path)
 
 
 def read(file: File) -> pa.Table:
-    """Return Flickr30k Entities as labels: one row a phrase that has a box.
+    """Return Flickr30k Entities as labels: one row per phrase that has a box.
 
-    A phrase with several boxes gets the box around them, as usual for this data set; phrases
-    without a box (scenes, things not visible) are left out. The chain's id, its types, the number
-    of the sentence and the single boxes travel as ``flickr.entity``, ``flickr.type``,
+    A phrase with several boxes gets the box that encloses them, as usual for this data set; phrases
+    without a box (scenes, invisible objects) are left out. The chain's id and types, the number of
+    the sentence and the single boxes are in columns ``flickr.entity``, ``flickr.type``,
     ``flickr.sentence`` and, as JSON, ``flickr.boxes``.
 
     The file is the folder that holds Sentences and Annotations, or a list of ids (.txt) in it.
@@ -68,10 +68,10 @@ def is_flickr(folder: Path) -> bool:
 
 
 def boxes_of_phrases(labels: LabelTable) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the single boxes behind labels; None where these do not list them.
+    """Return the single boxes of each label's phrase; None if the labels do not list them.
 
     Returns:
-        (K,) int64, the row that each box is of, and (K, 4) float32 xyxy pixels.
+        (K,) int64, the row that each box belongs to, and (K, 4) float32 xyxy pixels.
 
     Raises:
         InputError: the column holds something else.
@@ -115,7 +115,7 @@ def _phrases(folder: Path, name: str) -> Iterator[Json]:
 
 
 def _boxes(file: Path) -> tuple[dict[str, list[list[float]]], int | None, int | None]:
-    """Return the boxes of each chain, and the image's size."""
+    """Return the boxes of each chain, and the image's width and height."""
     root = read_xml(file, _ANNOTATION)
     with reading(file, _ANNOTATION):
         boxes: dict[str, list[list[float]]] = {}
@@ -131,7 +131,7 @@ def _boxes(file: Path) -> tuple[dict[str, list[list[float]]], int | None, int | 
 
 
 def _around(boxes: list[list[float]]) -> list[float]:
-    """Return the box around several."""
+    """Return the box that encloses several boxes."""
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return [min(x1), min(y1), max(x2), max(y2)]
 

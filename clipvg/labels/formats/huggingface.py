@@ -1,6 +1,6 @@
 """The RefCOCO family on the Hugging Face hub: Parquet of lmms-lab, jxu124 and Ref-L4, and JSON.
 
-The JSON is RefCOCO, RefCOCO+ and RefCOCOg as reviewed by hand, which Ref-L4 comes with.
+The JSON files are the manually reviewed RefCOCO, RefCOCO+ and RefCOCOg that Ref-L4 comes with.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _REF_L4 = {"caption", "bbox", "file_name", "is_rewrite"}
 _SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}$")
 _SIZE = 1000  # rows that are in memory at a time, with their images
 QUALITY = "caption_quality"
-_LISTS = ("annotation", "annotations")  # of reviewed files
+_LISTS = ("annotation", "annotations")  # keys in reviewed files
 _EXPRESSIONS = ("caption", "sent", "expression", "phrase", "raw")
 
 
@@ -43,14 +43,14 @@ def _names(file: File) -> Sequence[str]:
         names: Sequence[str] = pq.read_schema(file.path).names
         return names
     except (pa.ArrowException, OSError):
-        return []  # the reader of Parquet says what is wrong with it
+        return []  # the reader of Parquet reports what is wrong with it
 
 
 def read_lmms(file: File) -> pa.Table:
-    """Return lmms-lab's RefCOCO, RefCOCO+ and RefCOCOg: one row an answer, boxes xywh.
+    """Return lmms-lab's RefCOCO, RefCOCO+ and RefCOCOg: one row per answer, boxes xywh.
 
-    The split is that of the shard's name (``testA-00000-of-00001.parquet``). Images inside the
-    file are unpacked to the folder of images, else to one beside the file, where they are not.
+    The split is taken from the shard's name (``testA-00000-of-00001.parquet``). Images inside the
+    file are unpacked to the folder of images, or else to one beside the file, unless they exist.
     """
     shard = _SHARD.match(file.path.stem)
     columns = ["answer", "bbox", "file_name", "question_id"]
@@ -75,9 +75,9 @@ def read_lmms(file: File) -> pa.Table:
 
 
 def read_jxu(file: File) -> pa.Table:
-    """Return jxu124's RefCOCO, RefCOCO+ and RefCOCOg: one row a sentence, boxes xyxy.
+    """Return jxu124's RefCOCO, RefCOCO+ and RefCOCOg: one row per sentence, boxes xyxy.
 
-    Images are named as in COCO's train2014; their sizes are in ``raw_image_info``.
+    Images are named as in COCO's train2014; their sizes come from ``raw_image_info``.
     """
     wanted = ["sentences", "bbox", "image_path", "split", "raw_image_info", "ref_id"]
     labels: list[Json] = []
@@ -103,7 +103,7 @@ def read_jxu(file: File) -> pa.Table:
 
 
 def read_ref_l4(file: File) -> pa.Table:
-    """Return Ref-L4: one row a caption, boxes xywh; its other columns travel along."""
+    """Return Ref-L4: one row per caption, boxes xywh; its other columns are kept."""
     names = {"caption": "expression", "file_name": "image", "bbox": "box"}
     with reading(file.path, "Parquet of Ref-L4"):
         table = read_parquet(file.path)
@@ -113,7 +113,7 @@ def read_ref_l4(file: File) -> pa.Table:
 
 
 def _rows(file: File, columns: list[str]) -> Iterator[Json]:
-    """Return the rows of some columns, as far as the file has them."""
+    """Yield the rows of some columns, as far as the file has them."""
     with reading(file.path, "Parquet of the Hugging Face hub"):
         there = [name for name in columns if name in _names(file)]
         with open_parquet(file.path) as parquet:
@@ -128,7 +128,7 @@ def _text(value: object, where: str) -> str:
 
 
 def _size(facts: object) -> Json:
-    """Return width and height of an image; empty where its facts are not JSON of an object."""
+    """Return the facts of an image, such as its width and height; empty if not a JSON object."""
     try:
         found = json.loads(facts) if isinstance(facts, str) else facts
     except ValueError:
@@ -141,12 +141,12 @@ def _folder(file: File) -> Path:
 
 
 def _is_below(place: Path, folder: Path) -> bool:
-    """Return whether a file would come to lie in a folder, wherever links and .. lead."""
+    """Return whether a file would lie inside a folder, links followed; paths with .. never do."""
     return ".." not in place.parts and place.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _unpack(file: File) -> bool:
-    """Put images inside the file where images are looked for; whether it holds any."""
+    """Unpack the images in the file to the folder of images; return whether it has any."""
     if "image" not in _names(file):
         return False
     folder, found, written = _folder(file), 0, 0
@@ -154,7 +154,7 @@ def _unpack(file: File) -> bool:
         content = row["image"].get("bytes") if isinstance(row["image"], dict) else None
         place = folder / without_target(_text(row["file_name"], f"{file} row {i}"))
         found += bool(content)
-        # Whatever has the name already stays, and so does all that is elsewhere.
+        # Never overwrite anything, and never write outside the folder.
         if content and not os.path.lexists(place) and _is_below(place, folder):
             with atomic_path(place) as temporary:
                 temporary.write_bytes(content)
@@ -167,16 +167,16 @@ def _unpack(file: File) -> bool:
 
 
 def _is_reviewed(file: File) -> bool:
-    """Return whether a file's annotations say of what quality their captions are."""
+    """Return whether a file's annotations give the quality of their captions."""
     first = (_annotations(file) or [None])[0]
     return isinstance(first, dict) and QUALITY in first
 
 
 def read_reviewed(file: File) -> pa.Table:
-    """Return one row an annotation; boxes are xywh, what reviewers say is in ``caption_quality``.
+    """Return one row per annotation; boxes are xywh, the verdict is in ``caption_quality``.
 
-    Those whose quality is 0 are wrong, which a warning counts; they are kept, so that they can be
-    looked at and left out. The image is the annotation's, else that of its ``image_id``.
+    Labels of quality 0 are wrong. A warning counts them, but they are kept, so that they can be
+    inspected and left out. The image is the annotation's, else that of its ``image_id``.
     """
     images = {
         id_of(value_of(image, "id", f"{file} image {i}"), file): image

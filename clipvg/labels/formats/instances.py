@@ -1,6 +1,6 @@
-"""Images, annotations and categories of COCO by their ids, and names of images by their number.
+"""Parse COCO's images, annotations and categories by id, and make image names from numbers.
 
-Ids are names: whole numbers or text, of any length, also repeated or missing where nothing needs
+Ids are whole numbers or text of any length; they may be repeated or missing where nothing needs
 them.
 """
 
@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 from clipvg.errors import InputError
 from clipvg.runtime.files import Json
 
-_INTEGERS = 2**63  # ids below stay numbers
+_INTEGERS = 2**63  # ids below this stay numbers
 _OF_TARGET = re.compile(r"(COCO_[a-z]+\d+_\d{12})_\d+(\.\w+)$")
 
 
 def coco_parts(
     content: object, where: object
 ) -> tuple[dict[str, Json], list[Json], dict[str, str]]:
-    """Return images by id, annotations, category names by id."""
+    """Return images by id, annotations, and category names by id."""
     if not isinstance(content, dict):
         raise InputError(f"{where}: not COCO instances (no object with 'images')")
     parts: dict[str, list[Json]] = {}
@@ -35,10 +35,10 @@ def coco_parts(
 
 
 def by_id(entries: list[Json], noun: str, keys: tuple[str, ...], where: object) -> dict[str, Json]:
-    """Return entries by id; equal ones may repeat.
+    """Return entries by id; entries may repeat if they are equal in ``keys``.
 
     Raises:
-        InputError: two of one id differ, so that a reference to it may mean either.
+        InputError: two entries with the same id differ, so that references to it are ambiguous.
     """
     found: dict[str, Json] = {}
     for entry in entries:
@@ -55,7 +55,7 @@ def by_id(entries: list[Json], noun: str, keys: tuple[str, ...], where: object) 
 
 
 def id_of(value: Any, where: object) -> str:
-    """Return an id as text, of which 7, 7.0 and "7" are one; "" where there is none."""
+    """Return an id as text, so that 7, 7.0 and "7" are equal; "" if there is none."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -66,14 +66,14 @@ def id_of(value: Any, where: object) -> str:
 
 
 def id_column(values: list[Any], where: object) -> list[int] | list[str | None]:
-    """Return ids for a column: whole numbers where all are, else text."""
+    """Return ids for a column: whole numbers if all are, else text."""
     if all(type(value) is int and -_INTEGERS <= value < _INTEGERS for value in values):
         return values
     return [id_of(value, where) or None for value in values]
 
 
 def image_columns(image: Json, where: object) -> Json:
-    """Name and size of an image of COCO; of LVIS, whose images have addresses alone."""
+    """Return name and size of an image of COCO, or of LVIS, whose images have only URLs."""
     name = image.get("file_name")
     if name is None and isinstance(image.get("coco_url"), str):
         name = urlsplit(image["coco_url"]).path.lstrip("/")
@@ -83,7 +83,7 @@ def image_columns(image: Json, where: object) -> Json:
 
 
 def _whole(value: object) -> int | None:
-    """Return a size, also as text, as the XML of Flickr30k Entities left it."""
+    """Return a size as an integer, also from text, as in XML of Flickr30k Entities; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     found = re.fullmatch(r"\s*(\d{1,9})(\.0*)?\s*", str(value))
@@ -91,17 +91,17 @@ def _whole(value: object) -> int | None:
 
 
 def coco_name(number: object, where: str) -> str:
-    """The image of COCO's train2014 with this number: 9 -> COCO_train2014_000000000009.jpg."""
+    """Return the name of an image of COCO's train2014: 9 -> COCO_train2014_000000000009.jpg."""
     return f"COCO_train2014_{_number(number, where):012d}.jpg"
 
 
 def plain_name(number: object, where: str) -> str:
-    """The image of a data set that names images by their number: 9 -> 9.jpg."""
+    """Return the name of an image in a data set that names images by number: 9 -> 9.jpg."""
     return f"{_number(number, where)}.jpg"
 
 
 def without_target(name: str) -> str:
-    """Return a name of REFER's without the number of the target: COCO_..._000000000009_3.jpg."""
+    """Remove the target's number from a REFER image name, as _3 in COCO_..._000000000009_3.jpg."""
     return _OF_TARGET.sub(r"\1\2", name)
 
 

@@ -1,7 +1,7 @@
-"""Label Studio: exports of rectangles with expressions, and tasks with predictions to review.
+"""Label Studio: read exported rectangles with expressions, write predictions to review.
 
-Boxes are percent of the image's width and height. An expression is the text of a region (TextArea
-with ``perRegion``), else the label of its rectangle.
+Boxes are in percent of the image's width and height. An expression is the text of a region
+(TextArea with ``perRegion``), else the label of its rectangle.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _UPLOADED = re.compile(r"/data/upload/(?:\d+/)?(?:[0-9a-f]{8}-)?(.+)")
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _RECTANGLES = ("rectanglelabels", "rectangle", "labels")
 _SIDES = ("x", "y", "width", "height")
-_FACTS = ("annotator", "created_at", "updated_at")  # texts of JSON-MIN that nobody wrote
+_FACTS = ("annotator", "created_at", "updated_at")  # texts of JSON-MIN that are no annotations
 
 
 def matches(file: File) -> bool:
-    """Whether a file holds tasks, or annotations in the flat form that is called JSON-MIN."""
+    """Return whether a file holds tasks, or annotations in the flat form JSON-MIN."""
     parts = ("annotations", "predictions", "completions")
     is_task = isinstance(file.first.get("data"), dict) and any(p in file.first for p in parts)
     return is_task or "annotation_id" in file.first
@@ -45,9 +45,9 @@ def matches(file: File) -> bool:
 def read(file: File) -> pa.Table:
     """Return a label for each expression of each rectangle, in pixels.
 
-    What people annotated is taken, cancelled annotations apart; in a task without any, the
-    predictions. The box around a rotated rectangle is its box. Scores are in column
-    ``label_studio.score``, the task's number in ``label_studio.task``.
+    Human annotations are used, except cancelled ones; in a task without any, the predictions. A
+    rotated rectangle gives the box that encloses it. Scores are in column ``label_studio.score``,
+    the task's id in ``label_studio.task``.
     """
     numbers: list[float] = []
     others = 0
@@ -77,15 +77,15 @@ def read(file: File) -> pa.Table:
                           stacklevel=2)  # fmt: skip
 
     table = rows_table(labels(), file)
-    return table.take(np.argsort(numbers, kind="stable"))  # as they were before they were written
+    return table.take(np.argsort(numbers, kind="stable"))  # in their order before `write`
 
 
 def write(table: pa.Table, file: File) -> None:
-    """Write a task an image, with its labels as a prediction.
+    """Write one task per image, with its labels as a prediction.
 
-    The score of a region is its column ``score``, else the mean of its reliabilities; that of a
-    task the lowest of them, so that tasks sorted by it begin with what to look at. Other columns
-    travel in ``meta`` of a region, rows without a box in that of their task.
+    A region's score is its column ``score``, else the mean of its reliabilities; a task's score is
+    the lowest of these, so that sorting by it puts doubtful tasks first. Other columns are kept in
+    a region's ``meta``, rows without a box in that of their task.
     """
     order = np.argsort(encode_names(table.column("image")).indices.to_numpy(), kind="stable")
     numbered = zip(order.tolist(), rows_of(table.take(order)), strict=True)
@@ -149,7 +149,7 @@ def _size(row: Json, file: File) -> tuple[int, int]:
 
 
 def _task_of_flat(item: Json, where: str) -> Json:
-    """A task of an annotation as JSON-MIN has it: rectangles by the name of their tag, no ids."""
+    """Convert a JSON-MIN annotation, with rectangles by tag name and without ids, to a task."""
     lists = {name: each for name, each in item.items() if isinstance(each, list)}
     parts = [each for part in lists.values() for each in part if isinstance(each, dict)]
     texts = {name: each for name, each in item.items() if isinstance(each, str)}
@@ -165,7 +165,7 @@ def _task_of_flat(item: Json, where: str) -> Json:
 
 
 def _results(task: Json) -> Iterator[tuple[Json, str | None]]:
-    """Yield the annotations of a task, or else its predictions, each with its source."""
+    """Yield the annotations of a task, or its predictions if it has none, with their sources."""
     done = task.get("annotations") or task.get("completions") or []
     done = [each for each in done if isinstance(each, dict) and not each.get("was_cancelled")]
     for annotation in done:
@@ -190,20 +190,20 @@ def _labels(
     label = {**label, "width": width, "height": height, "box_format": "xyxy"}
     label["box"] = _pixels(value, width, height)
     others = {**_object(_object(region, "meta"), KEY)}
-    if others and label["source"] != "human":  # a prediction that was written here
+    if others and label["source"] != "human":  # a prediction made by `write`
         label["source"] = others.pop("source", None)
     number = others.pop("number", math.inf)
     written, own = others.pop("box", None), others.pop("box_format", "xyxy")
     if is_box(written) and own in ("xyxy", "xywh"):
         corners = convert_box(written, "xyxy") if own == "xywh" else written
         if _percent(corners, width, height) == [value.get(side) for side in _SIDES]:
-            label |= {"box": written, "box_format": own}  # it was not moved
+            label |= {"box": written, "box_format": own}  # the box was not moved
     for expression in expressions:
         yield number, {**others, **label, "expression": expression}
 
 
 def _texts(regions: list[Json]) -> dict[Any, list[str]]:
-    """Return what was written of each region, by its id."""
+    """Return the texts of each region, by the region's id."""
     found: dict[Any, list[str]] = defaultdict(list)
     for region in regions:
         text = _object(region, "value").get("text")
@@ -218,7 +218,7 @@ def _whole(size: object) -> int:
 
 
 def _object(item: Json, name: str) -> Json:
-    """Return the object of a name; empty where there is none."""
+    """Return the object of a name; empty if there is none."""
     found = item.get(name)
     return found if isinstance(found, dict) else {}
 
@@ -235,14 +235,14 @@ def _percent(corners: list[float], width: int, height: int) -> list[float]:
 
 
 def _pixels(value: Json, width: int, height: int) -> Any:
-    """Return corners in pixels of a rectangle in percent, or what is there in place of one."""
+    """Convert a rectangle in percent to corners in pixels; return anything else as it is."""
     sides = [value.get(side) for side in _SIDES]
     if not is_box(sides):
         return sides
     x, y, w, h = (side * size / 100 for side, size in zip(sides, (width, height) * 2, strict=True))
     turn = value.get("rotation") or 0
     angle = math.radians(turn) if isinstance(turn, int | float) else 0.0
-    across = (w * math.cos(angle), w * math.sin(angle))  # turned about the upper left corner
+    across = (w * math.cos(angle), w * math.sin(angle))  # rotated about the upper left corner
     down = (-h * math.sin(angle), h * math.cos(angle))
     xs = [x, x + across[0], x + down[0], x + across[0] + down[0]]
     ys = [y, y + across[1], y + down[1], y + across[1] + down[1]]
@@ -254,7 +254,7 @@ def _is_image(text: str) -> bool:
 
 
 def _image(data: Json, where: str) -> str:
-    """Return the name of a task's image below the image root, from where Label Studio served it."""
+    """Return the name of a task's image below the image root, from the URL that served it."""
     texts = [data["image"]] if "image" in data else [*data.values()]
     named = [text for text in texts if isinstance(text, str)]
     found = [text for text in named if _is_image(text)]

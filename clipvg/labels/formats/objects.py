@@ -1,6 +1,7 @@
-"""Objects out of JSON text one after the other, of a list or one a line; and values of objects.
+"""Read JSON objects one by one, from a list or one per line, and check their values.
 
-What other tools' formats do not know of a label travels in their objects under "clipvg".
+Columns of a label that another tool's format does not know are stored in its objects under
+"clipvg".
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from clipvg.errors import InputError, one_line
 from clipvg.runtime.files import Json
 
 KEY = "clipvg"
-_PIECE = 2**22  # characters in memory at a time, beside the object that they end in
+_PIECE = 2**22  # characters in memory at a time, plus the object that they end in
 _SPACE = re.compile(r"[ \t\n\r]*")
 _KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
 _DECODER = json.JSONDecoder()
 
 
 def at_line(row: int, line: int) -> str:
-    """Return where a fault of a text file is: row as messages count, line as editors do."""
+    """Return a place in a text file: its row as counted in messages, its line as in editors."""
     return f"row {row} (line {line})"
 
 
@@ -29,7 +30,7 @@ def value_of(item: object, name: str, where: str) -> Any:
     """Return a value of what should be an object.
 
     Raises:
-        InputError: it is none, or has no such value.
+        InputError: the item is not an object, or has no such value.
     """
     if not isinstance(item, dict):
         raise InputError(f"{where}: {str(item)[:40]!r} where an object with {name!r} belongs")
@@ -40,7 +41,7 @@ def value_of(item: object, name: str, where: str) -> Any:
 
 
 def list_of(item: object, name: str, where: str) -> list[Any]:
-    """Return a list out of what should be an object, see `value_of`; empty where it is null."""
+    """Return a list in what should be an object, see `value_of`; empty if it is null."""
     found = value_of(item, name, where)
     if found is None:
         return []
@@ -50,23 +51,23 @@ def list_of(item: object, name: str, where: str) -> list[Any]:
 
 
 def read_lines(text: TextIO, where: str) -> Iterator[Json]:
-    """Yield the objects of a text that has one a line.
+    """Yield the objects of a text that has one per line.
 
     Raises:
-        InputError: a line is not JSON, or no object.
+        InputError: a line is not JSON, or not an object.
     """
     filled = ((number, line) for number, line in enumerate(text, 1) if line.strip())
     for row, (number, line) in enumerate(filled):
         place = f"{where} {at_line(row, number)}"
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits, too
+        except (ValueError, RecursionError) as error:  # ValueError: also 5,000 digits
             raise InputError(f"{place}: not JSON ({one_line(error, 120)})") from None
         yield _object(value, place)
 
 
 def read_list(text: TextIO, where: str) -> Iterator[Json]:
-    """Yield the objects of a JSON list, of which a few are in memory; see `read_lines`."""
+    """Yield the objects of a JSON list with only a few in memory; see `read_lines`."""
     window = _Window(text)
     row = 0
     try:
@@ -86,20 +87,20 @@ def read_list(text: TextIO, where: str) -> Iterator[Json]:
 
 
 class _Fault(Exception):
-    """What is not as JSON has it."""
+    """A syntax error in JSON."""
 
 
 class _Window:
-    """What of a text is in memory, and where in it reading is."""
+    """The part of a text that is in memory, and the reading position in it."""
 
     def __init__(self, text: TextIO) -> None:
-        self.line = 1  # where reading is
+        self.line = 1  # of the reading position
         self._text = text
         self._buffer = ""
         self._place = 0
 
     def peek(self) -> str:
-        """Return the next character that is no space; "" at the end."""
+        """Return the next character that is not white space; "" at the end."""
         while True:
             found = _SPACE.match(self._buffer, self._place)
             self._move(found.end() if found else self._place)
@@ -109,7 +110,7 @@ class _Window:
                 return ""
 
     def take(self, mark: str) -> None:
-        """Go past a character; "" makes sure of the end."""
+        """Go past an expected character; "" expects the end."""
         if (found := self.peek()) != mark:
             raise _Fault(f"{found or 'the end'!r} where {mark or 'the end'!r} belongs")
         self._move(self._place + len(mark))
@@ -120,7 +121,7 @@ class _Window:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._buffer, self._place)
-            except json.JSONDecodeError as error:  # it may go on behind what is in memory
+            except json.JSONDecodeError as error:  # it may continue after what is in memory
                 fault, place = error.msg, error.pos
             except (ValueError, RecursionError) as error:
                 raise _Fault(one_line(error, 120)) from None
@@ -151,9 +152,10 @@ def _object(value: object, where: str) -> Json:
 
 
 def carried(row: Json, box_format: str, known: Iterable[str]) -> tuple[list[float], Json]:
-    """Return the box of a label in a format, and what to put beside it of the label's columns.
+    """Return the box of a label in a format, and the label's columns to store beside it.
 
-    Known columns have a place of their own.
+    These exclude known columns, which have a place of their own, and include the box as written
+    if its format differs.
     """
     written, own = row.get("box") or [], row.get("box_format") or "xyxy"
     others = {name: row[name] for name in row if name not in (*known, "box", "box_format")}
@@ -165,10 +167,10 @@ def carried(row: Json, box_format: str, known: Iterable[str]) -> tuple[list[floa
 
 
 def restored(label: Json, item: Json) -> Json:
-    """Return a label that was read, with what `carried` put beside it.
+    """Return a label that was read, with the columns that `carried` stored beside it.
 
-    The box as it was written once counts only where it is the one that the item has: it may have
-    been corrected since.
+    The box as originally written is used only if it equals the item's box, which may have been
+    corrected since.
     """
     others = item.get(KEY)
     if not isinstance(others, dict):
@@ -181,11 +183,11 @@ def restored(label: Json, item: Json) -> Json:
 
 
 def convert_box(box: list[float], box_format: str) -> list[float]:
-    """Return a box of the other format in this one: xyxy or xywh."""
+    """Convert a box from the other format to this one: xyxy or xywh."""
     sign = -1 if box_format == "xywh" else 1
     return [box[0], box[1], box[2] + sign * box[0], box[3] + sign * box[1]]
 
 
 def is_box(box: Any) -> TypeGuard[list[float]]:
-    """Return whether JSON is four numbers."""
+    """Return whether a JSON value is a list of four numbers."""
     return isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)

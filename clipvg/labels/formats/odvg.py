@@ -1,6 +1,6 @@
-"""ODVG: an object an image, of Open-GroundingDino and MM-Grounding-DINO; boxes are xyxy.
+"""ODVG, of Open-GroundingDino and MM-Grounding-DINO: one object per image, boxes xyxy.
 
-MM-Grounding-DINO names files of such lines ``.json``.
+Files have one object per line; MM-Grounding-DINO names them ``.json``.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _PARTS = ("grounding", "referring", "detection")
 
 
 def matches(file: File) -> bool:
-    """Return whether objects have the name of an image and one of the parts."""
+    """Return whether objects have the name of an image and one of ODVG's parts."""
     return isinstance(file.first.get("filename"), str) and any(p in file.first for p in _PARTS)
 
 
 def read(file: File) -> pa.Table:
     """Return a label for each box of each phrase, and for each instance of a detection.
 
-    Where every image of the file has a single region, as in the RefCOCO files, its expression is
-    the whole caption: the phrase is then only the head of it. Else it is the phrase, and the
-    caption stays in column ``caption``. Instances are named as those of COCO are.
+    If no image of the file has more than one region, as in the RefCOCO files, the expression is the
+    whole caption, since the phrase is then only its head. Otherwise it is the phrase, and the
+    caption is kept in column ``caption``. Instances are named like those of COCO.
     """
     counts = (len(_entries(line, "grounding", "regions")) for line in file.objects())
     single = max(counts, default=0) == 1
@@ -42,7 +42,7 @@ def read(file: File) -> pa.Table:
 
 
 def _labels(line: Json, single: bool, where: str) -> Iterator[Json]:
-    """The labels of an image; ``single`` tells that each image of the file has one region."""
+    """Yield the labels of an image; ``single`` means that no image has several regions."""
     if not isinstance(name := line.get("filename"), str):
         raise InputError(f"{where}: no 'filename'")
     image = {"image": name, "width": line.get("width"), "height": line.get("height")}
@@ -51,9 +51,9 @@ def _labels(line: Json, single: bool, where: str) -> Iterator[Json]:
 
 
 def write(table: pa.Table, file: File) -> None:
-    """Write a line with one region for each label, whose phrase is the whole caption.
+    """Write a line for each label, with one region whose phrase is the whole caption.
 
-    Columns that ODVG does not know travel under "clipvg" of the region.
+    Columns that ODVG does not know are stored under "clipvg" in the region.
     """
     with file.create() as out:
         for row in rows_of(table):
@@ -85,7 +85,7 @@ def _grounding(line: Json, single: bool) -> Iterator[Json]:
 
 
 def _referring(line: Json) -> Iterator[Json]:
-    """Yield instances with the expressions of each."""
+    """Yield a label for each expression and box of each instance."""
     for instance in _entries(line, "referring"):
         for phrase in _texts(instance.get("phrase")):
             for box in _boxes(instance):
@@ -108,7 +108,7 @@ def _detection(line: Json, where: str) -> Iterator[Json]:
 
 
 def _entries(line: Json, part: str, name: str | None = None) -> list[Json]:
-    """Return the objects of a part; none where it is missing or something else."""
+    """Return the objects of a part; none if it is missing or malformed."""
     found = line.get(part)
     if name is not None:
         found = found.get(name) if isinstance(found, dict) else None
@@ -121,7 +121,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _boxes(region: Json) -> list:
-    """Return the boxes of a region, which has one, or a list of them."""
+    """Return the boxes of a region, which has one box or a list of boxes."""
     box = region.get("bbox")
     nested = isinstance(box, list) and bool(box) and all(isinstance(each, list) for each in box)
     return box if nested and isinstance(box, list) else [box]

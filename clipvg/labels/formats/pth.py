@@ -1,13 +1,13 @@
-"""The published ``.pth`` label files: seven layouts, read without executing what they hold.
+"""The published ``.pth`` label files: seven layouts, read without executing their pickles.
 
-A file is a list with one record a label. RefCOCO family: (image, segment, box xywh, expression,
+A file is a list with one record per label. RefCOCO family: (image, segment, box xywh, expression,
 attributes); ReferIt: the same with box xyxy; Flickr30k Entities: (image, box xyxy, expression).
-``mixup`` is that of RefCOCO for all data sets together; its segment says where the image is, or
-how large. Refined files hold lists in place of tuples. ``*_bad_label_*`` has a sixth field, the
+``mixup`` is the layout of RefCOCO for all data sets together; its segment says where the image is,
+or its size. Refined files hold lists instead of tuples. ``*_bad_label_*`` has a sixth field, the
 reliability; ``*_iou_result`` has (image, segment, box, expression, target, prediction,
-reliability). Both are five fields and more for Flickr30k too.
+reliability). Both have the same fields for Flickr30k.
 
-Segment, attributes and further fields travel as JSON in ``pth.segment``, ``pth.attributes`` and
+Segment, attributes and further fields are kept as JSON in ``pth.segment``, ``pth.attributes`` and
 ``pth.extra``. Boxes are kept as written; numbers come back equal, whole ones as integers.
 """
 
@@ -33,7 +33,7 @@ from clipvg.runtime.unpickle import read_pickle
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a record keeps what."""
+    """The fields of a record, in order, and the format of its box."""
 
     box_format: str
     fields: tuple[str, ...]
@@ -50,7 +50,7 @@ LAYOUTS = {
     "flickr": Layout("xyxy", ("image", "box", "expression")),
     "mixup": Layout("xywh", _FIVE),
 }
-SCORED = {"_bad_label_": _FIVE, "_iou_result": _FIVE[:4]}  # before the reliability, or more
+SCORED = {"_bad_label_": _FIVE, "_iou_result": _FIVE[:4]}  # fields before the scores
 PUBLISHED = RELIABILITY + "published"
 _FOLDERS = {  # of images, below the data root of the published code
     "flickr": "Flickr30k/flickr30k-images",
@@ -65,7 +65,7 @@ def find_layout(path: str | Path, layout: str | None = None) -> Layout:
     """Return the layout of a name, else of a file's prefix (``unc+_train_pseudo.pth``).
 
     Raises:
-        InputError: an unknown name, or a file whose name does not begin with one.
+        InputError: the layout is unknown, or none is given and the file name begins with none.
     """
     shape = LAYOUTS[layout_name(path, layout)]
     for part, fields in SCORED.items():
@@ -89,7 +89,8 @@ def read(file: File) -> pa.Table:
     """Return a published label file, in torch's zip or legacy format, as an Arrow table.
 
     Raises:
-        InputError: not such a file, records of another shape, or anything that is not plain data.
+        InputError: the file is of another kind, has records of another shape, or holds anything
+            that is not plain data.
     """
     shape = find_layout(file.path, file.layout)
     records = read_pickle(file.path, "a list of labels")
@@ -115,7 +116,8 @@ def write(table: pa.Table, file: File) -> None:
     placeholder of the published pseudo-label files.
 
     Raises:
-        InputError: the name of the file says no layout, and none was given.
+        InputError: no layout is given or found in the file's name, or a reliability that the name
+            requires is missing.
     """
     shape = find_layout(file.path, file.layout)
     extras = _from_json(table, "pth.extra", [])
@@ -163,18 +165,18 @@ def _row(shape: Layout, record: object, where: str) -> Json:
     return row
 
 
-@lru_cache(maxsize=1000)  # most files say the same placeholder in every record
+@lru_cache(maxsize=1000)  # most files repeat one placeholder in every record
 def _text_as_json(text: str) -> str:
     return json.dumps(text)
 
 
 def is_mixup(file: File) -> bool:
-    """Return whether a file is of all data sets together."""
+    """Return whether a file has the layout for all data sets together."""
     return (file.layout or file.path.name.partition("_")[0]) == "mixup"
 
 
 def _with_reliability(table: pa.Table, extras: list, file: File) -> list:
-    """Return further fields of each record of a file whose last one is the reliability."""
+    """Return the further fields of each record; in such a file the last one is the reliability."""
     fields = 3 if "_iou_result" in file.path.name else 1  # target, prediction, reliability
     if fields == 1 and PUBLISHED in table.column_names:
         scores = table.column(PUBLISHED).to_pylist()
@@ -190,7 +192,7 @@ def _with_reliability(table: pa.Table, extras: list, file: File) -> list:
 
 
 def _place(name: str, segment: object, where: str) -> Json:
-    """Return where an image of the joint files lies below the published data root, and its size."""
+    """Return the path of a ``mixup`` image below the published data root, and its size if known."""
     data_set = "coco" if name.startswith("COCO_") else segment
     if not isinstance(data_set, str) or data_set not in _FOLDERS:
         raise InputError(
@@ -216,7 +218,7 @@ def _is_reliability(value: object) -> TypeGuard[float]:
 
 
 def _box(value: object, where: str) -> list[float]:
-    """Return a box's numbers, also from a list of one box, as arrays of shape (1, 4) give."""
+    """Return a box's numbers, also from a list of one box, as made from arrays of shape (1, 4)."""
     if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple):
         value = value[0]
     try:
@@ -254,7 +256,7 @@ def _from_json(table: pa.Table, name: str, absent: str | list) -> list:
 
 
 def _pairs(value: object) -> object:
-    """Attribute parses are pairs (role, words): tuples in the published files, lists in JSON."""
+    """Turn pairs (role, words) of attribute parses, lists in JSON, into tuples as published."""
     if isinstance(value, list):
         is_pair = len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], list)
         return tuple(value) if is_pair else [_pairs(item) for item in value]
@@ -266,7 +268,7 @@ def lost(table: pa.Table, file: File) -> list[str]:
     shape = find_layout(file.path, file.layout)
     held = {"box_format", "pth.extra", *shape.fields, *(f"pth.{name}" for name in shape.fields)}
     if shape.is_scored:
-        held.add(PUBLISHED)  # it is among the further fields
+        held.add(PUBLISHED)  # it is kept in the further fields
     if is_mixup(file):
         held |= {"width", "height"}  # in the segment
     return [name for name in table.column_names if name not in held]

@@ -1,6 +1,6 @@
 """RefCOCO, RefCOCO+ and RefCOCOg as REFER's ``refs(*).p``, or as a list of records with img_id.
 
-gRefCOCO's ``grefs(unc).json`` is as REFER's.
+gRefCOCO's ``grefs(unc).json`` has the structure of REFER's files.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ INSTANCES = "instances.json"
 
 
 def read(file: File) -> pa.Table:
-    """Return the file with ``instances.json`` beside it: one row a sentence.
+    """Read the file together with the ``instances.json`` beside it: one row per sentence.
 
     The split of each referent is in column ``split``, its ids in ``refer.ref_id`` and
-    ``refer.sent_id``. The pickle is read without executing it. Sentences that mean nothing in the
-    image, or several things, have no one box: they are left out, which a warning counts.
+    ``refer.sent_id``. The pickle is read without executing it. Sentences with no target in the
+    image, or with several, do not have one box: they are left out, and a warning counts them.
     """
     instances = file.path.with_name(INSTANCES)
     if not instances.is_file():
@@ -73,7 +73,7 @@ def _referents(file: File) -> Iterable[Any]:
 
 
 def _targets(ref: Json, where: str) -> list[object]:
-    """Return ids of the objects that are meant; gRefCOCO lists them, and -1 is none."""
+    """Return the ids of the targets; gRefCOCO lists them, with -1 for no target."""
     ids = value_of(ref, "ann_id", where)
     known = ids if isinstance(ids, list | tuple) else [ids]
     return [] if ref.get("no_target") else [number for number in known if number not in (-1, None)]
@@ -88,13 +88,13 @@ def _found(entries: dict[str, Json], number: object, noun: str, where: str) -> J
 
 
 def text_of(sentence: object, where: str) -> Any:
-    """Return the text of one of REFER's sentences, as cleaned by its authors where it is."""
+    """Return the text of a REFER sentence, as cleaned by the authors if available, else raw."""
     text = sentence.get("sent") if isinstance(sentence, dict) else None
     return text or value_of(sentence, "raw", where)
 
 
 def read_records(file: File) -> pa.Table:
-    """Return one row a record; boxes are xywh, ``img_id`` is a COCO file's stem and a number."""
+    """Return one row per record; boxes are xywh, ``img_id`` is a COCO file's stem and a number."""
     rows = (_record(record, f"{file} row {i}") for i, record in enumerate(file.objects()))
     return rows_table(rows, file)
 

@@ -1,4 +1,4 @@
-"""SeqTR's and SimREC's JSON: by split, one object a target, with the number of its image."""
+"""JSON of SeqTR and SimREC: per split one object per target, with the number of its image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipvg.labels.formats.instances import coco_name, plain_name
 from clipvg.labels.formats.objects import list_of, value_of
 from clipvg.runtime.files import Json
 
-_EXPRESSIONS = ("expressions", "refs")  # of SeqTR, of SimREC
+_EXPRESSIONS = ("expressions", "refs")  # in SeqTR, in SimREC
 _IMAGES = ("image_id", "iid")
 _SOURCES: tuple[tuple[str, Callable[[object, str], str]], ...] = (  # in `data_source`, or in a name
     (r"coco", coco_name),
@@ -33,10 +33,10 @@ def matches(file: File) -> bool:
 
 
 def read(file: File) -> pa.Table:
-    """Return one row an expression; boxes are xywh, splits are in column ``split``.
+    """Return one row per expression; boxes are xywh, splits are in column ``split``.
 
-    The data set, which decides how images are called, is the target's ``data_source``, else in the
-    name of the file or of its folder ("refcoco-unc/instances.json", "refclef.json").
+    The data set, which determines the names of images, is the target's ``data_source``, else it is
+    in the name of the file or its folders ("refcoco-unc/instances.json", "refclef.json").
     """
     return rows_table((row for split in file.content for row in _labels(file, split)), file)
 
@@ -64,7 +64,7 @@ def _labels(file: File, split: str) -> Iterator[Json]:
 
 
 def _present(target: Json, keys: tuple[str, ...]) -> str:
-    """Return the key that a target has, else the first of them, for the error."""
+    """Return the first key that a target has; if none, the first of all, for the error."""
     return next((key for key in keys if key in target), keys[0])
 
 

@@ -42,19 +42,19 @@ def _is_records(file: File) -> bool:
 
 
 def _read_objects(file: File) -> pa.Table:
-    """Return the table of an object a label; keys that one lacks are null."""
+    """Return the table of a file with one object per label; keys that one lacks are null."""
     return rows_table(file.objects(), file)
 
 
 def _write_lines(table: pa.Table, file: File) -> None:
-    """Write one object a line, without nulls."""
+    """Write one object per line, without nulls."""
     with file.create() as out:
         for row in rows_of(table):
             out.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def _write_list(table: pa.Table, file: File) -> None:
-    """Write a list with one object a line, without nulls."""
+    """Write a list with one object per line, without nulls."""
     with file.create() as out:
         separator = "[\n"
         for row in rows_of(table):
@@ -64,9 +64,9 @@ def _write_list(table: pa.Table, file: File) -> None:
 
 
 def _read_delimited(file: File) -> pa.Table:
-    """Return the table of a file with a header; cells are text, as "007", and null where empty.
+    """Return the table of a file with a header; cells stay text, as "007", and null if empty.
 
-    Where the header is not separated as the ending says, its own delimiter is taken; with
+    If the header does not use the delimiter of the file's ending, the one it uses is detected; with
     semicolons, sides of boxes may have decimal commas.
     """
     csv.field_size_limit(_LONGEST_CELL)
@@ -97,14 +97,14 @@ def _read_delimited(file: File) -> pa.Table:
                     column.append(cell or None)
         except csv.Error as error:
             raise InputError(f"{file} line {reader.line_num}: {error}; check the quotes") from None
-    if delimiter == ";":  # where decimals have commas
+    if delimiter == ";":  # decimals may have commas
         for name in columns.keys() & {*CORNERS, *SIDES}:
             columns[name] = [cell and cell.replace(",", ".") for cell in columns[name]]
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def _write_delimited(table: pa.Table, file: File, delimiter: str) -> None:
-    """Write a header and a line a label; lists and objects as JSON."""
+    """Write a header and one line per label, with lists and objects as JSON."""
     with file.create(newline="") as out:
         writer = csv.writer(out, delimiter=delimiter)
         writer.writerow(table.column_names)
@@ -114,12 +114,12 @@ def _write_delimited(table: pa.Table, file: File, delimiter: str) -> None:
 
 
 def _is_excel(line: str) -> bool:
-    """Return whether a first line says what separates cells, as Excel has it."""
+    """Return whether the first line declares the delimiter as Excel does, such as "sep=;"."""
     return line.lower().startswith("sep=") and len(line.rstrip("\r\n")) == 5
 
 
 def _delimiter(header: str, usual: str) -> str:
-    """What separates the cells of a header: as the ending says, else what makes most of them."""
+    """Return the delimiter of a header: that of the ending, else the one that gives most cells."""
     if _is_excel(header):
         return header[4]
     counts = {each: len(next(csv.reader([header], delimiter=each), [])) for each in _OTHERS}

@@ -1,4 +1,4 @@
-"""Visual Genome: the phrases of regions, from region descriptions and region graphs."""
+"""Visual Genome: phrases of regions, from region descriptions and region graphs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _OTHERS = {"objects": "objects", "relationships": "relationships", "attributes":
 
 
 def matches(file: File) -> bool:
-    """Return whether a file holds regions, or what else Visual Genome says, of images."""
+    """Return whether a file holds regions of images, or other annotations of Visual Genome."""
     keys = file.first.keys()
     return "regions" in keys or bool("image_id" in keys and keys & {*_OTHERS})
 
 
 def read(file: File) -> pa.Table:
-    """Return one row a region; boxes are xywh, regions in ``vg.region``.
+    """Return one row per region; boxes are xywh, ids of regions are in ``vg.region``.
 
-    With ``image_data.json`` beside the file images have their sizes and the folder they are in
-    (``VG_100K/2.jpg``); without, the number of the image names it (``2.jpg``).
+    With ``image_data.json`` beside the file, images have sizes, and names with their folder
+    (``VG_100K/2.jpg``); without it, an image is named by its number (``2.jpg``).
     """
     if "regions" not in file.first:
         raise InputError(
@@ -57,7 +57,7 @@ def _labels(content: Json, where: str, facts: dict[str, Json]) -> Iterator[Json]
 
 
 def _images(file: File) -> dict[str, Json]:
-    """Name and size by number."""
+    """Return name and size of images by number; empty without ``image_data.json``."""
     beside = File(file.path.with_name(IMAGES))
     if not beside.path.is_file():
         return {}

@@ -1,9 +1,9 @@
-"""Instructions for vision-language models: boxes in the text of answers, or beside it.
+"""Instruction data for vision-language models, with boxes in the text of answers or beside it.
 
-Known are conversations (``from``/``value``), messages (``role``/``content``), both with images
-beside them, ms-swift's ``objects``, and the records of Qwen-VL's evaluation (``sent``, ``bbox``).
-What an expression is, a tag says (``<ref>``, ``<p>``, ``<|object_ref_start|>``), a label in JSON,
-or a question that ends with "... this sentence describes: EXPRESSION".
+Supported are conversations (``from``/``value``) and messages (``role``/``content``), both with
+images beside them, ms-swift's ``objects``, and records of Qwen-VL's evaluation (``sent``,
+``bbox``). Expressions are marked by a tag (``<ref>``, ``<p>``, ``<|object_ref_start|>``), a label
+in JSON, or a question that ends with "... this sentence describes: EXPRESSION".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clipvg.labels.formats.file import LINES, File, Format, rows_table, warn_lef
 from clipvg.labels.formats.objects import is_box, list_of, value_of
 from clipvg.runtime.files import Json
 
-_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"  # linear: one way to read each
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"  # one way to match each: linear time
 _FOUR = (
     rf"[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*(?:\)\s*,\s*\(|,)\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]"
 )
@@ -36,24 +36,24 @@ _TALKS = {"conversations": ("from", "value"), "messages": ("role", "content")}
 _ANSWERS = ("gpt", "assistant", "model")
 _UNITS = {"real": "pixel", "norm1": "unit", "norm1000": "thousand"}  # of ms-swift
 
-Found = tuple[str | None, list[float]]  # an expression, None where nothing says it; four numbers
+Found = tuple[str | None, list[float]]  # an expression, None if not given; four numbers
 Counts = Counter[str]
 
 
 def matches(file: File) -> bool:
-    """Return whether a file holds conversations, messages or such records."""
+    """Return whether a file holds conversations, messages or records with ``sent`` and ``bbox``."""
     keys = file.first.keys()
     return bool(keys & {*_TALKS}) or keys >= {"image", "sent", "bbox"}
 
 
 def read(file: File) -> pa.Table:
-    """Return one row a box; corners in the unit that ``box_unit`` or ms-swift's ``bbox_type`` says.
+    """Return one row per box, xyxy in the unit given by ``box_unit`` or ms-swift's ``bbox_type``.
 
-    Answers without a box are no labels; expressions with several boxes and rows with several
-    images are left out, which a warning counts.
+    Answers without a box are no labels. Expressions with several boxes, and rows with no or several
+    images, are left out, and a warning counts them.
 
     Raises:
-        InputError: no unit is said, or nothing says what the expression of a box is.
+        InputError: no unit is given, or a box has no expression.
     """
     left_out: Counts = Counter()
     rows: list[Json] = []
@@ -109,7 +109,7 @@ def _found(item: Json, where: str, left_out: Counts) -> Iterator[Found]:
     question = ""
     for turn in list_of(item, key, where):
         text = value_of(turn, what, where)
-        if not isinstance(text, str):  # parts: text, and images
+        if not isinstance(text, str):  # a list of parts: text and images
             parts = [part for part in _listed(text) if isinstance(part, dict)]
             text = " ".join(str(part.get("text", "")) for part in parts)
         if value_of(turn, who, where) in _ANSWERS:
@@ -119,7 +119,7 @@ def _found(item: Json, where: str, left_out: Counts) -> Iterator[Found]:
 
 
 def _objects(objects: object, where: str, left_out: Counts) -> Iterator[Found]:
-    """Yield those of ms-swift: as many expressions as boxes, or one for all."""
+    """Yield ms-swift's expressions and boxes; leave them out unless there are as many of both."""
     boxes = list_of(objects, "bbox", where)
     names = list_of({"ref": [], **objects}, "ref", where) if isinstance(objects, dict) else []
     if len(names) == len(boxes):
@@ -129,7 +129,7 @@ def _objects(objects: object, where: str, left_out: Counts) -> Iterator[Found]:
 
 
 def _answers(question: str, answer: str, left_out: Counts) -> Iterator[Found]:
-    """The boxes of an answer, each with the expression before it, else that of the question."""
+    """Yield an answer's boxes, each with the expression before it, else that of the question."""
     told = question.rpartition(_ASKED)[2].strip() if _ASKED in question else None
     marked = [_expression(part) for part in _PARTS.finditer(question)]
     expression = next((text for text in marked if text), told)
@@ -166,7 +166,7 @@ def _fours(part: re.Match[str]) -> list[list[float]]:
 
 
 def _in_json(answer: str) -> tuple[list[tuple[str, list[float]]], str]:
-    """Labels with the box of each of an answer's JSON objects, and the answer without these."""
+    """Return label and box of each JSON object in an answer, and the answer without them."""
     found: list[tuple[str, list[float]]] = []
 
     def take(part: re.Match[str]) -> str:

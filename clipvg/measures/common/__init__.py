@@ -1,1 +1,1 @@
-"""What several measures share; no file here defines a measure."""
+"""Code shared by several measures; no measure is defined here."""

@@ -1,4 +1,4 @@
-"""The base of measures: a frozen dataclass whose annotations say what its options may be."""
+"""Base class of measures: a frozen dataclass whose annotations constrain its options."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from clipvg.runtime.fields import field_problems
 class Measure:
     """A measure: a frozen dataclass whose fields are its options, given by keyword.
 
-    Subclasses are made dataclasses. Options are checked against their annotations, which are read
-    when a measure is made: ``Annotated[int, (1, None)]`` is an integer from 1 on,
+    Subclasses become dataclasses automatically. Options are checked against their annotations when
+    a measure is created: ``Annotated[int, (1, None)]`` is an integer of at least 1,
     ``Literal["members", "label"]`` one of two words.
     """
 
     name: str  # name of its score column
-    reads: ClassVar[str | None] = None  # property that reads a file, so that a bad one is told now
+    reads: ClassVar[str | None] = None  # property evaluated on creation, to reject bad files early
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True, eq=False)(cls)
@@ -35,10 +35,10 @@ class Measure:
             getattr(self, self.reads)
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong with options that fit their annotations one by one."""
+        """Yield problems with options that each satisfy their annotation."""
         return iter(())
 
     @property
     def requires(self) -> frozenset[str]:
-        """What it needs beside the labels; nothing unless a measure says so."""
+        """What the measure needs besides the labels; nothing by default."""
         return frozenset()

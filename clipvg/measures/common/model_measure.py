@@ -1,4 +1,4 @@
-"""Measures that look at images and ask one model."""
+"""Base class of measures that query one grounding model about images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipvg.reliability.image_measure import ImageMeasure
 
 
 class ModelMeasure(ImageMeasure, Measure):
-    """A measure that looks at images and asks one model.
+    """A measure that queries one grounding model about images.
 
     Args:
         model: the grounding model.

@@ -1,4 +1,4 @@
-"""From distances, losses and ranks to reliability in [0, 1], higher = more reliable."""
+"""Convert distances, losses and ranks to reliability in [0, 1], higher = more reliable."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def conformal(reference: npt.ArrayLike, distance: npt.ArrayLike, *, own: bool) -
     """Return the share of the reference that lies at least as far out as each value.
 
     The conformal p-value of Bates, Candès, Lei, Romano and Sesia (Annals of Statistics, 2023):
-    (1 + #{reference >= distance}) / (1 + M); without the ones where the values are the reference.
+    (1 + #{reference >= distance}) / (1 + M); without the two ones if the values are the reference.
 
     Args:
         reference: (M,) distances of the reference, larger = further out.
         distance: (N,) distances to judge; NaN stays NaN.
-        own: the values are themselves the reference.
+        own: whether the values are themselves the reference.
     """
     known = np.asarray(reference, dtype=np.float64)
     known = np.sort(known[~np.isnan(known)])
@@ -69,7 +69,7 @@ def extra(module: str, purpose: str) -> ModuleType:
     """Import a module of scikit-learn or SciPy.
 
     Raises:
-        MissingExtraError: it is not installed, with the command that installs it.
+        MissingExtraError: it is not installed; the message has the command that installs it.
     """
     import importlib
 

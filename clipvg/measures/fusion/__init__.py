@@ -1,1 +1,1 @@
-"""Measures of other scores: means, votes, cascades, mixtures."""
+"""Measures that fuse other scores: means, votes, cascades, mixtures."""

@@ -1,4 +1,4 @@
-"""What fused measures are made of: scores in the context, or other measures."""
+"""Inputs of fused measures: score columns of the context, or other measures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Weights = Mapping[str, float] | Sequence[float] | np.ndarray | None
 
 
 class FusedMeasure(Measure):
-    """A measure of other scores.
+    """Base class of measures that fuse other scores.
 
     Args:
         of: names of score columns, measures, or both; None for all scores of the context.
@@ -37,7 +37,7 @@ class FusedMeasure(Measure):
 
     @cached_property
     def inputs(self) -> tuple[Input, ...] | None:
-        """The inputs one by one; None for all scores of the context."""
+        """The inputs as a tuple; None for all scores of the context."""
         if self.of is None:
             return None
         if isinstance(self.of, str) or not isinstance(self.of, Sequence):
@@ -46,20 +46,20 @@ class FusedMeasure(Measure):
 
     @property
     def requires(self) -> frozenset[str]:
-        """What the inputs require together."""
+        """What all inputs together require."""
         if self.inputs is None:
             return frozenset({"scores"})
         parts = [frozenset({"scores"}) if isinstance(m, str) else m.requires for m in self.inputs]
         return frozenset[str]().union(*parts)
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Score every label by its other scores."""
+        """Score every label by fusing its scores."""
         rows, reasons = self.input_scores(labels, context)
         values = self.fuse(rows, self.input_names(context), labels)
         return Scores(np.clip(values, 0, 1).astype(np.float32), reasons)
 
     def fuse(self, rows: np.ndarray, names: Sequence[str], labels: LabelTable) -> np.ndarray:
-        """Return the scores (N,) by those of the k inputs (k, N), NaN where none scores."""
+        """Return the fused scores (N,) of the k inputs (k, N), NaN where no input has a score."""
         raise NotImplementedError
 
     def input_names(self, context: Context) -> tuple[str, ...]:
@@ -71,10 +71,10 @@ class FusedMeasure(Measure):
     def input_scores(
         self, labels: LabelTable, context: Context
     ) -> tuple[np.ndarray, dict[int, str]]:
-        """Return the scores of k inputs; those that are measures run now, see `measure_together`.
+        """Return the scores of k inputs, running those that are measures, see `measure_together`.
 
         Returns:
-            (k, N) float64, NaN where not scored; row -> why a measure among them scored it not.
+            (k, N) float64, NaN where not scored; row -> why a measure among them did not score it.
         """
         measures = {m.name: m for m in self.inputs or () if not isinstance(m, str)}
         found = measure_together(measures, labels, context) if measures else {}
@@ -134,7 +134,7 @@ def weights_of(weights: Weights, names: Sequence[str], fused: str) -> np.ndarray
 
 
 def part_of(labels: LabelTable, context: Context, rows: np.ndarray) -> tuple[LabelTable, Context]:
-    """Return some rows of the labels with their part of the context."""
+    """Return the given rows of the labels, and of the context's scores and history."""
     scores, history = context.scores, context.history
     if scores is not None:
         scores = scores.take(rows)

@@ -23,20 +23,20 @@ from clipvg.measures.fusion.mixture import clean_probability, group_column
 from clipvg.reliability.histogram import kept
 from clipvg.reliability.measurer import Context, Scores
 
-_ZERO = 1e-6  # least score of a geometric mean
-_COMPETENT = (0.01, 0.99)  # bounds of a member's estimated accuracy: no one decides alone
+_ZERO = 1e-6  # smallest score in a geometric mean
+_COMPETENT = (0.01, 0.99)  # bounds of an input's estimated accuracy, so that none decides alone
 
 
 class WeightedMean(FusedMeasure):
     """Weighted mean of the inputs that score a label.
 
     r = Σ_k w_k r_k / Σ_k w_k over the k with a score. Geometric: exp(Σ_k w_k log r_k / Σ_k w_k),
-    which one low input pulls down, for inputs that find different errors.
+    which a single low input pulls down, for inputs that find different errors.
 
     Args:
-        weights: one number >= 0 an input, by name or in order; all 1 when None.
-        geometric: mean of logarithms; scores below 1e-6 count as that, so that the other inputs
-            still order labels of which one is 0.
+        weights: one number >= 0 per input, by name or in order; all 1 when None.
+        geometric: use the mean of logarithms; scores below 1e-6 count as 1e-6, so that labels with
+            an input of 0 are still ordered by the others.
     """
 
     weights: Weights = None
@@ -52,7 +52,7 @@ class WeightedMean(FusedMeasure):
 
 
 class RankMean(FusedMeasure):
-    """Weighted mean of the inputs' ranks: inputs of different scales count alike.
+    """Weighted mean of the inputs' ranks, so that inputs of different scales count equally.
 
     r = Σ_k w_k rank_k / N_k / Σ_k w_k over the k with a score; rank 1 is the least reliable of the
     N_k labels that input k scores, ties share their mean rank.
@@ -77,11 +77,11 @@ class Vote(FusedMeasure):
     r = Σ_k w_k [r_k >= threshold_k] / Σ_k w_k over the k with a score. weights="competence" takes
     w_k = log(p_k / (1 − p_k)), optimal for independent voters that are right with probability p_k
     (Nitzan and Paroush, International Economic Review, 1982), with p_k the share of labels on which
-    input k votes with the majority of the others (ties count half); an input that is at odds with
-    the others has weight 0.
+    input k votes with the majority of the others (ties count half); an input that mostly disagrees
+    with the others has weight 0.
 
     Args:
-        threshold: score from which an input votes for the label; one for all, or one each.
+        threshold: score from which an input votes for the label; one for all, or one per input.
         weights: see `WeightedMean`, or "competence".
     """
 
@@ -112,15 +112,15 @@ class Vote(FusedMeasure):
 
 
 class Cascade(FusedMeasure):
-    """Cheap measures first, costly ones only for labels that they leave open.
+    """Cheap measures first, costly ones only for labels that these leave undecided.
 
-    Stage k scores the labels that no earlier stage decided; r >= high or r <= low decides, else the
-    next stage is asked. r = score of the last stage that gave one.
+    Stage k scores the labels that no earlier stage decided: r >= high or r <= low decides, else the
+    next stage scores the label. r = score of the last stage that gave one.
 
     Args:
         of: stages in order: names of score columns, measures, or both; at least two.
-        low: scores up to this reject.
-        high: scores from this accept.
+        low: scores up to this reject the label.
+        high: scores from this on accept it.
     """
 
     of: Sequence[Input] = field(kw_only=False)
@@ -136,13 +136,13 @@ class Cascade(FusedMeasure):
             )
 
     def problems(self) -> Iterator[str]:
-        """Yield that some scores both reject and accept."""
+        """Yield a problem if some scores would both reject and accept."""
         if self.high < self.low:
             yield f"high is {self.high}, expected at least low, {self.low}"
 
     @property
     def stages(self) -> tuple[Input, ...]:
-        """The inputs in the order in which they are asked."""
+        """The inputs in the order in which they score."""
         return self.inputs or ()
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
@@ -159,7 +159,7 @@ class Cascade(FusedMeasure):
             scored = ~np.isnan(found)
             scores[open_rows[scored]] = found[scored]
             reasons |= {int(open_rows[row]): reason for row, reason in why.items()}
-            narrow = found.astype(np.float32)  # as the scores are, and 0.2 is then 0.2
+            narrow = found.astype(np.float32)  # like the scores, so that 0.2 equals low=0.2
             decided = (narrow >= np.float32(self.high)) | (narrow <= np.float32(self.low))
             open_rows = open_rows[~decided]
         unscored = np.isnan(scores)
@@ -167,17 +167,18 @@ class Cascade(FusedMeasure):
 
 
 class MixtureCalibration(FusedMeasure):
-    """Probability that a label is right, from a mixture of two components of a measure's scores.
+    """Probability that a label is right, from a two-component mixture of a measure's scores.
 
-    r = P(upper component | score) for two Beta distributions fitted to the scores, by group where
-    asked: scores of any measure become probabilities, comparable across sources, without labels of
-    truth. Splitting clean from noisy by a two-component mixture: Arazo et al., ICML 2019 (Beta);
-    DivideMix, Li et al., ICLR 2020 (normal), there on losses.
+    r = P(upper component | score) for two Beta distributions fitted to the scores, per group if
+    asked: scores of any measure become probabilities, comparable across sources, without ground
+    truth. Splitting clean from noisy labels by a two-component mixture: Arazo et al., ICML 2019
+    (Beta); DivideMix, Li et al., ICLR 2020 (normal), both on losses.
 
-    Several inputs are split by their mean. It needs SciPy.
+    Several inputs are averaged first. It needs SciPy.
 
     Args:
-        by: column whose groups ("source") have mixtures of their own; None for one mixture.
+        by: column (such as "source") whose groups each have their own mixture; None for one
+            mixture.
     """
 
     by: str | None = None
@@ -189,13 +190,13 @@ class MixtureCalibration(FusedMeasure):
 
 
 class NoiseLevel(FusedMeasure):
-    """Estimated share of right labels among those of the label's group.
+    """Estimated share of right labels in the label's group.
 
     A mixture of two Beta distributions is fitted to the scores of each group (source, or any
-    other column); r = mean posterior of the upper one, the group's share of clean labels, the same
-    for all its labels. Noise rates by group for weighting sources, not for picking labels.
+    other column); r = mean posterior of the upper component, the group's share of clean labels, the
+    same for all its labels. Such rates serve to weight sources, not to pick labels.
 
-    Several inputs are split by their mean. It needs SciPy.
+    Several inputs are averaged first. It needs SciPy.
 
     Args:
         by: column whose values are the groups.
@@ -216,7 +217,7 @@ class NoiseLevel(FusedMeasure):
 
 
 def competence(votes: np.ndarray) -> np.ndarray:
-    """Return weights log(p / (1 − p)) of k voters, p their agreement with most of the others.
+    """Return weights log(p / (1 − p)) of k voters, p their agreement with the others' majority.
 
     Votes (k, N) are 0 or 1, NaN where a voter abstains.
     """

@@ -1,4 +1,4 @@
-"""Two-component mixtures: scores become the probability that a label is right."""
+"""Two-component Beta mixtures that turn scores into the probability that a label is right."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from clipvg.labels import LabelTable
 from clipvg.measures.common.scales import extra
 
 _LEAST = 8  # scored labels below which no mixture is fitted to a group
-_MOST = 20_000  # scores that a fit looks at
-_EDGE = 0.01  # scores nearer to 0 or 1 count as this far inside, where densities are finite
-_SAME = 1e-6  # range of scores below which all are equal
+_MOST = 20_000  # most scores that a fit uses
+_EDGE = 0.01  # scores are clipped this far inside [0, 1], where densities are finite
+_SAME = 1e-6  # range of scores below which all count as equal
 _STEPS, _DONE = 200, 1e-7
-# Quantiles that the components start from; the likeliest fit wins, as a rare component is missed
-# from a start inside the common one.
+# Quantiles from which the two components start. The likeliest fit wins, since a start inside the
+# common component misses a rare one.
 _STARTS = ((0.02, 0.5), (0.5, 0.98), (0.1, 0.9), (0.25, 0.75))
 
 
 def group_column(labels: LabelTable, name: str | None) -> np.ndarray:
-    """Number of each label's group, (N,) int64: values of a column; one group when None."""
+    """Return each label's group number, (N,) int64, by a column's values; one group when None."""
     if name is None:
         return np.zeros(len(labels), dtype=np.int64)
     if name == "source":
@@ -41,12 +41,12 @@ def group_column(labels: LabelTable, name: str | None) -> np.ndarray:
 
 
 def clean_probability(scores: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
-    """Probability that a label belongs to the upper of two components of the scores.
+    """Return the probability that a label belongs to the upper of two components of the scores.
 
     A mixture of two Beta distributions is fitted to the scores by expectation maximisation with
-    weighted moments (Arazo et al., ICML 2019), and its posterior made to rise with the score.
-    Groups of fewer than 8 scored labels, or whose scores are all equal, are calibrated with all
-    labels; where these too give nothing, scores are returned as they are.
+    weighted moments (Arazo et al., ICML 2019), and its posterior is made to never fall as the score
+    rises. Groups of fewer than 8 scored labels, or whose scores are all equal, use a mixture fitted
+    to all labels; if that cannot be fitted either, scores are returned unchanged.
 
     Args:
         scores: (N,) in [0, 1], NaN where not scored.
@@ -72,16 +72,16 @@ def clean_probability(scores: np.ndarray, group: np.ndarray | None = None) -> np
 
 @dataclass(frozen=True, eq=False)
 class BetaMixture:
-    """Two Beta distributions, the upper one last."""
+    """Mixture of two Beta distributions, the upper one last."""
 
-    share: np.ndarray  # (2,) share of each. a, b: (2,) their parameters.
+    share: np.ndarray  # (2,) weight of each component; a, b: (2,) its parameters
     a: np.ndarray
     b: np.ndarray
-    likelihood: float  # mean log-likelihood of what was fitted
+    likelihood: float  # mean log-likelihood of the fitted scores
 
     @classmethod
     def fit(cls, scores: np.ndarray) -> BetaMixture | None:
-        """Fit scores in [0, 1], none NaN; None where there are too few or all are equal."""
+        """Fit scores in [0, 1] without NaN; return None if they are too few or all equal."""
         if len(scores) < _LEAST or np.ptp(scores) < _SAME:
             return None
         values = np.sort(np.clip(scores, _EDGE, 1 - _EDGE))
@@ -94,7 +94,7 @@ class BetaMixture:
 
     @classmethod
     def _climb(cls, values: np.ndarray, low: float, high: float) -> BetaMixture:
-        """Expectation maximisation from components about two scores."""
+        """Run expectation maximisation from components around two scores."""
         steep = 4 / max(high - low, _EDGE)
         upper = 1 / (1 + np.exp(-steep * (values - (low + high) / 2)))
         belongs = np.stack([1 - upper, upper])  # (2, N)
@@ -120,14 +120,14 @@ class BetaMixture:
         return cls(weight / weight.sum(), mean * strength, (1 - mean) * strength, -np.inf)
 
     def _logs(self, values: np.ndarray) -> np.ndarray:
-        """Log of share times density of each component, (2, N)."""
+        """Return the log of share times density of each component, (2, N)."""
         beta = extra("scipy.special", "mixture calibration").betaln(self.a, self.b)[:, None]
         a, b = self.a[:, None], self.b[:, None]
         density = (a - 1) * np.log(values) + (b - 1) * np.log1p(-values) - beta
         return np.log(self.share)[:, None] + density
 
     def upper(self, scores: np.ndarray) -> np.ndarray:
-        """Posterior of the upper component, never falling as the score rises."""
+        """Return the posterior of the upper component, made to never fall as the score rises."""
         logs = self._logs(np.clip(scores, _EDGE, 1 - _EDGE))
         posterior = np.exp(logs[1] - np.logaddexp(logs[0], logs[1]))
         order = np.argsort(scores, kind="stable")

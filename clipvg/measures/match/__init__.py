@@ -1,1 +1,1 @@
-"""A matcher of regions and words, learned from the labels."""
+"""Region-text matching with a network learned from the labels."""

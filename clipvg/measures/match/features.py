@@ -1,4 +1,4 @@
-"""What a matcher reads: narrow features of patches, tokens, and observed objects as rivals."""
+"""Inputs of the matcher: projected patch and token features, and observed objects as rivals."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from clipvg.model import GroundingModel
     from clipvg.reliability.batch import Batch
 
-_FEATURES = 128  # width that features are brought to
+_FEATURES = 128  # most channels of projected features
 
 
 def narrow_images(batch: Batch, model: GroundingModel) -> Tensor:
-    """Patches of a chunk's images brought to `_FEATURES` channels, (U, C, G, G)."""
+    """Return a chunk's patch features, projected to at most `_FEATURES` channels, (U, C, G, G)."""
     features = batch.chunk.encoded(model)[0][:, 1:].float()
     width = model.backbone.width if model.backbone.visual == "levels" else features.shape[-1]
     features = F.layer_norm(features.unflatten(2, (-1, width)), (width,)).flatten(2)
@@ -34,7 +34,7 @@ def narrow_images(batch: Batch, model: GroundingModel) -> Tensor:
 
 
 def _narrow(features: Tensor) -> Tensor:
-    """Random orthogonal projection of the last dimension to at most `_FEATURES` channels."""
+    """Project the last dimension to at most `_FEATURES` channels, orthogonally and at random."""
     width = features.shape[-1]
     if width <= _FEATURES:
         return features
@@ -44,9 +44,10 @@ def _narrow(features: Tensor) -> Tensor:
 
 
 def whitening(values: Tensor) -> Tensor:
-    """The map (C, C) that gives values (R, C), less their mean, deviation 1 in all directions.
+    """Return the matrix (C, C) that gives centred values (R, C) unit variance in all directions.
 
-    It is the symmetric one: it hardly changes where the values hardly do, though their axes may.
+    It is the symmetric one (ZCA), which is stable: a small change of the values may turn their
+    principal axes, but hardly changes the matrix.
     """
     centred = (values - values.mean(0)).double()
     spread, axes = torch.linalg.eigh(centred.T @ centred / len(values))
@@ -55,27 +56,27 @@ def whitening(values: Tensor) -> Tensor:
 
 
 def token_features(model: GroundingModel, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Features of the texts' tokens, (U, T, C) with zeros past the last, and their mask (U, T)."""
+    """Return standardised token features (U, T, C), 0 past the last one, and their mask (U, T)."""
     whole, mask = padded_tokens(model, texts, lambda found: _narrow(found.float()))
     real = whole[mask]
     scaled = (whole - real.mean(0)) / real.std(0).clamp(min=1e-6)
     return scaled * mask[..., None], mask
 
 
-BESIDE = "match.beside"  # column that tells observed boxes from labels
-_MOST = 16  # objects of an image
-_SHOWN = 0.2  # IoU from which a label may show an object, be it with a box badly placed
+BESIDE = "match.beside"  # bool column, True for observed objects that are no labels
+_MOST = 16  # objects per image
+_SHOWN = 0.2  # IoU from which a label may show an object, even with a badly placed box
 
 
 def with_observed(labels: LabelTable, observations: ObservationTable) -> LabelTable:
-    """Return the labels, and after them a row for each observed object that none of them shows.
+    """Return the labels, followed by a row for each observed object that no label shows.
 
     Args:
         labels: N labels.
-        observations: of their images, and perhaps of others.
+        observations: observations of their images, and perhaps of others.
 
     Returns:
-        N labels as they are and M objects; column `BESIDE` tells which row is which.
+        The N labels unchanged and M objects; column `BESIDE` is True for the objects.
     """
     names, image_of = labels.distinct_images()
     place = {name: i for i, name in enumerate(names)}

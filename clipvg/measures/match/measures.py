@@ -1,4 +1,4 @@
-"""Do region and words belong together? A matcher learned from the labels themselves, crosswise."""
+"""Region-text match: a matcher learned from the labels themselves, cross-fitted by image."""
 
 from __future__ import annotations
 
@@ -36,45 +36,45 @@ from clipvg.training.matching import (
     rivals_of,
 )
 
-_VIEWS = 1 + DISPLACED  # boxes seen of a label, its own first
-_LEAST = 64  # labels that a matcher needs to learn from
-_LEAST_WEIGHT = 1e-3  # of a label in training
+_VIEWS = 1 + DISPLACED  # boxes per label: its own, then displaced ones
+_LEAST = 64  # fewest labels that a matcher is trained on
+_LEAST_WEIGHT = 1e-3  # smallest weight of a label in training
 _NO_FOLD = -1
-_NONE = -30.0  # logit of a rival that is not there
+_NONE = -30.0  # logit that stands for no rival
 
 
 class RegionTextMatch(ModelMeasure):
     """Probability that region and expression belong together, by a matcher learned from the labels.
 
-    r = σ(m(b, t)) · σ(m(b, t) − max_k m(b_k, t)): the words fit the box, and fit it better than any
-    other label's box b_k of its image (IoU < 0.5). m is a small network over the frozen features
-    (all tapped levels) of patches about the box, its place, and the tokens of the expression: each
-    token looks for what it names in the box, and all must find it. It learns to tell labels from
-    mismatches: the expression with another box of its image or with a displaced one (IoU < 0.5),
-    the box with any expression, or with one that differs in one word. Most labels are right and
-    wrong ones differ from one another, so it learns what words mean. Each later round draws labels
-    in proportion to the r that the rounds before gave them, and r is that of the rounds' mean
-    logits. The images are cut into folds, and each fold is judged by matchers that were trained,
-    and weighted, on the others alone.
+    r = σ(m(b, t)) · σ(m(b, t) − max_k m(b_k, t)): the words fit the box, and fit it better than the
+    box b_k (IoU < 0.5) of any other label of its image. m is a small network over the frozen
+    features (all tapped levels) of patches around the box, its position, and the tokens of the
+    expression: each token searches the box for what it names, and all must find it. It learns to
+    tell labels from mismatches: the expression with another box of its image or with a displaced
+    one (IoU < 0.5), the box with a random expression, or with one that differs in one word. Most
+    labels are right and wrong ones differ from one another, so it learns what words mean. Each
+    later round draws labels in proportion to the r of the earlier rounds, and the final r is that
+    of the rounds' mean logits. The images are split into folds, and each fold is scored by matchers
+    that were trained, and their labels weighted, on the other folds only.
 
-    Words that look for their region: FILIP, Yao et al., ICLR 2022; hard negatives: ALBEF, Li et
-    al., NeurIPS 2021; judging out of sample: Northcutt et al., JAIR 2021.
+    Token-wise matching: FILIP, Yao et al., ICLR 2022; hard negatives: ALBEF, Li et al., NeurIPS
+    2021; out-of-sample scores: Northcutt et al., JAIR 2021.
 
-    It sees what a grounding model does not: an expression that fits no object of the image, or
-    several. Fuse it with IoU by a mean in which it counts twice.
+    It detects what a grounding model does not: an expression that fits no object of the image, or
+    several. Fuse it with IoU by a weighted mean in which it counts twice.
 
-    Cost: one pass of the towers, then training of a small network rounds × folds times. Equal seeds
+    Cost: one pass of the towers, then training a small network rounds × folds times. Equal seeds
     give equal scores on one machine.
 
     Args:
         model: grounding model whose towers give the features.
-        folds: parts of the images, at least 2.
-        rounds: trainings of a fold.
+        folds: number of folds of the images, at least 2.
+        rounds: number of matchers trained per fold.
         epochs: passes over the labels of the other folds, at most 3,000 steps of 192 labels.
         width: hidden width of the matcher, divisible by 4.
-        seed: of the matchers and their mismatches.
-        observations: file of any kind that `clipvg.pseudo.read_observations` takes, or the table;
-            its objects that no label shows are rivals b_k too.
+        seed: seed of the matchers and their mismatches.
+        observations: table of observations, or a file in any format that
+            `clipvg.pseudo.read_observations` reads; objects that no label shows are rivals b_k too.
     """
 
     folds: Annotated[int, (2, None)] = 3
@@ -88,7 +88,7 @@ class RegionTextMatch(ModelMeasure):
     reads = "_seen"
 
     def problems(self) -> Iterator[str]:
-        """Yield that the heads cannot share the width."""
+        """Yield a problem if the width is not divisible by the number of heads."""
         if self.width % Matcher.heads:
             yield f"width is {self.width}, expected a multiple of {Matcher.heads}"
 
@@ -98,11 +98,11 @@ class RegionTextMatch(ModelMeasure):
 
     @property
     def shares_pass(self) -> bool:
-        """Whether it looks at the labels alone."""
+        """Whether the measure looks at the labels alone, without observed objects."""
         return self._seen is None
 
     def measure(self, labels: LabelTable, context: Context) -> Scores:
-        """Score every label, observed boxes beside them."""
+        """Score every label, with observed objects as additional rivals."""
         if self._seen is None:
             return super().measure(labels, context)
         found = super().measure(with_observed(labels, self._seen), context)
@@ -130,7 +130,7 @@ class RegionTextMatch(ModelMeasure):
             observed[known], np.arange(len(known)), np.asarray(labels.expressions)[known]
         )
         fold = torch.from_numpy(image % self.folds)
-        if BESIDE in labels.table.column_names:  # what is neither judged nor learned from
+        if BESIDE in labels.table.column_names:  # objects are not scored or trained on
             beside = labels.table.column(BESIDE).to_numpy()[known]
             fold[torch.from_numpy(beside)] = _NO_FOLD
         found = self.judge(pairs, image, fold)
@@ -140,13 +140,13 @@ class RegionTextMatch(ModelMeasure):
     def judge(
         self, pairs: MatcherInputs, group: np.ndarray, fold: Tensor, prior: np.ndarray | None = None
     ) -> Scores:
-        """Return r of N labels, each by matchers that were trained on other folds.
+        """Return r of N labels, each scored by matchers trained on the other folds.
 
         Args:
-            pairs: what is seen of the labels.
-            group: (N,) int64; the rivals of a label are those of its group with another box.
-            fold: (N,) int64 from 0; what is in none is neither judged nor learned from.
-            prior: (N,) in [0, 1], how far each label counts before any matcher has seen it; 1 when
+            pairs: inputs of the matchers.
+            group: (N,) int64; a label's rivals are the labels of its group with another box.
+            fold: (N,) int64 from 0; labels with −1 are neither scored nor trained on.
+            prior: (N,) in [0, 1], weight of each label before any matcher has scored it; 1 when
                 None.
         """
         known = torch.ones(len(group)) if prior is None else torch.from_numpy(prior).float()
@@ -180,7 +180,7 @@ class RegionTextMatch(ModelMeasure):
         prior: Tensor,
         fold: int,
     ) -> Tensor:
-        """Return r of the labels of the first part by matchers trained on the second, (J,)."""
+        """Return r of the labels of the first part, by matchers trained on the second, (J,)."""
         judged, rest = parts
         weights = prior.clamp(min=_LEAST_WEIGHT)
         of_judged, of_rest = _Logits(judged, rivals, trainer), _Logits(rest, rivals, trainer)
@@ -197,11 +197,11 @@ class RegionTextMatch(ModelMeasure):
     def pairs(
         self, observed: np.ndarray, box_of: np.ndarray, expressions: np.ndarray
     ) -> MatcherInputs:
-        """Return what the matchers read; features have mean 0 and deviation 1.
+        """Return the matchers' inputs, with features of mean 0 and standard deviation 1.
 
         Args:
-            observed: (M, K) float32, what `observe` gave of M boxes.
-            box_of: (N,) int64, the box of each label.
+            observed: (M, K) float32, result of `observe` for M boxes.
+            box_of: (N,) int64, index of each label's box.
             expressions: (N,) str.
         """
         values = torch.from_numpy(observed)
@@ -209,7 +209,7 @@ class RegionTextMatch(ModelMeasure):
         regions = values[:, 4 * _VIEWS :].unflatten(1, (_VIEWS, BINS**2, -1))
         own = regions[:, 0].flatten(0, 1)
         regions = (regions - own.mean(0)) @ whitening(own)
-        distinct, text_of = np.unique(expressions, return_inverse=True)  # in any order of labels
+        distinct, text_of = np.unique(expressions, return_inverse=True)  # whatever the order
         texts, masks = token_features(self.model, distinct.tolist())
         return MatcherInputs(
             boxes,
@@ -223,7 +223,7 @@ class RegionTextMatch(ModelMeasure):
 
 
 class _Logits:
-    """Labels, and the labels of their images that show another object, as matchers see them."""
+    """Sums of the matchers' logits of labels and of their rivals."""
 
     def __init__(self, rows: Tensor, rivals: Tensor, trainer: MatcherTrainer) -> None:
         self.rows, self.trainer = rows, trainer
@@ -231,7 +231,8 @@ class _Logits:
         place[rows] = torch.arange(len(rows))
         self.asking, self.rival = rivals[:, place[rivals[0]] >= 0]
         self.place = place[self.asking]
-        # a rival with the same words, as all are that compete for an expression, is asked as itself
+        # a rival with the same text, as when boxes compete for one expression, gets the logit that
+        # it has as a label
         text_of, at = trainer.pairs.text_of, place[self.rival]
         self.is_own = (text_of[self.rival] == text_of[self.asking]) & (at >= 0)
         self.at = at[self.is_own]
@@ -239,7 +240,7 @@ class _Logits:
         self.matchers = 0
 
     def add(self, net: Matcher) -> None:
-        """Ask one more matcher."""
+        """Add the logits of one more matcher."""
         text_of, others = self.trainer.pairs.text_of, ~self.is_own
         own = self.trainer.ask(net, self.rows, text_of[self.rows])
         self.own += own
@@ -250,7 +251,7 @@ class _Logits:
         self.matchers += 1
 
     def reliability(self) -> Tensor:
-        """Return r of the labels, by the mean of the matchers' logits."""
+        """Return r of the labels from the mean of the matchers' logits."""
         own, other = self.own / self.matchers, self.other / self.matchers
         best = torch.full_like(own, _NONE).scatter_reduce(0, self.place, other, "amax")
         return own.sigmoid() * (own - best).sigmoid()

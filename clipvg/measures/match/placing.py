@@ -1,4 +1,4 @@
-"""Expressions of images without boxes, placed on observed boxes by matchers learned from them."""
+"""Place expressions that have no boxes on observed boxes, with matchers learned from both."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from clipvg.reliability.image_measure import observe
 from clipvg.reliability.measurer import Context
 
 SOURCE = "matched"
-_MOST = 32  # objects of an image
-_UNKNOWN = 0.5  # probability that words fit of which the observations say nothing
+_MOST = 32  # objects per image
+_UNKNOWN = 0.5  # probability that words fit if the observations say nothing about them
 
 
 def place_expressions(
@@ -34,22 +34,24 @@ def place_expressions(
 ) -> LabelTable:
     """Return labels that place each expression on the observed box that it matches best.
 
-    Every observed object of an image is a candidate for every expression of the image. A pair
-    counts by the probability that the words fit, of all objects, this one alone (`Unique`), as far
-    as the observations know the words. Matchers (`RegionTextMatch`) learn from all pairs at once
-    what right ones have in common: in each later round a pair counts by how much better than the
-    image's other boxes it matched in those before. The images are cut into folds, and each is
-    judged by matchers of the others. The box with the largest product of both is the label's.
+    Every observed object of an image is a candidate for every expression of the image. A pair is
+    weighted by the probability that the words fit this object and no other (`Unique`), as far as
+    the observations know the words. Matchers (`RegionTextMatch`) learn from all pairs at once what
+    right ones have in common: in each later round a pair is also weighted by how much better it
+    matched than the image's other boxes in earlier rounds. The images are split into folds, each
+    scored by matchers trained on the others. The label gets the box with the largest product of
+    both.
 
-    Multiple-instance learning from images and expressions alone, as in InfoGround (Gupta et al.,
-    ECCV 2020) and RefCLIP (Jin et al., CVPR 2023), by re-estimation in place of a contrastive loss.
+    This is multiple-instance learning from images and expressions alone, as in InfoGround (Gupta et
+    al., ECCV 2020) and RefCLIP (Jin et al., CVPR 2023), by re-estimation instead of a contrastive
+    loss.
 
     Args:
-        expressions: images and expressions; the boxes mean nothing.
-        observations: what detectors saw in these images, and perhaps in others.
-        matcher: says which frozen towers see boxes and words, and how matchers are trained; its
+        expressions: images and expressions; their boxes are ignored.
+        observations: observations of these images, and perhaps of others.
+        matcher: sets which frozen towers encode boxes and words, and how matchers are trained; its
             epochs are passes over the expressions.
-        min_score: lowest probability of an object that is a candidate.
+        min_score: lowest probability that a candidate object exists.
         context: settings of the pass over the images.
 
     Returns:
@@ -58,8 +60,8 @@ def place_expressions(
         or cannot be read, are left out with a warning.
 
     Raises:
-        InputError: no object was observed in any of the images that can be read, or they are too
-            few to learn from.
+        InputError: no object was observed in any readable image, or there is too little to learn
+            from.
     """
     objects = _objects(expressions, observations, min_score)
     context = context or Context()
@@ -89,7 +91,7 @@ def place_expressions(
 def _objects(
     expressions: LabelTable, observations: ObservationTable, min_score: float
 ) -> LabelTable:
-    """Return a row for each object of the expressions' images."""
+    """Return a table with a row for each object of the expressions' images."""
     names = set(expressions.image_names)
     found = [
         (seen, one.seen[0].name, box)
@@ -133,6 +135,6 @@ def _pairs(expressions: LabelTable, objects: LabelTable) -> tuple[np.ndarray, np
 
 
 def _best(asked: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the pair of each expression with the highest value, of equals the first."""
+    """Return the index of each expression's pair with the highest value, the first among equals."""
     order = np.lexsort((np.arange(len(values)), -values, asked))
     return order[np.unique(asked[order], return_index=True)[1]]

@@ -1,4 +1,4 @@
-"""The caption source: what captions say of a thing, with the box of its detection."""
+"""The caption source: what captions say of an object, with the box of its detection."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SEES_FAINT = True  # of two dogs, one faint, a caption may mean either
 
 
 def made_with(options: Options) -> str:
-    """Return what captions are parsed with."""
+    """Return the name and version of the parser of captions."""
     return describe_parser(options.pipeline)
 
 
 def default(observation: Observation, options: Options) -> list[Candidate]:
     """Return each clause of the captions whose subject is one detection, with its box.
 
-    Captions are parsed by spaCy where a pipeline of it is installed, else read by rules.
+    Captions are parsed by spaCy if one of its pipelines is installed, else by rules.
     """
     parse = find_parser(options.pipeline)
     clauses: list[Clause] = []

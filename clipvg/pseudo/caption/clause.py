@@ -1,4 +1,4 @@
-"""What a caption says of one thing, and how it is told from a parse."""
+"""Clauses of a caption, each about one subject, extracted from a dependency parse."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ GATHERINGS = MEASURES | frozenset(
 
 @dataclass(frozen=True)
 class Clause:
-    """One subject of a caption with what is said of it."""
+    """One subject of a caption with what is said about it."""
 
     # the words of its noun phrase without article, lower-cased; the last is the noun
     noun: tuple[str, ...]
-    is_plural: bool  # whether it means several
-    expression: str  # the subject and what is said of it, without an article before
+    is_plural: bool  # whether it means several things
+    expression: str  # the subject and what is said about it, without a leading article
 
 
 def clauses_of(parse: Parse) -> list[Clause]:
-    """Return the clauses of a parsed caption, in order: each subject with its own part."""
+    """Return the clauses of a parsed caption in order, each subject with its own part."""
     return [
         clause
         for chunk in parse.chunks
@@ -35,14 +35,14 @@ def clauses_of(parse: Parse) -> list[Clause]:
 
 
 def drop_article(words: list[str]) -> list[str]:
-    """Return words without the articles and pronouns before."""
+    """Return words without leading determiners."""
     while words and words[0].lower() in DETERMINERS:
         words = words[1:]
     return words
 
 
 def join_words(words: list[str]) -> str:
-    """Return words as a text: what stands before a comma or 's has no blank after it."""
+    """Join words to a text, without spaces before punctuation, 's and n't or around hyphens."""
     text = ""
     for word in words:
         is_joined = not text or word[0] in ",.;:!?')" or text[-1] in "(-" or word == "-"
@@ -62,7 +62,7 @@ def _is_subject(parse: Parse, index: int) -> bool:
 
 
 def _is_presented(parse: Parse, index: int) -> bool:
-    """Whether "there is" or "this is" stands before."""
+    """Return whether the token follows "there is" or "this is"."""
     verb = parse.tokens[index].head
     return any(
         token.head == verb and (token.dep == "expl" or token.text.lower() in ("this", "these"))
@@ -89,7 +89,7 @@ def _clause(parse: Parse, chunk: Chunk) -> Clause | None:
 
 
 def _counted(parse: Parse, chunk: Chunk) -> Chunk:
-    """The phrase that a measure measures: of "a herd of sheep" the sheep."""
+    """Return a measure's phrase with what it measures as its head: in "a herd of sheep", sheep."""
     if parse.tokens[chunk.root].text.lower() not in GATHERINGS:
         return chunk
     following = next((other for other in parse.chunks if other.start == chunk.end + 1), None)
@@ -99,7 +99,7 @@ def _counted(parse: Parse, chunk: Chunk) -> Chunk:
 
 
 def _part_of(parse: Parse, chunk: Chunk) -> set[int]:
-    """Tokens of the subject and, where it has a verb, of what the verb says."""
+    """Return the tokens of the subject and, if it has a verb, of the predicate."""
     top = _first_root(parse, chunk)
     part = set(range(chunk.start, chunk.end)) | _below(parse, top, without_conjuncts=True)
     token = parse.tokens[top]
@@ -109,7 +109,7 @@ def _part_of(parse: Parse, chunk: Chunk) -> set[int]:
 
 
 def _first_root(parse: Parse, chunk: Chunk) -> int:
-    """The token of a chunk that hangs on something outside it."""
+    """Return the token of a chunk whose head is outside it, or that is a root."""
     inside = range(chunk.start, chunk.end)
     return next(
         i for i in inside if parse.tokens[i].head not in inside or parse.tokens[i].head == i
@@ -117,7 +117,7 @@ def _first_root(parse: Parse, chunk: Chunk) -> int:
 
 
 def _predicate(parse: Parse, verb: int) -> Iterator[int]:
-    """A verb and what hangs on it, without clauses that have subjects of their own."""
+    """Yield a verb and its dependents, without clauses that have subjects of their own."""
     yield verb
     for i, token in enumerate(parse.tokens):
         if token.head == verb and i != verb and token.dep not in ("nsubj", "nsubjpass", "punct"):
@@ -132,7 +132,7 @@ def _starts_clause(parse: Parse, index: int) -> bool:
 
 
 def _below(parse: Parse, top: int, *, without_conjuncts: bool = False) -> set[int]:
-    """A token and all that hangs on it."""
+    """Return a token and all its descendants."""
     found = {top}
     for i, token in enumerate(parse.tokens):
         if token.head == top and i != top:
@@ -143,7 +143,7 @@ def _below(parse: Parse, top: int, *, without_conjuncts: bool = False) -> set[in
 
 
 def _left_out(parse: Parse, chunk: Chunk) -> set[int]:
-    """The "is" of "is lying" and of "is on": "cat lying on the bed" points better."""
+    """Return the "is" of "is lying" and "is on": "cat lying on the bed" refers better without."""
     top = _first_root(parse, chunk)
     token = parse.tokens[top]
     if token.dep not in ("nsubj", "nsubjpass"):

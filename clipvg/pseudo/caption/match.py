@@ -1,4 +1,4 @@
-"""Which detection a clause of a caption speaks of."""
+"""Match the clauses of captions with the detections that they describe."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from clipvg.pseudo.words import is_plural, make_singular
 
 Seen = tuple[int, Detection]  # a detection and its index in the image
 
-_SAME_THING = 0.5  # IoU of two detections of one class
+_SAME_THING = 0.5  # IoU from which two detections are one thing
 _LONGEST_NAME = 3  # words
 
-# What captions call the classes of common detectors.
+# Words in captions for the classes of common detectors.
 _SYNONYMS = {
     "aeroplane": "airplane",
     "bike": "bicycle",
@@ -41,7 +41,7 @@ _PERSONS = PEOPLE | frozenset(
     officer passenger pitcher police policeman rider skateboarder snowboarder soldier student
     teenager toddler tourist waiter""".split()
 )
-# Before these words a class means something else: a toy car is no car.
+# After these words the name of an animal means something else: a toy dog is no dog.
 _IMITATIONS = frozenset("cartoon ceramic fake model plastic stuffed toy wooden".split())
 _LIVING = frozenset("bear bird cat cow dog elephant giraffe horse sheep zebra".split())
 _OTHER_THINGS = frozenset({("teddy", "bear"), ("hot", "dog"), ("toilet", "paper")})
@@ -52,8 +52,8 @@ def match_clauses(
 ) -> list[Candidate]:
     """Return each clause's expression with the box of the only detection that it can mean.
 
-    Detections below the least score are not described, and down to a share of it they may be
-    meant, so that a clause that fits one of them too is left out.
+    Detections below the lowest score are not described, but down to a share of it they may be
+    meant, so a clause that also fits one of them is left out.
     """
     least = RIVAL_SHARE * options.min_score
     seen = [(row, each) for row, each in enumerate(observation.detections) if each.score >= least]
@@ -70,7 +70,7 @@ def match_clauses(
 
 
 def called_by(noun: Sequence[str], names: Iterable[str], *, is_plural: bool = False) -> set[str]:
-    """Return the classes that a noun phrase calls, by as many of its last words as name one.
+    """Return the classes that a noun phrase names, by as many of its last words as name one.
 
     Example:
         >>> called_by(("big", "traffic", "light"), ["light", "traffic light"])
@@ -86,14 +86,14 @@ def called_by(noun: Sequence[str], names: Iterable[str], *, is_plural: bool = Fa
 
 
 def _meant(seen: Sequence[Seen], clause: Clause) -> list[Seen]:
-    """Detections that a clause may mean, without doubles."""
+    """Return the detections that a clause may mean, without duplicates."""
     names = {detection.name for _, detection in seen}
     called = called_by(clause.noun, names, is_plural=clause.is_plural)
     return _distinct([each for each in seen if each[1].name in called])
 
 
 def _names_of(noun: Sequence[str]) -> list[str]:
-    """Names by which a phrase may call a class, the longest first: "traffic light", "light"."""
+    """Return the class names in a noun phrase, longest first: "traffic light", "light"."""
     if len(noun) > 1 and noun[-2] in _IMITATIONS and noun[-1] in _LIVING:
         return []
     is_whole = tuple(noun[-2:]) in _OTHER_THINGS
@@ -102,7 +102,7 @@ def _names_of(noun: Sequence[str]) -> list[str]:
 
 
 def _is_called(detected: str, name: str) -> bool:
-    """Whether a class has a name; a plural calls only a class that is one."""
+    """Return whether a name means a class; a plural means only a class that is plural."""
     if detected.lower() == name:
         return True
     if is_plural(name.split()[-1]) != is_plural(detected.lower().split()[-1]):
@@ -118,7 +118,7 @@ def _canonical(name: str) -> str:
 
 
 def _distinct(seen: list[Seen]) -> list[Seen]:
-    """Detections without doubles, the best scored kept, in their order."""
+    """Return detections without duplicates, keeping the best scored, in the original order."""
     kept = distinct(
         sorted(seen, key=lambda each: -each[1].score),
         lambda one, other: overlap(one[1].box, other[1].box) >= _SAME_THING,

@@ -1,4 +1,4 @@
-"""A parsed caption, how its words are told apart, and spaCy as the parser where it is installed."""
+"""Parsed captions, splitting into words, and spaCy as the parser if it is installed."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Parse:
-    """A caption's words and how they hang together."""
+    """A caption's words and their dependencies."""
 
     caption: str  # as written
     tokens: Sequence[Token]  # all of them, in order
     chunks: Sequence[Chunk]  # noun phrases, in order
 
     def text(self, start: int, end: int) -> str:
-        """Return what the caption has from one token up to, not including, another."""
+        """Return the caption's text from token `start` up to, not including, `end`."""
         places = self._places()
         return self.caption[places[start][0] : places[end - 1][1]]
 
     def _places(self) -> list[tuple[int, int]]:
-        """Where each token is in the caption."""
+        """Return where each token starts and ends in the caption."""
         places: list[tuple[int, int]] = []
         place = 0
         for token in self.tokens:
@@ -71,7 +71,7 @@ _TREEBANK = [
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text, cut by the rules of the Penn Treebank.
+    """Return the words of a text, split by the rules of the Penn Treebank.
 
     Example:
         >>> split_words("A man's t-shirt, red")
@@ -87,18 +87,18 @@ _DOWNLOAD = "python -m spacy download en_core_web_sm"
 
 
 def find_parser(pipeline: str | None) -> Parser | None:
-    """Return a parser: the pipeline asked for, else the first of spaCy that is installed.
+    """Return the parser of the given spaCy pipeline, else of the first that is installed, or None.
 
     Raises:
-        MissingExtraError: a pipeline is asked for, and spaCy is not installed.
-        InputError: the pipeline is not there, or does not parse.
+        MissingExtraError: a pipeline is given, but spaCy is not installed.
+        InputError: the pipeline does not exist, or does not parse.
     """
     name = _chosen(pipeline)
     return None if name is None else load_parser(name)
 
 
 def describe_parser(pipeline: str | None) -> str:
-    """Return which parser `find_parser` takes, with its version; "rules" for none."""
+    """Return the name and version of the parser that `find_parser` finds; "rules" for none."""
     name = _chosen(pipeline)
     if name is None:
         return "rules"
@@ -113,7 +113,7 @@ def _chosen(pipeline: str | None) -> str | None:
 
 
 def need_parser(pipeline: str | None) -> Parser:
-    """Return a parser as `find_parser` does; raise MissingExtraError where there is none."""
+    """Return a parser as `find_parser` does; raise MissingExtraError if there is none."""
     parser = find_parser(pipeline)
     if parser is None:
         message = "the published caption rules need a spaCy pipeline: pip install 'clipvg[spacy]'"

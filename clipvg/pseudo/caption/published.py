@@ -1,4 +1,4 @@
-"""The published pairing of captions and boxes: a word of the subject is the box's class."""
+"""The published pairing of captions and boxes, by a word of the subject that is the box's class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def published(observation: Observation, options: Options) -> list[Candidate]:
 
     Raises:
         MissingExtraError: no spaCy pipeline is installed.
-        InputError: a caption is empty, where the published program crashes.
+        InputError: a caption is empty, on which the published program crashes.
     """
     if "" in observation.captions:
         raise InputError(
@@ -39,9 +39,9 @@ def published(observation: Observation, options: Options) -> list[Candidate]:
 def pair_captions(
     kept: Iterable[Kept], captions: Sequence[str], *, parse: Parser, lemmatise: Lemmatiser
 ) -> list[Candidate]:
-    """Return the whole caption, unchanged, for each box whose class its subject has as a word.
+    """Return the whole caption, unchanged, for each box whose class is a word of its subject.
 
-    The detections that are kept come as people, garments, then things; in each group by class.
+    The kept detections come in the order people, garments, things; in each group by class.
     """
     words = [(caption, subject_words(parse(caption), lemmatise)) for caption in captions if caption]
     return [
@@ -56,8 +56,8 @@ def pair_captions(
 def find_subject(parse: Parse) -> Chunk | None:
     """Return the noun phrase that the published program takes for the subject.
 
-    It is the phrase around the root, or around the root's first child; where there is neither,
-    the same two around the head of the first noun phrase.
+    It is the phrase around the root, or around the root's first child; if there is neither, the
+    same two around the head of the first noun phrase.
     """
     root = next((i for i, token in enumerate(parse.tokens) if token.head == i), None)
     if root is None or not parse.chunks:
@@ -69,8 +69,8 @@ def find_subject(parse: Parse) -> Chunk | None:
 def subject_words(parse: Parse, lemmatise: Lemmatiser) -> list[str]:
     """Return the words that the published program compares with classes.
 
-    All words of the subject, each as the singular of a noun and only then in lower case, so that
-    a plural with a capital stays one; "no_object" without a subject.
+    These are all words of the subject, each made singular as a noun and only then lower-cased, so
+    that a capitalised plural stays plural; "no_object" without a subject.
     """
     subject = find_subject(parse)
     if subject is None:
@@ -90,7 +90,7 @@ def _phrase_of(parse: Parse, index: int | None) -> Chunk | None:
     return next((chunk for chunk in parse.chunks if chunk.start <= index < chunk.end), None)
 
 
-# Where WordNet's answer is no singular, or that of another word.
+# Words for which WordNet's answer is not the singular, or that of another word.
 _WORDNET = {
     "as": "a",
     "cookies": "cooky",
@@ -113,8 +113,8 @@ _WORDNET = {
 def published_lemma(word: str) -> str:
     """Return the singular of a noun as WordNet's lemmatiser gives it, by rules.
 
-    On the words of captions it agrees with WordNet in 99.8 % (tests/pseudo). A word with a capital
-    stays as it is.
+    It agrees with WordNet on 99.8 % of the words of captions (tests/pseudo). A word with a capital
+    is returned as it is.
 
     Example:
         >>> [published_lemma(word) for word in ("dogs", "Dogs", "women", "men")]

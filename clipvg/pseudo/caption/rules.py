@@ -1,4 +1,4 @@
-"""Clauses of a caption without a parser, by the word lists of the entity counter.
+"""Find the clauses of a caption without a parser, by the word lists of the entity counter.
 
 The subject is the first noun phrase of a sentence that no preposition opens. Its clause runs to
 the end of the sentence, or to where "while", "as" or another subject begins.
@@ -31,12 +31,12 @@ _NUMBERS = frozenset(
 
 
 def read_clauses(caption: str) -> list[Clause]:
-    """Return the clauses that rules find in a caption, at most one a sentence and conjunct."""
+    """Return the clauses that rules find in a caption, at most one per sentence and conjunct."""
     return [clause for words in _sentences(caption) for clause in _read_sentence(words)]
 
 
 def find_subject_text(caption: str) -> str | None:
-    """Return the noun phrase of the first subject as written, None where there is none."""
+    """Return the noun phrase of the first subject as written, or None if there is none."""
     for words in _sentences(caption):
         start, end = _first_phrase(words)
         return " ".join(words[start:end]) if end > start else None
@@ -56,7 +56,7 @@ def _sentences(caption: str) -> Iterator[list[str]]:
 
 
 def _joins_after_place(words: list[str], index: int) -> bool:
-    """Whether "and" after a place brings another subject: "a cat on the left and a dog"."""
+    """Return whether "and" after a place adds a subject: "a cat on the left and a dog"."""
     if words[index].lower() != "and" or index + 1 == len(words) or index < 4:
         return False
     before = [word.lower() for word in words[:index]]
@@ -97,13 +97,13 @@ def _clause(phrase: list[str], rest: list[str]) -> Iterator[Clause]:
 
 
 def _points(word: str) -> bool:
-    """Whether "is" before a word can go: "is lying", "is on"."""
+    """Return whether "is" before a word can be dropped: "is lying", "is on"."""
     is_participle = word.endswith(("ing", "ed")) and len(word) > 4
     return is_participle or word in BOUNDARIES - {"not", "that", "what", "too", "very", "so"}
 
 
 def _first_phrase(words: list[str]) -> tuple[int, int]:
-    """Where the first noun phrase that no preposition opens begins and ends."""
+    """Return start and end of the first noun phrase that no preposition opens."""
     start = 0
     if words and _is_boundary(words[0]):  # "In a kitchen a woman is cooking"
         articles = [i for i, word in enumerate(words) if word.lower() in DETERMINERS]
@@ -132,7 +132,7 @@ def _ends(words: list[str], index: int) -> bool:
 
 
 def _is_colour_list(words: list[str], index: int) -> bool:
-    """Whether "and" joins two adjectives: "a black and white cat"."""
+    """Return whether "and" joins two adjectives: "a black and white cat"."""
     colours = {"black", "white", "red", "green", "blue", "yellow", "brown", "orange", "gray",
                "grey", "pink", "purple", "big", "small", "old", "young"}  # fmt: skip
     neighbours = words[index - 1 : index] + words[index + 1 : index + 2]

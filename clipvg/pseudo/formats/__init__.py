@@ -1,1 +1,1 @@
-"""Files that observations are read from."""
+"""File formats that observations are read from."""

@@ -1,4 +1,4 @@
-"""A file to read observations from, what its rows say, and what numbers in it stand for."""
+"""Input files of observations, their rows, and the names that numbers in them stand for."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class KnownImage(NamedTuple):
 
 
 class Catalogue:
-    """Names of classes and images.
+    """Names of numbered classes and images.
 
     Args:
         root: folder of the images, None when it is not known.
-        path: a COCO file with ``categories`` and ``images``, a text file with one class a line, or
-            a YAML file with ``names``.
+        path: a COCO file with ``categories`` and ``images``, a text file with one class per line,
+            or a YAML file with ``names``.
     """
 
     def __init__(self, root: Path | None = None, path: Path | None = None) -> None:
@@ -46,7 +46,7 @@ class Catalogue:
             self._read(path)
 
     def class_of(self, number: object) -> str:
-        """Return the name of a class; raise InputError where there is none of this number."""
+        """Return the name of a class number; raise InputError if it has none."""
         if not self.classes:
             raise InputError(
                 f"class {number} has no name; pass --categories INSTANCES.json (or a list of "
@@ -57,7 +57,7 @@ class Catalogue:
         return self.classes[str(number)]
 
     def image_of(self, number: str) -> KnownImage:
-        """Return the image of a number; raise InputError where there is none."""
+        """Return the image of a number; raise InputError if there is none."""
         if not self.images:
             raise InputError(
                 f"image {number} has no name; pass --categories INSTANCES.json, which lists images "
@@ -68,7 +68,7 @@ class Catalogue:
         return self.images[number]
 
     def find(self, stem: str) -> str:
-        """Return the image of a name without ending below the root, or raise InputError."""
+        """Return the image below the root whose name has this stem, or raise InputError."""
         if self.root is None:
             raise InputError(f"image {stem!r} is looked for among the images; pass --images DIR")
         if stem not in self._by_stem:
@@ -76,7 +76,7 @@ class Catalogue:
         return self._by_stem[stem]
 
     def size(self, image: str) -> tuple[int, int]:
-        """Return width and height of an image, which is opened, or raise InputError."""
+        """Open an image and return its width and height, or raise InputError."""
         if self.root is None:
             raise InputError(f"the size of {image} is not known; pass --images DIR to read it")
         path = self.root / image
@@ -137,7 +137,7 @@ def _checked(path: Path, data: object) -> Json:
 
 
 class Row(NamedTuple):
-    """What one row of a file says of one image."""
+    """One row of a file, about one image."""
 
     where: str  # "line 3", "annotation 17", for errors
     observation: Observation
@@ -190,18 +190,18 @@ class File:
             yield where, item
 
     def rows(self, noun: str, items: object, read: Callable[[Json], Observation]) -> Iterator[Row]:
-        """Yield what each object of a list says; errors name its place."""
+        """Yield the row that each object of a list is read as; errors name its place."""
         for where, item in self.objects(noun, items):
             with self.at(where):
                 yield Row(where, read(item))
 
     def fail(self, where: str, fault: str) -> NoReturn:
-        """Raise the error of a row."""
+        """Raise an error that names the file and the row."""
         raise InputError(f"{self.path}: {where}: {fault}") from None
 
     @contextmanager
     def at(self, where: str) -> Iterator[None]:
-        """Let errors of the block name the file and the row."""
+        """Make errors in the block name the file and the row."""
         try:
             yield
         except InputError as error:
@@ -209,13 +209,13 @@ class File:
 
 
 def first_object(items: object) -> Json:
-    """Return the first object of a list; empty where there is none."""
+    """Return the first object of a list; empty if there is none."""
     first = items[0] if isinstance(items, list) and items else None
     return first if isinstance(first, dict) else {}
 
 
 def image_number(item: Json) -> str:
-    """Return the ``image_id`` of an entry as text; raise InputError where it has none."""
+    """Return the ``image_id`` of an entry as text; raise InputError if it has none."""
     value = item.get("image_id")
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise InputError("no 'image_id'; it says which image the entry is about")
@@ -230,6 +230,6 @@ def box_from_coco(values: object) -> Box:
 
 
 def box_from_sides(x: object, y: object, width: object, height: object) -> Box:
-    """Return the corners of a box of an upper left corner and sides, or raise InputError."""
+    """Return the corners of a box given by its upper left corner and sides, or raise InputError."""
     left, top, across, down = read_box((x, y, width, height))
     return left, top, left + across, top + down

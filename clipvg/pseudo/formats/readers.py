@@ -1,7 +1,7 @@
-"""The kinds of files that observations are read from, a function each.
+"""Readers of observation files, one function per format.
 
-A reader yields what each row of a file says of one image; rows about the same image are joined
-afterwards. A new kind is a reader here and its line in `KINDS`.
+A reader yields the rows of a file, each about one image; rows about the same image are joined
+afterwards. A new format is a reader here and its line in `KINDS`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _IMAGE_KEYS = ("image", "image_name", "image_path", "file_name", "filename")
 
 
 def find_reader(file: File) -> Reader:
-    """Return what reads a file; raise InputError where nothing does."""
+    """Return the reader of a file; raise InputError if there is none."""
     for matches, reader in KINDS:
         if matches(file):
             return reader
@@ -54,7 +54,7 @@ def find_reader(file: File) -> Reader:
 
 
 def _read_native(file: File, catalogue: Catalogue) -> Iterator[Row]:
-    """Our own JSONL, one image a line; Parquet of the same is read as a table."""
+    """Read clipvg's own JSONL, one image per line; Parquet of the same is read as a table."""
     for number, line in file.lines():
         where = f"line {number}"
         try:
@@ -74,11 +74,11 @@ def _is_coco(file: File) -> bool:
 
 
 def _read_coco(file: File, catalogue: Catalogue) -> Iterator[Row]:
-    """COCO: annotated boxes or captions with their images, and results, which have numbers alone.
+    """Read COCO annotations (boxes or captions with their images) and results (numbers only).
 
     Annotations are an object with ``images``, ``annotations`` and, for boxes, ``categories``;
     results are a list of ``image_id`` with ``category_id``, ``bbox`` (xywh) and ``score``, or with
-    ``caption``. Crowds are passed over.
+    ``caption``. Crowds are skipped.
     """
     if isinstance(file.json, list):
         yield from file.rows("result", file.json, lambda item: _coco_item(item, catalogue))
@@ -107,7 +107,7 @@ def _coco_item(item: Json, catalogue: Catalogue) -> Observation:
 
 
 def _read_genome(file: File, catalogue: Catalogue) -> Iterator[Row]:
-    """Visual Genome: objects.json and attributes.json, named boxes; relationships.json, a graph."""
+    """Read Visual Genome: boxes of objects.json or attributes.json, or relationships.json."""
     for where, item in file.objects("entry", file.json):
         with file.at(where):  # the image of that number below the image root, else NUMBER.jpg
             number = image_number(item)
@@ -139,7 +139,7 @@ def _genome_relation(edge: Json) -> Relation:
 
 
 def _genome_object(entry: object) -> tuple[str, Box]:
-    """The name and the box of an object."""
+    """Return the name and the box of an object."""
     if not isinstance(entry, dict):
         raise InputError("not an object; is the file of another kind?")
     names = entry.get("names") or [entry.get("name")]
@@ -150,7 +150,7 @@ def _genome_object(entry: object) -> tuple[str, Box]:
 
 
 def _read_voc(file: File, catalogue: Catalogue) -> Iterator[Row]:
-    """Pascal VOC: one XML file an image; corners stay as written."""
+    """Read Pascal VOC, one XML file per image; corners are taken as written."""
     root = read_xml(file.path, "Pascal VOC")
     image = root.findtext("filename") or ""
     if root.tag != "annotation" or not image.strip():
@@ -176,7 +176,7 @@ def _voc_side(text: str | None) -> int | None:
 
 
 def _read_yolo(file: File, catalogue: Catalogue) -> Iterator[Row]:
-    """YOLO text, one file an image of its name: class, centre and sides as shares, score."""
+    """Read YOLO text, one file per image, named after it: class, centre, sides (shares), score."""
     with file.at("image"):
         image = catalogue.find(file.path.stem)
         size = catalogue.size(image)
@@ -206,10 +206,10 @@ def _yolo_line(words: list[str], catalogue: Catalogue, size: tuple[int, int]) ->
 
 
 def _read_pseudo_q(file: File, catalogue: Catalogue) -> Iterator[Row]:
-    """Pseudo-Q's detections: image -> [class, [x1, y1, x2, y2, score], attributes].
+    """Read Pseudo-Q's detections: image -> [class, [x1, y1, x2, y2, score], attributes].
 
-    Entries with the 400 probabilities of attributes are of its second detector. Only plain data is
-    read; nothing of the file is run.
+    Entries with the 400 attribute probabilities come from its second detector. Only plain data is
+    unpickled; no code in the file is run.
     """
     data = read_pickle(file.path, "detections by image")
     if not isinstance(data, dict):
@@ -244,7 +244,7 @@ def _pseudo_q_entry(image: str, entry: object) -> Observation:
 
 
 def _read_supervision(file: File, catalogue: Catalogue) -> Iterator[Row]:
-    """The JSON of supervision's JSONSink: a list of boxes with x_min, y_min, x_max, y_max."""
+    """Read the JSON of supervision's JSONSink: a list of boxes with x_min, y_min, x_max, y_max."""
     return file.rows("entry", file.json, lambda item: _supervision_item(item, catalogue))
 
 
@@ -262,7 +262,7 @@ def _supervision_item(item: Json, catalogue: Catalogue) -> Observation:
 
 
 def _read_ultralytics(file: File, catalogue: Catalogue) -> Iterator[Row]:
-    """The JSON of ultralytics' ``result.to_json()``, one file an image, of the image's name."""
+    """Read the JSON of ultralytics' ``result.to_json()``, one file per image, named after it."""
     with file.at("image"):
         image = catalogue.find(file.path.stem)
     yield Row("image", Observation(image))

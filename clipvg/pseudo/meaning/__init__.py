@@ -1,4 +1,4 @@
-"""Which of the observed objects an expression means: the way back from words to detections."""
+"""Find which observed object an expression means, going from words back to detections."""
 
 from clipvg.pseudo.meaning.fitting import Views, alone, look_about, look_at
 from clipvg.pseudo.meaning.reading import Meaning, Vocabulary

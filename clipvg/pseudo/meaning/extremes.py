@@ -45,7 +45,7 @@ _TURNED = frozenset(
 _OWN = frozenset("his her its their my your with 's".split())  # a left hand is not on the left
 _HANDS = frozenset("arm arms hand hands".split())
 _ENDS = frozenset("foot feet leg legs paw paws tire tires wheel wheels".split())
-# After these "right" is no side: "right next to".
+# Before these, "right" is not a side: "right next to".
 _RIGHT_BEFORE = frozenset("next behind beside by near above below under against".split())
 _COUNTED = {
     word: count
@@ -55,13 +55,13 @@ _COUNTED = {
 
 
 def find_extremes(words: Sequence[str]) -> tuple[tuple[str, ...], int, set[int]]:
-    """Return what singles an object out among its like.
+    """Return what singles an object out among others of its kind.
 
     Args:
-        words: lower-cased, of one thing.
+        words: lower-cased words about one thing.
 
     Returns:
-        values of `EXTREMES`; the number of those that come before the object; places of the words
+        values of `EXTREMES`; the number of objects that come before this one; indices of the words
         that say so.
     """
     found: list[str] = []
@@ -86,7 +86,7 @@ def _word(words: Sequence[str], index: int) -> str:
 
 
 def _before(words: Sequence[str], index: int, passed: Collection[str]) -> int:
-    """The place of the next word before a place, but for some words; -1 where there is none."""
+    """Return the index of the nearest word before `index` that is not in `passed`, or -1."""
     index -= 1
     while index >= 0 and words[index] in passed:
         index -= 1
@@ -94,7 +94,7 @@ def _before(words: Sequence[str], index: int, passed: Collection[str]) -> int:
 
 
 def _count(words: Sequence[str]) -> tuple[int, set[int]]:
-    """How many come before, "second" one, and the places of the words for it."""
+    """Return how many come before (1 for "second"), and the indices of the words that say so."""
     counts = {i: ORDINALS[word] for i, word in enumerate(words) if word in ORDINALS}
     said = {*counts} | {i + 1 for i in counts if _word(words, i + 1) == "row"}
     for at in (i for i, word in enumerate(words) if word == "from"):
@@ -106,7 +106,7 @@ def _count(words: Sequence[str]) -> tuple[int, set[int]]:
 
 
 def _singles_out(words: Sequence[str], index: int) -> bool:
-    """Whether a word of place or size singles the object out, and is no part of something else."""
+    """Return whether a word of place or size singles the object out, and means nothing else."""
     word, before, after = words[index], _word(words, index - 1), _word(words, index + 1)
     if before in _OWN or (word == "back" and after in ("to", "turned")):
         return False  # "with his back to us"
@@ -120,7 +120,7 @@ def _singles_out(words: Sequence[str], index: int) -> bool:
         # "in front of", "top of the stairs", but "top of the image", "middle of the three"
         return bool((WHOLE | NUMBERS) & {*words[index + 2 : index + 4]})
     if after in EXTREMES and word in _NEARNESS:
-        return False  # "far left": the next says where
+        return False  # "far left": the next word says where
     if word == "top" and before in ADJECTIVES:
         return False  # "white top"
     if word == "right" and before not in PLACING and before not in EXTREMES:
@@ -133,14 +133,14 @@ def _singles_out(words: Sequence[str], index: int) -> bool:
 
 
 def _is_turned_or_not(words: Sequence[str], index: int) -> bool:
-    """Whether a word says where something is turned to, or is denied: "facing left", "not left"."""
+    """Return whether a word says which way something faces, or is negated: "not left"."""
     turned = _before(words, index, ("to", "toward", "towards", "the"))
     denied = _before(words, index, PLACING | DETERMINERS)
     return _word(words, turned) in _TURNED or _word(words, denied) in ("not", "n't")
 
 
 def _is_of_another(words: Sequence[str], index: int) -> bool:
-    """Whether a word describes a second thing: "man with big hat", "dog behind the left one"."""
+    """Return whether a word is about a second thing: "man with big hat", "behind the left one"."""
     after = _word(words, index + 1)
     if not (after in ONES or is_noun(after)) or after in _SIDE_WORDS:
         return False
@@ -152,7 +152,7 @@ def _is_of_another(words: Sequence[str], index: int) -> bool:
 
 
 def _is_near_us(words: Sequence[str], index: int) -> bool | None:
-    """Whether what something is near to is who looks; None where no such thing is named."""
+    """Return whether something is near the viewer, not another thing; None if neither is named."""
     rest = [word for word in words[index + 1 :] if word not in DETERMINERS]
     is_led = rest[:1] in (["to"], ["from"])
     target = _word(rest, int(is_led))
@@ -167,7 +167,7 @@ def _is_near_us(words: Sequence[str], index: int) -> bool | None:
 
 
 def _around(words: Sequence[str], index: int) -> set[int]:
-    """Places of a word for a place and of what goes with it: "on the", "side", "of the image"."""
+    """Return indices of a place word and those that belong to it: "on the", "of the image"."""
     after = index + 1
     while _word(words, after) in _SIDE_WORDS:
         if words[after] == "hand" and (not words[after + 1 :] or words[after + 1] in BOUNDARIES):
@@ -178,13 +178,13 @@ def _around(words: Sequence[str], index: int) -> set[int]:
     if is_part:  # "on the left end of the couch" is on the couch
         found.add(after)
     before = _before(words, index, PLACING | _NEARNESS)
-    # what leads to a place that a thing is in, or on, stays: "train on the left track"
+    # words that lead to a place that a thing is in or on stay: "train on the left track"
     is_led = before >= 0 and (is_part or is_noun(_word(words, after)))
     return found if is_led else found | {*range(before + 1, index)}
 
 
 def _seen_from(words: Sequence[str], index: int, after: int) -> set[int]:
-    """Places of words for the whole image, or who looks at it: "of the image", "to us"."""
+    """Return indices of words for the whole image or its viewer: "of the image", "to us"."""
     ends = WHOLE | _MIDDLE if _word(words, after) == "of" else WHOLE
     is_near = words[index] in _NEARNESS  # "the closest dog to us"
     tail = range(after, len(words) if is_near else min(after + 4, len(words)))

@@ -1,6 +1,6 @@
-"""How likely it is that an expression means the object in a box, and no other of its image.
+"""Probability that an expression means the object in a box and no other in its image.
 
-An object is one detection of each of several models, put together (`Views`).
+An object joins detections of several models, at most one of each (`Views`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clipvg.pseudo.template.names import may_mean, spoken
 from clipvg.pseudo.template.ranks import CLEAR_X, CLEAR_Y, CLEARLY_BIGGER
 from clipvg.pseudo.template.scene import LIKELY, SAME_BOX, SAME_OBJECT
 
-_BADLY_PLACED = 0.2  # IoU from which a detection may be of an object, badly placed
+_BADLY_PLACED = 0.2  # IoU from which a detection may be of an object, though badly placed
 _UNKNOWN = 0.5  # probability of an object that nobody has seen
 _ERRS = 1 / 9  # odds that a model errs
 
@@ -29,65 +29,65 @@ Named = Callable[[str], bool]
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """An object, and what models make of it."""
+    """An object, and the models' detections of it."""
 
     box: Box  # xyxy in pixels
     placed: tuple[Detection, ...] = ()  # detections whose box is this one
-    misplaced: tuple[Detection, ...] = ()  # that seem to be of this object, with another box
+    misplaced: tuple[Detection, ...] = ()  # those with another box that seem to be of this object
 
     @property
     def seen(self) -> tuple[Detection, ...]:
-        """All of them."""
+        """All detections of the object."""
         return (*self.placed, *self.misplaced)
 
     @cached_property
     def exists(self) -> float:
-        """Probability that there is an object."""
+        """Probability that the object exists."""
         if not self.seen:
             return _UNKNOWN
         return 1 - math.prod(1 - one.score for one in self.seen)
 
     @cached_property
     def fits_box(self) -> float:
-        """Probability that its box is this one."""
+        """Probability that `box` is the object's box."""
         return _vote(self.placed, self.misplaced)
 
     def is_called(self, named: Named) -> float:
-        """Return the probability that a name is one of its."""
+        """Return the probability that the object's class is one of those named."""
         return _vote(*_parted(self.seen, lambda one: named(one.name)))
 
     def has(self, word: str) -> float:
-        """Return the probability that an attribute is one of its, by models that name some."""
+        """Return the probability that the object has an attribute, by models that name any."""
         told = [one for one in self.seen if one.attributes]
         return _vote(*_parted(told, lambda one: one.attributes.get(word, 0.0) > LIKELY))
 
     @cached_property
     def thing(self) -> Thing:
-        """The object as rules of relations see it."""
+        """The object as the rules of relations see it."""
         name = max(self.seen, key=lambda one: one.score).name.lower() if self.seen else ""
         return Thing(-1, name, group_of(name), self.box, 1.0, is_cut=False)
 
     @property
     def middle(self) -> tuple[float, float]:
-        """Middle of its box."""
+        """Centre of its box."""
         return centre(self.box)
 
     @property
     def size(self) -> float:
-        """Logarithm of its area, at least of a square pixel."""
+        """Logarithm of its area in square pixels, at least 0."""
         return math.log(max(area(self.box), 1.0))
 
 
 def look_about(observation: Observation, box: Box, named: Named) -> tuple[Views, list[Views]]:
     """Return the object in a box, and the others of its image.
 
-    A model finds an object once. Its detection of an object is the one that overlaps most, where
-    both are in one place, or roughly so and of a name.
+    Each model has at most one detection of an object: the one that overlaps it most, among those in
+    the same place, or in roughly the same place and of a matching class.
 
     Args:
-        observation: what models say of the image.
-        box: xyxy in pixels, what the first object fills.
-        named: whether a class is what is looked for in the box.
+        observation: observation of the image.
+        box: xyxy in pixels, box of the first object.
+        named: whether a class is the one looked for in the box.
     """
     rest = [_without_doubles(found) for found in _models(observation)]
     own = _gather(box, named, rest)
@@ -100,7 +100,7 @@ def look_at(observation: Observation) -> list[Views]:
 
 
 def _gather_all(rest: list[list[Detection]]) -> list[Views]:
-    """Put together what is left of the models' detections."""
+    """Group the models' remaining detections into objects."""
     objects = []
     while any(rest):
         seed = max((one for found in rest for one in found), key=lambda one: one.score)
@@ -110,7 +110,7 @@ def _gather_all(rest: list[list[Detection]]) -> list[Views]:
 
 
 def _gather(box: Box, named: Named, rest: list[list[Detection]]) -> Views:
-    """What models see in a place, which is taken from what is left of their detections."""
+    """Collect the models' detections of the object in a box, removing them from `rest`."""
     placed: list[Detection] = []
     misplaced: list[Detection] = []
     for found in rest:
@@ -125,7 +125,7 @@ def _gather(box: Box, named: Named, rest: list[list[Detection]]) -> Views:
 
 
 def _models(observation: Observation) -> Iterator[Sequence[Detection]]:
-    """The detections of each model that says where things are."""
+    """Yield the detections of each model that gives boxes."""
     yield observation.detections
     yield observation.attribute_detections
     ends: dict[tuple[str, Box], Detection] = {}
@@ -165,31 +165,31 @@ def _parted(
 
 
 def _vote(yes: Sequence[Detection], no: Sequence[Detection]) -> float:
-    """The probability of what some models say and others deny; 0.5 where none says anything.
+    """Return the probability of what some models say and others deny; 0.5 if none says anything.
 
-    Each errs by itself, one time in ten where it is sure of the object.
+    Each errs independently, one time in ten if it is sure of the object.
     """
     balance = sum(one.score for one in yes) - sum(one.score for one in no)
     return 1 / (1 + _ERRS**balance)
 
 
-_LIKELY_SAID = 0.75  # probability of a relation of which somebody might say that it holds
-_DOUBTED = 0.1  # of one that does not seem to hold
+_LIKELY_SAID = 0.75  # probability of a relation that somebody might say holds
+_DOUBTED = 0.1  # probability of one that does not seem to hold
 Size = tuple[float, float]  # of an image, pixels
 
 
 def alone(meaning: Meaning, observation: Observation, box: Box, size: Size) -> tuple[float, float]:
-    """Return the probability that a box is what is meant and nothing else is, and of a rival.
+    """Return the probability that the object in a box alone is meant, and that of its best rival.
 
-    P = f(own) · Π (1 − w · f(other)) over the other objects, f the probability that what is said
-    fits an object, w the share in which the other comes before the own where one is singled out by
-    its place or size: 1 where it is clearly ahead, 0 where it is clearly behind. Without such words
-    w is 1. Of "second from the left" it is the probability that just one comes before.
+    P = f(own) · Π (1 − w · f(other)) over the other objects, f the probability that the expression
+    fits an object. If words of place or size single an object out, w is how far the other comes
+    before the own: 1 if it is clearly ahead, 0 if it is clearly behind. Without such words w is 1.
+    For "second from the left", the product is the probability that exactly one comes before.
 
     Args:
-        meaning: of the expression.
-        observation: of the image.
-        box: xyxy in pixels, whose object is to be what is meant.
+        meaning: meaning of the expression.
+        observation: observation of the image.
+        box: xyxy in pixels, the box whose object is to be meant.
         size: width and height of the image.
 
     Returns:
@@ -205,7 +205,7 @@ def alone(meaning: Meaning, observation: Observation, box: Box, size: Size) -> t
 
 
 def _fits(meaning: Meaning, objects: Sequence[Views], edges: Sequence[Relation]) -> list[float]:
-    """The probability for each object that what is said fits it, but for place and size."""
+    """Return the probability that the expression fits each object, but for place and size."""
     looks = [_looks(meaning, one) for one in objects]
     if meaning.landmark is None or meaning.relation is None:
         return looks
@@ -228,7 +228,7 @@ def _looks(meaning: Meaning, one: Views) -> float:
 
 
 def _holds(relation: Rule | str, one: Views, other: Views, edges: Sequence[Relation]) -> float:
-    """The probability that an object is in a relation to another."""
+    """Return the probability that an object has a relation to another."""
     if isinstance(relation, Rule):
         if relation.holds(one.thing, other.thing):
             return 1.0
@@ -243,7 +243,7 @@ def _holds(relation: Rule | str, one: Views, other: Views, edges: Sequence[Relat
 
 
 def _ahead(meaning: Meaning, one: Views, own: Views, size: Size) -> float:
-    """How far another object comes before the own, from 0 to 1; 1 where nothing is singled out."""
+    """Return how far another object comes before the own, from 0 to 1; 1 without extremes."""
     if not meaning.extremes:
         return 1.0
     steps = [_step(extreme, one, own, size) for extreme in meaning.extremes]
@@ -251,7 +251,7 @@ def _ahead(meaning: Meaning, one: Views, own: Views, size: Size) -> float:
 
 
 def _step(extreme: str, one: Views, own: Views, size: Size) -> float:
-    """By how many clear differences an object comes before another, negative: after."""
+    """Return by how many clear differences an object comes before the own; negative if after."""
     (x, y), (own_x, own_y) = one.middle, own.middle
     width, height = size
     if extreme in ("big", "small"):
@@ -267,7 +267,7 @@ def _step(extreme: str, one: Views, own: Views, size: Size) -> float:
 
 
 def just(count: int, chances: Sequence[float]) -> float:
-    """Return the probability that just so many of independent events happen."""
+    """Return the probability that exactly `count` of several independent events happen."""
     known = [1.0, *[0.0] * count]
     for chance in chances:
         known = [

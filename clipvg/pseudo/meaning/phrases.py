@@ -1,6 +1,6 @@
-"""What an expression says where nobody has named what is in the image: phrases, as they stand.
+"""Parse expressions into phrases, without observations that name what is in the image.
 
-`Vocabulary.read` knows the classes of observations; here any noun may be one, as CLIP can judge it.
+`Vocabulary.read` knows the classes of observations; here any noun may be one, as CLIP can score it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PLAIN = {
 }  # fmt: skip
 RELATION_WORDS = {said: name for name, more in (_PLAIN | _BY_SIZE).items() for said in more}
 """The seven relations that boxes alone can tell, by the words for them."""
-_THING = "thing"  # what is said of nothing that has a name
+_THING = "thing"  # stands for an object without a name
 _HAVING = frozenset("in with without".split())
 _LEADING = (BOUNDARIES | DETERMINERS | NUMBERS) - _HAVING  # "the larger of the two dogs"
 _TRAILING = (BOUNDARIES | DETERMINERS) - {"up", "down"}
@@ -58,20 +58,20 @@ _TYPED = (
 
 @dataclass(frozen=True)
 class Phrase:
-    """What an expression says, in words that CLIP can judge and in what boxes can tell."""
+    """Parsed expression: words that CLIP can score, and relations that boxes can tell."""
 
-    text: str  # the object and its looks, without article and without what is said of its place
-    extremes: tuple[str, ...] = ()  # values of `EXTREMES` that single it out among its like
-    nth: int = 0  # number of those that come before it, 1 in "second from the left"
+    text: str  # the object and its looks, without article and words of place
+    extremes: tuple[str, ...] = ()  # values of `EXTREMES` that single it out among its kind
+    nth: int = 0  # number of objects that come before it, 1 in "second from the left"
     relation: str | None = None  # one of the seven relations to a landmark
-    landmark: Phrase | None = None  # what is said of that
+    landmark: Phrase | None = None  # phrase of the landmark
 
 
 @lru_cache(maxsize=2**16)
 def read_phrase(expression: str) -> Phrase:
-    """Return what an expression says of its object.
+    """Return the phrase of an expression.
 
-    The first words for a relation that something follows divide the object from its landmark.
+    The first words for a relation that a landmark follows separate the object from the landmark.
 
     Example:
         >>> read_phrase("second dog from the left")
@@ -102,7 +102,7 @@ def _read(words: Sequence[str]) -> Phrase:
 
 
 def _is_landmark(said: Sequence[str], words: Sequence[str], *, opens: bool) -> bool:
-    """Whether words name a thing, and not a place in the image or what somebody wears."""
+    """Return whether words name a thing, not a place in the image or what somebody wears."""
     lower = [word.lower() for word in words]
     if WHOLE & {*lower[:3]} or lower[0] in PRONOUNS or (said[-1] == "in" and _is_worn(lower)):
         return False
@@ -121,22 +121,22 @@ def _is_landmark(said: Sequence[str], words: Sequence[str], *, opens: bool) -> b
 
 
 def _is_worn(words: Sequence[str]) -> bool:
-    """Whether the first thing of some words is worn, or is a colour: "in the black"."""
+    """Return whether the first thing that words name is worn, or a colour: "in the black"."""
     first = entity_heads(" ".join(words))[:1]
     return bool((GARMENTS | ADJECTIVES | {"top"}) & {*first})
 
 
 def _without_adverbs(words: Sequence[str]) -> Sequence[str]:
-    """Words without those that only say how a relation holds: "man directly" to the left of."""
+    """Drop words that only say how a relation holds: "directly" in "man directly left of"."""
     *before, last = [word.lower() for word in words] or [""]
     is_place = last != "far" and before[-1:] and before[-1] in PLACING  # "man on the right"
     return words if last not in _ADVERBS or is_place else _without_adverbs(words[:-1])
 
 
 def _place(words: Sequence[str], *, is_cut: bool = False) -> Phrase:
-    """Part what is said of place and size from what an object looks like.
+    """Separate words of place and size from those for an object's looks.
 
-    `is_cut`: more words followed, which have been understood.
+    `is_cut` says that more words followed, which are parsed already.
     """
     lower = [word.lower() for word in words]
     extremes, nth, gone = find_extremes(lower)
@@ -151,7 +151,7 @@ def _place(words: Sequence[str], *, is_cut: bool = False) -> Phrase:
 
 
 def _kept(words: Sequence[str], gone: set[int]) -> list[int]:
-    """Places of the words that stay, without marks, articles, and what led to a word that went."""
+    """Return indices of words to keep: no marks, no articles, nothing that led to a gone word."""
     kept = [i for i, word in enumerate(words) if i not in gone and any(map(str.isalnum, word))]
     first, last = min(gone, default=len(words)), max(gone, default=-1)
     while kept and words[kept[0]] in (_LEADING if first < kept[0] else DETERMINERS):

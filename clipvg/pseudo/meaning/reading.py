@@ -1,4 +1,4 @@
-"""What an expression says of its object, in the words of the observations at hand."""
+"""Parse what an expression says of its object, in the vocabulary of the observations."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _SAYING_NOTHING = DETERMINERS | PRONOUNS | MEASURES | PLACE_WORDS | NUMBERS | BO
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an expression says."""
+    """Parsed meaning of an expression."""
 
     names: frozenset[str] | None = None  # classes of its noun; None where it has none: "far left"
     words: tuple[str, ...] = ()  # attributes
     extremes: tuple[str, ...] = ()  # values of `EXTREMES` that single the object out
-    nth: int = 0  # number of those that come before it, in "second from the left" one
-    # to a landmark: a rule of geometry, or the words of a scene graph's predicate
+    nth: int = 0  # number of objects that come before it, 1 in "second from the left"
+    # relation to a landmark: a rule of geometry, or the words of a scene graph's predicate
     relation: Rule | str | None = None
-    landmark: Meaning | None = None  # what is said of that
-    unknown: tuple[str, ...] = ()  # words of which no observation says anything
-    is_several: bool = False  # whether several are meant
+    landmark: Meaning | None = None  # meaning of the landmark's words
+    unknown: tuple[str, ...] = ()  # words that no observation uses
+    is_several: bool = False  # whether several objects are meant
 
     def names_class(self, name: str) -> bool:
         """Return whether the noun may mean a class."""
@@ -89,7 +89,7 @@ class Vocabulary:
         )
 
     def read(self, expression: str) -> Meaning:
-        """Return what an expression says; each distinct one is read once."""
+        """Return the meaning of an expression; each distinct one is parsed once."""
         if expression not in self._read:
             clause = next(iter(read_clauses(expression)), None)
             text = expression if clause is None else clause.expression
@@ -118,7 +118,7 @@ class Vocabulary:
         return replace(subject, relation=relation, landmark=other, unknown=unknown)
 
     def _noun(self, words: Sequence[str]) -> tuple[frozenset[str], bool]:
-        """The classes that the first noun of some words may mean, and whether it means several."""
+        """Return the classes that the first known noun may mean, and whether it is plural."""
         for noun in _nouns(words):
             if noun not in self._called:
                 self._called[noun] = self._classes(noun)
@@ -127,7 +127,7 @@ class Vocabulary:
         return frozenset(), False
 
     def _classes(self, noun: tuple[str, ...]) -> frozenset[str]:
-        """The classes that a noun may mean, those of which it may be said included."""
+        """Return the classes that a noun names, and those of which it may be said as well."""
         called = called_by((*noun[:-1], make_singular(noun[-1])), self.names)
         said = [spoken(one) for one in called]
         alike = (n for n in self.names if any(may_mean(one, spoken(n)) for one in said))
@@ -152,7 +152,7 @@ class Vocabulary:
 
 
 def _nouns(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
-    """Noun phrases of some words in their order, without words for places."""
+    """Yield the noun phrases of some words in order, without words for places."""
     phrase: list[str] = []
     for word in [*drop_article(list(words)), "."]:
         if word in EXTREMES or word in PLACE_WORDS or word in NUMBERS:
@@ -168,7 +168,7 @@ def _nouns(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
 
 
 def _is_name(word: str, names: frozenset[str]) -> bool:
-    """Whether a word is a part of a class's name, or calls a class."""
+    """Return whether a word is part of a class's name, or names a class."""
     word = make_singular(word)
     return any(word in name.lower().split() for name in names) or bool(called_by((word,), names))
 

@@ -10,17 +10,17 @@ from clipvg.pseudo.sources import Options
 __all__ = ["DRAWN", "NEEDS", "SEES_FAINT", "default", "published", "relations_from_logits"]
 
 NEEDS = {"default": ("relations|detections",), "published": ("relations",)}
-SEES_FAINT = True  # what is too faint to describe may yet be meant
-DRAWN = False  # the published program gives its ten best
+SEES_FAINT = True  # objects too faint to describe may still be meant
+DRAWN = False  # the published program keeps its ten best
 
 
 def default(observation: Observation, options: Options) -> list[Candidate]:
-    """Return expressions of the scene graph, or of how the boxes lie where it gives none."""
+    """Return expressions from the scene graph, or from the boxes' positions if it gives none."""
     return read_graph(observation, options) or compare_boxes(observation, options)
 
 
 def published(observation: Observation, options: Options) -> list[Candidate]:
-    """Return "subject predicate object" of the ten best relations, as the published program."""
+    """Return "subject predicate object" of the ten best relations, as published."""
     return [
         Candidate(f"{each.subject} {each.predicate} {each.object}", each.subject_box, "triplet")
         for each in best_relations(observation.relations)

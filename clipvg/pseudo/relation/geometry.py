@@ -1,8 +1,8 @@
-"""Expressions from the boxes alone: where one thing lies as seen from another.
+"""Expressions from the boxes alone: where one thing lies relative to another.
 
-A rule says of a pair of boxes whether it holds beyond doubt, and, loosely, whether somebody might
-say so. An expression stands where its rule holds beyond doubt for one thing of its kind, not even
-loosely for another, and where there is one landmark of that name.
+A rule tells for a pair of boxes whether it holds beyond doubt, and whether somebody might say so.
+An expression is made if its rule holds beyond doubt for one thing of its kind, nobody might say it
+of another, and there is only one landmark of that name.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from clipvg.pseudo.relation.wording import say_name, say_object
 from clipvg.pseudo.sources import Options
 from clipvg.pseudo.words import make_plural
 
-Found = tuple[Thing, str, str]  # what is described, the words, the rule
-_LEAST_AREA = 1 / 250  # of the image; what is smaller is hard to see
-_SAME_THING = 0.5  # IoU of two boxes of one group
-_SAME_PLACE = 0.8  # IoU of two boxes of any groups
-_STEP = 0.5  # of the landmark's width, by which the second is farther than twice the first
+Found = tuple[Thing, str, str]  # the described thing, the words, the rule
+_LEAST_AREA = 1 / 250  # of the image; smaller things are hard to see
+_SAME_THING = 0.5  # IoU above which two boxes of one group are one thing
+_SAME_PLACE = 0.8  # the same for boxes of any groups
+_STEP = 0.5  # of the landmark's width, by which the second must be beyond twice the first's gap
 _CLEARLY_BIGGER = 2.0  # ratio of areas
 
 
@@ -41,11 +41,11 @@ class Scene:
     """The things of an image, and those among them that may be described."""
 
     groups: dict[str, list[Thing]]  # all things, weak detections too, by group
-    described: list[Thing]  # things that are sure and large enough
+    described: list[Thing]  # things with enough score and area
 
 
 def compare_boxes(observation: Observation, options: Options) -> list[Candidate]:
-    """Return the expressions that say how the boxes of an image lie to each other."""
+    """Return expressions for the relative positions of an image's boxes."""
     scene = _look(observation, options.min_score)
     found = [
         *_from_landmarks(scene, is_strict=options.ambiguous == "drop"),
@@ -84,7 +84,7 @@ def _is_double(thing: Thing, other: Thing) -> bool:
 
 
 def _from_landmarks(scene: Scene, *, is_strict: bool) -> Iterator[Found]:
-    """Yield "dog to the left of the bench", for landmarks of which there is one."""
+    """Yield "dog to the left of the bench", for landmarks that are the only ones of their group."""
     for thing, landmark in permutations(scene.described, 2):
         if thing.group == landmark.group or len(scene.groups[landmark.group]) > 1:
             continue
@@ -95,7 +95,7 @@ def _from_landmarks(scene: Scene, *, is_strict: bool) -> Iterator[Found]:
 
 
 def _nearest(scene: Scene) -> Iterator[Found]:
-    """Yield "dog closest to the bench", where one is much closer than the others."""
+    """Yield "dog closest to the bench", if one is much closer than the others."""
     for landmark in scene.described:
         if len(scene.groups[landmark.group]) > 1 or landmark.name in WORN_OR_HELD:
             continue
@@ -113,7 +113,7 @@ def _is_much_nearer(nearest: Thing, second: Thing, landmark: Thing) -> bool:
 
 
 def _holding(thing: Thing, landmark: Thing) -> Iterator[Rule]:
-    """The rules that hold for a pair: its place, whether they are neighbours, who has what."""
+    """Yield the rules that hold for a pair: position, being neighbours, wearing or holding."""
     if landmark.name in WORN_OR_HELD or thing.name in WORN_OR_HELD:
         yield from (rule for rule in (HOLDING,) if rule.holds(thing, landmark))
         return
@@ -127,7 +127,7 @@ def _say(thing: Thing, rule: Rule, landmark: Thing) -> str:
 
 
 def _among_alike(scene: Scene) -> Iterator[Found]:
-    """Expressions for things among others of their name."""
+    """Yield expressions for things among others of the same name."""
     for group in scene.groups.values():
         if not all(each in scene.described and each.name == group[0].name for each in group):
             continue
@@ -157,7 +157,7 @@ def _in_the_middle(three: list[Thing]) -> Iterator[Found]:
 
 
 def _beside_the_others(several: list[Thing]) -> Iterator[Found]:
-    """Yield "dog to the left of the other dogs", of all of them and clearly of one."""
+    """Yield "dog to the left of the other dogs", if true of all of them and clearly of one."""
     for rule in AMONG_SEVERAL:
         for thing in several:
             others = [other for other in several if other is not thing]

@@ -1,6 +1,7 @@
-"""Scene graphs: from a model's outputs, their best relations, and expressions as people write them.
+"""Scene graphs: decode a model's outputs, choose the best relations, and phrase them.
 
-The published program's arithmetic is in float32, so that scores on a threshold fall on its side.
+Arithmetic is in float32 as in the published program, so that scores at a threshold fall on the
+same side.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from clipvg.pseudo.sources import Options
 
 _NAMELESS = frozenset({"n/a", "__background__", ""})
 _SAME_BOX = 0.5  # IoU above which two boxes of the same name are taken for one object
-_SAME_PLACE = 0.9  # IoU above which two boxes of any names are
+_SAME_PLACE = 0.9  # the same for two boxes of any names
 _RIVAL_SCORE = 0.1  # half of what a relation needs to become an expression
 
 
 def read_graph(observation: Observation, options: Options) -> list[Candidate]:
-    """Return an expression of each relation that says which box is meant, the best ten at most.
+    """Return an expression for each relation that identifies its box, at most the ten best.
 
-    Of relations with the same words and nearly the same box one stays. Words that the graph gives
-    to two different boxes, though it may be unsure of the second, fit neither alone; nor does "the
-    other dog" fit one of three dogs.
+    Of relations with the same words and nearly the same box, one is kept. Words that the graph
+    gives to two different boxes, even if it is unsure of the second, identify neither; nor does
+    "the other dog" identify one of three dogs.
     """
     claims: dict[str, list[Relation]] = defaultdict(list)
     for relation in observation.relations:
@@ -60,7 +61,7 @@ def read_graph(observation: Observation, options: Options) -> list[Candidate]:
 
 
 def phrase(relation: Relation) -> str | None:
-    """Return a relation as people write it, None where it is no expression of anything.
+    """Return a relation as people write it, or None if it describes nothing.
 
     Example:
         >>> phrase(Relation("man", "wears", "hat", (0, 0, 9, 20), (2, 0, 6, 4)))
@@ -84,7 +85,7 @@ def _is_of_itself(relation: Relation) -> bool:
 
 
 def _has_several_others(relation: Relation, relations: Sequence[Relation]) -> bool:
-    """Whether a relation is between two things of a name of which the graph has more."""
+    """Return whether a relation is between two things of a name of which the graph has more."""
     name = say_name(relation.subject)
     if name != say_name(relation.object):
         return False
@@ -108,7 +109,7 @@ _BEST = 10
 def best_relations(relations: Iterable[Relation]) -> list[Relation]:
     """Return the ten best relations whose three scores are above 0.2 each, the best first.
 
-    Relations are ranked by the product of their scores; equal ones keep their order.
+    Relations are ranked by the product of their scores; ties keep their order.
     """
     kept = [
         each for each in relations if (np.asarray(each.scores, np.float32) > _LEAST_SCORE).all()
@@ -126,7 +127,7 @@ def relations_from_logits(
     entities: Sequence[str] | None = None,
     predicates: Sequence[str] | None = None,
 ) -> tuple[Relation, ...]:
-    """Return what a scene-graph model such as RelTR says of an image, one relation a query.
+    """Decode the outputs of a scene-graph model such as RelTR for an image, one relation per query.
 
     Args:
         logits: of subjects (Q, E + 1), predicates (Q, P + 1) and objects (Q, E + 1); the last
@@ -164,7 +165,7 @@ def reltr_names() -> dict[str, list[str]]:
 
 
 def _best_of(logits: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Best name of each query and its probability, float32."""
+    """Return the best name of each query and its probability, float32."""
     logits = np.asarray(logits, np.float32)  # (Q, names + 1)
     if logits.shape[1] != len(names) + 1:
         raise InputError(
@@ -177,7 +178,7 @@ def _best_of(logits: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.nd
 
 
 def _corners(boxes: np.ndarray, size: tuple[int, int]) -> list[Box]:
-    """Boxes cxcywh in shares as xyxy in pixels, not clipped."""
+    """Convert boxes from cxcywh in shares of the image to xyxy in pixels, not clipped."""
     center_x, center_y, width, height = np.asarray(boxes, np.float32).reshape(-1, 4).T
     half = np.array(0.5, np.float32)
     corners = np.stack(

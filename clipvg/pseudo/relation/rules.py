@@ -1,4 +1,4 @@
-"""When one box is left of, above, in front of, on or in another."""
+"""Rules for relations between boxes: left of, above, in front of, on, in, next to, with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Thing:
 
     index: int  # among the image's detections
     name: str  # its class, lower-cased
-    group: str  # what its rivals share; people of all names are one
+    group: str  # shared with its rivals; people of all names are one group
     box: Box  # inside the image
     score: float  # of its detection
     is_cut: bool  # whether the lower edge of the image cuts it off
@@ -36,13 +36,13 @@ class Rule:
 
 
 def _shared_x(first: Box, second: Box) -> float:
-    """Share of the narrower box's width beside which the other lies; negative for a gap."""
+    """Return the horizontal overlap in widths of the narrower box; negative for a gap."""
     across = min(first[2], second[2]) - max(first[0], second[0])
     return across / max(1e-9, min(first[2] - first[0], second[2] - second[0]))
 
 
 def _shared_y(first: Box, second: Box) -> float:
-    """Share of the lower box's height beside which the other lies; negative for a gap."""
+    """Return the vertical overlap in heights of the lower box; negative for a gap."""
     down = min(first[3], second[3]) - max(first[1], second[1])
     return down / max(1e-9, min(first[3] - first[1], second[3] - second[1]))
 
@@ -62,7 +62,7 @@ def _is_wholly_left(thing: Thing, landmark: Thing) -> bool:
 
 
 def _is_above(thing: Thing, landmark: Thing) -> bool:
-    """Things on the ground are behind each other, not above; neither are those on a table."""
+    """Return whether a thing is above; things on the ground or a table are behind instead."""
     if thing.name in ON_GROUND or _lies_on_tables(thing):
         return False
     box, other = thing.box, landmark.box
@@ -96,7 +96,7 @@ def _is_in(thing: Thing, landmark: Thing) -> bool:
 
 
 def _has(thing: Thing, landmark: Thing) -> bool:
-    """A person and what people wear or hold: most of it lies within reach of their box."""
+    """Return whether a person wears or holds the landmark: most of it lies within their reach."""
     if thing.group != "person" or landmark.name not in WORN_OR_HELD:
         return False
     x1, y1, x2, y2 = thing.box
@@ -112,7 +112,7 @@ def _may_have(thing: Thing, landmark: Thing) -> bool:
 
 
 def _is_beside(thing: Thing, landmark: Thing) -> bool:
-    """Next to each other: on one level, apart, and no farther than either is wide."""
+    """Return whether two things are level and apart, by at most half the narrower one's width."""
     box, other = thing.box, landmark.box
     is_level = _shared_y(box, other) >= 0.7 and _shared_x(box, other) <= 0.1
     return is_level and _shared_x(box, other) >= -0.5
@@ -127,9 +127,10 @@ def _meet(thing: Thing, landmark: Thing) -> bool:
 
 
 def _is_behind(thing: Thing, landmark: Thing) -> bool:
-    """Farther on the ground, and partly hidden: its box meets the landmark's and ends higher.
+    """Return whether a thing is farther on the ground and partly hidden behind the landmark.
 
-    One that lies inside the landmark's box may be on it or in it.
+    Its box meets the landmark's and ends higher. One that lies inside the landmark's box does not
+    count: it may be on it or in it.
     """
     if not {thing.name, landmark.name} <= ON_GROUND or thing.is_cut or _belong(thing, landmark):
         return False
@@ -150,7 +151,7 @@ def _is_clearly_lower(thing: Thing, landmark: Thing) -> bool:
 
 
 def _belong(thing: Thing, landmark: Thing) -> bool:
-    """Whether one may sit on or in the other, which leaves open what is in front."""
+    """Return whether one may sit on or in the other, which leaves open what is in front."""
     return any(
         first.name in holders.get(second.name, ())
         for holders in (SUPPORTS, CONTAINERS)
@@ -159,7 +160,7 @@ def _belong(thing: Thing, landmark: Thing) -> bool:
 
 
 def _turned(test: Test) -> Test:
-    """The same test of the landmark as seen from the thing."""
+    """Return the test with thing and landmark swapped."""
     return lambda thing, landmark: test(landmark, thing)
 
 

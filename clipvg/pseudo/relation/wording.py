@@ -1,10 +1,10 @@
-"""How people say what detectors and scene graphs name."""
+"""Everyday wording for the class names of detectors and the predicates of scene graphs."""
 
 from __future__ import annotations
 
 from clipvg.pseudo.words import article
 
-# Detectors' names that nobody says.
+# Class names of detectors that nobody says.
 _SAID = {
     "dining table": "table",
     "diningtable": "table",
@@ -21,7 +21,7 @@ _SAID = {
     "tvmonitor": "TV",
 }
 
-# Predicates of scene graphs as words of an expression; None says too little to find anything by.
+# Predicates of scene graphs as words of an expression; None for those that identify nothing.
 _PREDICATES: dict[str, str | None] = {
     "across": None,
     "and": None,
@@ -63,7 +63,7 @@ def say_name(name: str) -> str:
 
 
 def say_predicate(predicate: str) -> str | None:
-    """Return the words between subject and object, None where a predicate finds nothing."""
+    """Return the words between subject and object, or None if the predicate identifies nothing."""
     plain = " ".join(predicate.lower().replace("_", " ").split())
     words = plain.split()
     if words and words[0] in ("is", "are") and len(words) > 1:
@@ -75,7 +75,7 @@ def say_predicate(predicate: str) -> str | None:
 
 
 def say_object(predicate: str, name: str) -> str:
-    """Return a name with the article that suits it after a predicate's words.
+    """Return a name with the article that fits after a predicate's words.
 
     Example:
         >>> say_object("wearing", "hat"), say_object("on", "bench"), say_object("with", "hair")
@@ -86,7 +86,7 @@ def say_object(predicate: str, name: str) -> str:
 
 
 def add_article(name: str) -> str:
-    """Return a name after "a" or "an", or alone where it is a plural or is not counted."""
+    """Return a name with "a" or "an", or alone if it is plural or uncountable."""
     if not name or name.lower().split()[-1] in _UNCOUNTED:
         return name
     return f"{article(name)} {name}"

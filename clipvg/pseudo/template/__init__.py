@@ -1,4 +1,4 @@
-"""The template source: expressions put together from class, attribute, place and clothes."""
+"""The template source: expressions composed of class, attribute, place and clothes."""
 
 from __future__ import annotations
 

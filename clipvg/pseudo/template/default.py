@@ -1,7 +1,7 @@
-"""Expressions as people write them, each of which fits one box of its image.
+"""Template expressions as people write them, each of which fits only one box of its image.
 
-The published idea (class, attribute, place, clothes) without its faults, and with orders, sizes,
-counts and landmarks.
+They follow the published idea (class, attribute, place, clothes) without its faults, and add
+orders, sizes, counts and landmarks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from clipvg.pseudo.template.names import is_several, with_article
 from clipvg.pseudo.template.ranks import beside, landmarks, patterns
 from clipvg.pseudo.template.scene import Scene, Thing, build_scene
 
-# Attributes of the published detector that are not said before or after a noun.
+# Attributes of the published detector that people do not say before or after a noun.
 _NOT_SAID = frozenset(
     "up down off above back made wearing covering holding looking power number letter bunch herd "
     "pile stack roll slice written cast whole half still alone public serving stripes covered "
@@ -31,7 +31,7 @@ Expression = tuple[str, str]  # the words and the rule
 
 
 def default(observation: Observation, options: Options) -> list[Candidate]:
-    """Return all expressions of the best objects of an image that fit these alone."""
+    """Return all expressions of the best objects of an image that fit only one object each."""
     scene = build_scene(observation, options.min_score)
     worn = outfits(scene)
     marks = landmarks(scene)
@@ -47,7 +47,7 @@ def default(observation: Observation, options: Options) -> list[Candidate]:
 
 
 def _describable(scene: Scene, count: int) -> list[Thing]:
-    """The best scored objects that are large enough, in the order of their detections."""
+    """Return the best scored objects that are large enough, in the order of their detections."""
     smallest = SMALLEST_SHARE * scene.width * scene.height
     chosen = [one for one in scene.things if not one.is_faint and one.area >= smallest][:count]
     return sorted(chosen, key=lambda one: one.index)
@@ -71,7 +71,7 @@ def _expressions(
             yield described, "attribute"
         places = patterns(one, same, scene) if ranks and len(same) > 1 else ranks
         for pattern, rule in places:
-            # "left red dog" of two red dogs; of one alone "red dog on the left".
+            # "left red dog" of two red dogs, but "red dog on the left" if there is only one.
             fits = pattern.startswith("{n}") or (len(same) > 1 and described.endswith(one.name))
             if fits and rule in _SAID_OF_LOOKS:
                 yield pattern.format(n=described), f"attribute {rule}"
@@ -82,7 +82,7 @@ def _expressions(
 
 
 def said_word(one: Thing) -> str | None:
-    """Return the likeliest attribute that people say with a name, None where there is none."""
+    """Return the likeliest attribute that people say with a name, or None if there is none."""
     for word in one.words:
         in_name = any(part in one.name for part in word.split())
         if word.replace(" ", "_") not in _NOT_SAID and not in_name:
@@ -96,7 +96,7 @@ def _describe(name: str, word: str) -> str:
 
 
 def _may_be(other: Thing, word: str) -> bool:
-    """Whether an attribute may be said of another object: nothing else is known of it."""
+    """Return whether an object may have an attribute: it does, or none of its own are known."""
     return not other.words or word in other.words
 
 
@@ -126,12 +126,12 @@ _ON_THE_LEGS = frozenset(
     "pant short slacks sweatpants overalls jean belt skirt pants tights jeans shorts shoes boots "
     "cleats sandals socks sandal sneaker boot sneakers shoe".split()
 )
-# Of the published lists, what nobody is described by: parts of clothes, cloth, small things.
+# Entries of the published lists that describe nobody: parts of clothes, cloth, small things.
 _NO_GARMENTS = frozenset(
     "sleeve waist pocket fur wool blanket bags pant short jean shoe boot sandal sneaker belt "
     "socks".split()
 )
-# What everybody wears says something only with a word before it.
+# Clothes that everybody wears tell people apart only with an attribute.
 EVERYDAY = frozenset("shirt pants shoes outfit".split())
 _CARRIED = frozenset(
     "bag backpack handbag necklace tie necktie glasses goggles sunglasses scarf hat cap beanie "

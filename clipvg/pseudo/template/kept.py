@@ -1,7 +1,7 @@
-"""Which detections the published generators describe (template and caption alike).
+"""Published filters of the detections to describe, for the template and caption sources alike.
 
-The filters are the published ones, quirks included: a coordinate that is exactly 0 becomes 1, and a
-box that another removed still removes others.
+Their quirks are included: a coordinate that is exactly 0 becomes 1, and a box that another one
+removed still removes others.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from clipvg.pseudo.template.names import group_of
 
 GROUPS = ("people", "clothes", "things")
 SMALLEST_SHARE = 1 / 64  # of the image's area, for people and things
-SAME_OBJECT = 0.4  # IoU
+SAME_OBJECT = 0.4  # IoU above which two detections are one object
 
 Groups = dict[str, list["Kept"]]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A detection that stays."""
+    """A detection that passes the filters."""
 
-    index: int  # which of the detections of its image it is
-    found: Detection  # the detection; its box is as the published program changed it
+    index: int  # index among the detections of its image
+    found: Detection  # the detection, its box as changed by the published program
     name: str  # its class, without the attribute word that the attribute branch cuts out
-    word: str | None = None  # its attribute, None where it has none
+    word: str | None = None  # its attribute, or None
 
 
 def keep_published(observation: Observation) -> Groups:
-    """Return what stays of the detections of an image, by group and, in a group, by class.
+    """Return the detections of an image that pass the filters, by group and, in it, by class.
 
     Classes, and the detections of a class, come in order of first appearance.
     """
@@ -57,7 +57,7 @@ def without_zeros(found: Detection) -> Detection | None:
 
 
 def without_doubles(kept: list[Kept]) -> list[Kept]:
-    """Return what stays when every overlapping pair loses the lower score, else the later box."""
+    """Drop the lower-scored detection of every overlapping pair, or the later one of equals."""
     removed = set()
     for i, one in enumerate(kept):
         for j in range(i + 1, len(kept)):
@@ -68,6 +68,6 @@ def without_doubles(kept: list[Kept]) -> list[Kept]:
 
 
 def by_class(kept: list[Kept]) -> list[Kept]:
-    """Return the same, classes together."""
+    """Return the same detections, those of one class together."""
     classes = [*dict.fromkeys(one.name for one in kept)]
     return sorted(kept, key=lambda one: classes.index(one.name))

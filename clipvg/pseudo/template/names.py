@@ -1,4 +1,4 @@
-"""Names of objects: the published word lists, who a word may mean, plurals, articles."""
+"""Names of objects: the published word lists, what a name may mean, plurals, articles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def people() -> frozenset[str]:
 
 @cache
 def garments() -> dict[str, str]:
-    """Return the kind of every garment: the first list that has it."""
+    """Return the kind of every garment: the first list that contains it."""
     kinds: dict[str, str] = {}
     for kind in GARMENT_KINDS:
         for name in _lists()[kind]:
@@ -42,7 +42,7 @@ def attribute_columns() -> dict[str, tuple[int, str]]:
 
 
 def group_of(name: str) -> str:
-    """Return "people", "clothes" or "things", what a class is."""
+    """Return the group of a class: "people", "clothes" or "things"."""
     if name in people():
         return "people"
     return "clothes" if name in garments() else "things"
@@ -54,7 +54,7 @@ def attribute_words() -> list[str]:
     return [line[0] for line in _lists()["attributes"]]
 
 
-# Sex and age that a word for a person tells; "" where it leaves them open.
+# Sex and age that a word for a person implies; "" if it leaves them open.
 _PEOPLE = {
     "man": ("m", "adult"), "guy": ("m", "adult"), "male": ("m", ""), "policeman": ("m", "adult"),
     "men": ("m", "adult"), "woman": ("f", "adult"), "lady": ("f", "adult"), "she": ("f", ""),
@@ -76,8 +76,8 @@ def spoken(name: str) -> str:
 def may_mean(name: str, other: str) -> bool:
     """Return whether a name may be said of an object of another name.
 
-    People of whom nothing contrary is known, the same class, and a kind of it: a wine glass is a
-    glass.
+    It may for people of no contrary sex or age, for the same class, and for a kind of it: a wine
+    glass is a glass.
     """
     if name in people() or other in people():
         if not (name in people() and other in people()):
@@ -94,12 +94,12 @@ def is_several(name: str) -> bool:
 
 
 def is_mass(name: str) -> bool:
-    """Return whether a name is not counted: bread, broccoli."""
+    """Return whether a name is uncountable: bread, broccoli."""
     return name.split()[-1] in _MASS
 
 
 def with_article(phrase: str) -> str:
-    """Return "a red hat", "an apron", "jeans"."""
+    """Return a phrase with its article, if it has one: "a red hat", "an apron", "jeans"."""
     if is_several(phrase) or is_mass(phrase):
         return phrase
     return f"{article(phrase)} {phrase}"

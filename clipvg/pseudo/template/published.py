@@ -1,7 +1,7 @@
-"""Expressions by the published rules (Pseudo-Q), to the letter.
+"""Template expressions by the published rules (Pseudo-Q), to the letter.
 
-Every expression of the chosen objects, in the published order, repeats kept; the draw comes later.
-Thresholds are strict where the published program is strict.
+Every expression of the chosen objects is made, in the published order and with repeats; the draw
+comes later. Thresholds are strict where the published program is strict.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def published(observation: Observation, options: Options) -> list[Candidate]:
 
 
 def _attributes(kept: Groups, observation: Observation) -> dict[int, str]:
-    """The attribute of each detection that has one: of several, the last."""
+    """Return the attribute of each detection that has one, the last of several."""
     if not observation.attribute_detections:
         return {}
     described = _described(observation)
@@ -74,7 +74,7 @@ def _attributes(kept: Groups, observation: Observation) -> dict[int, str]:
 
 
 def _described(observation: Observation) -> Groups:
-    """What stays of the attribute detections, by group; boxes without a word remove others too."""
+    """Return the attribute detections to use, by group; those without a word remove others too."""
     groups: Groups = {group: [] for group in GROUPS}
     for index, found in enumerate(observation.attribute_detections):
         valid = without_zeros(found)
@@ -87,7 +87,7 @@ def _described(observation: Observation) -> Groups:
 
 
 def _likeliest(attributes: dict[str, float]) -> str | None:
-    """The likeliest word of the vocabulary; of equals the one in the lower column."""
+    """Return the likeliest word of the vocabulary; of equals the one in the lower column."""
     best: tuple[float, int] | None = None
     word = None
     columns = attribute_columns()
@@ -100,7 +100,7 @@ def _likeliest(attributes: dict[str, float]) -> str | None:
 
 
 def _garments_of(person: Kept, clothes: list[Kept], observation: Observation) -> list[Kept]:
-    """The garments inside a person: hats, shirts, pants, shoes."""
+    """Return the garments inside a person: hats, shirts, pants, shoes."""
     worn: dict[str, list[Kept]] = {kind: [] for kind in GARMENT_KINDS}
     for garment in clothes:
         kind = garments()[garment.name]
@@ -141,14 +141,14 @@ def _places(
 
 
 def _choose(people: list[Kept], things: list[Kept], count: int) -> list[Kept]:
-    """All people and the best things; the best people where there are too many."""
+    """Return all people and the best things, or the best people if there are too many."""
     if len(people) > count:
         return _best(people, count)
     return people + _best(things, count - len(people))
 
 
 def _best(kept: list[Kept], count: int) -> list[Kept]:
-    """The best scored, in their order; of equals at the cut the earlier ones go."""
+    """Return the best scored in their order; of equals at the cut, the earlier ones are dropped."""
     ranked = sorted(range(len(kept)), key=lambda i: kept[i].found.score)
     chosen = set(ranked[max(0, len(kept) - count) :])
     return [one for i, one in enumerate(kept) if i in chosen]
@@ -189,11 +189,11 @@ def _all_three(name: str, place: str, garment: str) -> Iterator[Expression]:
 
 
 LEAST_SPREAD = 50  # pixels between the outermost centres
-SMALL, LARGE = 0.4, 0.8  # area against the largest of the class
+SMALL, LARGE = 0.4, 0.8  # area relative to the largest of the class
 
 
 def published_places(boxes: list[Box], width: int, height: int) -> list[list[str]]:
-    """Return the words for each of at least two boxes: left …, then top …, then front …."""
+    """Return place words for each of at least two boxes: sideways, then vertical, then depth."""
     words: list[list[str]] = [[] for _ in boxes]
     centres = [centre(box) for box in boxes]
     _add_horizontal(words, [x for x, _ in centres], width)

@@ -1,8 +1,8 @@
-"""What sets an object apart from its like: place, order, size, depth, or a landmark beside it.
+"""Patterns that set an object apart from others: place, order, size, depth, or a landmark.
 
-Patterns, filled with the object's name, fit this object alone. Differences too small to see are
-passed over. Objects that may not be there (faint ones) must not spoil what is said, nor is an
-object compared with them alone.
+Filled with the object's name, a pattern fits this object alone. Differences too small to see are
+ignored. Objects that may not exist (faint ones) must not make an expression wrong, nor is an object
+compared with them alone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from clipvg.pseudo.words import make_plural
 
 Pattern = tuple[str, str]
 
-CLEAR_X, CLEAR_Y = 0.06, 0.12  # of the image's sides, between middles
-CLEAR_STEP = 0.04  # of the width, between neighbours of a row
-LEAST_SPANNED = 0.6  # of the narrower one's width
+CLEAR_X, CLEAR_Y = 0.06, 0.12  # clear distances between centres, in shares of the image's sides
+CLEAR_STEP = 0.04  # the same between neighbours of a row, in shares of the width
+LEAST_SPANNED = 0.6  # share of the narrower one's width that spans it
 CLEARLY_BIGGER = 1.8  # ratio of areas
 MUCH_BIGGER = 3.0  # ratio of areas that tells front from back
 MOST_IN_ROW = 6
@@ -27,17 +27,17 @@ _ORDINALS = {1: "second", 2: "third"}
 
 
 def patterns(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
-    """Yield what fits one object alone among its rivals (itself included), with its rule."""
+    """Yield patterns that fit one object alone among its rivals (itself included), with rules."""
     if len(rivals) < 2:
         return
     sure = sum(not other.is_faint for other in rivals)
     if one.group == "people" and sure > 1:
         yield from _in_depth(one, rivals, scene, sure)
     if len(rivals) - sure > sure:
-        return  # a crowd, of which more may be missing
+        return  # a crowd, in which more may be undetected
     yield from _sideways(one, rivals, scene, sure)
     if sure == 1:
-        return  # bigger than what may not be there
+        return  # the others may not exist
     if sure == len(rivals):
         yield from _in_row(one, rivals, scene)
     if one.group != "people":
@@ -62,7 +62,7 @@ def _sideways(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Itera
 
 
 def _reaches_over(one: Thing, others: list[Thing]) -> bool:
-    """Whether the object spans most of another sideways, so that neither is at a side."""
+    """Return whether the object spans most of another sideways, so that neither is at a side."""
     for other in others:
         shared = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
         narrow = min(one.box[2] - one.box[0], other.box[2] - other.box[0])
@@ -72,7 +72,7 @@ def _reaches_over(one: Thing, others: list[Thing]) -> bool:
 
 
 def _in_row(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
-    """Middle, second from the left, left one of the two: for a row of well separated objects."""
+    """Yield middle, second from the left, left one of the two, for well separated rows."""
     row = sorted(rivals, key=lambda other: other.x)
     steps = [b.x - a.x for a, b in pairwise(row)]
     if len(row) > MOST_IN_ROW or min(steps) < CLEAR_STEP * scene.width or not _is_level(row):
@@ -99,7 +99,7 @@ def _in_row(one: Thing, rivals: list[Thing], scene: Scene) -> Iterator[Pattern]:
 
 
 def _is_level(row: list[Thing]) -> bool:
-    """Whether objects stand side by side: each reaches to the middle of its neighbour."""
+    """Return whether objects stand side by side: each reaches the middle of its neighbour."""
     return all(a.box[1] < b.y < a.box[3] or b.box[1] < a.y < b.box[3] for a, b in pairwise(row))
 
 
@@ -122,7 +122,7 @@ def _by_size(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Iterat
         words = ("bigger", "larger") if sure == 2 else ("biggest", "largest")
         for word in words:
             yield f"{word} {{n}}", "superlative"
-    # What the edge of the image cuts off only looks small.
+    # An object that the edge of the image cuts off only looks small.
     if one.area * CLEARLY_BIGGER <= min(others) and not _is_cut(one, scene):
         yield f"{'smaller' if sure == 2 else 'smallest'} {{n}}", "superlative"
 
@@ -133,7 +133,7 @@ def _is_cut(one: Thing, scene: Scene) -> bool:
 
 
 def _in_depth(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Iterator[Pattern]:
-    """Front and back: nearer people are bigger and stand lower in the image."""
+    """Yield front and back: nearer people are bigger and stand lower in the image."""
     others = [other for other in rivals if other is not one]
     if all(one.area >= MUCH_BIGGER * o.area and one.box[3] >= o.box[3] for o in others):
         yield "{n} in front", "depth"
@@ -143,16 +143,16 @@ def _in_depth(one: Thing, rivals: list[Thing], scene: Scene, sure: int) -> Itera
         yield "{n} in the background", "depth"
 
 
-NEAR = 0.35  # gap between two boxes sideways, of the narrower one's width
+NEAR = 0.35  # sideways gap between two boxes, in widths of the narrower one
 MAYBE_NEAR = 0.7  # the same, within which somebody might call another one near
-LEVEL = 0.5  # of the lower height that both share
-SAME_GROUND = 0.25  # difference of the lower edges, of the taller height
+LEVEL = 0.5  # share of the lower height that both boxes have in common
+SAME_GROUND = 0.25  # difference of the lower edges, in shares of the taller height
 SIMILAR = 6.0  # ratio of areas, at most
 LEAST_AREA = 1 / 100  # of the image
 
 
 def landmarks(scene: Scene) -> list[Thing]:
-    """Return the objects that are the only ones of their name, and are there for sure."""
+    """Return the objects that certainly exist and are the only ones of their name."""
     return [
         one
         for one in scene.things
@@ -165,7 +165,7 @@ def landmarks(scene: Scene) -> list[Thing]:
 
 
 def beside(one: Thing, rivals: list[Thing], marks: list[Thing]) -> Iterator[str]:
-    """Yield the names of the landmarks that this object alone among its rivals is next to."""
+    """Yield the names of the landmarks that only this object among its rivals is next to."""
     for mark in marks:
         if mark not in rivals and _is_beside(one, mark):
             others = (other for other in rivals if other is not one)
@@ -174,7 +174,7 @@ def beside(one: Thing, rivals: list[Thing], marks: list[Thing]) -> Iterator[str]
 
 
 def _is_beside(one: Thing, mark: Thing) -> bool:
-    """Whether two objects of similar size stand next to each other on the same ground."""
+    """Return whether two objects of similar size stand next to each other on the same ground."""
     if _gap(one, mark) > NEAR or max(one.area, mark.area) > SIMILAR * min(one.area, mark.area):
         return False
     heights = one.box[3] - one.box[1], mark.box[3] - mark.box[1]
@@ -184,6 +184,6 @@ def _is_beside(one: Thing, mark: Thing) -> bool:
 
 
 def _gap(one: Thing, mark: Thing) -> float:
-    """The gap between two boxes sideways, of the narrower one's width; negative: they overlap."""
+    """Return the sideways gap in widths of the narrower box; negative if they overlap."""
     narrow = min(one.box[2] - one.box[0], mark.box[2] - mark.box[0])
     return (max(one.box[0], mark.box[0]) - min(one.box[2], mark.box[2])) / max(narrow, 1e-9)

@@ -1,4 +1,4 @@
-"""What there is in an image, each object once, for expressions that fit one of them."""
+"""The distinct objects of an image, for expressions that fit only one of them."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ from clipvg.pseudo.template.names import group_of, may_mean, spoken
 SAME_OBJECT = 0.4  # IoU of two detections of one group, as published
 SAME_BOX = 0.5  # IoU of a detection and an attribute detection
 LIKELY = 0.3  # probability of an attribute that is said
-PART = 0.85  # share of an object inside its like that makes it doubtful
-FAINTEST = 0.5  # of the least score: what is fainter is no rival
+PART = 0.85  # share of an object inside another of its kind that makes it doubtful
+FAINTEST = 0.5  # of the lowest score: fainter objects are no rivals
 
 
 @dataclass(frozen=True)
 class Thing:
     """An object of the image."""
 
-    # of its detection; -1 for a doubtful one, which is not described: faint, or inside another of
-    # its kind
+    # index of its detection; -1 for a doubtful object (faint, or inside another of its kind), which
+    # is not described
     index: int
     name: str  # its class
     group: str  # people, clothes or things
     box: Box  # xyxy in pixels, inside the image
     score: float  # of the detection
-    words: tuple[str, ...] = ()  # what attributes are likely, best first
+    words: tuple[str, ...] = ()  # likely attributes, best first
 
     @cached_property
     def x(self) -> float:
-        """Its middle, from the left."""
+        """Horizontal centre of its box, in pixels."""
         return centre(self.box)[0]
 
     @cached_property
     def y(self) -> float:
-        """Its middle, from above."""
+        """Vertical centre of its box, in pixels."""
         return centre(self.box)[1]
 
     @cached_property
     def area(self) -> float:
-        """Square pixels of its box."""
+        """Area of its box, in square pixels."""
         return area(self.box)
 
     @property
     def is_faint(self) -> bool:
-        """Whether it may not be there at all."""
+        """Whether it may not exist at all."""
         return self.index < 0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The objects of an image, doubles left out, the best scored first."""
+    """The objects of an image without duplicates, the best scored first."""
 
     width: int
     height: int
     things: tuple[Thing, ...]
 
     def rivals(self, one: Thing) -> list[Thing]:
-        """Return all that the object's name may mean, itself included."""
+        """Return all objects that the object's name may mean, itself included."""
         return [other for other in self.things if may_mean(one.name, other.name)]
 
 
 def build_scene(observation: Observation, least: float) -> Scene:
     """Return the scene of an observation, whose boxes are inside the image.
 
-    Doubles are suppressed greedily, group by group; what scores below `least` is not described.
+    Duplicates are suppressed greedily within each group; objects below `least` are not described.
     """
     found = [
         _look(i if one.score >= least else -1, one)
@@ -97,7 +97,7 @@ def _is_inside(one: Thing, other: Thing) -> bool:
 
 
 def _with_words(one: Thing, observation: Observation) -> Thing:
-    """The object with its attributes: its own, and those of the best matching second detection."""
+    """Return the object with its own attributes and those of the best attribute detection."""
     if one.is_faint:
         own: dict[str, float] = {}
     else:
