@@ -29,8 +29,8 @@ class _Dynamics(Measure):
     """Base class that reads the history and leaves labels that were never visited unscored.
 
     Args:
-        history: (epochs, N) losses: an array, a list with an array or list per epoch, or their
-            .npy file; None for ``context.history``.
+        history: (epochs, N) losses: an array, a list with an array or list per epoch, their .npy
+            file, or a run directory with ``history.npy``; None for ``context.history``.
     """
 
     history: History = field(default=None, repr=False)

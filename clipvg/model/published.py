@@ -121,11 +121,12 @@ def export_published(model: GroundingModel, path: str | Path) -> None:
 
 def _state(path: Path, checkpoint: Json) -> dict[str, Tensor]:
     state = find_state(checkpoint, _ANCHOR, path)
-    if "reg_token.weight" not in state:
-        raise InputError(
-            f"{path} has no CLIP-VG model: {_ANCHOR!r} is missing. Expected a checkpoint of the "
-            "reference code."
-        )
+    for needed in (_ANCHOR, "reg_token.weight"):
+        if needed not in state:
+            raise InputError(
+                f"{path} has no CLIP-VG model: {needed!r} is missing. Expected a checkpoint of the "
+                "reference code."
+            )
     for alias, name in aliases(state):
         if name not in state:
             state[name] = state[alias]

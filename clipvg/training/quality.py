@@ -71,8 +71,10 @@ def fit_quality(
         prefix is learned.
     """
     model.forget_quality()
-    if len(held_out) < LEAST or model.prefix is not None:
-        return _without(f"{len(held_out)} held-out labels are too few, or the texts' tower learns")
+    if model.prefix is not None:
+        return _without("its prompt prefix is learned, so that no word has features of its own")
+    if len(held_out) < LEAST:
+        return _without(f"{len(held_out)} held-out labels are fewer than {LEAST}")
     head = QualityHead(model.reg_token.embedding_dim).to(model.device)
     with evaluating(model), fast_cpu(), torch.random.fork_rng():
         torch.manual_seed(seed)

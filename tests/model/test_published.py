@@ -247,6 +247,8 @@ def test_damaged_files_are_named_in_one_line(mini_file: Path, tmp_path: Path) ->
     broken("has no CLIP-VG model: 'vl_pos_embed.weight' is missing")
     torch.save({"model": {"weight": torch.zeros(1)}}, path)
     broken("has no CLIP-VG model")
+    write(path, lambda s: s.pop("reg_token.weight"), mini_file)
+    broken("has no CLIP-VG model: 'reg_token.weight' is missing")
     write(path, lambda s: s.pop("bbox_embed.layers.2.bias"), mini_file)
     broken("1 tensors are missing, the first is 'bbox_embed.layers.2.bias'")
     write(path, lambda s: s.pop("vl_transformer.encoder.layers.0.linear1.weight"), mini_file)

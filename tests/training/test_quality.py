@@ -101,7 +101,7 @@ def test_equal_seeds_give_equal_heads(judged: GroundingModel, held_out: LabelTab
 
 def test_few_or_equal_labels_give_none(held_out: LabelTable) -> None:
     model = make_model()
-    with pytest.warns(UserWarning, match="99 held-out labels are too few"):
+    with pytest.warns(UserWarning, match="99 held-out labels are fewer than 100"):
         assert not fit_quality(model, held_out, held_out.select(np.arange(99)))
     wrong = held_out.with_column("box", np.tile([0.0, 0, 1, 1], (len(held_out), 1)))
     with pytest.warns(UserWarning, match="right, or wrong, on nearly all"):

@@ -255,8 +255,6 @@ def _other_year(folder: Path, name: str) -> str:
 
 def _subfolders(root: Path) -> list[Path]:
     """Return folders below the root, two levels deep, up to a maximum number."""
-    found: list[Path] = []
-    for folder in (root, *found):
-        found += [path for path in sorted(folder.glob("*/"))[:_SUBFOLDERS] if path.is_dir()]
+    found = [path for path in sorted(root.glob("*/"))[:_SUBFOLDERS] if path.is_dir()]
     below = [path for each in found[:_SUBFOLDERS] for path in sorted(each.glob("*/"))]
     return [*found, *below][:_SUBFOLDERS]

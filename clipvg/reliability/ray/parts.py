@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +72,16 @@ def find_files(place: str) -> tuple[fs.FileSystem, str]:
 
 @contextmanager
 def open_output(folder: str, name: str) -> Iterator[pa.NativeFile]:
-    """Open a file below a folder or URI to write; in a folder it appears complete or not at all."""
+    """Open a file below a folder or URI to write; it appears complete or not at all."""
     if "://" in folder:
         system, path = find_files(folder)
-        with system.open_output_stream(f"{path}/{name}") as file:
-            yield file
+        try:
+            with system.open_output_stream(f"{path}/{name}") as file:
+                yield file
+        except BaseException:  # closing the stream has stored what there was of the file
+            with suppress(OSError):
+                system.delete_file(f"{path}/{name}")
+            raise
         return
     with atomic_path(Path(folder) / name) as temporary, pa.OSFile(str(temporary), "wb") as file:
         yield file
