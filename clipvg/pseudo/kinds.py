@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+# Detections with a score below this share of `min_score` are not even rivals of described ones.
 RIVAL_SHARE = 0.7
-"""Of the least score of what is described; fainter things are not even rivals of it."""
 
 PEOPLE = frozenset(
     """adult adults baby boy boys child children couple couples female females girl girls guy guys
@@ -24,8 +24,8 @@ FURNITURE = frozenset(
     """bed bench cabinet chair couch desk refrigerator sofa stove stool toilet""".split()
 ) | {"dining table", "fire hydrant", "parking meter", "potted plant", "stop sign", "table"}
 
+# They stand on the ground: if the boxes of two meet, the one that ends lower is in front.
 ON_GROUND = PEOPLE | ANIMALS | VEHICLES | FURNITURE
-"""Of two of these whose boxes meet, the one that ends lower in the image is in front."""
 
 _DISHES = frozenset(
     """book bottle bowl cake cup donut fork glass keyboard knife laptop mouse pizza plate sandwich
@@ -36,6 +36,7 @@ _FOOD = frozenset(
 ) | {"hot dog"}
 _PETS = frozenset({"cat", "dog"})
 
+# Things, and what may lie on them: "cup on the table" but not "table on the cup".
 SUPPORTS: dict[str, frozenset[str]] = {
     "bed": _PETS | PEOPLE | {"teddy bear", "laptop", "suitcase", "book", "pillow"},
     "bench": _PETS | PEOPLE | {"backpack", "handbag", "suitcase", "teddy bear", "bag"},
@@ -58,8 +59,8 @@ SUPPORTS: dict[str, frozenset[str]] = {
     "surfboard": PEOPLE | _PETS,
     "table": _DISHES | _FOOD | _PETS,
 }
-"""What carries what: "cup on the table" but not "table on the cup"."""
 
+# Things, and what may be in them.
 CONTAINERS: dict[str, frozenset[str]] = {
     "basket": _FOOD | _PETS | {"bottle"},
     "boat": PEOPLE | _PETS,
@@ -71,16 +72,15 @@ CONTAINERS: dict[str, frozenset[str]] = {
     "suitcase": _PETS | {"teddy bear"},
     "vase": frozenset({"flower", "flowers", "plant", "potted plant"}),
 }
-"""What holds what inside itself."""
 
+# These usually belong to somebody, so they are not used as landmarks.
 WORN_OR_HELD = frozenset(
     """backpack bag fork frisbee glove handbag hat knife racket shirt skateboard ski skis
     snowboard spoon surfboard tie umbrella""".split()
 ) | {"baseball bat", "baseball glove", "cell phone", "tennis racket", "sports ball", "remote"}
-"""What usually belongs to somebody; it is no place to look from."""
 
+# Their size in the image mostly tells how near they are, so they are not called big or small.
 NEVER_COMPARED = PEOPLE | VEHICLES
-"""How big these look is how near they are."""
 
 
 def group_of(name: str) -> str:

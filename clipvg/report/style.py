@@ -19,9 +19,8 @@ CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PINK, SKY)
 CORRECT = BLUE
 WRONG = VERMILION
 
+# Colours of boxes: the model's answer, its answer before adapting, the referent, the pseudo-label.
 ROLES = {"predicted": BLUE, "before": GREEN, "true": ORANGE, "pseudo": PINK}
-"""Colour of a box by what it is: the model's answer, that before adapting, the referent,
-the pseudo-label."""
 
+# Lengths of dashes and gaps by role, in line widths; empty for a solid line.
 DASHES = {"predicted": (), "before": (6, 1), "true": (4, 2), "pseudo": (1.5, 1.5)}
-"""Drawn and empty stretches by role, in widths of the line; nothing means a solid line."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from clipvg.pseudo.caption.parse import Chunk, Parse
 from clipvg.pseudo.words import DETERMINERS, MEASURES, is_plural
 
+# Nouns before "of" that are not the thing itself: they say how much or how many of it there is,
+# or how it is shown.
 GATHERINGS = MEASURES | frozenset(
     """bouquet bunch close closeup close-up cluster collection crowd flock herd image photo
     photograph picture plate bowl cup glass shot team variety view""".split()
 )
-"""Of what follows "of" they say how much, how many, or how it is shown."""
 
 
 @dataclass(frozen=True)

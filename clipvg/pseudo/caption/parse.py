@@ -58,6 +58,7 @@ class Parse:
 Parser = Callable[[str], Parse]
 
 
+# The Penn Treebank rules for splitting words, as far as noun phrases need them.
 _TREEBANK = [
     (re.compile(r"([:,])([^\d])"), r" \1 \2"),
     (re.compile(r"([:,])$"), r" \1 "),
@@ -67,7 +68,6 @@ _TREEBANK = [
     (re.compile(r"(?i)([^' ])('ll|'re|'ve|n't)(?=\s|$)"), r"\1 \2 "),
     (re.compile(r"(?i)\b(can)(not)\b"), r"\1 \2 "),
 ]
-"""The rules of the Treebank for words, as far as noun phrases need them."""
 
 
 def split_words(text: str) -> list[str]:

@@ -280,6 +280,7 @@ def _ultralytics_item(item: Json) -> Detection:
 
 
 _GENOME = {"objects", "attributes", "relationships"}
+# Tests of files and the reader for each; the first test that holds decides.
 KINDS: tuple[tuple[Callable[[File], bool], Reader], ...] = (
     (lambda file: file.suffix == ".jsonl", _read_native),
     (_is_coco, _read_coco),
@@ -294,4 +295,3 @@ KINDS: tuple[tuple[Callable[[File], bool], Reader], ...] = (
         _read_ultralytics,
     ),
 )
-"""Whether a reader reads a file, and the reader, in the order of asking."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from clipvg.pseudo.entities import entity_heads, is_adjective
 from clipvg.pseudo.words import ADJECTIVES, BOUNDARIES, DETERMINERS
 
+# Words that single out one of several, and the criterion of each: a side, the middle, the size.
 EXTREMES = {
     **dict.fromkeys(("left", "leftmost", "leftest", "lft"), "left"),
     **dict.fromkeys(("right", "rightmost", "rightest", "rt"), "right"),
@@ -19,9 +20,8 @@ EXTREMES = {
     **dict.fromkeys(("background", "back", "far", "farther", "farthest"), "small"),
     **dict.fromkeys(("further", "furthest"), "small"),
 }  # fmt: skip
-"""Words that single out one of several, and what they go by: a side, the middle, how big it is."""
+# Those of `EXTREMES` that often mean something else: "close to the wall", "little boy".
 LOOSE = frozenset("front close near back far background little lower".split())
-"""Of these the words that often say something else: "close to the wall", "little boy"."""
 ORDINALS = {
     word: count
     for words in ("first second third fourth fifth sixth", "1st 2nd 3rd 4th 5th 6th")
@@ -30,8 +30,8 @@ ORDINALS = {
 NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
 
 PLACING = frozenset("on in at to from of the far very dead".split())
+# Words for the image and for its viewer.
 WHOLE = frozenset("picture image photo photograph pic screen frame us me you camera viewer".split())
-"""The image, and who looks at it."""
 ONES = frozenset({"one", "ones", "other"})
 _MIDDLE = frozenset("middle center centre".split())
 _SIDE_WORDS = frozenset("side corner part half edge end hand most row area".split())

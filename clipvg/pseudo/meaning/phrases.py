@@ -40,20 +40,20 @@ _PLAIN = {
     "below": ("below", *SAID_FOR["below"]),
     "inside": ("inside", "inside of", "within", "in"),
 }  # fmt: skip
+# Words for the seven relations that follow from boxes alone, and the relation of each.
 RELATION_WORDS = {said: name for name, more in (_PLAIN | _BY_SIZE).items() for said in more}
-"""The seven relations that boxes alone can tell, by the words for them."""
 _THING = "thing"  # stands for an object without a name
 _HAVING = frozenset("in with without".split())
 _LEADING = (BOUNDARIES | DETERMINERS | NUMBERS) - _HAVING  # "the larger of the two dogs"
 _TRAILING = (BOUNDARIES | DETERMINERS) - {"up", "down"}
 _ADVERBS = frozenset("directly immediately slightly just right far".split())
+# Shorthand that people type, and its replacement: "guy w/ hat", "red/white", "right-hand one".
 _TYPED = (
     (r"(?i)(?<!\S)w/o(?!\S)", "without "),
     (r"(?i)(?<!\S)w/", "with "),
     (r"/", " "),
     (r"(?i)\b(left|right|top|bottom|upper|lower|middle|front|back|far)-", r"\1 "),
 )
-"""What people type, and what it is read as: "guy w/ hat", "red/white", "the right-hand one"."""
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ def _turned(test: Test) -> Test:
 
 HOLDING = Rule("with", "with", _has, _may_have)
 IS_LEFT = Rule("left", "to the left of", _is_left, _may_be_left)
+# From the most to the least informative; the first that holds for a pair is used.
 PLACES = (
     Rule("in", "in", _is_in, _meet),
     Rule("on", "on", _is_on, _meet),
@@ -176,11 +177,10 @@ PLACES = (
     Rule("above", "above", _is_above, _may_be_above),
     Rule("below", "below", _is_below, _turned(_may_be_above)),
 )
-"""In the order of what they say; of a pair the first that holds speaks."""
 NEXT_TO = Rule("next", "next to", _is_beside, _may_be_beside)
+# For one of several things of the same name; `may_hold` must hold for all of them.
 AMONG_SEVERAL = (
     Rule("left", "to the left of", _is_left, _is_wholly_left),
     Rule("right", "to the right of", _turned(_is_left), _turned(_is_wholly_left)),
     Rule("front", "in front of", _turned(_is_behind), _is_clearly_lower),
 )
-"""Of a thing among others of its name; `may_hold` has to hold for all of them."""

@@ -40,10 +40,10 @@ _PREDICATES: dict[str, str | None] = {
     "wear": "wearing",
 }
 
+# After these predicates the object is new to the reader: "a hat", not "the hat".
 _NEW_THINGS = frozenset(
     ["carrying", "covered in", "eating", "holding", "playing", "riding", "using", "wearing", "with"]
 )
-"""After these the object is mentioned for the first time: "a hat", not "the hat"."""
 
 GARMENTS = frozenset(
     """boot boots cap coat dress glove gloves hat helmet jacket jeans pants shirt shoe shoes shorts
