@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from clipvg.curriculum import RunSummary, Step
+from clipvg.curriculum import RunSummary
 from clipvg.curriculum.summary import Choice, Training
 from clipvg.report.beyond import searched_name, variants_facts, variants_lead, variants_table
 from clipvg.report.cases import curriculum_cases
-from clipvg.report.figures import score_matrix_figure
-from clipvg.report.html import PageImage, Report, Table
+from clipvg.report.curriculum_figures import draw_curves, draw_histograms, draw_precision_recall
+from clipvg.report.decided import Decided
+from clipvg.report.html import Report, Table
 from clipvg.report.numbers import percent, points
-from clipvg.report.selection import (
-    Curve,
-    PrecisionRecall,
-    Selection,
-    histogram_image,
-    performance_figure,
-    precision_recall_figure,
-)
+from clipvg.report.selection import Selection
 from clipvg.report.style import ROLES
-from clipvg.similarity import IOU, describe_similarity
 
 _GALLERY = (
     "Training labels that the threshold keeps and that it leaves out: some drawn by chance; of 48 "
@@ -59,7 +47,7 @@ def curriculum_report(folder: Path, summary: RunSummary) -> Report:
         lead=lead,
         facts=page.facts(),
         tables=tables,
-        figures=[*page.histograms(), page.curves(), *page.precision_recall()],
+        figures=[*draw_histograms(page), draw_curves(page), *draw_precision_recall(page)],
         gallery=curriculum_cases(
             page.selection, page.deciding(), folder / "model", page.model_before(folder)
         ),
@@ -74,73 +62,8 @@ def curriculum_report(folder: Path, summary: RunSummary) -> Report:
     )
 
 
-@dataclass(frozen=True)
-class _Page:
-    """The parts of a run's report; SSA has one decision, about all labels."""
-
-    summary: RunSummary
-    selection: Selection
-
-    @property
-    def is_ssa(self) -> bool:
-        return self.summary.method == "ssa"
-
-    @property
-    def metric(self) -> str:
-        if self.summary.validation.is_held_out:
-            return "agreement, held-out labels"
-        is_iou = self.summary.similarity == IOU
-        return f"{'Acc@0.5' if is_iou else f'{self.similarity} ≥ 0.5'}, validation labels"
-
-    @property
-    def similarity(self) -> str:
-        return describe_similarity(self.summary.similarity)
-
-    @property
-    def last(self) -> Step:
-        return self.summary.steps[-1]
-
-    def meaning(self, names: Sequence[str]) -> str:
-        """Return what the scores of these names are, for captions."""
-        box = f"{self.similarity} of the measurer's box with the label's box"
-        # given, or of further measures: no model of this run made them
-        scored = {each.name for each in self.summary.measurers if each.stage is None}
-        scores = [name for name in names if name in scored]
-        if not scores:
-            return box
-        own = f"the score of {', '.join(scores)}"
-        return own if len(scores) == len(names) else f"{box}, or {own}"
-
-    @cached_property
-    def chosen(self) -> dict[str, tuple[str, float]]:
-        """Source -> measurer and threshold that select its labels."""
-        steps = self.summary.all_steps
-        return {step.source or "all": (step.measurer, step.threshold) for step in steps}
-
-    def model_before(self, folder: Path) -> Path | None:
-        """Return the folder of the model trained without curriculum, if there is one."""
-        baseline = self.summary.no_curriculum
-        return None if baseline is None else folder / "stages" / baseline.stage / "model"
-
-    def of_source(self, source: str) -> np.ndarray:
-        """Return which labels the decision about a source concerns, (N,) bool."""
-        scores = self.selection.scores
-        assert scores is not None
-        if self.is_ssa:
-            return np.ones(len(scores), bool)
-        return np.array(scores.sources)[scores.source_of] == source
-
-    def deciding(self) -> np.ndarray:
-        """Return the reliability by which each label was decided on, (N,), NaN where none was."""
-        scores = self.selection.scores
-        if scores is None:
-            return np.zeros(0, np.float32)
-        reliability = np.full(len(scores), np.nan, np.float32)
-        for source, (name, _) in self.chosen.items():
-            if name in scores.names:
-                rows = self.of_source(source)
-                reliability[rows] = scores[name][rows]
-        return reliability
+class _Page(Decided):
+    """The sentences, key figures and tables of a run's report."""
 
     def gain(self, score: float | None) -> str:
         before = self.summary.score_before
@@ -249,89 +172,6 @@ class _Page:
             rows,
             "In brackets the labels of the source that the measurer keeps; ★ the chosen one.",
         )
-
-    def histograms(self) -> list[PageImage]:
-        """Return the reliability of the labels: one histogram, or a grid by measurer and source."""
-        scores = self.selection.scores
-        if scores is None:
-            return []
-        if self.is_ssa:
-            last, correct = self.last, self.selection.correct
-            meaning = self.meaning([last.measurer])
-            image = histogram_image(scores[last.measurer], correct, last.threshold, meaning)
-            return [image]
-        # Rows and columns in the order of the decisions, own sources on the diagonal.
-        decided = [source for source in self.chosen if source in scores.sources]
-        sources = list(dict.fromkeys([*decided, *scores.sources]))
-        place = {source: number for number, source in enumerate(sources)}
-        names = sorted(scores.names, key=lambda name: place.get(name, len(sources)))
-        figure = score_matrix_figure(scores.select(names), sources=sources, chosen=self.chosen)
-        return [
-            PageImage.of_figure(
-                figure,
-                alt=f"Grid of {len(names)} × {len(sources)} reliability histograms: measurers "
-                f"{', '.join(names)}; sources {', '.join(sources)}.",
-                caption="Reliability of the labels of each source (columns) by each measurer "
-                f"(rows): {self.meaning(names)}. Framed with a line: the cell and the threshold "
-                "that select the source's labels.",
-            )
-        ]
-
-    def curves(self) -> PageImage:
-        """Return performance by threshold, one panel per decision."""
-        before = self.summary.score_before if self.is_ssa else None
-        if self.summary.continued is not None:
-            before = self.summary.continued.score
-        curves = []
-        for step in self.summary.steps:
-            title = "Performance" if self.is_ssa else f"{step.source}, by {step.measurer}"
-            curves.append(Curve.of(title, step.stages, step.threshold, before))
-            before = step.score
-        baseline = self.summary.first_name if self.is_ssa else "before this source"
-        figure = performance_figure(curves, metric=self.metric, baseline=baseline)
-        panels = "" if self.is_ssa else ", one panel a source"
-        joined = "" if self.is_ssa else "what was selected before, joined with "
-        return PageImage.of_figure(
-            figure,
-            alt=f"Performance by reliability threshold{panels}. "
-            + "; ".join(map(str, curves))
-            + ".",
-            caption=f"Each point is a model trained on {joined}the labels whose reliability is at "
-            "least h; the number is of all its labels.",
-        )
-
-    def precision_recall(self) -> list[PageImage]:
-        """Return how well thresholds find correct labels; for evaluation, where truth is known."""
-        scores, correct = self.selection.scores, self.selection.correct
-        if scores is None or correct is None:
-            return []
-        panels: dict[str, dict[str, PrecisionRecall]] = {}
-        for source in self.chosen:
-            rows = self.of_source(source)
-            curves = {n: PrecisionRecall.of(scores[n][rows], correct[rows]) for n in scores.names}
-            panels[source] = {name: curve for name, curve in curves.items() if curve is not None}
-        panels = {source: curves for source, curves in panels.items() if curves}
-        if not panels:
-            return []
-        trained = list(zip(scores.names, scores.trained_on, strict=True))
-        own = {
-            source: [name for name, on in trained if on and (self.is_ssa or source in on)]
-            for source in panels
-        }
-        said = "; ".join(
-            f"{source}: "
-            + ", ".join(f"{name} {percent(curve.average)}" for name, curve in curves.items())
-            for source, curves in panels.items()
-        )
-        return [
-            PageImage.of_figure(
-                precision_recall_figure(panels, chosen=self.chosen, specific=own),
-                alt=f"Precision-recall curves of the kept labels. Average precision: {said}.",
-                caption="How well a threshold on reliability finds the correct labels. The truth "
-                "is for evaluation alone: no decision saw it. Solid: source-specific, dashed: "
-                "cross-source.",
-            )
-        ]
 
     def timings(self) -> dict[str, float]:
         """Return seconds by step."""
