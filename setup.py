@@ -1,12 +1,12 @@
-"""What pyproject.toml cannot say: the native extensions and the package clipvg.kernels.
+"""Build what pyproject.toml cannot express: native extensions and the package clipvg.kernels.
 
-CLIPVG_BUILD=auto  (default) what the tools at hand allow; with none, pure Python and one warning
+CLIPVG_BUILD=auto  (default) all that the available tools allow; if none, pure Python and a warning
              none  pure Python
              cpu   clipvg._C and the CPU half of clipvg/_ops; a missing tool is an error
-             cuda  all of it; a missing tool is an error
+             cuda  everything; a missing tool is an error
 
-Torch is not a build requirement: with `pip install --no-build-isolation` the installed one is
-used, and an isolated build makes clipvg._C alone.
+Torch is not a build requirement: with `pip install --no-build-isolation` the installed torch is
+used, and an isolated build, which has none, makes clipvg._C only.
 """
 
 import importlib.util
@@ -29,8 +29,8 @@ CXX_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-pthread
 CXX_FLAGS += ["-Wno-psabi"]  # vectors wider than the baseline's are inlined, never passed
 HEADERS = ["csrc/box_reliability.h", "csrc/box_reliability_lanes.h"]
 NVCC_FLAGS = ["-O3", "--fmad=false", "-std=c++20", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
-# GPUs that the kernels are compiled for, unless TORCH_CUDA_ARCH_LIST names others; PTX is what a
-# driver compiles for newer ones.
+# GPU architectures to compile for unless TORCH_CUDA_ARCH_LIST names others; a driver compiles the
+# PTX for newer GPUs.
 ARCHITECTURES = "7.5;8.0;9.0+PTX"
 TORCH_TARGET_VERSION = "0x020a000000000000"  # 2.10
 CUDA_HOME = Path(os.environ.setdefault("CUDA_HOME", "/usr/local/cuda"))
@@ -79,7 +79,7 @@ def why_no_cuda():
 
 
 def plan():
-    """Each part that can be built, with the reason why it is not (None: it is)."""
+    """Return the parts by name, each with the reason why it is not built, or None if it is."""
     if MODE not in MODES:
         raise SetupError(f"CLIPVG_BUILD={MODE!r}: expected one of {', '.join(MODES)}")
     if MODE == "none":
@@ -113,7 +113,7 @@ def numpy_extension():
 
 
 def describe_cuda_code():
-    """Macros of what clipvg/ops/_native.py asks the library for; the targets are torch's flags."""
+    """Return macros with CUDA's version and torch's GPU targets, for clipvg/ops/_native.py."""
     from torch.utils import cpp_extension
 
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
@@ -137,8 +137,8 @@ def torch_extension(cuda):
     if cuda:
         sources.append("csrc/box_reliability_cuda.cu")
         macros += [("CLIPVG_CUDA", None), ("USE_CUDA", None), *describe_cuda_code()]
-        # The runtime is linked statically, so the library loads where there is a driver of any
-        # age, or none.
+        # With the CUDA runtime linked statically, the library loads with a driver of any version,
+        # or without one.
         libraries += ["torch_cuda", "cudart_static", "rt", "dl"]
         library_dirs.append(str(CUDA_HOME / "lib64"))
     return Extension(
@@ -152,12 +152,12 @@ def torch_extension(cuda):
         libraries=libraries,
         extra_compile_args={"cxx": [*CXX_FLAGS, "-std=c++20"], "nvcc": NVCC_FLAGS},
         extra_link_args=link,
-        py_limited_api=True,  # there is no Python API in it: its name shall claim no CPython
+        py_limited_api=True,  # it uses no Python API: its file name should not name a CPython
     )
 
 
 def with_remedy(base):
-    """`base`, whose failure to compile says what to do."""
+    """Return a subclass of `base` whose compile errors say how to install without native code."""
 
     class BuildExtensions(base):
         def build_extensions(self):
@@ -176,7 +176,7 @@ def with_remedy(base):
 
 
 class BuildPython(build_py):
-    """Also writes clipvg/_build.json, from which `clipvg info` says what was built and why."""
+    """Also write clipvg/_build.json, from which `clipvg info` reports what was built and why."""
 
     def run(self):
         super().run()

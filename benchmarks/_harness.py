@@ -1,4 +1,4 @@
-"""Timing of alternatives that compute the same, on a CPU or a GPU, and the records of it."""
+"""Time implementations of the same computation on a CPU or a GPU, and record the results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from clipvg.runtime.waiting import describe_waiting
 RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 0.2
 MEASURE_S = 1.0
-SHARE_ON_GPU = 0.25  # of both: a GPU's calls are shorter and vary less
+SHARE_ON_GPU = 0.25  # of both times: calls on a GPU are shorter and vary less
 SHARE_IF_QUICK = 0.02
 MIN_RUNS = 5
 COPIED_MIB = 256  # far more than any cache
@@ -49,12 +49,12 @@ ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: its name, and what must be done (0: the roofline is not asked for).
+    """A computation to time, and the least work it requires (0: do not compare with a peak rate).
 
     Attributes:
-        bytes: that must move: what is read once, and written once.
-        flops: of matrix products.
-        dtype: of these products.
+        bytes: bytes that must move: inputs read once and outputs written once.
+        flops: floating-point operations of the matrix products.
+        dtype: data type of these products.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Case:
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """Options of every operator's benchmark."""
+    """Return a parser with the options that the benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -80,15 +80,15 @@ def _synchronise(device: str) -> None:
 
 
 def measure(function: Callable[[], Any], device: str, quick: bool = False) -> dict[str, float]:
-    """Milliseconds of a call at quantiles 0.2, 0.5 and 0.8.
+    """Return the milliseconds of a call at quantiles 0.2, 0.5 and 0.8.
 
-    On a GPU also its peak MiB, above what was in use before it.
+    On a GPU, also return its peak MiB above what was in use before it.
     """
     share = _share(device, quick)
     end = time.perf_counter() + share * WARM_UP_S
     while time.perf_counter() < end:
         function()
-        _synchronise(device)  # else calls queue up, and warm-up lasts as long as all of them
+        _synchronise(device)  # otherwise calls queue up, and the warm-up lasts until all are done
     times: list[float] = []
     with peak_memory(device) if device == "cuda" else nullcontext(Peak()) as peak:
         end = time.perf_counter() + share * MEASURE_S
@@ -111,7 +111,7 @@ def _share(device: str, quick: bool) -> float:
 
 @functools.cache
 def copy_bandwidth(device: str, quick: bool = False) -> float:
-    """GB/s of torch's copy between two buffers that exist: bytes read and bytes written."""
+    """Return GB/s, bytes read plus bytes written, of torch's copy between existing buffers."""
     source = torch.ones(COPIED_MIB << 18, device=device)
     target = torch.zeros_like(source)
     milliseconds = measure(lambda: target.copy_(source), device, quick)["ms_50"]
@@ -120,19 +120,19 @@ def copy_bandwidth(device: str, quick: bool = False) -> float:
 
 @functools.cache
 def matmul_peak(device: str, dtype: torch.dtype, quick: bool = False) -> float:
-    """GFLOP/s of torch's best product of large squares."""
+    """Return the best GFLOP/s of torch's products of large square matrices."""
     return round(matmul_gflops(dtype, device, seconds=_share(device, quick) * SECONDS), 1)
 
 
 def why_no_compile(device: str) -> str | None:
-    """Why torch.compile cannot be timed on a device; None when it can."""
+    """Return why torch.compile cannot be timed on a device, or None if it can."""
     if device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
         return "no C++ compiler"
     return None
 
 
 def compiles(device: str, *, first: bool, quick: bool) -> bool:
-    """Whether a case times torch.compile: on a GPU, whose time is short, the first alone."""
+    """Return whether to time torch.compile: on a GPU, where time is short, the first case only."""
     return why_no_compile(device) is None and not quick and (first or device == "cpu")
 
 
@@ -144,11 +144,11 @@ def compare(
     *,
     quick: bool = False,
 ) -> list[dict[str, Any]]:
-    """Times every provider of one case; the first is the baseline of the others' ratio.
+    """Time every provider of a case; the first is the baseline of the speed-ups.
 
-    Where the case counts its bytes, each record says what share of the copy bandwidth the provider
-    reaches. Where it counts products too, their peak is taken as well, and the share is that of
-    the slower of the two: the roofline. Both are measured once a process.
+    If the case gives bytes, each record has the share of the copy bandwidth that is reached. If it
+    gives flops, each has the share of the roofline: the slower of the matrix products at their peak
+    rate and, if bytes are given, of the copy. Both peaks are measured once per process.
     """
     copied = copy_bandwidth(device, quick) if case.bytes else 0.0
     peak = matmul_peak(device, case.dtype, quick) if case.flops else 0.0
@@ -190,7 +190,7 @@ def compare(
 
 
 def chosen(sizes: dict[str, Any], text: str) -> dict[str, Any]:
-    """The cases with this text in their name; ends the script, naming all, where there is none."""
+    """Return the cases whose name contains the text; if there is none, exit and list all names."""
     found = {name: size for name, size in sizes.items() if text in name}
     if not found:
         sys.exit(f"no case has {text!r} in its name; there are {', '.join(map(repr, sizes))}")
@@ -198,7 +198,7 @@ def chosen(sizes: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def conditions(device: str) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Return what the results depend on: hardware, threads, versions, commit and command."""
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
     return {
         "device": name,
@@ -216,7 +216,7 @@ def conditions(device: str) -> dict[str, Any]:
 
 
 def place(device: str) -> str:
-    """Where numbers were measured, for the name of their file: zen5-cpu2-pt215, H200-pt211."""
+    """Return hardware and torch version for a file name: zen5-cpu2-pt215, NVIDIA_H200-pt211."""
     version = "pt" + "".join(torch.__version__.split(".")[:2])
     if device == "cuda":
         return f"{torch.cuda.get_device_name().replace(' ', '_')}-{version}"
@@ -224,13 +224,13 @@ def place(device: str) -> str:
 
 
 def _environment() -> list[str]:
-    """The variables that say how this process computes, as they stand before a command."""
+    """Return the variables that affect how this process computes, as NAME=VALUE for a shell."""
     named = sorted((k, v) for k, v in os.environ.items() if k.startswith(ENVIRONMENT))
     return [f"{name}={shlex.quote(value)}" for name, value in named]
 
 
 def commit() -> str:
-    """CLIPVG_COMMIT where it is set (a copy of the sources has no history), else what git says."""
+    """Return CLIPVG_COMMIT if set (a copy of the sources has no history), else git's short hash."""
     if given := os.environ.get("CLIPVG_COMMIT"):
         return given
     command = ["git", "rev-parse", "--short", "HEAD"]
@@ -242,10 +242,10 @@ def commit() -> str:
 
 
 def write(path: Path, records: list[dict[str, Any]], device: str) -> None:
-    """Writes the records and their conditions; replaces the file's earlier records of these cases.
+    """Write the records and their conditions; replace the file's earlier records of these cases.
 
-    Cases can thus be run one at a time, and written as soon as they are there: every record has its
-    own command and commit. A process that is stopped leaves a whole file.
+    Cases can thus be run one at a time and written as soon as they are done: every record has its
+    own command, commit and date. An interrupted process leaves a complete file.
     """
     found = conditions(device)
     own = {name: found[name] for name in ("command", "commit", "date")}

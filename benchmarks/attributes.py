@@ -1,9 +1,9 @@
-"""From which probability on are CLIP's colours and patterns right, on scenes.
+"""Measure from which probability on CLIP's colours and patterns are right, on scenes.
 
     python benchmarks/attributes.py --images 900 --json benchmarks/results/attributes-scenes_v1.json
 
-Looks at the true boxes of rendered scenes with `clipvg.observe.attributes`, and prints for each
-category how often the best word is right and from which probability on 95 in 100 are.
+Classifies the true boxes of rendered scenes with `clipvg.observe.attributes`, and prints for each
+category how often the best word is right, and from which probability on 95 in 100 are right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PRECISION = 0.95
 
 
 def look(reader: AttributeReader, scene: Scene) -> list[tuple[str, float, bool, bool]]:
-    """Category, probability of the best word, whether it is right, whether it is said."""
+    """Return (category, best word's probability, is it right, is it not "") for each object."""
     image = render_scene(scene)
     objects = [Detection(item.shape, item.box) for item in scene.objects]
     found = []
@@ -35,12 +35,12 @@ def look(reader: AttributeReader, scene: Scene) -> list[tuple[str, float, bool, 
 
 
 def threshold(shares: np.ndarray, right: np.ndarray) -> tuple[float, float, float]:
-    """The lowest probability above which the precision is reached; precision and share said."""
+    """Return the lowest probability that reaches `PRECISION`, its precision and share of rows."""
     order = np.argsort(-shares, kind="stable")
     precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     good = np.flatnonzero(precision >= PRECISION)
     if not len(good):
-        return 1.0, 1.0, 0.0  # nothing may be said
+        return 1.0, 1.0, 0.0  # no probability is high enough
     last = int(good[-1])
     return float(shares[order][last]), float(precision[last]), (last + 1) / len(order)
 

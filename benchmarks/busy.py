@@ -1,14 +1,14 @@
-"""Measures what a busy machine costs: k spinning processes beside training, scoring, prediction.
+"""Measure how k spinning processes slow down training, scoring, prediction and the tests.
 
 python benchmarks/busy.py --json benchmarks/results/busy-PROCESSOR-cpu2-pt214.json
 python benchmarks/busy.py --quick
 
-Each kind of work runs with the settings of `--settings`, each in a process of its own that stays
-alive: "default" (the runtime's own), "clipvg" (as the command runs), "passive" (no spinning),
-"spin:N" (so many turns before they sleep) and "threads:N". They take turns, k by k. The *fair
-speed* is the share of the cores that the system owes the work: the quiet speed of the default times
-t / (t + k) for t threads on t cores. With one number of threads the results must be equal to the
-bit.
+Each kind of work runs with each of `--settings`, in a process of its own that stays alive:
+"default" (of the OpenMP runtime), "clipvg" (as the `clipvg` command runs), "passive" (waiting
+threads do not spin), "spin:N" (they spin N times before they sleep) and "threads:N". For each k,
+the settings take turns. The *fair speed* is that of an equal share of the cores: the first
+setting's speed at k = 0 times t / (t + k), for t threads on t cores. With the same number of
+threads the results must be bit-identical.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from clipvg.runtime.waiting import DECIDING, SHORT_SPIN, ask_for_short_slices
 ROOT = Path(__file__).parents[1]
 SPINNING = (0, 1, 2, 4)
 TESTS = ("tests/model/test_grounder.py", "tests/training/test_losses.py")
-# ends with the benchmark, even one that was killed
+# Program of a spinning process; it ends with the benchmark, even if that is killed.
 SPIN = """
 import os
 parent = os.getppid()
@@ -57,7 +57,7 @@ def measure(work: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     threads = args.threads or os.cpu_count() or 1
     with ExitStack() as ending:
         children = {s: ending.enter_context(Child(work, s, args)) for s in args.settings}
-        # another number of threads adds in another order
+        # another number of threads sums in another order
         digests = {c.digest for s, c in children.items() if not s.startswith("threads")}
         if len(digests) > 1:
             sys.exit(f"{work}: the settings do not compute the same: {sorted(digests)}")
@@ -68,7 +68,7 @@ def measure(work: str, args: argparse.Namespace) -> list[dict[str, Any]]:
                     for setting, child in children.items():
                         seconds[setting].append(child.run())
             if k == 0:
-                quiet = fair = seconds[args.settings[0]]  # turn by turn, for machines drift
+                quiet = fair = seconds[args.settings[0]]  # compared turn by turn: machines drift
             else:
                 fair = [fair_seconds(median(quiet), threads, k)] * args.busy_runs
             for setting, found in seconds.items():
@@ -90,7 +90,7 @@ def measure(work: str, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def fair_seconds(quiet: float, threads: int, spinning: int) -> float:
-    """Seconds of work that takes `quiet` alone, when all that runs gets the same share."""
+    """Return the seconds of work that takes `quiet` alone, if every thread gets an equal share."""
     return quiet * (threads + spinning) / threads
 
 
@@ -105,7 +105,7 @@ class Child:
             text=True, cwd=ROOT,
         )  # fmt: skip
         self.digest = self._answer()
-        self.run()  # the first run pays for pages and plans
+        self.run()  # warm-up: the first run allocates pages and makes plans
 
     def __enter__(self) -> Child:
         return self
@@ -128,7 +128,7 @@ class Child:
 
 
 def environment(setting: str) -> dict[str, str]:
-    """Return the variables of a setting; those of the caller that decide the same are left out."""
+    """Return the caller's environment, with its thread settings replaced by those of a setting."""
     kind, _, number = setting.partition(":")
     own = {
         "default": {}, "clipvg": SHORT_SPIN, "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
@@ -140,7 +140,7 @@ def environment(setting: str) -> dict[str, str]:
 
 @contextmanager
 def spinning(count: int) -> Iterator[None]:
-    """Keep so many processes busy."""
+    """Run `count` spinning processes."""
     processes = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
     time.sleep(0.5 * bool(count))
     try:
@@ -152,7 +152,7 @@ def spinning(count: int) -> Iterator[None]:
 
 
 def serve(work: str, size: float) -> None:
-    """Be a child: print a digest of the result, then the seconds of each run that is asked for."""
+    """Serve as a child: print a digest of the result, then the seconds of each requested run."""
     answers, sys.stdout = sys.stdout, sys.stderr
     with TemporaryDirectory() as folder:
         run = WORK[work](Path(folder), size)
@@ -164,7 +164,7 @@ def serve(work: str, size: float) -> None:
 
 
 def training(folder: Path, size: float) -> Work:
-    """Steps of the recipe `scenes` on features in memory."""
+    """Return training by the recipe `scenes`, on features in memory."""
     import copy
     import dataclasses
 
@@ -190,7 +190,7 @@ def training(folder: Path, size: float) -> Work:
 
 
 def scoring(folder: Path, size: float) -> Work:
-    """Rescoring by three measurers."""
+    """Return rescoring by three measurers."""
     from clipvg.data.scenes import NoiseConfig, make_labels
     from clipvg.reliability import score_labels
 
@@ -200,7 +200,7 @@ def scoring(folder: Path, size: float) -> Work:
 
 
 def prediction(folder: Path, size: float) -> Work:
-    """`predict`, image by image."""
+    """Return calls of `predict`, image by image."""
     from clipvg.data.scenes import NoiseConfig, make_labels
 
     labels = make_labels(folder, max(4, round(100 * size)), noise=NoiseConfig(), seed=0)
@@ -220,7 +220,7 @@ def prediction(folder: Path, size: float) -> Work:
 
 
 def testing(folder: Path, size: float) -> Work:
-    """Two workers of pytest-xdist, as `make test` has them but with the runtime's threads."""
+    """Return tests in two pytest-xdist workers, like `make test` but with the setting's threads."""
     tests = TESTS if size >= 1 else TESTS[1:]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *tests]
 
@@ -232,7 +232,7 @@ def testing(folder: Path, size: float) -> Work:
 
 
 def small_model(seed: int) -> Any:
-    """A model of the recipe `scenes` with a head of random weights."""
+    """Return a model of the recipe `scenes` whose head has random weights."""
     from dataclasses import asdict
 
     import torch

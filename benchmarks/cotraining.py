@@ -1,14 +1,14 @@
-"""Measures the trainings of one search step: one by one, or in one pass.
+"""Time the trainings of one search step, done one by one or in one pass.
 
 python benchmarks/cotraining.py cached      the recipe `scenes` on cached features
-python benchmarks/cotraining.py encoding    the same head, pictures augmented and encoded anew
-python benchmarks/cotraining.py published   ViT-B-16 (random) and the published head, encoding anew
+python benchmarks/cotraining.py encoding    the same head, augmenting and encoding in each step
+python benchmarks/cotraining.py published   ViT-B-16 (random), published head, encoding in each step
 python benchmarks/cotraining.py cached --quick
 
-The candidates keep 70, 60 and 50 % of the labels, nested: about what thresholds 0.4, 0.5 and 0.6
-keep of labels with 40 % wrong ones. A call is a training of `--steps` optimizer steps, so "three
+The candidates are nested subsets of 70, 60 and 50 % of the labels: about what thresholds 0.4, 0.5
+and 0.6 keep if 40 % of the labels are wrong. A training takes `--steps` optimizer steps, so "three
 on their subsets" is the published search with a fixed number of steps. The published batch of 64
-is cut to what a CPU does in seconds: encoder and head both cost by the label.
+is reduced to what a CPU does in seconds: the cost of encoder and head is proportional to it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from clipvg.training import FeatureCache, Fit, FitConfig, fit, fit_many
 
 SHARES = (0.7, 0.6, 0.5)
 STEPS = {"cached": 16, "encoding": 4, "published": 1}
-TOLERANCE = 1e-3  # of the loss after a call
+TOLERANCE = 1e-3  # relative, of the loss after training
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ def measure(
         "one on all labels": one,
     }
     check(providers["three by weights"](), providers["three in one pass"]())
-    if args.case == "published":  # the other two take too long for what they add
+    if args.case == "published":  # these two take too long for what they add
         del providers["three by weights"], providers["three in one pass"]
     case = _harness.Case(f"{args.case}, batch {config.batch_size}, {config.steps} steps")
     records = _harness.compare("cotraining", case, providers, args.device)
@@ -82,10 +82,10 @@ def measure(
 
 
 def check(apart: list[Fit], together: list[Fit]) -> None:
-    """Refuse to time what does not agree.
+    """Assert that trainings done apart and together agree.
 
-    Losses are compared: without warm-up, AdamW's first steps turn rounding into whole steps of
-    single weights. Weights are compared by the tests, on one thread.
+    Only losses are compared: without warm-up, AdamW's first steps turn rounding errors into whole
+    steps of single weights. The tests compare the weights, on one thread.
     """
     for one, other in zip(apart, together, strict=True):
         losses = one.metrics[-1]["loss"], other.metrics[-1]["loss"]
@@ -93,7 +93,7 @@ def check(apart: list[Fit], together: list[Fit]) -> None:
 
 
 def fresh(model: GroundingModel) -> GroundingModel:
-    """A copy with its own head, as trainings get it."""
+    """Return a copy with a head of its own on the shared backbone, as trainings get it."""
     return copy.deepcopy(model, {id(model.backbone): model.backbone})
 
 

@@ -1,4 +1,4 @@
-"""Builds, tests and times everything on a CUDA GPU, in stages that resume; see gpu.sh.
+"""Build, test and time everything on a CUDA GPU, in resumable stages; see gpu.sh.
 
 python benchmarks/gpu.py [--device cuda|cpu] [--only NAME …] [--retry] [--fresh] [--list]
 """
@@ -33,7 +33,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # clipvg, until the first stage
 from _harness import RESULTS, conditions
 
 ROOT = Path(__file__).parents[1]
-CALL_S = 290  # of one call: less than five minutes with its start
+CALL_S = 290  # budget of one call: less than five minutes with its start-up
 CHECK_BUILD = (
     "import sys;"
     "from clipvg.ops import backends;"
@@ -44,9 +44,9 @@ CHECK_BUILD = (
 
 
 def stages(device: str) -> list[Stage]:
-    """All that is done, what is worth most first; on a CPU the same on little, to rehearse it.
+    """Return all stages, the most valuable first; on a CPU, small versions of them to rehearse.
 
-    The limits of the first five are those of a call together, the others those of another.
+    The limits of the first five add up to the budget of one call; the others fit into another.
     """
     gpu = device == "cuda"
     return [
@@ -63,7 +63,7 @@ def stages(device: str) -> list[Stage]:
 
 
 def build(gpu: bool) -> Stage:
-    """For the GPU at hand alone; a rehearsal builds for one too, where there is nvcc."""
+    """Build for the present GPU only; a rehearsal also builds for a GPU if there is nvcc."""
     install = (PYTHON, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", ".")
     capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
     variables = {"TORCH_CUDA_ARCH_LIST": "{}.{}".format(*capability)}
@@ -80,20 +80,20 @@ def tests(gpu: bool) -> Stage:
     which = [("-m", "gpu", "tests/ops", *reliability)] if gpu else []
     which.append(("-k", "opcheck", "-m", "not gpu", "tests/ops"))
     pytest = (PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    pytest += ("-n", "8") if gpu else ()  # most of the time kernels are compiled
+    pytest += ("-n", "8") if gpu else ()  # most of the time goes into compiling kernels
     return Stage("tests", 80, tuple((*pytest, *some) for some in which))
 
 
 def sanitizer(tool: str, gpu: bool) -> Stage:
     program = (PYTHON, "benchmarks/_gpu/sanitized.py", "cuda" if gpu else "cpu")
     command = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *program)
-    # Each tensor has its own allocation, so that an access past it is one past an allocation.
+    # Every tensor gets its own allocation, so that an access past its end is detected.
     variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return Stage(f"sanitizer_{tool}", 50, (command if gpu else program,), variables)
 
 
 def operator(name: str, limit_s: float, device: str, case: str) -> Stage:
-    """Benchmark of an operator; its cases whose names contain `case`, all of them for ""."""
+    """Benchmark an operator on the cases whose names contain `case`; "" selects all of them."""
     script = (PYTHON, f"benchmarks/ops/{name}.py", "--device", device, "--json", JSON)
     script += ("--quick",) if device == "cpu" else ()
     return Stage(name, limit_s, ((*script, *(("--case", case) if case else ())),))
@@ -107,7 +107,7 @@ def rescoring(gpu: bool) -> tuple[str, ...]:
 
 
 def training(gpu: bool) -> tuple[str, ...]:
-    # Few batches: most of the time would go into their pictures, which a CPU augments.
+    # Few batches: most of the time would go into augmenting their images on the CPU.
     much = ("--device", "cuda", "--batch-size", "64", "--batches", "2", "--warm-up", "2")
     little = ("--device", "cpu", "--quick", "--variants", "own", "cached-bf16")
     return (PYTHON, "benchmarks/training_step.py", *(much if gpu else little), "--json", JSON)
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     name = f"gpu-{device_name(args.device)}-pt{''.join(torch.__version__.split('.')[:2])}"
     parts, result = ROOT / "build" / "gpu" / name, args.out / f"{name}.json"
     sources = hash_sources(ROOT)
-    for earlier in (result, RESULTS / result.name):  # of a call on a machine that is gone
+    for earlier in (result, RESULTS / result.name):  # from a call on a machine that is gone
         restore_parts(earlier, parts)
     if not any((ROOT / "clipvg").glob("_ops*.so")):
         (parts / "build.json").unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def merge(records: dict[str, dict[str, Any]]) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
-        every = {  # with those that were done before, and are not asked for now
+        every = {  # including stages that were done before and are not requested now
             stage.name: records.get(stage.name) or read_part(parts / f"{stage.name}.json", sources)
             for stage in known
         }
@@ -161,19 +161,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def chosen(known: list[Stage], names: list[str] | None) -> list[Stage]:
-    """The stages of these names, in their order; all for None."""
+    """Return the stages with these names, in the order of `known`; all if there are no names."""
     return [stage for stage in known if not names or stage.name in names]
 
 
 def forget(part: Path, sources: str, *, fresh: bool, failed: bool) -> None:
-    """Removes a part that is to be made again."""
+    """Remove a part that is to be made again."""
     record = read_part(part, sources)
     if record is not None and (fresh or (failed and record["status"] != "passed")):
         part.unlink()
 
 
 def print_lacking(device: str) -> None:
-    """Say at once what a later stage would fail for."""
+    """Print the missing packages and programs for which later stages would fail."""
     lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     programs = ("compute-sanitizer",) if device == "cuda" else ()
     lacking += [name for name in programs if shutil.which(name) is None]
@@ -182,7 +182,7 @@ def print_lacking(device: str) -> None:
 
 
 def device_name(device: str) -> str:
-    """Of the GPU, as part of a file's name: "nvidia-h100-80gb-hbm3"."""
+    """Return the GPU's name for a file name: "nvidia-h100-80gb-hbm3"."""
     name = torch.cuda.get_device_name() if device == "cuda" else "dry-run-on-cpu"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 

@@ -1,13 +1,13 @@
-"""Measures what `group_by_image` does to accuracy: the same training, a picture a label or shared.
+"""Measure how `group_by_image` affects accuracy: equal trainings, with or without shared images.
 
 python benchmarks/group_by_image.py --seeds 3 --json FILE
 
-The recipe `scenes` on clean labels of scenes: first `--start-steps` without augmentation, which
-leaves the head's first plateau in a minute; from these weights every way goes on with the published
-augmentation for `--steps` more, over the same number of labels in batches of the same size (and,
-to compare with, without augmentation). Acc@0.5 is against truth on other scenes, not augmented.
-Seeds decide pictures, weights, order and augmentation. Trainings whose records are in FILE already
-are not repeated.
+The recipe `scenes` trains on clean labels of scenes: first for `--start-steps` without
+augmentation, which takes the head past its first plateau in a minute. From these weights every
+variant continues for `--steps` with the published augmentation (one without, for comparison), over
+the same number of labels in batches of the same size. Acc@0.5 is against the truth, on other scenes
+without augmentation. Seeds determine images, weights, order and augmentation. Trainings that are
+recorded in FILE already are not repeated.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
 
 
 def name_of(size: int) -> str:
-    """What a value of group_by_image does."""
+    """Describe a value of group_by_image; 0 stands for no augmentation."""
     return {0: "no augmentation", 1: "a picture a label"}.get(size, f"groups of {size}")
 
 
 def begin(args: argparse.Namespace, train: LabelTable, seed: int) -> GroundingModel:
-    """The model that all ways start from."""
+    """Train the model from which all variants start."""
     backbone, options, config = recipe()
     torch.manual_seed(seed)
     model = create_model(backbone, **vars(options))
@@ -81,7 +81,7 @@ def run(
     size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """One training and its accuracy."""
+    """Train one variant and return a record with its accuracy."""
     grouped = {"augment": size > 0, "group_by_image": max(1, size), "standardise": False}
     config = change(recipe()[-1], args, steps=args.steps, seed=seed, **grouped)
     began = time.perf_counter()
@@ -104,14 +104,14 @@ def run(
 
 
 def change(config: FitConfig, args: argparse.Namespace, **options: Any) -> FitConfig:
-    """The recipe with other options."""
+    """Return the recipe with other options, and a warm-up of at most a tenth of the steps."""
     warmup = min(config.warmup_steps, options["steps"] // 10)
     options |= {"batch_size": args.batch_size, "warmup_steps": warmup}
     return dataclasses.replace(config, history=False, **options)
 
 
 def report(records: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    """Print mean and standard error by size of the groups, and of the paired differences."""
+    """Print mean and standard error of Acc@0.5 by group size, and of the paired differences."""
     run_here = f"{args.start_steps} + {args.steps} steps"
     mine = [r for r in records if run_here in r["case"] and r["seed"] < args.seeds]
     by_size = {

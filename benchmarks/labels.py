@@ -1,9 +1,9 @@
-"""Measures what a million labels cost to read, convert, merge and check: seconds and peak memory.
+"""Measure time and peak memory of reading, converting, merging and checking a million labels.
 
 python benchmarks/labels.py --json FILE
 
-Each action is a command of its own, started afresh, so that its time holds the start of the program
-and its memory is the peak of the whole process. Images are not opened.
+Each action is a command of its own, so that its time includes the start of the program and its
+memory is the peak of the whole process. Images are not opened.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
 
 
 def make(path: Path, count: int) -> None:
-    """Write labels with the columns that pseudo-labels have, and two that overlap by a fifth."""
+    """Write labels with the columns of pseudo-labels, and two parts that share a fifth of them."""
     draw = np.random.default_rng(0)
     corner = draw.integers(0, 300, (count, 2))
     labels = LabelTable.from_columns(
@@ -71,7 +71,7 @@ def make(path: Path, count: int) -> None:
 
 
 def actions(folder: Path) -> dict[str, list[str]]:
-    """The commands by what they do; later ones read what earlier ones wrote."""
+    """Return the commands by name; later ones read files that earlier ones write."""
     clipvg = [sys.executable, "-m", "clipvg", "labels"]
     table = str(folder / "all.parquet")
     parts = [str(folder / f"{name}.parquet") for name in ("first", "second")]
@@ -101,7 +101,7 @@ def run(action: str, words: list[str], count: int) -> dict[str, Any]:
         "exit": os.waitstatus_to_exitcode(status),
         "wall_s": round(time.perf_counter() - start, 2),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mib": round(usage.ru_maxrss / 1024),  # of KiB, as Linux counts
+        "peak_mib": round(usage.ru_maxrss / 1024),  # Linux counts in KiB
     }
     print(record, flush=True)
     return record

@@ -1,16 +1,16 @@
-"""Measures `predict` beside the rescoring engine: labels a second over the same images and words.
+"""Time `predict` against the rescoring engine, in labels per second over the same labels.
 
 python benchmarks/predict.py --json benchmarks/results/predict-PROCESSOR-cpu2-pt214.json
 python benchmarks/predict.py --case clipvg-tiny --images 200 --rounds 8
 python benchmarks/predict.py --quick
 
-ViT-B-16 with random weights: 100 photographs' stand-ins of 640 x 480 pixels with 8 expressions
-each; clipvg-tiny, as the recipe `scenes` has it: 2,000 scenes with 8. The *engine* scores them with
-one model and is the baseline: boxes alone. What is measured against it also says how sure it
-is, by a quality head: *predict* in Python, all images in one call; *table*, what `clipvg predict
-TABLE` does once the model is loaded, from the CSV to the Parquet, shards kept. *boxes alone* is
-`predict` with ``scores=False``. Providers take turns; images are decoded in each. A ratio is that
-to the engine of the same turn.
+Cases: ViT-B-16 with random weights on 100 synthetic photographs of 640 x 480 pixels; clipvg-tiny
+with the head of the recipe `scenes` on 2,000 scenes; 8 expressions per image. The baseline,
+*engine*, scores the labels with one model and computes boxes only. *predict* (in Python, all images
+in one call) and *table* (what `clipvg predict TABLE` does once the model is loaded, from CSV to
+Parquet, keeping shards) also compute confidences with a quality head; *boxes alone* is `predict`
+with ``scores=False``. Providers take turns, and each decodes the images. A ratio compares a
+provider with the engine in the same turn.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A model, and labels of it: `PER_IMAGE` on each image, side by side.
+    """A model and the labels to time it on: `PER_IMAGE` consecutive ones for each image.
 
-    The weights of its quality head are zero, which costs what others do.
+    The weights of its quality head are zero, which costs the same as any others.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Case:
     folder: Path
 
     def providers(self) -> dict[str, Provider]:
-        """Return what is timed: the engine, which gives (N,) reliability; others boxes (N, 4)."""
+        """Return what to time: the engine returns reliability (N,), the others boxes (N, 4)."""
         engine = Engine({"m": self.model}, EngineConfig(precision="fp32"))
         paths = [self.labels.image_path(name) for name in self.labels.distinct_images()[0]]
         texts = np.reshape(self.labels.expressions, (-1, PER_IMAGE)).tolist()
@@ -100,7 +100,7 @@ class Case:
 
 
 def make_case(name: str, folder: Path, args: argparse.Namespace) -> Case:
-    """Make a case, its images and questions.csv below a folder."""
+    """Make a case, with its images and questions.csv below a folder."""
     tiny = name == "clipvg-tiny"
     images = args.images or (4 if args.quick else IMAGES[name])
     backbone, head = ("clipvg-tiny", SMALL) if tiny or args.quick else (name, {})
@@ -119,7 +119,7 @@ def make_case(name: str, folder: Path, args: argparse.Namespace) -> Case:
 
 
 def scenes(folder: Path, images: int) -> LabelTable:
-    """Render scenes; each is asked for `PER_IMAGE` things that are said of some scene."""
+    """Render scenes and pair each with `PER_IMAGE` expressions drawn from all scenes."""
     labels = make_labels(folder, images, labels_per_image=4)
     names, image_of = labels.distinct_images()
     first = np.unique(image_of, return_index=True)[1]
@@ -133,9 +133,10 @@ def scenes(folder: Path, images: int) -> LabelTable:
 
 
 def measure(case: Case, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Let the providers take turns; return a record of each.
+    """Time the providers in turns; return a record of each.
 
-    They must agree: reliability with the IoU of the answers, boxes in sides of the image.
+    `max_difference` is that of reliability from the answers' IoU, or of boxes from those of
+    `predict`, in units of the image's longer side.
     """
     providers = case.providers()
     found = {name: provide() for name, provide in providers.items()}  # also warms up

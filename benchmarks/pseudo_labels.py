@@ -1,10 +1,10 @@
-"""Measures how many images a second and core become pseudo-labels, reading included.
+"""Measure how many images per second one core turns into pseudo-labels, including reading.
 
 python benchmarks/pseudo_labels.py DETECTIONS.json INSTANCES.json --images DIR --json FILE
 
 The detections are repeated under new image names until there are `--repeat` times as many images,
-written as native JSON Lines, and read and generated from in one process; the time is the
-processor's, the best of `--runs`.
+and written as native JSON Lines; one process reads them and generates labels. Times are CPU times,
+the best of `--runs`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def repeated(seen: ObservationTable, times: int) -> ObservationTable:
 
 def run(path: Path, source: str, args: argparse.Namespace) -> dict[str, Any]:
     options = Options(min_score=args.min_score)
-    load_source(source, options.preset)  # its import is no part of the time
+    load_source(source, options.preset)  # so that its import is not timed
     reading, observations = best(lambda: read_observations(path), args.runs)
     generating, labels = best(lambda: generate(observations, [source], options=options), args.runs)
     images = len(observations)

@@ -1,5 +1,6 @@
-"""Measures rescoring: the reference's access pattern, the engine, the engine without each of its
-optimisations, in one run over the same labels.
+"""Time rescoring by the reference, the engine and the engine without each optimisation.
+
+All of them score the same labels in one run; the reference has the published access pattern.
 
 python benchmarks/rescoring.py --n 3 --k 8 --preset published --precision fp32 bf16 --ablate
 python benchmarks/rescoring.py --k real --image-size real
@@ -37,7 +38,7 @@ from clipvg.labels import LabelTable
 from clipvg.model import GroundingModel
 from clipvg.runtime.files import atomic_path
 
-# Options that --quick sets where the command line does not.
+# Defaults under --quick; the command line overrides them.
 QUICK = {"backbone": "clipvg-tiny", "labels": 24, "baseline_labels": 16, "ablation_labels": 8}
 QUICK |= {"slow_labels": 8, "image_size": (160, 120), "baseline_batch": 8}
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     about = {"conditions": machine(args), "settings": settings(args)}
 
     def save(records: list[dict[str, Any]], **headline: Any) -> dict[str, Any]:
-        """Writes what there is so far: a run that is stopped keeps its records."""
+        """Write the records so far, so that an interrupted run keeps them."""
         found = {**about, "complete": False, **headline, "records": records}
         if args.json:
             with atomic_path(args.json) as part:
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def compare(args: argparse.Namespace, save: Save) -> dict[str, Any]:
-    """Reference, engine and ablations; the first precision gives the headline."""
+    """Run reference, engine and ablations; the first precision gives the headline numbers."""
     models = measurers(args, args.n)
     with TemporaryDirectory() as folder:
         labels = make_labels_of(args, Path(folder), models)
@@ -149,7 +150,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(args: argparse.Namespace) -> str:
-    """The workload in a few words, for the title of a chart."""
+    """Describe the workload in a few words, for the title of a chart."""
     size = args.image_size if args.image_size == "real" else "×".join(map(str, args.image_size))
     backbone = "trained model" if args.model else args.backbone
     where = "GPU" if args.device == "cuda" else f"CPU, threads: {torch.get_num_threads()}"

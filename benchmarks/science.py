@@ -1,12 +1,12 @@
-"""Does the curriculum work? Measured on scenes whose truth is known.
+"""Measure what the curriculum gains on scenes, whose truth is known.
 
 python benchmarks/science.py run --experiment one three --seeds 0 1 2 3 4
 python benchmarks/science.py write
 
-`run` can be killed and goes on: trainings that are finished are kept below --work, and shared by
-all experiments of a seed. Several processes may work on different seeds. `write` adds what was
-run to the JSON, whose seeds may be of other machines, makes the figures of all of it, and prints
-the tables. docs/science-log.md explains both.
+`run` can be killed and resumes: finished trainings are kept below --work and shared by all
+experiments of a seed. Several processes may work on different seeds. `write` adds the results to
+the JSON, which may hold seeds that were run on other machines, draws the figures of all results
+and prints the tables. docs/science-log.md explains both.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(work: Path, seed: int, names: list[str], scale: Scale) -> None:
-    """Do the experiments of a seed that are not done; each writes its part at once."""
+    """Run the experiments of a seed that are not done; write each result as soon as it is there."""
     folder = work / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     _check_scale(folder, scale)
@@ -93,7 +93,7 @@ def run(work: Path, seed: int, names: list[str], scale: Scale) -> None:
 
 
 def _check_scale(folder: Path, scale: Scale) -> None:
-    """Refuse a folder made at another scale, whose pictures and results would be mixed in."""
+    """Refuse a folder made at another scale: its images and results would be mixed in."""
     path, facts = folder / "scale.json", json.dumps(scale.to_dict())
     if path.exists() and path.read_text() != facts:
         raise InputError(f"{folder} was made at another scale; choose another --work.")
@@ -101,13 +101,13 @@ def _check_scale(folder: Path, scale: Scale) -> None:
 
 
 def make_lab(work: Path, world: World, labels: LabelTable, seed: int) -> Lab:
-    """Return what trains on labels: all its trainings start from one head, past the plateau.
+    """Return a lab whose trainings all start from one head, which is past the first plateau.
 
     Args:
         work: folder of all seeds.
-        world: the labels' own.
-        labels: the union of what will be trained on.
-        seed: of the head to start from.
+        world: the world of the labels.
+        labels: the union of the labels to train on.
+        seed: seed of the head to start from.
     """
     folder, scale, start = world.folder / "trainings", world.scale, None
     if scale.start:
@@ -118,7 +118,7 @@ def make_lab(work: Path, world: World, labels: LabelTable, seed: int) -> Lab:
 
 
 def write(work: Path, target: Path, images: Path) -> dict[str, Any]:
-    """Add what was run to the record of earlier runs; write and return what all seeds say."""
+    """Add the results to the JSON, print tables, draw figures; return the summary of all seeds."""
     written = json.loads(target.read_text())["parts"].values() if target.exists() else ()
     run = [json.loads(path.read_text()) for path in sorted((work / "results").glob("*.json"))]
     if not run:
@@ -149,7 +149,7 @@ def _part(work: Path, name: str, seed: int) -> Path:
 
 
 def _union(world: World, names: set[str]) -> LabelTable:
-    """What the experiments train and test on, to be encoded in one block."""
+    """Return all labels that the experiments train and test on, to be encoded in one block."""
     found = [world.validation, world.test]
     if names & _MIXED:
         found.append(world.training())

@@ -1,7 +1,7 @@
-"""Times each CPU implementation of the operators with pytest-benchmark.
+"""Time each CPU implementation of the operators with pytest-benchmark.
 
 python -m pytest benchmarks --benchmark-autosave; then, after a change, with --benchmark-compare.
-The scripts in benchmarks/ops time more: other libraries, GPUs, the shapes that docs/kernels.md has.
+The scripts in benchmarks/ops also time other libraries, GPUs and the shapes in docs/kernels.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import packed_attention as attention
 
 
 def implementations(operator: str, device: str = "cpu") -> list[str]:
-    """Backends of an operator that this machine has."""
+    """Return the backends of an operator that are available on this machine."""
     return [
         row["backend"]
         for row in backends()

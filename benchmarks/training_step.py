@@ -1,15 +1,16 @@
-"""Measures a training step: the reference's, and ours in its variants, alternating in one run.
+"""Time a training step of the reference and of our variants, alternating in one run.
 
 python benchmarks/training_step.py --json FILE
-python benchmarks/training_step.py --variants own cached --json FILE     a part; FILE keeps the rest
+python benchmarks/training_step.py --variants own cached --json FILE     some; FILE keeps the others
 python benchmarks/training_step.py --device cuda --batch-size 64 --batches 2 --json FILE
 python benchmarks/training_step.py --quick                               a tiny model, in seconds
 
-A step is encoding, forward, loss, backward and AdamW on decoded and augmented pictures: 640 x 480
-photographs' stand-ins with expressions of RefCOCO. `baselines/reference_training.py`
-back-propagates through the image tower, has 77 text and 275 fusion tokens and one picture a label.
-On Linux the allocator is told to keep memory, for all alike: giving it back costs the reference,
-which needs most, far more than the step itself on machines where fresh pages are dear.
+A step is encoding, forward, loss, backward and AdamW on decoded and augmented images: synthetic
+photographs of 640 x 480 pixels with expressions of RefCOCO. `baselines/reference_training.py`
+back-propagates through the image tower and has 77 text tokens, 275 fusion tokens and one image per
+label. On Linux the allocator is told to keep freed memory, for all variants alike: on machines
+where fresh pages are expensive, returning it would cost the reference, which needs the most, far
+more than the step itself.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
 
 
 def measure(args: argparse.Namespace, labels: LabelTable) -> list[dict[str, Any]]:
-    """Time every variant beside the reference, over the same labels; write each when it is there.
+    """Time every variant beside the reference on the same labels; write each as soon as it is done.
 
-    What takes long on the CPU is made once: augmented pictures for all variants that group alike,
-    and one model, of which each variant trains a copy.
+    What takes long on the CPU is done once: augmented images for all variants with the same
+    grouping, and one model, of which each variant trains a copy.
     """
     reference = ReferenceTrainer(make_model(args, train_visual_positions=True))
     model = make_model(args)
@@ -77,7 +78,7 @@ def measure(args: argparse.Namespace, labels: LabelTable) -> list[dict[str, Any]
 
     def reference_step(batch: Batch) -> None:
         reference.step(batch)
-        reference.optimizer.zero_grad()  # as ours does: a step's peak has its gradients in it
+        reference.optimizer.zero_grad()  # as ours does, so that a step's peak includes gradients
 
     rates = product_rates(args.device, 0.05 if args.quick else SECONDS)
     records = []
@@ -113,8 +114,8 @@ def ours(
     cached: bool = False,
     **options: Any,
 ) -> tuple[Step, Sequence[Any]]:
-    """A step of ours, which trains a copy of the model, and what it is called with."""
-    model = copy.deepcopy(model, {id(model.backbone): model.backbone})  # towers stay as they are
+    """Return our training step, on a copy of the model, and the inputs to call it with."""
+    model = copy.deepcopy(model, {id(model.backbone): model.backbone})  # the towers are shared
     config = FitConfig(batch_size=args.batch_size, steps=10_000, history=False, **options)
     order = Order(count, args.batch_size, args.batch_size)
     weight = np.ones(count, np.float32)
@@ -135,7 +136,7 @@ def ours(
 def alternate(
     args: argparse.Namespace, providers: dict[str, tuple[Step, Sequence[Any]]]
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of a step at quantiles; providers take turns. Then the peak MiB of a step."""
+    """Time the providers in turns; return quantiles of a step's milliseconds, and its peak MiB."""
     times: dict[str, list[float]] = {name: [] for name in providers}
     for turn in range(-args.warm_up, args.rounds):
         for name, (step, batches) in providers.items():
@@ -160,7 +161,7 @@ def alternate(
 
 
 def make_labels(folder: Path, count: int) -> LabelTable:
-    """Labels, four a picture, with boxes of 40 to 240 pixels."""
+    """Make labels, four per image, with boxes of 40 to 240 pixels a side."""
     labels = make_table(folder, Workload(-(-count // GROUP), GROUP, (640, 480)))
     rng = np.random.default_rng(0)
     centre = rng.uniform(0.2, 0.8, (len(labels), 2)) * (640, 480)
@@ -172,7 +173,7 @@ def make_labels(folder: Path, count: int) -> LabelTable:
 def make_batches(
     args: argparse.Namespace, model: GroundingModel, labels: LabelTable, group: int
 ) -> list[Batch]:
-    """Augmented batches with groups of some size."""
+    """Make augmented batches in which up to `group` labels share an image."""
     preset, size = model.preset, model.backbone.image_size
     data = LabelDataset(
         labels, model.tokenizer, size, preset, transform=TrainTransform(size, preset)
@@ -185,20 +186,20 @@ def make_batches(
 
 
 def share_of_picture(batches: Sequence[Batch]) -> float:
-    """Share of the squares that is picture: the rest is padding."""
+    """Return the share of the input squares that is image rather than padding."""
     return round(
         float(np.mean([(~batch.pixel_mask).float().mean().item() for batch in batches])), 3
     )
 
 
 def make_model(args: argparse.Namespace, **options: Any) -> GroundingModel:
-    """The model with random towers: what is computed does not depend on the weights."""
+    """Make the model with random towers: the cost does not depend on the weights."""
     torch.manual_seed(0)
     return create_model(args.backbone, None, **options).to(args.device)
 
 
 def keep_memory() -> None:
-    """Let glibc keep what is freed, and use one arena for all threads."""
+    """Let glibc keep freed memory, and use one arena for all threads."""
     if sys.platform.startswith("linux"):
         libc = ctypes.CDLL(None)
         for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-8, 1)):  # M_MMAP_MAX, TRIM, ARENAS

@@ -1,9 +1,9 @@
-"""Measures zero-shot grounders on scenes with simulated detections, beside chance and the mean box.
+"""Compare zero-shot grounders with chance and the mean box, on scenes with simulated detections.
 
 python benchmarks/zero_shot.py --json FILE
 
-An object of each scene is named in each kind of expression that fits it alone. CLIP is
-`clipvg-tiny`, which has seen such scenes with captions, but no box of them.
+In each scene, each kind of expression describes a random object if it can identify it uniquely.
+CLIP is `clipvg-tiny`, which was trained on captions of such scenes, but on no boxes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLIP = {"backbone": "clipvg-tiny", "prompt": "{}", "device": "cpu"}
 
 
 class Questions(NamedTuple):
-    """N expressions with true boxes, the kind of each (N,), and what a detector saw."""
+    """N expressions with true boxes, the kind of each (N,), and simulated detections."""
 
     labels: LabelTable
     kinds: np.ndarray
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
 
 
 def ask(folder: Path, images: int, seed: int) -> Questions:
-    """Render scenes and ask for an object of each, in each kind of expression that names one."""
+    """Render scenes; describe a random object of each in each kind of expression that fits it."""
     seen, scenes = observe_scenes(folder, images, seed=seed)
     draw = np.random.default_rng((seed, 3))
     rows = []
@@ -70,7 +70,7 @@ def ask(folder: Path, images: int, seed: int) -> Questions:
 
 
 def chance(questions: Questions) -> dict[str, np.ndarray]:
-    """Return P(right) of what looks at no image, (N,) each: of a detection and of the mean box."""
+    """Return P(right), (N,) each, of the best and a random detection and of the mean box."""
     seen = {one.image: one for one in questions.seen}
     true = questions.labels.boxes().astype(float)  # (N, 4) xyxy pixels
     of = [seen[name] for name in questions.labels.image_names]

@@ -12,7 +12,7 @@ from clipvg.labels import LabelTable
 
 
 class MyGrounder(nn.Module):
-    """Your model: a box, as shares of a 100-pixel picture, from the words of an expression."""
+    """Your model: predicts a box, as fractions of a 100-pixel image, from an expression's words."""
 
     words = ("red", "green", "blue", "left", "right", "top", "bottom")
 
@@ -27,7 +27,7 @@ class MyGrounder(nn.Module):
 
 # --- glue ---------------------------------------------------------------------------------------
 class Wrapped(Learner):
-    """Trains, keeps and asks the module."""
+    """Learner that trains, saves, loads and queries the module."""
 
     def fit(self, labels, *, weights=None, init=None, seed=0, out=None):
         torch.manual_seed(seed)
@@ -57,7 +57,7 @@ class Wrapped(Learner):
 
 # --- end of glue --------------------------------------------------------------------------------
 def make_labels(count, source, wrong, seed):
-    """Labels whose place follows from the words; a share has its box elsewhere."""
+    """Make labels whose words determine the box; a share `wrong` of the boxes is misplaced."""
     rng = np.random.default_rng(seed)
     colour, x, y = rng.integers(0, 3, count), rng.integers(0, 2, count), rng.integers(0, 2, count)
     corner = np.stack([50.0 * x + 5, 50.0 * y + 5], axis=1)

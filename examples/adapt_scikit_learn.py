@@ -1,6 +1,6 @@
-"""Self-paced adapting of a scikit-learn model: no picture, no torch, a dozen lines of glue.
+"""Self-paced adapting of a scikit-learn model: no images, no torch, a dozen lines of glue.
 
-The "model" predicts a box from the words of an expression; a third of its labels is wrong.
+The "model" predicts a box from the words of an expression; a third of the labels are wrong.
 """
 
 import pickle
@@ -27,7 +27,7 @@ class Words(Learner):
     def measurer(self, model):
         return BoxMeasurer(lambda labels: model.predict(labels.expressions))
 
-    def evaluate(self, model, labels):  # mean IoU in place of the share of at least 0.5
+    def evaluate(self, model, labels):  # mean IoU instead of Acc@0.5
         found = self.measurer(model).measure(labels, Context()).values
         return float(np.average(found, weights=labels.weights()))
 
@@ -39,7 +39,7 @@ class Words(Learner):
 
 
 def make_labels(count, wrong, seed):
-    """Boxes that two words decide, the first by column and the second by row."""
+    """Make labels whose two words give the box's column and row; a share `wrong` is shifted."""
     rng = np.random.default_rng(seed)
     column, row = rng.integers(0, 4, (2, count))
     corner = np.stack([20.0 * column, 15.0 * row], axis=1)

@@ -1,7 +1,7 @@
-"""Reliability other than IoU: labels of a pointing task are right where their centre is.
+"""Reliability other than IoU: in a pointing task, a label is right if its centre is.
 
-Whoever made the labels pointed well at things and drew boxes of any size around them. By IoU, most
-of them look wrong; by PCK of the centres, the task's own score, only those that point elsewhere.
+The annotators pointed accurately, but drew boxes of any size. By IoU, most labels look wrong; by
+PCK of the centres, the task's own score, only those that point elsewhere do.
 The "model" predicts a box from the words of an expression.
 """
 
@@ -41,7 +41,7 @@ class Pointer(Learner):
 
 
 def make_labels(count, wrong, seed):
-    """Boxes of any size about the place that two words name; a share is elsewhere."""
+    """Make boxes of any size around the place that two words name; a share `wrong` is shifted."""
     rng = np.random.default_rng(seed)
     column, row = rng.integers(0, 4, (2, count))
     centre = np.stack([20.0 * column, 15.0 * row], axis=1) + 40

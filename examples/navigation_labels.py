@@ -1,9 +1,9 @@
-"""Expressions from navigation instructions, for a program that need not know clipvg.
+"""Turn navigation instructions into expressions, in a program that does not import clipvg.
 
-Instructions name what one walks past and where one stops: "Walk past the red chair and wait next to
-the wooden table with the lamp." With the box of the thing where one stops, its name there is an
-expression: "wooden table with the lamp". This writes such expressions into observations, and clipvg
-makes labels of them like of any other source:
+Instructions mention landmarks and a goal: "Walk past the red chair and wait next to the wooden
+table with the lamp." If the goal's box is known, the words for the goal are an expression for it:
+"wooden table with the lamp". This program writes such expressions as observations, from which
+clipvg makes labels as from any other source:
 
     python examples/navigation_labels.py instructions.jsonl observations.jsonl
     clipvg generate --observations observations.jsonl --images images/ --sources navigation \\
@@ -25,13 +25,13 @@ ENDINGS = re.compile(r"\s+(?:and|then|before|after|until|when|so)\b.*")
 
 
 def find_goal(instruction):
-    """The words for the thing where an instruction ends, None where it names none."""
+    """Return the words for the goal at which an instruction ends, or None if it names none."""
     stops = list(STOPS.finditer(instruction.lower()))
     return ENDINGS.sub("", stops[-1]["thing"]).strip() or None if stops else None
 
 
 def observe(instructions):
-    """Observations with one candidate for each instruction that names its goal, by image."""
+    """Return an observation per image, with a candidate per instruction that names its goal."""
     images = {}
     for each in instructions:
         seen = images.setdefault(

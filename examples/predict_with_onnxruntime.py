@@ -1,11 +1,11 @@
-"""Boxes of expressions, and how sure they are, without PyTorch and without clipvg.
+"""Predict boxes and their confidences from an ONNX export, without PyTorch or clipvg.
 
     clipvg export runs/refcoco/model --format onnx --out exported
     pip install onnxruntime tokenizers numpy pillow
     python predict_with_onnxruntime.py exported street.jpg "man in red" "dog on the left"
 
-Prints one line an expression: x1 y1 x2 y2 in pixels, where the model has a quality head P(the box
-is right) and P(it is there), then the expression.
+Prints one line per expression: x1 y1 x2 y2 in pixels; if the model has a quality head, P(the box
+is right) and P(the object is there); then the expression.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Grounder:
     """A model that `clipvg export --format onnx` wrote.
 
     Args:
-        folder: of the export.
+        folder: folder of the export.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -35,7 +35,7 @@ class Grounder:
         self.facts = json.loads((folder / "preprocessing.json").read_text())
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         options = onnxruntime.SessionOptions()
-        # More of it (onnxruntime 1.32, on a CPU) ends in a crash on fp16.
+        # A higher level crashes on fp16 (onnxruntime 1.32, on a CPU).
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         self.parts = {
             name: onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
@@ -43,10 +43,10 @@ class Grounder:
         }
 
     def predict(self, image: Image.Image, expressions: list[str]) -> list[np.ndarray]:
-        """Return boxes (N, 4), xyxy pixels of the image, which is encoded once.
+        """Return boxes (N, 4), xyxy in pixels of the image, which is encoded once.
 
-        Where the export has them also scores (N,) = P(the box is right) and present (N,) = P(what
-        is said is there).
+        If the export has them, also return scores (N,) = P(the box is right) and present (N,) =
+        P(the object that the expression describes is there).
         """
         image = upright(image) if self.facts["exif"] else image.convert("RGB")
         square, mask, scale, offset = self.square(image)
@@ -71,7 +71,7 @@ class Grounder:
         return [pixels.astype(np.float32), *chances]
 
     def square(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray, float, tuple[int, int]]:
-        """Return the square that holds the image, its padding, and where the image lies in it."""
+        """Return the letterboxed square, its padding mask, and the image's scale and offset."""
         size = self.facts["image_size"]
         scale = size / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
@@ -86,12 +86,12 @@ class Grounder:
         return pixels, mask, scale, (x, y)
 
     def tokens(self, expressions: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return token ids and which of them are real, both (N, T)."""
+        """Return token ids and the mask of real tokens, both (N, T)."""
         prompt, limit = self.facts["prompt"] or "{}", self.facts["context_length"]
         rows = self.tokenizer.encode_batch([prompt.replace("{}", text) for text in expressions])
         ids = np.array([row.ids for row in rows], np.int64)
         mask = np.array([row.attention_mask for row in rows], bool)
-        if self.facts["overlength"] == "error":  # else the tokenizer has cut them
+        if self.facts["overlength"] == "error":  # otherwise the tokenizer has truncated them
             longest = mask.sum(1).max() - self.facts["prefix_length"]
             if longest > limit:
                 raise ValueError(f"an expression has {longest} tokens, more than {limit}")
@@ -99,7 +99,7 @@ class Grounder:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return an image in RGB, turned as its camera was held."""
+    """Return an image in RGB, rotated as its EXIF orientation says."""
     return ImageOps.exif_transpose(image).convert("RGB")
 
 

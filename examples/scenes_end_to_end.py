@@ -1,9 +1,9 @@
-"""The whole method from images alone, where its labels can be told right from wrong.
+"""Run the whole method from images alone, on scenes where it is known which labels are right.
 
-Rendered scenes without labels; an imperfect detector, captioner and scene-graph model look at
-them; three sources make pseudo-labels of what they say; MSA adapts a small CLIP to these, source
-by source; the model is tested on annotated scenes. `report.json` says how many labels of each
-source and rule are right, which nothing but the report reads.
+An imperfect detector, captioner and scene-graph model observe rendered scenes without labels;
+three sources make pseudo-labels of the observations; MSA adapts a small CLIP to these, source by
+source; the model is tested on annotated scenes. `report.json` states how many labels of each
+source and rule are right; nothing but the report reads this truth.
 
     python examples/scenes_end_to_end.py --out runs/scenes
 """
@@ -35,7 +35,7 @@ SOURCES = ("template", "relation", "caption")
 
 
 def main() -> None:
-    """Run all of it; a run that was stopped goes on."""
+    """Run everything; an interrupted run resumes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/scenes"))
     parser.add_argument("--images", type=int, default=2500)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def run(out: Path, images: int, steps: int, seed: int, errors: ObserverErrors) -> dict:
-    """Go from images to a tested model; return what `report.json` holds."""
+    """Make labels, adapt and test the model; return the content of `report.json`."""
     labels = make_pseudo_labels(out / "training", images, seed, errors)
     validation = make_labels(out / "validation", max(8, images // 8), seed=seed + 1)
     test = make_labels(out / "test", max(8, images // 5), seed=seed + 2)
@@ -82,7 +82,7 @@ def run(out: Path, images: int, steps: int, seed: int, errors: ObserverErrors) -
 
 
 def make_pseudo_labels(folder: Path, images: int, seed: int, errors: ObserverErrors) -> LabelTable:
-    """Return the labels of all sources, once made, with the truth that only the report reads."""
+    """Return the labels of all sources, made if not there yet; only the report reads the truth."""
     path = folder / "labels.parquet"
     if not path.exists():
         config = SceneConfig(num_objects=(1, 4))
@@ -93,7 +93,7 @@ def make_pseudo_labels(folder: Path, images: int, seed: int, errors: ObserverErr
 
 
 def precision(labels: LabelTable) -> dict:
-    """Return the number and the share of right labels by source and rule."""
+    """Return the number of labels and the share of right ones, by source and rule."""
     right = defaultdict(list)
     rules = labels.table.column("pseudo.rule").to_pylist()
     for source, rule, is_right in zip(labels.sources(), rules, is_correct(labels), strict=True):

@@ -1,12 +1,12 @@
 """A label source of your own: questions and answers about objects become expressions.
 
 "What is the dog doing?" – "sleeping" is "dog sleeping", "What colour is the cup?" – "red" is "red
-cup". The questions travel as a further key of the observations, one image a line:
+cup". The questions are an extra key of the observations, one image per line:
 
     {"image": "a.jpg", "questions": [{"question": "What colour is the cup?", "answer": "red",
                                       "box": [10, 20, 60, 90]}]}
 
-As a package of yours names this module in its entry points, it is a source by that name:
+Once a package of yours lists this module in its entry points, it is a source of that name:
 
     [project.entry-points."clipvg.sources"]
     vqa = "vqa_source"
@@ -19,7 +19,7 @@ from collections import Counter
 
 from clipvg.pseudo import Candidate, Observation, Options
 
-# A question's pattern, the expression that it becomes with its answer, and the rule's name.
+# Pattern of a question, template of the expression, and name of the rule.
 RULES = [
     (r"what colou?r (?:is|are) the (?P<thing>.+)", "{answer} {thing}", "colour"),
     (r"what (?:is|are) the (?P<thing>.+?) doing", "{thing} {answer}", "activity"),
@@ -30,7 +30,10 @@ UNSAID = {"no", "nothing", "unknown", "none"}
 
 
 def default(observation: Observation, options: Options) -> list[Candidate]:
-    """Return an expression of each question that a rule reads; the same words twice fit no box."""
+    """Return a candidate for each question that a rule matches.
+
+    An expression that occurs twice is ambiguous and dropped, unless `options.ambiguous` is "keep".
+    """
     found = [
         candidate
         for pair in observation.extra.get("questions", ())
@@ -42,7 +45,7 @@ def default(observation: Observation, options: Options) -> list[Candidate]:
 
 
 def read_pair(question: str, answer: str, box: tuple) -> Candidate | None:
-    """Return what a question and its answer say of the box, None where that is nothing."""
+    """Return the candidate that a question and its answer make, or None if no rule applies."""
     question, answer = question.lower().strip(" ?"), answer.lower().strip(" .")
     if answer in UNSAID:
         return None

@@ -1,10 +1,10 @@
-"""Draw README's first image: what the demo's model finds in its test scenes, and what is right.
+"""Draw the README's first image: predicted and true boxes in test scenes of the demo.
 
     make demo
     .venv/bin/python tools/draw_readme_image.py runs/demo/seed-0 docs/images/demo.jpg
 
-The scenes are the first square ones of the test that have three objects, each with an expression,
-whatever the model makes of them, at four times the size of the demo's own.
+It shows the first square test scenes with three objects that each have an expression, regardless
+of what the model predicts, at four times the size that the demo renders.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OBJECTS = 3
 
 
 def panels(folder: Path) -> Iterator[Image.Image]:
-    """Yield scenes with predicted boxes (solid) and true ones (dashed), a colour an expression."""
+    """Yield scenes with predicted (solid) and true (dashed) boxes, one colour per expression."""
     seed = int(folder.name.removeprefix("seed-"))
     made = label_scenes(NUM_TEST, seed=3 * seed + 2)  # as the demo makes them
     scenes = [scene for scene, _ in made]

@@ -1,11 +1,11 @@
-"""What a linear probe reads from the features that the grounding head sees.
+"""Fit linear probes to the features that the grounding head sees.
 
     python tools/probe_features.py --backbone clipvg-tiny
 
-Takes the patch at each object's centre, level by level and all levels joined, and fits a ridge
-regression for the object's colour, shape and texture (accuracy) and for the centre's position
-(R squared) on half of the scenes; the numbers are of the other half. Beside them: the numbers of
-the trial that the shipped CLIP's recipe was chosen by.
+The features are those of the patch at each object's centre, for each level and for all levels
+concatenated. Ridge regressions for the object's colour, shape and texture (accuracy) and for the
+centre's position (R squared) are fitted on the first half of the objects and tested on the second.
+The last row repeats the results of the trial by which the shipped CLIP's recipe was chosen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLASSES = {"colour": list(COLOURS), "shape": list(SHAPES), "texture": list(TEXT
 def centre_features(
     backbone: Backbone, scenes: list[Scene]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """(objects, L * W) features of the patch under each object's centre, and what they show."""
+    """Return (objects, L * W) features of the patch at each object's centre, and the targets."""
     features: list[torch.Tensor] = []
     targets: dict[str, list[torch.Tensor]] = {}
     preset = get_preset("default", backbone.mean, backbone.std)
@@ -49,7 +49,7 @@ def centre_features(
 
 
 def probe(x: torch.Tensor, y: torch.Tensor, classes: bool) -> float:
-    """Accuracy (classes) or R squared of a ridge regression fitted on the first half."""
+    """Return accuracy (classes) or R squared of a ridge regression fitted on the first half."""
     half = len(x) // 2
     x = (x - x[:half].mean(0)) / x[:half].std(0).clamp(min=1e-6)
     x = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()

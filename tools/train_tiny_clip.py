@@ -4,8 +4,8 @@
 
 Images are scenes, texts are captions of them with places, sizes and relations; no box is used.
 The loss is CLIP's contrastive loss plus FILIP's token-to-patch late interaction, on batches in
-which each picture also meets a corrupted copy of its caption. A run that is killed continues
-where its last checkpoint was. The weights are written as float16 safetensors (`--export FILE`).
+which each image is also compared with a corrupted copy of its caption. A killed run resumes from
+its last checkpoint. The weights are written as float16 safetensors (`--export FILE`).
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _SWAPS = [
 
 
 def scene_of(index: int, seed: int) -> Scene:
-    """Scene number `index`: one in four has a single object, for cleaner words."""
+    """Return scene number `index`; one in four has a single object, so that words are cleaner."""
     rng = np.random.default_rng((seed, index))
     objects = (1, 1) if index % 4 == 0 else (2, 4)
     return sample_scene(rng, SceneConfig(num_objects=objects))
 
 
 def letterboxed(scene: Scene) -> np.ndarray:
-    """(96, 96, 3) uint8; the padding has the colour that normalises to zero."""
+    """Render a scene as (96, 96, 3) uint8, padded with the colour that normalises to zero."""
     fill = tuple(round(255 * m) for m in open_clip.OPENAI_DATASET_MEAN)
     square = Image.new("RGB", (SIZE, SIZE), fill)
     offset = (round((SIZE - scene.width) / 2 - 0.1), round((SIZE - scene.height) / 2 - 0.1))
@@ -65,7 +65,7 @@ def _render_chunk(arguments: tuple[range, int]) -> np.ndarray:
 
 
 def rendered(count: int, seed: int, folder: Path) -> np.ndarray:
-    """(count, 96, 96, 3) uint8, memory-mapped; rendered once."""
+    """Return scenes as (count, 96, 96, 3) uint8, memory-mapped, rendering them if not done yet."""
     path = folder / f"scenes-{seed}-{count}.npy"
     if not path.exists():
         chunks = [(range(i, min(i + 500, count)), seed) for i in range(0, count, 500)]
@@ -82,7 +82,7 @@ def rendered(count: int, seed: int, folder: Path) -> np.ndarray:
 
 
 def corrupted(text: str, rng: np.random.Generator) -> str:
-    """The caption with one attribute, place or relation word replaced by another of its kind."""
+    """Return the caption with one attribute, place or relation replaced by another of its kind."""
     words = text.split()
     options = [(i, group) for i, w in enumerate(words) for group in _SWAPS if w in group]
     place, group = options[rng.integers(len(options))]
@@ -95,7 +95,7 @@ def build_model() -> CLIP:
 
 
 def image_tokens(model: CLIP, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised (B, D) of the picture and (B, P, D) of its patches."""
+    """Return the normalised features of the images (B, D) and of their patches (B, P, D)."""
     visual = model.visual
     x = visual._embeds(images)
     x = visual.ln_post(visual.transformer(x)) @ visual.proj
@@ -104,7 +104,7 @@ def image_tokens(model: CLIP, images: torch.Tensor) -> tuple[torch.Tensor, torch
 
 
 def text_tokens(model: CLIP, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised (B, D) at EOT and (B, T, D) of every token; T may be under 77."""
+    """Return the normalised features at EOT (B, D) and of all tokens (B, T, D); T may be < 77."""
     length = ids.shape[1]
     x = model.token_embedding(ids) + model.positional_embedding[:length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
@@ -113,7 +113,7 @@ def text_tokens(model: CLIP, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
 
 
 def best_patch(patches: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """(I, T, L): similarity of each token of each text with its best patch of each picture."""
+    """Return (I, T, L): similarity of each token of each text to its best patch in each image."""
     num_images, num_patches, _ = patches.shape
     num_texts, length, _ = tokens.shape
     similarity = (patches.flatten(0, 1) @ tokens.flatten(0, 1).T).view(
@@ -125,8 +125,10 @@ def best_patch(patches: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 def late_interaction(
     patches: torch.Tensor, tokens: torch.Tensor, real: torch.Tensor
 ) -> torch.Tensor:
-    """(B, B + 1): mean over real tokens of their best patch; the last column is the corrupted
-    caption, which meets its own picture alone."""
+    """Return (B, B + 1): mean similarity of each text's real tokens to their best patches.
+
+    The last column compares each image with the corrupted copy of its own caption.
+    """
     batch = len(patches)
     own, wrong = tokens[:batch], tokens[batch:]
     every = _mean_over_real(best_patch(patches, own), real[:batch])  # (B, B)
@@ -139,7 +141,7 @@ def _mean_over_real(scores: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
 
 
 def contrast(logits: torch.Tensor) -> torch.Tensor:
-    """Symmetric InfoNCE; columns past the batch are further negatives of the pictures."""
+    """Return symmetric InfoNCE; columns past the batch are further negatives of the images."""
     batch = len(logits)
     target = torch.arange(batch)
     by_image = F.cross_entropy(logits, target)
@@ -149,12 +151,12 @@ def contrast(logits: torch.Tensor) -> torch.Tensor:
 def losses(
     model: CLIP, images: torch.Tensor, ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contrastive and late-interaction loss of B pictures, B captions and B corrupted captions."""
+    """Return contrastive and late-interaction loss of B images, captions and corrupted captions."""
     picture, patches = image_tokens(model, images)
     text, tokens = text_tokens(model, ids)
     heat = model.logit_scale.exp().clamp(max=100)
     real = ids > 0
-    real[:, 0] = False  # the start token says nothing
+    real[:, 0] = False  # the start token carries no meaning
     return (
         contrast(heat * (picture @ text.T).float()),
         contrast(heat * late_interaction(patches, tokens, real).float()),
@@ -162,7 +164,7 @@ def losses(
 
 
 class Batches:
-    """Random pictures with fresh captions and corrupted captions; seeded by the step."""
+    """Random images with new captions and corrupted copies of them, seeded by the step."""
 
     def __init__(self, count: int, seed: int, batch: int, folder: Path) -> None:
         self.pictures = rendered(count, seed, folder)
@@ -172,7 +174,7 @@ class Batches:
         self.ids: dict[str, list[int]] = {}
 
     def encode(self, texts: list[str]) -> torch.Tensor:
-        """(B, T) ids with start and end, padded with 0 to the longest text."""
+        """Return (B, T) ids with start and end tokens, padded with 0 to the longest text."""
         words = {w for text in texts for w in text.split()}
         for word in words - self.ids.keys():
             self.ids[word] = self.tokenizer.encode(word)
@@ -196,7 +198,7 @@ def rate_factor(step: int, steps: int) -> float:
 def train(options: argparse.Namespace) -> CLIP:
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    torch.set_flush_denormal(True)  # gradients of settled attention are denormal, and slow
+    torch.set_flush_denormal(True)  # gradients of converged attention are denormal, hence slow
     model = build_model()
     decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     rest = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
@@ -244,7 +246,7 @@ def train(options: argparse.Namespace) -> CLIP:
 
 
 def export(model: CLIP, path: Path) -> None:
-    """float16 weights under open_clip's names."""
+    """Write float16 weights under open_clip's parameter names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, path)
 

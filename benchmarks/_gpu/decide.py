@@ -1,4 +1,4 @@
-"""What a recorded run on a GPU decides: lines of clipvg/ops/_table.py and kernels/_tune.py."""
+"""Turn a recorded GPU run into lines of clipvg/ops/_table.py and kernels/_tune.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
-AGAINST = {  # the implementation that "auto" takes without a row
+AGAINST = {  # the implementation that "auto" chooses without a row in the table
     "packed_attention": "native",
     "multilevel_projection": "a product a level (reference)",
 }
@@ -17,7 +17,7 @@ Times = dict[str, dict[str, float]]  # milliseconds by case and provider
 
 
 def times(result: dict[str, Any], operator: str) -> Times:
-    """Medians of an operator's stage; nothing where it was not run."""
+    """Return the medians of an operator's stage; empty if it was not run."""
     found: Times = defaultdict(dict)
     stage = result["stages"].get(operator, {})
     for record in stage.get("result", {}).get("records", ()):
@@ -26,7 +26,7 @@ def times(result: dict[str, Any], operator: str) -> Times:
 
 
 def rows(result: dict[str, Any], operator: str) -> list[str]:
-    """A row for each dtype in which Triton's kernel won every case, with its least advantage."""
+    """Return a row for each dtype in which Triton's kernel wins every case, with its speed-ups."""
     other, found = AGAINST[operator], []
     for dtype, covered in DTYPES.items():
         ratios = [
@@ -43,7 +43,7 @@ def rows(result: dict[str, Any], operator: str) -> list[str]:
 
 
 def several_up_to(result: dict[str, Any]) -> int:
-    """Most tokens of equal sequences up to which several a program were always faster."""
+    """Return the longest sequence, in tokens, up to which several per program are always faster."""
     best = 0
     for case, of_case in sorted(times(result, "packed_attention").items(), key=_tokens):
         if SEVERAL in of_case and "tokens" in case:
@@ -59,7 +59,7 @@ def _tokens(item: tuple[str, Any]) -> int:
 
 
 def decide(result: dict[str, Any]) -> str:
-    """The lines, each with the file that it belongs to."""
+    """Return the lines, each with the file that it belongs in."""
     won = {operator: rows(result, operator) for operator in AGAINST}
     entries = ", ".join(f'"{name}": ({", ".join(each)},)' for name, each in won.items() if each)
     return (

@@ -1,4 +1,4 @@
-"""What travels to a machine with a GPU that reaches no package index, with sizes."""
+"""Collect what a GPU machine without access to a package index needs, and print the sizes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import sys
 from pathlib import Path
 
 LIMIT_MIB = 64
-# What the stages import, beside torch and its companions.
+# Packages that the stages import, besides torch.
 NEEDED = (
     "torchvision", "triton", "setuptools", "pybind11", "ninja", "numpy", "scipy", "sklearn",
     "pyarrow", "safetensors", "huggingface_hub", "tqdm", "PIL", "yaml", "regex", "matplotlib",
     "jinja2", "filelock", "timm", "pytest", "xdist", "hypothesis", "open_clip", "ftfy", "wcwidth",
     "jsonargparse",
 )  # fmt: skip
-# Those that an image with PyTorch, as many bring it, lacks; pure Python, so of any platform.
+# Those that common PyTorch container images lack; pure Python, so for any platform.
 WHEELS = ("open_clip_torch", "ftfy", "wcwidth", "jsonargparse", "docstring_parser")
 FOR = ("--python-version", "3.12", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64")
 
 
 def pack(root: Path, folder: Path) -> int:
-    """Fetch the wheels into a folder, unless they are there, and list what is to be taken along."""
+    """Download missing wheels into a folder, and list what to transfer; return 1 if too large."""
     folder.mkdir(parents=True, exist_ok=True)
     have = {wheel.name.split("-")[0].lower() for wheel in folder.glob("*.whl")}
     wanted = [name for name in WHEELS if name not in have]
@@ -41,7 +41,7 @@ def pack(root: Path, folder: Path) -> int:
 
 
 def tree_bytes(root: Path) -> int:
-    """Bytes of all files that git knows, or would take."""
+    """Return the bytes of all files that git tracks or would add."""
     command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     files = (root / name for name in set(listed.split("\0")) if name)

@@ -1,4 +1,4 @@
-"""A few small calls of the kernels in CUDA and Triton, to be run under compute-sanitizer.
+"""Make a few small calls of the CUDA and Triton kernels, to be run under compute-sanitizer.
 
 compute-sanitizer --tool memcheck python benchmarks/_gpu/sanitized.py [cuda|cpu]
 """
@@ -16,7 +16,7 @@ CALLS = [(1, 1, 1), (129, 10, 1), (100_003, 1000, 1), (10_001, 1000, 4), (10_001
 
 
 LENGTHS = [0, 3, 1, 70, 17]
-WILD = [5, -7, 10**6, 3, 2**31 - 1, 9]  # offsets that are none; kernels keep within the tensors
+WILD = [5, -7, 10**6, 3, 2**31 - 1, 9]  # invalid offsets; kernels must stay within the tensors
 
 
 def score(device: str) -> None:
@@ -31,16 +31,16 @@ def score(device: str) -> None:
                 target = flat[1:].view(-1, 4)
                 _, expected = box_reliability(pred, target, group=group, **options)
             with backend("native"):
-                target = flat.to(device)[1:].view(-1, 4)  # which 16-byte loads cannot read
+                target = flat.to(device)[1:].view(-1, 4)  # misaligned for 16-byte loads
                 own, groups_there = pred.to(device), group.to(device)
                 _, hist = box_reliability(own, target, group=groups_there, **options)
             assert torch.equal(hist.cpu(), expected), (labels, bins, groups, dtype)
 
 
 def attend(device: str) -> None:
-    """Packed attention and its gradients; in Triton also where offsets lead out of the tensors."""
+    """Call packed attention and its gradients; in Triton also with offsets outside the tensors."""
     runs = {(row["operator"], row["device"]): row for row in backends() if row["available"]}
-    name = runs["packed_attention", device]["backend"]  # the last: Triton where it can run
+    name = runs["packed_attention", device]["backend"]  # the last one: Triton if it can run
     tokens, edges = sum(LENGTHS), torch.tensor([0, *LENGTHS]).cumsum(0).int()
     for offsets in (edges, *([torch.tensor(WILD, dtype=torch.int32)] if name == "triton" else [])):
         q, k, v = (torch.randn(tokens, 2, 64, device=device).requires_grad_() for _ in range(3))

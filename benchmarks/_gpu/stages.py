@@ -1,7 +1,7 @@
-"""Stages of a run that can be stopped at any time and goes on where it was.
+"""Run stages that can be stopped at any time and resumed.
 
-A stage is commands with a time limit. What came of it is one JSON file, its part, written as soon
-as it ends; a stage that has a part of the sources as they are is not run again.
+A stage is a list of commands with a time limit. Its record is one JSON file, its part, written as
+soon as it ends; a stage that has a part for the current sources is not run again.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from typing import Any
 
 PYTHON = sys.executable
 TAIL = 3000  # characters of output that a record keeps
-STOP_S = 5  # between asking a command to end and ending it
+STOP_S = 5  # between SIGTERM and SIGKILL
 SOURCES = ("benchmarks", "clipvg", "csrc", "kernels", "tests", "setup.py", "pyproject.toml")
-KINDS = {".cpp", ".cu", ".h", ".py", ".sh", ".toml", ".yaml"}  # a build writes others
-JSON = "{json}"  # stands in a command for the file that its result goes into
+KINDS = {".cpp", ".cu", ".h", ".py", ".sh", ".toml", ".yaml"}  # a build writes other kinds
+JSON = "{json}"  # placeholder in a command for the file of its result
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is run.
+    """Commands to run within a time limit.
 
     Attributes:
-        name: of the part's file too.
+        name: name of the stage and of its part's file.
         limit_s: seconds for all commands together.
         commands: run one after the other; the first that fails ends the stage. `JSON` in one is
-            replaced by a path, and what is found there is the result.
-        environment: variables beside those of this process.
+            replaced by a path, and the file that is found there is the result.
+        environment: variables that are added to those of this process.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Stage:
 
 
 def hash_sources(root: Path) -> str:
-    """Of all that is built and run, with or without git; equal where every file is."""
+    """Return a hash of the paths and contents of all that is built and run, without using git."""
     found = hashlib.sha256()
     tops = [root / name for name in SOURCES]
     files = [file for top in tops for file in (top.rglob("*") if top.is_dir() else [top])]
@@ -56,7 +56,7 @@ def hash_sources(root: Path) -> str:
 
 
 def read_part(part: Path, sources: str) -> dict[str, Any] | None:
-    """The record of a stage; None where there is none, or one of other sources."""
+    """Return the record of a stage, or None if there is none for these sources."""
     if not part.exists():
         return None
     record: dict[str, Any] = json.loads(part.read_text())
@@ -64,7 +64,7 @@ def read_part(part: Path, sources: str) -> dict[str, Any] | None:
 
 
 def restore_parts(result: Path, parts: Path) -> None:
-    """Write the parts of a merged file that are not there."""
+    """Write the parts that are missing but contained in a merged result file."""
     if not result.exists():
         return
     parts.mkdir(parents=True, exist_ok=True)
@@ -81,14 +81,14 @@ def run_stages(
     budget_s: float,
     after: Callable[[dict[str, dict[str, Any]]], None],
 ) -> dict[str, dict[str, Any]]:
-    """Runs the stages that have no part yet, until the time is used up.
+    """Run the stages that have no part yet, until the time is used up.
 
     Args:
-        stages: in this order.
+        stages: stages to run, in this order.
         parts: folder of the parts.
-        sources: hash of the sources; parts of others do not count.
-        budget_s: seconds for all of them; a stage for which less than its limit is left waits for
-            the next run, unless it is the first of this one.
+        sources: hash of the sources; parts of other sources do not count.
+        budget_s: seconds for all stages; one for which less than its limit is left waits for the
+            next run, unless it is the first of this one.
         after: called with the records so far after each stage.
 
     Returns:
@@ -119,7 +119,7 @@ def run_stages(
 
 
 def run_stage(stage: Stage, parts: Path) -> dict[str, Any]:
-    """Runs the commands of a stage; see `run_stages` for the record."""
+    """Run the commands of a stage; see `run_stages` for the record."""
     log, result = parts / f"{stage.name}.log", parts / f"{stage.name}.result.json"
     result.unlink(missing_ok=True)
     start, status = time.monotonic(), "passed"
@@ -142,20 +142,20 @@ def run_stage(stage: Stage, parts: Path) -> dict[str, Any]:
     except FileNotFoundError:
         if status == "passed" and any(JSON in part for one in stage.commands for part in one):
             record["status"], text = "failed", f"{text}\nno result was written"
-    except json.JSONDecodeError as error:  # stopped while it wrote
+    except json.JSONDecodeError as error:  # stopped while it was writing
         record["status"], text = "failed", f"{text}\nthe result is no JSON: {error}"
     return record | {"output": _anywhere(text)[-TAIL:]}
 
 
 def _anywhere(text: str) -> str:
-    """Text without where this repository and interpreter are."""
+    """Return the text without the locations of this repository and interpreter."""
     return text.replace(PYTHON, "python").replace(str(Path.cwd()), ".")
 
 
 def _run(
     command: list[str], environment: dict[str, str], output: Any, limit_s: float
 ) -> int | None:
-    """Exit code; None when it was stopped because its time was over."""
+    """Run a command; return its exit code, or None if it was stopped because its time was up."""
     options: dict[str, Any] = {"env": environment, "stdout": output, "stderr": output}
     try:
         process = subprocess.Popen(command, process_group=0, **options)
@@ -167,7 +167,7 @@ def _run(
         return process.wait(max(0.1, limit_s))
     except subprocess.TimeoutExpired:
         return None
-    finally:  # children that it left running too, and all of it where this process is stopped
+    finally:  # also end children that it left running, and all of it if this process is stopped
         for kind in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(process.pid, kind)
@@ -177,14 +177,14 @@ def _run(
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file that is either whole or not there."""
+    """Write a file atomically: it appears complete or not at all."""
     new = path.with_suffix(".new")
     new.write_text(json.dumps(content, indent=1) + "\n")
     new.replace(path)
 
 
 def say(stage: Stage, record: dict[str, Any], when: str) -> None:
-    """Prints what came of a stage, and the end of its output where it failed."""
+    """Print the outcome of a stage, and the end of its output if it did not pass."""
     print(f"{stage.name:24s} {record['status']} in {record['seconds']} s ({when})", flush=True)
     if record["status"] != "passed":
         print("    " + "\n    ".join(record["output"].splitlines()[-15:]), flush=True)

@@ -1,4 +1,4 @@
-"""Charts of the benchmark."""
+"""Charts of the rescoring benchmark."""
 
 from __future__ import annotations
 

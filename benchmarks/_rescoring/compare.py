@@ -1,4 +1,4 @@
-"""The comparison: reference, engine in each precision, and without each optimisation."""
+"""Compare the reference with the engine, in each precision and without each optimisation."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _AT_A_TIME = {"cpu": (8, 64, 7200), "cuda": (64, 64, 131_072)}
 
 @dataclass(frozen=True)
 class Amounts:
-    """How many labels each kind of run gets; whole images, so about as many.
+    """Number of labels for each kind of run.
 
     Attributes:
-        baseline: of the reference's pass, the first ones.
-        ablation: of runs without an optimisation.
-        slow: of runs that encode an image for every label, and so are as slow as the reference.
-        batch: labels a batch of the reference.
+        baseline: for the reference's pass, which takes the first labels.
+        ablation: for runs without an optimisation; approximate, since images stay whole.
+        slow: the same for runs that encode an image for every label, like the reference.
+        batch: labels per batch of the reference.
         workers: processes that decode for the reference.
     """
 
@@ -43,14 +43,14 @@ class Amounts:
 
 @dataclass
 class Comparison:
-    """Runs of one workload; every run's record is printed and saved as soon as it is there.
+    """Runs of one workload; every run's record is printed and saved as soon as it is done.
 
     Args:
         models: the measurers.
         labels: all labels.
         amounts: how many of them each kind of run gets.
-        save: gets all records after each run.
-        memory: decoded images, when decoding is not to be measured.
+        save: called with all records after each run.
+        memory: decoded images, if decoding is not to be measured.
         peak_seconds: how long to repeat matrix products.
     """
 
@@ -66,7 +66,7 @@ class Comparison:
     _exact: np.ndarray | None = None
 
     def run(self, precisions: list[str], *, baseline: bool = True, ablate: bool = False) -> None:
-        """Run everything: precisions in the given order, ablations in the first of them."""
+        """Run everything: the engine in fp32 first, always; ablations in `precisions[0]`."""
         if baseline:
             self._run_baseline()
         exact = precisions if "fp32" in precisions else ["fp32", *precisions]
@@ -133,7 +133,7 @@ class Comparison:
             ratio = timed.labels_per_s / self._reference.labels_per_s
             record |= {"baseline": BASELINE, "ratio": ratio}
             common = min(len(self._reference.scores[0]), timed.scores.shape[1])
-            # rows of every run are the first ones of the table
+            # every run scores the first rows of the table
             record["max_abs_delta_r"] = _largest(timed.scores, self._reference.scores, common)
         if kind == "engine" and self._exact is not None:
             record |= _effect(timed.scores, self._exact)
@@ -144,11 +144,11 @@ class Comparison:
         self.save(self.records)
 
     def _efficiency(self, precision: str, timed: Timed) -> dict[str, Any]:
-        """What the operations saved and the machine's matrix products let expect, by stage.
+        """Compare the speed-up with that expected from saved operations and matmul rates, by stage.
 
         Expected ratio = (operations of the reference / of the engine) x (GFLOP/s that matrix
         products reach / GFLOP/s of the reference): the engine at the speed of products alone.
-        Twice: with large square products, and with products of the engine's own shapes.
+        It is given twice: for large square products, and for products of the engine's own shapes.
         """
         assert self._reference is not None
         other, count = self._reference, self._reference.scores.shape[1]
@@ -198,7 +198,7 @@ class Comparison:
 
 
 def _stage_shapes(models: Models, timed: Timed) -> dict[str, list[Shape]]:
-    """Matrix products of a block of each stage, as the engine calls them."""
+    """Return the shapes of a block's matrix products in each stage, as the engine calls them."""
     model = next(iter(models.values()))
     sizes = Sizes.of(model)
     pictures, texts, tokens = _AT_A_TIME[model.device.type]
@@ -221,7 +221,7 @@ def _largest(scores: np.ndarray, others: np.ndarray, count: int) -> float:
 
 
 def _effect(scores: np.ndarray, exact: np.ndarray) -> dict[str, float]:
-    """What a precision does to reliability, against the engine in float32."""
+    """Return how reliability differs from that of the engine in float32."""
     delta = np.abs(scores - exact)
     changed = (scores >= THRESHOLD) != (exact >= THRESHOLD)
     return {
@@ -233,6 +233,6 @@ def _effect(scores: np.ndarray, exact: np.ndarray) -> dict[str, float]:
 
 
 def print_progress(record: dict[str, Any]) -> None:
-    """One line as soon as a run is done."""
+    """Print one line for a finished run."""
     ratio = f"  x{record['ratio']:.2f}" if "ratio" in record else ""
     print(f"{record['name']:36s} {record['labels_per_s']:9.2f} labels/s{ratio}", flush=True)

@@ -1,6 +1,6 @@
-"""Floating-point operations of rescoring, by stage: of the reference's pass and of the engine's.
+"""Count the floating-point operations of rescoring by stage, for the reference and the engine.
 
-Matrix products and attention only, 2 a multiply-add, as `torch.utils.flop_counter` counts (a test
+Matrix products and attention only, a multiply-add as 2, like `torch.utils.flop_counter` (a test
 compares the two). Letters: S tokens of a sequence, D fusion width, F feed-forward width.
 """
 
@@ -28,7 +28,7 @@ class Tower:
     blocks: int
 
     def flops(self, tokens: float) -> float:
-        """Of one sequence."""
+        """Return the operations on one sequence."""
         linear = 2 * tokens * self.width * (4 * self.width + 2 * self.inner)
         return self.blocks * (linear + 4 * tokens**2 * self.width)
 
@@ -67,28 +67,28 @@ class Sizes:
         )
 
     def image_flops(self) -> float:
-        """Of one picture."""
+        """Return the operations for encoding one image."""
         embed = 2 * self.patches * self.patch_values * self.image.width
         return embed + self.image.flops(1 + self.patches)
 
     def text_flops(self, tokens: float) -> float:
-        """Of one expression."""
+        """Return the operations for encoding one expression."""
         return self.text.flops(tokens) + 2 * tokens * self.text.width * self.embed_dim
 
     def project_flops(self, text: float, visual: float) -> float:
-        """Of projecting tokens to the fusion width for one measurer."""
+        """Return the operations for projecting tokens to one measurer's fusion width."""
         return 2 * self.width * (text * self.embed_dim + visual * self.feature_width)
 
     def qkv_flops(self, tokens: float) -> float:
-        """Of queries, keys and values of one layer."""
+        """Return the operations for queries, keys and values of one layer."""
         return 6 * tokens * self.width**2
 
     def head_flops(self) -> float:
-        """Of the box head."""
+        """Return the operations of the box head."""
         return 2 * (2 * self.width**2 + 4 * self.width)
 
     def layer_flops(self, tokens: float, keys: float) -> float:
-        """Of a fusion layer without its queries, keys and values; tokens attend to so many keys."""
+        """Return the rest of a fusion layer's operations; each token attends to `keys` keys."""
         linear = 2 * tokens * (self.width**2 + 2 * self.width * self.feedforward)
         return linear + 4 * tokens * keys * self.width
 
@@ -99,7 +99,7 @@ def _tower(transformer: Any, blocks: int) -> Tower:
 
 
 def reference_flops(sizes: Sizes) -> dict[str, float]:
-    """Of one label and measurer in the reference's pass, by stage."""
+    """Return the operations of the reference's pass per label and measurer, by stage."""
     tokens = 2 + sizes.context + sizes.patches
     layers = sizes.layers * (sizes.qkv_flops(tokens) + sizes.layer_flops(tokens, tokens))
     project = sizes.project_flops(sizes.context, 1 + sizes.patches)
@@ -126,13 +126,13 @@ def engine_flops(
     counted: Counted,
     images_per_chunk: int,
 ) -> dict[str, float]:
-    """Of the engine's pass over labels with n measurers like one model, by stage.
+    """Return the operations of the engine's pass over labels with n measurers, by stage.
 
     Args:
-        model: any of the measurers.
+        model: any of the measurers, which are of one architecture.
         n: number of measurers.
-        labels: with width and height.
-        does: what the engine leaves out.
+        labels: labels with width and height.
+        does: optimisations that are on.
         counted: images and expressions it encoded.
         images_per_chunk: images whose tokens are projected together.
     """
@@ -157,7 +157,7 @@ def _fuse_flops(
     text: np.ndarray,
     visual: np.ndarray,
 ) -> float:
-    """Of one measurer on one chunk of labels with these numbers of tokens."""
+    """Return the operations of one measurer on one chunk of labels with these token counts."""
     keys = 1 + text + visual
     if not does.pack:
         text = np.full(len(text), text.max() if does.trim_text else sizes.context)
@@ -171,7 +171,7 @@ def _fuse_flops(
     tokens, count = lengths.sum(), len(lengths)
     layer = sum(sizes.layer_flops(*pair) for pair in zip(lengths, keys, strict=True))
     total += (sizes.layers - 1) * (sizes.qkv_flops(tokens) + layer)
-    # the last layer: one query a label
+    # the last layer: one query per label
     total += sizes.qkv_flops(count) / 3 + sizes.qkv_flops(tokens) * 2 / 3
     total += sum(sizes.layer_flops(1, length) for length in keys)
     return float(total + count * sizes.head_flops())
@@ -193,6 +193,6 @@ def _visual_tokens(model: GroundingModel, labels: LabelTable) -> np.ndarray:
 
 
 def _chunks(labels: LabelTable, size: int) -> Iterator[np.ndarray]:
-    """Rows of each chunk of a pass over shards that are whole chunks."""
+    """Yield the rows of each chunk, in a pass whose shards are whole chunks."""
     for chunk in Plan(labels).chunks(size):
         yield chunk.rows

@@ -1,4 +1,4 @@
-"""Timed runs of the reference's pass and of the engine over the same labels."""
+"""Time the reference's pass and the engine's over the same labels."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from clipvg.model import GroundingModel
 from clipvg.rescoring import Engine, EngineConfig, Optimisations, Plan, Stats
 from clipvg.rescoring.engine import full_precision
 
-SHARD = 128  # images after which the engine forgets its expressions, as when scores are stored
+SHARD = 128  # images after which the engine drops cached expressions, as when scores are stored
 WARM_UP = 8  # labels of the reference's warm-up batch; images of the engine's
 
 Models = Mapping[str, GroundingModel]
-Save = Callable[[list[dict[str, Any]]], object]  # writes the records that there are so far
+Save = Callable[[list[dict[str, Any]]], object]  # writes the records so far
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Timed:
 
     Attributes:
         scores: (n, N) float32 reliability in label order.
-        seconds: of the whole pass; decoding included unless the images were in memory.
-        stages: seconds by stage, of this pass on a CPU, of a second, synchronised one on a GPU.
-        flops: by stage, of the whole pass.
-        peak_mib: most memory in use above what was before the run.
+        seconds: duration of the whole pass; includes decoding unless the images were in memory.
+        stages: seconds by stage: on a CPU of this pass, on a GPU of a second, synchronised one.
+        flops: floating-point operations of the whole pass, by stage.
+        peak_mib: peak memory above what was in use before the run.
         counts: images and expressions encoded, expressions found in the cache.
-        setup_seconds: making the engine: stacking weights, converting towers.
+        setup_seconds: duration of making the engine: stacking weights, converting towers.
     """
 
     scores: np.ndarray
@@ -55,7 +55,7 @@ class Timed:
 
     @property
     def labels_per_s(self) -> float:
-        """Labels scored by all measurers, a second."""
+        """Labels scored by all measurers, per second."""
         return self.scores.shape[1] / self.seconds
 
     @property
@@ -73,7 +73,7 @@ def first_images(labels: LabelTable, count: int) -> LabelTable:
 def run_baseline(
     models: Models, labels: LabelTable, *, batch: int, workers: int, memory: Memory | None
 ) -> Timed:
-    """The reference's pass, after a small warm-up batch."""
+    """Time the reference's pass, after a small warm-up batch."""
     device = next(iter(models.values())).device
     key = pixels_key(next(iter(models.values())))
     read = (lambda path: memory[path][key]) if memory else None
@@ -103,7 +103,7 @@ def run_engine(
     memory: Memory | None = None,
     config: EngineConfig | None = None,
 ) -> Timed:
-    """The engine's pass, after one over a few images."""
+    """Time the engine's pass, after a warm-up over a few images."""
     does = does or Optimisations()
     config = config or EngineConfig(precision=precision, optimisations=does)
     first = next(iter(models.values()))
@@ -136,7 +136,7 @@ def run_engine(
 
 
 def score(engine: Engine, labels: LabelTable) -> np.ndarray:
-    """Scores (n, N) in label order, shard by shard as when they are stored."""
+    """Return scores (n, N) in label order, computed shard by shard as when they are stored."""
     plan = Plan(labels)
     scores = np.full((len(engine.names), len(labels)), np.nan, dtype=np.float32)
     for part in engine.stream(plan, plan.shards(SHARD), on_error="raise"):
@@ -144,11 +144,11 @@ def score(engine: Engine, labels: LabelTable) -> np.ndarray:
     return scores
 
 
-Memory = dict[Path, Any]  # file -> what `load_squares` gives for it
+Memory = dict[Path, Any]  # file -> result of `load_squares`
 
 
 def decode_all(models: Models, labels: LabelTable, workers: int) -> tuple[Memory, float]:
-    """Decode every image into memory; also returns images/s with so many threads."""
+    """Decode every image into memory; also return images/s with that many threads."""
     paths = [labels.image_path(name) for name in labels.distinct_images()[0]]
     start = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:

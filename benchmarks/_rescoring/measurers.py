@@ -1,4 +1,4 @@
-"""The measurers of a benchmark: random heads on one backbone, or trained models."""
+"""Make the measurers of a benchmark: random heads on one backbone, or trained models."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def make_measurers(
 
     Args:
         n: number of measurers.
-        backbone: as `create_model`; "clipvg-tiny" has its own weights, others random ones.
+        backbone: as for `create_model`; "clipvg-tiny" has its own weights, others random ones.
         preset: input rules.
         own_positions: each has its own visual position table, as the reference code trains them,
             so that no two share an image pass.
         seed: fixes the weights.
-        **head: sizes of the head, `GroundingConfig`; the published ones where none are given.
+        **head: sizes of the head, as in `GroundingConfig`; by default the published ones.
     """
     torch.manual_seed(seed)
     tag = "openai" if backbone == "clipvg-tiny" else None
@@ -51,7 +51,7 @@ def make_measurers(
 def load_measurers(
     paths: Sequence[str | Path], n: int, *, own_positions: bool, seed: int = 0
 ) -> dict[str, GroundingModel]:
-    """Load trained measurers; where n is larger, further ones are disturbed copies of them."""
+    """Load trained measurers; if n is larger, the others are perturbed copies of them."""
     torch.manual_seed(seed)
     models = [load(path) for path in paths]
     for i in range(len(models), n):
@@ -70,11 +70,11 @@ def load_measurers(
 
 @torch.no_grad()
 def diversify(models: dict[str, GroundingModel], labels: LabelTable) -> None:
-    """Give random heads boxes that differ from label to label, as trained ones have.
+    """Make random heads predict boxes that differ from label to label, like trained ones.
 
-    Left alone they answer every label with nearly one box, whose reliability no error of the
-    features could change. Tokens are standardised and the box logits are spread to deviation 1 over
-    some labels; that multiplies small differences, rounding too, by 20 to 80.
+    Otherwise they predict nearly the same box for every label, and no error in the features could
+    change its reliability. Tokens are standardised, and the box logits scaled to a deviation of 1,
+    over some labels; this multiplies small differences, including rounding errors, by 20 to 80.
     """
     for model in models.values():
         visual, ignored, text, mask, image = _features(model, labels)
@@ -82,11 +82,11 @@ def diversify(models: dict[str, GroundingModel], labels: LabelTable) -> None:
         _standardise(model.text_projection, text[mask])
         tokens, position, keep = model.sequence(Features(visual, ignored, text, mask, image))
         _standardise(model.head.layers[-1], model.head.hidden(model.fusion(tokens, position, keep)))
-        model.head.layers[-1].bias[2:] -= 0.5  # boxes of 0.38 of the square
+        model.head.layers[-1].bias[2:] -= 0.5  # boxes of 0.38 of the square's side
 
 
 def predicted_boxes(models: dict[str, GroundingModel], labels: LabelTable) -> np.ndarray:
-    """A box for every label, (N, 4) xyxy pixels, predicted by the measurers in turn by image."""
+    """Predict a box for every label, (N, 4) xyxy pixels; the measurers take turns by image."""
     names, image_of = labels.distinct_images()
     texts, boxes = labels.expressions, np.zeros((len(labels), 4))
     turns = itertools.cycle(models.values())
@@ -98,7 +98,7 @@ def predicted_boxes(models: dict[str, GroundingModel], labels: LabelTable) -> np
 
 
 def _features(model: GroundingModel, labels: LabelTable) -> tuple[Tensor, ...]:
-    """Of the first labels: visual features, ignored patches, text features, mask, image index."""
+    """For the first labels, return image features, ignored patches, text, mask and image index."""
     names, image_of = labels.distinct_images()
     rows = np.flatnonzero(image_of < SEEN_IMAGES)[:SEEN_LABELS]
     read = square_loader(model)

@@ -1,4 +1,4 @@
-"""Peak memory of a scoring pass over more and more labels, each in a process of its own."""
+"""Measure peak memory of scoring for growing numbers of labels, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEAD = {"width": 64, "layers": 2, "heads": 4, "feedforward": 128}  # as in the r
 
 
 def run_memory(counts: tuple[int, ...], save: Save) -> list[dict[str, Any]]:
-    """Records by number of labels: peak, and how far it lies above what was there before."""
+    """Return a record per number of labels: peak memory, and its growth during scoring."""
     records = []
     with TemporaryDirectory() as folder:
         pictures = Path(folder) / "images"
@@ -49,7 +49,7 @@ def run_memory(counts: tuple[int, ...], save: Save) -> list[dict[str, Any]]:
 
 
 def _child(file: str, pictures: str) -> dict[str, Any]:
-    """Score the labels of a file and say what it took."""
+    """Score the labels of a file; return memory and time."""
     from _rescoring.measure import score
     from _rescoring.measurers import make_measurers
     from _rescoring.peak import peak_memory, peak_resident, resident, settled

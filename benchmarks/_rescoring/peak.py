@@ -1,4 +1,4 @@
-"""What the machine can do: matrix products at best and at a stage's own shapes; memory in use."""
+"""Measure peak rates of matrix products and memory in use, and identify the CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipvg.ops.linear import fast_cpu, linear
 Shape = tuple[int, int, int]  # (m, k) times (k, n)
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
-SECONDS = 0.5  # of repetitions
+SECONDS = 0.5  # for which products are repeated
 _TOKENS = 8 * 197
 BLOCK: list[Shape] = [
     (_TOKENS, 768, 2304), (_TOKENS, 768, 768), (_TOKENS, 768, 3072), (_TOKENS, 3072, 768),
@@ -29,10 +29,10 @@ BLOCK: list[Shape] = [
 def matmul_gflops(
     dtype: torch.dtype, device: str, shapes: list[Shape] | None = None, seconds: float = SECONDS
 ) -> float:
-    """GFLOP/s of matrix products of some shapes, one after the other; large squares when None.
+    """Return GFLOP/s of matrix products of some shapes, one after the other; large squares if None.
 
-    The best of the repetitions, on a CPU in float32 of MKL's and of oneDNN's: what the rest could
-    reach, not what is usual.
+    It is the best of all repetitions, on a CPU in float32 with MKL and with oneDNN: what the rest
+    of the code could reach, not what is usual.
     """
     side = _SIDE[torch.device(device).type]
     shapes = shapes or [(side, side, side)]
@@ -60,7 +60,7 @@ def matmul_gflops(
 
 
 def product_rates(device: str, seconds: float = SECONDS) -> dict[str, float]:
-    """GFLOP/s of a ViT-B/16 block's products on the tokens of eight images, by precision."""
+    """Return GFLOP/s of a ViT-B/16 block's products on tokens of eight images, by precision."""
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return {
         name: round(matmul_gflops(dtype, device, BLOCK, seconds), 1)
@@ -77,8 +77,8 @@ def synchronise(device: str | torch.device) -> None:
 class Peak:
     """Peak memory of a block: MiB above what was in use before it.
 
-    On a GPU allocated device memory; on a CPU resident memory, whose mark Linux lets a process
-    reset (elsewhere the growth of the process's all-time peak).
+    On a GPU, allocated device memory; on a CPU, resident memory, whose high-water mark Linux lets a
+    process reset (elsewhere, the growth of the process's all-time peak).
     """
 
     mib = 0.0
@@ -101,18 +101,18 @@ def peak_memory(device: str | torch.device) -> Iterator[Peak]:
 
 
 def resident() -> int:
-    """Bytes of memory in use by this process."""
+    """Return the bytes of memory in use by this process."""
     return _status("VmRSS")
 
 
 def settled() -> int:
-    """Bytes in use when what was freed is given back to the system."""
+    """Return the bytes in use after returning freed memory to the system."""
     _give_back()
     return resident()
 
 
 def peak_resident() -> int:
-    """Most bytes in use since the mark was reset."""
+    """Return the most bytes in use since the high-water mark was reset."""
     return _status("VmHWM")
 
 
@@ -140,19 +140,19 @@ def _status(name: str) -> int:
 
 
 def cpu_flags() -> list[str]:
-    """Instruction sets of the CPU that matter here."""
+    """Return the CPU's instruction sets that matter here."""
     wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16")
     words = _cpu_facts().get("flags", "").split()
     return [flag for flag in wanted if flag in words]
 
 
 def cpu_name() -> str:
-    """The CPU's own name."""
+    """Return the CPU's own name."""
     return _cpu_facts().get("model name") or "unknown"
 
 
 def core_name(facts: dict[str, str] | None = None) -> str:
-    """The CPU's core in a word, for the name of a file: virtual machines hide the product."""
+    """Return the CPU's core in a word, for a file name: virtual machines hide the product."""
     facts = _cpu_facts() if facts is None else facts
     maker, family, model = (facts.get(key, "") for key in ("vendor_id", "cpu family", "model"))
     known = _CORES.get((maker, family, model)) or _CORES.get((maker, family, ""))
@@ -170,7 +170,7 @@ _CORES = {
 
 
 def _cpu_facts() -> dict[str, str]:
-    """What /proc/cpuinfo says of the first core; nothing where there is none."""
+    """Return the entries of /proc/cpuinfo for the first core; empty if there is no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Cost per label over expressions per image and over measurers."""
+"""Measure the cost per label by expressions per image and by number of measurers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ MEASURERS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is varied around one point.
+    """Sweeps over expressions per image and over measurers, through one point.
 
     Attributes:
         models: as many measurers as the sweep over them needs.
-        n: measurers of the sweep over expressions.
-        k: expressions an image of the sweep over measurers.
-        labels: labels of each run, about.
-        size: of the pictures.
+        n: measurers in the sweep over expressions.
+        k: expressions per image in the sweep over measurers.
+        labels: approximate number of labels per run.
+        size: (width, height) of the images.
         baseline: labels of the reference's run with one measurer.
-        batch: labels a batch of the reference.
-        seed: of the labels.
+        batch: labels per batch of the reference.
+        seed: seed of the labels.
     """
 
     models: Models
@@ -42,7 +42,7 @@ class Sweep:
     seed: int = 0
 
     def run(self, precisions: Sequence[str], save: Save) -> list[dict[str, Any]]:
-        """Records of all points; the reference costs the same per label and measurer at each."""
+        """Return a record per point; the reference's cost per label and measurer is constant."""
         base = self._at(self.k, self.baseline, self._baseline)
         points = [("k", self.n, k) for k in EXPRESSIONS] + [("n", n, self.k) for n in MEASURERS]
         records = []

@@ -1,4 +1,4 @@
-"""The comparison as text."""
+"""Print the comparison as a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clipvg.rescoring import STAGES
 
 
 def print_table(records: list[dict[str, Any]]) -> None:
-    """Rates, shares of time, GFLOP/s, memory and differences, one line a run."""
+    """Print rates, shares of time, GFLOP/s, memory and differences, one line per run."""
     shares = "".join(f"{stage:>8s}" for stage in STAGES)
     print(
         f"\n{'':36s}{'labels':>7s}{'labels/s':>10s}{'ratio':>8s}{shares}{'GFLOP/s':>9s}"

@@ -1,6 +1,6 @@
-"""Labels to score: pictures with a photograph's spectrum and real expressions.
+"""Make labels to score: synthetic images with a photograph's spectrum, and real expressions.
 
-Expressions, their number an image and picture sizes come from a committed sample of RefCOCO,
+Expressions, their number per image and image sizes come from a committed sample of RefCOCO,
 RefCOCO+ and RefCOCOg (`benchmarks/data/refcoco_sample.json`).
 """
 
@@ -19,18 +19,18 @@ from PIL import Image, ImageDraw
 from clipvg.labels import LabelTable
 
 SAMPLE = Path(__file__).parents[1] / "data" / "refcoco_sample.json"
-JPEG_QUALITY = 92  # about 130 kB at 640 x 480, as COCO's pictures
+JPEG_QUALITY = 92  # about 130 kB at 640 x 480, like COCO's images
 DISTINCT_PICTURES = 128  # further files are hard links to these: another path, the same work
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What the labels are like.
+    """Properties of the labels to make.
 
     Attributes:
-        images: number of pictures.
-        k: expressions an image, or "real": as many as an image of the sample has.
-        size: (width, height) of the pictures, or "real": as in the sample.
+        images: number of images.
+        k: expressions per image, or "real": as many as an image of the sample has.
+        size: (width, height) of the images, or "real": as in the sample.
         seed: fixes everything.
     """
 
@@ -42,21 +42,21 @@ class Workload:
 
 @cache
 def sample() -> list[dict[str, Any]]:
-    """Images of the sample: their size and their expressions."""
+    """Return the images of the sample: their sizes and expressions."""
     return json.loads(SAMPLE.read_text())["images"]
 
 
 def mean_expressions(k: int | Literal["real"]) -> float:
-    """Expressions an image on average."""
+    """Return the mean number of expressions per image."""
     return np.mean([len(image["expressions"]) for image in sample()]) if k == "real" else k
 
 
 def make_table(folder: Path, load: Workload) -> LabelTable:
-    """Write the pictures below a folder and label them; boxes are the whole picture.
+    """Write images below a folder and label them; every box is the whole image.
 
     Args:
-        folder: receives the pictures.
-        load: what the labels are like.
+        folder: receives the images.
+        load: properties of the labels.
     """
     rng = np.random.default_rng(load.seed)
     pool = _Pool(rng)
@@ -90,7 +90,7 @@ def place_boxes(labels: LabelTable, near: np.ndarray, seed: int) -> LabelTable:
 
     Args:
         labels: N labels.
-        near: (N, 4) xyxy pixels, a box that a measurer predicts for each.
+        near: (N, 4) xyxy pixels, a box that a measurer predicts for each label.
         seed: fixes the boxes.
     """
     rng = np.random.default_rng((seed, 1))
@@ -107,7 +107,7 @@ def place_boxes(labels: LabelTable, near: np.ndarray, seed: int) -> LabelTable:
 
 
 def make_picture(width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """A picture whose JPEG decodes like a photograph's: amplitude 1/f, edges, little colour."""
+    """Make an image whose JPEG decodes like a photograph's: 1/f amplitude, edges, little colour."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = 1.0
     planes = []
@@ -128,7 +128,7 @@ def make_picture(width: int, height: int, rng: np.random.Generator) -> Image.Ima
 
 
 class _Pool:
-    """Images and expressions of the sample in random order, anew when all have been taken."""
+    """Images and expressions of the sample in random order, reshuffled when all have been taken."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng

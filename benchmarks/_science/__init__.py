@@ -1,1 +1,1 @@
-"""Parts of `benchmarks/science.py`: data, trainings that are done once, experiments, statistics."""
+"""Parts of `benchmarks/science.py`: data, cached trainings, experiments, statistics."""

@@ -1,4 +1,4 @@
-"""How good `scores` and `present` are, on test scenes that nothing was fitted on."""
+"""Evaluate the confidences `scores` and `present` on test scenes that nothing was fitted on."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _BINS = 15
 NUMBERS = ("scores_auroc", "scores_ece", "present_auroc", "present_ece")
-_FOREIGN = 4  # expressions of other scenes asked of each scene, of which nothing there fits
+_FOREIGN = 4  # expressions of other scenes asked of each scene, which fit nothing in it
 
 
 def measure_answers(bench: Bench) -> dict[str, Any]:
-    """AUROC and calibration of both numbers with the quality head, and without it."""
+    """Return AUROC and calibration of both confidences with the quality head, and without it."""
     world, labels = bench.world, bench.world.training()
     model = bench.lab.fit(labels, seed=world.seed).model
     record: dict[str, Any] = {"test": bench.lab.accuracy(model, world.test)}
@@ -34,7 +34,7 @@ def measure_answers(bench: Bench) -> dict[str, Any]:
 
 
 def _measured(bench: Bench, model: Any) -> dict[str, Any]:
-    """What the numbers say of a test scene's own expressions, and of foreign ones."""
+    """Evaluate both confidences on test scenes' own expressions and on foreign ones."""
     world, test = bench.world, bench.world.test
     made = label_scenes(world.scale.test, seed=100 * world.seed + 2)
     scenes = [scene for scene, _ in made]
@@ -54,7 +54,7 @@ def _measured(bench: Bench, model: Any) -> dict[str, Any]:
     right = iou(boxes, truth) >= 0.5
     scores = np.concatenate([each.scores for each in own])
     there, gone = (np.concatenate([each.present for each in some]) for some in (own, other))
-    count = min(len(there), len(gone))  # as likely as not
+    count = min(len(there), len(gone))  # as many present as absent
     even = np.concatenate([there[:count], gone[:count]])
     is_there = np.arange(2 * count) < count
     found: dict[str, Any] = {"diagram": {}}
@@ -66,7 +66,7 @@ def _measured(bench: Bench, model: Any) -> dict[str, Any]:
 
 
 def reliability_diagram(chance: np.ndarray, outcome: np.ndarray) -> np.ndarray:
-    """Return mean probability, share that came true and number of 15 bins of equal mass."""
+    """Return (15, 3): mean probability, share that came true and count of bins of equal mass."""
     parts = np.array_split(np.argsort(chance, kind="stable"), _BINS)
     return np.array([(chance[part].mean(), outcome[part].mean(), len(part)) for part in parts])
 

@@ -1,4 +1,4 @@
-"""The experiments: each takes a seed's laboratory and gives plain numbers."""
+"""The experiments: each takes a seed's `Bench` and returns a record of plain numbers."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from clipvg.reliability.image_measure import measure_together
 from clipvg.reliability.measurer import Context
 
 GRID = tuple(round(0.1 * k, 1) for k in range(11))
-# Warm trainings in a row: the measurer, a first selection, and a round each.
+# Trainings in a chain of warm starts, by recipe: the measurer, a first selection, and each round.
 CHAIN = {"semisupervised": 4, "recommended": 5, "cleaning": 2}
 Record = dict[str, Any]
 
 
 @dataclasses.dataclass
 class Bench:
-    """Where the experiments of a seed work.
+    """What the experiments of a seed work with.
 
     Attributes:
-        world: its scenes.
-        lab: trains, and remembers.
-        folder: keeps the runs of the curricula.
-        second: a laboratory whose trainings start from another head.
+        world: scenes of the seed.
+        lab: trains, and caches its trainings.
+        folder: keeps the run directories of the curricula.
+        second: makes a lab whose trainings start from another head.
     """
 
     world: World
@@ -57,7 +57,7 @@ class Bench:
     second: Callable[[], Lab]
 
     def train(self, labels: LabelTable, **options: Any) -> Record:
-        """Accuracy of a training on labels."""
+        """Train on labels; return the accuracy."""
         model = self.lab.fit(labels, seed=self.world.seed, **options).model
         return {
             "test": self.lab.accuracy(model, self.world.test),
@@ -66,7 +66,7 @@ class Bench:
         }
 
     def ends(self, labels: LabelTable) -> Record:
-        """No curriculum and the clean ceiling: between them a method lies."""
+        """Train without curriculum and at the clean ceiling, between which a method lies."""
         correct = is_correct(labels)
         return {
             "labels": len(labels),
@@ -76,7 +76,7 @@ class Bench:
         }
 
     def longer(self, recipe: str) -> Bench:
-        """The bench whose trainings take as many steps as a chain of a recipe at most."""
+        """Return the bench whose trainings take as many steps as a recipe's longest chain."""
         return dataclasses.replace(self, lab=self.lab.shorter(CHAIN[recipe]))
 
     def ssa(
@@ -87,21 +87,21 @@ class Bench:
         search: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Record:
-        """SSA on labels as one source, with some options of its search."""
+        """Run SSA on labels as one source, with some options of its search."""
         config = SSAConfig(seed=self.world.seed, **(search or {}))
         return self._adapt(name, ssa, labels, config, **options)
 
     def recipe(
         self, name: str, labels: LabelTable, recipe: str, observations: str | None = None
     ) -> Record:
-        """A recipe of SSA, as it is, on labels of any number of sources."""
+        """Run a recipe of SSA, unchanged, on labels of any number of sources."""
         options = read_recipe(recipe)
         config = SSAConfig(seed=self.world.seed, **options["search"])
         beyond = Beyond(**options["beyond"], observations=observations)
         return self._adapt(name, ssa, labels, config, beyond=beyond)
 
     def msa(self, name: str, labels: LabelTable, **options: Any) -> Record:
-        """MSA on labels by source."""
+        """Run MSA on labels, source by source."""
         config = MSAConfig(seed=self.world.seed, baseline=False)
         return self._adapt(name, msa, labels, config, **options)
 
@@ -113,7 +113,7 @@ class Bench:
         config: SSAConfig,
         **options: Any,
     ) -> Record:
-        """A curriculum's summary, with the test accuracy of its model and of every variant."""
+        """Run a curriculum; return its summary with the test accuracy of its model and variants."""
         validation = self.world.validation
         identity = {"curriculum": dataclasses.asdict(config), "scale": self.world.scale.to_dict()}
         beyond = options.get("beyond")
@@ -149,7 +149,7 @@ class Bench:
 
 
 def _qualities(scores: ScoreMatrix, labels: LabelTable) -> Record:
-    """AUROC, also by kind, of all a run measured and of means in which `match` counts twice."""
+    """Return AUROC, also by kind of error, of a run's scores and of means with `match` twice."""
     columns = {name: scores[name] for name in scores.names}
     if "match" in columns:
         for name in {"measurer", "adapted"} & set(columns):
@@ -166,12 +166,12 @@ def _qualities(scores: ScoreMatrix, labels: LabelTable) -> Record:
 
 
 def one_source(bench: Bench) -> Record:
-    """No curriculum, SSA and the clean ceiling on the mixed source at the standard mix."""
+    """Compare no curriculum, SSA and the clean ceiling on the mixed source at the standard mix."""
     return _with_ssa(bench, "ssa-mixed", bench.world.training())
 
 
 def three_sources(bench: Bench) -> Record:
-    """No curriculum, MSA and the clean ceiling on three sources; SSA on each source alone."""
+    """Compare no curriculum, MSA, the clean ceiling, and SSA by source, on three sources."""
     labels = bench.world.three_sources()
     source_of = np.array(labels.sources())
     record = bench.ends(labels)
@@ -182,13 +182,13 @@ def three_sources(bench: Bench) -> Record:
 
 
 def generators(bench: Bench) -> Record:
-    """No curriculum, SSA and the clean ceiling on template labels of either preset."""
+    """Compare no curriculum, SSA and the clean ceiling on template labels of each preset."""
     made = bench.world.generated()
     return {preset: _with_ssa(bench, f"ssa-{preset}", labels) for preset, labels in made.items()}
 
 
 def sweep(bench: Bench) -> Record:
-    """Every threshold of the grid of SSA's search on the mixed source."""
+    """Train at every threshold of the grid of SSA's search on the mixed source."""
     labels = bench.world.training()
     model = bench.lab.fit(labels, seed=bench.world.seed).model
     reliability = bench.lab.measurer(model).measure(labels, Context()).values
@@ -201,7 +201,7 @@ def sweep(bench: Bench) -> Record:
 
 
 def error_kinds(bench: Bench) -> Record:
-    """AUROC of the measurer's reliability where one kind of error is alone, at three rates."""
+    """Return the AUROC of reliability with each kind of error alone, at three rates."""
     found: Record = {}
     for kind in KINDS:
         for rate in (0.2, 0.4, 0.7):
@@ -217,7 +217,7 @@ def error_kinds(bench: Bench) -> Record:
 
 
 def error_rates(bench: Bench) -> Record:
-    """No curriculum, SSA and clean ceiling on the mixed source at other rates of the mix."""
+    """Compare no curriculum, SSA and the clean ceiling on the mixed source at other error rates."""
     found = {}
     for rate in (0.2, 0.7):
         labels = bench.world.training(noise=dataclasses.replace(STANDARD, rate=rate))
@@ -226,35 +226,35 @@ def error_rates(bench: Bench) -> Record:
 
 
 def together(bench: Bench) -> Record:
-    """SSA on the mixed source whose candidates train in one pass, to compare with `one`."""
+    """Run SSA on the mixed source with candidates trained in one pass, to compare with `one`."""
     labels, search = bench.world.training(), {"candidates": "together"}
     return {"ssa": bench.ssa("ssa-together", labels, search=search)}
 
 
 def options_one_source(bench: Bench) -> Record:
-    """SSA on the mixed source with every option beyond the paper; continues the run of `one`."""
+    """Run SSA on the mixed source with all options beyond the paper; continues the run of `one`."""
     return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=ALL_SSA)}
 
 
 def options_three_sources(bench: Bench) -> Record:
-    """MSA with every option beyond the paper; continues the run of `three`."""
+    """Run MSA with all options beyond the paper; continues the run of `three`."""
     return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=ALL_MSA)}
 
 
 def confirm_one_source(bench: Bench) -> Record:
-    """What `options-one` chose on some seeds, on others."""
+    """Run SSA with what `options-one` chose on some seeds, to confirm it on others."""
     return {"ssa": bench.ssa("ssa-mixed", bench.world.training(), beyond=CHOSEN_SSA)}
 
 
 def confirm_three_sources(bench: Bench) -> Record:
-    """What `options-one` chose, on three sources."""
+    """Run MSA on three sources with what `options-one` chose."""
     return {"msa": bench.msa("msa", bench.world.three_sources(), beyond=CHOSEN_MSA)}
 
 
 def measures(bench: Bench) -> Record:
-    """AUROC and average precision of measures on the mixed source, also by kind of error.
+    """Return AUROC and average precision of measures on the mixed source, also by kind of error.
 
-    `a` is the measurer on all labels, `b` the same from another start.
+    `a` is the measurer trained on all labels, `b` the same from another start.
     """
     labels, seed = bench.world.training(), bench.world.seed
     second = bench.second().fit(labels, seed=seed + 1000)

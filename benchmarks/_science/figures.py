@@ -1,4 +1,4 @@
-"""Figures of the page: accuracy of the methods, the performance-reliability curve, the measures."""
+"""Figures for docs/: accuracy of methods, performance-reliability curve, measures, calibration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMES = {"all": "all labels", "clean": "correct labels alone", "msa": "MSA", "s
 
 
 def draw_figures(found: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw what there is."""
+    """Draw the figures of all experiments that were run; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     methods = {name: found[name] for name in ("one", "three") if name in found}
@@ -29,7 +29,7 @@ def draw_figures(found: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _draw_methods(found: dict[str, Any], path: Path) -> Path:
-    """Test accuracy of every method: means, and each seed a dot."""
+    """Test accuracy of every method: a diamond for the mean, a dot for each seed."""
     figure = new_figure(4.6 * len(found), 3.6)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     titles = {"one": "one source", "three": "three sources"}
@@ -77,7 +77,7 @@ def _draw_curve(found: dict[str, Any], path: Path) -> Path:
 
 
 def _draw_measures(found: dict[str, Any], path: Path) -> Path:
-    """AUROC of every measure, and at each kind of error."""
+    """AUROC of every measure, on all wrong labels and by kind of error."""
     ordered = sorted(found, key=lambda name: found[name]["auroc"]["mean"])
     figure = new_figure(7.0, 1.4 + 0.24 * len(ordered))
     axes = figure.add_subplot()
@@ -97,7 +97,7 @@ def _draw_measures(found: dict[str, Any], path: Path) -> Path:
 
 
 def _draw_answers(found: dict[str, Any], path: Path) -> Path:
-    """Reliability diagrams: how often what was given a probability came true, by seed."""
+    """Reliability diagrams: share that came true over the probability given, a line per seed."""
     figure = new_figure(7.2, 3.6)
     titles = {"scores": "scores: the box is right", "present": "present: something fits"}
     for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Out-of-sample measurers against the measurer that was trained on what it measures."""
+"""Compare out-of-sample measurers with the measurer trained on the labels that it measures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 
 def measure_folds(bench: Bench) -> dict[str, Any]:
-    """AUROC by kind of error on the mixed source at two rates, in-sample and by folds."""
+    """Return AUROC by kind of error on the mixed source at two rates, in-sample and by folds."""
     found: dict[str, Any] = {}
     for rate in RATES:
         labels = bench.world.training(noise=dataclasses.replace(STANDARD, rate=rate))
@@ -48,7 +48,7 @@ def measure_folds(bench: Bench) -> dict[str, Any]:
 
 
 def adapt_with_folds(bench: Bench) -> dict[str, Any]:
-    """SSA on the mixed source with 70 % wrong labels, in-sample and by folds."""
+    """Run SSA on the mixed source with 70 % wrong labels, in-sample and by folds."""
     labels = bench.world.training(noise=dataclasses.replace(STANDARD, rate=RATES[-1]))
     found: dict[str, Any] = {"all": bench.train(labels)}
     for number, (name, search) in enumerate(SEARCHES.items()):

@@ -1,4 +1,4 @@
-"""Trainings, each done once: every method of a seed asks one learner, which remembers."""
+"""A learner that caches its trainings, shared by all methods of a seed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from clipvg.training import FeatureCache, Fit, FitConfig, GroundingLearner, eval
 
 @dataclass
 class Kept:
-    """A training that was kept: its key, the model, and every label's loss by epoch."""
+    """A cached training: its key, the model, and every label's loss by epoch."""
 
     key: str
     model: GroundingModel
@@ -36,16 +36,16 @@ class Kept:
 
 
 class Lab(GroundingLearner):
-    """A learner that keeps every training in a folder, under a hash of all that decides it.
+    """A learner that keeps every training in a folder, under a hash of all that determines it.
 
-    So methods that train on the same labels share the training, and a killed run goes on.
+    Methods that train on the same labels thus share the training, and a killed run resumes.
 
     Args:
         folder: keeps the trainings.
-        labels: the union of what will be trained on: encoded once, in one block.
-        changes: of the training recipe `scenes`.
-        features: keeps the features of the pictures.
-        start: training whose head all others start from; None starts them afresh.
+        labels: the union of the labels to train on, encoded once, in one block.
+        changes: changes to the training recipe `scenes`.
+        features: folder that keeps the features of the images.
+        start: training from whose head all others start; None starts them afresh.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Lab(GroundingLearner):
     ) -> None:
         backbone, model, training = recipe()
         training = dataclasses.replace(training, **changes)
-        # What differs from the defaults, so that an option that is new here changes no key.
+        # Only what differs from the defaults, so that a new option changes no key.
         chosen = {k: v for k, v in vars(training).items() if v != getattr(FitConfig(), k)}
         settings = {"backbone": backbone}
         settings |= {k: v for k, v in vars(model).items() if v != getattr(ModelOptions(), k)}
@@ -84,7 +84,7 @@ class Lab(GroundingLearner):
         seed: int = 0,
         out: Path | None = None,
     ) -> Kept:
-        """Train, or read what the same call trained before; from the common head unless warm."""
+        """Train from `init`, by default the common head, or load the same training done before."""
         key = self._key(labels, weights, seed, init)
         folder = self._kept / key
         if not folder.exists():
@@ -97,15 +97,15 @@ class Lab(GroundingLearner):
         return Kept(key, load(folder), np.load(folder / "history.npy"), steps)
 
     def shorter(self, share: float) -> Lab:
-        """Return a laboratory whose trainings take a share of the steps, and are kept as such."""
+        """Return a lab whose trainings take a share of the steps and are kept under other keys."""
         found = super().shorter(share)
         found._identity = json.dumps([self._identity, share])
         return found
 
     def fit_many(self, labels: LabelTable, keep: np.ndarray, **options: Any) -> list[Fit]:
-        """Train candidates together, from the same head; not kept here but by the run."""
+        """Train candidates together, from the same head; they are kept by the run, not here."""
         assert options.pop("init", None) is None, "every training starts from the same head"
-        options.pop("outs", None)  # the trainings are short, so none is kept halfway
+        options.pop("outs", None)  # the trainings are too short to need checkpoints
         return super().fit_many(labels, keep, init=self._start_from, **options)
 
     def accuracy(self, model: GroundingModel | Path, labels: LabelTable) -> float:
@@ -115,7 +115,7 @@ class Lab(GroundingLearner):
         return 100 * result.accuracy[0.5]
 
     def measurer(self, model: GroundingModel) -> GroundingMeasurer:
-        """Return a model as a measurer that reads the features that are there."""
+        """Return a model as a measurer that reads cached features."""
         return GroundingMeasurer(model, "measurer", features=self._features)
 
     def save(self, model: GroundingModel, folder: Path, *, trained_on: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the experiments try: options beyond the paper, and measures."""
+"""The options beyond the paper and the measures that the experiments try."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from clipvg.curriculum import Beyond
 
 
 def _fused(measurers: Sequence[str], options: str) -> tuple[str, str]:
-    """`match`, and its mean with the measurers' IoU, which selects."""
+    """Return `match` and its mean with the measurers' IoU; the mean selects the labels."""
     return "match", f"both=weighted_mean,of={'+'.join(measurers)}+match,{options}"
 
 
@@ -17,7 +17,7 @@ def _all(measurers: Sequence[str]) -> Beyond:
 
 
 def _chosen(measurers: Sequence[str]) -> Beyond:
-    """What was best of all on seeds 0 and 1: a mean with `match` counted twice, and a round."""
+    """Return the best options on seeds 0 and 1: a mean with `match` counted twice, and a round."""
     weights = "+".join(["1"] * len(measurers) + [str(2 * len(measurers))])
     return Beyond(measures=_fused(measurers, f"weights={weights}"), rounds=1)
 

@@ -1,4 +1,4 @@
-"""How good scores are at finding wrong labels."""
+"""Measure how well scores find wrong labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 
 def quality(scores: np.ndarray, correct: np.ndarray) -> dict[str, float]:
-    """AUROC and average precision of low scores at finding wrong labels; unscored count as 0."""
+    """Return AUROC and average precision of low scores for wrong labels; unscored count as 0."""
     low, wrong = -np.nan_to_num(scores.astype(np.float64)), ~correct
     return {
         "auroc": float(roc_auc_score(wrong, low)),
@@ -22,7 +22,7 @@ def quality(scores: np.ndarray, correct: np.ndarray) -> dict[str, float]:
 
 
 def by_kind(scores: np.ndarray, correct: np.ndarray, error: np.ndarray) -> Record:
-    """Quality at finding all wrong labels, and AUROC at those of each kind among the right ones."""
+    """Return quality on all labels, and AUROC for each kind of error against the right labels."""
     kinds = {
         kind: quality(scores[correct | (error == kind)], correct[correct | (error == kind)])[
             "auroc"

@@ -1,4 +1,4 @@
-"""The recipe `recommended` against the plain methods, and against as many steps without it."""
+"""Compare the recipe `recommended` with the plain methods, and with as many steps without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 
 def recommended_one(bench: Bench) -> Record:
-    """Plain SSA and the recipe on the mixed source."""
+    """Compare plain SSA and the recipe on the mixed source."""
     labels = bench.world.training()
     record = {**bench.ends(labels), "ssa": bench.ssa("ssa-mixed", labels)}
     seen = bench.world.observations(labels, "mixed")
@@ -25,7 +25,7 @@ def recommended_one(bench: Bench) -> Record:
 
 
 def recommended_three(bench: Bench) -> Record:
-    """Plain MSA and the recipe on three sources."""
+    """Compare plain MSA and the recipe on three sources."""
     labels = bench.world.three_sources()
     record = {**bench.ends(labels), "msa": bench.msa("msa", labels)}
     seen = bench.world.observations(labels, *SOURCES)
@@ -36,17 +36,17 @@ def recommended_three(bench: Bench) -> Record:
 
 
 def longer_one(bench: Bench) -> Record:
-    """Training on all labels, and on the right ones, for as many steps as the recipe at most."""
+    """Train on all labels, and on the right ones, for the most steps that the recipe can take."""
     return bench.longer("recommended").ends(bench.world.training())
 
 
 def longer_three(bench: Bench) -> Record:
-    """The same on three sources."""
+    """Do the same as `longer_one` on three sources."""
     return bench.longer("recommended").ends(bench.world.three_sources())
 
 
 def recommended_generated(bench: Bench) -> Record:
-    """Plain MSA and the recipe on labels that three sources make of observations."""
+    """Compare plain MSA and the recipe on labels that three sources make of observations."""
     labels = bench.world.generated_sources()
     record = {**bench.ends(labels), "msa": bench.msa("msa-generated", labels)}
     seen = bench.world.folder / "generated-sources" / "observations.parquet"
@@ -57,7 +57,7 @@ def recommended_generated(bench: Bench) -> Record:
 
 
 def poor_source(bench: Bench) -> Record:
-    """MSA with a source that is 90 % wrong, and without the sources that harm."""
+    """Run MSA with a source that is 90 % wrong, and also without the sources that harm."""
     labels = bench.world.three_sources(poor="relation")
     record = bench.msa("msa-poor", labels, beyond=Beyond(drop_sources=True))
     return {**bench.ends(labels), "msa": record}

@@ -1,4 +1,4 @@
-"""Settings of the field on scenes: semi- and weakly supervised, and cleaning annotated labels."""
+"""The field's settings on scenes: semi- and weakly supervised, and cleaning annotated labels."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Record = dict[str, Any]
 
 
 def measure_semisupervised(bench: Bench) -> Record:
-    """Few annotated labels alone, and with the pseudo-labels of the mixed source.
+    """Compare few annotated labels alone with adding the pseudo-labels of the mixed source.
 
-    Here and below "longer" takes as many steps as the recipe's last model has taken in a chain.
+    Here and below, "longer" takes as many steps as the chain of trainings to the recipe's model.
     """
     annotated, pseudo = bench.world.training(noise=CLEAN), bench.world.training()
     record: Record = {"all annotated": bench.train(annotated), "pseudo": bench.train(pseudo)}
@@ -46,7 +46,7 @@ def measure_semisupervised(bench: Bench) -> Record:
 
 
 def measure_weakly(bench: Bench) -> Record:
-    """Expressions of the mixed source without their boxes, placed on what detectors saw."""
+    """Train on expressions of the mixed source without their boxes, placed on detections."""
     world, labels = bench.world, bench.world.training()
     file = world.observations(labels, "mixed")
     placed = _placed(bench, labels, str(file))
@@ -61,7 +61,7 @@ def measure_weakly(bench: Bench) -> Record:
 
 
 def _placed(bench: Bench, labels: LabelTable, file: str) -> LabelTable:
-    """The labels with the boxes that their expressions were placed on; kept in the world."""
+    """Return the labels with the boxes on which their expressions were placed; kept in `world`."""
     from clipvg.labels import read_labels
 
     path = bench.world.folder / "placed.parquet"
@@ -79,7 +79,7 @@ def _keys(labels: LabelTable) -> list[tuple[str, str]]:
 
 
 def measure_cleaning(bench: Bench) -> Record:
-    """Annotated labels of which a few are wrong: all, what the recipe keeps, the right ones."""
+    """Train on annotated labels, a few wrong: on all, those the recipe keeps, the right ones."""
     record: Record = {}
     for rate in WRONG:
         labels = bench.world.training(noise=dataclasses.replace(STANDARD, rate=rate))
@@ -95,7 +95,7 @@ def measure_cleaning(bench: Bench) -> Record:
 
 
 def summarise(records: Sequence[Record]) -> Record:
-    """Accuracy of each training of a setting, and its gain over the one that comes first."""
+    """Return the accuracy of each training of a setting, and its gain over its group's first."""
     rows = [_rows(record["settings"]) for record in records]
     return {
         name: {
@@ -108,7 +108,7 @@ def summarise(records: Sequence[Record]) -> Record:
 
 
 def settings_table(found: Record) -> str:
-    """Return the Markdown table of what `summarise` gave."""
+    """Return the Markdown table of a result of `summarise`."""
     rows = [
         (
             name,
@@ -122,7 +122,7 @@ def settings_table(found: Record) -> str:
 
 
 def _rows(record: Record) -> dict[str, tuple[float, float]]:
-    """The accuracy of each training of a seed, and of the first of its group."""
+    """Return the accuracy of each training of a seed, and of the first training of its group."""
     found: dict[str, tuple[float, float]] = {}
     groups = {"": record}
     groups |= {n: e for n, e in record.items() if isinstance(e, dict) and not _is_training(e)}

@@ -1,4 +1,4 @@
-"""Means over seeds with their intervals, and the tables made of them."""
+"""Means over seeds with their confidence intervals, and Markdown tables of them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def interval(values: Iterable[float]) -> Record:
 
 
 def signed(found: Record) -> str:
-    """`+3.1 (+2.0 to +4.2)`."""
+    """Format a difference with its interval: `+3.1 (+2.0 to +4.2)`."""
     if found["low"] is None:
         return f"{found['mean']:+.1f}"
     return f"{found['mean']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; numbers are rounded to one digit."""
+    """Return a Markdown table; floats are rounded to one decimal."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
     return "\n".join(lines)

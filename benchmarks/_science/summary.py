@@ -1,4 +1,4 @@
-"""What all seeds say together: statistics for the JSON."""
+"""Summarise all experiments over their seeds: statistics for the JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Parts = Mapping[str, Sequence[Record]]  # experiment -> its records, by seed
 
 
 def summarise(parts: Parts) -> Record:
-    """Statistics of every experiment that was run."""
+    """Return the statistics of every experiment that was run."""
     makers: dict[str, Callable[[Parts], Record]] = {
         "one": lambda parts: _methods(parts["one"], ("ssa",)),
         "three": _three,
@@ -87,7 +87,7 @@ def _three(parts: Parts) -> Record:
     records = parts["three"]
     single = tuple(f"ssa {source}" for source in SOURCES)
     found = _methods(records, (*single, "msa"))
-    # "best single" by the labels that decide; "oracle" by the test, the harder one to beat
+    # "best single" is chosen on validation labels, "oracle" on the test, so it is harder to beat
     chosen = [max(single, key=lambda name: record[name]["score"]) for record in records]
     best = [record[name]["test"] for record, name in zip(records, chosen, strict=True)]
     oracle = [max(record[name]["test"] for name in single) for record in records]
@@ -118,7 +118,7 @@ def _recommended(records: Sequence[Record], plain: str) -> Record:
     base, clean, own = (_tests(records, name) for name in ("all", "clean", "recommended"))
     found["over plain"] = paired(own, _tests(records, plain))
     gap = np.mean(clean) - np.mean(base)
-    # By seed a gap may be small, so gains are divided by the mean gap.
+    # A single seed's gap may be small, so gains are divided by the mean gap.
     found["recovered"] = interval(100 * (np.array(own) - base) / gap) if gap else None
     found["steps"] = {
         name: float(np.mean([r[name]["num_steps"] for r in records]))
@@ -158,13 +158,13 @@ def _longer(parts: Parts, sources: str) -> Record:
 
 
 def _named(record: Record, name: str) -> list[Record]:
-    """The variant of the recipe with a name, where this seed has it."""
+    """Return the recipe's variant with a name, or nothing if this seed lacks it."""
     variants = record["recommended"]["beyond"]["variants"]
     return [variant for variant in variants if variant["name"] == name]
 
 
 def _options(parts: Parts, name: str, base: str, method: str) -> Record:
-    """Every variant against the plain method of the same seed, and against no curriculum."""
+    """Compare every variant with the plain method of the same seed, and with no curriculum."""
     records = parts[name]
     plain_of = {record["seed"]: record for record in parts.get(base, [])}
     variants: dict[str, list[tuple[int, Record, Record]]] = {}
@@ -198,15 +198,15 @@ def _options(parts: Parts, name: str, base: str, method: str) -> Record:
 
 
 def _aurocs(parts: Parts) -> Record:
-    """AUROC of what every run with options on the mixed source has measured."""
+    """AUROC of the measures that all runs with options on the mixed source have in common."""
     records = [*parts.get("options-one", []), *parts.get("confirm-one", [])]
     named = [set(record["ssa"]["auroc"]) for record in records]
-    shared = sorted(set.intersection(*named) - {"both"})  # which is another mean in each
+    shared = sorted(set.intersection(*named) - {"both"})  # "both" is a different mean in each
     return {n: interval([record["ssa"]["auroc"][n] for record in records]) for n in shared}
 
 
 def _regret(parts: Parts) -> Record:
-    """What the greedy search lost against the best threshold of the whole grid."""
+    """Return the greedy search's loss against the best threshold of the whole grid."""
     greedy = {record["seed"]: record["ssa"] for record in parts.get("one", [])}
     rows = [record for record in parts["sweep"] if record["seed"] in greedy]
     regrets: Record = {"validation": [], "test": []}
@@ -226,7 +226,7 @@ def _regret(parts: Parts) -> Record:
 
 
 def _together(parts: Parts) -> Record:
-    """SSA whose candidates train in one pass against SSA whose candidates train one by one."""
+    """Compare SSA whose candidates train in one pass with SSA that trains them one by one."""
     apart = {record["seed"]: record["ssa"]["test"] for record in parts.get("one", [])}
     records = [record for record in parts["together"] if record["seed"] in apart]
     tests, separate = _tests(records, "ssa"), [apart[record["seed"]] for record in records]
@@ -269,7 +269,7 @@ def _rates(parts: Parts) -> Record:
 
 
 def _answers(parts: Parts) -> Record:
-    """How good scores and presence are with a quality head and without, and what it costs."""
+    """Quality of `scores` and `present` with and without a quality head, and what it costs."""
     records = parts["answers"]
     with_head, without = ([r[n] for r in records] for n in ("test_with_head", "test"))
     found: Record = {"seeds": [record["seed"] for record in records]}
@@ -285,7 +285,7 @@ def _setting(name: str, parts: Parts) -> Record:
 
 
 def _folds_ssa(parts: Parts) -> Record:
-    """Accuracy of SSA by how its reliability was measured, and the AUROC of that."""
+    """Accuracy of SSA and AUROC of its reliability, by how reliability was measured."""
     records = parts["folds-ssa"]
     base = _tests(records, "in-sample")
     return {
@@ -300,7 +300,7 @@ def _folds_ssa(parts: Parts) -> Record:
 
 
 def _folds(parts: Parts) -> Record:
-    """AUROC of each measurer by rate: of all wrong labels, and by kind."""
+    """AUROC of each measurer by error rate, for all wrong labels and by kind of error."""
     records = [record["folds"] for record in parts["folds"]]
     return {
         rate: {

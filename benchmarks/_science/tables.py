@@ -1,4 +1,4 @@
-"""Markdown tables of what all seeds say together."""
+"""Markdown tables of the summary over all seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {"all": "all labels", "ssa": "SSA", "msa": "MSA", "clean": "correct lab
 
 
 def tables(found: Record) -> dict[str, str]:
-    """Markdown tables by experiment."""
+    """Return the Markdown tables by experiment."""
     makers: dict[str, Callable[[Record], str]] = {
         "one": _method_table,
         "three": _method_table,

@@ -1,4 +1,4 @@
-"""What is trained on and tested on: scenes of a seed, their labels, and the recipe."""
+"""Training and test data: scenes of a seed, their labels, and the scale of the experiments."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Scale:
     """Sizes of an experiment.
 
     Attributes:
-        scenes: training pictures, about four labels each; of three sources a third each.
-        validation: pictures of the labels that decide.
-        test: pictures that nothing is decided on.
+        scenes: training images, about four labels each; each of three sources has a third.
+        validation: images of the validation labels, on which searches decide.
+        test: images of the test labels, on which nothing is decided.
         start: optimizer steps of the head that all trainings start from; 0 starts them afresh.
         steps: optimizer steps of a training.
-        options: changes to the training recipe `scenes`, but for the start.
+        options: changes to the training recipe `scenes`, except for the start.
     """
 
     scenes: int = 6000
@@ -63,8 +63,8 @@ class World:
     """Scenes of one seed, rendered when first asked for and kept in a folder.
 
     Args:
-        folder: keeps pictures and label tables.
-        seed: of this world; no two worlds share a picture.
+        folder: keeps images and label tables.
+        seed: seed of this world; no two worlds share an image.
         scale: sizes.
     """
 
@@ -72,22 +72,22 @@ class World:
         self.folder, self.seed, self.scale = folder, seed, scale
 
     def training(self, source: str = "mixed", noise: NoiseConfig = STANDARD) -> LabelTable:
-        """Training labels of one source with errors; the mixed source has the pictures of three."""
+        """Return a source's training labels with errors; "mixed" is as large as all the others."""
         kinds = "" if noise == STANDARD else "-" + _describe(noise)
         count, seed = self._training(source)
         number = seed - 100 * self.seed
         return self._labels(source + kinds, count, number, source, noise, _OBJECTS)
 
     def three_sources(self, poor: str | None = None) -> LabelTable:
-        """Training labels of the three sources, each on pictures of its own; one may be poor."""
+        """Return training labels of three sources, each on images of its own; one may be poor."""
         noise = dict.fromkeys(SOURCES, STANDARD) | ({poor: POOR} if poor else {})
         return LabelTable.concat([self.training(s, noise[s]) for s in SOURCES])
 
     def generated(self) -> dict[Preset, LabelTable]:
-        """Template labels of both presets, of the same imperfect observations of the same scenes.
+        """Return template labels of both presets, from the same imperfect observations of scenes.
 
-        Observations say that images are `_PHOTOGRAPH` pixels wide, as in photographs, which the
-        published rules count in.
+        Observations are scaled to images with a longer side of `_PHOTOGRAPH` pixels, because the
+        published rules count in the pixels of photographs.
         """
         folder = self.folder / "generated"
         tables = {preset: folder / f"{preset}.parquet" for preset in PRESETS}
@@ -104,7 +104,7 @@ class World:
         return {p: read_labels(table, images=folder / "images") for p, table in tables.items()}
 
     def generated_sources(self) -> LabelTable:
-        """Labels of all three sources, of what imperfect models say of half as many scenes."""
+        """Return labels of all three sources, from imperfect observations of half the scenes."""
         folder = self.folder / "generated-sources"
         table = folder / "labels.parquet"
         if not table.exists():
@@ -115,11 +115,11 @@ class World:
         return read_labels(table, images=folder / "images")
 
     def observations(self, labels: LabelTable, *sources: str) -> Path:
-        """File of what imperfect models say of the scenes of some training labels.
+        """Return the file of imperfect observations of the scenes of some training labels.
 
         Args:
-            labels: the labels of the sources together, which decide what images are called.
-            sources: of `training`.
+            labels: the labels of the sources together, which determine how images are named.
+            sources: sources, as for `training`.
         """
         path = self.folder / f"observations-{'-'.join(sources)}.parquet"
         if not path.exists():
@@ -136,13 +136,13 @@ class World:
             yield observe(scene, str(root / f"{number:06d}.jpg"), eyes)
 
     def _training(self, source: str) -> tuple[int, int]:
-        """Number of scenes and seed of a source of training labels."""
+        """Return the number of scenes and the seed of a source of training labels."""
         count = self.scale.scenes if source == "mixed" else self.scale.scenes // len(SOURCES)
         return count, 100 * self.seed + 10 + ("mixed", *SOURCES).index(source)
 
     @property
     def start(self) -> LabelTable:
-        """Labels of the standard mix on pictures of their own, for the head to start from."""
+        """Labels of the standard mix on images of their own, which train the head to start from."""
         return self._labels("start", self.scale.scenes, 3, "mixed", STANDARD, _OBJECTS)
 
     @property
@@ -152,7 +152,7 @@ class World:
 
     @property
     def test(self) -> LabelTable:
-        """Annotated labels that every number is taken on."""
+        """Annotated labels on which all results are measured."""
         return self._labels("test", self.scale.test, 2, "human", CLEAN, None)
 
     def _labels(
@@ -174,7 +174,7 @@ class World:
 
 
 def _enlarge(seen: Observation, factor: float) -> Observation:
-    """An observation of the template source as of a larger image."""
+    """Return an observation for the template source, scaled to a larger image."""
 
     def larger(found: Sequence[Detection]) -> tuple[Detection, ...]:
         return tuple(replace(one, box=tuple(factor * v for v in one.box)) for one in found)
@@ -189,14 +189,14 @@ def _enlarge(seen: Observation, factor: float) -> Observation:
 
 
 def _shrink(labels: LabelTable, factor: float) -> LabelTable:
-    """Labels with the boxes and sizes of a smaller image."""
+    """Return labels with boxes and sizes scaled to a smaller image."""
     sizes = np.rint(labels.sizes() * factor).astype(np.int32)
     labels = labels.with_column("box", labels.boxes() * factor)
     return labels.with_column("width", sizes[:, 0]).with_column("height", sizes[:, 1])
 
 
 def only(kind: str, rate: float) -> NoiseConfig:
-    """Errors of one kind alone."""
+    """Return errors of one kind alone."""
     return NoiseConfig(rate=rate, mix={kind: 1.0})
 
 

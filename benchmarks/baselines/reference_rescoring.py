@@ -2,7 +2,7 @@
 
 One pass per measurer and source. Every label decodes and encodes its own image, has 77 text tokens
 and 1 + 77 + 1 + P fusion tokens (275 for ViT-B/16), goes through post-norm layers whose
-`nn.MultiheadAttention` returns its weights, in float32, 128 labels a batch. Nothing is shared
+`nn.MultiheadAttention` returns its weights, in float32, 128 labels per batch. Nothing is shared
 between labels or measurers.
 
 python benchmarks/baselines/reference_rescoring.py LABELS --layout unc --images DIR CHECKPOINT …
@@ -39,7 +39,7 @@ Loader = Callable[[Path], Square]
 
 
 class ReferenceLayer(nn.Module):
-    """A post-norm layer with the reference's calls, (S, B, D); weights of a clipvg layer."""
+    """A post-norm layer with the reference's calls, on (S, B, D), and a clipvg layer's weights."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class ReferenceModel(nn.Module):
     def forward(
         self, images: Tensor, pixel_mask: Tensor, tokens: Tensor, text_mask: Tensor, stats: Stats
     ) -> Tensor:
-        """Boxes (B, 4) cxcywh; one image and 77 tokens a label."""
+        """Return boxes (B, 4) cxcywh from one image and 77 tokens per label."""
         model = self.model
         with stats.timed("image"):
             visual = model.backbone.image_features(images)  # (B, 1 + P, levels · W)
@@ -96,7 +96,7 @@ class ReferenceModel(nn.Module):
 
 
 class Pairs(Dataset):
-    """Labels one by one: each decodes its image."""
+    """Labels one by one, each of which decodes its own image."""
 
     def __init__(self, labels: LabelTable, model: GroundingModel, read: Loader) -> None:
         self._names, self._texts = labels.image_names, labels.expressions
@@ -115,11 +115,11 @@ class Pairs(Dataset):
 
 @dataclass(frozen=True)
 class Rescored:
-    """What a run gives.
+    """Result of a run.
 
     Attributes:
         scores: (n, N) float32 reliability in label order.
-        seconds: of the whole run.
+        seconds: duration of the whole run.
         stages: seconds by stage; "decode" is the time spent waiting for a batch.
     """
 
@@ -129,7 +129,7 @@ class Rescored:
 
 
 def square_loader(model: GroundingModel) -> Loader:
-    """Decode a file and make the model's square of it."""
+    """Return a function that decodes a file into the model's square."""
     return lambda path: load_square(path, model.backbone.image_size, model.preset)
 
 
@@ -157,9 +157,9 @@ def rescore(
     Args:
         models: measurers by name, on one device.
         labels: N labels.
-        batch: labels a batch; the last of a pass is smaller.
+        batch: labels per batch; the last of a pass may be smaller.
         workers: decoding processes; 0 decodes in this one.
-        read: gives the square of a file; None decodes it.
+        read: returns the square of a file; None decodes it.
         profile: wait for the device after every stage.
     """
     device = next(iter(models.values())).device

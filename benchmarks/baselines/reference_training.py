@@ -1,10 +1,10 @@
 """The training step of the reference code: the baseline of the training benchmark.
 
-Every label has its own image; the image tower's position table learns, so that gradients go back
-through the whole tower; 77 text tokens and 1 + 77 + 1 + P fusion tokens (275 for ViT-B/16);
+Every label has its own image; the image tower's position table is trained, so that gradients go
+back through the whole tower; 77 text tokens and 1 + 77 + 1 + P fusion tokens (275 for ViT-B/16);
 post-norm layers whose `nn.MultiheadAttention` returns its weights; dropout 0.1; float32; one AdamW
-over all that learns. The loss is L1 (sum over coordinates) + GIoU, the latter as the diagonal of
-all pairs.
+over all trained parameters. The loss is L1 (sum over coordinates) + GIoU, the latter as the
+diagonal of all pairs.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class ReferenceTrainer:
     """Model and optimizer of the reference.
 
     Args:
-        model: with `train_visual_positions`; its weights are the start, its layers are copied.
+        model: has `train_visual_positions`; its weights are the start, its layers are copied.
     """
 
     def __init__(self, model: GroundingModel) -> None:
         assert not model.frozen_images
         self.model = ReferenceModel(model).train()
-        copied = {id(p) for p in model.fusion.parameters()}  # of which `model.layers` are copies
+        copied = {id(p) for p in model.fusion.parameters()}  # the copies: `self.model.layers`
         self.parameters: list[nn.Parameter] = []
         for parameter in self.model.parameters():
             if parameter.requires_grad and id(parameter) not in copied:
@@ -45,7 +45,7 @@ class ReferenceTrainer:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=LR, weight_decay=WEIGHT_DECAY)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Loss of labels on pictures of their own; a picture of several is repeated."""
+        """Return the loss with one image per label: an image that labels share is repeated."""
         index = batch.image_index
         boxes = self.model(
             batch.images[index], batch.pixel_mask[index], batch.tokens, batch.text_mask, Stats()
@@ -55,7 +55,7 @@ class ReferenceTrainer:
         return F.l1_loss(boxes, batch.target, reduction="none").sum() / len(boxes) + giou.mean()
 
     def step(self, batch: Batch) -> float:
-        """One optimizer step; gives the loss."""
+        """Take one optimizer step; return the loss."""
         loss = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
@@ -63,7 +63,7 @@ class ReferenceTrainer:
         return loss.item()
 
     def _shared(self, model: GroundingModel) -> list[nn.Parameter]:
-        """Linear maps and norms that a copied layer took over from the model as they are."""
+        """Return the parameters of linear layers and norms that the copies share with `model`."""
         mine = {id(p) for p in self.parameters}
         own = [p for layer in self.model.layers for p in layer.parameters()]
         return [p for p in own if id(p) not in mine]

@@ -1,4 +1,4 @@
-"""Times box_reliability against its reference, a compiled reference, and libraries' passes.
+"""Time box_reliability against its reference, a compiled reference and library functions.
 
 python benchmarks/ops/box_reliability.py [--device cpu|cuda] [--case TEXT] [--json FILE]
 """
@@ -46,7 +46,7 @@ CHUNK = 1000
 def boxes(
     measurers: int, labels: int, scores: str, device: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predictions and targets whose scores are spread, all 1, or all distinct (IoU k / N)."""
+    """Make predictions and targets whose scores are spread, all 1, or all distinct (IoU k / N)."""
     generator = torch.Generator(device).manual_seed(0)
     random = {"generator": generator, "device": device}
     target = torch.rand(labels, 4, **random) * 0.4 + 0.3
@@ -82,7 +82,7 @@ def matrix(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def numpy_histogram(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The NumPy IoU, and numpy.histogram in place of a count by index."""
+    """The NumPy IoU, with numpy.histogram instead of counting by bin index."""
     iou, _ = box_reliability_numpy(pred, target, bins=1)
     return iou, np.stack([np.histogram(row, BINS, (0, 1))[0] for row in iou])
 
@@ -122,14 +122,14 @@ def providers(
 
 
 def check(functions: dict[str, Callable]) -> None:
-    """Providers agree; those of this package to the bit."""
+    """Assert that the providers agree; those of this package bit for bit."""
     expected = functions["reference"]()
     for name, function in functions.items():
         iou, hist = (torch.as_tensor(part) for part in function()[:2])
         exact = name.removeprefix("numpy ") in ("reference", "native")
         atol = 0 if exact else 1e-5
         torch.testing.assert_close(iou, expected[0], rtol=0, atol=atol, msg=name)
-        # Libraries place edges otherwise, and histc counts in float32.
+        # Libraries place bin edges differently, and histc counts in float32.
         assert not exact or torch.equal(hist, expected[1]), name
 
 

@@ -1,4 +1,4 @@
-"""Times multilevel_projection against one linear map over the concatenation of the levels.
+"""Time multilevel_projection against one linear layer over the concatenated levels.
 
 python benchmarks/ops/multilevel_projection.py [--device cpu|cuda] [--case TEXT] [--json FILE]
 """
@@ -20,9 +20,9 @@ from _harness import Case, chosen, compare, compiles, options, write
 
 # ViT-B/16: four levels of 768 channels, [CLS] and 14 x 14 patches, a fusion encoder of width 512
 LEVELS, COLUMNS, TOKENS, CHANNELS = 4, 768, 197, 512
-KEPT = 0.75  # of the tokens of a letterboxed 4:3 picture
+KEPT = 0.75  # share of tokens that a letterboxed 4:3 image keeps
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# images, dtype, what is computed; on a GPU the last ones first, they are worth most there
+# images, dtype, what is computed; in reverse on a GPU, where the last ones are the most valuable
 SIZES = [
     (1, "float32", "all tokens"),
     (32, "float32", "all tokens"),
@@ -60,7 +60,7 @@ def concatenated(
 
 
 def with_gradient(function: Callable[..., Tensor], parts: dict, what: str) -> Callable:
-    """The call; with weight's and bias's gradient where that is asked for."""
+    """Return the call to time, with the gradients of weight and bias if `what` asks for them."""
     if what != "forward and backward":
         return torch.no_grad()(lambda: function(**parts))
     learnt = [parts[name].requires_grad_() for name in ("weight", "bias")]
@@ -94,7 +94,7 @@ def providers(parts: dict, what: str, device: str, compiled: bool) -> dict[str, 
 
 
 def check(functions: dict[str, Callable], dtype: torch.dtype) -> None:
-    """Providers agree."""
+    """Assert that the providers agree."""
     allowed = 1e-5 if dtype == torch.float32 else 1e-2
     expected, *others = (function() for function in functions.values())
     for name, found in zip(list(functions)[1:], others, strict=True):
@@ -107,12 +107,12 @@ def check(functions: dict[str, Callable], dtype: torch.dtype) -> None:
 
 
 def work(parts: dict, what: str) -> tuple[int, int]:
-    """Bytes read and written once each, and floating-point operations."""
+    """Return the bytes that must be read and written, and the floating-point operations."""
     learns, weight = what == "forward and backward", parts["weight"]
     rows = len(parts["index"]) if "index" in parts else parts["levels"][0].shape[:-1].numel()
     read = rows * LEVELS * COLUMNS * weight.element_size()
     written = rows * CHANNELS * weight.element_size()
-    # Going back reads features and gradient and writes the weight's gradient.
+    # The backward pass reads features and gradient and writes the weight's gradient.
     bytes_moved = (1 + learns) * (read + written + weight.nbytes)
     return bytes_moved, (1 + learns) * 2 * rows * weight.numel()
 

@@ -1,10 +1,10 @@
-"""Times packed_attention on the tokens of a rescoring run against what PyTorch offers for it.
+"""Time packed_attention on the tokens of a rescoring run against PyTorch's alternatives.
 
 python benchmarks/ops/packed_attention.py [--device cpu|cuda] [--case TEXT] [--json FILE] [--blocks]
 
-Sequences are [REG], the text, [CLS] and the real patches of a letterboxed picture, sizes and text
-lengths as in benchmarks/data/refcoco_sample.json; heads as in the published fusion encoder. The
-alternatives get their own layout (padded, jagged) for nothing: laying it out is not timed.
+A sequence is [REG], the text, [CLS] and the real patches of a letterboxed image, with sizes and
+text lengths as in benchmarks/data/refcoco_sample.json and heads as in the published fusion encoder.
+The alternatives need other layouts (padded, jagged): the conversion to these is not timed.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from _harness import Case, chosen, compare, compiles, options, write
 
 SAMPLE = Path(__file__).parents[1] / "data" / "refcoco_sample.json"
-HEADS, WIDTH = 8, 64  # of each of n measurers
+HEADS, WIDTH = 8, 64  # heads of each measurer, and their width
 GRID, PATCH = 14, 16
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # of the norm
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # relative to the norm
 BLOCKS = [(16, 64, 4), (32, 64, 4), (64, 32, 4), (64, 64, 4), (64, 64, 8), (128, 64, 8)]
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a case: n measurers; labels, or tokens of a sequence; dtype; what is computed."""
+    """A case: number of measurers and of labels (or tokens per sequence), dtype, computation."""
 
     measurers: int
     labels: int
@@ -67,7 +67,7 @@ SIZES = {
         Size(1, 2048, "float32", LONG),
     ],
     "cuda": [
-        Size(3, 256, "bfloat16", FORWARD),  # in the order of their worth: time may end
+        Size(3, 256, "bfloat16", FORWARD),  # the most valuable first, because time may run out
         Size(1, 256, "bfloat16", BOTH),
         Size(3, 256, "float32", FORWARD),
         Size(3, 256, "bfloat16", LAST),
@@ -78,7 +78,7 @@ SIZES = {
 
 
 def mix(labels: int) -> list[int]:
-    """Lengths of the sequences of some labels, sorted as the engine sorts them."""
+    """Return the lengths of the sequences of some labels, sorted as the engine sorts them."""
     generator, sample = np.random.default_rng(0), json.loads(SAMPLE.read_text())
     counts = {int(tokens): count for tokens, count in sample["expressions_by_tokens"].items()}
     share = np.array(list(counts.values())) / sum(counts.values())
@@ -88,7 +88,7 @@ def mix(labels: int) -> list[int]:
 
 
 def patches(width: int, height: int) -> int:
-    """Patches that hold picture, of a picture in the middle of the square."""
+    """Return the number of patches that overlap an image centred in the square."""
     kept = round(GRID * PATCH * min(width, height) / max(width, height))
     margin = (GRID * PATCH - kept) // 2
     return GRID * (-(-(margin + kept) // PATCH) - margin // PATCH)
@@ -107,11 +107,11 @@ class Inputs:
         return max(self.lengths)
 
     def folded(self) -> list[Tensor]:
-        """(T, n * H, d) each."""
+        """Return q, k and v, (T, n * H, d) each."""
         return [part.transpose(0, 1).flatten(1, 2).contiguous() for part in self.parts]
 
     def padded(self) -> tuple[list[Tensor], Tensor]:
-        """(B, n * H, longest, d) each, and which keys are real."""
+        """Return q, k and v, (B, n * H, longest, d) each, and the mask of real keys."""
         padded = [
             torch.nn.utils.rnn.pad_sequence(list(part.split(self.lengths)), batch_first=True)
             for part in self.folded()
@@ -132,7 +132,7 @@ def inputs(size: Size, device: str) -> Inputs:
 
 
 def timed(function: Callable[..., Tensor], parts: list[Tensor], size: Size) -> Callable:
-    """The call; with the gradients of q, k and v where that is asked for."""
+    """Return the call to time, with the gradients of q, k and v if `size.what` asks for them."""
     if size.what != BOTH:
         return torch.no_grad()(lambda: function(*parts))
     leaves = [part.detach().requires_grad_() for part in parts]
@@ -161,13 +161,13 @@ def definition(q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> Tensor:
     return scores.softmax(-1) @ v
 
 
-Provider = tuple[Callable[..., Tensor], list[Tensor]]  # a function and the parts it is given
+Provider = tuple[Callable[..., Tensor], list[Tensor]]  # a function and its arguments
 
 
 def providers(
     own: Inputs, size: Size, args: argparse.Namespace
 ) -> dict[str, Callable[[], Provider]]:
-    """What makes each provider: PyTorch's prototypes may already fail there."""
+    """Return a factory for each provider: making PyTorch's prototypes may already fail."""
     found: dict[str, Callable[[], Provider]] = {}
     device = args.device
     offsets = own.offsets.to(device)
@@ -274,7 +274,7 @@ def several_blocks(dtype: torch.dtype) -> Any:
 
 
 def last_layer(own: Inputs, size: Size, device: str) -> dict[str, Callable[[], Tensor]]:
-    """[REG]'s attention from tokens (n, T, D): without forming keys and values, and with them."""
+    """Return [REG]'s attention over tokens (n, T, D) with and without forming keys and values."""
     width, count = HEADS * WIDTH, len(own.lengths)
     generator = torch.Generator().manual_seed(1)
 
@@ -294,8 +294,8 @@ def last_layer(own: Inputs, size: Size, device: str) -> dict[str, Callable[[], T
     on_device = {"triton": (own.offsets.to(device), one.to(device))}
 
     def not_formed() -> Tensor:
-        # q·(W_k y + b_k) is (W_kᵀ q)·y plus a constant that softmax does not see, and
-        # Σ a (W_v x + b_v) is W_v Σ a x + b_v: both matrices meet one vector a head, not T.
+        # q·(W_k y + b_k) is (W_kᵀ q)·y plus a constant, which softmax ignores, and
+        # Σ a (W_v x + b_v) is W_v Σ a x + b_v: both matrices multiply one vector per head, not T.
         of_k, of_v = (each.weight.view(-1, HEADS, WIDTH, width) for each in (to_k, to_v))
         placed = x + table.index_select(1, places)
         query = to_q(placed[:, first]).unflatten(-1, (HEADS, -1)) * WIDTH**-0.5
@@ -324,7 +324,7 @@ def last_layer(own: Inputs, size: Size, device: str) -> dict[str, Callable[[], T
 
 
 def packed_result(name: str, result: Tensor, own: Inputs) -> Tensor:
-    """What a provider gives, as (T, n * H, d)."""
+    """Return a provider's result as (T, n * H, d)."""
     if "padded" in name:
         rows = result.transpose(1, 2)
         return torch.cat([rows[i, :length] for i, length in enumerate(own.lengths)])
@@ -340,7 +340,7 @@ def differs(found: Tensor, expected: Tensor) -> float:
 
 
 def usable(own: Inputs, size: Size, args: argparse.Namespace) -> dict[str, Callable]:
-    """Providers that run here and agree with the first; those of PyTorch that do not are named."""
+    """Return the providers that run and agree with the first; print which of PyTorch's do not."""
     calls: dict[str, Callable] = {}
     expected = None
     for name, make in providers(own, size, args).items():
@@ -355,7 +355,7 @@ def usable(own: Inputs, size: Size, args: argparse.Namespace) -> dict[str, Calla
                 raise ArithmeticError(f"the result differs by {error:.2g} of its norm")
             with backend(scope):
                 call = timed(function, parts, size)
-                call()  # gradients fail apart from results
+                call()  # gradients may fail even if results do not
         except Exception as error:
             if scope != "auto":
                 raise
@@ -367,12 +367,14 @@ def usable(own: Inputs, size: Size, args: argparse.Namespace) -> dict[str, Calla
 
 
 def amounts(own: Inputs, size: Size) -> Case:
-    """Products and bytes that the definition cannot do without."""
+    """Return the case with the least products and bytes that the definition requires."""
     q = own.parts[0]
     pairs = sum(length**2 for length in own.lengths)
     flops = 4 * size.measurers * HEADS * WIDTH * pairs
     moved = 4 * q.numel() * q.element_size()  # q, k, v; the result
-    if size.what == BOTH:  # two products become seven; q, k, v, result, gradient; three gradients
+    # With backward, two products become seven; q, k, v, result and its gradient are read too, and
+    # three gradients written.
+    if size.what == BOTH:
         flops, moved = flops * 7 // 2, moved * 3
     return Case(size.name, moved, flops, q.dtype)
 
