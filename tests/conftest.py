@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures available to every test."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from PIL import Image
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """Ctrl-C works here and in child processes: a shell's background job starts with it ignored."""
+    """Restore Ctrl-C here and in child processes: background jobs of a shell start ignoring it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def without_waiting_for_disks() -> Iterator[None]:
-    """Files are not forced to the disk: no test sees a power failure, and a flush takes 5 ms."""
+    """Do not force files to the disk: no test sees a power failure, and a flush takes 5 ms."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -30,13 +30,13 @@ def without_waiting_for_disks() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def cheap_towers() -> None:
-    """Models on `clipvg-tiny` are made in a fraction of the time."""
+    """Create models on `clipvg-tiny` in a fraction of the time, see support/towers.py."""
     import support.towers  # noqa: F401 (it takes effect when it is imported)
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """tests/data."""
+    """The folder tests/data."""
     return Path(__file__).parent / "data"
 
 
@@ -48,7 +48,7 @@ def repository() -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports have their figures made, not drawn, which takes a second each."""
+    """Create the figures of reports without rendering them, which takes a second each."""
 
     def save(figure: object, file: io.BytesIO, **_: object) -> None:
         Image.new("L", (1, 1)).save(file, "png")
@@ -63,7 +63,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def seeded() -> int:
-    """Seeds torch; returns the seed."""
+    """Seed torch and return the seed."""
     import torch
 
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def seeded() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips `gpu` tests, with the reason, where there is no CUDA device."""
+    """Skip `gpu` tests, with the reason, if there is no CUDA device."""
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return

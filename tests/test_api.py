@@ -42,7 +42,7 @@ def adapted(labels: LabelTable, tmp_path_factory: pytest.TempPathFactory) -> cli
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Decisions, scores and weights of a run, without times."""
+    """Return the decisions, scores and weights of a run, without times."""
     summary = json.loads((folder / "summary.json").read_text())
     for stage in summary["stages"]:
         stage.pop("seconds")
@@ -155,7 +155,7 @@ def multi(labels: LabelTable, tmp_path_factory: pytest.TempPathFactory) -> clipv
 
 
 def several(labels: LabelTable, out: Path, **options: Any) -> clipvg.api.AdaptResult:
-    """Adapt to labels of two sources, validated on themselves, one step a training."""
+    """Adapt to labels of two sources, validated on themselves, one step per training."""
     return clipvg.adapt(
         labels,
         out=out,

@@ -77,7 +77,7 @@ def test_unsigned_coordinates_do_not_wrap_around():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int16, np.uint16, np.int32])
 def test_small_types_do_not_overflow(dtype):
-    """A photograph has more pixels than float16 and int16 count to."""
+    """A photograph has more pixels than float16 and int16 can count."""
     a, b = np.array([[[0, 0, 640, 480]], [[0, 0, 640, 240]]], dtype=dtype)
     assert area(a).tolist() == [640 * 480]
     assert iou(a, b).tolist() == [0.5]
@@ -120,7 +120,7 @@ def test_iou_of_two_tables_is_that_of_the_definition_to_the_bit(count, rng):
     b[: count // 4] = a[: count // 4]
     a[count // 2 : count // 2 + 5] = b[count // 2 : count // 2 + 5, [0, 1, 0, 1]]
     a[-1:, 2] = np.nan
-    broadcast = iou(a[:, None], b[:, None])[:, 0]  # never compiled
+    broadcast = iou(a[:, None], b[:, None])[:, 0]  # broadcasting never runs compiled code
     assert_array_equal(iou(a, b), broadcast)
     assert_array_equal(iou(np.asfortranarray(a), b[::-1][::-1]), broadcast)
 

@@ -1,4 +1,4 @@
-"""Run directories of which a file is damaged end as undisturbed ones, or the file is named."""
+"""Run directories with a damaged file end like undisturbed ones, or the file is named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _StoppedError(Exception):
 
 
 def stop_after(learner: Any, trainings: int) -> Any:
-    """Let a learner stop the run in the training after so many."""
+    """Let a learner stop the run at the training that follows so many."""
     original, done = learner.fit, []
 
     def fit(*args: Any, **options: Any) -> Any:
@@ -45,7 +45,7 @@ def test_damaged_files_of_a_curriculum(method: Any, tmp_path: Path) -> None:
     ends = spoil_each(
         tmp_path / "whole", method.adapt, tmp_path / "whole", ["cut to a third"], one_of_a_kind=True
     )
-    assert ends["named"] == 1  # config.yaml, which says what the run is
+    assert ends["named"] == 1  # config.yaml, which identifies the run
     assert ends["alike"] > 8
 
 
@@ -130,7 +130,7 @@ def test_all_damages_to_a_training(labels: LabelTable, tmp_path: Path) -> None:
 def test_all_damages_to_an_adapted_model(
     labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: int
 ) -> None:
-    """In the state of a run that was killed in a training, whose files are there."""
+    """Damage a run that was killed in a training, whose files are still there."""
     names = [f"s{row % sources}" for row in range(len(labels))]
     again = partial(adapt, labels=labels.with_column("source", names))
     again(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""The demo, cut down to seconds: every part runs, the numbers are where scripts look for them."""
+"""The demo, cut down to seconds: every part runs, and its numbers are where scripts expect them."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_fewer_labels_than_a_batch(
 
 @pytest.mark.parametrize("heavy", range(5))
 def test_one_label_with_all_the_weight(labels: LabelTable, tmp_path: Path, heavy: int) -> None:
-    """It can be trained on or validate, not both."""
+    """It can serve for training or for validation, not for both."""
     few = labels.select(np.arange(5)).with_column("weight", np.eye(5)[heavy])
     training = FitConfig(epochs=1, batch_size=8, augment=False)
     with pytest.raises(InputError, match="on have weight 0; pass validation labels"):

@@ -3,8 +3,8 @@
 Each case ends with a result or an `InputError` of one line: no other error, no hang, no flood of
 memory. `make test` tries 200 cases a target, 50 of command lines; `make fuzz` tries 5,000, going on
 where it stopped. A failure names target and case, and
-`FUZZ_CASE=1234 pytest -k TARGET tests/test_fuzz.py` repeats it. What once failed is kept as a test
-of its own beside what it failed in.
+`FUZZ_CASE=1234 pytest -k TARGET tests/test_fuzz.py` repeats it. A case that once failed is kept as
+a test of its own, beside the tests of the part that failed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from clipvg.errors import InputError
 from clipvg.ops import box_reliability, box_reliability_numpy
 
 CASES = int(os.environ.get("FUZZ_CASES", "200"))
-# of what builds a parser for each of them
+# fewer, as each case builds a parser
 COMMANDS = int(os.environ.get("FUZZ_CASES", "50"))
 ONE_CASE = os.environ.get("FUZZ_CASE")
 SECONDS = 10
@@ -50,7 +50,7 @@ VALUES = [
 
 
 def tamper(rng: np.random.Generator, data: bytes) -> bytes:
-    """Change bytes, cut, repeat, or put in what parsers dislike, once or a few times."""
+    """Change, cut or repeat bytes, or insert what parsers dislike, once or a few times."""
     changed = bytearray(data)
     for _ in range(rng.integers(1, 5)):
         at = int(rng.integers(0, len(changed) + 1))
@@ -83,7 +83,7 @@ def tamper_values(rng: np.random.Generator, value: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No more memory than this, and no images of more pixels than memory."""
+    """Limit memory to `EXTRA_BYTES` more than is used now."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + EXTRA_BYTES, before[1]))
@@ -105,7 +105,7 @@ def run_cases(
     handled = {number: signal.signal(number, hang) for number in (signal.SIGPROF, signal.SIGALRM)}
     try:
         for case in cases:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # at work: others may use the machine
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # CPU time, as others may use the machine
             signal.alarm(12 * SECONDS)
             message = ""
             try:
@@ -133,7 +133,7 @@ def run_cases(
 def test_files(name: str, tmp_path: Path) -> None:
     content, read = FILES[name]
     for other, (honest, _) in FILES.items():
-        if "/" in name and name.split("/")[0] == other.split("/")[0]:  # which need each other
+        if "/" in name and name.split("/")[0] == other.split("/")[0]:  # they need each other
             (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / other).write_bytes(honest)
     path = tmp_path / name
@@ -193,7 +193,7 @@ def test_configurations_of_commands(tmp_path: Path) -> None:
 
 
 def configurations() -> list[type]:
-    """Every class of options."""
+    """Return every class of options."""
     from clipvg.curriculum import Beyond, MSAConfig, SSAConfig
     from clipvg.data.scenes.labels import NoiseConfig
     from clipvg.data.scenes.observe import ObserverErrors
@@ -259,9 +259,9 @@ def test_inputs_of_operators() -> None:
             if rng.random() < 0.4:
                 options[option] = odd[rng.integers(0, len(odd))]
         if {options["bins"], options.get("num_groups")} & {2**24, 2**25}:
-            options = {}  # allowed, and large
+            options = {}  # allowed, but takes much memory
         if rng.random() < 0.3:
-            # Each either small or refused: what lies between is allowed, and large.
+            # Each is small or refused: what lies between is allowed, but takes much memory.
             options["group"] = rng.choice(np.array([-2, 0, 3, 2**31, 2**40]), shape[1])
         if rng.random() < 0.5:
             box_reliability_numpy(boxes, target, **options)

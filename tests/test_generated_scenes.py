@@ -1,4 +1,4 @@
-"""From scenes without labels to labels with a truth: observers, the reader, every source."""
+"""From scenes without labels to labels with known truth: observers, the reader, every source."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from clipvg.pseudo.generate import generate
 
 
 def look(count: int, errors: ObserverErrors, seed: int = 0) -> tuple[ObservationTable, dict]:
-    """Observations of scenes that nobody has drawn."""
+    """Return observations of scenes that are never rendered, and the scenes."""
     rng, eyes = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     scenes = {f"{number}.jpg": sample_scene(rng) for number in range(count)}
     seen = [observe(scene, name, eyes, errors) for name, scene in scenes.items()]

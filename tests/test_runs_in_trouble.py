@@ -1,6 +1,6 @@
-"""Runs on disks that fill up, in folders that vanish, under clocks that jump.
+"""Runs on disks that fill up, in folders that vanish, and under clocks that jump.
 
-Each ends with one line that says what to do, and the same command then ends as an undisturbed run.
+Each ends with one line that says what to do; the same command then ends like an undisturbed run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def alike(folder: Path, whole: Path) -> bool:
 
 
 def fail_at(patch: pytest.MonkeyPatch, write: int, error: OSError) -> list[int]:
-    """Let the n-th write of a file, and all later ones, fail as on a full disk; the count."""
+    """Let the n-th write of a file and all later ones fail as on a full disk; return the count."""
     flush, count = files._flush, [0]
 
     def failing(path: Path) -> None:
@@ -79,7 +79,7 @@ def fail_at(patch: pytest.MonkeyPatch, write: int, error: OSError) -> list[int]:
 def check_failing_writes(
     again: Callable[[Path], object], tmp_path: Path, error: OSError, every: int
 ) -> None:
-    """Fail at every n-th write of a run; then go on."""
+    """Let a run fail at every n-th of its writes, and then continue it."""
     with pytest.MonkeyPatch.context() as patch:
         count = fail_at(patch, 10**9, error)
         again(tmp_path / "whole")
@@ -145,7 +145,7 @@ def test_the_folder_of_a_search_vanishes(tmp_path: Path, training: int) -> None:
 def test_the_store_of_scores_vanishes(
     labels: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is scored is in memory too, so that nothing is lost."""
+    """Scores are also in memory, so nothing is lost."""
     models = {"a": fits.make_model()}
     monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 2)
     whole = score_labels(labels, models)
@@ -195,7 +195,7 @@ def test_a_clock_that_jumps(
 
 @pytest.mark.parametrize("when", [0, 2**33, -(2**33), 2**52])
 def test_files_of_another_time_are_taken(labels: LabelTable, tmp_path: Path, when: int) -> None:
-    """Dates decide nothing: what a run with a wrong clock wrote is read as it is."""
+    """Dates do not matter: what a run with a wrong clock wrote is read as it is."""
     toy.adapt(tmp_path / "run")
     before = read_folder(tmp_path / "run")
     for path in (tmp_path / "run").rglob("*"):

@@ -11,7 +11,7 @@ sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "baselines")]
 
 @pytest.fixture(autouse=True)
 def small_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rate of the machine is measured with small products: others take seconds."""
+    """Measure the machine's matrix-product rate with small products: larger ones take seconds."""
     from _rescoring import compare, peak
 
     monkeypatch.setattr(peak, "BLOCK", [(64, 64, 64)])

@@ -1,4 +1,4 @@
-"""The benchmark of a busy machine runs, and holds results to be equal."""
+"""The busy-machine benchmark runs and checks that all settings give equal results."""
 
 from __future__ import annotations
 

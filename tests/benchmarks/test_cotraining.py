@@ -6,7 +6,7 @@ import pytest
 
 
 def test_it_times_what_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WARM_UP_S", "MEASURE_S", "MIN_RUNS"):  # --quick changes them
+    for name in ("WARM_UP_S", "MEASURE_S", "MIN_RUNS"):  # restored after --quick changes them
         monkeypatch.setattr(_harness, name, getattr(_harness, name))
     records = cotraining.main(["cached", "--quick"])
     assert records[0]["provider"] == "three on their subsets"

@@ -1,4 +1,4 @@
-"""The stages of benchmarks/gpu.sh: they resume, record what failed, and are merged."""
+"""The stages of benchmarks/gpu.sh resume, record their failures and are merged into one file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_hash_is_of_sources_only(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("other")
         seen.add(hash_sources(tmp_path))
-    assert len(seen) == 5  # kernels.py is nobody's
+    assert len(seen) == 5  # kernels.py is not a source
 
 
 def test_a_failure_is_recorded_and_the_next_stage_runs(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_stage_out_of_time_ends_with_its_children(tmp_path: Path) -> None:
     script = f"echo '{{}}' > $1; sleep 60 & echo $! > {pid}; wait"
     records = run([shell("slow", script, limit_s=0.5), shell("next", "echo '{}' > $1")], tmp_path)
     assert records["slow"]["status"] == "out of time"
-    assert records["slow"]["result"] == {}  # what was written until then
+    assert records["slow"]["result"] == {}  # what it wrote before the timeout
     assert records["next"]["status"] == "passed"
     deadline = time.monotonic() + 60
     while Path(f"/proc/{pid.read_text().strip()}").exists() and time.monotonic() < deadline:
@@ -153,7 +153,7 @@ def test_one_file_holds_all_stages(two_stages: Path) -> None:
     assert found["stages"]["good"]["result"] == {"ms": 1}
     assert found["conditions"]["torch"]
     assert gpu.main([*common, "--only", "good"]) == 0
-    assert merged(two_stages) == found  # a stage not asked for keeps its part
+    assert merged(two_stages) == found  # a stage that is not asked for keeps its record
 
 
 def test_a_fresh_machine_goes_on_from_the_merged_file(two_stages: Path) -> None:
@@ -221,12 +221,12 @@ def test_a_changed_source_repeats_all_and_the_build_unasked(
     assert ran("--retry") == []
     (two_stages / "setup.py").touch()
     assert ran("--only", "b") == ["build", "b"]
-    assert merged(two_stages)["missing"] == ["a"]  # what there is of it is of other sources
+    assert merged(two_stages)["missing"] == ["a"]  # its record is of other sources
     assert ran("--only", "b") == []
     assert ran() == ["a"]
     assert merged(two_stages)["missing"] == []
     (two_stages / "clipvg" / "_ops.so").unlink()
-    assert ran() == ["build"]  # what it left is gone
+    assert ran() == ["build"]  # the build's output is gone
 
 
 def test_the_commit_is_given_or_known_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,11 +234,11 @@ def test_the_commit_is_given_or_known_or_unknown(monkeypatch: pytest.MonkeyPatch
     assert _harness.commit() == "abc1234"
     monkeypatch.delenv("CLIPVG_COMMIT")
     monkeypatch.setenv("PATH", "")
-    assert _harness.commit() == "unknown"  # no git
+    assert _harness.commit() == "unknown"  # git is not found
     monkeypatch.undo()
     monkeypatch.delenv("CLIPVG_COMMIT", raising=False)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
-    assert _harness.commit() == "unknown"  # no checkout
+    assert _harness.commit() == "unknown"  # not a checkout
 
 
 def test_an_alternative_that_cannot_be_made_or_run_is_left_out(
@@ -290,7 +290,7 @@ def test_memory_of_a_call_is_above_what_was_in_use(monkeypatch: pytest.MonkeyPat
 
     assert _harness.measure(lambda: run("cuda"), "cuda")["peak_mib"] == 2
     assert "peak_mib" not in _harness.measure(lambda: run("cpu"), "cpu")
-    assert runs["cuda"] < runs["cpu"] / 2  # a GPU's stages have little time
+    assert runs["cuda"] < runs["cpu"] / 2  # fewer runs: time on a GPU is short
 
 
 def test_operators_write_each_case_when_it_is_there(

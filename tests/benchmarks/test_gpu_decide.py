@@ -1,4 +1,4 @@
-"""The lines that a run on a GPU fills."""
+"""The lines of dispatch and tuning tables that a recorded GPU run decides."""
 
 from __future__ import annotations
 

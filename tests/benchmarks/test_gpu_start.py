@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py on a fresh machine: it starts, and its commands and paths are there."""
+"""benchmarks/gpu.py starts on a fresh machine, and its commands and paths are valid."""
 
 from __future__ import annotations
 

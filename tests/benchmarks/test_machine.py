@@ -1,4 +1,4 @@
-"""What a record says of the machine."""
+"""What a benchmark record says about the machine."""
 
 from __future__ import annotations
 

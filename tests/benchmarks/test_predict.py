@@ -1,4 +1,4 @@
-"""The benchmark of `predict` runs, and what it times agrees."""
+"""The benchmark of `predict` runs, and the results of what it times agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark's baseline is the reference: its reliabilities, its operations."""
+"""The rescoring benchmark's baseline has the reference's reliabilities and operation count."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_sources_are_passes_of_their_own_in_label_order(
 def test_every_label_has_all_tokens_and_its_own_image(
     mini: Path, checkpoint: GroundingModel
 ) -> None:
-    """Operations are those counted, whatever the length of the text and the shape of the image."""
+    """The operation count holds whatever the text's length and the image's shape."""
     labels = labels_of(mini, "unc").select(np.arange(3))
     pairs = Pairs(labels, checkpoint, square_loader(checkpoint))
     batch = [torch.stack(x) for x in zip(*(pairs[i] for i in range(3)), strict=True)][:4]
     assert batch[2].shape == (3, 77)
     plain = copy.deepcopy(checkpoint).requires_grad_(False)
-    # Fused kernels are single operations, of which the counter knows some and miscounts others,
-    # depending on PyTorch's version; plain products it counts alike everywhere.
+    # The counter knows only some fused kernels and miscounts others, depending on PyTorch's
+    # version; it counts plain products alike everywhere.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         counting = FlopCounterMode(display=False)

@@ -1,4 +1,4 @@
-"""The rescoring benchmark runs, agrees with the reference and writes what it measured."""
+"""The rescoring benchmark runs, agrees with the reference and writes its measurements."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_operations_of_the_engine_are_those_counted(
     encoded = Counted(engine.stats.images, engine.stats.texts)
     first = next(iter(models.values()))
     flops = engine_flops(first, 2, labels, does, encoded, config.images_per_chunk)
-    # texts alike in length are encoded together, the shorter ones with some padding
+    # texts of similar length are encoded together, the shorter ones with some padding
     assert counter.get_total_flops() == pytest.approx(sum(flops.values()), rel=0.03)
 
 
@@ -178,10 +178,10 @@ def test_a_workload_is_made_again_alike(tmp_path: Path) -> None:
 
 @contextmanager
 def counted_products() -> Iterator[Any]:
-    """Count matrix products; in-place ones too, which the counter does not know by itself.
+    """Count matrix products, including in-place ones, which the counter does not know by itself.
 
-    Attention is made of plain products meanwhile: which of its fused kernels the counter knows,
-    and what it takes them for, differs from one PyTorch to the next.
+    Attention runs as plain products meanwhile: which of its fused kernels the counter knows, and
+    what it takes them for, depends on the version of PyTorch.
     """
     aten = torch.ops.aten
     own: dict[Any, Any] = {aten.addmm_: _product_flops, aten.baddbmm_: _product_flops}

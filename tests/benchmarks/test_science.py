@@ -91,7 +91,7 @@ def test_out_of_sample_measurers(work: Path, tmp_path: Path) -> None:
 def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
     science.run(work, 0, ["three", "sweep", "together", "options-one"], SMALL)
     found = science.write(work, tmp_path / "found.json", tmp_path)
-    # and what other tests have run in the same folder
+    # also those that other tests have run in the same folder
     assert set(found) >= {"one", "three", "sweep", "together", "options-one", "auroc"}
     assert found["together"]["over separate"]["n"] == 1
     assert found["three"]["msa"]["trainings"] > found["three"]["ssa template"]["trainings"]
@@ -109,7 +109,7 @@ def test_the_recipe_beside_the_plain_methods(work: Path, tmp_path: Path) -> None
         assert found[name]["over plain"]["n"] == 1
         assert next(iter(found[name]["variants"])) == "fused"
     assert found["longer-one"]["recommended over all"]["n"] == 1
-    assert "plain" in found["poor-source"]["variants"]  # and one of fewer sources, where better
+    assert "plain" in found["poor-source"]["variants"]  # and one with fewer sources, if better
     assert {"measurer", "match", "unique", "both"} <= set(found["recommended-one"]["auroc by kind"])
     assert "auroc by kind" not in found["recommended-generated"]
 
@@ -145,7 +145,7 @@ def test_unscored_labels_count_as_the_least_reliable() -> None:
 
 @pytest.mark.slow
 def test_selected_labels_train_a_better_model_than_all(tmp_path: Path) -> None:
-    # The whole in small: one or two objects, other object or loose box, 500 steps.
+    # The whole method in small: one or two objects, wrong object or loose box, 500 steps.
     noise = NoiseConfig(rate=0.6, mix={"same_class": 0.5, "loose_box": 0.5})
     scenes = SceneConfig(num_objects=(1, 2))
     options: dict[str, Any] = {"source": "template", "config": scenes}

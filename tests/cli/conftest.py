@@ -1,4 +1,4 @@
-"""A tiny model, a few pictures and labels, and the command line in this process."""
+"""Fixtures of the CLI tests: a tiny model, pictures, labels, and commands in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipvg.labels import LabelTable
 
 @dataclass
 class Outcome:
-    """What a command left: its exit code and both streams."""
+    """The result of a command: its exit code and both output streams."""
 
     code: int
     out: str
@@ -25,15 +25,15 @@ class Outcome:
 
     @property
     def json(self) -> Any:
-        """The one object on standard output."""
+        """The JSON object on standard output."""
         return json.loads(self.out)
 
     @property
     def error(self) -> str:
-        """The one line on standard error of a command that failed on its input."""
+        """The one line on standard error of a command that failed because of its input."""
         assert self.code == 2, self.err
         assert self.out == ""
-        # Trainings here validate on their own labels, of which they are warned.
+        # Trainings here validate on their own labels, which gives a warning.
         warned = "clipvg: warning: leak: "
         lines = [line for line in self.err.splitlines() if not line.startswith(warned)]
         assert len(lines) == 1, self.err
@@ -43,7 +43,7 @@ class Outcome:
 
 @pytest.fixture
 def clipvg(capfd, monkeypatch):
-    """Runs `clipvg WORDS…` in this process."""
+    """Return a function that runs `clipvg WORDS…` in this process."""
     monkeypatch.delenv("CLIPVG_DEBUG", raising=False)
 
     def run(*words: object) -> Outcome:
@@ -85,7 +85,7 @@ def labels(pictures: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an untrained model over the small CLIP's shape, random weights."""
+    """A folder with an untrained model: the small CLIP's architecture with random weights."""
     import torch
 
     from clipvg.model import create_model

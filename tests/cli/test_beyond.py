@@ -120,7 +120,7 @@ def test_a_measurer_predicts_boxes_in_pixels(labels: Path, pictures: Path) -> No
 
 
 def two_sources(labels: Path, folder: Path) -> Path:
-    """The labels as of two sources in turn."""
+    """Write the labels with two alternating sources; return the file."""
     table = read_labels(labels)
     names = [("template", "caption")[i % 2] for i in range(len(table))]
     table.with_column("source", names).write(folder / "two.parquet")

@@ -172,7 +172,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("when", ["clipvg.cli.dispatch", "jsonargparse", "clipvg.cli.info", "end"])
 def test_ctrl_c_at_any_moment_is_one_line(labels, when):
-    words = ["labels", "check", labels] if when == "end" else ["info"]  # which imports torch
+    words = ["labels", "check", labels] if when == "end" else ["info"]  # `info` imports torch
     command = [sys.executable, "-c", INTERRUPTED, when, *words]
     done = subprocess.run(command, capture_output=True, text=True)
     said = done.stderr.splitlines()

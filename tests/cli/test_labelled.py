@@ -1,4 +1,4 @@
-"""`clipvg adapt --labelled --unlabelled`: semi-supervised, and what it refuses."""
+"""`clipvg adapt --labelled --unlabelled`: semi-supervised adaptation, and what it refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = """
 
 @pytest.fixture
 def sides(labels: Path, pictures: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """Files of four annotated labels, and of twelve pseudo-labels on the same images."""
+    """Two files: four annotated labels, and twelve pseudo-labels on the same images."""
     table = read_labels(labels, images=pictures)
     paths = tmp_path / "annotated.parquet", tmp_path / "pseudo.parquet"
     table.select(range(4)).write(paths[0])
@@ -31,7 +31,7 @@ def sides(labels: Path, pictures: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def words(labels: Path, pictures: Path, tmp_path: Path) -> list[Any]:
-    """All but the labels."""
+    """The command line without the label files."""
     validation = tmp_path / "val.parquet"
     shutil.copy(labels, validation)
     given = ["--images", pictures, "--validation", validation, "--out", tmp_path / "run", *QUICK]

@@ -1,4 +1,4 @@
-"""`clipvg labels check`: words, JSON and exit codes; what it finds is in tests/labels."""
+"""`clipvg labels check`: text, JSON and exit codes; its findings are tested in tests/labels."""
 
 from __future__ import annotations
 

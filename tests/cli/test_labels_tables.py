@@ -1,4 +1,4 @@
-"""`clipvg labels convert` and `merge`, and that no command writes over what it reads."""
+"""`clipvg labels convert` and `merge`, and that no command overwrites what it reads."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_examples_are_accepted_by_their_own_parsers():
 
 
 def test_help_and_what_is_refused_import_no_torch(tmp_path):
-    """In one process of many command lines: what one has imported is there for the next."""
+    """All command lines run in one process, so an import by one would show in the next."""
     (tmp_path / "labels.csv").write_text("image,expression\na.jpg,dog\n")
     wrong = [f"{tmp_path}/labels.csv", "--images", f"{tmp_path}", "--out", f"{tmp_path}/out.csv"]
     lines = [["--help"], *([*name.split(), "--help"] for name in COMMANDS)]

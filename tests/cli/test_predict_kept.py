@@ -1,4 +1,4 @@
-"""Answers that are kept: by `predict TABLE` killed or shared out, by `evaluate --out`."""
+"""Answers kept on disk: `predict TABLE` killed or run by two processes, and `evaluate --out`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from support.processes import as_two, killed
 
 from clipvg.labels import read_labels
 
-CALL = "support.shards:score"  # four images a shard
+CALL = "support.shards:score"  # four images per shard
 
 
 def ask(folder: Path, images: int) -> Path:
-    """Two questions about each of some small images, one of which is broken and one missing."""
+    """Write two questions about each of some small images, one of them broken and one missing."""
     draw = np.random.default_rng(3)
     lines = ["image,expression"]
     for number in range(images):
@@ -34,7 +34,7 @@ def ask(folder: Path, images: int) -> Path:
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five shards."""
+    """Questions about twenty images: five shards."""
     return ask(tmp_path_factory.mktemp("few"), 20)
 
 
@@ -50,7 +50,7 @@ def check_kills(folder: Path, checkpoint: Path, out: Path, kills: list[int]) -> 
     assert codes == [-9] * len(kills) + [0]
     assert cut.read_bytes() == whole.read_bytes()
     kept = [sorted(p.name for p in each.parent.rglob("*.parquet")) for each in (whole, cut)]
-    assert kept[0] == kept[1]  # nothing half written is left
+    assert kept[0] == kept[1]  # no partial file is left
 
 
 def test_killed_it_ends_with_the_same_bytes(few: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_killed_it_ends_with_the_same_bytes(few: Path, checkpoint: Path, tmp_pat
 @pytest.mark.slow
 def test_killed_ten_times_it_ends_with_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     draw = random.Random(0)
-    kills = [draw.randint(1, 5) for _ in range(10)]  # at most two files each, of sixteen
+    kills = [draw.randint(1, 5) for _ in range(10)]  # each writes at most two of sixteen files
     check_kills(ask(tmp_path, 60), checkpoint, tmp_path, kills)
 
 
@@ -74,7 +74,7 @@ def test_two_processes_give_the_bytes_of_one(few: Path, checkpoint: Path, tmp_pa
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file of answers, nulls left out."""
+    """Return the rows of a file of answers, without nulls."""
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text().splitlines()]
     if path.suffix == ".json":
@@ -139,7 +139,7 @@ def test_label_studio_predictions(clipvg: Any, few: Path, checkpoint: Path, tmp_
     (missing,) = tasks[5]["predictions"]
     assert missing["result"] == []
     assert "5.png" in tasks[5]["meta"]["clipvg"][0]["reason"]
-    assert "width" not in tasks[5]["meta"]["clipvg"][0]  # of an image that cannot be read
+    assert "width" not in tasks[5]["meta"]["clipvg"][0]  # the image cannot be read
     again = read_labels(out)
     assert len(again) == 36
     assert again.sizes()[0].tolist() == [30, 20]
@@ -178,7 +178,7 @@ def test_evaluate_keeps_answers(
         kept = clipvg(*command, "--against", against, "--out", out).json
         assert kept.pop("out") == str(out)
         assert kept.pop("mean_iou") == pytest.approx(plain.pop("mean_iou"), abs=1e-5)
-        names = ("by_size", "by_pixels", "by_length", "by_kind")  # with mean IoU of their own
+        names = ("by_size", "by_pixels", "by_length", "by_kind")  # each with its own mean IoU
         groups = [each.pop(name) for each in (plain, kept) for name in names]
         assert len(groups) == 8
         assert kept == plain

@@ -1,4 +1,4 @@
-"""`clipvg predict TABLE`: the answers of `predict`, row by row, resumable."""
+"""`clipvg predict TABLE` gives the answers of `predict`, row by row, and can be resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipvg.model import load
 
 @pytest.fixture
 def table(tmp_path, labels, pictures):
-    """A CSV of questions; the last one's image is not there."""
+    """A CSV of questions, and its rows; the last one's image is missing."""
     from clipvg.labels import read_labels
 
     known = read_labels(labels, images=pictures)

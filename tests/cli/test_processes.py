@@ -1,4 +1,4 @@
-"""Commands in processes of their own: interrupted ones go on."""
+"""Commands in separate processes can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start(*words: object) -> subprocess.Popen[str]:
 
 
 def in_second_stage(run: Path) -> bool:
-    """Whether a run of adapt has finished a stage and trains another one."""
+    """Return whether a run of `adapt` has finished a stage and is training another."""
     trained = [path.parents[1] for path in run.glob("stages/*/training/checkpoint.pt")]
     return any(run.glob("stages/*/stage.json")) and any(
         not (stage / "stage.json").exists() for stage in trained
@@ -68,7 +68,7 @@ def test_ctrl_c_and_the_same_command_end_like_an_undisturbed_run(
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1].startswith(f"clipvg {verb}: interrupted; ")
     assert not (cut / "model").exists()
-    for folder in (cut, tmp_path / "whole"):  # as many threads as the first process had
+    for folder in (cut, tmp_path / "whole"):  # on as many threads as the first process
         process = start(*words(folder))
         assert process.communicate()[1] is not None
         assert process.returncode == 0

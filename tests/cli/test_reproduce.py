@@ -1,4 +1,4 @@
-"""`clipvg reproduce`: what is missing, the table, and going on."""
+"""`clipvg reproduce`: missing files, the table, and resuming."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_empty_folder_lists_what_is_missing(clipvg: Any, tmp_path: Path, benc
 
 @pytest.fixture
 def mini(data_dir: Path, tmp_path: Path) -> Path:
-    """RefCOCO's val in the reference's folders."""
+    """RefCOCO's val split in the reference's folder layout."""
     data = tmp_path / "data"
     (data / "full_sup_data").mkdir(parents=True)
     (data / "image_data").symlink_to(data_dir / "official_mini" / "images")

@@ -1,4 +1,4 @@
-"""What commands print and write when all is well."""
+"""What commands print and write on success."""
 
 import json
 import warnings
@@ -80,7 +80,7 @@ def test_evaluate_prints_a_row_for_a_paper(clipvg, checkpoint, labels, pictures,
         if group["count"]
     ]
     assert sum(int(cells[1]) for cells in parted) == 2 * plain["count"]
-    assert all(cells[-1] == "–" for cells in parted)  # a group is not ranked
+    assert all(cells[-1] == "–" for cells in parted)  # recall by rank is not measured by group
     names = [cell.strip() for cell in header.strip("|").split("|")]
     assert names[:4] == ["model", "labels", "Acc@0.25", "Acc@0.5"]
     assert names[-3:] == [f"R@{k}, merged box" for k in (1, 5, 10)]

@@ -23,7 +23,7 @@ def recipe(tmp_path):
 
 @pytest.fixture
 def words(labels, pictures, recipe, tmp_path):
-    """What train and adapt are called with."""
+    """The arguments of `clipvg train` and `clipvg adapt`."""
     return [
         labels, "--images", pictures, "--validation", labels, "--config", recipe,
         "--out", tmp_path / "run", "--quiet",

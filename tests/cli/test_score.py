@@ -1,4 +1,4 @@
-"""`clipvg score`: killed, refused, shared out among processes."""
+"""`clipvg score`: killed and resumed, refused, and run by several processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IMAGES = 240  # sixty shards
 
 
 def make_images(folder: Path, images: int) -> Path:
-    """Small images, one of them broken, with two labels on each."""
+    """Write small images, one of them broken, with two labels on each."""
     draw = np.random.default_rng(3)
     for number in range(images):
         pixels = draw.integers(0, 255, (20, 30, 3), dtype=np.uint8)
@@ -43,13 +43,13 @@ def make_images(folder: Path, images: int) -> Path:
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty shards."""
+    """Labels on 240 images: sixty shards."""
     return make_images(tmp_path_factory.mktemp("many"), IMAGES)
 
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten shards."""
+    """Labels on 40 images: ten shards."""
     return make_images(tmp_path_factory.mktemp("few"), 40)
 
 
@@ -61,7 +61,7 @@ def words(folder: Path, checkpoint: Path, out: Path, *more: object) -> list[str]
 
 @pytest.fixture(scope="session")
 def measurers(checkpoint: Path) -> Path:
-    """The checkpoint with another one beside it."""
+    """The checkpoint, with a second one beside it in `other`."""
     import torch
 
     from clipvg.model import create_model
@@ -81,7 +81,7 @@ def finished_shards(out: Path) -> int:
 
 
 def kill_during(command: list[str], out: Path, shards: int, seconds: float) -> bool:
-    """Kill the command some shards and some time later; False where it ended before."""
+    """Kill the command after some more shards and some time; False if it ended before that."""
     process, before = start(command), finished_shards(out)
     deadline = time.monotonic() + 120
     while process.code is None and finished_shards(out) < before + shards:
@@ -99,7 +99,7 @@ def check_kills(many: Path, measurers: Path, tmp_path: Path, kills: int) -> None
     assert first.end() == 0, first.err
     draw, killed = random.Random(kills), 0
     for _ in range(kills):
-        # Before, amid and after the writing of shards; at times while it starts.
+        # Before, during and after the writing of shards; sometimes while it starts.
         shards, seconds = draw.choice([0, 1, 1, 2, 3, 4]), draw.uniform(0, 0.05)
         if not shards:
             seconds = draw.uniform(0, 4)
@@ -114,7 +114,7 @@ def check_kills(many: Path, measurers: Path, tmp_path: Path, kills: int) -> None
     assert results[0]["scores"] == {"asked": 4 * IMAGES, "found": 0}
     assert results[1]["scores"]["found"] > 0
     files = [sorted(p.name for p in o.parent.rglob("*.parquet")) for o in (whole, cut)]
-    assert files[0] == files[1]  # nothing half written is left
+    assert files[0] == files[1]  # no partial file is left
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``clipvg score --refine``: the files of the reference's scorer."""
+"""``clipvg score --refine`` writes the files of the reference's scorer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--split``: train, adapt and evaluate need it of a file with several; score takes all."""
+"""``--split``: train, adapt and evaluate need it for a file of several; score takes all splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPLITS = ["train"] * 9 + ["val"] * 4 + ["testA"] * 3
 
 @pytest.fixture
 def several(labels, tmp_path):
-    """The sixteen labels as three splits."""
+    """The sixteen labels in three splits."""
     read_labels(labels).with_column("split", SPLITS).write(tmp_path / "refs.parquet")
     return tmp_path / "refs.parquet"
 

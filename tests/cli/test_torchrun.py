@@ -1,4 +1,4 @@
-"""Commands of several processes: where one comes to harm all end, and one of them says why."""
+"""Commands of several processes: if one fails, all end, and exactly one says why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.processes import as_two, environment
 
 
 def words(verb: str, labels: Path, pictures: Path, checkpoint: Path, out: Path) -> list[object]:
-    """A command line whose processes read images, each its own."""
+    """Return a command line whose processes each read their own images."""
     more = {
         "train": [*TINY, "--training.augment", "true", "--training.num_workers", "0",
                   "--training.epochs", "50", "--out", out / "run"],

@@ -1,4 +1,4 @@
-"""`--on_error drop` leaves out what cannot be used, in every command that opens images."""
+"""`--on_error drop` leaves out unusable labels in every command that opens images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = {"epochs": 1, "batch_size": 8, "augment": False}
 
 @pytest.fixture
 def words(labels, pictures, tmp_path):
-    """Labels of which the last two name images that are not there."""
+    """Arguments of a command: labels whose last two images are missing."""
     table = read_labels(labels)
     names = [*table.image_names[:-2], "gone.png", "lost.png"]
     table.with_column("image", names).write(tmp_path / "labels.parquet")
@@ -90,7 +90,7 @@ def test_no_command_stops_in_the_middle_at_a_long_expression(
     for words in commands:
         outcome = clipvg(*words)
         assert outcome.code == 2
-        line = outcome.err.splitlines()[-1]  # after warnings of what a check finds
+        line = outcome.err.splitlines()[-1]  # after the warnings of the label check
         assert "1 of 16 labels cannot be used (row 3: 'a very long" in line
         assert "tokens, more than 77). Fix them, or leave them out with --on_error drop." in line
     for words in commands[:3]:
@@ -123,4 +123,4 @@ def test_a_score_in_python_says_it_before_the_first_step(labels, pictures, publi
     long = table.with_column("expression", ["dog", "very " * 90])
     with pytest.raises(InputError, match=r"1 of 2 labels cannot be used \(row 1: 'very"):
         clipvg.score(long, {"m": model})
-    assert len(clipvg.score(long, {"r": RegionAlignment(model)})["r"]) == 2  # has rules of its own
+    assert len(clipvg.score(long, {"r": RegionAlignment(model)})["r"]) == 2  # it has its own rules

@@ -1,4 +1,4 @@
-"""What the commands say: in the words of the shell, once, and where it is the file's fault."""
+"""Messages of the commands: in the shell's terms, said once, and naming the file at fault."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = {
 
 @pytest.fixture
 def words(labels, pictures, tmp_path):
-    """What train and adapt are called with."""
+    """The arguments of `clipvg train` and `clipvg adapt`."""
     (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK))
     return [
         labels, "--images", pictures, "--validation", labels, "--config", tmp_path / "quick.yaml",
@@ -51,7 +51,7 @@ def test_a_value_of_a_yaml_file_is_blamed_on_it(clipvg, words, tmp_path):
     line = clipvg("train", *words).error
     assert f"{path}: backbone 'clipvg-tyni' is unknown" in line
     assert "clipvg info --backbones lists all" in line
-    assert not (tmp_path / "run").exists()  # what was refused leaves nothing
+    assert not (tmp_path / "run").exists()  # a refused run leaves nothing behind
 
 
 def test_a_number_too_large_is_one_line_about_the_file(clipvg, words, tmp_path):

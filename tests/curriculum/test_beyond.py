@@ -1,4 +1,4 @@
-"""Beyond the paper: variants of a run, judged beside the plain method."""
+"""Options beyond the paper: variants of a run, compared with the plain method."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_msa_calibrates_each_source_by_itself(tmp_path: Path) -> None:
     result = ledger.adapt(tmp_path, ledger.make_labels("abc"), beyond=beyond)
     calibrated = variants_of(tmp_path)["calibrated"]
     assert set(calibrated["thresholds"]) == {"a", "b", "c"}
-    # So few labels of a source are calibrated with all.
+    # A source with so few labels is calibrated on the labels of all.
     assert variants_of(tmp_path)["soft"]["kept"] > 0
     assert result.summary.beyond.variants[0].measurers == {
         step.source: step.measurer for step in result.steps
@@ -210,7 +210,7 @@ def test_a_measurer_without_boxes_corrects_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="Blind predicts no boxes"):
         run(tmp_path, Beyond(correct=0.7), learner=WithoutBoxes())
-    run(tmp_path, Beyond(soft=True), learner=WithoutBoxes())  # the same run goes on without
+    run(tmp_path, Beyond(soft=True), learner=WithoutBoxes())  # without correction the run goes on
 
 
 @pytest.mark.parametrize("options", [{"candidates": "together"}, {"warm_start": True}])

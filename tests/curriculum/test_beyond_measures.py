@@ -1,4 +1,4 @@
-"""Measures that select beside the measurers of a run, fused or alone."""
+"""Measures that select labels in a run: fused with its measurers, or alone."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_in_a_round_the_teacher_answers_measures_that_ask_a_model(
     )
     measures = ("ambiguity", "both=weighted_mean,of=measurer+ambiguity")
     run(tmp_path, Beyond(measures=measures, rounds=1))
-    assert loaded.count("teacher") == 2  # its IoU, and what is fused with it
+    assert loaded.count("teacher") == 2  # for its IoU, and for the measure fused with it
 
 
 def test_fused_measures_are_one_more_candidate_of_each_step(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_boxes_that_agree_elsewhere_replace_a_label() -> None:
     label = np.float64([[0, 0, 10, 10]] * 4)
     first = np.float64([[20, 20, 30, 30], [0, 0, 10, 9], [20, 20, 30, 30], [np.nan] * 4])
     second = np.float64([[20, 20, 30, 32], [0, 0, 10, 9], [50, 50, 60, 60], [20, 20, 30, 30]])
-    # Row 1 confirms the label, in row 2 they disagree, in row 3 one has no box.
+    # Row 1 confirms the label, in row 2 the boxes disagree, in row 3 one is missing.
     found = agreed_boxes(np.stack([first, second]), label, 0.7)
     assert found.rows.tolist() == [0]
     np.testing.assert_allclose(found.boxes, [[20, 20, 30, 31]])
@@ -127,5 +127,5 @@ def test_a_model_of_a_measures_own_counts_by_what_its_folder_holds(tmp_path: Pat
     before = identity_of(spec)
     (tmp_path / "weights").write_text("2")
     assert identity_of(spec) != before
-    named = parse_measure(f"likelihood,model={tmp_path}")  # of a measurer
+    named = parse_measure(f"likelihood,model={tmp_path}")  # here `model` names a measurer
     assert identity_of(named)["options"] == {"model": str(tmp_path)}

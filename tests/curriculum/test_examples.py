@@ -1,4 +1,4 @@
-"""The examples run, and their glue stays short."""
+"""The examples run, and their glue code stays short."""
 
 from __future__ import annotations
 

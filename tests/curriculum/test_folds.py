@@ -1,4 +1,4 @@
-"""Out-of-sample reliability: who measures what, worked out by hand."""
+"""Out-of-sample reliability: which model measures which labels, worked out by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 class Watching(ledger.LedgerLearner):
-    """Keeps what each model was trained on beside what it was asked about."""
+    """A learner that records the labels each model was trained on and those it was asked about."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def test_measurers_of_all_sources_see_no_image_that_they_measure(
 ) -> None:
     learner = Watching()
     result = ledger.adapt(tmp_path, shared_images(), learner=learner, folds=folds, baseline=False)
-    # Each measurer's labels in `folds` parts, of all sources; last the adapted model, in-sample.
+    # Each measurer is asked about all sources in `folds` parts; the adapted model, in-sample, last.
     assert len(learner.asked) == 2 * folds + 1
     for trained, asked in learner.asked[:-1]:
         assert len({name[0] for name in trained}) == 1
@@ -139,7 +139,7 @@ def test_a_round_measures_out_of_sample_too(tmp_path: Path) -> None:
     assert result.summary.folds is not None
     assert result.summary.folds.trainings == 6
     plain, first = result.summary.beyond.variants
-    # The measurers, their folds, no baseline's; the round adds its folds and candidates.
+    # The measurers have folds, the baseline has none; the round adds its folds and candidates.
     assert first.trainings >= plain.trainings + 2
     assert (tmp_path / "scores" / f"{first.scores}.parquet").exists()
 

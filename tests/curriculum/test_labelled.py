@@ -19,7 +19,7 @@ ANNOTATED = 16
 
 
 def both(wrong: float = 0.4) -> LabelTable:
-    """A few right labels, and many of which some are wrong, on other images."""
+    """A few correct labels, and many pseudo-labels, some of them wrong, on other images."""
     pseudo = make_labels(120, seed=0, wrong=wrong)
     names = [f"p{name}" for name in pseudo.image_names]
     return join_labelled(

@@ -1,4 +1,4 @@
-"""MSA on protocols alone: order, measurers, thresholds, union, records; worked out by hand."""
+"""MSA with the ledger learner: order, measurers, thresholds, union, records; worked out by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def without_times(value: Any) -> Any:
 
 
 def outcome(folder: Path) -> tuple[Any, ...]:
-    """Everything a run decided, without times, its scores, selection and weights."""
+    """Return everything a run decided (without times), its scores, selection and model."""
     scores = {path.name: path.read_bytes() for path in sorted((folder / "scores").iterdir())}
     selected = read_labels(folder / "selected.parquet").expressions
     model = (folder / "model" / "model.json").read_bytes()
@@ -42,12 +42,12 @@ def test_decisions_are_those_worked_out_by_hand(tmp_path: Path) -> None:
     result = adapt(tmp_path)
     first, second = result.steps
 
-    # D = {}. By a with r >= 0.5: a0 a1 a2, worth 1; by b: a1 a2 a3, worth -1.
+    # D = {}. At r >= 0.5 measurer a keeps a0 a1 a2, worth 1, and b keeps a1 a2 a3, worth -1.
     assert (first.source, first.measurer) == ("a", "a")
     # 0.6 leaves a0 a1, worth 2; 0.8 only a0 (0.7 is passed over: it keeps the same as 0.6).
     assert (first.threshold, first.kept, first.search.score) == (0.6, 2, 2.0)
     assert first.search.curve == [(0.2, 0.0), (0.5, 1.0), (0.6, 2.0), (0.8, 1.0)]
-    # D = {a0, a1}. By a: b0 b1, worth 4 with D; by b: b0 b2 b3, worth 0.
+    # D = {a0, a1}. Measurer a keeps b0 b1, worth 4 with D, and b keeps b0 b2 b3, worth 0.
     assert (second.source, second.measurer) == ("b", "a")
     assert (second.threshold, second.kept, second.search.score) == (0.5, 2, 4.0)
     chosen = np.array(make_labels().expressions)[result.selected]
@@ -69,7 +69,7 @@ def test_every_decision_is_recorded_with_its_evidence(tmp_path: Path) -> None:
     assert [row["score"] for row in second["choice"]] == [4.0, 0.0]
     assert (second["total"], second["specific"], second["labels"]) == (4, False, 4)
     for stage in second["stages"]:
-        assert sum(stage["reliability"]["histogram"]) == stage["kept"] - 2  # without D
+        assert sum(stage["reliability"]["histogram"]) == stage["kept"] - 2  # the other two are in D
     assert summary["no_curriculum"] | {"stage": None} == {"stage": None, "score": -1.0, "kept": 8}
     assert (summary["kept"], summary["score"], summary["gain"]) == (4, 4.0, 5.0)
     assert [entry["name"] for entry in summary["stages"]] == ["measurer", "measurer", "all labels"]
@@ -236,7 +236,7 @@ def test_held_out_images_stay_held_out_when_a_run_goes_on(tmp_path: Path) -> Non
     labels = previous.joined(make_labels("c"))
     adapt(tmp_path / "second", labels, held_out=True, holdout=0.25, previous=previous)
     held = [read_labels(tmp_path / n / "held_out.parquet") for n in ("first", "second")]
-    # Images 0.jpg to 3.jpg of the new labels are images of the old ones: those stay on their side.
+    # The new labels' images, 0.jpg to 3.jpg, are images of old labels, and stay on their side.
     assert set(held[0].image_names) == set(held[1].image_names)
     assert len(held[1]) >= len(held[0])
 

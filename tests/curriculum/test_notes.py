@@ -1,4 +1,4 @@
-"""What a run says of a result that is worse than one of its own stages."""
+"""Notes on a result that is worse than a stage of its run, or rests on few labels."""
 
 from __future__ import annotations
 

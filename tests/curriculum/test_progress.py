@@ -1,4 +1,4 @@
-"""What a search says while it goes on: which training it is, of how many, what the last gave."""
+"""Progress of a search: which training it is, of how many, and the score of the last one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipvg.runtime import progress
 
 
 class _Talking(toy.ToyLearner):
-    """A learner with a bar, as a training shows."""
+    """A learner that shows a progress bar, as a real training does."""
 
     def fit(self, *args: Any, **options: Any) -> Fitted[toy.Model]:
         with progress.progress_bar(2, desc="train", unit="step", show=True) as bar:
@@ -29,7 +29,7 @@ def test_trainings_are_named(
     monkeypatch.setattr(progress, "_DELAY", 0.0)
     toy.adapt(tmp_path, learner=_Talking())
     said = capsys.readouterr().err
-    assert "\r" not in said  # no terminal: lines, that a log file can hold
+    assert "\r" not in said  # no terminal: whole lines, as for a log file
     lines = [line.partition(" train: ")[0] for line in said.splitlines()]
     assert any(" train: 100%" in line for line in said.splitlines()), said
     distinct = [*dict.fromkeys(lines)]

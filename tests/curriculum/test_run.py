@@ -98,7 +98,7 @@ def test_stages_have_a_key_each(tmp_path: Path, labels: LabelTable) -> None:
 
 
 def test_metrics_are_written_whole(tmp_path: Path, labels: LabelTable) -> None:
-    for _ in range(2):  # a resumed run records again and doubles nothing
+    for _ in range(2):  # a resumed run records again without duplicates
         with Run(tmp_path, config={}, labels=labels) as run:
             run.record(event="a", score=0.5)
             run.record(event="b", score=float("inf"))

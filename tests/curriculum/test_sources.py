@@ -1,4 +1,4 @@
-"""Sources that help nobody are left out, worked out by hand."""
+"""Sources that do not help are left out; worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipvg.report.beyond import variants_table
 
 
 def adapt(out: Path, kept: str, **options: object) -> Adapted:
-    """MSA by scores that keep some labels at every threshold and the others at none."""
+    """Run MSA on scores that keep some labels at every threshold and the others at none."""
     labels = ledger.make_labels("abc")
     scores = [1.0 if name in kept.split() else np.nan for name in labels.expressions]
     scored = labels.with_column("reliability.m1", np.array(scores, np.float32))
@@ -24,7 +24,7 @@ def test_a_source_that_makes_the_model_worse_is_taken_back(tmp_path: Path) -> No
     learner = ledger.LedgerLearner()
     options = {"learner": learner, "beyond": Beyond(drop_sources=True)}
     result = adapt(tmp_path, "a0 a1 b0 b1 c1 c3", **options)
-    # a0 a1 is worth 2, with b0 b1 4, with c1 c3 2: without c it is 4, without a or b 0.
+    # a0 a1 is worth 2, with b0 b1 4, with c1 c3 again 2: without c it is 4, without a or b 0.
     plain, fewer = result.summary.beyond.variants
     assert (plain.score, fewer.name, fewer.score) == (2.0, "fewer sources", 4.0)
     assert fewer.left_out == {"c": {"with": 2.0, "without": 4.0}}
@@ -34,7 +34,7 @@ def test_a_source_that_makes_the_model_worse_is_taken_back(tmp_path: Path) -> No
     said = "without c (400.0 % instead of 200.0 % with it)"
     assert result.summary.notes[-1] == f"The result was trained {said}."
     assert f"fewer sources: {said}" in variants_table(result.summary.beyond, "score", None).note
-    # What searches have trained is not trained again: without c, and then without b.
+    # The searches have already trained without c, and then without b, so these are not repeated.
     new = learner.trained[learner.trained.index("a0 a1 b0 b1 c1 c3") + 1 :]
     assert new == ["b0 b1 c1 c3", "a0 a1 c1 c3", "b0 b1"]
     assert fewer.trainings == result.summary.num_trainings
@@ -46,7 +46,7 @@ def test_the_first_source_and_several_can_go(tmp_path: Path) -> None:
     first = adapt(tmp_path / "first", "a2 a3 b0 b1 c0 c2", beyond=beyond)
     assert first.summary.beyond.winner.left_out == {"a": {"with": 2.0, "without": 4.0}}
     two = adapt(tmp_path / "two", "a0 a1 b2 b3 c1 c3", beyond=beyond)
-    # 2 - 3 - 2: the worst goes first.
+    # The sources are worth 2 - 3 - 2: the worst goes first.
     expected = {"b": {"with": -3.0, "without": 0.0}, "c": {"with": 0.0, "without": 2.0}}
     assert two.summary.beyond.winner.left_out == expected
     assert [*two.summary.beyond.winner.left_out] == ["b", "c"]

@@ -1,4 +1,4 @@
-"""SSA on protocols alone: decisions, records, resumption."""
+"""SSA with the toy learner: decisions, records, resuming."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def validation() -> LabelTable:
 
 
 def outcome(folder: Path) -> tuple[Any, bytes]:
-    """Everything a run decided, without times, and its weights."""
+    """Return everything a run decided, without times, and its model."""
     summary = json.loads((folder / "summary.json").read_text())
     for stage in summary["stages"]:
         stage.pop("seconds")

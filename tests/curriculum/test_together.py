@@ -16,7 +16,7 @@ from clipvg.labels import LabelTable
 
 
 class Together(toy.ToyLearner):
-    """Takes folders and a judge, as a grounding learner does."""
+    """A toy learner that takes folders and a judge, as a grounding learner does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ def test_candidates_get_the_folders_of_their_stages(tmp_path: Path, halving: boo
 
 
 def test_halving_trains_a_step_again_as_a_whole(tmp_path: Path) -> None:
-    """Who is dropped depends on all candidates, so a step is not finished by halves."""
+    """Which candidates are dropped depends on all of them, so no step is finished in part."""
     validation = toy.make_labels(40, seed=1, wrong=0.0)
     options: dict[str, Any] = {"candidates": "together", "halving": True}
     learners = Together(), Together()
     results = []
     for learner in learners:
         results.append(toy.adapt(tmp_path, validation=validation, learner=learner, **options))
-        # As if killed before the last of its candidates was kept.
+        # As if killed before the last candidate was kept.
         (learners[0].steps[0][1][-1].parent / "stage.json").unlink()
     assert learners[1].steps[0][0] == len(results[0].search.batches[0]) > 1
     assert len(learners[1].steps) == 1

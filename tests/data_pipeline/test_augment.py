@@ -12,7 +12,7 @@ PLAIN = Preset("plain", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def marked(width=160, height=120, box=(60, 40, 90, 80)):
-    """A dark picture whose box is white."""
+    """Return a dark picture with a white box, and the box."""
     pixels = np.full((height, width, 3), 40, dtype=np.uint8)
     x1, y1, x2, y2 = box
     pixels[y1:y2, x1:x2] = 250
@@ -20,13 +20,13 @@ def marked(width=160, height=120, box=(60, 40, 90, 80)):
 
 
 def one(transform, image, box, expression, *, seed):
-    """Pixels, mask and box of a single label."""
+    """Return the pixels, mask and box of a single label."""
     pixels, mask, boxes = transform(image, [box], [expression], seed=seed)
     return pixels, mask, boxes[0]
 
 
 def white_box(pixels):
-    """Normalised cxcywh box around the bright pixels."""
+    """Return the normalised cxcywh box around the bright pixels."""
     rows, columns = torch.nonzero(pixels.mean(0) > 0.45).T
     y1, y2, x1, x2 = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
     size = pixels.shape[-1]
@@ -133,7 +133,7 @@ def test_empty_and_outside_boxes_stay_finite():
 
 
 def test_never_a_flip():
-    """The half that is bright stays on its side."""
+    """The bright half stays on its side."""
     pixels = np.zeros((80, 80, 3), dtype=np.uint8)
     pixels[:, :40] = 255
     image = Image.fromarray(pixels)

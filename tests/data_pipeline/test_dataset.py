@@ -136,7 +136,7 @@ def test_missing_image_is_one_line_from_workers_too(labels, tmp_path):
     with pytest.raises(InputError) as caught:
         list(loader)
     assert str(caught.value) == f"{tmp_path}/{expected}"
-    # What a worker process does with it; a real one takes torch five seconds to shut down.
+    # As a worker process wraps it; torch takes five seconds to shut a real one down.
     wrapped = ExceptionWrapper(
         (caught.type, caught.value, caught.tb), where="in DataLoader worker process 0"
     )

@@ -31,10 +31,10 @@ def test_every_label_once_in_groups_of_one_picture(images, size, batch, seed):
     assert np.bincount(leader).max() <= min(size, batch)
     groups = leader[rows]
     runs = 1 + np.count_nonzero(np.diff(groups))
-    assert runs == len(np.unique(groups))  # side by side
+    assert runs == len(np.unique(groups))  # the rows of a group are adjacent
     for start in range(0, len(rows), batch):
         inside = np.isin(rows, rows[start : start + batch])
-        assert not np.isin(groups[inside], groups[~inside]).any()  # no group in two batches
+        assert not np.isin(groups[inside], groups[~inside]).any()  # no group spans two batches
 
 
 def test_groups_are_as_large_as_batches_allow():
@@ -43,7 +43,7 @@ def test_groups_are_as_large_as_batches_allow():
     assert len(np.unique(leader)) == 20
     mixed = np.repeat(np.arange(30), np.tile([1, 2, 3, 4, 5], 6))
     _, leader = group_by_image(mixed, 5, 8, seed=1)
-    assert len(np.unique(leader)) <= 33  # 30 pictures, hardly any cut by a batch's end
+    assert len(np.unique(leader)) <= 33  # 30 pictures, few of them split by a batch's end
     assert len(np.unique(group_by_image(mixed, 1, 8)[1])) == len(mixed)
 
 

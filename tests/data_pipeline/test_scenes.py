@@ -1,4 +1,4 @@
-"""Scenes: the reader decides truth, errors come at their rates, a seed fixes the files."""
+"""Scenes: the reader defines the truth, errors occur at their rates, a seed fixes the files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SCENE = Scene(96, 96, (RED_LEFT, RED_RIGHT, SQUARE), seed=3)
         (Expression("circle", size="big"), ()),
         (Expression("circle", relation="left of", anchor=Expression("square")), (0,)),
         (Expression("circle", relation="below", anchor=Expression("square")), (0, 1)),
-        # The anchor itself must be one object.
+        # The anchor itself must be unique.
         (Expression("square", relation="above", anchor=Expression("circle")), ()),
     ],
 )

@@ -33,7 +33,7 @@ def model() -> GroundingModel:
 
 
 def by_pictures(model: GroundingModel, labels: LabelTable) -> torch.Tensor:
-    """Boxes of all labels without any cache."""
+    """Return the boxes of all labels, computed without a cache."""
     dataset = LabelDataset(labels, model.tokenize, model.backbone.image_size, model.preset)
     with torch.no_grad():
         return model(collate(dataset.__getitems__(range(len(labels)))))

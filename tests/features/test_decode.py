@@ -1,4 +1,4 @@
-"""The stream of image files: order, errors, and what is decoded when."""
+"""The stream of decoded images: its order, its errors, and how far it decodes ahead."""
 
 from __future__ import annotations
 

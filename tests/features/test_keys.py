@@ -1,4 +1,4 @@
-"""What decides a feature: keys differ exactly where features may."""
+"""Feature keys differ exactly where the features may differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clipvg.reliability.batch import Batch
 from clipvg.rescoring import EngineConfig
 from clipvg.rescoring.store import measurer_key
 
-# For each choice of a preset another value, and what it decides. A new choice needs a line here.
+# For each field of a preset another value, and what that changes. A new field needs a line here.
 CHOICES: dict[str, tuple[Any, set[str]]] = {
     "name": ("another", set()),
     "mean": ((0.1, 0.2, 0.3), {"pixels", "image"}),
@@ -38,19 +38,19 @@ CHOICES: dict[str, tuple[Any, set[str]]] = {
 
 
 def with_preset(monkeypatch: pytest.MonkeyPatch, seed: int = 0, **choices: Any) -> GroundingModel:
-    """A model whose preset is a third one."""
+    """Return a model with a third preset: the default one with other `choices`."""
 
     def third(mean: Channels, std: Channels) -> Preset:
         return dataclasses.replace(get_preset("default", mean, std), **choices)
 
-    name = f"third {choices}"  # models are kept by their options
+    name = f"third {choices}"  # unique, as models are cached by their options
     monkeypatch.setitem(PRESETS, name, third)
     return make_model(seed, preset=name)
 
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
-    """Labels some of whose expressions name CLIP's end token."""
+    """Labels half of whose expressions contain CLIP's end token."""
     plain = make_labels(tmp_path_factory.mktemp("images"))
     texts = [f"{e} <|endoftext|> dog" if i % 2 else e for i, e in enumerate(plain.expressions)]
     return plain.with_column("expression", texts)
@@ -91,7 +91,7 @@ def test_text_keys_follow_what_is_put_before_an_expression(option: str, value: A
 def test_a_learned_prefix_counts_by_its_values() -> None:
     one, same, other = (make_model(seed, prefix="learned") for seed in (1, 1, 2))
     assert text_key(one) == text_key(same) != text_key(other)
-    assert FeatureCache(one).fits(other)  # which keeps token ids and leaves the rest to the model
+    assert FeatureCache(one).fits(other)  # a cache keeps token ids and leaves the rest to the model
 
 
 @pytest.mark.parametrize("option", [{"levels": [0, 1]}, {"visual": "last"}])

@@ -80,13 +80,13 @@ def test_an_expression_longer_than_the_model_reads(detector: Detector) -> None:
 
 @pytest.fixture
 def told(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> Detector:
-    """A detector whose model always sees the same two boxes, the second surely."""
+    """A detector whose model always predicts the same two boxes, the second with a high score."""
     is_owl = detector.loaded.model.config.model_type == "owlv2"
 
     def outputs(**inputs: Any) -> Any:
         number = len(inputs.get("tasks_input_ids", inputs["pixel_values"]))
         boxes = torch.tensor([[0.9, 0.9, 0.1, 0.1], [0.25, 0.25, 0.5, 0.3]]).expand(number, 2, 4)
-        width = len(inputs["input_ids"]) if is_owl else 32  # a logit a name, or a token
+        width = len(inputs["input_ids"]) if is_owl else 32  # a logit per name, or per token
         logits = torch.tensor([-3.0, 2.0]).view(1, 2, 1).expand(number, 2, width)
         return SimpleNamespace(
             logits=logits, pred_boxes=boxes, decoder_class_logits=logits,

@@ -1,4 +1,4 @@
-"""What every grounder can do, given where it places expressions; and the commands that take one."""
+"""What all grounders can do, given where they place expressions, and the commands that take one."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_store_keeps_what_was_answered(
 def test_a_store_does_not_tell_a_gpu_from_its_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     def key_on(place: torch.device) -> str:
         monkeypatch.setattr(Corner, "place", place)
-        return Grounder.key(Corner())  # its own does not depend on the place
+        return Grounder.key(Corner())  # Corner's own key does not depend on the device
 
     assert key_on(torch.device("cuda", 0)) == key_on(torch.device("cuda", 1)) != key_on(CPU)
 

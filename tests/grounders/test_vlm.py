@@ -1,4 +1,4 @@
-"""Models that write boxes as grounders."""
+"""Vision-language models that write boxes as text, used as grounders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Asker = Callable[..., VisionLanguageModel]
 
 @pytest.fixture
 def asking(monkeypatch: pytest.MonkeyPatch) -> Asker:
-    """Makes a grounder of a model that says what a test decides."""
+    """Return a function that makes a grounder of a model with scripted answers."""
 
     def make(says: Any, **options: Any) -> VisionLanguageModel:
         made = stand_in(says)
@@ -103,7 +103,7 @@ def test_true_classes_with_random_weights_give_reasons(name: str, tmp_path: Path
         assert np.isnan(each.boxes).all(1).tolist() == [why is not None for why in each.reasons]
 
 
-# What model cards and documentation show, and the boxes they give for it as shares of the image.
+# Answers in model cards and documentation, and the boxes given for them as shares of the image.
 @pytest.mark.transformers
 @pytest.mark.parametrize(
     ("name", "said", "share"),

@@ -1,4 +1,4 @@
-"""Zero-shot grounders: boxes by hand, the tower against CLIP itself, what is missing."""
+"""Zero-shot grounders: hand-worked boxes, the tower against CLIP itself, and missing inputs."""
 
 from __future__ import annotations
 

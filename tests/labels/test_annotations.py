@@ -46,7 +46,7 @@ def write(path, content):
 
 def test_coco_categories_with_left_and_right(tmp_path):
     labels = read_labels(write(tmp_path / "instances.json", INSTANCES), images="root")
-    # The crowd is left out; dogs of the second picture are too close for sides to decide.
+    # The crowd is left out; the second picture's dogs are too close to be left and right.
     assert labels.expressions == ["left dog", "right dog", "dog", "wine glass", "dog", "dog"]
     assert labels.boxes()[0].tolist() == [0, 0, 50, 50.5]
     assert labels.image_names[3] == "two.jpg"

@@ -1,4 +1,4 @@
-"""What a check of labels finds, each kind by itself."""
+"""Findings of a label check, each kind on its own."""
 
 import numpy as np
 import pytest
@@ -157,7 +157,7 @@ def test_names_of_images(folder):
     assert ([2], "path", "error") in found
     assert ([3], "path", "error") in found
     assert ([4], "path", "error") in found
-    assert ([1], "case", "warning") in found  # is a.png on disk
+    assert ([1], "case", "warning") in found  # on disk it is a.png
     assert ([5, 6], "case", "warning") in found
     assert 0 not in next(rows for rows, kind, _ in found if kind == "missing-image")
 

@@ -1,4 +1,4 @@
-"""COCO's JSON: nothing is lost for an id, and no head of a caption is an expression."""
+"""COCO JSON: no label is lost because of an id, and a caption's head is no expression by itself."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_written_as_mdetr_reads_it(tmp_path: Path) -> None:
     again = read_labels(path)
     assert again.fingerprint() == labels.fingerprint()
     assert again.reliability("m")[0] == 0.5
-    content["annotations"][0]["bbox"] = [9, 9, 9, 9]  # corrected by somebody: theirs counts
+    content["annotations"][0]["bbox"] = [9, 9, 9, 9]  # a box corrected by hand takes precedence
     path.write_text(json.dumps(content))
     assert read_labels(path).boxes()[0].tolist() == [9, 9, 18, 18]
 

@@ -1,4 +1,4 @@
-"""Formats of other tools: what they hold comes back; layouts as those tools write them."""
+"""Formats of other tools: round trips, and layouts as those tools write them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NUMBER = st.one_of(st.integers(0, 2000), st.floats(0, 2000, width=64))
 
 
 def _is_name(text: str) -> bool:
-    r"""Whether readers leave a name as it is: those with \, ./ or // become plain ones."""
+    r"""Return whether readers keep a name as it is; those with \, ./ or // are normalised."""
     return bool(text.strip()) and "\\" not in text and "/" not in text
 
 
@@ -76,7 +76,7 @@ def test_every_format_gives_back_what_it_got(
     again = read_labels(path)
     for column in labels.table.column_names:
         if labels.table[column].null_count == len(labels) and name != "a.parquet":
-            continue  # what is nowhere is no column
+            continue  # only Parquet keeps a column without values
         assert again.table[column].to_pylist() == labels.table[column].to_pylist(), column
 
 
@@ -160,7 +160,7 @@ def image_line(name: str, caption: str, *regions: Json) -> Json:
 
 
 def test_odvg_phrases(tmp_path: Path) -> None:
-    """As goldg2odvg.py of MMDetection writes Flickr30k: also several boxes, several mentions."""
+    """As goldg2odvg.py of MMDetection writes Flickr30k, also with several boxes or mentions."""
     caption = "Man with a black shirt and a shirt on a desk"
     first = image_line(
         "1.jpg", caption,
@@ -231,7 +231,7 @@ BOX = {"x": 10.0, "y": 20.0, "width": 30.0, "height": 40.0, "rotation": 0}
     ],
 )
 def test_label_studio_export(tmp_path: Path, address: str, name: str) -> None:
-    """As the page on the task format shows it."""
+    """As shown on Label Studio's page on the task format."""
     result = [
         region("rectanglelabels", **BOX, rectanglelabels=["object"]),
         region("textarea", **BOX, text=["man in red", "left man"]),

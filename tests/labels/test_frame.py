@@ -94,7 +94,7 @@ def test_order(labels: LabelTable) -> None:
     def rows(column: str, **options: bool) -> list[int]:
         return [int(box[3] - 10) for box in labels.sort_by(column, **options).boxes()]
 
-    assert rows("template") == [1, 3, 0, 4, 2]  # null last, equal ones as they were
+    assert rows("template") == [1, 3, 0, 4, 2]  # nulls last, equal values in their old order
     assert rows("template", descending=True) == [0, 4, 3, 1, 2]
     assert rows("source") == [1, 3, 0, 2, 4]
     assert rows("note") == [4, 3, 2, 1, 0]
@@ -112,7 +112,7 @@ def test_a_notebook_shows_the_first_rows(labels: LabelTable) -> None:
 
 
 class Stranger:
-    """A data frame of another library: types as Polars hands them over, through the C stream."""
+    """A data frame of another library: it exports Polars' types through Arrow's C stream."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
@@ -155,7 +155,7 @@ def test_pandas_there_and_back(labels: LabelTable) -> None:
     frame.index = ["x", "y", "z"]
     back = LabelTable.from_pandas(frame, images="images")
     assert back.table.column_names == labels.table.column_names
-    assert len(back.filter("note>b")) == 2  # whatever kind of text pandas gives
+    assert len(back.filter("note>b")) == 2  # whichever string type pandas uses
     assert list(back) == list(labels.filter("width>100"))
 
 

@@ -1,4 +1,4 @@
-"""Columns of several files as one: CSV says no types, other files do."""
+"""Join the columns of several files: CSV has no types, other formats do."""
 
 from __future__ import annotations
 

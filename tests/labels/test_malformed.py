@@ -1,4 +1,4 @@
-"""Files of other projects in other shapes than theirs: told in words of ours, with the place."""
+"""Malformed files of other projects: errors are in clipvg's words and name the place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REFS: list[tuple[Any, str]] = [
 
 
 def read(path: Path) -> str:
-    """The one line about a file that cannot be read."""
+    """Return the one-line error about a file that cannot be read."""
     with pytest.raises(InputError) as caught:
         read_labels(path)
     message = str(caught.value)
@@ -145,7 +145,7 @@ def rectangle(**more: Any) -> dict:
 
 
 def flat(**more: Any) -> dict:
-    """A task as Label Studio's JSON-MIN has it."""
+    """Return a task in Label Studio's JSON-MIN format."""
     return {
         "image": "/data/upload/3/0a1b2c3d-a.jpg", "id": 7, "annotator": 1, "annotation_id": 2,
         "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",

@@ -1,4 +1,4 @@
-"""Labels of several files as one: duplicates once, where they come from kept."""
+"""Merge the labels of several files: duplicates become one, which keeps its files."""
 
 from __future__ import annotations
 

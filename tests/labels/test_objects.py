@@ -1,4 +1,4 @@
-"""JSON read object by object gives what `json` gives, and says where it ends being JSON."""
+"""JSON read object by object equals `json`'s result; errors say where it is not JSON."""
 
 from __future__ import annotations
 

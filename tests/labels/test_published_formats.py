@@ -1,4 +1,4 @@
-"""Files of other projects, in the layouts that they lie on disk in."""
+"""Files of other projects, in their layouts on disk."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_seqtr_names_images_as_their_data_set_does(tmp_path):
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"train\[0\]: image 581857 is a number.*refcocog-umd"):
         read_labels(write(tmp_path / "instances.json", {"train": [seqtr_target()]}))
-    for place in ("clipvg", "visual-grounding", "preferred"):  # no data sets
+    for place in ("clipvg", "visual-grounding", "preferred"):  # folders not named after a data set
         with pytest.raises(InputError, match=r"train\[0\]: image 581857 is a number"):
             read_labels(write(tmp_path / place / "all.json", {"train": [seqtr_target()]}))
     path = write(tmp_path / "refcoco.json", {"train": [seqtr_target(image_id=None)]})

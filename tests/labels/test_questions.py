@@ -1,4 +1,4 @@
-"""Answers in files: which ids COCO's results have."""
+"""Answers in files: the ids in COCO results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipvg.labels.questions import write_answers
 
 
 def results(path: Path, labels: LabelTable) -> list[dict[str, Any]]:
-    """COCO's results that answer all labels but the first."""
+    """Write COCO results that answer all labels but the first; return them."""
     box = np.tile(np.float32([1, 2, 4, 8]), (len(labels), 1))
     sure = np.full(len(labels), 0.5, np.float32)
     reasons = ["a.jpg: no such file", *[None] * (len(labels) - 1)]
@@ -28,7 +28,7 @@ def results(path: Path, labels: LabelTable) -> list[dict[str, Any]]:
 
 
 def test_ids_are_those_of_the_file_that_was_evaluated(tmp_path: Path) -> None:
-    """COCO's own, of which one expression has an annotation."""
+    """The ids of the image and of the annotation are those of the COCO file."""
     content = {
         "images": [{"id": n, "file_name": f"{n}.jpg", "caption": f"dog {n}"} for n in (70, 71)],
         "annotations": [

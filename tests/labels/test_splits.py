@@ -1,4 +1,4 @@
-"""Splits of one file: chosen by name, counted, never mixed unasked."""
+"""Splits of one file: chosen by name, counted, never mixed unless asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label files that nobody should have written: each is one line about the file."""
+"""Hostile and broken label files: each gives one line that names the file."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_columns_of_others_are_written_or_refused(name: str, tmp_path: Path) -> 
     forms += [("json.gz", "label-studio"), ("parquet", None)]
     for ending, form in forms:
         layout = {"layout": form} if ending == "pth" else {"format": form}
-        with suppress(InputError):  # no other error
+        with suppress(InputError):  # any other error fails
             labels.write(tmp_path / f"b.{ending}", **layout)
 
 

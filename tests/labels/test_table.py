@@ -51,7 +51,7 @@ def test_boxes_are_converted_in_double_and_cut_before(labels):
     assert_array_equal(labels.boxes(integer=True, rows=rows), labels.boxes(integer=True)[rows])
     assert labels.boxes(rows=np.array([], dtype=np.int64)).shape == (0, 4)
     negative = LabelTable.from_columns(image=["a"], expression=["e"], box=[[-1.7, 0, 3, 3]])
-    assert negative.boxes(integer=True)[0, 0] == -1  # towards zero
+    assert negative.boxes(integer=True)[0, 0] == -1  # cut towards zero
 
 
 def test_absent_columns_have_defaults():

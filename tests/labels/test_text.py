@@ -1,4 +1,4 @@
-"""Text as other programs leave it: encodings, separators, packed, a list in place of lines."""
+"""Text as other programs write it: encodings, delimiters, gzip, a list in place of lines."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_written_packed(tmp_path: Path, kind: str) -> None:
     assert gzip.decompress(first)
     check(path)
     labels.write(path)
-    assert path.read_bytes() == first  # no time of day, no name in it
+    assert path.read_bytes() == first  # no timestamp and no file name in it
 
 
 def test_a_small_packed_file_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

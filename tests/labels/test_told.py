@@ -1,4 +1,4 @@
-"""Files as other people and programs leave them: read rightly, or refused with the reason."""
+"""Files as other people and programs write them: read correctly, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_told_by_kind(name: str, images: Path, tmp_path: Path) -> None:
     checked = check_labels(read_labels(path, images=images, on_error="keep"))
     found = {each.kind: each.message for each in checked.findings}
     assert kind in found
-    assert "box is missing" not in found.get("value", "")  # what is there is shown
+    assert "box is missing" not in found.get("value", "")  # the value that is there is shown
     if kind == "missing-image":
         assert "'COCO_train2014_000000000009.jpg' is there" in found[kind]
 

@@ -1,4 +1,4 @@
-"""Boxes in other formats and units: read as asked, refused where they look it."""
+"""Boxes in other formats and units: read as asked, refused if they look like another one."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Instructions for vision-language models, as their projects write them."""
+"""Instruction data of vision-language models, as their projects write it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Twenty files as people have them, each wrong in one way, and each told by its kind."""
+"""Twenty label files with one common mistake each, and the kind of finding it gives."""
 
 from pathlib import Path
 
@@ -64,4 +64,4 @@ def test_it_is_told_by_kind(name: str, images: Path, tmp_path: Path) -> None:
     assert not checked.is_clean
     serious = {found.kind for found in checked.findings if found.severity != "note"}
     assert kind in serious
-    assert serious <= {kind, "missing-image"}  # where a name is wrong, the image is not found
+    assert serious <= {kind, "missing-image"}  # with a wrong name the image is missing too

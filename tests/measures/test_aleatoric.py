@@ -1,4 +1,4 @@
-"""The variance head: recovers a known scale, is convex, is fitted crosswise."""
+"""The variance head: it recovers a known scale, reaches the minimum, and is cross-fitted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
 
 
 def noisy(count: int = 4000) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States, Laplace residuals whose scale depends on the first feature, and the scale."""
+    """Return states, Laplace residuals whose scale depends on the first feature, and the scale."""
     rng = np.random.default_rng(0)
     states = torch.from_numpy(rng.normal(size=(count, 3)))
     scale = torch.exp(0.8 * states[:, :1] - 1.0).repeat(1, 4)

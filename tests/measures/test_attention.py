@@ -29,7 +29,7 @@ def model() -> GroundingModel:
 
 
 def weights_by_torch(model: GroundingModel, labels: LabelTable, row: int) -> list[torch.Tensor]:
-    """Attention of [REG] in every layer, (S,), from nn.MultiheadAttention itself."""
+    """Return the attention (S,) of [REG] in every layer, from nn.MultiheadAttention itself."""
     tokens, position, keep = one_row(model, labels, row)[:3]
     found, x = [], tokens
     states = list(model.fusion.states(tokens, position, keep))

@@ -1,4 +1,4 @@
-"""Labels judged from the labels alone, against plain loops."""
+"""Measures that need nothing but the labels, against plain loops."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_copies_lie_in_their_corner(corner: tuple[int, int], origin: tuple[int, 
     assert torch.equal(padding, expected)
     # A pixel of the half-sized copy is the mean of four.
     whole = torch.nn.functional.avg_pool2d(pixels, 2)[:, :, :12]
-    # Sampling points are rounded, by some 2**-18 of a pixel, and rows are 32 apart.
+    # Sampling points are rounded by about 2**-18 of a pixel; values of adjacent rows differ by 32.
     torch.testing.assert_close(moved[:, :, y : y + 12, x : x + 16], whole, rtol=0, atol=32 * 2**-17)
     assert moved[:, :, padding[0]].abs().max() == 0
 

@@ -69,7 +69,7 @@ def test_a_reference_judges_strangers(model: GroundingModel, kind: Any) -> None:
 
 def test_neighbours_by_brute_force(model: GroundingModel) -> None:
     points = cloud()
-    points[20] = points[21]  # twins
+    points[20] = points[21]  # identical points
     unit = points / np.linalg.norm(points, axis=1, keepdims=True)
     distances = np.linalg.norm(unit[:, None] - unit, axis=2)
     np.fill_diagonal(distances, np.inf)

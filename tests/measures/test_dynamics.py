@@ -45,7 +45,7 @@ def test_loss_mean() -> None:
     np.testing.assert_allclose(found, 2 ** (-np.array(means) / 0.5), rtol=1e-6)
     late = scored(LossMean, scale=0.5, last=1)
     np.testing.assert_allclose(late[:5], 2 ** (-np.array([0.1, 0.9, 0.9, 0.1, 0.1]) / 0.5))
-    # Not visited in the last epochs: judged by all of them.
+    # A label that was not visited in the last epochs is judged by all epochs.
     once = scored(LossMean, np.array([[0.2, 0.2], [NAN, 0.4]]), scale=1.0, last=1)
     np.testing.assert_allclose(once, [2**-0.2, 2**-0.4], rtol=1e-6)
 
@@ -63,7 +63,7 @@ def test_the_common_fall_of_the_loss_is_no_variance() -> None:
 
 
 def test_forgetting() -> None:
-    # Events: 0, never learned, 1 (learned, not, learned, not: 2), 0, 0.
+    # Events: 0, never learned, 2 (learned, not, learned, not), 0, 0; two are possible in 4 visits.
     found = scored(Forgetting, threshold=0.5)
     np.testing.assert_allclose(found, [1, 0, 0, 1, 1, NAN])
     once = scored(Forgetting, np.array([[0.1], [0.9], [0.1], [0.1]]), threshold=0.5)
@@ -75,7 +75,7 @@ def test_error_rate() -> None:
 
 
 def test_learning_time() -> None:
-    # Visits from which it stays learned: all 4, none, none (the last missed), 2 of 4, 1 of 2.
+    # Visits for which it stays learned: all 4, none, none (the last is missed), 2 of 4, 1 of 2.
     np.testing.assert_allclose(scored(LearningTime, threshold=0.5), [1, 0, 0, 0.5, 0.5, NAN])
 
 

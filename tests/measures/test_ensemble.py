@@ -32,7 +32,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelTable:
 
 @pytest.fixture(scope="module")
 def models() -> list[GroundingModel]:
-    """Three that differ a little, so that their boxes overlap."""
+    """Three models that differ a little, so that their boxes overlap."""
     made = [make_model(0) for _ in range(3)]
     for seed, model in enumerate(made):
         torch.manual_seed(seed)

@@ -28,7 +28,7 @@ ROWS = np.array([[0.9, 0.2, NAN, 0.5], [0.5, 0.4, 0.6, NAN], [0.1, 0.6, NAN, NAN
 
 
 class Constant:
-    """A measure that counts how many labels it was asked about."""
+    """A measure with given values that records the rows it was asked about."""
 
     requires: frozenset[str] = frozenset()
 
@@ -99,7 +99,7 @@ def test_competence_weighs_by_agreement_with_the_others() -> None:
     votes[3, ::7] = NAN
     weights = competence(votes)
     assert weights[0] > weights[1] > 5 * weights[3]
-    # Voter 1 against the majority of the others, ties half:
+    # The first voter against the majority of the others, where a tie counts half.
     others = np.sign(np.nan_to_num(np.delete(votes, 0, axis=0) * 2 - 1).sum(0))
     agree = np.where(others == 0, 0.5, (others > 0) == (votes[0] > 0)).mean()
     assert weights[0] == pytest.approx(np.log(agree / (1 - agree)))
@@ -119,7 +119,7 @@ def test_cascade_asks_later_stages_about_open_labels_only() -> None:
 
 
 def test_cascade_of_columns_and_measures() -> None:
-    # Column a decides label 0 and 1; 2 is not scored by it and 3 is open.
+    # Column a decides labels 0 and 1, does not score 2, and leaves 3 open.
     stage = Constant([0, 0, 0.3, 0.4], "stage")
     cascade = Cascade(["a", stage])
     assert cascade.requires == {"scores"}
@@ -181,7 +181,7 @@ def test_what_cannot_be_split_is_returned_as_it_is() -> None:
     few = np.array([0.1, NAN, 0.9])
     np.testing.assert_array_equal(clean_probability(few), few)
     np.testing.assert_array_equal(clean_probability(np.full(20, 0.4)), np.full(20, 0.4))
-    # A small group is calibrated with all labels.
+    # A small group is calibrated on all labels.
     rng = np.random.default_rng(0)
     scores = np.concatenate([rng.beta(20, 3, 200), rng.beta(3, 20, 200)])
     group = np.zeros(400, dtype=np.int64)

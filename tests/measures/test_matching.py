@@ -1,4 +1,4 @@
-"""The matcher on features with known meaning: finds wrong words, judges out of sample."""
+"""The matcher on synthetic features: it finds wrong words and judges out of sample."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def model() -> GroundingModel:
 
 
 def things(seed: int = 0) -> tuple[np.ndarray, LabelTable, np.ndarray]:
-    """What is seen of labels whose regions show things, the labels, and which are right.
+    """Return the features of labels whose regions show things, the labels, and which are right.
 
-    A quarter of the expressions name a thing that the region does not show; displaced boxes show
-    nothing.
+    A quarter of the expressions name a thing that their region does not show; displaced boxes
+    show nothing.
     """
     rng = np.random.default_rng(seed)
     count, kinds, width = IMAGES * EACH, len(WORDS), 20
@@ -56,9 +56,9 @@ HALF = IMAGES * EACH // 2
 
 @pytest.fixture(scope="module")
 def learned(model: GroundingModel) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of a matcher that has learned, and which labels are right.
+    """Scores of a trained matcher, and which labels are right.
 
-    In the first half of the images the second box shows what the first one shows.
+    In the first half of the images the second box shows the same thing as the first.
     """
     seen, labels, right = things()
     seen[1:HALF:EACH, 12:] = seen[0:HALF:EACH, 12:]
@@ -81,7 +81,7 @@ def test_an_expression_that_fits_two_boxes_scores_lower(
 
 
 def test_a_label_is_judged_by_what_others_taught(model: GroundingModel) -> None:
-    """Changing a label changes nothing for the labels of its own fold, which never taught them."""
+    """Changing a label changes no score of its own fold, whose matcher did not learn from it."""
     seen, labels, _ = things()
     matcher = RegionTextMatch(model, epochs=1, rounds=1, folds=3, width=8)
     before = matcher.score(seen, labels, Context()).values
@@ -179,7 +179,7 @@ def test_texts_one_word_away() -> None:
     pairs = set(zip((places % 6).tolist(), found.tolist(), strict=True))
     assert {b for a, b in pairs if a == 0} == {1, 2, 4}
     assert {b for a, b in pairs if a == 2} == {0}
-    assert not {a for a, _ in pairs} & {3, 5}  # nothing near, or not used
+    assert not {a for a, _ in pairs} & {3, 5}  # no text nearby, or not used
 
 
 def test_of_many_texts_near_some_are_drawn() -> None:

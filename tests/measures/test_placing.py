@@ -1,4 +1,4 @@
-"""Expressions are placed on the observed boxes that they match, by words and by what is seen."""
+"""Expressions are placed on the observed boxes that they match, by words and by appearance."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ QUICK = {"folds": 2, "rounds": 2, "epochs": 150, "width": 32}
 
 
 def write(folder: Path, images: int) -> tuple[LabelTable, ObservationTable]:
-    """Images of three things that look differently, and the names of two.
+    """Write images of three things that look different, and labels that name two of them.
 
-    In every third image detectors found no more than that there are things.
+    In every third image the detections name each object just a thing.
     """
     folder.mkdir()
     draw = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def write(folder: Path, images: int) -> tuple[LabelTable, ObservationTable]:
 
 
 class Sighted(RegionTextMatch):
-    """A matcher to which the middle of a box shows what it is, in features as towers have them."""
+    """A matcher that tells a box's content by its middle pixel, in features as towers give."""
 
     def observe(self, batch: Batch) -> np.ndarray:
         draw, found = np.random.default_rng(batch.rows), []
@@ -95,7 +95,7 @@ def test_words_place_expressions_and_what_they_teach_places_others(tmp_path: Pat
 
 
 class Trusting(Sighted):
-    """A matcher that finds all pairs equally good, without learning."""
+    """A matcher that rates all pairs equally, without learning."""
 
     def judge(self, pairs: MatcherInputs, *args: object, **more: object) -> Scores:
         return Scores(np.ones(len(pairs.box_of), dtype=np.float32))

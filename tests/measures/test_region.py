@@ -1,4 +1,4 @@
-"""CLIP on regions against one region at a time; proposals and rasters by hand."""
+"""CLIP on regions, against encoding one region at a time; proposals and rasters by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model() -> GroundingModel:
 def shares_one_by_one(
     model: GroundingModel, labels: LabelTable, row: int, prompt: str
 ) -> tuple[np.ndarray, int]:
-    """Softmax over the boxes of a label's picture, and which of them is its own."""
+    """Return the softmax over the boxes of a label's picture, and the index of its own box."""
     backbone, clip = model.backbone, model.backbone.clip
     preset = get_preset("default", backbone.mean, backbone.std)
     name = labels.image_names[row]

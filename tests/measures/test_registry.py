@@ -1,4 +1,4 @@
-"""Measures by name, by import path, and from texts; the table in the documentation."""
+"""Measures by name, by import path and from spec texts, and the table in the documentation."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_every_measure_can_be_made_by_its_name(tmp_path: Path) -> None:
     models: dict[str, Any] = {"a": make_model(1, dropout=0.1), "b": make_model(2)}
     (tmp_path / "a.csv").write_text("row,answer\n0,yes\n")
     more = {"verifier": f",path={tmp_path / 'a.csv'}", "cascade": ",of=a+b"}
-    for name in {*MEASURES} - {*GROUNDERS}:  # which load a model
+    for name in {*MEASURES} - {*GROUNDERS}:  # grounders load a model
         (measurer,) = build_measures([f"x={name}{more.get(name, '')}"], models).values()
         assert measurer.requires <= REQUIRES
         assert measurer.name == "x"

@@ -21,8 +21,8 @@ from clipvg.reliability import Context, ScoreMatrix, measure
 from clipvg.reliability.image_measure import ImageMeasure, measure_together
 from clipvg.rescoring import EngineConfig
 
-SAMPLED = {"mc_dropout"}  # depends on the batches by its random numbers
-FITTED = {"aleatoric"}  # ends within the tolerance of its solver
+SAMPLED = {"mc_dropout"}  # its random numbers depend on the batches
+FITTED = {"aleatoric"}  # exact up to the tolerance of its solver
 LEARNED = {"match"}  # needs more labels than these; see test_matching.py
 # Grounders bring models of their own: tests/grounders.
 OWN = [name for name, kind in MEASURES.items() if not issubclass(kind, Grounder)]
@@ -46,7 +46,7 @@ def looking(models: dict[str, GroundingModel]) -> dict[str, Any]:
 
 
 def context_of(labels: LabelTable) -> Context:
-    """History and scores for measures that need them."""
+    """Return a context with history and scores for measures that need them."""
     rng = np.random.default_rng(0)
     scores = rng.random((2, len(labels)), dtype=np.float32)
     return Context(
@@ -58,7 +58,7 @@ def context_of(labels: LabelTable) -> Context:
 def every(
     models: dict[str, GroundingModel], folder: Path, answers: str = "0,yes\n"
 ) -> dict[str, Any]:
-    """One of every measure."""
+    """Return one of every measure but the grounders."""
     (folder / "answers.csv").write_text(f"row,answer\n{answers}")
     options = {"verifier": f",path={folder / 'answers.csv'}", "cascade": ",of=m+n"}
     return build_measures([name + options.get(name, "") for name in OWN], models)
@@ -207,7 +207,7 @@ def test_on_a_gpu(labels: LabelTable, models: dict[str, GroundingModel]) -> None
     here = measure_together(looking(models), labels, Context())
     moved = {"a": make_model(1, dropout=0.1).cuda(), "b": make_model(2).cuda()}
     there = measure_together(looking(moved), labels, Context())
-    ranked = {"knn", "mahalanobis", "kde", "clusters"}  # a rounding may swap two neighbours
+    ranked = {"knn", "mahalanobis", "kde", "clusters"}  # rounding may swap two neighbours
     for name, scores in there.items():
         if name not in SAMPLED:
             atol = 0.2 if name in ranked else 5e-3

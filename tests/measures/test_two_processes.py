@@ -43,7 +43,7 @@ def together(labels: LabelTable) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def alone(labels: LabelTable) -> ScoreMatrix:
-    """Scores of two models and measures in one process, models first."""
+    """Scores by two models, then by the measures, in one process."""
     models = {"a": make_model(1), "b": make_model(2)}
     return score_labels(labels, {**models, **build_measures(METHODS, models)})
 

@@ -1,4 +1,4 @@
-"""Expressions against what detectors saw, worked by hand."""
+"""The measure `Unique`: expressions against detections, worked out by hand."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def score(observations: ObservationTable, *expressions: str, box: tuple = LEFT) 
 
 def test_a_word_that_fits_one_and_a_word_that_fits_two() -> None:
     alone, both = seen(dog(LEFT)), seen(dog(LEFT), dog(RIGHT, 0.5))
-    # a model that is sure errs one time in ten: 0.9 for the name, 0.9 for the box
+    # a model that is sure is wrong one time in ten: 0.9 for the name, 0.9 for the box
     assert score(alone, "dog", "the dog") == pytest.approx([0.81, 0.81])
-    # half sure: the rival is there with 0.5, and then a dog with 0.75, as odds are 9 ** 0.5
+    # half sure: the rival exists with 0.5, and is then a dog with 0.75, as the odds are 9 ** 0.5
     assert score(both, "dog") == pytest.approx([0.81 * (1 - 0.5 * 0.75)])
 
 
@@ -50,13 +50,13 @@ def test_place_size_and_order_single_one_out() -> None:
     found = score(two, "left dog", "dog on the right", "smaller dog", "the bigger of the two dogs")
     assert found == pytest.approx([0.81, 0.81 * 0.1, 0.81, 0.81 * 0.1])
     farther, nearer, fourth = score(two, "farther dog", "nearer dog", "4th dog from the left")
-    assert (farther, nearer, fourth) == pytest.approx((0.81, 0.81 * 0.1, 0))  # there are two
-    # 6 of 200 pixels are half of what is clear (0.06), so it may well be the one ahead: 1/4
+    assert (farther, nearer, fourth) == pytest.approx((0.81, 0.81 * 0.1, 0))  # there are only two
+    # 6 of 200 pixels are half of a clear lead (0.06), so the rival may be ahead: 1/4
     near = seen(dog(LEFT), dog((6, 60, 26, 80)))
     assert score(near, "left dog") == pytest.approx([0.81 * (1 - 0.25 * 0.9)])
     three = seen(dog(LEFT), dog(RIGHT), dog((160, 20, 180, 40)))
     second, middle = score(three, "second dog from the left", "middle dog", box=RIGHT)
-    assert second == pytest.approx(0.81 * 0.9)  # one comes before, with 0.9
+    assert second == pytest.approx(0.81 * 0.9)  # one dog comes before it, with 0.9
     assert middle == pytest.approx(0.81)
 
 
@@ -64,7 +64,7 @@ def test_attributes_that_the_own_box_contradicts_and_another_has() -> None:
     red, blue = dog(LEFT, red=0.9), dog(RIGHT, blue=0.9)
     found = score(seen(red, blue), "red dog", "blue dog")
     assert found == pytest.approx([0.81 * 0.9 * (1 - 0.9 * 0.1), 0.81 * 0.1 * (1 - 0.9 * 0.9)])
-    # of whom nobody told the colour it may be either
+    # a dog of unknown colour may have either
     silent = seen(red, dog(RIGHT))
     assert score(silent, "red dog") == pytest.approx([0.81 * 0.9 * (1 - 0.9 * 0.5)])
 
@@ -72,7 +72,7 @@ def test_attributes_that_the_own_box_contradicts_and_another_has() -> None:
 def test_models_vote_and_an_object_is_seen_once_by_each() -> None:
     other = Detection("cat", (1, 20, 21, 40), 1.0)
     table = seen(dog(LEFT), attribute_detections=(other,))
-    # one calls it a dog and one does not, and both say that it is here: odds 9 · 9
+    # one model calls it a dog, the other does not, and both see an object here: odds 9 · 9
     assert score(table, "dog") == pytest.approx([0.5 * 81 / 82])
     loose = seen(dog(LEFT), attribute_detections=(dog((0, 20, 20, 65)),))  # IoU 0.44
     assert score(loose, "dog") == pytest.approx([81 / 82 * 0.5])
@@ -84,9 +84,9 @@ def test_relations_of_geometry_and_of_a_graph() -> None:
     cat = Detection("cat", RIGHT)
     table = seen(dog(LEFT), cat, dog(FAR))
     left, right = score(table, "dog to the left of the cat", "dog right of the cat")
-    # Own: left of the cat (0.9), or, if the far dog is one (0.1), perhaps left of it (0.75).
-    # The far dog: doubted (0.1) that it is left of the cat (0.9) or of the first dog (0.1).
-    # The cat, if it is a dog (0.1): doubted of the first dog, perhaps left of the far one.
+    # Own dog: left of the cat (0.9), or of the far dog if that is a cat (0.1), perhaps (0.75).
+    # Far dog: left of the cat (0.9), or of the first dog if that is a cat (0.1); doubtful (0.1).
+    # Cat, if it is a dog (0.1): doubtful for the first dog, perhaps left of the far one.
     own, far = 0.9 * (1 - 0.1 * (1 - 0.075)), 0.9 * (1 - 0.91 * 0.99)
     cat_too = 0.1 * (1 - 0.99 * 0.925)
     assert left == pytest.approx(own * 0.9 * (1 - far) * (1 - cat_too))

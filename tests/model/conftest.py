@@ -1,4 +1,4 @@
-"""Tiny towers and pictures."""
+"""Fixtures: tiny towers, grounding models and batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MakeBackbone = Callable[..., Backbone]
 
 
 def small_clip(**vision: Any) -> dict[str, Any]:
-    """open_clip configuration of towers with four blocks and a real vocabulary."""
+    """Return an open_clip configuration of small towers: four image blocks, a real vocabulary."""
     return {
         "embed_dim": 24,
         "quick_gelu": True,
@@ -36,13 +36,13 @@ def small_clip(**vision: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def clip_config() -> dict[str, Any]:
-    """Configuration of the small towers, to be changed at will."""
+    """Configuration of the small towers, which a test may change."""
     return small_clip()
 
 
 @pytest.fixture
 def make_backbone() -> MakeBackbone:
-    """Small random towers; keywords are fields of ModelOptions."""
+    """A factory of small random towers; keywords are fields of ModelOptions."""
 
     def make(seed: int = 0, **options: Any) -> Backbone:
         torch.manual_seed(seed)
@@ -53,7 +53,7 @@ def make_backbone() -> MakeBackbone:
 
 @pytest.fixture
 def make_model() -> Make:
-    """A small random grounding model; keywords are fields of GroundingConfig."""
+    """A factory of small random grounding models; keywords are fields of GroundingConfig."""
 
     def make(
         *, clip: dict[str, Any] | None = None, seed: int = 0, **options: Any
@@ -68,7 +68,7 @@ def make_model() -> Make:
 
 @pytest.fixture
 def make_batch() -> Callable[[GroundingModel], Batch]:
-    """Three expressions on two random images, one of them with padding."""
+    """A factory of batches: three expressions on two random images, one of them with padding."""
 
     def make(model: GroundingModel) -> Batch:
         generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""What `predict` takes and says: any kind of image, how sure it is, several images at once."""
+"""Inputs and answers of `predict`: any kind of image, scores, several images at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipvg.model.predictions import Predictions
 
 Make = Callable[..., GroundingModel]
 EXPRESSIONS = ["the left dog", "a red cup"]
-# of so few colours that a palette holds them all
+# few enough colours for a palette
 PIXELS = 85 * np.random.default_rng(0).integers(0, 4, (40, 60, 3), dtype=np.uint8)
 
 
@@ -163,7 +163,7 @@ def test_an_image_is_encoded_once_and_a_text_once(
     model.predict([PIXELS, PIXELS[:20]], [EXPRESSIONS * 10, EXPRESSIONS * 10], scores=False)
     assert seen["images"] == 2
     model.predict(PIXELS, EXPRESSIONS)
-    assert seen["images"] == 2 + 3  # and two copies for the scores
+    assert seen["images"] == 2 + 3  # the image, and two copies for the scores
 
 
 def test_scores_are_probabilities_and_say_by_what(make_model: Make) -> None:
@@ -198,7 +198,7 @@ def test_predictions_act_as_their_boxes() -> None:
     np.testing.assert_array_equal(np.concatenate([found, found]), np.concatenate([boxes, boxes]))
     assert (found >= 1).all()
     moved = found
-    moved += 1  # an array, as NumPy has it
+    moved += 1  # in place on the boxes; `moved` is then an array
     np.testing.assert_array_equal(moved, [[2.25, 3, 4, 5], [6, 7, 8, 9]])
 
 
@@ -215,7 +215,7 @@ def test_blank_and_foreign_and_long_expressions(make_model: Make) -> None:
         model.predict(PIXELS, ["собака", "dog"])
     with pytest.warns(UserWarning, match="2 expressions are not in English") as told:
         model.predict([PIXELS, PIXELS], [["собака"], ["кошка"]])
-    assert len(told) == 1  # not one for each image
+    assert len(told) == 1  # one warning, not one for each image
     with pytest.warns(UserWarning, match="not in English") as told:
         model.rank(PIXELS, "собака", [[0, 0, 9, 9]])
     assert len(told) == 1
@@ -224,7 +224,7 @@ def test_blank_and_foreign_and_long_expressions(make_model: Make) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(PIXELS, ["café crème", "the naïve one", "dog 犬", "42"])
-        model.attention(PIXELS, ["собака"])  # beside boxes, whose call has said it
+        model.attention(PIXELS, ["собака"])  # no warning: the call for boxes has given it
 
 
 def test_rank_orders_given_boxes(make_model: Make) -> None:
@@ -252,7 +252,7 @@ def test_rank_orders_given_boxes(make_model: Make) -> None:
         model.rank(PIXELS, "dog", [[0, 0, np.nan, 1]])
 
 
-# Of the image's longer side, 60 pixels: what docs/predict.md states.
+# As shares of the image's longer side, 60 pixels, as docs/predict.md states.
 TOLERANCES = {"fp32": 0.0, "bf16": 0.03, "fp16": 0.004}
 
 
@@ -337,7 +337,7 @@ def test_a_model_in_half_precision_leaves_others_as_they_are(make_model: Make) -
 def test_another_model_in_another_thread_takes_no_embeddings_away(
     make_model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is kept of one text tower is dropped while a second one is asked."""
+    """The cached embeddings of one text tower may vanish while another thread uses a second one."""
     model = make_model()
     expected = model.predict(PIXELS, EXPRESSIONS).present
 
@@ -350,7 +350,7 @@ def test_another_model_in_another_thread_takes_no_embeddings_away(
 
 
 def test_answers_as_others_give_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Boxes are corners there, whatever format they have here."""
+    """Other libraries get corners (xyxy), whatever the format of the predictions."""
     sides = np.array([[1, 2, 3.4, 4], [5, 6, 7, 8]], np.float32)
     sure = np.array([0.25, 0.75], np.float32)
     found = Predictions(sides, sure, sure, ("a", "b"), (20, 20), {}, "xywh")

@@ -17,7 +17,7 @@ IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), d
 
 
 def test_each_expression_has_a_map_of_the_whole_image(make_model: Make) -> None:
-    model = make_model()  # a square of 32 pixels
+    model = make_model()  # its square has 32 x 32 pixels
     texts = [f"dog {number}" for number in range(attention._AT_ONCE + 2)]
     maps = model.attention(IMAGE, texts)
     assert maps.shape == (len(texts), 21, 32)

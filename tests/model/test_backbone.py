@@ -1,4 +1,4 @@
-"""Frozen towers: what is tapped, what is refused, what identifies them."""
+"""Frozen towers: their tapped levels, the models refused, and the keys that identify them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoint folders: what goes in comes out, and what is wrong is said."""
+"""Checkpoint folders: round trips, and errors that name what is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MakeBatch = Callable[[GroundingModel], Batch]
 
 @pytest.fixture
 def tiny_tag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Weights for the tag of the CLIP in the package: random, as only their identity matters."""
+    """Random weights for the tag of the packaged CLIP; only their identity matters."""
     config, _ = tiny_files()
     torch.manual_seed(0)
     clip = build_towers(json.loads(config.read_text(encoding="utf-8"))).clip
@@ -113,7 +113,7 @@ def test_saving_again_replaces_the_old_model(make_model: Make, tmp_path: Path) -
     assert torch.equal(load(tmp_path).position.weight, model.position.weight)
     assert not list(tmp_path.glob(".*"))
     (tmp_path / "usual").touch()
-    usual = (tmp_path / "usual").stat().st_mode  # not for the owner alone, as safetensors has it
+    usual = (tmp_path / "usual").stat().st_mode  # safetensors would let the owner alone read it
     assert {path.stat().st_mode for path in tmp_path.iterdir()} == {usual}
 
 

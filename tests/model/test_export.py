@@ -99,7 +99,7 @@ def test_the_folder_says_how_to_prepare_and_how_close_it_is(exported):
     assert list(facts["agreement"]["largest_change"]) == ["boxes", "scores", "present"]
     assert max(facts["agreement"]["largest_change"].values()) <= 1e-4
     weights, graphs = (exported / "weights.bin").stat().st_size, exported.glob("*.onnx")
-    assert all(path.stat().st_size < weights / 5 for path in graphs)  # weights are there once
+    assert all(path.stat().st_size < weights / 5 for path in graphs)  # weights are stored once
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

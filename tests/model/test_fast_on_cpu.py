@@ -1,4 +1,4 @@
-"""What a CPU computes in another way gives what the plain way gives, forward and backward."""
+"""Faster computations on a CPU equal the plain ones, forward and backward."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_model(**options) -> GroundingModel:
 
 
 def make_batch(model: GroundingModel) -> Batch:
-    """Seven labels on three pictures, which fill all, a part and a corner of their squares."""
+    """Return seven labels on three pictures that fill all, half and a corner of their squares."""
     torch.manual_seed(1)
     size = model.backbone.image_size
     mask = torch.zeros(3, size, size, dtype=torch.bool)
@@ -152,7 +152,7 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate: float, shape: tuple[
         share = (y == 0).float().mean().item()
         assert share == pytest.approx(rate, abs=5 * (rate * (1 - rate) / y.numel()) ** 0.5 + 1e-5)
         flat = (y.detach() == 0).float().flatten()
-        for lag in (1, 2, 3, 4, 1001):  # of one draw, of the next
+        for lag in (1, 2, 3, 4, 1001):  # within one 64-bit draw, and beyond
             together = (flat[:-lag] * flat[lag:]).mean().item()
             assert together == pytest.approx(rate**2, abs=2e-3)
 

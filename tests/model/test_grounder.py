@@ -1,4 +1,4 @@
-"""The whole model: what learns, what does not, and that its parts agree."""
+"""The whole model: what learns, what stays frozen, and that its parts agree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MakeBatch = Callable[[GroundingModel], Batch]
 
 
 def step(model: GroundingModel, batch: Batch) -> float:
-    """One step of training; the loss before it."""
+    """Train one step; return the loss before it."""
     model.train()
     loss = (model(batch) - batch.target).abs().mean()
     loss.backward()
@@ -156,7 +156,7 @@ def test_config_survives_a_dictionary() -> None:
 def test_parameters_are_counted_as_published(
     name: str, width: int, published: int, never_used: int
 ) -> None:
-    """The reference trains its visual positions and a layer that it never uses, too."""
+    """The reference also trains its visual positions and a layer that it never uses."""
     with torch.device("meta"):
         model = create_model(name, None, width=width)
     counts = model.num_parameters()

@@ -1,4 +1,4 @@
-"""Packed texts through the text tower."""
+"""Packed texts through the text tower give the same features as padded ones."""
 
 from __future__ import annotations
 

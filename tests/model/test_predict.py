@@ -1,4 +1,4 @@
-"""Boxes in pixels of any picture a person may have."""
+"""Predicted boxes in pixels, on pictures of all kinds."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_boxes_lie_in_the_picture(make_model: Make, tmp_path: Path, name: str) -
 
 
 def test_published_preset_does_not_turn_pictures(make_model: Make, tmp_path: Path) -> None:
-    """A box that is always the lower right quarter tells which way up the picture is."""
+    """The model always predicts the lower right quarter, which shows how the picture is turned."""
     rotated(tmp_path / "turned.jpg")
     for preset, (width, height) in {"default": (40, 60), "published": (60, 40)}.items():
         model = make_model(preset=preset)
@@ -75,14 +75,14 @@ def test_published_preset_does_not_turn_pictures(make_model: Make, tmp_path: Pat
 
 
 def test_padding_is_ignored(make_model: Make) -> None:
-    """Boxes of a wide picture do not depend on what the padded patches would say."""
+    """Boxes of a wide picture do not depend on its padded patches."""
     model = make_model()
     image = picture(64, 32)
     boxes = model.predict(image, EXPRESSIONS)
     table = model.position.weight.data
     table[2 + 77 : 2 + 77 + 4] += 10.0  # positions of the first row, which is padding
     np.testing.assert_allclose(model.predict(image, EXPRESSIONS), boxes, atol=1e-4)
-    table[2 + 77 + 4 : 2 + 77 + 8] += 10.0  # the second row is picture
+    table[2 + 77 + 4 : 2 + 77 + 8] += 10.0  # the second row is part of the picture
     assert np.abs(model.predict(image, EXPRESSIONS) - boxes).max() > 1e-3
 
 

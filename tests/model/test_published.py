@@ -1,4 +1,4 @@
-"""The authors' checkpoints: both ways, exactly, and never trusted."""
+"""The authors' checkpoints: exact round trips, and no trust in what they contain."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def equal(first: State, second: State) -> None:
 
 
 def aliases(state: State) -> dict[str, str]:
-    """Name -> first name with the same storage."""
+    """Map each name to the first name with the same storage."""
     seen: dict[int, str] = {}
     return {name: seen.setdefault(t.data_ptr(), name) for name, t in sorted(state.items())}
 
 
 def test_architecture_comes_from_shapes(mini_file: Path) -> None:
-    """`args` names a ViT-B/16 and a width of 512, which this is not."""
+    """`args` names a ViT-B/16 and a width of 512, neither of which this model has."""
     model = load(mini_file)
     backbone, config = model.backbone, model.config
     assert (backbone.image_size, backbone.patch_size, backbone.width) == (96, 16, 64)
@@ -123,7 +123,7 @@ def test_wrapped_and_prefixed_states_load(
 
 
 def test_plain_values_beside_the_weights_load(mini_file: Path, tmp_path: Path) -> None:
-    """What training scripts leave there: NumPy's scalars, paths, devices."""
+    """Training scripts store NumPy scalars, paths and devices there."""
     checkpoint = read(mini_file)
     extra = {"output": Path("/runs/a"), "device": torch.device("cuda", 1)}
     args = argparse.Namespace(**vars(checkpoint["args"]) | extra)

@@ -1,4 +1,4 @@
-"""Weight files of backbones, as OpenAI, open_clip and training scripts leave them."""
+"""Weight files of backbones, as OpenAI, open_clip and training scripts save them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = "small"
 
 @pytest.fixture
 def clip(monkeypatch: pytest.MonkeyPatch) -> CLIP:
-    """Small towers, of which open_clip knows a model with GELU and one with QuickGELU."""
+    """Small towers that open_clip knows as one model with GELU and one with QuickGELU."""
     config = {**small_clip(), "quick_gelu": False}
     known = {NAME: config, f"{NAME}-quickgelu": {**config, "quick_gelu": True}}
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: known.get(name))
@@ -67,7 +67,7 @@ def test_files_of_open_clip(wrap: Callable[[State], Any], clip: CLIP, tmp_path: 
 
 
 class Published(nn.Module):
-    """A module whose attributes are named as OpenAI's, made TorchScript by tracing."""
+    """A module with OpenAI's attribute names, which tracing makes TorchScript."""
 
     def __init__(self, clip: CLIP) -> None:
         super().__init__()

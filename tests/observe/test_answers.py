@@ -1,4 +1,4 @@
-"""Questions to models that write: what they say, how surely, and where their boxes are."""
+"""Questions to text-generating models: their answers, how sure they are, and their boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLIP's words for detections, with the CLIP of the package."""
+"""Attributes of detections, by the CLIP that ships with the package."""
 
 from __future__ import annotations
 

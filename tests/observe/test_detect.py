@@ -1,4 +1,4 @@
-"""Detectors of transformers, with random weights: the true classes from folder to detections."""
+"""Detectors of transformers with random weights: the real classes, from folder to detections."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_open_detector(name: str, tmp_path) -> None:
 
 
 def test_a_token_of_grounding_dino_names_the_class_it_is_part_of(tmp_path) -> None:
-    """Of "dog. traffic light." the likeliest token of a box decides, wherever it stands."""
+    """The likeliest token of "dog. traffic light." names a box, wherever in its class it stands."""
     loaded = load_pretrained(save("grounding-dino", tmp_path), "open_detector")
     tokens = loaded.processor.tokenizer("dog. traffic light. ")["input_ids"]
     dot = loaded.processor.tokenizer.convert_tokens_to_ids(".")
@@ -59,8 +59,8 @@ def test_a_token_of_grounding_dino_names_the_class_it_is_part_of(tmp_path) -> No
         pred_boxes = torch.tensor([[[0.5, 0.5, 0.5, 0.5]] * 3])
 
     Outputs.logits[0, 0, 1] = 2.0  # dog
-    Outputs.logits[0, 1, second - 1] = 1.0  # the end of light
-    Outputs.logits[0, 1, first] = 9.0  # a dot is no name
+    Outputs.logits[0, 1, second - 1] = 1.0  # the last token of light
+    Outputs.logits[0, 1, first] = 9.0  # a dot belongs to no class
     Outputs.logits[0, 2, first + 1] = 0.5
     detector = OpenDetector(loaded)
     found = detector._of_tokens(

@@ -1,4 +1,4 @@
-"""Models of Hugging Face: what is refused, and in which words; none of it needs transformers."""
+"""Loading Hugging Face models: what is refused, and with which message."""
 
 from __future__ import annotations
 

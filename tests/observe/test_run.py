@@ -24,7 +24,7 @@ COLOURS = ("red", "green", "blue", "white")
 
 @pytest.fixture
 def images(tmp_path):
-    """Ten images, one of them in a folder, one damaged."""
+    """A folder of ten images, one of them in a subfolder, one damaged."""
     root = tmp_path / "images"
     (root / "more").mkdir(parents=True)
     for number in range(9):
@@ -181,7 +181,7 @@ def test_a_fault_of_the_machine_is_no_fault_of_an_image(fault, monkeypatch) -> N
 
 
 def test_a_describer_that_is_the_captioner_decides_what_is_kept(images, tmp_path, monkeypatch):
-    """Equal models with and without descriptions have shards of their own."""
+    """The same models with and without descriptions have separate shards."""
     monkeypatch.setattr(looking, "Writer", lambda loaded: loaded)
     monkeypatch.setattr(looking, "Detector", lambda loaded: loaded)
     loaded = SimpleNamespace(identity="one", model=SimpleNamespace(dtype="fp32"))

@@ -1,4 +1,4 @@
-"""Models that write, with random weights: the true classes from folder to text."""
+"""Text-generating models with random weights: the real classes, from folder to text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_captions_and_descriptions(name: str, tmp_path) -> None:
     captions = writer.caption(IMAGES, max_new_tokens=6)
     assert len(captions) == 2
     assert all(captions)
-    assert writer.caption(IMAGES, max_new_tokens=6) == captions  # nothing is drawn
+    assert writer.caption(IMAGES, max_new_tokens=6) == captions  # no sampling
     assert all(caption == " ".join(caption.split()) for caption in captions)
     assert not any(word in "".join(captions) for word in ("image>", CAPTION, "[CLS]", "</s>"))
     described = writer.describe(IMAGES[0], [BOX, (0.0, 0.0, 9.0, 9.0)], max_new_tokens=6)

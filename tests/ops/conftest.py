@@ -1,4 +1,4 @@
-"""Backends of the operator tests."""
+"""Fixtures that choose the device and the backend of operator tests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from clipvg.ops import backend, backends
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> str:
-    """Runs the test on a CPU, and on a GPU where there is one."""
+    """Run the test on a CPU, and on a GPU if there is one."""
     return request.param
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Ask for `each_backend` and run on every CPU implementation of the module's OPERATOR."""
+    """Run tests with `each_backend` on every CPU implementation of the module's OPERATOR."""
     if "each_backend" in metafunc.fixturenames:
         operator = metafunc.module.OPERATOR
         names = [
@@ -29,6 +29,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs the test on one of them."""
+    """Run the test on one backend."""
     with backend(request.param):
         yield request.param

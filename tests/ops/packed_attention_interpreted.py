@@ -1,7 +1,8 @@
-"""Runs the Triton kernels of packed_attention in the interpreter; prints errors against float64.
+"""Run the Triton kernels of packed_attention in the interpreter; print errors against float64.
 
-A process of its own, because Triton decides at import. Each case prints relative errors of the
-mixed values and of the gradients of q, k and v: the kernels' and the reference's.
+It is a process of its own because Triton chooses the interpreter at import. For each case it prints
+relative errors of the mixed values and of the gradients of q, k and v: the kernels' and the
+reference's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from clipvg.kernels import packed_attention as kernels
 from clipvg.kernels._tune import Blocks, several_blocks
 from clipvg.ops.packed_attention import dense
 
-# queries and keys of each sequence, measurers, heads, width, dtype, and what multiplies q
+# numbers of queries and keys of each sequence, measurers, heads, width, dtype, factor of q
 CASES = {
     "float32": ([0, 3, 37, 1, 70], None, 2, 1, 32, torch.float32, 1),
     "one query": ([1] * 5, [0, 3, 0, 1, 70], 1, 2, 48, torch.float32, 1),
@@ -35,7 +36,7 @@ CASES = {
 
 
 def widen_bfloat16() -> None:
-    """The interpreter multiplies the bits of bfloat16 as integers; give it float32."""
+    """Give the interpreter float32: it multiplies the bits of bfloat16 as integers."""
     create_dot = interpreter.InterpreterBuilder.create_dot
 
     def widened(self, a, b, *rest):
@@ -51,7 +52,7 @@ def widen_bfloat16() -> None:
 
 
 def index_by_element() -> None:
-    """Triton 3.6's interpreter makes an int of an array of one element, which NumPy 2.4 refuses."""
+    """Keep Triton 3.6's interpreter from calling int() on an array, which NumPy 2.4 refuses."""
     patch = interpreter._patch_lang_tensor
 
     def patched(tensor, scope):
@@ -68,7 +69,7 @@ def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def finite(x: torch.Tensor) -> torch.Tensor:
-    """Without the infinity that is the largest of no logits."""
+    """Replace the infinity that is the maximum of no logits by 0."""
     return x.where(x.isfinite(), 0.0)
 
 
@@ -111,7 +112,7 @@ def run(queries, keys, measurers, heads, width, dtype, factor) -> dict:
 
 @triton.jit
 def distances(found, stride):
-    """Elements between a head's first row and the first head's."""
+    """Store the number of elements from the first head's first row to each head's."""
     head, zero = tl.program_id(0), tl.arange(0, 1)
     at = kernels._rows(found, head * 0, head, 0, zero, zero, 0, 0, stride)
     apart = (at.to(tl.int64) - found.to(tl.int64)) // 8
@@ -119,7 +120,7 @@ def distances(found, stride):
 
 
 def heads_far_apart() -> list[int]:
-    """Only addresses: heads that lie so far apart would fill gigabytes."""
+    """Return addresses only: heads that lie so far apart would fill gigabytes."""
     found = torch.zeros(4, dtype=torch.int64)
     distances[(4,)](found, 2**30)
     return found.tolist()
@@ -127,7 +128,7 @@ def heads_far_apart() -> list[int]:
 
 @triton.jit
 def places(found, offsets, tokens):
-    """The first token and the length that a kernel takes each sequence to have."""
+    """Store the first token and the length that a kernel takes each sequence to have."""
     first, length = kernels._place(offsets, tl.program_id(0), tokens)
     tl.store(found + 2 * tl.program_id(0), first)
     tl.store(found + 2 * tl.program_id(0) + 1, length)
@@ -137,7 +138,7 @@ WILD = [5, -7, 10**6, 3, 2**31 - 1, -(2**31), 9]
 
 
 def wild_offsets() -> dict:
-    """What kernels make of offsets that are none, and whether all of them end."""
+    """Run all kernels on invalid offsets, and return the places that they take them for."""
     tokens, count = 9, len(WILD) - 1
     offsets, found = torch.tensor(WILD, dtype=torch.int32), torch.zeros(count, 2, dtype=torch.int64)
     places[(count,)](found, offsets, tokens)

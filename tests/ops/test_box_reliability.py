@@ -67,7 +67,7 @@ CASES = [
     Case(labels=500, fmt="xyxy"),
     Case(measurers=0, labels=5),
     Case(measurers=1, labels=90_000, groups=3),  # several threads
-    Case(measurers=5, labels=30_001, bins=50),  # threads that meet inside a measurer
+    Case(measurers=5, labels=30_001, bins=50),  # threads whose shares meet inside a measurer
 ]
 
 
@@ -182,7 +182,7 @@ def test_operator_counts_invalid_rows_and_never_raises_on_values() -> None:
         iou, hist, invalid = operator(pred, target, group, 2, 10, "cxcywh", 1e-16)
         assert invalid.tolist() == [1, 2]
         assert iou.isnan().nonzero().tolist() == [[0, 7], [1, 4], [1, 7]]
-        # Labels 2 and 3 have no group among 0..1, so they are in no bin.
+        # Labels 2 and 3 are in neither of the groups 0 and 1, so they are in no bin.
         assert hist.sum((1, 2)).tolist() == [6, 5]
 
 
@@ -236,16 +236,16 @@ def test_bad_arguments_are_refused_alike(change: dict, message: str, each_backen
     with pytest.raises(ValueError, match=message):
         box_reliability(**arguments)
     arrays = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
-    if not {"one dtype and device", "floating dtype"} & {message}:  # these it takes
+    if not {"one dtype and device", "floating dtype"} & {message}:  # NumPy accepts these
         message = message.replace("torch.", "")
         with pytest.raises(ValueError, match=message):
             box_reliability_numpy(**arrays)
 
 
 @pytest.mark.parametrize("eps", [-0.5, -1e-3, float("nan"), float("inf"), 0.0])
-@pytest.mark.parametrize("bins", [10, 70_000])  # counted by a thread, and in the histogram
+@pytest.mark.parametrize("bins", [10, 70_000])  # counted per thread, and in the histogram itself
 def test_no_number_reaches_memory_beside_the_histogram(eps: float, bins: int) -> None:
-    """The operators and the module below the checked functions, which anybody can call too."""
+    """The operators and the native module can be called directly, without the checked functions."""
     load_operators()
     box = torch.tensor([[0.5, 0.5, 0.5, 0.5]]).expand(5000, -1).contiguous()
     for operator in (

@@ -94,7 +94,7 @@ def test_symmetric_inside_the_picture(a: tuple, b: tuple) -> None:
     there, back = score([a], [b])[0], score([b], [a])[0]
     if min(a[2:] + b[2:]) >= 1 / 16:
         assert there == back
-    else:  # coordinates are counted from the middle of a small second box
+    else:  # for a small second box, coordinates are relative to its middle
         assert there == pytest.approx(back, abs=1e-5)
 
 
@@ -121,10 +121,10 @@ def test_the_published_arithmetic_from_sides_of_a_sixteenth(side: float, each_ba
 
 @pytest.mark.parametrize("side", [1e-3, 0.0624, 0.0626])
 def test_small_boxes_anywhere_in_the_picture(side: float, each_backend: str) -> None:
-    """Also where the picture's edge cuts them, and on both sides of where the origin moves."""
+    """Also cut by the picture's edge, and on both sides of the size at which the origin moves."""
     generator = torch.Generator().manual_seed(0)
     middle = torch.rand(2000, 2, generator=generator)
-    middle[:1000] = middle[:1000].round() + side * (middle[:1000] - 0.5)  # at a corner
+    middle[:1000] = middle[:1000].round() + side * (middle[:1000] - 0.5)  # at the picture's corners
     target = torch.cat([middle, torch.full((2000, 2), side)], 1)
     pred = target + 0.2 * side * torch.randn(2000, 4, generator=generator)
     iou = box_reliability(pred, target)[0][0]

@@ -1,7 +1,7 @@
-"""The CUDA kernel of box_reliability, run by a CPU: what it computes, on machines without a GPU.
+"""The CUDA kernel of box_reliability, run on a CPU to test its results without a GPU.
 
 The kernel's source is compiled as C++ against tests/ops/cuda_on_cpu/cuda_runtime.h, in which the
-threads of a block are fibers. Timing, memory order and the compiler for GPUs are not tested so.
+threads of a block are fibers. This does not test timing, memory order and the compiler for GPUs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent / "cuda_on_cpu"
 SOURCES = Path(__file__).parents[2] / "csrc"
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # in the order of enum Dtype
 LAUNCH = re.compile(r"kernel<<<(.+?), (.+?), (.+?), stream>>>\((.*?)\);", re.DOTALL)
-# so that few labels and measurers reach what is beyond
+# lowered, so that few labels and measurers exceed them
 LIMITS = {
     "kLabelsPerLaunch = int64_t{1} << 31;": "kLabelsPerLaunch = 1000;",
     "kMaxGridY = 65535;": "kMaxGridY = 2;",
@@ -34,7 +34,7 @@ EXTREME = [1e30, 3e38, 1e-40, 0.0]
 SHARED_CELLS = 48 * 1024 // 4
 EPS = 1e-16
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-# threads of the kernel are fibers, whose stacks the address sanitizer does not follow
+# the kernel's threads are fibers, whose stacks the address sanitizer does not follow
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0"}
 
 Score = Callable[..., list[np.ndarray]]
@@ -99,7 +99,7 @@ def make_boxes(
     pred = target + shift * target[:, 2:].repeat(1, 2)
     pred[:, 5::17, 2] = torch.inf
     target[11::29, 1] = torch.nan
-    for k, side in enumerate(SIDES):  # on an axis each
+    for k, side in enumerate(SIDES):  # on alternating axes
         target[7 + k :: 31, 2 + k % 2] = side
     for k, value in enumerate(EXTREME):
         pred[:, 3 + k :: 37, k % 4] = value
@@ -121,7 +121,7 @@ def check(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("fmt", ["cxcywh", "xyxy"])
 def test_every_dtype_and_format(score: Score, dtype: torch.dtype, fmt: str) -> None:
-    pred, target = make_boxes(2, 1500, dtype)  # each block walks twice, the last warp in part
+    pred, target = make_boxes(2, 1500, dtype)  # each block loops twice, the last warp partly filled
     check(score, pred, target, None, 1, 100, fmt)
 
 
@@ -135,16 +135,16 @@ def test_any_number_of_labels(score: Score, labels: int) -> None:
     [
         (1, 1, 1),
         (5, 3, 64),
-        (4, 1, SHARED_CELLS // 4),  # all measurers in one block's memory, to the last cell
-        (5, 1, SHARED_CELLS // 4),  # one measurer more than that
-        (3, 1, SHARED_CELLS),  # a block a measurer
-        (2, 1, SHARED_CELLS + 1),  # counted in the histogram itself
+        (4, 1, SHARED_CELLS // 4),  # all measurers fill one block's shared memory exactly
+        (5, 1, SHARED_CELLS // 4),  # one measurer too many for that
+        (3, 1, SHARED_CELLS),  # one block per measurer
+        (2, 1, SHARED_CELLS + 1),  # too much for shared memory: counted in the histogram itself
         (2, 7, 65_536),
     ],
 )
 def test_where_it_counts(score: Score, measurers: int, groups: int, bins: int) -> None:
     pred, target = make_boxes(measurers, 900)
-    # a group less than there is, and one more, are in no bin
+    # one group below the range and one above it are in no bin
     group = torch.randint(-1, groups + 1, (900,), generator=torch.Generator().manual_seed(0))
     _, hist, _ = check(score, pred, target, group, groups, bins, "cxcywh")
     assert hist.sum() > 0

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 @contextmanager
 def forced(variant: str) -> Iterator[None]:
-    """Runs the native kernel's `variant`, or skips where the processor lacks it."""
+    """Force the native kernel's `variant`; skip the test if the processor lacks it."""
     before = os.environ.get("CLIPVG_CPU_ISA")
     os.environ["CLIPVG_CPU_ISA"] = variant
     try:
@@ -68,7 +68,7 @@ def check_equal(pred: torch.Tensor, target: torch.Tensor, group: torch.Tensor | 
 
 
 SPECIAL = (0.0, -0.0, 1.0, 1e-40, 1e-4, 6e-8, 6e4, 1e30, 3e38, float("nan"), float("inf"))
-SPECIAL += (0.0625, 0.0625 - 2**-28)  # where the origin moves
+SPECIAL += (0.0625, 0.0625 - 2**-28)  # the size where the origin moves, and one just below
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -108,7 +108,7 @@ def test_several_threads(variant: str, dtype: torch.dtype, scores: str, with_gro
         pred = target.expand(3, -1, -1)
     group = torch.arange(66_001) % 4 if with_group else None
     with forced(variant):
-        for bins in (10, 1000, 70_000):  # with copies of the counters, with fewer, without any
+        for bins in (10, 1000, 70_000):  # with copies of the counters, with fewer, with none
             check_equal(pred, target, group, 4, bins, "cxcywh")
 
 
@@ -180,7 +180,7 @@ def test_more_than_two_to_the_31_elements() -> None:
     few = torch.rand(period, 4, generator=generator).bfloat16()
     pred = torch.empty(measurers, labels, 4, dtype=torch.bfloat16)
     assert pred.numel() > 2**31
-    pred.view(-1, period, 4)[:] = few  # labels are a multiple of the period up to a half
+    pred.view(-1, period, 4)[:] = few  # labels are whole periods and a half
     target = torch.tensor([[0.5, 0.5, 0.75, 0.75]], dtype=torch.bfloat16)
     with backend("reference"):
         expected = box_reliability(few, target.expand(period, -1))[0][0]

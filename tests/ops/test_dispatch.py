@@ -1,4 +1,4 @@
-"""Choosing the implementation of an operator, and saying why."""
+"""Choose the implementation of an operator, and say why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipvg.ops._table import OPERATORS, Fastest, Operator
 BOX = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
 
 
-# A composition of PyTorch's kernels, a Triton kernel, and what a run would have measured.
+# An operator composed of PyTorch's kernels, with a Triton kernel and invented measurements.
 TOY = Operator(
     devices=("cpu", "cuda"),
     composed=True,
@@ -45,7 +45,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> str:
         ("cuda", "bfloat16", 10_000, "triton"),
         ("cuda", "float32", 512, "triton"),
         ("cuda", "float32", 513, "native"),
-        ("cuda", "float32", None, "native"),  # a limit does not hold for an unknown size
+        ("cuda", "float32", None, "native"),  # an unknown size does not meet a limit
         ("cuda", None, None, "triton"),
         ("cpu", "bfloat16", 1, "native"),
         ("mps", "float32", 1, "reference"),
@@ -71,7 +71,7 @@ def test_a_device_has_one_kernel_and_the_rest_have_names(toy: str) -> None:
         ("cuda", "native"): "toy_native",
         ("cuda", "triton"): "toy",
         ("mps", "reference"): "toy_reference",
-        ("mps", "native"): "toy_native",  # no kernel was added for it
+        ("mps", "native"): "toy_native",  # no kernel is registered for this device
     }
 
 

@@ -1,4 +1,4 @@
-"""What runs on GPUs that are not here: torch's and the driver's word for them is simulated."""
+"""What runs on GPUs that are not here: the facts from torch and the driver are simulated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def forget() -> None:
 
 @pytest.fixture
 def simulate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulate]:
-    """Lets this process have GPUs of some compute capabilities, as far as dispatch can tell."""
+    """Return a function that gives this process GPUs of some compute capabilities, for dispatch."""
     load_operators()
 
     def here(
@@ -48,7 +48,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulate]:
 
 
 def state(operator: str, name: str) -> tuple[bool, str]:
-    """Whether an implementation is chosen on a GPU, and why, or why not."""
+    """Return whether an implementation is chosen on a GPU, and the reason."""
     rows = (row for row in backends() if (row["operator"], row["device"]) == (operator, "cuda"))
     row = next(row for row in rows if row["backend"] == name)
     return row["chosen"], row["reason"] or ""
@@ -135,7 +135,7 @@ def test_builds_of_torch_without_a_gpu(simulate: Simulate) -> None:
 
 def test_on_other_devices_operators_fall_back_one_by_one() -> None:
     found = {name: _dispatch.choose(name, "mps") for name in OPERATORS}
-    assert found.pop("packed_attention") == "native"  # a composition of PyTorch's own
+    assert found.pop("packed_attention") == "native"  # composed of PyTorch's own kernels
     assert set(found.values()) == {"reference"}
 
 

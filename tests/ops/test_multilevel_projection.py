@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from clipvg.errors import InputError
 from clipvg.ops import backend, load_operators, multilevel_projection
 
-HALF = {torch.float16: 1e-2, torch.bfloat16: 1e-2}  # relative error that is allowed
+HALF = {torch.float16: 1e-2, torch.bfloat16: 1e-2}  # allowed relative error
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input: sizes, what is optional, and how the levels lie in memory."""
+    """One input: sizes, optional arguments, and how the levels lie in memory."""
 
     levels: int = 3
     images: int = 3
@@ -33,7 +33,7 @@ class Case:
     dtype: torch.dtype = torch.float32
 
     def make(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Levels, and the other arguments by name; values do not depend on the dtype."""
+        """Return levels, and the other arguments by name; values do not depend on `dtype`."""
         generator = torch.Generator().manual_seed(0)
         shape = (self.levels, self.images, self.tokens, self.columns)
 
@@ -80,7 +80,7 @@ CASES = [
 
 
 def operator(levels: list[Tensor], weight: Tensor, bias: Tensor, **rest: Tensor) -> Tensor:
-    """The operator of torch, which the face calls where a kernel is chosen."""
+    """Call torch's operator directly, as the public function does where a kernel is chosen."""
     load_operators()
     index, out, position = (rest.get(name) for name in ("index", "out", "position"))
     if out is not None:
@@ -96,7 +96,7 @@ def project(request: pytest.FixtureRequest) -> Callable[..., Tensor]:
 
 
 def truth(levels: list[Tensor], rest: dict[str, Tensor]) -> Tensor:
-    """(T, D) from the definition."""
+    """Return (T, D) from the definition."""
     out = F.linear(torch.cat(levels, -1), rest["weight"], rest["bias"])
     out = out + rest["position"] if "position" in rest else out
     out = out.flatten(0, -2)
@@ -104,7 +104,7 @@ def truth(levels: list[Tensor], rest: dict[str, Tensor]) -> Tensor:
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    """Norm of the error by that of what is expected."""
+    """Return the norm of the error relative to that of `expected`."""
     scale = expected.double().norm().clamp(min=1e-30)
     return float((found.double() - expected.double()).norm() / scale)
 
@@ -118,8 +118,8 @@ def test_agrees_with_float64(case: Case, project: Callable[..., Tensor]) -> None
     assert found.shape == shape
     assert found.dtype == case.dtype
     error = relative(found.view(expected.shape), expected)
-    # Products of a level are added in another order than those of the concatenation, and once
-    # more where a tensor is small: the bound is that of the operations, not of one sample.
+    # The products of a level are summed in another order than those of the concatenation, with one
+    # more sum where a tensor is small: the bound is that of the operations, not of one sample.
     allowed = HALF.get(case.dtype, 2 * relative(truth(levels, rest), expected) + 1e-7)
     assert error <= allowed
 

@@ -90,7 +90,7 @@ def test_trains_compiled_with_any_number_of_images(project: Callable, index: boo
     for images in (2, 4, 5):
         levels, *rest = arguments(index, True, images)
         for level in levels:
-            torch._dynamo.mark_dynamic(level, 0)  # raises where the size is fixed
+            torch._dynamo.mark_dynamic(level, 0)  # raises if the size is fixed
         leaves = [*levels, *(part.requires_grad_() for part in rest[:3])]
         levels = [level.requires_grad_() for level in levels]
         actual, expected = compiled(levels, *rest), project(levels, *rest)
@@ -100,7 +100,7 @@ def test_trains_compiled_with_any_number_of_images(project: Callable, index: boo
 
 
 def test_operators_compile_into_one_graph() -> None:
-    """As they do on a GPU, where the face calls them."""
+    """As they do on a GPU, where the public function calls them."""
     load_operators()
     levels, *rest = arguments(True, True)
 
@@ -154,7 +154,7 @@ for tokens, levels, columns, channels, position, index, dtype, allowed in (
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel itself is tested on the GPU")
 def test_kernel_in_the_interpreter() -> None:
-    """In float32 and float16: Triton's interpreter multiplies bfloat16 as integers."""
+    """Only float32 and float16: Triton's interpreter multiplies bfloat16 as integers."""
     pytest.importorskip("triton", reason="Triton is not installed")
     run = subprocess.run(
         [sys.executable, "-c", INTERPRETED],
@@ -166,7 +166,7 @@ def test_kernel_in_the_interpreter() -> None:
 
 
 TARGETS = [(80, "fp16"), (90, "bf16"), (90, "fp32")]
-FURTHER = [(80, "fp32"), (80, "bf16"), (90, "fp16")]  # as one of the others
+FURTHER = [(80, "fp32"), (80, "bf16"), (90, "fp16")]  # each is like one of the others
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,6 @@ def test_kernel_compiles_without_a_gpu(
     source = triton.compiler.ASTSource(kernels.project, signature, constants, attributes)
     target = compiler.GPUTarget("cuda", capability, 32)
     code = triton.compile(source, target=target, options=options).asm["ptx"]
-    assert "cp.async.cg.shared.global" in code  # 16 bytes a load, while others multiply
+    assert "cp.async.cg.shared.global" in code  # loads of 16 bytes, while others multiply
     products = "wgmma.mma_async" if capability == 90 else "mma.sync"
     assert (products in code) == (dtype != "fp32")  # float32 is exact: no tensor cores

@@ -1,4 +1,4 @@
-"""packed_attention: values and gradients against float64, on every implementation of a CPU."""
+"""packed_attention: values and gradients against float64, on every CPU implementation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from clipvg.errors import InputError
 from clipvg.ops import backend, packed_attention
 
 OPERATOR = "packed_attention"
-HALF = {torch.float16: 1e-2, torch.bfloat16: 1e-2}  # relative
+HALF = {torch.float16: 1e-2, torch.bfloat16: 1e-2}  # allowed relative error
 LENGTHS = [0, 3, 3, 1, 0, 41, 7, 7, 129]
-LONG = [200, 200, 200, 200, 730]  # a run that exceeds the cache, one sequence that does
+LONG = [200, 200, 200, 200, 730]  # a run and a sequence that exceed the cache
 
 
 def offsets(lengths: list[int]) -> torch.Tensor:
@@ -35,7 +35,7 @@ def fused(tokens: int, dtype: torch.dtype = torch.float64, n: int = 2) -> tuple[
 def truth(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, queries: list[int], keys: list[int]
 ) -> torch.Tensor:
-    """The definition once more: all tokens at once, with a mask, in float64."""
+    """Compute the definition in float64: all tokens at once, with a mask."""
     q, k, v = (x.double().transpose(-2, -3) for x in (q, k, v))
     sequence_q, sequence_k = (
         torch.arange(len(each)).repeat_interleave(torch.tensor(each, dtype=torch.long))
@@ -54,7 +54,7 @@ def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 def outcome(
     parts: tuple[torch.Tensor, ...], lengths: list[int], grad: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Mixed values and gradients."""
+    """Return the mixed values and the gradients."""
     leaves = [part.detach().requires_grad_() for part in parts]
     out = packed_attention(*leaves, offsets(lengths), max(lengths))
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
@@ -62,7 +62,7 @@ def outcome(
 
 @functools.cache
 def known(dtype: torch.dtype, is_long: bool) -> tuple[Any, ...]:
-    """Inputs and a gradient, and what becomes of them in float64 and in the reference."""
+    """Return inputs and an output gradient, with the results of the reference and of float64."""
     lengths = LONG if is_long else LENGTHS
     parts, grad = fused(sum(lengths), dtype), normal(2, sum(lengths), 2, 16, dtype=dtype, seed=1)
     leaves = [part.double().requires_grad_() for part in parts]
@@ -84,7 +84,7 @@ def test_errors_against_float64(each_backend: str, dtype: torch.dtype, is_long: 
 
 
 @settings(max_examples=40, deadline=None)
-@example(sizes=[(1, 1), (0, 1), (1, 1)], heads=1, width=8)  # keys that no query sees, between
+@example(sizes=[(1, 1), (0, 1), (1, 1)], heads=1, width=8)  # in between, keys that no query sees
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 9)), max_size=6),
     heads=st.integers(1, 3),
@@ -170,7 +170,7 @@ def test_strides_do_not_matter(each_backend: str) -> None:
     actual = packed_attention(q, k, wide, offsets([4, 6]), 6)
     torch.testing.assert_close(
         actual, packed_attention(q, k, wide.clone(), offsets([4, 6]), 6)
-    )  # and so the gradient of a sum, whose stride is 0
+    )  # likewise the gradient of a sum, whose stride is 0
     outcome((q, k, wide), [4, 6], torch.ones(1).double().expand(2, 10, 2, 16))
 
 

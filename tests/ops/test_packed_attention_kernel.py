@@ -104,10 +104,10 @@ def interpreted() -> dict[str, Any]:
 def test_interpreted_kernels_err_hardly_more_than_the_reference(
     case: str, interpreted: dict
 ) -> None:
-    """Twice the reference's error, and what one more rounding of the logits adds.
+    """At most twice the reference's error, and what one more rounding of the logits adds.
 
-    The kernels take powers of 2: a logit times log2(e), of up to 8 here, is rounded once more, by
-    up to 2**-22, and so a softmax weight by about as much, relatively.
+    The kernels use powers of 2: a logit times log2(e), up to 8 here, is rounded once more, by up to
+    2**-22, which changes a softmax weight by about as much, relatively.
     """
     found = interpreted[case]
     for ours, reference in zip(found["ours"], found["reference"], strict=True):
@@ -125,7 +125,7 @@ def test_interpreted_kernels_in_half_precision(case: str, interpreted: dict) -> 
 
 
 def test_interpreted_kernels_with_extreme_logits(interpreted: dict) -> None:
-    """One key takes all, gradients of q and k vanish in noise; logits are rounded by 1e-3."""
+    """One key takes all the weight; gradients of q and k are noise; logits are rounded by 1e-3."""
     out, to_q, to_k, to_v = interpreted["extreme"]["ours"]
     assert max(out, *interpreted["extreme"]["cut otherwise"].values()) < 1e-6
     assert to_v < 1e-2
@@ -143,7 +143,7 @@ def test_interpreted_addresses_of_heads_past_32_bits(interpreted: dict) -> None:
 
 
 def test_interpreted_kernels_stay_within_the_tensors(interpreted: dict) -> None:
-    """Offsets on a GPU are not read before they are used: the kernels bound them."""
+    """Offsets on a GPU are not checked before they are used, so the kernels bound them."""
     found = interpreted["wild offsets"]
     assert all(0 <= first <= first + length <= found["tokens"] for first, length in found["places"])
 
@@ -176,7 +176,7 @@ def test_fake_keeps_the_softmax_where_the_kernel_runs(
 def test_the_cuda_operator_is_native_where_the_kernel_cannot_run(
     dtype: torch.dtype, width: int, missing: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the tensors lie on: the functions that are registered for a GPU, called alone."""
+    """Call the functions that are registered for a GPU directly, with tensors on a CPU."""
     ran = []
     kernels = SimpleNamespace(
         forward=lambda *_: ran.append("f"), backward=lambda *_: ran.append("b")
@@ -216,7 +216,7 @@ def test_cuda_operator_takes_what_the_kernel_does_not(dtype: torch.dtype, width:
 
 
 def signature(kernel: Any, dtype: str) -> dict[str, str]:
-    """Types of a kernel's arguments, by their names."""
+    """Return the types of a kernel's arguments by name."""
     fixed = {"softmax": "*fp32", "mean": "*fp32", "cu_q": "*i32", "cu_k": "*i32"}
     fixed |= dict.fromkeys(("scale", "natural"), "fp32")
     fixed |= dict.fromkeys(("D", "WIDTH", "M", "N", "SEVERAL"), "constexpr")
@@ -235,7 +235,7 @@ TARGETS = [(90, "bf16"), pytest.param(80, "fp32", marks=pytest.mark.slow)]
 def test_compiles_ahead_of_time_without_a_gpu(
     kernel: str, capability: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To machine code, with the blocks of the engine's sequences."""
+    """Compile to machine code, with the blocks chosen for the engine's sequences."""
     triton = pytest.importorskip("triton", reason="Triton is not installed")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -269,7 +269,7 @@ def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return float((actual.double() - expected).norm() / expected.norm())
 
 
-# Each (dtype, width) and each length class is compiled anew: few of them, for the sake of seconds.
+# Each (dtype, width) and each length class is compiled anew, so few are used to save time.
 GPU_CASES = [
     *((dtype, 64, LENGTHS) for dtype in (torch.float32, *HALF)),
     (torch.float32, 32, LENGTHS),

@@ -1,4 +1,4 @@
-"""The examples in docstrings run, and give what they say."""
+"""The examples in docstrings run, and print what they show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODULES = sorted(
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What examples speak of without making it: labels, models, boxes, files."""
+    """Names that examples use without defining them (labels, models, boxes), and their files."""
     import torch
     from PIL import Image
 
@@ -30,7 +30,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from clipvg.reliability import score_labels
 
     folder = tmp_path_factory.mktemp("examples")
-    labels = make_labels(folder, 2, 4)  # few: what examples train is soon trained
+    labels = make_labels(folder, 2, 4)  # few, so that examples train quickly
     labels = labels.with_column("source", ["template"] * len(labels))
     Image.new("RGB", (96, 64), "gray").save(folder / "street.jpg")
     torch.manual_seed(0)

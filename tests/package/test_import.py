@@ -57,7 +57,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_speaks_numpy_without_torch() -> None:
-    """The parts of which none needs torch, and the names of the measures."""
+    """None of these parts needs torch, nor do the names of the measures."""
     modules = ["errors", "boxes", "labels", "ops", "curriculum", "reliability", "measures"]
     imports = "\n".join(f"import clipvg.{module}" for module in modules)
     code = f"{NO_TORCH}\n{imports}\nassert len(clipvg.measures.MEASURES) > 9"

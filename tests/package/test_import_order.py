@@ -1,4 +1,4 @@
-"""Imports inside the package run one way, and no module imports itself through others."""
+"""Imports inside the package follow one order, without cycles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-# Each may import those on earlier lines, and itself; those on one line do not import each other.
+# A part may import itself and those on earlier lines; parts on one line do not import each other.
 ORDER = [
     {"errors"},
     {"boxes", "configs", "runtime"},
@@ -36,17 +36,17 @@ ORDER = [
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
-# Methods that draw delegate upwards through an import in their body: (module, imported part).
+# Drawing methods delegate upwards through an import in their body: (module, imported part).
 DRAWING = {("clipvg.reliability.matrix", "report")}
 
-# Compiled and Triton parts, and who alone may import them.
+# Compiled and Triton parts, and the only parts that may import them.
 PRIVATE = {"kernels": {"ops"}, "_ops": {"ops"}, "_C": {"boxes", "ops"}}
 
 ROOT = Path(__file__).parents[2]
 
 
 class Import(NamedTuple):
-    """An import of something of clipvg, wherever in a module it stands."""
+    """An import of a part of clipvg, anywhere in a module."""
 
     name: str  # of a module, or of something in one
     line: int
@@ -77,7 +77,7 @@ def read_imports(path: Path) -> list[Import]:
             in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             for_types |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
             for child in ast.iter_child_nodes(node):
-                if not isinstance(child, ast.expr):  # which holds no import
+                if not isinstance(child, ast.expr):  # expressions hold no import
                     yield from visit(child, in_function, for_types)
             return
         for name in names:
@@ -88,7 +88,7 @@ def read_imports(path: Path) -> list[Import]:
 
 
 def out_of_order(module: str) -> Iterator[str]:
-    """What a module imports of later parts."""
+    """Yield a message for each import of a module that breaks the order."""
     part = module.split(".")[1]
     if part not in RANK:
         yield f"{module}: give {part} a place in ORDER"
@@ -108,7 +108,7 @@ def out_of_order(module: str) -> Iterator[str]:
 
 
 def imported_modules(module: str) -> set[str]:
-    """The modules that running the code of a module imports, those inside functions included."""
+    """Return the modules that running a module's code imports, including those in functions."""
     found = set()
     for name, *_, for_types in read_imports(MODULES[module]):
         if not for_types:
@@ -117,7 +117,7 @@ def imported_modules(module: str) -> set[str]:
 
 
 def circles(graph: dict[str, set[str]]) -> Iterator[str]:
-    """Circles of modules, until one import of each is cut."""
+    """Yield the import cycles, cutting one import of each to find the next."""
     graph = {module: set(imported) for module, imported in graph.items()}
     while True:
         try:

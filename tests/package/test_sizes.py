@@ -17,7 +17,7 @@ WITH_MORE = 6  # public functions that may take more
 def public_functions(
     node: ast.AST, path: str, *, is_method: bool = False
 ) -> Iterator[tuple[str, int]]:
-    """Name and number of arguments of each function that a user can call, without self."""
+    """Yield the name and number of arguments, without self, of each public function."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
             yield from public_functions(child, f"{path}.{child.name}", is_method=True)

@@ -1,4 +1,4 @@
-"""What is inside the wheel and the sdist."""
+"""The contents of the wheel and the sdist, and builds that fail."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
         else:
             shutil.copy(path, folder / name)
     for weights in folder.glob("clipvg/model/tiny/*.safetensors"):
-        weights.write_bytes(b"")  # to pack 14 MB takes longer than all the rest
+        weights.write_bytes(b"")  # packing 14 MB takes longer than all the rest
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The reference's checkpoint and what it computed."""
+"""The reference's small checkpoint, and what the reference computed with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in for a quality head in a checkpoint of the reference."""
+"""Scores of a reference checkpoint, which has no quality head."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_scores_are_finite_and_higher_where_another_copy_agrees(
     for chances in (scores, present):
         assert ((chances >= 0) & (chances <= 1)).all()
         assert len(np.unique(chances)) > len(chances) / 2
-    # The image in a corner that no score has seen: its boxes agree where scores are high.
+    # A copy in a corner that no score uses: its boxes agree more where scores are high.
     overlaps = []
     size, preset, corner = published.backbone.image_size, published.preset, CORNERS[COPIES]
     for path, texts in asked.items():

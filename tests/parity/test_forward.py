@@ -97,7 +97,7 @@ def test_boxes_in_double_precision(published: GroundingModel, golden: Golden) ->
 
 
 def test_the_antialiased_patch_mask_is_another(published: GroundingModel, golden: Golden) -> None:
-    """The trap of torchvision 0.17 and later: masks and boxes differ where it is fallen into."""
+    """Antialiasing, the default since torchvision 0.17, would change masks and boxes."""
     changed = (golden["visual_patch_mask"] != golden["visual_patch_mask_antialias"]).any(dim=1)
     assert changed.any()
     with torch.no_grad():
@@ -124,7 +124,7 @@ def test_towers_use_quick_gelu(published: GroundingModel, golden: Golden) -> Non
 
 
 def test_trimmed_text_gives_the_same_boxes(published: GroundingModel, golden: Golden) -> None:
-    """Rows alone are trimmed to their own length, in the batch to the longest."""
+    """A single row is trimmed to its own length, a batch to its longest row."""
     with torch.no_grad():
         text = published.encode_text(golden["token_ids"])
         for i in range(len(text)):

@@ -36,7 +36,7 @@ def dataset(model: GroundingModel, labels: LabelTable) -> LabelDataset:
 
 
 def run(model: GroundingModel, labels: LabelTable) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predictions and targets of all labels."""
+    """Return the predictions and targets of all labels."""
     samples = dataset(model, labels)
     boxes, targets = [], []
     with torch.no_grad():

@@ -45,7 +45,7 @@ def labels_of(mini: Path, name: str) -> LabelTable:
 
 
 def check_counts(scores: np.ndarray, counts: dict[str, int]) -> None:
-    """Published filter: r > h in float32 against double, the last r == 1."""
+    """Check the published filter: r > h in float32 against double, at the last h r == 1."""
     distribution = Distribution(scores)
     for rule, count in counts.items():
         sign, number = rule.split()

@@ -39,7 +39,7 @@ def stored_parse(caption: str, out: dict) -> Parse:
 
 
 def stored_lemmas(case: dict) -> dict[str, str]:
-    """The lemmas of a case: those of the list, and those that only its words tell."""
+    """Return the lemmas of a case: those in LEMMAS, for other words those stored with it."""
     lemmas = {}
     for out in case["out"]["captions"]:
         if out["subject_text"]:
@@ -81,7 +81,7 @@ def test_golden_candidates(case: dict) -> None:
 def test_the_source_gives_the_golden_candidates_of_an_image(
     case: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From all detections of the image, with the stored parses for spaCy's."""
+    """From all detections of the image, with the stored parses in place of spaCy's."""
     stored = dict(zip(case["captions"], case["out"]["captions"], strict=True))
     parse = {caption: stored_parse(caption, out) for caption, out in stored.items()}.__getitem__
     module = sys.modules[published.__module__]

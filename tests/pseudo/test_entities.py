@@ -64,7 +64,7 @@ def test_the_mean_counts_every_label() -> None:
 
 
 def test_sources_of_scenes_are_ordered_by_what_they_say(tmp_path: Path) -> None:
-    """Template says one object; relation and most captions two."""
+    """Template names one object; relation and most captions name two."""
     means = {
         source: mean_entities(make_labels(tmp_path / source, 60, source=source, seed=1))
         for source in ("template", "relation", "caption")

@@ -1,4 +1,4 @@
-"""The examples of sources from elsewhere run, from their input to labels."""
+"""The examples of third-party pseudo-label sources run, from their input to labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_example(name: str) -> ModuleType:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that names the example in its entry points, as pip would install it."""
+    """Install a package that names the example in its entry points, as pip would."""
     info = tmp_path / "my_sources-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-sources\nVersion: 1.0\n")

@@ -1,4 +1,4 @@
-"""Files of every kind, each with the same two dogs of one image."""
+"""Observation files of every kind, all of the same image."""
 
 from __future__ import annotations
 

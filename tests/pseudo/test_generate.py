@@ -1,4 +1,4 @@
-"""From observations to labels: the draw, sources, going on after a stop, the command."""
+"""From observations to labels: the draw, the sources, resuming, and the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Descriptions of single boxes as labels, and images that nobody could look at."""
+"""Descriptions of single boxes as labels, and images that could not be observed."""
 
 from __future__ import annotations
 

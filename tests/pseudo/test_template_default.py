@@ -14,7 +14,7 @@ def say(
     attributes: tuple[Detection, ...] = (),
     **options: object,
 ) -> dict[int, list[str]]:
-    """The expressions of each detection in an image of 600 × 400."""
+    """Return the expressions of each detection in an image of 600 × 400 pixels."""
     seen = Observation("a.jpg", 600, 400, found, attributes)
     spoken: dict[int, list[str]] = {}
     for one in default(seen, Options(**options)):
@@ -157,7 +157,7 @@ def test_clothes_and_bags() -> None:
     hat = Detection("hat", (100, 50, 150, 80), 0.6)
     spoken = say(man, other, shirt, hat)
     assert {"man in a white shirt", "man with a hat"} <= set(spoken[0])
-    assert "man in a shirt" not in spoken[0]  # who is not?
+    assert "man in a shirt" not in spoken[0]  # it tells nobody apart
     assert not [text for text in spoken[1] if "shirt" in text or "hat" in text]
 
 

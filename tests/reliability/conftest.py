@@ -1,4 +1,4 @@
-"""Ray on this machine."""
+"""A Ray cluster on this machine."""
 
 from __future__ import annotations
 

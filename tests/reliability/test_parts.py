@@ -1,4 +1,4 @@
-"""Files that parts of a table become, on file systems that are named by URI."""
+"""Output files for parts of a table, also on file systems that a URI names."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_a_table_is_answered_as_by_one_process(
     words = ["predict", tmp_path / "questions.csv", "--images", tmp_path / "images"]
     words += ["--checkpoint", tmp_path / "model", "--quiet", "--out"]
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as an actor has
+    torch.set_num_threads(1)  # as many as an actor has
     try:
         for name, more in (("one", []), ("two", ["--ray", 2])):
             typed = [*words, tmp_path / f"{name}.parquet", *more]

@@ -1,4 +1,4 @@
-"""Scoring on a Ray cluster of one machine with two actors: as in one process."""
+"""Scoring on a one-machine Ray cluster with two actors equals scoring in one process."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_scores_are_those_of_one_process_and_are_kept(
     assert len(alone.reasons) == 4
     assert np.nanstd(alone.scores) > 0.05
     assert_same(found, alone)
-    # The store is that of a single process: nothing is left to score, here or there.
+    # The store is that of a single process: neither way has anything left to score.
     monkeypatch.setattr(RayPool, "stream", None)
     monkeypatch.setattr(shards, "Engine", None)
     store = ScoreStore(tmp_path / "store")

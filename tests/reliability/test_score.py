@@ -156,7 +156,7 @@ def test_checkpoints_by_path_and_by_text(
 
 
 class Agreement:
-    """A measurer of one's own: the lowest score of the grounding measurers."""
+    """A custom measurer: the lowest score of the grounding measurers."""
 
     name = "agreement"
     requires = frozenset({"scores"})

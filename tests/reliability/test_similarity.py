@@ -1,4 +1,4 @@
-"""Reliability by another similarity than IoU, where models give the boxes."""
+"""Reliability by similarities other than IoU, for models that predict boxes."""
 
 from __future__ import annotations
 

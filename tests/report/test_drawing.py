@@ -101,7 +101,7 @@ def test_labels_of_equal_boxes_do_not_cover_each_other():
     image = Image.new("RGB", (400, 300), "black")
     box = (50, 60, 300, 250)
     drawn = np.asarray(draw_boxes(image, label_marks([box] * 4, ["first", "b", "c", "d"])))
-    for color in CYCLE[:3]:  # their frames are covered, so what is left are the labels
+    for color in CYCLE[:3]:  # their frames are covered, so the colour left is the label's
         value = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
         assert (drawn == value).all(axis=2).sum() > 100
 

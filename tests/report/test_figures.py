@@ -12,7 +12,7 @@ from clipvg.report.style import BLUE
 
 
 def texts(figure):
-    """Everything that is written on a figure."""
+    """Return everything that is written on a figure."""
     found = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     for axes in figure.axes:
         found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
@@ -121,7 +121,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, suffix):
     first, second = (save_figure(figure, tmp_path / f"{name}{suffix}") for name in "ab")
     content = first.read_bytes()
     assert len(content) > 1000
-    if suffix != ".svg":  # ids in an SVG are drawn by chance
+    if suffix != ".svg":  # ids in an SVG are random
         assert content == second.read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The page of a file of labels."""
+"""The page that shows a label file."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_findings_are_listed_and_said_of_their_labels(labels: LabelTable) -> Non
     assert finding[0].startswith("duplicate: ")
     assert finding[1:] == ("warning", "1")
     assert [each.detail.splitlines()[-1] for each in report.gallery][-1] == "check: duplicate"
-    beyond = labels.with_column("box", [[10.0, 10, 30, 90]] * 4)  # known from the image alone
+    beyond = labels.with_column("box", [[10.0, 10, 30, 90]] * 4)  # only the image's size shows it
     assert report_labels(beyond, name="x").tables[0].rows[0][0].startswith("outside: ")
 
 
@@ -115,7 +115,7 @@ def test_the_page_stands_alone_and_escapes_its_text(labels: LabelTable) -> None:
     assert "<x>" not in page
     assert "<b>" not in page
     assert "http" not in page.replace("http-equiv", "")
-    assert 'href="#large-1"' in page  # a picture enlarges
+    assert 'href="#large-1"' in page  # a picture can be enlarged
 
 
 def test_labels_without_rules_or_sources_are_shown(labels: LabelTable) -> None:

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "run"
 
 
-@pytest.mark.usefixtures("undrawn")  # after the run, whose page is drawn
+@pytest.mark.usefixtures("undrawn")  # from here on; the run has drawn its own page
 def test_the_page_shows_every_decision(folder: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["method"] == "msa"

@@ -16,7 +16,7 @@ BOX = [10.0, 10.0, 30.0, 30.0]
 
 
 def make_labels(folder, truth=True):
-    """Four labels on two pictures; the third is wrong, the fourth has no referent."""
+    """Return four labels on two pictures; the third is wrong, the fourth has no referent."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(2):
         Image.new("RGB", (64, 48), "gray").save(folder / f"{number}.png")
@@ -32,7 +32,7 @@ def make_labels(folder, truth=True):
 
 
 def make_curriculum(folder, labels):
-    """The files of a finished SSA run."""
+    """Write the files of a finished SSA run."""
     (folder / "scores").mkdir(parents=True)
     labels.write(folder / "labels.parquet")
     scores = np.array([[0.9, 0.6, 0.2, np.nan]], np.float32)

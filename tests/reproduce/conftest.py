@@ -1,4 +1,4 @@
-"""The small data of the tests in the folders of the reference."""
+"""The tests' small data in the reference's folder layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipvg.labels import LabelTable, ReadOptions, read_labels
 
 @pytest.fixture
 def root(data_dir: Path, tmp_path: Path) -> Path:
-    """Images, label files of RefCOCO with two sources, and a checkpoint of ours."""
+    """A data folder: images, RefCOCO label files with two sources, and a clipvg checkpoint."""
     mini, data = data_dir / "official_mini", tmp_path / "data"
     data.mkdir()
     (data / "image_data").symlink_to(mini / "images")

@@ -1,4 +1,4 @@
-"""What is found below one folder, in the reference's layout and in others."""
+"""Files found below one folder, in the reference's layout and in others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables from small data: made, kept, and set beside the published numbers."""
+"""Tables from small data: computed, kept, and set beside the published numbers."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_a_checkpoint_beside_the_papers_numbers(
     ours = next(line for line in lines if "ours" in line)
     assert f"{100 * row['splits']['val']['acc_0.5']:.2f}*" in ours
     assert any(line.startswith("| Pseudo-Q | 56.02 | 58.25 | 54.13 |") for line in lines)
-    assert not any("TransVG" in line for line in lines)  # of another setting
+    assert not any("TransVG" in line for line in lines)  # it belongs to another setting
     assert any("val: " in note and "published are 10,834" in note for note in other_counts(first))
-    # finished splits are read again, and made again where the model is another one
+    # finished splits are read, not evaluated again; a damaged one is
     monkeypatch.setattr(reproducing, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
     assert reproduce("refcoco", data=root, out=tmp_path / "out", options=options) == first
     (tmp_path / "out" / "unc" / "ssa-checkpoint" / "val.json").write_text("{")
@@ -123,7 +123,7 @@ def test_recipes_that_say_nothing(root: Path, tmp_path: Path, recipe: dict, expe
     options = ReproduceOptions(rows=["ssa-checkpoint", "no-ssa"], recipe=recipe, run=QUIET)
     with pytest.raises(InputError, match=expected):
         reproduce("refcoco", data=root, out=tmp_path / "out", options=options)
-    assert not (tmp_path / "out").exists()  # nothing is evaluated before
+    assert not (tmp_path / "out").exists()  # refused before anything is evaluated
 
 
 def test_what_cannot_be_used_is_refused_before_the_work(root: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_measures_against_reviewed_labels(
     given |= {"measures": ["hygiene", "likelihood", f"verifier,path={answers}"], "run": QUIET}
     first = reproduce_ref_l4(**given)
     assert [row["row"] for row in first["rows"]] == ["tiny", *made]
-    assert made == ["hygiene", "likelihood", "verifier"]  # once for both files
+    assert made == ["hygiene", "likelihood", "verifier"]  # each once for both files
     for row in first["rows"]:
         found = row["splits"]["refcoco_val_reviewed"]
         assert (found["count"], found["wrong"]) == (8, 4)
@@ -181,13 +181,13 @@ def test_measures_against_reviewed_labels(
     header, _, *rows = draw_aurocs(first).splitlines()
     assert "refcoco_val_reviewed (4 of 8 wrong)" in header
     assert len(rows) == 4
-    # what is made of other scores is another, be their names the same
+    # a measure fused from other scores is another one, even if their names are the same
     fused = [
         reproduce_ref_l4(**{**given, "measures": [f"one={method}", "weighted_mean"]})
         for method in ("hygiene", "likelihood")
     ]
     assert fused[0]["rows"][2] != fused[1]["rows"][2]
-    # measured once, and again where what a measure reads is another
+    # measured once, and again if a file that a measure reads has changed
     monkeypatch.setattr("clipvg.reproduce.ref_l4.measure", lambda *_: pytest.fail("again"))
     assert reproduce_ref_l4(**given) == first
     answers.write_text("row,answer\n0,no\n")

@@ -37,12 +37,12 @@ def scores_of(
 
 
 def by_the_model(models: dict[str, GroundingModel], labels: LabelTable) -> np.ndarray:
-    """The models themselves: one label, one image, one model at a time, with all padding."""
+    """Score by the models themselves: one label, image and model at a time, with all padding."""
     return np.stack([one_by_one(model, labels) for model in models.values()])
 
 
 def without(off: str) -> Optimisations:
-    """Everything but one; "" leaves nothing out, "all" everything."""
+    """Return all optimisations but one; "" leaves out none, "all" leaves out all."""
     if off == "all":
         return Optimisations.none()
     return Optimisations().without(off) if off else Optimisations()
@@ -82,7 +82,7 @@ def test_products_of_another_library_are_exact(
     off: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(linear, "_LEAST", 0)  # else products this small stay where they were
+    monkeypatch.setattr(linear, "_LEAST", 0)  # otherwise products this small would stay in PyTorch
     does = without(off)
     products = torch.ops.mkldnn._linear_pointwise
     with FlopCounterMode(display=False, custom_mapping={products: lambda *_, **__: 1}) as counter:
@@ -143,7 +143,7 @@ def test_reduced_precision_is_close(labels: LabelTable, precision: str, toleranc
     assert 0 < np.abs(found - exact).max()
     assert np.median(np.abs(found - exact)) < tolerance
     assert models["a"].backbone.clip.visual.proj.dtype == torch.float32
-    np.testing.assert_array_equal(scores_of(models, labels), exact)  # "auto" on a CPU
+    np.testing.assert_array_equal(scores_of(models, labels), exact)  # "auto" is fp32 on a CPU
 
 
 @pytest.mark.gpu

@@ -37,7 +37,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Counter:
-    """Images encoded since it was last asked."""
+    """Count the images encoded since the last call."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -104,7 +104,7 @@ def test_a_shard_is_bounded_in_labels(
     crowded = LabelTable.concat([labels, *[labels.select(labels.boxes()[:, 0] >= 0)] * 3])
     counts = np.bincount(crowded.distinct_images()[1])
     monkeypatch.setattr(plan, "IMAGES_PER_SHARD", 128)
-    assert plan.Plan(crowded).shards() == [(0, IMAGES)]  # as ever where labels are few
+    assert plan.Plan(crowded).shards() == [(0, IMAGES)]  # one shard, as there are few labels
     whole = score_labels(crowded, {"a": make_model(1)}, store=store)
     for most in (1, int(counts.max()) * 2 + 1):
         monkeypatch.setattr(plan, "LABELS_PER_SHARD", most)
@@ -116,7 +116,7 @@ def test_a_shard_is_bounded_in_labels(
             assert last == IMAGES or counts[first : last + 1].sum() > most
         encoded()
         cut = score_labels(crowded, {"a": make_model(1)}, store=store)
-        assert encoded() >= IMAGES - 1  # the last image is a shard of both
+        assert encoded() >= IMAGES - 1  # the last image may be a shard by itself in both
         np.testing.assert_allclose(cut.scores, whole.scores, atol=1e-6)
         assert same(cut, score_labels(crowded, {"a": make_model(1)}, store=store))
         assert encoded() == 0

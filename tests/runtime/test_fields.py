@@ -1,4 +1,4 @@
-"""Fields of configurations are checked against what their annotations say."""
+"""Fields of configurations are checked against their annotations."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_the_next_writer_of_a_file_removes_what_a_killed_one_left(tmp_path):
         tmp_path / f".[b].{process}{machine}{number}.tmp.png"
         for process, machine in ((f"{os.getpid():08x}", machine), (process, "00000000"))
     )
-    for path in (mine, elsewhere):  # whose writers are, or may be, alive
+    for path in (mine, elsewhere):  # their writers are alive, or may be
         path.write_text("half")
     with atomic_path(target) as temporary:
         temporary.write_text("whole")

@@ -1,4 +1,4 @@
-"""What is no file of a sane size or shape is named in one line, before it is read."""
+"""Files of unreasonable size or shape are named in one line, before they are read."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_text_of_files_does_not_move_the_cursor() -> None:
 
 @dataclass
 class Example:
-    """Fields of the kinds that configurations have."""
+    """A configuration with every kind of field."""
 
     count: Annotated[int, (1, 10)] = 1
     share: Annotated[float, (0, 1)] = 0.5

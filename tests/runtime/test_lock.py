@@ -29,7 +29,7 @@ def in_use(path: Path) -> bool:
 def test_a_folder_is_refused_to_others_until_it_is_closed(tmp_path: Path) -> None:
     with Lock(tmp_path):
         assert in_use(tmp_path)
-        assert in_use(tmp_path)  # the first one has not wiped out who the owner is
+        assert in_use(tmp_path)  # the first attempt has not erased the owner
     assert not list(tmp_path.iterdir())
     assert not in_use(tmp_path)
 
@@ -65,7 +65,7 @@ def test_who_waits_for_a_lock_that_is_removed_gets_the_next_one(tmp_path: Path) 
     first = Lock(tmp_path)
     code = (
         "import sys; from pathlib import Path; from clipvg.runtime import lock\n"
-        "lock.Lock._owner_is_alive = lambda self: print('waits', flush=True)\n"  # false: go on
+        "lock.Lock._owner_is_alive = lambda self: print('waits', flush=True)\n"  # falsy: wait on
         "held = lock.Lock(Path(sys.argv[1])); print(*Path(sys.argv[1]).iterdir(), flush=True)\n"
         "sys.stdin.read()"
     )

@@ -1,4 +1,4 @@
-"""Predicting, evaluating, scoring and training on a device without float64, as Apple's "mps"."""
+"""Predict, evaluate, score and train on a device without float64, such as Apple's "mps"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pickles that want to run something, and files that are damaged."""
+"""Pickles that try to run code, and damaged files."""
 
 import argparse
 import os
@@ -54,7 +54,7 @@ def test_nothing_is_run(tmp_path, kind, form):
 
 
 def test_files_cannot_change_the_reader(tmp_path):
-    """BUILD instructions that set attributes of what a name stands for, or of what it makes."""
+    """Refuse BUILD instructions that set attributes of a named object, or of what it makes."""
     path = tmp_path / "x.p"
     state = b"(N(S'make'\nS'gone'\ndtb."
     for victim in (b"cnumpy\nndarray\n", b"cargparse\nNamespace\n", b"c_codecs\nencode\n"):
@@ -142,7 +142,7 @@ def test_a_checkpoint_comes_back(tmp_path, form):
         "one": torch.tensor(7),
         "parameter": torch.nn.Parameter(base),
     }
-    state = torch.nn.Linear(2, 3).state_dict()  # a dictionary with attributes
+    state = torch.nn.Linear(2, 3).state_dict()  # a dictionary that has attributes
     args = argparse.Namespace(lr=0.1, sizes=torch.Size([2, 3]), best=np.float64(0.5))
     path = tmp_path / "x.pth"
     torch.save(

@@ -1,4 +1,4 @@
-"""Small files that ask for much: of memory, of time, of the stack."""
+"""Small files that demand too much memory, time or stack."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def text(length: int) -> bytes:
 
 
 def nested_lists(levels: int) -> bytes:
-    """Each list holds the one before twice: 2 ** levels in the end."""
+    """Return a pickle in which each list holds the one before twice: 2 ** levels in the end."""
     parts = b"]q\x00"
     for i in range(levels):
         parts += b"](h%ch%ceq%c" % (i, i, i + 1)
@@ -73,7 +73,7 @@ BOMBS = {
 
 @pytest.fixture
 def limited() -> None:
-    """Less memory than a bomb takes, more than its file explains."""
+    """Limit memory to less than a bomb takes, but more than its file explains."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
@@ -110,9 +110,9 @@ def torch_file(path: Path, *, change: dict[bytes, bytes] | None = None) -> None:
     ("old", "new"),
     [
         (b"K\x07K\x03", b"J\x00\xca\x9a\x3bK\x03"),  # a huge shape
-        (b"K\x07K\x03", b"J\x00\xca\x9a\x3bK\x00"),  # and one of nothing
+        (b"K\x07K\x03", b"J\x00\xca\x9a\x3bK\x00"),  # and one without elements
         (b"K\x07K\x03", b"J\xff\xff\xff\xffK\x03"),
-        (b"K\x03K\x01", b"K\x00K\x00"),  # seven times the same is honest, in so many values
+        (b"K\x03K\x01", b"K\x00K\x00"),  # one value repeated is allowed: as many are stored
         (b"K\x03K\x01", b"K\x7fK\x01"),
         (b"K\x03K\x01", b"J\xff\xff\xff\xffK\x01"),
     ],
@@ -144,7 +144,7 @@ def test_a_zip_file_is_not_inflated(tmp_path: Path) -> None:
 
 
 def test_the_shortest_file_that_killed_the_interpreter(tmp_path: Path) -> None:
-    """In a process of its own: where it fails there is no exception to catch."""
+    """In a process of its own, as a failure would kill the interpreter without an exception."""
     path = tmp_path / "unc_val.pth"
     path.write_bytes(b"cfunctools\npartial\n(cfunctools\npartial\ntRq\x00(h\x00)}Ntb(tR.")
     code = (

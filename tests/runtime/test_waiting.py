@@ -1,4 +1,4 @@
-"""The command lets threads spin only shortly; the library leaves a process as it is."""
+"""The command shortens how long waiting threads spin; the library leaves a process as it is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_command_shortens_it_and_says_so_and_the_runtime_reads_it() -> None:
     code = f"import os; os.dup2(1, 2)  # where libgomp prints\n{INFO}"
     told = run(code, OMP_DISPLAY_ENV="VERBOSE")
     assert re.search(r"GOMP_SPINCOUNT=1000(, time slices of 0.2 ms)?, set by clipvg", told)
-    if sys.platform == "linux":  # only its wheels have libgomp
+    if sys.platform == "linux":  # only the wheels for Linux have libgomp
         assert "GOMP_SPINCOUNT = '1000'" in told
 
 

@@ -1,1 +1,1 @@
-"""What tests share: tiny models and labels, learners worked out by hand, calls in processes."""
+"""Test helpers: tiny models and labels, learners worked out by hand, calls in processes."""

@@ -15,7 +15,7 @@ QUIET = RunOptions(progress=False, report=False)
 
 
 def run(labels: LabelTable, out: Path, **options: object) -> AdaptResult:
-    """Adapt with an untrained tiny CLIP, four steps a training."""
+    """Adapt with an untrained tiny CLIP, four steps per training."""
     training = FitConfig(steps=4, batch_size=8, lr=1e-3, augment=False, drop_last=False)
     labels = labels.with_column("source", ["template"] * len(labels))
     return adapt(
@@ -29,5 +29,5 @@ def run(labels: LabelTable, out: Path, **options: object) -> AdaptResult:
 
 
 def run_on(images: str, out: str) -> None:
-    """Adapt to labels on eight images of a folder."""
+    """Adapt to labels on eight images, created in a folder."""
     run(make_labels(Path(images), 8), Path(out))

@@ -1,4 +1,4 @@
-"""Toy SSA with everything beyond the paper."""
+"""SSA of the toy learner with the options beyond the paper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALONE = Beyond(measures=MEASURES, alone=True, calibrated=0.5, skip_search=True, 
 
 
 class Teaching(toy.ToyLearner):
-    """Its trainings give a teacher too, which sees all boxes a little larger."""
+    """A toy learner whose trainings also return a teacher, which predicts slightly larger boxes."""
 
     def fit(self, labels: Any, **options: Any) -> Any:
         fit = super().fit(labels, **options)
@@ -34,7 +34,7 @@ def run(out: Path, beyond: Beyond | None = EVERYTHING, **options: Any) -> Adapte
 
 
 def run_everything(out: str) -> None:
-    """Adapt with all of it."""
+    """Adapt with the options of `EVERYTHING`."""
     run(Path(out))
 
 
@@ -44,6 +44,6 @@ def run_alone(out: str) -> None:
 
 
 def variants_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """The variants of a run by name, as its summary tells them."""
+    """Return the variants in a run's summary by name."""
     summary = json.loads((folder / "summary.json").read_text())
     return {variant["name"]: variant for variant in summary["beyond"]["variants"]}

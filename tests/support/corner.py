@@ -14,7 +14,7 @@ from clipvg.grounders.located import Located
 
 
 class Corner(Grounder):
-    """The upper left of an image; nothing where an expression ends with a question mark."""
+    """Answers with an image's upper left; with nothing if the text ends with a question mark."""
 
     share: Annotated[float, (0, 1)] = 0.5
     name: str = "corner"
@@ -22,11 +22,11 @@ class Corner(Grounder):
 
     @property
     def weights(self) -> str:
-        """It has none."""
+        """A placeholder, as it has none."""
         return "corner"
 
     def key(self) -> str:
-        """What was asked before decides nothing."""
+        """The share alone; what was asked before does not matter."""
         return f"corner-{self.share}"
 
     def locate(

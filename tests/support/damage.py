@@ -1,4 +1,4 @@
-"""Damage to the files of a folder, and whether a program comes through it."""
+"""Damage the files of a run, and check that the run recovers or names the damaged file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipvg.errors import InputError
 
 DAMAGES = ("cut to a third", "cut to two thirds", "empty", "noise", "changed")
 _KEY = re.compile("[0-9a-f]{16}")
-# digests of a stage's files, whose metrics hold times, and of its record, which holds those
+# times, and digests that depend on them: of a stage's files (metrics hold times) and its record
 _TIMES = ("seconds", "files", "check")
 
 
@@ -45,18 +45,18 @@ def spoil_each(
     *,
     one_of_a_kind: bool = False,
 ) -> Counter[str]:
-    """Damage each file of a run in a copy of its own, and make the run again.
+    """Damage each file of a run in a copy of its own, and continue the run there.
 
     Args:
-        folder: of a run, finished or not.
-        again: continues the run in a folder.
-        whole: the run, undisturbed: what each copy must be in the end, unless the damaged file is
-            named by an `InputError`.
-        damages: which.
-        one_of_a_kind: of files that differ by the key of their stage take the first.
+        folder: folder of a run, finished or not.
+        again: function that continues the run in a folder.
+        whole: folder of the undisturbed run, to which each copy must be equal in the end, unless an
+            `InputError` names the damaged file.
+        damages: kinds of damage, of `DAMAGES`.
+        one_of_a_kind: take only the first of the files that differ by the key of their stage.
 
     Returns:
-        How many ended "alike" and how many were "named".
+        Number of copies that ended "alike", and of damaged files that were "named".
     """
     ends: Counter[str] = Counter()
     wanted, copy = read_folder(whole), folder.with_name(f"{folder.name}-damaged")

@@ -1,4 +1,4 @@
-"""Small trainings: what they start from, their options, how their results differ."""
+"""Small trainings: their labels, models and options, and how far results differ."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_labels(folder: Path) -> tuple[LabelTable, LabelTable]:
 
 
 def make_model(seed: int = 0, **options: Any) -> GroundingModel:
-    """Random towers (always the same) under a small random head."""
+    """Return random towers (always the same) under a small head that depends on the seed."""
     small = {"width": 16, "layers": 2, "heads": 2, "feedforward": 32, "dropout": 0.0}
     small |= {"levels": [1], "position_std": 0.02}
     model = tiny.untrained(123, **small | options)
@@ -40,17 +40,17 @@ def make_model(seed: int = 0, **options: Any) -> GroundingModel:
 
 
 def state(model: GroundingModel) -> dict[str, torch.Tensor]:
-    """Trainable tensors by name."""
+    """Return copies of the trainable tensors by name."""
     return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 
 def largest_difference(
     a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], *, key_biases: bool = True
 ) -> float:
-    """Largest difference of two states.
+    """Return the largest difference of two states.
 
-    Without `key_biases` those are left out: attention does not depend on them, so that their
-    gradient is rounding noise, which AdamW scales up to whole steps.
+    Without `key_biases`, the biases of keys are left out: attention does not depend on them, so
+    their gradient is rounding noise, which AdamW scales up to whole steps.
     """
     largest = 0.0
     for name in a:
@@ -63,12 +63,12 @@ def largest_difference(
 
 
 def difference(a: GroundingModel, b: GroundingModel, *, key_biases: bool = True) -> float:
-    """Largest difference of what two models have learnt."""
+    """Return the largest difference of the trainable tensors of two models."""
     return largest_difference(state(a), state(b), key_biases=key_biases)
 
 
 def train_in(images: str, outs: list[str], keep: list[list[bool]], options: dict[str, Any]) -> None:
-    """Train one model in a folder, or by row of `keep` several in as many."""
+    """Train one model in the first folder, or one for each row of `keep`, each in its own."""
     torch.set_num_threads(1)
     labels, validation = make_labels(Path(images))
     config = dataclasses.replace(QUICK, **options)

@@ -1,4 +1,4 @@
-"""The reliability of boxes in float64, from its definition: what the operator is held against."""
+"""Reliability of boxes in float64, from its definition, to check the operator against."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What a process has imported, and what its environment asks for."""
+"""Print what a process has imported, and which backend its environment asks for."""
 
 import sys
 
 
 def optional() -> None:
-    """Import what optional packages serve; print what is there of them and of the package."""
+    """Import modules that use optional packages; print which of these and of clipvg are loaded."""
     import clipvg.reliability.ray.parquet  # noqa: F401
     from clipvg.measures import MEASURES
 
@@ -14,7 +14,7 @@ def optional() -> None:
 
 
 def requested_backend() -> None:
-    """Print the backend that operators are asked for, after another was for a while."""
+    """Print the requested backend, after another one was requested for a while."""
     import numpy as np
 
     from clipvg.ops import backend, box_reliability_numpy

@@ -1,7 +1,7 @@
-"""A learner whose every result can be worked out by hand: a model is the list of what it saw.
+"""A learner whose every result can be worked out by hand: a model is the list of labels it saw.
 
-Its performance is the sum of what the labels are worth. A measurer's reliability is read from a
-table by the source it was trained on.
+Its performance is the sum of the labels' worth. A measurer reads reliability from a table, by the
+source it was trained on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Model = list[str]
 
 
 def make_labels(sources: str = "ab", per_image: int = 1) -> LabelTable:
-    """Four labels of each source: a0, a1, ...; each on an image of its own by default."""
+    """Return four labels of each source (a0, a1, ...), by default each on its own image."""
     names = [f"{source}{i}" for source in sources for i in range(4)]
     return LabelTable.from_columns(
         image=[f"{i // per_image}.jpg" for i in range(len(names))],
@@ -54,13 +54,13 @@ def make_labels(sources: str = "ab", per_image: int = 1) -> LabelTable:
 
 
 def shared_images(sources: str = "ab") -> LabelTable:
-    """The same labels; a0, b0, ... are on one image, a1, b1, ... on another."""
+    """Return the same labels with a0, b0, ... on one image, a1, b1, ... on another."""
     labels = make_labels(sources)
     return labels.with_column("image", [f"{name[1]}.jpg" for name in labels.expressions])
 
 
 class LedgerLearner(Learner[Model]):
-    """Remembers what it was trained on, in `trained`, joined by spaces."""
+    """Keeps the labels of each training in `trained`, joined by spaces."""
 
     def __init__(self) -> None:
         self.trained: list[str] = []
@@ -94,7 +94,7 @@ class LedgerLearner(Learner[Model]):
 
 
 class Table:
-    """Reliability by the row of `BY` of the source the model has seen most of."""
+    """Reads reliability from the row of `BY` for the source that the model has seen most of."""
 
     requires: frozenset[str] = frozenset()
 
@@ -126,7 +126,7 @@ def adapt(
     beyond: Beyond | None = None,
     **options: Any,
 ) -> Adapted:
-    """MSA of the ledger in a run directory."""
+    """Run MSA of the ledger learner in a run directory."""
     labels = make_labels() if labels is None else labels
     validation = None if held_out else make_labels("a")
     with Run(out, config={"msa": options}, labels=labels, validation=validation) as run:

@@ -1,4 +1,4 @@
-"""One label through a model by itself, and labels without pictures."""
+"""Run a model on one label at a time, and make labels without pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipvg.model.fusion import Features
 def one_row(
     model: GroundingModel, labels: LabelTable, row: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Tokens (1, S, D), positions, kept tokens and the label's box (1, 4) cxcywh of one label."""
+    """Return tokens (1, S, D), positions, kept tokens and the box (1, 4) cxcywh of one label."""
     preset = model.preset
     path = labels.image_path(labels.image_names[row])
     pixels, mask, letterbox = load_square(path, model.backbone.image_size, preset)
@@ -36,19 +36,19 @@ def one_row(
 
 
 def predicted(model: GroundingModel, labels: LabelTable) -> Tensor:
-    """The model's boxes (N, 4), one label at a time."""
+    """Return the model's boxes (N, 4), computed one label at a time."""
     with torch.no_grad():
         rows = [one_row(model, labels, row)[:3] for row in range(len(labels))]
         return torch.cat([model.head(model.fusion(*row)) for row in rows])
 
 
 def targets(model: GroundingModel, labels: LabelTable) -> Tensor:
-    """The labels' boxes (N, 4) cxcywh of the square."""
+    """Return the labels' boxes (N, 4), cxcywh in the letterboxed square."""
     return torch.cat([one_row(model, labels, row)[3] for row in range(len(labels))])
 
 
 def pair_iou(a: Any, b: Any) -> float:
-    """IoU of two cxcywh boxes clamped to the square, in plain Python."""
+    """Return the IoU of two cxcywh boxes clamped to the square, in plain Python."""
     ax, ay, aw, ah = (float(v) for v in a)
     bx, by, bw, bh = (float(v) for v in b)
     a = np.clip([ax - aw / 2, ay - ah / 2, ax + aw / 2, ay + ah / 2], 0, 1)
@@ -63,6 +63,6 @@ def pair_iou(a: Any, b: Any) -> float:
 def written(
     expressions: list[str], boxes: list[list[float]], images: list[str] | None = None, **more: Any
 ) -> LabelTable:
-    """Labels on pictures that need not exist."""
+    """Return labels on pictures that need not exist."""
     names = images or ["a.jpg"] * len(expressions)
     return LabelTable.from_columns(image=names, expression=expressions, box=boxes, **more)

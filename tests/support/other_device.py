@@ -1,8 +1,8 @@
-"""A device that is neither a CPU nor CUDA and has no float64, as Apple's "mps", on any machine.
+"""Simulate a device that is neither CPU nor CUDA and has no float64, such as Apple's "mps".
 
-Its tensors call themselves tensors of the device "meta" but have values, which a CPU computes.
-Inside `other_device()` a float64 tensor on it is refused, and so is an operation that mixes its
-tensors with others, as a real device refuses them. What asks for `device.type` sees no CPU.
+Its tensors claim to be on the device "meta" but have values, which a CPU computes. Inside
+`other_device()` a float64 tensor on it is refused, as is an operation that mixes its tensors with
+others, just as on a real device. Code that asks for `device.type` sees no CPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from clipvg.ops import load_operators
 DEVICE = "meta"
 REFUSED = (torch.float64, torch.complex128)
 ATEN = torch.ops.aten
-CROSSES = {ATEN._to_copy.default, ATEN.copy_.default}  # the ways from a device to another
+CROSSES = {ATEN._to_copy.default, ATEN.copy_.default}  # operations from one device to another
 TAKES_INDEX = {ATEN.index.Tensor, ATEN.index_put_.default, ATEN.index_put.default}
 
 
@@ -44,7 +44,7 @@ class There(torch.Tensor):
         self.inner = inner
 
     def tolist(self) -> Any:
-        return self.inner.tolist()  # which torch refuses a subclass
+        return self.inner.tolist()  # torch refuses this for a subclass
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"There({self.inner})"
@@ -57,7 +57,7 @@ class There(torch.Tensor):
 
 
 class Mode(TorchDispatchMode):
-    """Makes new tensors of the device; those that exist dispatch by themselves."""
+    """Creates new tensors on the device; existing ones dispatch by themselves."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -66,7 +66,7 @@ class Mode(TorchDispatchMode):
 
 
 class Literals(TorchFunctionMode):
-    """Makes tensors of numbers, which torch fills below all dispatch."""
+    """Creates tensors from numbers, which torch fills below all dispatch."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -78,7 +78,7 @@ class Literals(TorchFunctionMode):
 
 
 def definitions() -> dict[Any, Callable[..., Any]]:
-    """Operators of ours by what runs where no kernel was added: plain PyTorch, run through here."""
+    """Map clipvg's operators to the plain PyTorch that runs where no kernel is registered."""
     from clipvg.ops.box_reliability.op import reference
     from clipvg.ops.packed_attention.dense import Packed, native
 
@@ -105,7 +105,7 @@ def run(func: Any, args: tuple, kwargs: dict) -> Any:
     with Mode():
         if own is not None and any(isinstance(x, There) for x in args):
             return own(*args, **kwargs)
-        # Without gradients torch leaves it to us to take composed operations apart.
+        # Without gradients torch leaves it to us to decompose composite operations.
         parts = func.decompose(*args, **kwargs)
     if parts is not NotImplemented:
         return parts
@@ -125,16 +125,16 @@ def run(func: Any, args: tuple, kwargs: dict) -> Any:
             return x
         return given[id(x)] if id(x) in given else There(x)
 
-    with torch.inference_mode(False):  # else views of parameters could not be made in it
+    with torch.inference_mode(False):  # otherwise it could not make views of parameters
         return tree_map(wrap, found)
 
 
 @contextmanager
 def other_device() -> Iterator[torch.device]:
-    """Yield the device; AdamW takes it for one that has a fused step, as Apple's has."""
+    """Yield the device; AdamW takes it for one with a fused step, as Apple's has."""
     name = "torch.optim.optimizer._get_fused_kernels_supported_devices"
     before = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # else `inner` stays
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # otherwise `inner` stays
     try:
         with Literals(), Mode(), patch(name, lambda: [DEVICE, "cpu"]):
             yield torch.device(DEVICE)

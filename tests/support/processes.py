@@ -1,8 +1,8 @@
-"""Calls in processes of their own: killed while they write, or two that work as one.
+"""Run calls in processes of their own: killed while they write, or two that work as one.
 
-A call is a name, "module:function", and what `json` can carry; a number that it returns is the exit
-code. All are forked from one server, which has imported torch and the package: that takes longer
-than most calls.
+A call is a name, "module:function", and arguments that `json` can carry; a number that it returns
+is the exit code. All calls are forked from one server that has imported torch and the package,
+which takes longer than most calls.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ IMPORTED += ["clipvg.cli.train", "clipvg.cli.score", "clipvg.cli.predict"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a process that may import what tests may, with one thread."""
+    """Return an environment in which a process imports what tests can, with one thread."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
 class Call:
-    """A call under way in a process of its own."""
+    """A call that runs in a process of its own."""
 
     def __init__(self, call: str, *arguments: Any, write: int = 0, **variables: str) -> None:
-        """Start it.
+        """Start the call.
 
         Args:
-            call: see above.
-            arguments: of the call.
-            write: kill it at its n-th rename or flush of a file; 0 does not.
-            variables: of the environment, beside those of this process.
+            call: its name, "module:function".
+            arguments: its arguments.
+            write: kill it at its n-th rename or flush of a file; never if 0.
+            variables: environment variables, in addition to those of this process.
         """
         self._files = [tempfile.NamedTemporaryFile() for _ in ("out", "err")]
         content = {"call": call, "arguments": arguments, "write": write}
@@ -77,7 +77,7 @@ class Call:
         os.kill(self.pid, number)
 
     def end(self, timeout: float = TIMEOUT) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end; return the exit code."""
         self._process.join(timeout)
         if self.code is None:
             self.send(signal.SIGKILL)
@@ -87,12 +87,12 @@ class Call:
 
 
 def killed(call: str, *arguments: Any, writes: Sequence[int]) -> list[int]:
-    """Make the call once for each of `writes`, killed at its n-th write (0: never); exit codes."""
+    """Make the call for each of `writes`, killed at that write (0: never); return exit codes."""
     calls = []
     for write in writes:
         calls.append(Call(call, *arguments, write=write))
         calls[-1].end()
-        sys.stderr.write(calls[-1].err)  # shown where a test fails
+        sys.stderr.write(calls[-1].err)  # shown if a test fails
     return [each.code for each in calls]
 
 
@@ -100,13 +100,13 @@ def as_two(call: str, *arguments: Any, agent: float | None = None) -> tuple[list
     """Make the call in two processes of one group, with the variables that `torchrun` sets.
 
     Args:
-        call: see above.
-        arguments: of the call.
-        agent: as `torchrun` does, let them meet elsewhere than in the first process, and end one
-            that goes on when the other has failed: seconds between SIGTERM and SIGKILL.
+        call: its name, "module:function".
+        arguments: its arguments.
+        agent: seconds between SIGTERM and SIGKILL; if given, act as `torchrun`'s agent: let them
+            meet outside of the first process, and end one that goes on after the other has failed.
 
     Returns:
-        The exit codes, and both output streams.
+        The exit codes, and the joined outputs and errors of both.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -122,14 +122,14 @@ def as_two(call: str, *arguments: Any, agent: float | None = None) -> tuple[list
 
 
 def _store(port: int) -> object:
-    """Where the processes meet."""
+    """Return the store where the processes meet."""
     from torch.distributed import TCPStore
 
     return TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
 
 
 def _watch(calls: Sequence[Call], seconds: float) -> None:
-    """Wait until one has failed; end what goes on beside it."""
+    """Wait until one has failed, then end those that still run."""
     deadline = time.monotonic() + TIMEOUT
     while not any(each.code for each in calls) and time.monotonic() < deadline:
         if all(each.code == 0 for each in calls):
@@ -162,7 +162,7 @@ def _server() -> multiprocessing.context.ForkServerContext:
 
 
 def _run(plain: str) -> None:
-    """Be the process of a call."""
+    """Run a call as the main function of its process."""
     content = json.loads(plain)
     for descriptor, name in zip((1, 2), content["streams"], strict=True):
         file = os.open(name, os.O_WRONLY | os.O_APPEND)
@@ -170,7 +170,7 @@ def _run(plain: str) -> None:
         os.close(file)
     os.environ.clear()
     os.environ.update(content["variables"])
-    # as in a terminal, also where the tests run under nohup, whose ignored signals stay ignored
+    # as in a terminal, even under nohup, which starts the tests with the signal ignored
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     code = 1
     try:

@@ -1,4 +1,4 @@
-"""`clipvg` with small shards, so that a few images are many: python -m support.shards WORDS…"""
+"""Run `clipvg` with small shards, so a few images fill many: python -m support.shards WORDS…"""
 
 import sys
 
@@ -7,7 +7,7 @@ from clipvg.rescoring import plan
 
 
 def score(words: list[str]) -> int:
-    """Run the command; its exit code."""
+    """Run the command; return its exit code."""
     plan.IMAGES_PER_SHARD = 4
     return main(words)
 

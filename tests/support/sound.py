@@ -1,4 +1,4 @@
-"""A sound file of every kind that is read, for tests that tamper with it."""
+"""A valid file of every kind that is read, for tests that tamper with it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ WORDS = ["red dog", "the man on the left", "a very small blue car behind the tre
 
 
 def untrained(seed: int, **options: Any) -> GroundingModel:
-    """An untrained tiny model, a copy of one: to draw the weights takes long."""
+    """Return a copy of a cached untrained tiny model, as drawing the weights takes long."""
     return copy.deepcopy(_untrained(seed, json.dumps(options)))
 
 
@@ -33,7 +33,7 @@ def _untrained(seed: int, options: str) -> GroundingModel:
 
 
 def make_model(seed: int = 0, **options: Any) -> GroundingModel:
-    """An untrained tiny model; equal seeds give equal weights, all share one image tower."""
+    """Return an untrained tiny model; equal seeds give equal weights, all share one image tower."""
     small = {"width": 32, "layers": 2, "heads": 4, "feedforward": 32, **options}
     model = untrained(0, **small)
     torch.manual_seed(seed)
@@ -45,9 +45,9 @@ def make_model(seed: int = 0, **options: Any) -> GroundingModel:
 def make_labels(
     folder: Path, images: int = 5, per_image: int = 4, *, seed: int = 0, prefix: str = ""
 ) -> LabelTable:
-    """Labels on noise images of several shapes, in an order that mixes the images.
+    """Return labels on noise images of several shapes, in an order that mixes the images.
 
-    An image that is there already stays as it is.
+    Images that already exist are kept as they are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ def make_labels(
 
 
 def one_by_one(model: GroundingModel, labels: LabelTable) -> np.ndarray:
-    """IoU in the letterboxed square, each label with its own full-length pass."""
+    """Return each label's IoU in the letterboxed square, from a full-length pass of its own."""
     found, wanted = [], []
     preset = model.preset
     boxes = labels.boxes(integer=preset.integer_boxes)

@@ -1,8 +1,8 @@
-"""Importing it makes towers of `clipvg-tiny` cheap, here and in the processes of tests.
+"""Make towers of `clipvg-tiny` cheap on import, here and in the processes of tests.
 
-Its vocabulary alone is five million numbers: tests that train would spend half of their time
-drawing, hashing and writing them. Random towers are therefore small. Trained ones are the real
-ones, read from their file once.
+The embeddings of its vocabulary alone are five million numbers: tests that train would spend half
+of their time drawing, hashing and writing them. Random towers are therefore small; trained ones are
+the real ones, read from their file once.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ Model = dict[str, list[float]]
 
 
 def make_labels(count: int = 120, seed: int = 0, wrong: float = 0.3) -> LabelTable:
-    """Labels of eight expressions with one true box each; a share has another box."""
+    """Return labels of eight expressions with one true box each; a share `wrong` has another."""
     rng = np.random.default_rng(seed)
     words = rng.integers(0, 8, count)
     corner = np.stack([words * 10.0, words * 5.0], axis=1)
@@ -110,7 +110,7 @@ def adapt(
     beyond: Beyond | None = None,
     **options: Any,
 ) -> Adapted:
-    """SSA of the toy learner in a run directory."""
+    """Run SSA of the toy learner in a run directory."""
     labels = make_labels() if labels is None else labels
     config = SSAConfig(**options)
     identity = {"config": {"ssa": options}, "labels": labels, "validation": validation}
@@ -126,5 +126,5 @@ def adapt(
 
 
 def adapt_to_clean(out: str) -> None:
-    """Adapt from the middle of the scale, judged on correct labels."""
+    """Adapt with a search that starts at 0.5, judged on correct labels."""
     adapt(Path(out), validation=make_labels(40, seed=1, wrong=0.0), start=0.5)

@@ -1,4 +1,4 @@
-"""What two processes do as one: train, score, run commands. Called by `processes.as_two`."""
+"""Tasks of two processes that work as one: train, score, run commands. See `processes.as_two`."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ METHODS += ["rank_mean,of=a+knn", "ambiguity"]
 
 @contextlib.contextmanager
 def joined() -> Iterator[int]:
-    """This process in the group of both; its rank."""
+    """Join this process to the group of both; yield its rank."""
     torch.set_num_threads(1)
     yield distributed.join(torch.device("cpu")).rank
     dist.destroy_process_group()
 
 
 def stop_and_resume(labels: LabelTable, out: Path) -> float:
-    """Largest difference of a training that is stopped in the middle of an epoch and resumed."""
+    """Return how far a training differs if it is stopped in the middle of an epoch and resumed."""
     config = dataclasses.replace(fits.QUICK, batch_size=2, accumulate=2, checkpoint_steps=2)
 
     def train(place: Path | None) -> Fit:
@@ -67,14 +67,14 @@ def stop_and_resume(labels: LabelTable, out: Path) -> float:
 
 
 def train(images: str, out: str) -> None:
-    """Train as one and resume; what came of it goes to result.pt of the folder."""
+    """Train as one and resume; write the results to result.pt in the folder `out`."""
     with joined() as rank:
         _train(Path(images), Path(out), rank)
 
 
 def _train(images: Path, folder: Path, rank: int) -> None:
     labels, validation = fits.make_labels(images)
-    model = fits.make_model(seed=rank)  # the first one's weights count
+    model = fits.make_model(seed=rank)  # the first process's weights count
     half = dataclasses.replace(fits.QUICK, batch_size=fits.QUICK.batch_size // 2)
     out = folder / "run"
     result = fit(model, labels, config=half, validation=validation, out=out, progress=False)
@@ -104,7 +104,7 @@ def _train(images: Path, folder: Path, rank: int) -> None:
 
 
 def score(folder: str) -> None:
-    """Score and measure the labels of a folder; scores, reasons and refusals by rank."""
+    """Score and measure the labels of a folder; write scores, reasons and refusals by rank."""
     with joined() as rank:
         plan.IMAGES_PER_SHARD = 2
         _score(Path(folder), rank)
@@ -132,9 +132,9 @@ def _score(folder: Path, rank: int) -> None:
 
 
 def command(words: list[str], fault: str, rank: int) -> int:
-    """Run a command; the process of a rank comes to harm where it opens an image.
+    """Run a command; the process of a rank suffers the fault when it opens an image.
 
-    A training looks at all images before it begins: the harm comes after that.
+    A training looks at all images before it begins: the fault comes after that.
     """
     torch.set_num_threads(1)
     processes.SILENT_BEATS, plan.IMAGES_PER_SHARD = 3, 2

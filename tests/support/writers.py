@@ -1,4 +1,4 @@
-"""A model that writes and says what a test decides."""
+"""A stand-in for a text-generating model, whose answers a test decides."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 from clipvg.observe.loading import Pretrained
 
-Says = Callable[[str, Any], str | float]  # of a question and its image: a text, or P(yes)
+Says = Callable[[str, Any], str | float]  # (question, image) -> text or P(yes)
 END = 1
 
 
 def stand_in(says: Says, *, model_type: str = "stand-in", **pixels: Any) -> Pretrained:
-    """A model whose tokens are letters and which answers what `says` returns."""
+    """Return a model whose tokens are letters and which answers what `says` returns."""
     return Pretrained("stand-in", _Model(says, model_type), _Processor(pixels), "")
 
 
@@ -45,7 +45,7 @@ class _Model:
         self.device, self.dtype = torch.device("cpu"), torch.float32
 
     def forward(self, images: Any, texts: Any) -> None:
-        """What it takes; nobody calls it."""
+        """Show which inputs the model takes; never called."""
 
     def generate(self, images: Any, texts: Any, *, max_new_tokens: int, **_: object) -> Any:
         said = [self.says(text, image) for text, image in zip(texts, images, strict=True)]

@@ -28,5 +28,5 @@ def validation(pictures: Path) -> LabelTable:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Sums in a fixed order."""
+    """Use one thread, so that sums are taken in a fixed order."""
     torch.set_num_threads(1)

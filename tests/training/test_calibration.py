@@ -1,4 +1,4 @@
-"""What a quality head makes of expressions that nobody knows to be absent."""
+"""Calibrate a quality head on foreign expressions, some of which fit the image after all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_what_is_said_of_an_image_fits_it() -> None:
 
 def test_what_is_missed_is_estimated_among_expressions_as_long() -> None:
     foreign = Foreign(["dog", "dog", "cat", "red dog", "black cat"], np.array([0, 0, 0, 0, 1]))
-    # Of one word two of three are found by another one; of two words none.
+    # Two of three labels of one word fit another label of their image; of two words, none does.
     rows, found = np.array([0, 1, 2, 3, 3]), np.array([True, True, False, True, False])
     assert foreign.missed(rows, found) == pytest.approx(min(2 * (3 / 2 - 1) / 2, 0.5))
     assert foreign.missed(rows, np.zeros(5, bool)) == 0
@@ -32,7 +32,7 @@ def test_foreign_expressions_that_fit_make_nothing_less_present() -> None:
     own, fits = torch.arange(2 * count) < count, torch.rand(2 * count) < share
     signs = torch.randn(2 * count, 1) + 2.0 * torch.where(own | fits, 1, -1)[:, None]
     weights, bias = _weigh_present(signs, own, share)
-    assert 3 < weights.item() < 4.5  # 4, of two normal distributions so far apart
+    assert 3 < weights.item() < 4.5  # 4, for two normal distributions this far apart
     assert abs(bias.item()) < 0.3
     naive, _ = _weigh_present(signs, own, 0.0)
     assert naive.item() < 2

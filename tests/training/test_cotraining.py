@@ -23,7 +23,7 @@ from clipvg.training.trainer import Trainer
 
 
 def candidates(labels: LabelTable) -> np.ndarray:
-    """Three nested subsets, the last so small that many batches hold nothing of it."""
+    """Three nested subsets, the last so small that many batches hold none of its labels."""
     rows = np.arange(len(labels))
     return np.stack([rows % 4 > 0, rows % 2 == 0, rows < 3])
 
@@ -64,7 +64,7 @@ def apart(labels: LabelTable, **options: Any) -> list[Fit]:
         {"batch_size": 4, "schedule": "poly", "warmup_steps": 5, "clip_norm": 0.0},
         {"prefix": "learned", "batch_size": 4},
         {"train_visual_positions": True, "batch_size": 4},
-        # in bfloat16 rounding shows, so nothing may be computed otherwise: no label left out
+        # bfloat16 shows any rounding, so all must be computed alike: no label is left out
         {"amp": "bf16", "augment": True, "dropout": 0.1},
     ],
     ids=lambda options: ",".join(options) or "plain",
@@ -72,7 +72,7 @@ def apart(labels: LabelTable, **options: Any) -> list[Fit]:
 def test_it_equals_separate_trainings(
     labels: LabelTable, validation: LabelTable, options: dict[str, Any], steps: int
 ) -> None:
-    """With the best epoch of each chosen on its own validation."""
+    """The best epoch of each is chosen by its own validation."""
     options = {"steps": steps, "validation": validation, "evaluate_every": 2, **options}
     for one, other in zip(together(labels, **options), apart(labels, **options), strict=True):
         assert fits.difference(one.model, other.model, key_biases=False) < 1e-5
@@ -92,7 +92,7 @@ def test_on_several_threads_it_is_the_same(labels: LabelTable) -> None:
 
 
 def test_labels_of_weight_zero_are_as_good_as_not_there(labels: LabelTable) -> None:
-    """Left out of the products, or multiplied by 0: the same."""
+    """Leaving them out of the products equals multiplying them by 0."""
     kept = candidates(labels)[1]
     model, calls = model_and_options(steps=20)
     left_out = fit(model, labels, weights=kept, **calls)
@@ -107,7 +107,7 @@ def test_labels_of_weight_zero_are_as_good_as_not_there(labels: LabelTable) -> N
 
 
 def test_a_batch_without_kept_labels_only_decays(labels: LabelTable) -> None:
-    """A gradient of 0 is a step of AdamW: weights shrink by lr x decay."""
+    """A gradient of 0 is still a step of AdamW: weights shrink by lr x decay."""
     model, calls = model_and_options(batch_size=1, steps=1, lr=1e-2, weight_decay=0.5)
     before = fits.state(model)
     first_row = int(np.random.default_rng([0, 0]).permutation(len(labels))[0])
@@ -116,7 +116,7 @@ def test_a_batch_without_kept_labels_only_decays(labels: LabelTable) -> None:
     for name, value in untaught.items():
         torch.testing.assert_close(value, before[name] * (1 - 1e-2 * 0.5))
     assert fits.largest_difference(taught, untaught) > 1e-3
-    assert fits.largest_difference(fits.state(model), before) == 0  # the given model stays
+    assert fits.largest_difference(fits.state(model), before) == 0  # the given model is unchanged
 
 
 def test_pictures_are_encoded_once_for_all(
@@ -142,7 +142,7 @@ def test_interrupted_and_resumed_is_undisturbed(
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
 ) -> None:
-    """Ctrl-C in the middle of a step: all candidates finish it."""
+    """After Ctrl-C in the middle of a step, all candidates finish it."""
     options = {**options, "validation": validation}
     folders = {name: [tmp_path / name / str(k) for k in range(3)] for name in ("whole", "cut")}
     undisturbed = together(labels, folders["whole"], **options)
@@ -183,7 +183,7 @@ def test_candidates_at_different_steps_catch_up(
 def test_a_killed_process_resumes(
     labels: LabelTable, validation: LabelTable, pictures: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at some of its writes, then to the end."""
+    """It is killed at some of its writes, and then runs to the end."""
     options: dict[str, Any] = {"epochs": 8, "checkpoint_steps": 2}
     cut = [tmp_path / "cut" / str(k) for k in range(3)]
     keep, outs = candidates(labels).tolist(), [str(folder) for folder in cut]
@@ -198,7 +198,7 @@ def test_a_killed_process_resumes(
 
 
 def test_folders_are_those_of_separate_trainings(labels: LabelTable, tmp_path: Path) -> None:
-    """What `fit_many` began, `fit` finds finished."""
+    """`fit` finds the trainings of `fit_many` finished."""
     outs = [tmp_path / str(k) for k in range(3)]
     results = together(labels, outs, dropout=0.2)
     for out, kept, result in zip(outs, candidates(labels), results, strict=True):
@@ -224,7 +224,7 @@ def test_halving_drops_the_worse_and_leaves_the_best_alone(labels: LabelTable) -
 
     def judge(model: GroundingModel) -> float:
         asked.append(model)
-        return float(len(asked) in (2, 3, 5))  # the second and third go on, then the third
+        return float(len(asked) in (2, 3, 5))  # the second and third go on, then the third alone
 
     whole = together(labels, steps=40, dropout=0.2)
     halved = together(labels, steps=40, dropout=0.2, judge=judge)
@@ -259,7 +259,7 @@ def test_the_learner_starts_all_from_one_model(labels: LabelTable) -> None:
         alone = learner.fit(labels, weights=kept, init=start, seed=2)
         assert fits.difference(alone.model, result.model) == 0
     towers = {id(result.model.backbone) for result in many}
-    assert len(towers) == 1  # not one copy of CLIP a candidate
+    assert len(towers) == 1  # not one copy of CLIP per candidate
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from clipvg.training import evaluate, fit
 
 @pytest.fixture(scope="module")
 def together(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What two processes trained and measured."""
+    """Results of two processes that train and measure as one."""
     folder = tmp_path_factory.mktemp("two")
     codes, _, err = as_two("support.two_processes:train", pictures, folder)
     assert codes == [0, 0], err

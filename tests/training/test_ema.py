@@ -1,4 +1,4 @@
-"""The teacher: a mean of the weights over the training."""
+"""The teacher: an exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_interrupted_and_resumed_it_is_the_same(
     monkeypatch.setattr(trainer_module.Trainer, "update", update)
     with pytest.raises(KeyboardInterrupt):
         train(labels, out=tmp_path)
-    for _ in range(2):  # resumed, and read when finished
+    for _ in range(2):  # first resumed, then read as finished
         again = train(labels, out=tmp_path)
         assert fits.difference(undisturbed.teacher, again.teacher) == 0
 

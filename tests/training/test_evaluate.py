@@ -81,7 +81,7 @@ def test_perfect_boxes_have_accuracy_one(
 def test_accuracy_counts_at_the_threshold(
     model: GroundingModel, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of the box in the middle of the square: IoU is 0.5 exactly, which is right."""
+    """The prediction is half of the box: an IoU of exactly 0.5 counts as right."""
     labels = make_labels(pictures, 1, 1)
     whole, half = torch.tensor([[0.5, 0.5, 0.5, 0.5]]), torch.tensor([[0.5, 0.5, 0.25, 0.5]])
     monkeypatch.setattr(FeatureBatch, "predict", lambda self, model: half)
@@ -89,7 +89,7 @@ def test_accuracy_counts_at_the_threshold(
     result = evaluate(model, labels)
     assert result.mean_iou == 0.5
     assert result.accuracy == {0.25: 1.0, 0.5: 1.0, 0.75: 0.0, 0.9: 0.0}
-    assert result.mean_accuracy == pytest.approx(0.1)  # right at 0.5, the first of ten
+    assert result.mean_accuracy == pytest.approx(0.1)  # right at 0.5, the first of ten thresholds
 
 
 def test_groups_add_up(model: GroundingModel, labels: LabelTable) -> None:
@@ -121,14 +121,14 @@ def test_sizes_are_shares_of_the_picture(model: GroundingModel, tmp_path: Path) 
 
 
 def test_any_box_of_a_phrase_is_right(model: GroundingModel, labels: LabelTable) -> None:
-    """The second box of each phrase is what the model says, the box around both is not."""
+    """The model predicts the second box of each phrase, not the box around both."""
     own = predict_labels(model, labels)
     square = zip(own.boxes, own.sizes, strict=True)
     said = [Letterbox(*size, own.side).to_image(box).tolist() for box, size in square]
     table = labels.with_column("flickr.boxes", [json.dumps([[0, 0, 1, 1], box]) for box in said])
     found = evaluate(model, table)
     assert found.any_box is not None
-    # not quite 1: what a box has outside of its image is cut off
+    # not quite 1: boxes are cut off at the edge of the image
     assert found.any_box.mean_iou > max(2 * found.mean_iou, 0.85)
     assert found.to_dict()["any_box"]["count"] == len(labels)
     assert evaluate(model, labels).any_box is None

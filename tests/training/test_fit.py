@@ -29,7 +29,7 @@ def differs(a: Fit, b: Fit, **options: bool) -> float:
 def test_it_learns_and_freezes_the_towers(labels: LabelTable) -> None:
     model = fits.make_model()
     towers = {n: p.clone() for n, p in model.backbone.named_parameters()}
-    corner = labels.with_column("box", [[2, 2, 22, 22]] * len(labels))  # what there is to learn
+    corner = labels.with_column("box", [[2, 2, 22, 22]] * len(labels))  # easy to learn
     result = train(corner, model=model, epochs=15, lr=5e-3)
     losses = [line["loss"] for line in result.metrics]
     assert losses[-1] < 0.8 * losses[0]
@@ -78,7 +78,7 @@ def test_history_holds_every_label_by_epoch(labels: LabelTable) -> None:
 
 
 def test_labels_of_weight_zero_teach_nothing(labels: LabelTable) -> None:
-    """Their boxes may be anything: the weights come out the same."""
+    """Whatever their boxes, the model's weights are the same."""
     keep = np.arange(len(labels)) % 2 == 0
     boxes = labels.boxes().copy()
     boxes[~keep] = [0, 0, 5, 5]
@@ -91,7 +91,7 @@ def test_labels_of_weight_zero_teach_nothing(labels: LabelTable) -> None:
 
 
 def test_a_batch_without_weight_only_decays(labels: LabelTable) -> None:
-    """One step over labels without weight: a gradient of 0, so AdamW changes nothing but decay."""
+    """The gradient is 0, so AdamW only decays the weights, here by a decay of 0."""
     model = fits.make_model()
     before = fits.state(model)
     weights = np.zeros(len(labels))

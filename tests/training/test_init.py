@@ -1,4 +1,4 @@
-"""Calibrated projections: the same function of standardised features, once, at the first step."""
+"""Calibrate projections once, at the first step, to act as on standardised features."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_fit_many_is_fit_by_row(labels: LabelTable) -> None:
 def test_a_shorter_training_takes_a_share_of_the_steps(
     labels: LabelTable, options: dict[str, Any]
 ) -> None:
-    learner = make_learner(**options)  # three steps an epoch
+    learner = make_learner(**options)  # three steps per epoch
     half, third = learner.shorter(0.5), learner.shorter(0.5).shorter(2 / 3)
     assert [one.fit(labels).steps for one in (learner, half, third)] == [12, 6, 4]
     assert [fit.steps for fit in half.fit_many(labels, np.ones((2, len(labels)), bool))] == [6, 6]
@@ -85,4 +85,4 @@ def test_a_folder_makes_it_resumable(labels: LabelTable, tmp_path: Path) -> None
     first = learner.fit(labels, out=tmp_path / "stage")
     again = learner.fit(labels, out=tmp_path / "stage")
     assert fits.difference(first.model, again.model) == 0
-    assert not (tmp_path / "stage" / "features").exists()  # the learner's cache serves it
+    assert not (tmp_path / "stage" / "features").exists()  # the learner's own cache is used

@@ -60,7 +60,7 @@ def test_giou_is_torchvisions(seeded: int) -> None:
         ([0.25, 0.5, 0.5, 1.0], [0.75, 0.5, 0.5, 1.0], 1.0),  # side by side
         ([0.25, 0.25, 0.5, 0.5], [0.75, 0.75, 0.5, 0.5], 1.5),  # diagonal
         ([0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], 1.0),  # two empty boxes at one place
-        ([0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 1.0, 1.0], 1.0),  # empty in full
+        ([0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 1.0, 1.0], 1.0),  # an empty box in the whole square
     ],
 )
 def test_giou_by_hand(pred: list[float], target: list[float], expected: float) -> None:

@@ -51,7 +51,7 @@ def test_groups_stay_whole_however_the_batch_is_split(world: int, batch_size: in
     image_of = np.repeat(np.arange(10), 5)
     options = {"seed": 7, "image_of": image_of, "group": 3}
     whole = Order(50, 12, 12, **options)
-    for step in range(9):  # some of the third epoch
+    for step in range(9):  # into the third epoch
         seen, leader = [], whole.leader(step // whole.steps_per_epoch)
         assert leader is not None
         for rank in range(world):

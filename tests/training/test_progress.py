@@ -1,4 +1,4 @@
-"""Bars appear on standard error, for what takes over two seconds."""
+"""Progress bars appear on standard error, for work that takes over two seconds."""
 
 from __future__ import annotations
 

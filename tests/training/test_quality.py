@@ -30,7 +30,7 @@ SHORT = dataclasses.replace(fits.QUICK, epochs=1)
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """The matcher learns for a few steps: what it then knows is not tested here."""
+    """Train the matcher for a few steps only: how good it is then is not tested here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matching, "_LEAST_STEPS", 10)
         yield
@@ -43,7 +43,7 @@ def model() -> GroundingModel:
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory: pytest.TempPathFactory, model: GroundingModel) -> LabelTable:
-    """Labels of which the model's own box is right in about half."""
+    """Labels for about half of which the model's own box is right."""
     labels = make_labels(tmp_path_factory.mktemp("held"), images=60, per_image=2)
     boxes = labels.boxes().astype(np.float64)
     for row in range(0, len(labels), 2):

@@ -1,4 +1,4 @@
-"""How soon the right box comes among ranked ones."""
+"""Recall of the right box among ranked ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_recall_by_rank_and_protocol() -> None:
     assert ranker.images == ["a.jpg", "b.jpg"]  # each image is asked about once
     assert found.merged_box == {1: 0.25, 5: 0.25, 10: 0.5}
     assert (found.any_box, found.upper_bound, found.count) == (None, 0.5, 4)
-    # the third is around two things, each of which is right by itself
+    # the third box is around two things, each of which is right by itself
     each = [json.dumps(boxes_at(*x).tolist()) for x in ((0,), (100,), (0, 50), (0,))]
     found = measure_recall(FromTheLeft(), labels.with_column("flickr.boxes", each), candidates)
     assert found.any_box == {1: 0.5, 5: 0.5, 10: 0.75}

@@ -20,7 +20,7 @@ from clipvg.training import Fit, fit
 from clipvg.training import trainer as trainer_module
 from clipvg.training.loop import Interrupt
 
-# Which writes of a training kill it, each time it is started again.
+# The write at which a training is killed, for each time it is started.
 WRITES = [1, 2, 5, 9]
 
 
@@ -39,7 +39,7 @@ def assert_same(first: Fit, second: Fit) -> None:
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Any) -> None:
-    """Call `how` before the given step, once."""
+    """Call `how` once, before the given step."""
     original = trainer_module.Trainer.update
 
     def update(self: Any, loaded: Any) -> None:
@@ -83,7 +83,7 @@ def test_interrupted_and_resumed_is_undisturbed(
 def test_features_that_did_not_fit_at_first_are_done_without_after_a_restart(
     labels: LabelTable, validation: LabelTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both ways give the same boxes but for their last bits."""
+    """With and without the cache, boxes are the same but for their last bits."""
     options = {"validation": validation, "cache_bytes": 1000}
     with pytest.warns(UserWarning, match="encoded again in every epoch"):
         undisturbed = train(labels, tmp_path / "whole", **options)
@@ -148,7 +148,7 @@ def test_a_crash_inside_an_epoch_repeats_from_the_last_checkpoint(
 def test_a_killed_process_resumes(
     labels: LabelTable, validation: LabelTable, pictures: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at some of its writes, then to the end."""
+    """It is killed at some of its writes, and then runs to the end."""
     options = {"epochs": 8, "checkpoint_steps": 2}
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     codes = killed("support.fits:train_in", pictures, [str(cut)], [], options, writes=WRITES)
@@ -225,7 +225,7 @@ def test_losses_cut_while_a_training_goes_on(
 
 
 def spoil(path: Path, damage: str) -> None:
-    """Cut a file after a third, empty it, replace it by noise, or change bytes in it."""
+    """Cut a file to a third, empty it, replace it by noise, or change bytes in it."""
     content = path.read_bytes()
     noise = np.random.default_rng(0).bytes(len(content))
     middle = 2 * len(content) // 3

@@ -1,4 +1,4 @@
-"""What would stop a training in its first epoch is said, or left out, before its first step."""
+"""Labels that would stop a training are reported, or left out, before its first step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONG = "a very long expression " * 40
 
 @pytest.fixture
 def labels(tmp_path: Path) -> LabelTable:
-    """Eight labels on four images, of which one is missing and one broken off."""
+    """Eight labels on four images, one of them missing and one truncated."""
     table = make_labels(tmp_path, images=4, per_image=2)
     names, _ = table.distinct_images()
     (tmp_path / names[1]).unlink()
@@ -69,7 +69,7 @@ def test_nothing_left_and_unknown_words(labels: LabelTable) -> None:
 
 @pytest.fixture
 def turned(tmp_path: Path) -> LabelTable:
-    """A photograph that is stored on its side, 60 x 40, and seen as 40 x 60."""
+    """A label on a photograph that is stored on its side, 60 x 40, and seen as 40 x 60."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40), "gray").save(tmp_path / "a.jpg", exif=exif)
@@ -91,7 +91,7 @@ def test_a_turned_photograph_is_checked_as_the_preset_sees_it(turned: LabelTable
     stored = turned.with_column("width", [60]).with_column("height", [40])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        usable_labels(stored, PUBLISHED)  # the labels say which image they mean
+        usable_labels(stored, PUBLISHED)  # the labels' sizes say which orientation they mean
 
 
 def test_no_run_begins_on_labels_that_would_stop_it(labels: LabelTable, tmp_path: Path) -> None:

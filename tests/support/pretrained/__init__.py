@@ -1,4 +1,4 @@
-"""Tiny models of transformers with random weights, through its own classes, in a folder."""
+"""Save tiny transformers models with random weights, by the library's own classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny models that place boxes, of classes that they know or of words."""
+"""Tiny detectors, of fixed classes or of any words."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def owlv2() -> tuple[Any, ...]:
     )  # fmt: skip
     pixels = Owlv2ImageProcessor(size={"height": 64, "width": 64})
     model = Owlv2ForObjectDetection(config)
-    torch.nn.init.zeros_(model.box_head.dense2.weight)  # boxes are cells of the raster, not points
+    torch.nn.init.zeros_(model.box_head.dense2.weight)  # boxes are cells of the grid, not points
     return model, Owlv2Processor(pixels, tokenizer)
 
 

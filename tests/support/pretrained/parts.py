@@ -1,4 +1,4 @@
-"""What the tiny models have in common: sizes, towers and tokenizers."""
+"""Common parts of the tiny models: sizes, towers and tokenizers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def clip_pairs(length: int = 16) -> Any:
 
 
 def byte_pieces(**marks: str) -> Any:
-    """A tokenizer of single bytes, and of marks, by default one that stands for the image."""
+    """Return a tokenizer of single bytes and special tokens, by default one for the image."""
     from tokenizers import pre_tokenizers
     from transformers import RobertaTokenizer
 

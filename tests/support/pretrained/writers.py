@@ -1,4 +1,4 @@
-"""Tiny models that write: captions of an image, or what a prompt asks for."""
+"""Tiny text-generating models: captioners, and models that follow a prompt."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def florence_2() -> tuple[Any, ...]:
     pixels = CLIPImageProcessor(
         size={"height": 64, "width": 64}, do_center_crop=False, image_seq_length=5
     )
-    pixels.image_seq_length = 5  # a raster of 2 x 2, and its mean
+    pixels.image_seq_length = 5  # a grid of 2 x 2, and its mean
     tasks: dict[str, Any] = {"phrase_grounding": {"banned_grounding_tokens": []}}
     processor = Florence2Processor(pixels, tokenizer, post_processor_config=tasks)
     return Florence2ForConditionalGeneration(config), processor
@@ -157,7 +157,7 @@ def paligemma() -> tuple[Any, ...]:
     tokenizer = byte_pieces()
     pixels = SiglipImageProcessor(size={"height": 32, "width": 32})
     pixels.image_seq_length = 4  # patches
-    processor = PaliGemmaProcessor(pixels, tokenizer)  # brings marks of places
+    processor = PaliGemmaProcessor(pixels, tokenizer)  # adds location tokens
     text = GemmaConfig(
         **TOWER, vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=16, pad_token_id=1,
         bos_token_id=0, eos_token_id=2, initializer_range=0.5,
@@ -181,7 +181,7 @@ def kosmos_2() -> tuple[Any, ...]:
     tokenizer = byte_pieces()
     square = {"height": 32, "width": 32}
     pixels = CLIPImageProcessor(size=square, crop_size=square)
-    processor = Kosmos2Processor(pixels, tokenizer)  # brings marks of places
+    processor = Kosmos2Processor(pixels, tokenizer)  # adds location tokens
     text = {
         "vocab_size": len(tokenizer), "embed_dim": 32, "layers": 1, "ffn_dim": 32,
         "attention_heads": 2, "max_position_embeddings": 512, "init_std": 0.5,
