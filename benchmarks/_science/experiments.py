@@ -19,6 +19,7 @@ from _science.recipe import (
     longer_three,
     poor_source,
     recommended_generated,
+    recommended_mostly_wrong,
     recommended_one,
     recommended_three,
 )
@@ -283,6 +284,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "confirm-one": confirm_one_source,
     "confirm-three": confirm_three_sources,
     "recommended-one": recommended_one,
+    "recommended-70": recommended_mostly_wrong,
     "recommended-three": recommended_three,
     "recommended-generated": recommended_generated,
     "longer-one": longer_one,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from _science.world import SOURCES
+from _science.world import MOSTLY, SOURCES
 from clipvg.curriculum import Beyond
 
 if TYPE_CHECKING:
@@ -21,6 +21,17 @@ def recommended_one(bench: Bench) -> Record:
     return {
         **record,
         "recommended": bench.recipe("recommended-one", labels, "recommended", str(seen)),
+    }
+
+
+def recommended_mostly_wrong(bench: Bench) -> Record:
+    """Compare plain SSA and the recipe where 70 % of the labels are wrong."""
+    labels = bench.world.training(noise=MOSTLY)
+    record = {**bench.ends(labels), "ssa": bench.ssa("ssa-mixed-70", labels)}
+    seen = bench.world.observations(labels, "mixed", noise=MOSTLY)
+    return {
+        **record,
+        "recommended": bench.recipe("recommended-70", labels, "recommended", str(seen)),
     }
 
 

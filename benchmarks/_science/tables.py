@@ -25,6 +25,7 @@ def tables(found: Record) -> dict[str, str]:
         "confirm-three": _option_table,
         "poor-source": _option_table,
         "recommended-one": _recommended_table,
+        "recommended-70": _recommended_table,
         "recommended-three": _recommended_table,
         "recommended-generated": _recommended_table,
         "longer-one": _longer_table,

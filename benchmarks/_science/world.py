@@ -29,6 +29,7 @@ SOURCES = ("template", "relation", "caption")
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 KINDS = ("same_class", "loose_box", "wrong_attribute", "ambiguous")
 STANDARD = NoiseConfig()  # the standard mix at 40 %
+MOSTLY = NoiseConfig(rate=0.7)
 POOR = NoiseConfig(rate=0.9)
 _PHOTOGRAPH = 640  # pixels of the longer side
 _OBJECTS = SceneConfig(num_objects=(1, 4))  # some scenes with one object: easier to start from
@@ -73,10 +74,9 @@ class World:
 
     def training(self, source: str = "mixed", noise: NoiseConfig = STANDARD) -> LabelTable:
         """Return a source's training labels with errors; "mixed" is as large as all the others."""
-        kinds = "" if noise == STANDARD else "-" + _describe(noise)
         count, seed = self._training(source)
         number = seed - 100 * self.seed
-        return self._labels(source + kinds, count, number, source, noise, _OBJECTS)
+        return self._labels(source + _suffix(noise), count, number, source, noise, _OBJECTS)
 
     def three_sources(self, poor: str | None = None) -> LabelTable:
         """Return training labels of three sources, each on images of its own; one may be poor."""
@@ -114,24 +114,29 @@ class World:
             with_truth(generate(seen, SOURCES), scenes).write(table)
         return read_labels(table, images=folder / "images")
 
-    def observations(self, labels: LabelTable, *sources: str) -> Path:
+    def observations(
+        self, labels: LabelTable, *sources: str, noise: NoiseConfig = STANDARD
+    ) -> Path:
         """Return the file of imperfect observations of the scenes of some training labels.
 
         Args:
             labels: the labels of the sources together, which determine how images are named.
             sources: sources, as for `training`.
+            noise: errors of these labels, with which their scenes vary.
         """
-        path = self.folder / f"observations-{'-'.join(sources)}.parquet"
+        path = self.folder / f"observations-{'-'.join(sources)}{_suffix(noise)}.parquet"
         if not path.exists():
-            parts = [part for source in sources for part in self._observed(source, labels)]
+            parts = [part for source in sources for part in self._observed(source, labels, noise)]
             ObservationTable.from_observations(parts).write(path)
         return path
 
-    def _observed(self, source: str, labels: LabelTable) -> Iterator[Observation]:
+    def _observed(
+        self, source: str, labels: LabelTable, noise: NoiseConfig
+    ) -> Iterator[Observation]:
         count, seed = self._training(source)
         eyes = np.random.default_rng((seed, count, 3))
-        scenes = label_scenes(count, source=source, noise=STANDARD, seed=seed, config=_OBJECTS)
-        root = Path() if labels.images else self.folder / source / "images"
+        scenes = label_scenes(count, source=source, noise=noise, seed=seed, config=_OBJECTS)
+        root = Path() if labels.images else self.folder / (source + _suffix(noise)) / "images"
         for number, (scene, _) in enumerate(scenes):
             yield observe(scene, str(root / f"{number:06d}.jpg"), eyes)
 
@@ -200,6 +205,8 @@ def only(kind: str, rate: float) -> NoiseConfig:
     return NoiseConfig(rate=rate, mix={kind: 1.0})
 
 
-def _describe(noise: NoiseConfig) -> str:
+def _suffix(noise: NoiseConfig) -> str:
+    if noise == STANDARD:
+        return ""
     kinds = "mix" if len(noise.mix) > 1 else next(iter(noise.mix))
-    return f"{kinds}-{100 * noise.rate:g}"
+    return f"-{kinds}-{100 * noise.rate:g}"

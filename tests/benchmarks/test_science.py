@@ -101,7 +101,7 @@ def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_recipe_beside_the_plain_methods(work: Path, tmp_path: Path) -> None:
-    names = ["recommended-one", "recommended-three", "recommended-generated"]
+    names = [f"recommended-{which}" for which in ("one", "70", "three", "generated")]
     science.run(work, 0, [*names, "longer-one", "poor-source"], SMALL)
     found = science.write(work, tmp_path / "found.json", tmp_path)
     for name in names:
