@@ -29,7 +29,7 @@ def variants_lead(beyond: BeyondFacts) -> str:
         return f" No variant was better than {_first(beyond)}."
     return (
         f" The model is that of the variant “{chosen.name}”, with {percent(chosen.score)} "
-        f"({points(chosen.gain or 0)} points beside {_first(beyond)})."
+        f"({points(chosen.gain or 0)} points over {_first(beyond)})."
     )
 
 

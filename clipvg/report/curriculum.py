@@ -95,10 +95,10 @@ class _Page(Decided):
         if summary.score_before is not None:
             before = summary.first_name if summary.labels.labelled else f"no {method}"
             facts.insert(0, (before, percent(summary.score_before)))
-            facts.append(("gain (points)", self.gain(last.score)))
+            facts.append(("gain (points)", self.gain(summary.score)))
         if self.is_ssa:
             facts.append(("threshold h", f"{last.threshold:g}"))
-        kept = f"{last.total:,} of {summary.labels.count:,}"
+        kept = f"{summary.kept:,} of {summary.labels.count:,}"
         return [*facts, ("labels kept", kept), ("trainings", f"{summary.num_trainings}")]
 
     @property

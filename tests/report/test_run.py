@@ -123,6 +123,16 @@ def test_scores_that_came_with_the_labels_are_not_called_iou(tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_key_figures_are_those_of_the_resulting_variant(tmp_path):
+    make_curriculum(tmp_path, make_labels(tmp_path / "pictures"))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary |= {"kept": 3, "score": 0.875}  # of a later variant than the search's
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    facts = dict(report_run(tmp_path).facts)
+    assert (facts["gain (points)"], facts["labels kept"]) == ("+37.5", "3 of 4")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_without_truth_nothing_is_called_true_or_correct(tmp_path):
     make_curriculum(tmp_path / "run", make_labels(tmp_path / "pictures", truth=False))
     page = draw_report(tmp_path / "run").read_text()
