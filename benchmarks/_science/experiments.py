@@ -22,6 +22,7 @@ from _science.recipe import (
     recommended_mostly_wrong,
     recommended_one,
     recommended_three,
+    searched_mostly_wrong,
 )
 from _science.settings import measure_cleaning, measure_semisupervised, measure_weakly
 from _science.world import KINDS, SOURCES, STANDARD, World, only
@@ -92,14 +93,11 @@ class Bench:
         config = SSAConfig(seed=self.world.seed, **(search or {}))
         return self._adapt(name, ssa, labels, config, **options)
 
-    def recipe(
-        self, name: str, labels: LabelTable, recipe: str, observations: str | None = None
-    ) -> Record:
-        """Run a recipe of SSA, unchanged, on labels of any number of sources."""
+    def recipe(self, name: str, labels: LabelTable, recipe: str, **changes: Any) -> Record:
+        """Run a recipe of SSA, with changes of `Beyond`, on labels of any number of sources."""
         options = read_recipe(recipe)
         config = SSAConfig(seed=self.world.seed, **options["search"])
-        beyond = Beyond(**options["beyond"], observations=observations)
-        return self._adapt(name, ssa, labels, config, beyond=beyond)
+        return self._adapt(name, ssa, labels, config, beyond=Beyond(**options["beyond"] | changes))
 
     def msa(self, name: str, labels: LabelTable, **options: Any) -> Record:
         """Run MSA on labels, source by source."""
@@ -285,6 +283,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], Record]] = {
     "confirm-three": confirm_three_sources,
     "recommended-one": recommended_one,
     "recommended-70": recommended_mostly_wrong,
+    "searched-70": searched_mostly_wrong,
     "recommended-three": recommended_three,
     "recommended-generated": recommended_generated,
     "longer-one": longer_one,

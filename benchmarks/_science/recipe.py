@@ -18,21 +18,18 @@ def recommended_one(bench: Bench) -> Record:
     labels = bench.world.training()
     record = {**bench.ends(labels), "ssa": bench.ssa("ssa-mixed", labels)}
     seen = bench.world.observations(labels, "mixed")
-    return {
-        **record,
-        "recommended": bench.recipe("recommended-one", labels, "recommended", str(seen)),
-    }
+    made = bench.recipe("recommended-one", labels, "recommended", observations=str(seen))
+    return {**record, "recommended": made}
 
 
 def recommended_mostly_wrong(bench: Bench) -> Record:
     """Compare plain SSA and the recipe where 70 % of the labels are wrong."""
-    labels = bench.world.training(noise=MOSTLY)
-    record = {**bench.ends(labels), "ssa": bench.ssa("ssa-mixed-70", labels)}
-    seen = bench.world.observations(labels, "mixed", noise=MOSTLY)
-    return {
-        **record,
-        "recommended": bench.recipe("recommended-70", labels, "recommended", str(seen)),
-    }
+    return _mostly_wrong(bench, "recommended-70")
+
+
+def searched_mostly_wrong(bench: Bench) -> Record:
+    """Compare plain SSA and the recipe with searched thresholds where 70 % are wrong."""
+    return _mostly_wrong(bench, "searched-70", calibrated=None, skip_search=False)
 
 
 def recommended_three(bench: Bench) -> Record:
@@ -40,10 +37,8 @@ def recommended_three(bench: Bench) -> Record:
     labels = bench.world.three_sources()
     record = {**bench.ends(labels), "msa": bench.msa("msa", labels)}
     seen = bench.world.observations(labels, *SOURCES)
-    return {
-        **record,
-        "recommended": bench.recipe("recommended-three", labels, "recommended", str(seen)),
-    }
+    made = bench.recipe("recommended-three", labels, "recommended", observations=str(seen))
+    return {**record, "recommended": made}
 
 
 def longer_one(bench: Bench) -> Record:
@@ -61,10 +56,8 @@ def recommended_generated(bench: Bench) -> Record:
     labels = bench.world.generated_sources()
     record = {**bench.ends(labels), "msa": bench.msa("msa-generated", labels)}
     seen = bench.world.folder / "generated-sources" / "observations.parquet"
-    return {
-        **record,
-        "recommended": bench.recipe("recommended-generated", labels, "recommended", str(seen)),
-    }
+    made = bench.recipe("recommended-generated", labels, "recommended", observations=str(seen))
+    return {**record, "recommended": made}
 
 
 def poor_source(bench: Bench) -> Record:
@@ -72,3 +65,11 @@ def poor_source(bench: Bench) -> Record:
     labels = bench.world.three_sources(poor="relation")
     record = bench.msa("msa-poor", labels, beyond=Beyond(drop_sources=True))
     return {**bench.ends(labels), "msa": record}
+
+
+def _mostly_wrong(bench: Bench, name: str, **changes: Any) -> Record:
+    labels = bench.world.training(noise=MOSTLY)
+    record = {**bench.ends(labels), "ssa": bench.ssa("ssa-mixed-70", labels)}
+    seen = bench.world.observations(labels, "mixed", noise=MOSTLY)
+    made = bench.recipe(name, labels, "recommended", observations=str(seen), **changes)
+    return {**record, "recommended": made}

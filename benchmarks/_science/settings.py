@@ -55,7 +55,7 @@ def measure_weakly(bench: Bench) -> Record:
         "right": float(100 * correct.mean()),
         "all": bench.train(placed),
         "all, longer": bench.longer("recommended").train(placed),
-        "recommended": bench.recipe("weakly", placed, "recommended", str(file)),
+        "recommended": bench.recipe("weakly", placed, "recommended", observations=str(file)),
     }
     return {"settings": record}
 

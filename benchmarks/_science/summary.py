@@ -31,6 +31,7 @@ def summarise(parts: Parts) -> Record:
         "poor-source": lambda parts: _options(parts, "poor-source", "poor-source", "msa"),
         "recommended-one": lambda parts: _recommended(parts["recommended-one"], "ssa"),
         "recommended-70": lambda parts: _recommended(parts["recommended-70"], "ssa"),
+        "searched-70": lambda parts: _recommended(parts["searched-70"], "ssa"),
         "recommended-three": lambda parts: _recommended(parts["recommended-three"], "msa"),
         "recommended-generated": lambda parts: _recommended(parts["recommended-generated"], "msa"),
         "longer-one": lambda parts: _longer(parts, "one"),

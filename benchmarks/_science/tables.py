@@ -26,6 +26,7 @@ def tables(found: Record) -> dict[str, str]:
         "poor-source": _option_table,
         "recommended-one": _recommended_table,
         "recommended-70": _recommended_table,
+        "searched-70": _recommended_table,
         "recommended-three": _recommended_table,
         "recommended-generated": _recommended_table,
         "longer-one": _longer_table,

@@ -102,13 +102,14 @@ def test_all_experiments_of_three_sources(work: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_recipe_beside_the_plain_methods(work: Path, tmp_path: Path) -> None:
     names = [f"recommended-{which}" for which in ("one", "70", "three", "generated")]
-    science.run(work, 0, [*names, "longer-one", "poor-source"], SMALL)
+    science.run(work, 0, [*names, "searched-70", "longer-one", "poor-source"], SMALL)
     found = science.write(work, tmp_path / "found.json", tmp_path)
     for name in names:
         assert found[name]["steps"]["recommended"] <= 5 * SMALL.steps
         assert found[name]["over plain"]["n"] == 1
         assert next(iter(found[name]["variants"])) == "fused"
     assert found["longer-one"]["recommended over all"]["n"] == 1
+    assert found["searched-70"]["over plain"]["n"] == 1
     assert "plain" in found["poor-source"]["variants"]  # and one with fewer sources, if better
     assert {"measurer", "match", "unique", "both"} <= set(found["recommended-one"]["auroc by kind"])
     assert "auroc by kind" not in found["recommended-generated"]
