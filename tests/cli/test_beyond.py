@@ -83,6 +83,12 @@ def test_the_recipe_resumes_and_its_report_says_what_each_part_brought(
     assert "Fused: both=weighted_mean" in page
     again = clipvg(*words, "--json")
     assert again.json["winner"] == first.json["winner"]
+    searched = clipvg(
+        *words, "--beyond.skip_search", "false", "--beyond.calibrated", "null", "--json"
+    )
+    assert searched.code == 0, searched.err
+    reasons = [outcome.json["search"]["reason"] for outcome in (first, searched)]
+    assert reasons[0] == "given, not searched" != reasons[1]
 
 
 def test_what_no_head_decides_is_measured_once(
