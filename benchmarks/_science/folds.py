@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from _science.quality import by_kind
-from _science.world import STANDARD
+from _science.world import MOSTLY, STANDARD
 from clipvg.curriculum import split_folds
 from clipvg.data.scenes import is_correct
 from clipvg.reliability.measurer import Context
@@ -49,7 +49,7 @@ def measure_folds(bench: Bench) -> dict[str, Any]:
 
 def adapt_with_folds(bench: Bench) -> dict[str, Any]:
     """Run SSA on the mixed source with 70 % wrong labels, in-sample and by folds."""
-    labels = bench.world.training(noise=dataclasses.replace(STANDARD, rate=RATES[-1]))
+    labels = bench.world.training(noise=MOSTLY)
     found: dict[str, Any] = {"all": bench.train(labels)}
     for number, (name, search) in enumerate(SEARCHES.items()):
         found[name] = bench.ssa(f"ssa-folds-{number}", labels, search=search)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _science.world import MOSTLY, SOURCES
+from _science.world import MOSTLY, SOURCES, STANDARD
 from clipvg.curriculum import Beyond
+from clipvg.data.scenes import NoiseConfig
+from clipvg.labels import LabelTable
 
 if TYPE_CHECKING:
     from _science.experiments import Bench
@@ -15,30 +18,34 @@ Record = dict[str, Any]
 
 def recommended_one(bench: Bench) -> Record:
     """Compare plain SSA and the recipe on the mixed source."""
-    labels = bench.world.training()
-    record = {**bench.ends(labels), "ssa": bench.ssa("ssa-mixed", labels)}
-    seen = bench.world.observations(labels, "mixed")
-    made = bench.recipe("recommended-one", labels, "recommended", observations=str(seen))
-    return {**record, "recommended": made}
+    return _one_source(bench, "recommended-one", "ssa-mixed", STANDARD)
 
 
 def recommended_mostly_wrong(bench: Bench) -> Record:
     """Compare plain SSA and the recipe where 70 % of the labels are wrong."""
-    return _mostly_wrong(bench, "recommended-70")
+    return _one_source(bench, "recommended-70", "ssa-mixed-70", MOSTLY)
 
 
 def searched_mostly_wrong(bench: Bench) -> Record:
     """Compare plain SSA and the recipe with searched thresholds where 70 % are wrong."""
-    return _mostly_wrong(bench, "searched-70", calibrated=None, skip_search=False)
+    changes = {"calibrated": None, "skip_search": False}
+    return _one_source(bench, "searched-70", "ssa-mixed-70", MOSTLY, **changes)
 
 
 def recommended_three(bench: Bench) -> Record:
     """Compare plain MSA and the recipe on three sources."""
     labels = bench.world.three_sources()
-    record = {**bench.ends(labels), "msa": bench.msa("msa", labels)}
     seen = bench.world.observations(labels, *SOURCES)
-    made = bench.recipe("recommended-three", labels, "recommended", observations=str(seen))
-    return {**record, "recommended": made}
+    plain = {"msa": bench.msa("msa", labels)}
+    return plain | _with_recipe(bench, "recommended-three", labels, seen)
+
+
+def recommended_generated(bench: Bench) -> Record:
+    """Compare plain MSA and the recipe on labels that three sources make of observations."""
+    labels = bench.world.generated_sources()
+    seen = bench.world.folder / "generated-sources" / "observations.parquet"
+    plain = {"msa": bench.msa("msa-generated", labels)}
+    return plain | _with_recipe(bench, "recommended-generated", labels, seen)
 
 
 def longer_one(bench: Bench) -> Record:
@@ -51,15 +58,6 @@ def longer_three(bench: Bench) -> Record:
     return bench.longer("recommended").ends(bench.world.three_sources())
 
 
-def recommended_generated(bench: Bench) -> Record:
-    """Compare plain MSA and the recipe on labels that three sources make of observations."""
-    labels = bench.world.generated_sources()
-    record = {**bench.ends(labels), "msa": bench.msa("msa-generated", labels)}
-    seen = bench.world.folder / "generated-sources" / "observations.parquet"
-    made = bench.recipe("recommended-generated", labels, "recommended", observations=str(seen))
-    return {**record, "recommended": made}
-
-
 def poor_source(bench: Bench) -> Record:
     """Run MSA with a source that is 90 % wrong, and also without the sources that harm."""
     labels = bench.world.three_sources(poor="relation")
@@ -67,9 +65,13 @@ def poor_source(bench: Bench) -> Record:
     return {**bench.ends(labels), "msa": record}
 
 
-def _mostly_wrong(bench: Bench, name: str, **changes: Any) -> Record:
-    labels = bench.world.training(noise=MOSTLY)
-    record = {**bench.ends(labels), "ssa": bench.ssa("ssa-mixed-70", labels)}
-    seen = bench.world.observations(labels, "mixed", noise=MOSTLY)
+def _one_source(bench: Bench, name: str, ssa: str, noise: NoiseConfig, **changes: Any) -> Record:
+    labels = bench.world.training(noise=noise)
+    seen = bench.world.observations(labels, "mixed", noise=noise)
+    plain = {"ssa": bench.ssa(ssa, labels)}
+    return plain | _with_recipe(bench, name, labels, seen, **changes)
+
+
+def _with_recipe(bench: Bench, name: str, labels: LabelTable, seen: Path, **changes: Any) -> Record:
     made = bench.recipe(name, labels, "recommended", observations=str(seen), **changes)
-    return {**record, "recommended": made}
+    return {**bench.ends(labels), "recommended": made}

@@ -3,8 +3,8 @@
 python benchmarks/ops/packed_attention.py [--device cpu|cuda] [--case TEXT] [--json FILE] [--blocks]
 
 A sequence is [REG], the text, [CLS] and the real patches of a letterboxed image, with sizes and
-text lengths as in benchmarks/data/refcoco_sample.json and heads as in the published fusion encoder.
-The alternatives need other layouts (padded, jagged): the conversion to these is not timed.
+text lengths of benchmarks/data/refcoco_sample.json and the published fusion encoder's heads. The
+conversion to the layouts that the alternatives need (padded, jagged) is not timed.
 """
 
 from __future__ import annotations
@@ -372,9 +372,7 @@ def amounts(own: Inputs, size: Size) -> Case:
     pairs = sum(length**2 for length in own.lengths)
     flops = 4 * size.measurers * HEADS * WIDTH * pairs
     moved = 4 * q.numel() * q.element_size()  # q, k, v; the result
-    # With backward, two products become seven; q, k, v, result and its gradient are read too, and
-    # three gradients written.
-    if size.what == BOTH:
+    if size.what == BOTH:  # seven products in place of two; three times the bytes
         flops, moved = flops * 7 // 2, moved * 3
     return Case(size.name, moved, flops, q.dtype)
 

@@ -75,8 +75,9 @@ def open_output(folder: str, name: str) -> Iterator[pa.NativeFile]:
     """Open a file below a folder or URI to write; it appears complete or not at all."""
     if "://" in folder:
         system, path = find_files(folder)
+        stream = system.open_output_stream(f"{path}/{name}")
         try:
-            with system.open_output_stream(f"{path}/{name}") as file:
+            with stream as file:
                 yield file
         except BaseException:  # closing the stream has stored what there was of the file
             with suppress(OSError):
